@@ -1,0 +1,68 @@
+"""What every command shares: from the parsed command line to one clear line and an exit code."""
+
+import logging
+import os
+import sys
+import traceback
+from collections.abc import Sequence
+from typing import NoReturn
+
+from cyclopts import App, CycloptsError
+
+from rtseg.core.errors import EngineError, RtsegError, UsageError
+
+_INTERRUPTED = 130
+_BROKEN_CV2 = (
+    "OpenCV cannot load ({reason}): install the missing system library (Debian, Ubuntu: apt install libgl1 "
+    "libglib2.0-0), or pip install opencv-python-headless and go on with --no-window"
+)
+
+
+def run(app: App, arguments: Sequence[str] | None = None) -> NoReturn:
+    """Runs a command and exits: 0, the command's own code, or that of the error, told in one line on stderr.
+
+    `RTSEG_DEBUG=1` in the environment adds the traceback and the library's log.
+    """
+    debug = os.environ.get("RTSEG_DEBUG", "") not in ("", "0")
+    logging.basicConfig(level=logging.DEBUG if debug else logging.ERROR, format="%(name)s: %(message)s")
+    try:
+        command, bound, _ = app.parse_args(arguments, exit_on_error=False, print_error=False)
+        code = command(*bound.args, **bound.kwargs)
+    except KeyboardInterrupt:
+        sys.exit(_INTERRUPTED)
+    except BrokenPipeError:  # `rtseg models | head`
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(0)
+    except Exception as error:
+        if debug:
+            traceback.print_exc()
+        message, code = explain(error)
+        print(f"error: {message}", file=sys.stderr)
+        sys.exit(code)
+    sys.exit(code if isinstance(code, int) else 0)
+
+
+def explain(error: Exception) -> tuple[str, int]:
+    """One line about an error, and the exit code."""
+    if isinstance(error, RtsegError):
+        return _one_line(error), error.exit_code
+    if isinstance(error, CycloptsError):
+        return f"{_one_line(error)} Try --help.", UsageError.exit_code
+    if isinstance(error, ImportError) and _concerns_cv2(error):
+        return _BROKEN_CV2.format(reason=_one_line(error)), EngineError.exit_code
+    if isinstance(error, ModuleNotFoundError):
+        return f"a package is missing ({_one_line(error)}): install rtseg again", EngineError.exit_code
+    kind = type(error).__name__
+    return f"{kind}: {_one_line(error)}; this is a defect of rtseg, RTSEG_DEBUG=1 shows the traceback", 1
+
+
+def _concerns_cv2(error: ImportError) -> bool:
+    """Whether OpenCV is missing, or a library that it needs (libGL, libgthread, …)."""
+    if error.name == "cv2":
+        return True
+    trace = traceback.extract_tb(error.__traceback__)
+    return "cannot open shared object" in str(error) and any("cv2" in frame.filename for frame in trace)
+
+
+def _one_line(error: Exception) -> str:
+    return " ".join(str(error).split()) or "no message"

@@ -1,0 +1,140 @@
+"""`rtseg-bench`: how fast networks run on this machine, alone and in the whole loop."""
+
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Annotated, Any
+
+from cyclopts import App, Parameter
+from rich.console import Console
+from rich.table import Table
+
+import rtseg
+from rtseg.apps._console import run
+from rtseg.apps._plot import check_plot, plot
+from rtseg.core.errors import UsageError
+from rtseg.core.files import write_json
+from rtseg.core.sizes import format_size, parse_size
+from rtseg.core.weights import shipped
+
+app = App(name="rtseg-bench", version=rtseg.__version__)
+_Many = Parameter(consume_multiple=True, negative="")
+
+
+@Parameter(name="*")
+@dataclass(frozen=True, kw_only=True)
+class BenchOptions:
+    """What `rtseg-bench` takes.
+
+    Attributes:
+        model: Networks; by default all that ship.
+        engine: Engines; 'auto' is what rtseg-cam would take.
+        size: Input sizes, HEIGHTxWIDTH; by default what rtseg-cam would take.
+        precision: Precisions.
+        source: What the whole loop reads.
+        source_size: HEIGHTxWIDTH of the synthetic street.
+        frames: Frames of the whole loop.
+        runs: Timed runs of the engine alone.
+        threads: CPU threads shared by everything; by default every core.
+        json: Write the figures to this file.
+        plot: Draw speed against mIoU to this file (PNG, SVG or PDF).
+        split: Whose mIoU is plotted.
+    """
+
+    model: Annotated[tuple[str, ...], _Many] = ()
+    engine: Annotated[tuple[str, ...], _Many] = ("auto",)
+    size: Annotated[tuple[str, ...], _Many] = ()
+    precision: Annotated[tuple[str, ...], _Many] = ("fp32",)
+    source: str = "synthetic"
+    source_size: str | None = None
+    frames: int = 200
+    runs: int = 100
+    threads: int | None = None
+    json: Path | None = None
+    plot: Path | None = None
+    split: str = "camvid/val"
+
+
+_DEFAULTS = BenchOptions()
+
+
+@app.default
+def bench(options: BenchOptions = _DEFAULTS) -> None:
+    """Measure networks x engines x sizes x precisions on this machine.
+
+    The engine alone, every stage, and the whole loop that rtseg-cam runs without a window: three figures that are
+    never derived from one another.
+    """
+    from rtseg.runtime.bench import BenchPlan
+    from rtseg.runtime.bench import bench as measure
+    from rtseg.runtime.environment import environment
+    from rtseg.runtime.policy import apply_budget, thread_budget
+
+    models = options.model or tuple(shipped())
+    _check(options, models)
+    budget = thread_budget(options.threads)
+    apply_budget(budget)
+    source_hw = parse_size(options.source_size) if options.source_size else None
+    plan = BenchPlan(options.source, source_hw, options.frames, options.runs)
+    sizes = [parse_size(size) for size in options.size] or [None]
+    wanted = len(models) * len(options.engine) * len(sizes) * len(options.precision)
+    results: list[dict[str, Any]] = []
+    with Console(stderr=True).status(f"measuring 1 of {wanted}") as status:
+        for result in measure(models, options.engine, sizes, options.precision, budget, plan):
+            results.append(result)
+            status.update(f"measuring {min(wanted, len(results) + 1)} of {wanted}")
+    Console().print(_table(results))
+    if options.json:
+        data = {"environment": environment(), "plan": _plain(asdict(plan)), "results": results}
+        write_json(options.json, data)
+    if options.plot:
+        plot(results, options.split, options.plot)
+
+
+def _check(options: BenchOptions, models: tuple[str, ...]) -> None:
+    """Finds what is wrong before minutes are spent on measuring."""
+    from rtseg.runtime.bench import miou_of_card
+    from rtseg.vision.sinks import make_folder
+
+    for flag, value in (("--frames", options.frames), ("--runs", options.runs)):
+        if value < 2:
+            raise UsageError(f"{flag} {value} is too few to measure anything: give 2 or more")
+    stated = {split for model in models for split in miou_of_card(model)}
+    if options.plot:
+        check_plot(options.plot, options.split, stated)
+    for path in (options.json, options.plot):
+        if path:
+            make_folder(path.parent)
+
+
+def _plain(plan: dict[str, Any]) -> dict[str, Any]:
+    return {key: list(value) if isinstance(value, tuple) else value for key, value in plan.items()}
+
+
+def _table(results: list[dict[str, Any]]) -> Table:
+    """One row a measurement; times in ms."""
+    names = ("model", "engine", "precision", "input", "engine ms\np50 / p90 / p99", "engine\nfps", "end to end\nfps",
+             "latency ms\np50 / p99", "mIoU")  # fmt: skip
+    table = Table(*names)
+    for result in results:
+        engine_ms, latency_ms = result["engine_ms"], result["latency_ms"]
+        table.add_row(
+            result["model"],
+            result["engine"],
+            result["precision"],
+            format_size(result["size"]),
+            " / ".join(f"{engine_ms[name]:.1f}" for name in ("p50", "p90", "p99")),
+            f"{result['engine_fps']:.1f}",
+            f"{result['end_to_end_fps']:.1f}",
+            " / ".join(f"{latency_ms[name]:.0f}" for name in ("p50", "p99") if name in latency_ms),
+            "\n".join(f"{value:.3f} {split}" for split, value in result["miou"].items()) or "not stated",
+        )
+    return table
+
+
+def main() -> None:
+    """The command `rtseg-bench`."""
+    run(app)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,247 @@
+"""`rtseg-cam`: labels a camera, a video or a synthetic street while you watch."""
+
+from contextlib import ExitStack
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+from cyclopts import App, Parameter
+from rich.console import Console
+
+import rtseg
+from rtseg.apps._console import run
+from rtseg.core.errors import InputError, UsageError
+from rtseg.core.files import write_json
+from rtseg.core.labels import CAMVID11
+from rtseg.core.sizes import format_size, parse_size
+from rtseg.core.weights import shipped
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from rtseg.apps._viewer import Viewer
+    from rtseg.runtime.loop import LoopReport
+    from rtseg.runtime.painter import Painter
+    from rtseg.runtime.segmenter import Segmenter
+    from rtseg.vision.sink_video import VideoSink
+    from rtseg.vision.sink_window import WindowSink
+    from rtseg.vision.sources import Source
+
+app = App(name="rtseg-cam", version=rtseg.__version__)
+_NOMINAL_FPS = 30.0  # of a recording whose source does not say; the frames' own times decide how it plays
+
+
+@Parameter(name="*")
+@dataclass(frozen=True, kw_only=True)
+class CamOptions:
+    """What `rtseg-cam` takes.
+
+    Attributes:
+        model: A network that ships (`rtseg models` lists them), or the path of an ONNX file with its card beside it.
+        source: A camera's number, 'synthetic', or the path or URL of a video, a picture or a folder of pictures.
+        size: The network's input, HEIGHTxWIDTH; by default it follows from the frame's.
+        engine: 'auto' takes the fastest that is installed, by the network's measured order.
+        precision: fp32, fp16 or int8. What cannot run is an error; it is never replaced.
+        record: Write what is shown to this MP4 file.
+        window: Show a window. Without one, end it with --frames, --duration or Ctrl-C.
+        frames: Stop after so many frames.
+        duration: Stop after so many seconds.
+        json: Write the report to this file.
+        list_cameras: List the cameras of this machine, and end.
+        camera_size: HEIGHTxWIDTH asked of the camera, or of the synthetic street.
+        camera_fps: Frames per second asked of the camera, or of the synthetic street.
+        opacity: Of the colours, 0 to 1.
+        show: Colour only these classes, for example car,pedestrian.
+        legend: Show which colour is which class.
+        threads: CPU threads shared by everything; by default every core.
+    """
+
+    model: str = "icnet"
+    source: str = "0"
+    size: str | None = None
+    engine: str = "auto"
+    precision: str = "fp32"
+    record: Path | None = None
+    window: bool = True
+    frames: int | None = None
+    duration: float | None = None
+    json: Path | None = None
+    list_cameras: Annotated[bool, Parameter(negative="")] = False
+    camera_size: Annotated[str | None, Parameter(name=["--camera-size", "--source-size"])] = None
+    camera_fps: float | None = None
+    opacity: float = 0.5
+    show: str | None = None
+    legend: bool = True
+    threads: int | None = None
+
+    @property
+    def classes(self) -> list[str] | None:
+        """The names in `show`."""
+        return [name.strip() for name in self.show.split(",")] if self.show else None
+
+
+_DEFAULTS = CamOptions()
+
+
+@app.default
+def cam(options: CamOptions = _DEFAULTS) -> None:
+    """Label a camera, a video or a synthetic street while you watch.
+
+    Keys in the window: q or Esc quit, space pause, s screenshot, r record, + and - opacity, v split view,
+    m next model, h help.
+    """
+    console = Console(highlight=False, markup=False, soft_wrap=True)
+    if options.list_cameras:
+        _list_cameras(console)
+    else:
+        with ExitStack() as stack:
+            _watch(options, console, stack)
+
+
+def _list_cameras(console: Console) -> None:
+    from rtseg.vision.source_camera import list_cameras
+
+    cameras = list_cameras()
+    if not cameras:
+        raise InputError("no camera can be opened on this machine; try --source synthetic")
+    for camera in cameras:
+        rate = f", {camera.fps:g} fps" if camera.fps else ""
+        console.print(f"--source {camera.index}: {camera.name}, {format_size(camera.size_hw)}{rate}")
+
+
+def _watch(options: CamOptions, console: Console, stack: ExitStack) -> None:
+    """Opens everything, cheapest checks first, runs the loop, and reports."""
+    from rtseg.runtime.loop import Loop
+    from rtseg.runtime.painter import Painter
+    from rtseg.runtime.policy import apply_budget, thread_budget
+    from rtseg.vision.sinks import NullSink
+
+    _check(options)
+    budget = thread_budget(options.threads)
+    apply_budget(budget)
+    segmenter = stack.enter_context(_open_segmenter(options, options.model))
+    painter = Painter(opacity=options.opacity, legend=options.legend, show=options.classes)
+    painter.prepare(segmenter.labels)
+    window = _open_window() if options.window else None
+    source = stack.enter_context(_open_source(options, budget.codec))
+    record = partial(_open_recording, source, budget.codec, console)
+    recording = record(options.record) if options.record else None
+    if recording:
+        stack.callback(recording.close, complete=False)  # for a run that fails before the loop, which closes it, starts
+    with Console(stderr=True).status(f"preparing {options.model}: the first run on a machine takes some seconds"):
+        segmenter.prepare(source.size_hw)
+    _introduce(console, options, segmenter, source)
+    viewer = _open_viewer(options, window, painter, record, recording) if window else None
+    if viewer:
+        stack.callback(viewer.close)
+    loop = Loop(
+        source,
+        segmenter,
+        draw=painter,
+        sinks=[recording or NullSink()],
+        view=viewer,
+        max_frames=options.frames,
+        duration_s=options.duration,
+        pace=viewer is not None,
+        hold=viewer is not None and source.kind in ("image", "images"),
+    )
+    try:
+        loop.run()
+    except KeyboardInterrupt:  # how a run without limits is ended: it has its report too
+        _report(console, options, loop.report(), viewer)
+        raise
+    _report(console, options, loop.report(), viewer)
+
+
+def _check(options: CamOptions) -> None:
+    from rtseg.vision.sinks import make_folder
+
+    for flag, value in (("--frames", options.frames), ("--duration", options.duration)):
+        if value is not None and value <= 0:
+            raise UsageError(f"{flag} {value} is not allowed: give more than 0, or leave it out to run on")
+    if options.json:
+        make_folder(options.json.parent)
+
+
+def _open_segmenter(options: CamOptions, model: str) -> "Segmenter":
+    from rtseg.runtime.segmenter import open_segmenter
+
+    size_hw = parse_size(options.size) if options.size else None
+    return open_segmenter(model, options.engine, options.precision, size_hw, options.threads)
+
+
+def _open_window() -> "WindowSink":
+    from rtseg.vision.sink_window import WindowSink
+
+    return WindowSink("rtseg-cam (h: help)")
+
+
+def _open_source(options: CamOptions, codec_threads: int) -> "Source":
+    from rtseg.vision.sources import open_source
+
+    asked_hw = parse_size(options.camera_size) if options.camera_size else None
+    return open_source(
+        options.source, size_hw=asked_hw, camera_size=asked_hw, fps=options.camera_fps, threads=codec_threads
+    )
+
+
+def _open_recording(source: "Source", codec_threads: int, console: Console, path: Path) -> "VideoSink":
+    from rtseg.vision.sink_video import VideoSink
+
+    sink = VideoSink(path, source.size_hw, source.fps or _NOMINAL_FPS, threads=codec_threads)
+    if sink.padded:
+        console.print(f"{path}: H.264 has even sizes only, so {format_size(source.size_hw)} is padded by one pixel")
+    return sink
+
+
+def _open_viewer(
+    options: CamOptions,
+    window: "WindowSink",
+    painter: "Painter",
+    record: "Callable[[Path], VideoSink]",
+    recording: "VideoSink | None",
+) -> "Viewer":
+    from rtseg.apps._viewer import Viewer
+
+    return Viewer(window, painter, record, list(shipped()), partial(_open_segmenter, options), recording)
+
+
+def _introduce(console: Console, options: CamOptions, segmenter: "Segmenter", source: "Source") -> None:
+    """Says what really runs, and what the network knows."""
+    info, labels = segmenter.info, segmenter.labels
+    chosen = "chosen by auto: " if options.engine == "auto" else ""
+    console.print(
+        f"model   {segmenter.card.name}, {info.precision}, input {format_size(info.size_hw)}\n"
+        f"engine  {info.engine} ({chosen}{info.runtime} on {info.device}, threads: {info.threads})\n"
+        f"source  {source.name}, {format_size(source.size_hw)}{f', {source.fps:.4g} fps' if source.fps else ''}"
+    )
+    if labels.names == CAMVID11.names:
+        console.print(
+            "labels  street scenes seen from a car, 11 classes; indoors the picture shows the loop, not useful labels"
+        )
+    else:
+        console.print(f"labels  {len(labels)} classes ({labels.name}): {', '.join(labels.names)}")
+
+
+def _report(console: Console, options: CamOptions, report: "LoopReport", viewer: "Viewer | None") -> None:
+    """Prints the summary and writes the JSON report."""
+    recordings = viewer.saved if viewer else [options.record] if options.record else []
+    console.print(report.summary())
+    for path in recordings:
+        console.print(f"saved   {path}")
+    if options.json:
+        from rtseg.runtime.environment import environment
+
+        saved = [str(path) for path in recordings]
+        write_json(options.json, {**report.to_json(), "saved": saved, "environment": environment()})
+        console.print(f"report  {options.json}")
+
+
+def main() -> None:
+    """The command `rtseg-cam`."""
+    run(app)
+
+
+if __name__ == "__main__":
+    main()

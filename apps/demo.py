@@ -1,0 +1,50 @@
+"""What `make demo` runs: `rtseg-cam` on the procedural street, recorded, in a window where there is a display."""
+
+from pathlib import Path
+
+from cyclopts import App
+from rich.console import Console
+
+from rtseg.apps._console import run
+from rtseg.apps.cam import CamOptions, cam
+
+VIDEO, PICTURE = Path("demo.mp4"), Path("demo.png")
+SECONDS, FPS = 10, 30
+
+app = App(name="python -m rtseg.apps.demo")
+
+
+@app.default
+def demo() -> None:
+    """Segment ten seconds of a procedural street; leave demo.mp4 and demo.png in the current folder."""
+    from rtseg.vision.sink_window import gui_available
+
+    window, reason = gui_available()
+    console = Console(highlight=False, markup=False, soft_wrap=True)
+    if not window:
+        console.print(f"window  none: {reason}; recording to {VIDEO}")
+    # whichever comes first: ten seconds of video, or ten seconds of waiting for them
+    cam(CamOptions(source="synthetic", record=VIDEO, window=window, frames=SECONDS * FPS, duration=SECONDS))
+    save_middle_frame(VIDEO, PICTURE)
+    console.print(f"saved   {PICTURE}\nNext: rtseg-cam (your camera), rtseg-video FILE --output DIR, rtseg doctor")
+
+
+def save_middle_frame(video: Path, picture: Path) -> None:
+    """Writes the frame in the middle of a video; raises InputError where the video does not play."""
+    from rtseg.vision.sinks import write_picture
+    from rtseg.vision.sources import open_source
+
+    with open_source(video) as source:
+        frames = sum(1 for _ in source)
+    with open_source(video) as source:
+        middle = next(frame for frame in source if frame.index >= frames // 2)
+    write_picture(picture, middle.image)
+
+
+def main() -> None:
+    """Entry point of `python -m rtseg.apps.demo`."""
+    run(app)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,56 @@
+"""`rtseg models`: the networks that ship, from their cards."""
+
+import json as json_format
+from typing import Annotated
+
+from cyclopts import Parameter
+from rich.box import SIMPLE
+from rich.console import Console
+from rich.table import Table
+
+from rtseg.core.card import Card
+from rtseg.core.errors import WeightsError
+from rtseg.core.weights import resolve, shipped, weights_folder
+
+
+def command(*, json: Annotated[bool, Parameter(negative="")] = False) -> None:
+    """List the networks that ship, with their figures.
+
+    Args:
+        json: print their cards as JSON instead of a table.
+    """
+    names = shipped()
+    if not names:
+        raise WeightsError(f"no weights found in {weights_folder()}: install rtseg again")
+    cards = [resolve(name).card for name in names]
+    if json:
+        print(json_format.dumps([summary(card) for card in cards], indent=2))
+        return
+    console = Console()
+    console.print(table(cards))
+    for card in cards:
+        console.print(f"{card.name}: {card.data_terms}", highlight=False, markup=False)
+
+
+def summary(card: Card) -> dict[str, object]:
+    """The card without what only the INT8 builder reads."""
+    return {key: value for key, value in card.to_json().items() if key != "activation_ranges"}
+
+
+def table(cards: list[Card]) -> Table:
+    """One row a network; fits 80 columns. `auto` takes the first engine that is installed."""
+    made = Table("model", "params", "GMAC\n1024x2048", "files", "mIoU", "engines", box=SIMPLE)
+    for column in made.columns:
+        column.no_wrap = True
+    for card in cards:
+        files = [f"{precision} {file.bytes / 2**20:.1f} MiB" for precision, file in card.files.items()]
+        scores = [f"{split} {figures['miou']:.3f}" for split, figures in card.metrics.items() if figures.get("miou")]
+        made.add_row(
+            card.name,
+            f"{card.parameters / 1e6:.2f} M",
+            f"{card.gmac_1024x2048:.1f}",
+            "\n".join(files),
+            "\n".join(scores) or "not measured",
+            "\n".join(card.engine_order),
+        )
+    return made

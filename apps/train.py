@@ -1,0 +1,17 @@
+"""`rtseg train`: trains a network on a labelled data set."""
+
+from typing import Annotated
+
+from cyclopts import Parameter
+
+from rtseg.training.config import TrainConfig
+
+
+def command(config: Annotated[TrainConfig, Parameter(name="*")]) -> None:
+    """Train a network; the same command again goes on with a run that was stopped."""
+    from rich.console import Console
+
+    from rtseg.training.run import train
+
+    folder = train(config)
+    Console().print(f"best weights and their card: {folder}/best.safetensors, {folder}/best.json")

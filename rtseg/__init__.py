@@ -1,0 +1,33 @@
+"""Real-time semantic segmentation: train in PyTorch, ship as ONNX, run anywhere without torch.
+
+Importing this package is cheap: the public names below load what they need on first use.
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+__version__ = "0.1.0"
+
+if TYPE_CHECKING:
+    from rtseg.runtime.api import load, stream
+    from rtseg.vision.overlay import overlay
+    from rtseg.vision.sources import open_source
+
+_LAZY = {
+    "load": "rtseg.runtime.api",
+    "stream": "rtseg.runtime.api",
+    "open_source": "rtseg.vision.sources",
+    "overlay": "rtseg.vision.overlay",
+}
+
+__all__ = ["__version__", "load", "open_source", "overlay", "stream"]
+
+
+def __getattr__(name: str) -> Any:
+    if name in _LAZY:
+        return getattr(import_module(_LAZY[name]), name)
+    raise AttributeError(f"module 'rtseg' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return __all__

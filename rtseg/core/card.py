@@ -1,0 +1,93 @@
+"""The card that travels with a network: what it is, how it was made, what it scores, which files hold it."""
+
+import json
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from rtseg.core.errors import WeightsError
+from rtseg.core.files import write_json
+from rtseg.core.labels import LabelSet
+from rtseg.core.sizes import Size
+
+PRECISIONS = ("fp32", "fp16", "int8")
+
+
+@dataclass(frozen=True)
+class CardFile:
+    """One ONNX file of a network, beside its card."""
+
+    file: str
+    sha256: str
+    bytes: int
+
+
+@dataclass(frozen=True)
+class Card:
+    """Everything that may be asked about a network without opening its graph.
+
+    Attributes:
+        name: what `--model` calls it.
+        model: architecture, a name of the model registry.
+        config: the architecture's configuration (fields of its config dataclass).
+        labels: classes, palette, ignore index.
+        size_multiple: input height and width must be multiples of this.
+        logits_stride: the logits are this many times smaller than the input, in height and in width.
+        train_size: (height, width) of the pictures that it was trained at.
+        parameters: number of trainable parameters.
+        gmac_1024x2048: 1e9 multiply-accumulates of one 1024x2048 picture.
+        files: precision -> file; 'fp32' holds the weights as fp16 and computes in fp32.
+        engine_order: engines in the order that `auto` tries them, fastest first.
+        metrics: data set and split -> figures ("camvid/val" -> {"miou": …, "iou": {…}}).
+        recipe: how it was trained (configuration, epochs, seed).
+        data_terms: where the training pictures come from and what may be done with the weights.
+        activation_ranges: ONNX tensor -> [low, high], measured for the INT8 form.
+    """
+
+    name: str
+    model: str
+    config: dict[str, Any]
+    labels: LabelSet
+    size_multiple: int
+    logits_stride: int
+    train_size: Size
+    parameters: int
+    gmac_1024x2048: float
+    files: dict[str, CardFile]
+    engine_order: tuple[str, ...] = ("onnxruntime",)
+    metrics: dict[str, Any] = field(default_factory=dict)
+    recipe: dict[str, Any] = field(default_factory=dict)
+    data_terms: str = ""
+    activation_ranges: dict[str, tuple[float, float]] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        unknown = set(self.files) - set(PRECISIONS)
+        if unknown:
+            raise ValueError(f"card {self.name}: unknown precision {sorted(unknown)}; allowed: {', '.join(PRECISIONS)}")
+
+    def to_json(self) -> dict[str, Any]:
+        return {**asdict(self), "labels": self.labels.to_json()}
+
+    def save(self, path: Path) -> None:
+        write_json(path, self.to_json())
+
+    @classmethod
+    def from_json(cls, data: dict[str, Any]) -> "Card":
+        known = dict(data)
+        known["labels"] = LabelSet.from_json(data["labels"])
+        known["files"] = {precision: CardFile(**file) for precision, file in data["files"].items()}
+        known["train_size"] = (int(data["train_size"][0]), int(data["train_size"][1]))
+        known["engine_order"] = tuple(data["engine_order"])
+        ranges = data.get("activation_ranges", {})
+        known["activation_ranges"] = {tensor: (float(low), float(high)) for tensor, (low, high) in ranges.items()}
+        return cls(**known)
+
+    @classmethod
+    def load(cls, path: Path) -> "Card":
+        """Reads a card; raises WeightsError where the file is missing or is no card."""
+        try:
+            return cls.from_json(json.loads(path.read_text(encoding="utf-8")))
+        except FileNotFoundError:
+            raise WeightsError(f"no card at {path}: an ONNX file needs its JSON card beside it") from None
+        except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+            raise WeightsError(f"{path} is not a card that `rtseg export` wrote: {error}") from error

@@ -1,0 +1,50 @@
+"""Errors that a user may meet.
+
+Each message is one line that says what happened, what was given, what is allowed and how to fix it.
+A command prints that line on stderr and ends with the class's `exit_code`; anything else that escapes
+is a defect of rtseg and ends with 1.
+
+Exit codes: 0 done, 1 defect, 2 usage, 3 input, 4 output, 5 engine, 6 weights, 7 parity, 130 interrupted.
+"""
+
+
+class RtsegError(Exception):
+    """Base of all errors that are the user's to solve."""
+
+    exit_code = 1
+
+
+class UsageError(RtsegError, ValueError):
+    """An argument has a value that is not allowed."""
+
+    exit_code = 2
+
+
+class InputError(RtsegError):
+    """A camera, video, picture or data set cannot be read."""
+
+    exit_code = 3
+
+
+class OutputError(RtsegError):
+    """A window, file or folder cannot be written."""
+
+    exit_code = 4
+
+
+class EngineError(RtsegError):
+    """An inference engine is missing, cannot load a graph, or failed while running."""
+
+    exit_code = 5
+
+
+class WeightsError(RtsegError):
+    """A weight file or its card is missing, damaged or does not fit."""
+
+    exit_code = 6
+
+
+class ParityError(RtsegError):
+    """An exported or compiled network does not give the labels that it was made from."""
+
+    exit_code = 7

@@ -1,0 +1,28 @@
+"""One picture on its way through the loop."""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+
+@dataclass(frozen=True)
+class Frame:
+    """One picture from a source.
+
+    Attributes:
+        image: uint8 BGR (H, W, 3), C-contiguous, owned by this frame.
+        index: 0-based position in the source, counting frames that were dropped or corrupt.
+        timestamp_s: presentation time in the source's own clock; 0 for its first frame.
+        captured_at: `time.perf_counter()` when the picture was handed over by the camera or decoder.
+        truth: uint8 (H, W) labels where the source knows them (street scenes), else None.
+    """
+
+    image: np.ndarray
+    index: int
+    timestamp_s: float
+    captured_at: float
+    truth: np.ndarray | None = None
+
+    @property
+    def size_hw(self) -> tuple[int, int]:
+        return self.image.shape[0], self.image.shape[1]

@@ -1,0 +1,72 @@
+"""Label sets: class names, their colours, and the id that means 'not labelled'."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from rtseg.core.registry import unknown_name
+
+
+@dataclass(frozen=True)
+class LabelSet:
+    """The classes that a network or data set knows; class i is `names[i]` drawn in `palette_rgb[i]`."""
+
+    name: str
+    names: tuple[str, ...]
+    palette_rgb: tuple[tuple[int, int, int], ...]
+    ignore_index: int = 255
+
+    def __post_init__(self) -> None:
+        if len(self.names) != len(self.palette_rgb):
+            raise ValueError(f"{self.name}: {len(self.names)} names but {len(self.palette_rgb)} colours")
+        if self.ignore_index < len(self.names):
+            raise ValueError(f"{self.name}: ignore index {self.ignore_index} is also class {self.ignore_index}")
+
+    def __len__(self) -> int:
+        return len(self.names)
+
+    @property
+    def palette_bgr(self) -> np.ndarray:
+        """uint8 (256, 3) lookup table in OpenCV's colour order; ids beyond the classes are black."""
+        table = np.zeros((256, 3), np.uint8)
+        table[: len(self)] = np.asarray(self.palette_rgb, np.uint8)[:, ::-1]
+        return table
+
+    def index(self, name: str) -> int:
+        """The id of class `name`; raises UsageError that names the close ones."""
+        if name not in self.names:
+            raise unknown_name("class", name, list(self.names))
+        return self.names.index(name)
+
+    def indices(self, names: Iterable[str]) -> tuple[int, ...]:
+        return tuple(self.index(name) for name in names)
+
+    def to_json(self) -> dict[str, Any]:
+        return {
+            "name": self.name,
+            "names": list(self.names),
+            "palette_rgb": [list(colour) for colour in self.palette_rgb],
+            "ignore_index": self.ignore_index,
+        }
+
+    @classmethod
+    def from_json(cls, data: dict[str, Any]) -> "LabelSet":
+        palette = tuple((int(r), int(g), int(b)) for r, g, b in data["palette_rgb"])
+        return cls(data["name"], tuple(data["names"]), palette, int(data["ignore_index"]))
+
+
+# Brostow et al. 2009 colours; the 11 classes and their order are those of SegNet (Badrinarayanan 2017).
+CAMVID11 = LabelSet(
+    name="camvid11",
+    names=(
+        "sky", "building", "pole", "road", "pavement", "tree",
+        "sign", "fence", "car", "pedestrian", "cyclist",
+    ),
+    palette_rgb=(
+        (128, 128, 128), (128, 0, 0), (192, 192, 128), (128, 64, 128), (60, 40, 222), (128, 128, 0),
+        (192, 128, 128), (64, 64, 128), (64, 0, 128), (64, 64, 0), (0, 128, 192),
+    ),
+    ignore_index=11,
+)  # fmt: skip

@@ -1,0 +1,74 @@
+"""Segmentation metrics from a confusion matrix (numpy only, so that any engine can be scored)."""
+
+from typing import Any
+
+import numpy as np
+
+from rtseg.core.errors import UsageError
+from rtseg.core.labels import LabelSet
+
+
+class ConfusionMatrix:
+    """Counts pixels by true and predicted class.
+
+    Example:
+        >>> matrix = ConfusionMatrix(CAMVID11)
+        >>> matrix.update(predicted, truth)
+        >>> matrix.miou
+    """
+
+    def __init__(self, labels: LabelSet) -> None:
+        self.labels = labels
+        self.counts = np.zeros((len(labels), len(labels)), np.int64)  # [truth, predicted]
+        self.frames = 0
+
+    def update(self, predicted: np.ndarray, truth: np.ndarray) -> None:
+        """Adds one frame: both uint8 (H, W); pixels whose truth is the ignore index are left out.
+
+        Raises:
+            UsageError: the shapes differ, or either holds an id that is no class of the label set.
+        """
+        if predicted.shape != truth.shape:
+            raise UsageError(f"predicted labels are {predicted.shape}, the truth is {truth.shape}: sizes must agree")
+        classes = len(self.labels)
+        known = truth != self.labels.ignore_index
+        true_ids, predicted_ids = truth[known].astype(np.int64), predicted[known].astype(np.int64)
+        for what, ids in (("truth", true_ids), ("predicted labels", predicted_ids)):
+            if ids.size and ids.max() >= classes:
+                raise UsageError(
+                    f"{what} hold id {ids.max()}, but {self.labels.name} has classes 0..{classes - 1} "
+                    f"and ignores {self.labels.ignore_index}"
+                )
+        self.counts += np.bincount(true_ids * classes + predicted_ids, minlength=classes**2).reshape(classes, classes)
+        self.frames += 1
+
+    @property
+    def iou(self) -> np.ndarray:
+        """float64 (C,) in 0..1: intersection over union; NaN for a class absent from truth and prediction."""
+        hits = np.diag(self.counts).astype(np.float64)
+        union = self.counts.sum(0) + self.counts.sum(1) - hits
+        return np.divide(hits, union, out=np.full(len(hits), np.nan), where=union > 0)
+
+    @property
+    def miou(self) -> float:
+        """Mean IoU over the classes that occur; NaN if none does."""
+        iou = self.iou
+        return float(np.nanmean(iou)) if not np.isnan(iou).all() else float("nan")
+
+    @property
+    def pixel_accuracy(self) -> float:
+        total = self.counts.sum()
+        return float(np.trace(self.counts) / total) if total else float("nan")
+
+    def to_json(self) -> dict[str, Any]:
+        """The figures that cards and reports carry; an IoU is None where the class does not occur."""
+        iou = {
+            name: None if np.isnan(value) else round(float(value), 4)
+            for name, value in zip(self.labels.names, self.iou, strict=True)
+        }
+        rounded = {"miou": self.miou, "pixel_accuracy": self.pixel_accuracy}
+        return {
+            **{key: None if np.isnan(value) else round(value, 4) for key, value in rounded.items()},
+            "iou": iou,
+            "frames": self.frames,
+        }

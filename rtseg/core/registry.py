@@ -1,0 +1,59 @@
+"""One registry for each choice that a user makes by name: model, data set, engine, source, sink."""
+
+from collections.abc import Iterator
+from difflib import get_close_matches
+from importlib import import_module
+from typing import Any, Generic, TypeVar
+
+from rtseg.core.errors import UsageError
+
+
+T = TypeVar("T")
+
+
+def unknown_name(kind: str, name: str, allowed: list[str]) -> UsageError:
+    """Builds the error for a name that is not known: names the close ones first, then all."""
+    close = get_close_matches(name, allowed, n=3, cutoff=0.5)
+    hint = f"did you mean {' or '.join(close)}? " if close else ""
+    return UsageError(f"unknown {kind} {name!r}: {hint}allowed: {', '.join(allowed)}")
+
+
+class Registry(Generic[T]):
+    """Maps a name to an object that is imported when it is first asked for.
+
+    Example:
+        >>> engines = Registry("engine", {"onnxruntime": "rtseg.engines.onnxruntime_engine:OnnxRuntimeEngine"})
+        >>> engines.names()
+        ['onnxruntime']
+    """
+
+    def __init__(self, kind: str, entries: dict[str, str]) -> None:
+        self.kind = kind
+        self._entries = dict(entries)  # name -> "module:attribute"
+
+    def names(self) -> list[str]:
+        return list(self._entries)
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._entries)
+
+    def __contains__(self, name: str) -> bool:
+        return name in self._entries
+
+    def add(self, name: str, target: str) -> None:
+        """Registers `target` ("module:attribute") as `name`; a name that is taken raises ValueError."""
+        if name in self._entries:
+            raise ValueError(f"{self.kind} {name!r} is registered already as {self._entries[name]}")
+        self._entries[name] = target
+
+    def check(self, name: str) -> str:
+        """Returns `name`, or raises UsageError that names the close ones."""
+        if name not in self._entries:
+            raise unknown_name(self.kind, name, self.names())
+        return name
+
+    def get(self, name: str) -> T:
+        """Imports and returns the object registered as `name`; raises UsageError for an unknown name."""
+        module, _, attribute = self._entries[self.check(name)].partition(":")
+        found: Any = getattr(import_module(module), attribute)
+        return found  # type: ignore[no-any-return]

@@ -1,0 +1,35 @@
+"""Picture sizes: always height first, written 'HxW'."""
+
+import re
+
+from rtseg.core.errors import UsageError
+
+Size = tuple[int, int]  # (height, width) in pixels
+
+
+def parse_size(text: str) -> Size:
+    """'256x512' -> (256, 512); raises UsageError for anything else."""
+    match = re.fullmatch(r"(\d{1,5})[xX](\d{1,5})", text.strip())
+    if not match or "0" in match.groups():
+        raise UsageError(f"size {text!r} is not HEIGHTxWIDTH in pixels, for example 256x512")
+    return int(match[1]), int(match[2])
+
+
+def format_size(size_hw: Size) -> str:
+    return f"{size_hw[0]}x{size_hw[1]}"
+
+
+def nearest_multiple(size_hw: Size, multiple: int) -> Size:
+    """The nearest size whose height and width are multiples of `multiple` (at least one multiple; ties go up)."""
+    height, width = (max(1, int(side / multiple + 0.5)) * multiple for side in size_hw)
+    return height, width
+
+
+def check_multiple(size_hw: Size, multiple: int, model: str) -> Size:
+    """Returns the size, or raises UsageError that names the nearest allowed one."""
+    if size_hw[0] % multiple or size_hw[1] % multiple or min(size_hw) < multiple:
+        raise UsageError(
+            f"size {format_size(size_hw)} does not fit {model}: height and width must be multiples of {multiple}; "
+            f"the nearest is {format_size(nearest_multiple(size_hw, multiple))}"
+        )
+    return size_hw

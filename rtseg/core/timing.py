@@ -1,0 +1,59 @@
+"""Durations: collected in seconds, reported as percentiles; nothing is ever removed as an outlier."""
+
+from collections import deque
+from collections.abc import Iterator
+from contextlib import contextmanager
+from time import perf_counter
+
+import numpy as np
+
+
+class Durations:
+    """A list of durations with percentiles; with `window`, percentiles of the newest ones only."""
+
+    def __init__(self, window: int | None = None) -> None:
+        self._seconds: deque[float] = deque(maxlen=window)
+
+    def add(self, seconds: float) -> None:
+        self._seconds.append(seconds)
+
+    def __len__(self) -> int:
+        return len(self._seconds)
+
+    @contextmanager
+    def measure(self) -> Iterator[None]:
+        start = perf_counter()
+        try:
+            yield
+        finally:
+            self.add(perf_counter() - start)
+
+    def percentile_ms(self, percent: float) -> float:
+        """The given percentile in milliseconds; NaN when nothing was measured."""
+        return float(np.percentile(tuple(self._seconds), percent)) * 1e3 if self._seconds else float("nan")
+
+    def summary_ms(self) -> dict[str, float | int]:
+        """{"p50", "p90", "p99", "mean", "n"}; the times in milliseconds."""
+        if not self._seconds:
+            return {"n": 0}
+        seconds = tuple(self._seconds)
+        p50, p90, p99 = (round(float(value) * 1e3, 3) for value in np.percentile(seconds, (50, 90, 99)))
+        return {"p50": p50, "p90": p90, "p99": p99, "mean": round(float(np.mean(seconds)) * 1e3, 3), "n": len(seconds)}
+
+
+class RateMeter:
+    """Frames per second over the newest `window` ticks."""
+
+    def __init__(self, window: int = 30) -> None:
+        self._ticks: deque[float] = deque(maxlen=window + 1)
+
+    def tick(self) -> None:
+        self._ticks.append(perf_counter())
+
+    @property
+    def fps(self) -> float:
+        """n ticks span n - 1 intervals; 0 until two ticks were seen."""
+        if len(self._ticks) < 2:
+            return 0.0
+        span = self._ticks[-1] - self._ticks[0]
+        return (len(self._ticks) - 1) / span if span > 0 else 0.0

@@ -1,0 +1,78 @@
+"""Finds the networks that ship and a user's own, and checks that a file is what its card says."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from rtseg.core.card import Card
+from rtseg.core.errors import UsageError, WeightsError
+from rtseg.core.files import file_sha256
+from rtseg.core.registry import unknown_name
+
+_PACKAGE = Path(__file__).resolve().parents[1]
+
+
+@dataclass(frozen=True)
+class Artifact:
+    """A card and the folder that holds its files."""
+
+    card: Card
+    folder: Path
+
+    def file(self, precision: str) -> Path:
+        """The checked ONNX file for a precision.
+
+        Raises:
+            UsageError: this network has no file in that precision.
+            WeightsError: the file is missing, cut short, or its hash differs from the card's.
+        """
+        entry = self.card.files.get(precision)
+        if entry is None:
+            have = ", ".join(self.card.files)
+            raise UsageError(f"{self.card.name} has no {precision} file; it comes as: {have}")
+        path = self.folder / entry.file
+        if not path.is_file():
+            raise WeightsError(f"{path} is missing: install again, or export the network anew")
+        size = path.stat().st_size
+        if size != entry.bytes:
+            raise WeightsError(f"{path} has {size} bytes but its card says {entry.bytes}: fetch the file again")
+        digest = file_sha256(path)
+        if digest != entry.sha256:
+            raise WeightsError(
+                f"{path} has sha256 {digest[:12]}… but its card says {entry.sha256[:12]}…: fetch the file again"
+            )
+        return path
+
+
+def weights_folder() -> Path:
+    """`rtseg/weights` in an installed wheel, `weights` beside the package in a checkout."""
+    installed = _PACKAGE / "weights"
+    return installed if installed.is_dir() else _PACKAGE.parent / "weights"
+
+
+def shipped() -> dict[str, Path]:
+    """Name -> card of every network that ships."""
+    return {card.stem: card for card in sorted(weights_folder().glob("*.json"))}
+
+
+def resolve(model: str) -> Artifact:
+    """Finds a network by its name (`icnet`) or by the path of a user's own ONNX file (`my/net.onnx`).
+
+    Raises:
+        UsageError: no such name.
+        WeightsError: the file or its card is missing or damaged.
+    """
+    if model.endswith(".onnx"):
+        path = Path(model).expanduser()
+        if not path.is_file():
+            raise WeightsError(f"no such file: {path}")
+        card = Card.load(path.with_suffix(".json"))
+        if path.name not in {entry.file for entry in card.files.values()}:
+            raise WeightsError(f"the card {path.with_suffix('.json')} does not name {path.name}")
+        return Artifact(card, path.parent)
+    cards = shipped()
+    if not cards:
+        raise WeightsError(f"no weights found in {weights_folder()}: install rtseg again")
+    if model not in cards:
+        error = unknown_name("model", model, list(cards))
+        raise UsageError(f"{error}; or give the path of an ONNX file with its card beside it")
+    return Artifact(Card.load(cards[model]), cards[model].parent)

@@ -1,0 +1,26 @@
+"""Labelled pictures, read without torch, so that any engine can be scored on them."""
+
+from pathlib import Path
+
+from rtseg.core.registry import Registry
+from rtseg.datasets.base import DataSet, Sample
+
+__all__ = ["DATASETS", "DataSet", "Sample", "open_data"]
+
+DATASETS: Registry[type[DataSet]] = Registry(
+    "data set",
+    {
+        "camvid": "rtseg.datasets.camvid:CamVid",
+        "scenes": "rtseg.datasets.scenes:Scenes",
+    },
+)
+
+
+def open_data(name: str, root: Path | None, split: str) -> DataSet:
+    """Opens one split of a data set.
+
+    Raises:
+        UsageError: unknown data set or split, or `root` is missing where the data set needs one.
+        InputError: the folder does not hold what the data set's layout asks for.
+    """
+    return DATASETS.get(name)(root, split)

@@ -1,0 +1,35 @@
+"""Street scenes as a data set: many seeds, a few moments of each, at CamVid's size."""
+
+from pathlib import Path
+from typing import ClassVar
+
+from rtseg.core.labels import CAMVID11
+from rtseg.datasets.base import DataSet, Sample
+from rtseg.vision.scenes import StreetScene
+
+# split -> (first seed, scenes); the splits share no seed
+_SEEDS = {"train": (1000, 400), "val": (0, 20)}
+_MOMENTS = 2
+_SECONDS_APART = 3.7
+
+
+class Scenes(DataSet):
+    """Procedural street scenes (`rtseg.vision.scenes`); needs no folder."""
+
+    name: ClassVar[str] = "scenes"
+    splits: ClassVar[tuple[str, ...]] = tuple(_SEEDS)
+    labels = CAMVID11
+    size_hw = (360, 480)
+
+    def __init__(self, root: Path | None = None, split: str = "val") -> None:
+        super().__init__(root, split)
+        self.first_seed, self.scenes = _SEEDS[split]
+
+    def __len__(self) -> int:
+        return self.scenes * _MOMENTS
+
+    def sample(self, index: int) -> Sample:
+        scene, moment = divmod(index, _MOMENTS)
+        fps = 1 / _SECONDS_APART
+        image, labels = StreetScene(self.size_hw, seed=self.first_seed + scene, fps=fps).render(moment)
+        return Sample(f"scene{self.first_seed + scene}_{moment}", image, labels)

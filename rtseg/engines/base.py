@@ -1,0 +1,119 @@
+"""What every inference engine is: uint8 picture in, coarse logits or full-size labels out."""
+
+from abc import ABC, abstractmethod
+from collections import deque
+from dataclasses import dataclass
+from types import TracebackType
+from typing import Self
+
+import numpy as np
+
+from rtseg.core.errors import EngineError, UsageError
+from rtseg.core.sizes import Size, check_multiple, format_size
+from rtseg.core.weights import Artifact
+from rtseg.vision.upsample import upsample_labels
+
+
+@dataclass(frozen=True)
+class EngineOptions:
+    """How to load a network.
+
+    Attributes:
+        size_hw: input height and width, multiples of the card's `size_multiple`.
+        precision: 'fp32', 'fp16' or 'int8'; an engine that cannot run it raises, it never substitutes.
+        threads: CPU threads the engine may use.
+    """
+
+    size_hw: Size
+    precision: str = "fp32"
+    threads: int = 1
+
+
+@dataclass(frozen=True)
+class EngineInfo:
+    """What really runs."""
+
+    engine: str
+    runtime: str  # library and version
+    device: str
+    precision: str
+    size_hw: Size
+    threads: int
+    in_flight: int = 1
+
+
+class Engine(ABC):
+    """Runs one deployment graph at one input size. Not thread-safe: one engine per thread.
+
+    A subclass sets `info` and implements `_infer` and, where it holds resources, `_release`.
+    """
+
+    info: EngineInfo
+
+    def __init__(self, artifact: Artifact, options: EngineOptions) -> None:
+        self.card = artifact.card
+        check_multiple(options.size_hw, self.card.size_multiple, self.card.name)
+        self._pending: deque[np.ndarray] = deque()
+        self._closed = False
+
+    @abstractmethod
+    def _infer(self, image: np.ndarray) -> np.ndarray:
+        """uint8 (h, w, 3), contiguous and of the right size -> float32 (C, h/s, w/s)."""
+
+    def _release(self) -> None:
+        """Frees what the vendor library holds."""
+
+    def infer(self, image: np.ndarray) -> np.ndarray:
+        """uint8 BGR (h, w, 3) -> logits float32 (C, h/s, w/s), valid until the next call.
+
+        Raises:
+            UsageError: wrong dtype or shape.
+            EngineError: the engine is closed, or the vendor library failed.
+        """
+        if self._closed:
+            raise EngineError(f"the {self.info.engine} engine is closed: load a new one")
+        expected = (*self.info.size_hw, 3)
+        if image.dtype != np.uint8 or image.shape != expected:
+            raise UsageError(
+                f"{self.info.engine} was loaded for uint8 {expected} pictures and was given {image.dtype} "
+                f"{image.shape}: resize the picture, or load with size {format_size(image.shape[:2])}"
+            )
+        return self._infer(np.ascontiguousarray(image))
+
+    def labels(self, image: np.ndarray, size_hw: Size, out: np.ndarray | None = None) -> np.ndarray:
+        """uint8 BGR (h, w, 3) -> labels uint8 `size_hw`; `out` is filled and returned where given."""
+        return upsample_labels(self.infer(image), size_hw, out, threads=self.info.threads)
+
+    def submit(self, image: np.ndarray, size_hw: Size) -> None:
+        """Starts a picture; up to `info.in_flight` may be under way.
+
+        Raises:
+            EngineError: `info.in_flight` pictures are under way already.
+        """
+        if len(self._pending) >= self.info.in_flight:
+            raise EngineError(f"{self.info.in_flight} pictures are under way already: call collect() first")
+        self._pending.append(self.labels(image, size_hw))
+
+    def collect(self, out: np.ndarray | None = None) -> np.ndarray:
+        """The labels of the oldest submitted picture; raises EngineError where none is under way."""
+        if not self._pending:
+            raise EngineError("no picture is under way: call submit() first")
+        labels = self._pending.popleft()
+        if out is None:
+            return labels
+        np.copyto(out, labels)
+        return out
+
+    def close(self) -> None:
+        """Frees the engine; a second call does nothing."""
+        if not self._closed:
+            self._closed = True
+            self._pending.clear()
+            self._release()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self.close()
+

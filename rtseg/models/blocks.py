@@ -1,0 +1,46 @@
+"""Blocks that more than one network uses."""
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+
+class ConvNormAct(nn.Sequential):
+    """Convolution without bias, batch norm, and ReLU unless `act` is False; keeps the size at stride 1."""
+
+    def __init__(
+        self, inputs: int, outputs: int, kernel: int = 3, stride: int = 1, dilation: int = 1, act: bool = True
+    ) -> None:
+        padding = dilation * (kernel // 2)
+        layers: list[nn.Module] = [
+            nn.Conv2d(inputs, outputs, kernel, stride, padding, dilation, bias=False),
+            nn.BatchNorm2d(outputs),
+        ]
+        super().__init__(*layers, *([nn.ReLU(inplace=True)] if act else []))
+
+
+def upsample2(x: Tensor) -> Tensor:
+    """(N, C, H, W) -> (N, C, 2H, 2W), bilinear, half-pixel centres: the one convention of the project."""
+    return F.interpolate(x, scale_factor=2.0, mode="bilinear", align_corners=False)
+
+
+def pooling_matrix(size: int, bins: int, like: Tensor) -> Tensor:
+    """(bins, size): row i averages what adaptive average pooling puts in bin i; device and dtype of `like`.
+
+    Built from comparisons, so that an exported graph computes it from its own input shape, and an engine that
+    knows the shape folds it to a constant.
+    """
+    position = torch.arange(size, device=like.device)
+    index = torch.arange(bins, device=like.device)
+    start = (index * size) // bins
+    end = ((index + 1) * size + bins - 1) // bins
+    inside = (position >= start[:, None]) & (position < end[:, None])  # (bins, size)
+    return inside.to(like.dtype) / (end - start)[:, None].to(like.dtype)
+
+
+def resize_matrix(size: int, bins: int, like: Tensor) -> Tensor:
+    """(size, bins): bilinear interpolation of `bins` values to `size` (half-pixel centres), as a matrix."""
+    position = (torch.arange(size, device=like.device).to(like.dtype) + 0.5) * (bins / size) - 0.5
+    position = position.clamp(0, bins - 1)
+    index = torch.arange(bins, device=like.device).to(like.dtype)
+    return (1 - (position[:, None] - index).abs()).clamp(min=0)

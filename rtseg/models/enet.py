@@ -1,0 +1,184 @@
+"""ENet (Paszke et al. 2016, "ENet: A Deep Neural Network Architecture for Real-Time Semantic Segmentation",
+arXiv 1606.02147).
+
+Deviation from the authors' Torch network: max unpooling is written with a one-hot of the 2x2 arg-max and a pixel
+shuffle, which gives the same bits as index unpooling and exports to plain ONNX operators.
+"""
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from rtseg.core.errors import UsageError
+from rtseg.models.base import SegmentationModel, initialise
+
+
+@dataclass(frozen=True)
+class ENetConfig:
+    """`dropout` is the spatial dropout of sections 2 to 5; section 1 uses a tenth of it."""
+
+    classes: int = 11
+    dropout: float = 0.1
+
+    def __post_init__(self) -> None:
+        if self.classes < 1 or not 0 <= self.dropout < 1:
+            raise UsageError(f"ENet needs classes >= 1 and a dropout in [0, 1), not {self}")
+
+
+def max_pool_onehot(x: Tensor) -> tuple[Tensor, tuple[Tensor, ...]]:
+    """2x2 max pooling with the arg-max as a one-hot.
+
+    Args:
+        x: (N, C, 2h, 2w).
+
+    Returns:
+        The maxima (N, C, h, w), and four masks (N, C, h, w) of x's dtype, one for each position of the 2x2 window
+        in row-major order: 1 where that position is the first to hold the maximum.
+    """
+    corners = [x[..., row::2, column::2] for row in (0, 1) for column in (0, 1)]
+    maximum = torch.maximum(torch.maximum(corners[0], corners[1]), torch.maximum(corners[2], corners[3]))
+    masks, free = [], torch.ones_like(maximum)
+    for corner in corners[:3]:
+        mask = (corner == maximum).to(x.dtype) * free
+        free = free - mask
+        masks.append(mask)
+    return maximum, (*masks, free)
+
+
+def max_unpool_onehot(x: Tensor, masks: tuple[Tensor, ...]) -> Tensor:
+    """(N, C, h, w) -> (N, C, 2h, 2w): each value goes where its mask is 1, all else is 0.
+
+    Bit-equal to `max_unpool2d` with the indices of the pooling that made the masks.
+    """
+    placed = torch.stack([x * mask for mask in masks], dim=2)  # (N, C, 4, h, w)
+    return F.pixel_shuffle(placed.flatten(1, 2), 2)
+
+
+def norm_act(channels: int, relu: bool) -> list[nn.Module]:
+    return [nn.BatchNorm2d(channels), nn.ReLU() if relu else nn.PReLU(channels)]
+
+
+class InitialBlock(nn.Module):
+    """13 channels from a 3x3 stride-2 convolution beside the 3 max-pooled input channels."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.convolution = nn.Conv2d(3, 13, 3, 2, 1, bias=False)
+        self.norm_act = nn.Sequential(*norm_act(16, relu=False))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.norm_act(torch.cat([self.convolution(x), F.max_pool2d(x, 2)], 1))
+
+
+class Bottleneck(nn.Module):
+    """Regular, dilated or asymmetric bottleneck: 1x1 to a quarter, main convolution, 1x1 back, added to x."""
+
+    def __init__(
+        self, channels: int, dropout: float, dilation: int = 1, asymmetric: bool = False, relu: bool = False
+    ) -> None:
+        super().__init__()
+        inner = channels // 4
+        if asymmetric:
+            main: list[nn.Module] = [
+                nn.Conv2d(inner, inner, (5, 1), padding=(2, 0), bias=False),
+                nn.Conv2d(inner, inner, (1, 5), padding=(0, 2), bias=False),
+            ]
+        else:
+            main = [nn.Conv2d(inner, inner, 3, padding=dilation, dilation=dilation, bias=False)]
+        self.residual = nn.Sequential(
+            nn.Conv2d(channels, inner, 1, bias=False), *norm_act(inner, relu),
+            *main, *norm_act(inner, relu),
+            nn.Conv2d(inner, channels, 1, bias=False), nn.BatchNorm2d(channels), nn.Dropout2d(dropout),
+        )  # fmt: skip
+        self.act = nn.ReLU() if relu else nn.PReLU(channels)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.act(x + self.residual(x))
+
+
+class DownsamplingBottleneck(nn.Module):
+    """Halves the size: max pooling with zero-padded channels beside a bottleneck that starts with 2x2 stride 2."""
+
+    def __init__(self, inputs: int, outputs: int, dropout: float) -> None:
+        super().__init__()
+        inner = inputs // 4
+        self.extra = outputs - inputs
+        self.residual = nn.Sequential(
+            nn.Conv2d(inputs, inner, 2, 2, bias=False), *norm_act(inner, False),
+            nn.Conv2d(inner, inner, 3, padding=1, bias=False), *norm_act(inner, False),
+            nn.Conv2d(inner, outputs, 1, bias=False), nn.BatchNorm2d(outputs), nn.Dropout2d(dropout),
+        )  # fmt: skip
+        self.act = nn.PReLU(outputs)
+
+    def forward(self, x: Tensor) -> tuple[Tensor, tuple[Tensor, ...]]:
+        """(N, inputs, 2h, 2w) -> (N, outputs, h, w) and the pooling's masks."""
+        pooled, masks = max_pool_onehot(x)
+        padded = F.pad(pooled, (0, 0, 0, 0, 0, self.extra))
+        return self.act(padded + self.residual(x)), masks
+
+
+class UpsamplingBottleneck(nn.Module):
+    """Doubles the size: 1x1 convolution and max unpooling beside a bottleneck with a transposed convolution."""
+
+    def __init__(self, inputs: int, outputs: int, dropout: float) -> None:
+        super().__init__()
+        inner = inputs // 4
+        self.main = nn.Sequential(nn.Conv2d(inputs, outputs, 1, bias=False), nn.BatchNorm2d(outputs))
+        self.residual = nn.Sequential(
+            nn.Conv2d(inputs, inner, 1, bias=False), *norm_act(inner, True),
+            nn.ConvTranspose2d(inner, inner, 3, 2, 1, output_padding=1, bias=False), *norm_act(inner, True),
+            nn.Conv2d(inner, outputs, 1, bias=False), nn.BatchNorm2d(outputs), nn.Dropout2d(dropout),
+        )  # fmt: skip
+
+    def forward(self, x: Tensor, masks: tuple[Tensor, ...]) -> Tensor:
+        return F.relu(max_unpool_onehot(self.main(x), masks) + self.residual(x))
+
+
+def section(dropout: float) -> list[nn.Module]:
+    """The eight bottlenecks that sections 2 and 3 share."""
+    options = ({}, {"dilation": 2}, {"asymmetric": True}, {"dilation": 4},
+               {}, {"dilation": 8}, {"asymmetric": True}, {"dilation": 16})  # fmt: skip
+    return [Bottleneck(128, dropout, **option) for option in options]  # type: ignore[arg-type]
+
+
+class ENet(SegmentationModel):
+    """Large encoder, small decoder; logits at the input's own size.
+
+    Example:
+        >>> ENet(ENetConfig(classes=11))(torch.zeros(1, 3, 256, 512)).shape
+        torch.Size([1, 11, 256, 512])
+    """
+
+    config_class = ENetConfig
+    size_multiple: ClassVar[int] = 8
+    logits_stride: ClassVar[int] = 1
+
+    def __init__(self, config: ENetConfig) -> None:
+        super().__init__()
+        self.config = config
+        dropout = config.dropout
+        self.initial = InitialBlock()
+        self.down1 = DownsamplingBottleneck(16, 64, dropout / 10)
+        self.section1 = nn.Sequential(*(Bottleneck(64, dropout / 10) for _ in range(4)))
+        self.down2 = DownsamplingBottleneck(64, 128, dropout)
+        self.section2 = nn.Sequential(*section(dropout))
+        self.section3 = nn.Sequential(*section(dropout))
+        self.up4 = UpsamplingBottleneck(128, 64, dropout)
+        self.section4 = nn.Sequential(*(Bottleneck(64, dropout, relu=True) for _ in range(2)))
+        self.up5 = UpsamplingBottleneck(64, 16, dropout)
+        self.section5 = Bottleneck(16, dropout, relu=True)
+        self.classifier = nn.ConvTranspose2d(16, config.classes, 3, 2, 1, output_padding=1, bias=False)
+        initialise(self)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.initial(x)  # (N, 16, H/2, W/2)
+        x, masks1 = self.down1(x)
+        x = self.section1(x)  # (N, 64, H/4, W/4)
+        x, masks2 = self.down2(x)
+        x = self.section3(self.section2(x))  # (N, 128, H/8, W/8)
+        x = self.section4(self.up4(x, masks2))  # (N, 64, H/4, W/4)
+        x = self.section5(self.up5(x, masks1))  # (N, 16, H/2, W/2)
+        return self.classifier(x)  # (N, C, H, W)

@@ -1,0 +1,127 @@
+"""ICNet: image cascade network (Zhao et al. 2018, "ICNet for Real-Time Semantic Segmentation on High-Resolution
+Images", ECCV).
+
+Three branches see the picture at 1/4, 1/2 and full size. The low and the medium one share the first stages of a
+half-width ResNet-50, run once at half size; the low branch goes on from those features at half their resolution.
+
+Deviations from the authors' Caffe network: resizing uses half-pixel centres instead of aligned corners, and the
+pictures are halved by averaging 2x2 pixels.
+"""
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from rtseg.core.errors import UsageError
+from rtseg.models.base import SegmentationModel, initialise
+from rtseg.models.blocks import ConvNormAct, upsample2
+from rtseg.models.pyramid import PyramidPooling
+
+
+@dataclass(frozen=True)
+class ICNetConfig:
+    """`width` scales every channel count: 0.5 is the compressed network that the paper reports."""
+
+    classes: int = 11
+    width: float = 0.5
+
+    def __post_init__(self) -> None:
+        if self.classes < 1 or not 0.125 <= self.width <= 2:
+            raise UsageError(f"ICNet needs classes >= 1 and a width of 0.125 to 2, not {self}")
+
+
+class Bottleneck(nn.Module):
+    """ResNet bottleneck 1x1, 3x3, 1x1 with a projection where the shape changes; the stride is in the first 1x1."""
+
+    def __init__(self, inputs: int, outputs: int, stride: int = 1, dilation: int = 1) -> None:
+        super().__init__()
+        inner = outputs // 4
+        self.residual = nn.Sequential(
+            ConvNormAct(inputs, inner, 1, stride),
+            ConvNormAct(inner, inner, 3, dilation=dilation),
+            ConvNormAct(inner, outputs, 1, act=False),
+        )
+        same = inputs == outputs and stride == 1
+        self.shortcut = nn.Identity() if same else ConvNormAct(inputs, outputs, 1, stride, act=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return F.relu(self.residual(x) + self.shortcut(x))
+
+
+def stage(inputs: int, outputs: int, blocks: int, stride: int = 1, dilation: int = 1) -> list[nn.Module]:
+    """The blocks of one ResNet stage; the first may change the stride."""
+    first = Bottleneck(inputs, outputs, stride, dilation)
+    return [first, *(Bottleneck(outputs, outputs, 1, dilation) for _ in range(blocks - 1))]
+
+
+class CascadeFeatureFusion(nn.Module):
+    """CFF: fuses coarse features F1 with features F2 of twice their resolution."""
+
+    def __init__(self, coarse: int, fine: int, outputs: int) -> None:
+        super().__init__()
+        self.coarse = ConvNormAct(coarse, outputs, 3, dilation=2, act=False)
+        self.fine = ConvNormAct(fine, outputs, 1, act=False)
+
+    def forward(self, coarse_up: Tensor, fine: Tensor) -> Tensor:
+        """Both (N, ·, H, W); `coarse_up` is F1 after upsampling, which the auxiliary classifier sees as well."""
+        return F.relu(self.coarse(coarse_up) + self.fine(fine))
+
+
+class ICNet(SegmentationModel):
+    """Logits at 1/4 of the input; cascade label guidance weighs its three outputs 1.0, 0.4, 0.16.
+
+    Example:
+        >>> ICNet(ICNetConfig(classes=11))(torch.zeros(1, 3, 256, 512)).shape
+        torch.Size([1, 11, 64, 128])
+    """
+
+    config_class = ICNetConfig
+    size_multiple: ClassVar[int] = 32
+    logits_stride: ClassVar[int] = 4
+    auxiliary_weights: ClassVar[tuple[float, ...]] = (0.4, 0.16)
+
+    def __init__(self, config: ICNetConfig) -> None:
+        super().__init__()
+        self.config = config
+
+        def wide(channels: int) -> int:
+            return max(8, round(channels * config.width / 8) * 8)
+
+        stem, c2, c3, c4, c5 = wide(64), wide(256), wide(512), wide(1024), wide(2048)
+        fused, head = wide(256), wide(512)
+        self.stem = nn.Sequential(
+            ConvNormAct(3, stem, stride=2), ConvNormAct(stem, stem), ConvNormAct(stem, 2 * stem)
+        )  # fmt: skip
+        stage3 = stage(c2, c3, 4, stride=2)
+        self.shared = nn.Sequential(*stage(2 * stem, c2, 3), stage3[0])
+        self.low = nn.Sequential(
+            *stage3[1:], *stage(c3, c4, 6, dilation=2), *stage(c4, c5, 3, dilation=4),
+            PyramidPooling(), ConvNormAct(c5, head, 1),
+        )  # fmt: skip
+        self.high = nn.Sequential(
+            ConvNormAct(3, stem, stride=2), ConvNormAct(stem, stem, stride=2), ConvNormAct(stem, 2 * stem, stride=2)
+        )
+        self.fuse_medium = CascadeFeatureFusion(head, c3, fused)
+        self.fuse_high = CascadeFeatureFusion(fused, 2 * stem, fused)
+        self.classifier = nn.Conv2d(fused, config.classes, 1)
+        self.auxiliary_medium = nn.Conv2d(fused, config.classes, 1)
+        self.auxiliary_low = nn.Conv2d(head, config.classes, 1)
+        initialise(self)
+
+    def _features(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        medium = self.stem(F.avg_pool2d(x, 2))  # (N, ·, H/4, W/4)
+        medium = self.shared(F.max_pool2d(medium, 3, 2, 1))  # (N, ·, H/16, W/16)
+        low = upsample2(self.low(F.avg_pool2d(medium, 2)))  # computed at H/32, (N, ·, H/16, W/16)
+        middle = upsample2(self.fuse_medium(low, medium))  # (N, ·, H/8, W/8)
+        fused = self.fuse_high(middle, self.high(x))  # (N, ·, H/8, W/8)
+        return upsample2(fused), middle, low
+
+    def forward(self, x: Tensor) -> Tensor:
+        fused, _, _ = self._features(x)
+        return self.classifier(fused)  # (N, C, H/4, W/4)
+
+    def forward_train(self, x: Tensor) -> tuple[Tensor, ...]:
+        fused, middle, low = self._features(x)
+        return self.classifier(fused), self.auxiliary_medium(middle), self.auxiliary_low(low)

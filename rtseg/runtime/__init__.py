@@ -1,0 +1,1 @@
+"""From frames to labelled frames: segmenter, overlapped loop, thread budget, benchmark (no torch)."""

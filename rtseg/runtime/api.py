@@ -1,0 +1,61 @@
+"""The library in two calls: `load` a network, `stream` labelled frames."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+
+from rtseg.core.frame import Frame
+from rtseg.core.sizes import Size, parse_size
+from rtseg.runtime.pipeline import Pipeline
+from rtseg.runtime.segmenter import Segmenter, open_segmenter
+from rtseg.vision.sources import Source, open_source
+
+
+def load(
+    model: str = "icnet",
+    engine: str = "auto",
+    precision: str = "fp32",
+    size: str | Size | None = None,
+    threads: int | None = None,
+) -> Segmenter:
+    """A segmenter for a network that ships, by name, or for the path of an ONNX file with its card beside it.
+
+    The engine is loaded with the first frame, since the input size follows from the frame's unless `size` is given.
+
+    Args:
+        model: a name (`rtseg models` lists them) or a path.
+        engine: 'auto' (the fastest installed one, by the card's measured order) or a name.
+        precision: 'fp32', 'fp16' or 'int8'; never replaced by another.
+        size: the network's input size, '256x512' or (256, 512).
+        threads: CPU threads shared by everything; default: every core of this process.
+
+    Raises:
+        UsageError: an argument has a value that is not allowed.
+        WeightsError: the network's file or card is missing or damaged.
+
+    Example:
+        >>> import rtseg
+        >>> with rtseg.load("icnet") as segmenter:
+        ...     labels = segmenter(frame)  # uint8 BGR (H, W, 3) -> uint8 (H, W)
+    """
+    return open_segmenter(model, engine, precision, parse_size(size) if isinstance(size, str) else size, threads)
+
+
+def stream(source: str | int | Path | Source, segmenter: Segmenter) -> Iterator[tuple[Frame, np.ndarray]]:
+    """Yields (frame, labels uint8 (H, W)) while capture and inference run ahead in their own threads.
+
+    A live source gives its newest frame; any other gives every frame in order. The source is opened with the first
+    frame asked for, and closed when the stream ends or is dropped.
+
+    Raises:
+        InputError: the source cannot be opened or read.
+
+    Example:
+        >>> for frame, labels in rtseg.stream("drive.mp4", segmenter):
+        ...     print(frame.timestamp_s, labels.shape)
+    """
+    opened = source if isinstance(source, Source) else open_source(source)
+    with Pipeline(opened, segmenter) as pipeline:
+        for result in pipeline:
+            yield result.frame, result.labels

@@ -1,0 +1,87 @@
+"""What a training run is made of; `rtseg train` has one option for each field."""
+
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from rtseg.core.errors import UsageError
+from rtseg.core.sizes import parse_size
+
+
+@dataclass(frozen=True)
+class TrainConfig:
+    """A training run.
+
+    Attributes:
+        model: architecture to train.
+        data: data set to train on.
+        root: folder of the data set.
+        output: folder of the run: checkpoints, curves, pictures. A run that is there already goes on.
+        split: what to train on; CamVid's `fit` leaves the held-out `tail` of each drive unseen.
+        holdouts: splits scored after each validation interval; the best weights are those with the best mean mIoU.
+        epochs: passes over the split.
+        batch_size: pictures per step.
+        crop: HxW that the network sees in training.
+        scenes: street scenes added, as a share of the split's pictures.
+        lr: peak learning rate of AdamW.
+        weight_decay: decoupled weight decay.
+        schedule: one-cycle (warm-up, then cosine) or poly (power 0.9, Chen 2017).
+        class_balance: c of the class weights 1 / ln(c + share) (ENet paper, 1.02 there); 0 weighs all the same.
+        ohem: share of the pixels with the largest loss that count; 1 counts all.
+        ema: decay of the running mean of the weights, which is what is validated and kept.
+        precision: auto takes bf16 where the device computes with it, else fp32.
+        compile: fuse the network with torch.compile: minutes at the start, less time for each step.
+        validate_every: epochs between validations.
+        workers: processes that read and augment pictures.
+        threads: CPU threads of the network; 0 leaves torch's default.
+        seed: seeds weights, order and augmentation.
+        init: start from a network that ships (name) or from the path of an ONNX file, instead of fresh weights.
+    """
+
+    model: str
+    root: Path | None = None
+    output: Path = Path("runs/train")
+    data: str = "camvid"
+    split: str = "fit"
+    holdouts: tuple[str, ...] = ("val", "tail")
+    epochs: int = 100
+    batch_size: int = 8
+    crop: str = "352x480"
+    scenes: float = 0.15
+    lr: float = 2e-3
+    weight_decay: float = 0.02
+    schedule: Literal["one-cycle", "poly"] = "one-cycle"
+    class_balance: float = 1.10
+    ohem: float = 1.0
+    ema: float = 0.995
+    precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto"
+    compile: bool = False
+    validate_every: int = 5
+    workers: int = 1
+    threads: int = 0
+    seed: int = 0
+    init: str | None = None
+
+    def __post_init__(self) -> None:
+        parse_size(self.crop)
+        positive = {"epochs": self.epochs, "batch_size": self.batch_size, "validate_every": self.validate_every}
+        for name, value in positive.items():
+            if value < 1:
+                raise UsageError(f"{name} is {value}: it must be at least 1")
+        shares = {"ohem": (self.ohem, 0.01, 1), "ema": (self.ema, 0, 0.99999), "scenes": (self.scenes, 0, 10)}
+        for name, (share, low, high) in shares.items():
+            if not low <= share <= high:
+                raise UsageError(f"{name} is {share}: allowed is {low} to {high}")
+        if self.lr <= 0 or self.class_balance < 0 or 0 < self.class_balance <= 1:
+            raise UsageError(f"lr must be above 0 and class_balance 0 or above 1, not {self.lr}, {self.class_balance}")
+
+    @property
+    def crop_hw(self) -> tuple[int, int]:
+        return parse_size(self.crop)
+
+    def to_json(self) -> dict[str, Any]:
+        """The fields as JSON; folders are left out, because they say nothing about the weights."""
+        data = asdict(self)
+        del data["root"], data["output"]
+        data["holdouts"] = list(self.holdouts)
+        return data

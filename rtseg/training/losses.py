@@ -1,0 +1,49 @@
+"""The loss of a network and its auxiliary outputs."""
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from rtseg.datasets import DataSet
+
+
+def class_weights(data: DataSet, balance: float) -> Tensor:
+    """float32 (C,): 1 / ln(balance + share of the class), scaled to a mean of 1 (ENet, Paszke 2016, section 5.2)."""
+    classes = len(data.labels)
+    if balance == 0:
+        return torch.ones(classes)
+    counts = np.zeros(256, np.int64)
+    for sample in data:
+        counts += np.bincount(sample.labels.ravel(), minlength=256)
+    shares = counts[:classes] / max(1, counts[:classes].sum())
+    weights = 1 / np.log(balance + shares)
+    return torch.tensor(weights / weights.mean(), dtype=torch.float32)
+
+
+def segmentation_loss(logits: Tensor, labels: Tensor, weights: Tensor, ignore_index: int, ohem: float = 1.0) -> Tensor:
+    """Weighted cross-entropy at the labels' size.
+
+    Args:
+        logits: float (N, C, h, w); interpolated to the labels' size where it differs.
+        labels: int64 (N, H, W).
+        weights: float32 (C,).
+        ignore_index: label that does not count.
+        ohem: share of the pixels, those with the largest loss, that count (online hard example mining,
+            Shrivastava 2016).
+    """
+    logits = logits.float()
+    if logits.shape[-2:] != labels.shape[-2:]:
+        logits = F.interpolate(logits, labels.shape[-2:], mode="bilinear", align_corners=False)
+    if ohem >= 1:
+        return F.cross_entropy(logits, labels, weights, ignore_index=ignore_index)
+    losses = F.cross_entropy(logits, labels, weights, ignore_index=ignore_index, reduction="none").flatten()
+    kept = max(1, int(ohem * int((labels != ignore_index).sum())))
+    return losses.topk(kept).values.mean()
+
+
+def shrink_labels(labels: Tensor, size_hw: tuple[int, int]) -> Tensor:
+    """int64 (N, H, W) -> (N, h, w), nearest pixel centre: what an auxiliary output is compared with."""
+    if tuple(labels.shape[-2:]) == size_hw:
+        return labels
+    return F.interpolate(labels[:, None].float(), size_hw, mode="nearest-exact")[:, 0].long()

@@ -1,0 +1,86 @@
+"""What a run leaves to look at after each validation: the best weights, sample pictures, a confusion matrix."""
+
+from pathlib import Path
+from typing import Any
+
+import cv2
+import lightning as L
+import numpy as np
+import torch
+
+from rtseg.core.files import write_json
+from rtseg.core.metrics import ConfusionMatrix
+from rtseg.training.checkpoint import save_tree
+from rtseg.training.task import SegmentationTask
+from rtseg.vision.overlay import overlay
+
+
+class KeepBest(L.Callback):
+    """Writes `best.safetensors` (averaged weights, fp16) and `best.json` when the mean mIoU of the holdouts rises."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder, self.best = folder, -1.0
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"best": self.best}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        self.best = state_dict["best"]
+
+    def on_validation_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        assert isinstance(pl_module, SegmentationTask)
+        score = float(trainer.callback_metrics["holdout_miou"])
+        if trainer.sanity_checking or not score > self.best:
+            return
+        self.best = score
+        model = pl_module.model
+        state = {name: value.half() if value.is_floating_point() else value for name, value in model.state_dict().items()}
+        metrics = {f"{pl_module.config.data}/{split}": m.to_json() for split, m in pl_module.scores.items()}
+        recipe = {**pl_module.config.to_json(), "epochs_done": trainer.current_epoch + 1, "torch": torch.__version__}
+        card = {"model": pl_module.config.model, "config": model.config_json(), "labels": pl_module.labels.to_json(),
+                "metrics": metrics, "recipe": recipe}  # fmt: skip
+        save_tree(state, self.folder / "best.safetensors")
+        write_json(self.folder / "best.json", card)
+
+
+class Pictures(L.Callback):
+    """Writes `samples.png` (picture, truth, prediction of four holdout frames) and `confusion.png`."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+
+    def on_validation_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        assert isinstance(pl_module, SegmentationTask)
+        epoch = trainer.current_epoch + 1
+        rows = []
+        for data in pl_module.holdouts:
+            for index in (len(data) // 4, 3 * len(data) // 4):
+                sample = data.sample(index)
+                drawn = (sample.labels, pl_module.predict(sample.image))
+                overlays = [overlay(sample.image, labels, pl_module.labels, opacity=0.6) for labels in drawn]
+                rows.append(np.hstack([sample.image, *overlays]))
+        width = max(row.shape[1] for row in rows)
+        rows = [np.pad(row, ((0, 0), (0, width - row.shape[1]), (0, 0))) for row in rows]
+        cv2.imwrite(str(self.folder / f"samples_{epoch:04d}.png"), np.vstack(rows))
+        for split, matrix in pl_module.scores.items():
+            draw_confusion(matrix, f"{split}, epoch {epoch}", self.folder / f"confusion_{split}.png")
+
+
+def draw_confusion(matrix: ConfusionMatrix, title: str, path: Path) -> None:
+    """Draws the confusion matrix, each true class scaled to 1, with its IoU beside the name."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    names = [f"{name} {iou:.2f}" for name, iou in zip(matrix.labels.names, matrix.iou, strict=True)]
+    shares = matrix.counts / np.maximum(1, matrix.counts.sum(1, keepdims=True))
+    figure = Figure(figsize=(7, 6), layout="constrained")
+    FigureCanvasAgg(figure)
+    axes = figure.add_subplot()
+    axes.imshow(shares, cmap="Blues", vmin=0, vmax=1)
+    axes.set(title=f"{title}: mIoU {matrix.miou:.4f}", xlabel="predicted", ylabel="true, with IoU")
+    axes.set_xticks(range(len(names)), matrix.labels.names, rotation=60, ha="right")
+    axes.set_yticks(range(len(names)), names)
+    for (row, column), share in np.ndenumerate(shares):
+        if share >= 0.01:
+            axes.text(column, row, f"{share:.2f}", ha="center", va="center", size=7, color="w" if share > 0.5 else "k")
+    figure.savefig(path)

@@ -1,0 +1,119 @@
+"""A training run from its configuration to its best weights."""
+
+import logging
+import random
+from pathlib import Path
+from typing import Any
+
+import lightning as L
+import numpy as np
+import torch
+from lightning.pytorch.callbacks import EMAWeightAveraging, ModelCheckpoint, RichProgressBar
+from lightning.pytorch.loggers import CSVLogger
+
+from rtseg.core.errors import UsageError
+from rtseg.core.sizes import check_multiple
+from rtseg.datasets import open_data
+from rtseg.models import SegmentationModel, build_model
+from rtseg.training.checkpoint import SafetensorsIO
+from rtseg.training.config import TrainConfig
+from rtseg.training.data import holdout_loader, training_loader
+from rtseg.training.losses import class_weights
+from rtseg.training.report import KeepBest, Pictures
+from rtseg.training.task import SegmentationTask
+
+log = logging.getLogger(__name__)
+
+_PLUGIN_PRECISION = {"fp32": "32-true", "bf16": "bf16-mixed", "fp16": "16-mixed"}
+
+
+def train(config: TrainConfig) -> Path:
+    """Trains a network and returns the run's folder, which holds `best.safetensors` with its card `best.json`.
+
+    A run whose folder holds `last.ckpt` goes on from there.
+
+    Raises:
+        UsageError: a name or size that does not fit, or a precision that the device does not compute with.
+        InputError: the data set cannot be read.
+        OutputError: the run's folder cannot be written.
+    """
+    torch.manual_seed(config.seed)
+    np.random.seed(config.seed)
+    random.seed(config.seed)
+    if config.threads:
+        torch.set_num_threads(config.threads)
+    data = open_data(config.data, config.root, config.split)
+    holdouts = [open_data(config.data, config.root, split) for split in config.holdouts]
+    model = build_model(config.model, {"classes": len(data.labels)})
+    check_multiple(config.crop_hw, model.size_multiple, config.model)
+    if config.init is not None:
+        start_from(model, config.init)
+    model = model.to(memory_format=torch.channels_last)
+    task = SegmentationTask(config, model, class_weights(data, config.class_balance), holdouts)
+    config.output.mkdir(parents=True, exist_ok=True)
+    last = config.output / "last.ckpt"
+    _trainer(config).fit(
+        task, training_loader(config, data), holdout_loader(holdouts), ckpt_path=last if last.is_file() else None,
+        weights_only=False,
+    )  # fmt: skip
+    return config.output
+
+
+def start_from(model: SegmentationModel, init: str) -> None:
+    """Loads the weights of a network that ships, or of an ONNX file, into `model`.
+
+    Classifiers keep their fresh weights where the number of classes differs.
+
+    Raises:
+        UsageError: the network is of another architecture.
+        WeightsError: the file is missing or damaged.
+    """
+    from rtseg.core.weights import resolve
+    from rtseg.export.weights import load_state_dict
+
+    artifact = resolve(init)
+    state = load_state_dict(artifact.file("fp32"))
+    own = model.state_dict()
+    foreign = [name for name in state if name not in own]
+    if foreign:
+        raise UsageError(f"{init} is a {artifact.card.model}: it has no place for {foreign[0]} in this network")
+    fitting = {name: value for name, value in state.items() if value.shape == own[name].shape}
+    for name in sorted(set(own) - set(fitting)):
+        log.info("%s starts fresh", name)
+    model.load_state_dict(fitting, strict=False)
+
+
+def choose_precision(wanted: str) -> str:
+    """'auto' is bf16 on a GPU or CPU that multiplies in it, else fp32; fp16 needs a GPU."""
+    cuda = torch.cuda.is_available()
+    if wanted == "fp16" and not cuda:
+        raise UsageError("precision fp16 needs a GPU; a CPU trains in fp32 or bf16")
+    if wanted != "auto":
+        return wanted
+    fast = torch.cuda.is_bf16_supported() if cuda else torch.cpu._is_avx512_bf16_supported()
+    return "bf16" if fast else "fp32"
+
+
+def _trainer(config: TrainConfig) -> L.Trainer:
+    precision: Any = _PLUGIN_PRECISION[choose_precision(config.precision)]
+    folder = config.output
+    callbacks: list[L.Callback] = [
+        EMAWeightAveraging(decay=config.ema),
+        KeepBest(folder),
+        Pictures(folder),
+        ModelCheckpoint(folder, filename="last", save_top_k=1, every_n_epochs=1, save_on_train_epoch_end=True,
+                        enable_version_counter=False),
+        RichProgressBar(),
+    ]  # fmt: skip
+    return L.Trainer(
+        max_epochs=config.epochs,
+        precision=precision,
+        callbacks=callbacks,
+        logger=CSVLogger(folder, name=None, version="curves"),
+        plugins=[SafetensorsIO()],
+        check_val_every_n_epoch=config.validate_every,
+        num_sanity_val_steps=0,
+        log_every_n_steps=10,
+        gradient_clip_val=5.0,
+        enable_model_summary=False,
+    )

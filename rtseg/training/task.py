@@ -1,0 +1,95 @@
+"""The training and validation steps (a Lightning module)."""
+
+from typing import Any
+
+import lightning as L
+import torch
+from torch import Tensor
+
+from rtseg.core.metrics import ConfusionMatrix
+from rtseg.core.sizes import nearest_multiple
+from rtseg.datasets import DataSet
+from rtseg.models import SegmentationModel
+from rtseg.models.deploy import normalise
+from rtseg.training.config import TrainConfig
+from rtseg.training.losses import segmentation_loss, shrink_labels
+from rtseg.vision.resize import resize_image
+from rtseg.vision.upsample import upsample_labels
+
+
+class SegmentationTask(L.LightningModule):
+    """Trains one network; validates it just as an engine is scored: one picture at a time, at its own size."""
+
+    def __init__(
+        self, config: TrainConfig, model: SegmentationModel, weights: Tensor, holdouts: list[DataSet]
+    ) -> None:
+        super().__init__()
+        self.config, self.model, self.holdouts = config, model, holdouts
+        self.labels = holdouts[0].labels
+        self.register_buffer("class_weights", weights, persistent=False)
+        self.running = ConfusionMatrix(self.labels)
+        self.scores: dict[str, ConfusionMatrix] = {}
+        self._forward: Any = None  # compiled on first use, after the trainer made its copies of the module
+
+    def training_step(self, batch: tuple[Tensor, Tensor], _: int) -> Tensor:
+        images, labels = batch
+        if self._forward is None:
+            forward = self.model.forward_train
+            self._forward = torch.compile(forward) if self.config.compile else forward
+        x = normalise(images).contiguous(memory_format=torch.channels_last)
+        logits, *auxiliary = self._forward(x)
+        weights, ignore = self.class_weights, self.labels.ignore_index
+        loss = segmentation_loss(logits, labels, weights, ignore, self.config.ohem)
+        for output, share in zip(auxiliary, self.model.auxiliary_weights, strict=True):
+            coarse = shrink_labels(labels, (output.shape[-2], output.shape[-1]))
+            loss = loss + share * segmentation_loss(output, coarse, weights, ignore)
+        self._follow(logits, labels, loss)
+        return loss
+
+    def _follow(self, logits: Tensor, labels: Tensor, loss: Tensor) -> None:
+        """Shows the epoch's running mIoU on the augmented training pictures, at the logits' size."""
+        coarse = shrink_labels(labels, (logits.shape[-2], logits.shape[-1]))
+        self.running.update(logits.detach().argmax(1).byte().cpu().numpy(), coarse.byte().cpu().numpy())
+        self.log("loss", loss.detach(), prog_bar=True, on_step=False, on_epoch=True)
+        self.log("train_miou", self.running.miou, prog_bar=True)
+
+    def on_train_epoch_start(self) -> None:
+        self.running = ConfusionMatrix(self.labels)
+
+    def on_validation_epoch_start(self) -> None:
+        self.scores = {data.split: ConfusionMatrix(self.labels) for data in self.holdouts}
+
+    def validation_step(self, pair: tuple[int, int], _: int) -> None:
+        data = self.holdouts[pair[0]]
+        sample = data.sample(pair[1])
+        self.scores[data.split].update(self.predict(sample.image), sample.labels)
+
+    def on_validation_epoch_end(self) -> None:
+        figures = {f"{split}_miou": matrix.miou for split, matrix in self.scores.items()}
+        self.log_dict({**figures, "holdout_miou": sum(figures.values()) / len(figures)}, prog_bar=True)
+
+    @torch.no_grad()
+    def predict(self, image: Any) -> Any:
+        """uint8 BGR (H, W, 3) -> labels uint8 (H, W), in fp32 and along the path that engines take."""
+        height, width = image.shape[:2]
+        size_hw = nearest_multiple((height, width), self.model.size_multiple)
+        resized = torch.from_numpy(resize_image(image, size_hw)).to(self.device)[None]
+        with torch.autocast(self.device.type, enabled=False):
+            x = normalise(resized).contiguous(memory_format=torch.channels_last)
+            logits = self.model(x)[0].float().cpu().contiguous().numpy()
+        return upsample_labels(logits, (height, width))
+
+    def configure_optimizers(self) -> Any:
+        decayed = [p for p in self.model.parameters() if p.ndim > 1]
+        plain = [p for p in self.model.parameters() if p.ndim <= 1]  # batch norm, PReLU slopes, biases
+        groups = [{"params": decayed, "weight_decay": self.config.weight_decay}, {"params": plain, "weight_decay": 0.0}]
+        optimizer = torch.optim.AdamW(groups, lr=self.config.lr)
+        steps = int(self.trainer.estimated_stepping_batches)
+        scheduler: torch.optim.lr_scheduler.LRScheduler
+        if self.config.schedule == "poly":
+            scheduler = torch.optim.lr_scheduler.PolynomialLR(optimizer, steps, power=0.9)
+        else:
+            scheduler = torch.optim.lr_scheduler.OneCycleLR(
+                optimizer, self.config.lr, steps, pct_start=0.08, cycle_momentum=False, final_div_factor=1e3
+            )
+        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}

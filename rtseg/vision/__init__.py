@@ -1,0 +1,1 @@
+"""Pictures in, pictures out: sources, sinks, overlay, label upsampling, street scenes (no torch)."""

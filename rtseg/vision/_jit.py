@@ -1,0 +1,34 @@
+"""numba's `njit` for kernels that are compiled at import and kept on disk wherever there is a place for them."""
+
+import logging
+from collections.abc import Callable
+from functools import cache
+from typing import Any
+
+import numba
+
+_log = logging.getLogger(__name__)
+
+
+def compiled(signature: Any, **options: Any) -> Callable[[Callable[..., Any]], Any]:
+    """`numba.njit(signature, nogil=True, cache=True, ...)` that also works where no folder can be written.
+
+    numba keeps its cache beside the source file, else in the user's cache folder, else it raises.
+    """
+
+    def decorate(function: Callable[..., Any]) -> Any:
+        try:
+            return numba.njit(signature, nogil=True, cache=True, **options)(function)
+        except (RuntimeError, OSError) as error:  # no folder; disk full
+            if isinstance(error, RuntimeError) and "cannot cache" not in str(error):
+                raise
+            _warn_uncached(function.__module__)
+            return numba.njit(signature, nogil=True, **options)(function)
+
+    return decorate
+
+
+@cache
+def _warn_uncached(module: str) -> None:
+    """Once per module."""
+    _log.warning("%s is compiled anew at every start, its cache cannot be written: set NUMBA_CACHE_DIR", module)

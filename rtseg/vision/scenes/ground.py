@@ -1,0 +1,125 @@
+"""The ground: road, markings, pavements, verges, their grain and the shadows on them."""
+
+import cv2
+import numpy as np
+
+from rtseg.vision.scenes.painter import Camera, Painter
+from rtseg.vision.scenes.style import PAVEMENT, ROAD, TREE, Colour, Style
+from rtseg.vision.scenes.textures import make_asphalt
+from rtseg.vision.scenes.world import Block
+
+FAR = 170.0  # metres; the skyline stands there
+_GRAIN = 16.0  # mean of the grain picture, taken off the ground's colours beforehand
+
+
+class Ground:
+    """Draws everything flat; the grain moves with the road."""
+
+    def __init__(self, rng: np.random.Generator, style: Style, size_hw: tuple[int, int]) -> None:
+        self.style = style
+        self._mask = np.zeros(size_hw, np.uint8)
+        # Shadows are lit by the sky: a little bluer. The label, last, stays.
+        factors = np.array([1.06, 1.0, 0.96]) * style.light.shadow
+        levels = np.arange(256)
+        self._dark = np.column_stack([*(levels * f for f in factors), levels]).astype(np.uint8).reshape(1, 256, 4)
+        self._distances = np.geomspace(1.0, FAR, 26)
+        # (nearest, farthest, half width, pixels a metre, period in metres) of each piece of grain
+        self._bands = ((1.2, 8.0, 9.0, 48, 8), (8.0, 30.0, 30.0, 16, 16))
+        self._grain = [
+            make_asphalt(rng, (int((far - near + period) * scale), int(2 * half * scale)), int(period * scale))
+            for near, far, half, scale, period in self._bands
+        ]
+
+    def draw(self, p: Painter, blocks: list[Block], shadows: list[np.ndarray]) -> None:
+        """Fill everything below the horizon."""
+        style, camera = self.style, p.camera
+        top = int(np.clip(np.floor(camera.row(FAR)), 0, camera.height - 1))
+        ground, label = (style.grass, TREE) if style.verge else (style.paving, PAVEMENT)
+        cv2.rectangle(p.canvas, (0, top), (camera.width, camera.height), self._value(p, ground, label, 0.88), cv2.FILLED)
+        s = camera.s + self._distances
+        for side, edge in ((-1, style.road_left), (1, style.road_right)):
+            self._strip(p, s, side * edge, side * (edge + style.pavement), self._value(p, style.paving, PAVEMENT))
+        self._strip(p, s, -style.road_left, style.road_right, self._value(p, style.asphalt, ROAD))
+        self._marks(p, blocks, s)
+        for side, edge in ((-1, style.road_left), (1, style.road_right)):
+            kerb = (style.paving[0] * 1.15, style.paving[1] * 1.15, style.paving[2] * 1.15)
+            self._strip(p, s, side * edge, side * (edge + 0.15), self._value(p, kerb, PAVEMENT))
+        self._add_grain(p, top)
+        self._add_shadows(p, shadows, top)
+
+    def _value(self, p: Painter, colour: Colour, label: int, shade: float = 1.0) -> tuple[float, float, float, int]:
+        b, g, r, label = p.tint(colour, label, 8.0, shade)
+        return (max(b - _GRAIN, 0), max(g - _GRAIN, 0), max(r - _GRAIN, 0), label)
+
+    @staticmethod
+    def _strip(p: Painter, s: np.ndarray, u0: float, u1: float, value: tuple[float, float, float, int]) -> None:
+        zero = np.zeros_like(s)
+        p.strip(np.column_stack([zero + u0, zero, s]), np.column_stack([zero + u1, zero, s]), value)
+
+    def _marks(self, p: Painter, blocks: list[Block], s: np.ndarray) -> None:
+        style, camera = self.style, p.camera
+        white, yellow = (205.0, 208.0, 210.0), (70.0, 175.0, 205.0)
+        lane = style.road_right - style.road_left
+        marks = [mark for block in blocks for mark in block.marks]
+        marks = [m for m in marks if m[3] > camera.s + 1.0 and m[2] < camera.s + 90.0]
+        period, dash = 6.0, 2.6
+        first = np.floor(camera.s / period) * period
+        centre = lane / 2
+        marks += [(centre - 0.07, centre + 0.07, first + k * period, first + k * period + dash, white, ROAD) for k in range(14)]
+        if style.kerb_lines:
+            for u in (-style.road_left + 0.25, style.road_right - 0.25):
+                self._strip(p, s, u - 0.05, u + 0.05, self._value(p, yellow, ROAD))
+        if not marks:
+            return
+        corners = np.array([[(u, 0.0, max(v, camera.s + 1.0)) for u, v in ((a, c), (b, c), (b, d), (a, d))] for a, b, c, d, *_ in marks])
+        pixels = camera.project(corners.reshape(-1, 3)).reshape(-1, 4, 2)
+        for quad, mark in zip(pixels, marks, strict=True):
+            p.fill(quad, self._value(p, mark[4], mark[5]))
+
+    def _add_grain(self, p: Painter, top: int) -> None:
+        """Add the moving grain, mean `_GRAIN`, to all ground rows; the far ones get the mean alone."""
+        camera = p.camera
+        rows = [min(int(camera.row(near)), camera.height) for near, *_ in self._bands]
+        rows = [*rows, min(max(int(camera.row(self._bands[-1][1])), top), camera.height)]
+        far = p.canvas[top : rows[-1]]
+        cv2.add(far, (_GRAIN, _GRAIN, _GRAIN, 0), dst=far)
+        for index, (near, far_at, half, scale, period) in enumerate(self._bands):
+            low, high = rows[index + 1], rows[index]
+            if high - low < 1:
+                continue
+            shift = camera.s % period
+            u = np.array([-half, half, half, -half])
+            ahead = np.array([far_at, far_at, near, near])
+            ground = np.column_stack([u * 0.98 + camera.u, np.zeros(4), camera.s + ahead])
+            pixels = self._straight(camera, ground) - (0, low)
+            height, width = self._grain[index].shape[:2]
+            v = height - 1 - (ahead - near + shift) * scale
+            source = np.column_stack([(u + half) * scale * (width - 1) / width, v])
+            matrix = cv2.getPerspectiveTransform(source.astype(np.float32), pixels.astype(np.float32))
+            part = p.canvas[low:high]
+            grain = cv2.warpPerspective(
+                self._grain[index], matrix, (camera.width, high - low), flags=cv2.INTER_LINEAR,
+                borderValue=(_GRAIN, _GRAIN, _GRAIN, 0),
+            )  # fmt: skip
+            cv2.add(part, grain, dst=part)
+
+    @staticmethod
+    def _straight(camera: Camera, points: np.ndarray) -> np.ndarray:
+        """Project as if the road were straight: one homography for the whole ground."""
+        scale = camera.focal / (points[:, 2] - camera.s)
+        x = (points[:, 0] - camera.u) * (-1 if camera.style.mirrored else 1)
+        return np.stack([camera.width / 2 + x * scale, camera.horizon + camera.y * scale], axis=1)
+
+    def _add_shadows(self, p: Painter, shadows: list[np.ndarray], top: int) -> None:
+        """Darken the ground under convex polygons, float (N, 3) each, leaving the labels."""
+        if not shadows:
+            return
+        self._mask[top:] = 0
+        low, high = self._mask.shape[0], top
+        counts = np.cumsum([len(polygon) for polygon in shadows])[:-1]
+        for pixels in np.split(p.camera.project(np.concatenate(shadows)), counts):
+            p.fill_mask(self._mask, pixels)
+            low, high = min(low, int(pixels[:, 1].min())), max(high, int(pixels[:, 1].max()) + 1)
+        rows = slice(max(low, top), max(high, top) + 1)
+        part = p.canvas[rows]
+        cv2.copyTo(cv2.LUT(part, self._dark), self._mask[rows], part)

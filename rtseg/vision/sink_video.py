@@ -1,0 +1,179 @@
+"""H.264 recordings, through PyAV (FFmpeg, x264), that stay playable whatever happens."""
+
+import errno
+import math
+import os
+from fractions import Fraction
+from pathlib import Path
+
+import av
+import av.error
+import cv2
+import numpy as np
+from av.container import OutputContainer
+from av.video.frame import VideoFrame
+from av.video.stream import VideoStream
+
+from rtseg.core.errors import OutputError, UsageError
+from rtseg.core.frame import Frame
+from rtseg.core.sizes import Size, format_size
+from rtseg.vision.resize import resize_image
+from rtseg.vision.sinks import Sink, make_folder
+
+_LIMITED, _BT601, _BT709 = 1, 6, 1  # codes of ITU-T H.273 for what cv2.COLOR_BGR2YUV_I420 makes
+
+
+def exact_rate(fps: float) -> Fraction:
+    """29.97 -> 30000/1001: the NTSC rates exactly, others to the nearest fraction that MP4 can hold.
+
+    Raises:
+        UsageError: not a finite rate between 0 and 1000.
+    """
+    if not (math.isfinite(fps) and 0 < fps < 1000):
+        raise UsageError(f"{fps} is no frame rate: give frames per second above 0 and below 1000")
+    ntsc = Fraction(round(fps) * 1000, 1001)
+    is_ntsc = round(fps) % 6 == 0 and abs(float(ntsc) - fps) < 0.005  # 23.976, 29.97, 47.95, 59.94, 119.88
+    return ntsc if is_ntsc else Fraction(fps).limit_denominator(1001)
+
+
+class VideoSink(Sink):
+    """Writes pictures to an MP4 (H.264, yuv420p) that browsers play; times are the frames' own timestamps.
+
+    The file is fragmented, a fragment a second: what was written before a crash, a kill or a full disk plays. While it
+    is written it is called `NAME.partial.mp4`, and replaces an older one of that name; `close` gives it its name. After a failure, or with
+    `close(complete=False)`, it keeps the partial name.
+
+    Attributes:
+        padded: the width or height is odd and got one repeated column or row, because yuv420p has even sizes only.
+        partial_path: its name while it is written.
+    """
+
+    def __init__(
+        self,
+        path: Path,
+        size_hw: Size,
+        fps: float,
+        *,
+        crf: int = 23,
+        preset: str = "superfast",
+        threads: int | None = None,
+    ) -> None:
+        """Starts a recording.
+
+        Args:
+            path: ends in .mp4; an older file there is replaced at `close`.
+            size_hw: (height, width) of the pictures.
+            fps: nominal rate; timestamps decide when a frame is shown.
+            crf: x264's constant quality, 0 (lossless) to 51.
+            preset: x264's effort, ultrafast … veryslow; veryfast takes twice the time of superfast for files two
+                thirds as large.
+            threads: of the encoder; None lets x264 choose.
+
+        Raises:
+            OutputError: the file cannot be made there.
+            UsageError: `fps` is no frame rate.
+        """
+        if path.suffix.lower() != ".mp4":
+            raise OutputError(f"cannot record to {path}: recordings are MP4, name it {path.with_suffix('.mp4')}")
+        if path.is_dir():
+            raise OutputError(f"cannot record to {path}: it is a folder; give a file name")
+        self.path = path
+        self.partial_path = path.with_name(f"{path.stem}.partial.mp4")
+        self.padded = bool(size_hw[0] % 2 or size_hw[1] % 2)
+        self._size_hw = size_hw
+        self._rate = exact_rate(fps)
+        # ticks fine enough for any timestamp, and a whole number of them in a nominal frame
+        self._ticks = self._rate.numerator * math.ceil(10_000 / self._rate.numerator)
+        self._start_s: float | None = None
+        self._last_pts = -1
+        self._failed = False
+        make_folder(path.parent)
+        options = {"preset": preset, "crf": str(crf)}
+        try:
+            self._container: OutputContainer | None = self._open()
+            self._stream = self._add_stream(self._container, options, threads)
+        except (av.error.FFmpegError, OSError, ValueError) as error:
+            self.partial_path.unlink(missing_ok=True)
+            raise self._error(error) from error
+
+    def _open(self) -> OutputContainer:
+        options = {"movflags": "frag_keyframe+empty_moov+default_base_moof", "flush_packets": "1"}
+        return av.open(str(self.partial_path), mode="w", format="mp4", container_options=options)
+
+    def _add_stream(self, container: OutputContainer, options: dict[str, str], threads: int | None) -> VideoStream:
+        stream = container.add_stream("libx264", rate=self._rate, options=options)
+        stream.height, stream.width = (side + side % 2 for side in self._size_hw)
+        stream.pix_fmt = "yuv420p"
+        context = stream.codec_context
+        context.time_base = Fraction(1, self._ticks)
+        context.gop_size = max(1, round(self._rate))  # a key frame, hence a fragment, a second
+        context.color_range, context.colorspace = _LIMITED, _BT601
+        context.color_primaries = context.color_trc = _BT709
+        if threads:
+            context.thread_count = threads
+        return stream
+
+    def write(self, frame: Frame, labels: np.ndarray, picture: np.ndarray) -> None:
+        """Encodes `picture`; one of another size than the recording is scaled to it."""
+        if self._container is None:
+            raise OutputError(f"{self.path} is closed: nothing can be written any more")
+        picture = resize_image(picture, self._size_hw)
+        if self.padded:
+            down, right = (side % 2 for side in self._size_hw)
+            picture = cv2.copyMakeBorder(picture, 0, down, 0, right, cv2.BORDER_REPLICATE)
+        try:
+            self._encode(self._to_yuv(picture, frame.timestamp_s))
+        except (av.error.FFmpegError, OSError) as error:
+            self._failed = True
+            raise self._error(error) from error
+        self.frames += 1
+
+    def _to_yuv(self, picture: np.ndarray, timestamp_s: float) -> VideoFrame:
+        # OpenCV converts 5x faster than swscale. `from_numpy_buffer` would save a copy, but takes the wrong rows for
+        # colour where the height is no multiple of 4.
+        planes = np.asarray(cv2.cvtColor(picture, cv2.COLOR_BGR2YUV_I420), np.uint8)
+        yuv = VideoFrame.from_ndarray(planes, format="yuv420p")
+        self._start_s = timestamp_s if self._start_s is None else self._start_s
+        pts = max(self._last_pts + 1, round((timestamp_s - self._start_s) * self._ticks))
+        yuv.pts, yuv.time_base, self._last_pts = pts, Fraction(1, self._ticks), pts
+        yuv.duration = round(self._ticks / self._rate)
+        return yuv
+
+    def _encode(self, frame: VideoFrame | None) -> None:
+        assert self._container is not None
+        for packet in self._stream.encode(frame):
+            self._container.mux(packet)
+
+    def close(self, complete: bool = True) -> None:
+        if self._container is None:
+            return
+        error: Exception | None = None
+        try:
+            try:
+                if self.frames and not self._failed:
+                    self._encode(None)  # the frames that x264 still holds
+            finally:
+                self._container.close()
+        except (av.error.FFmpegError, OSError) as caught:
+            error = caught
+        self._container = None
+        if self._failed:
+            return  # `write` has raised already
+        if error is not None:
+            raise self._error(error) from error
+        if not self.frames:
+            self.partial_path.unlink(missing_ok=True)
+        elif complete:
+            self._rename()
+
+    def _rename(self) -> None:
+        try:
+            os.replace(self.partial_path, self.path)
+        except OSError as error:
+            raise self._error(error) from error
+
+    def _error(self, error: Exception) -> OutputError:
+        full = getattr(error, "errno", None) in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+        reason = "the disk is full" if full else str(getattr(error, "strerror", None) or error)
+        kept = f"; what was written until then is in {self.partial_path}" if self.frames else ""
+        return OutputError(f"cannot record {self.path} at {format_size(self._size_hw)}: {reason}{kept}")

@@ -1,0 +1,112 @@
+"""Where labelled frames go: the contract of all sinks, and the plain ones."""
+
+from abc import ABC, abstractmethod
+from pathlib import Path
+from tempfile import TemporaryFile
+from types import TracebackType
+from typing import Self
+
+import cv2
+import numpy as np
+
+from rtseg.core.errors import OutputError
+from rtseg.core.files import atomic_path
+from rtseg.core.frame import Frame
+
+PICTURE_SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".webp")
+
+
+class Sink(ABC):
+    """Takes labelled frames, one call a frame, from one thread; it keeps none of the arrays after `write` returns.
+
+    Attributes:
+        frames: frames written so far.
+    """
+
+    frames: int = 0
+
+    @abstractmethod
+    def write(self, frame: Frame, labels: np.ndarray, picture: np.ndarray) -> None:
+        """Writes one frame.
+
+        Args:
+            frame: as the source gave it.
+            labels: uint8 (H, W), at the frame's size.
+            picture: uint8 BGR (H', W', 3), what is to be seen: the overlay, which may have another size.
+
+        Raises:
+            OutputError: it cannot be written (disk full, folder gone, window closed).
+        """
+
+    def close(self, complete: bool = True) -> None:  # noqa: B027 (most sinks hold nothing open)
+        """Ends the output; may be called more than once.
+
+        Args:
+            complete: False where the run failed: what is half done then stays away from its final name.
+        """
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close(complete=error is None)
+
+
+class NullSink(Sink):
+    """Counts frames and keeps nothing: for measuring."""
+
+    def write(self, frame: Frame, labels: np.ndarray, picture: np.ndarray) -> None:
+        self.frames += 1
+
+
+def write_picture(path: Path, picture: np.ndarray) -> None:
+    """Writes uint8 (H, W) or BGR (H, W, 3) to a picture file, whole or not at all.
+
+    Raises:
+        OutputError: unknown suffix, or the file cannot be written.
+    """
+    suffix = path.suffix.lower()
+    if suffix not in PICTURE_SUFFIXES:
+        raise OutputError(f"{path}: unknown picture type; allowed: {' '.join(PICTURE_SUFFIXES)}")
+    # level 1 is 3x faster than the default, and label maps are small at any level
+    options = [cv2.IMWRITE_PNG_COMPRESSION, 1] if suffix == ".png" else []
+    _, data = cv2.imencode(suffix, picture, options)
+    with atomic_path(path) as part:
+        part.write_bytes(data.tobytes())
+
+
+def make_folder(folder: Path) -> None:
+    """Makes a folder and checks that files can be made in it; raises OutputError otherwise."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with TemporaryFile(dir=folder):
+            pass
+    except OSError as error:
+        raise OutputError(f"cannot write in folder {folder}: {error.strerror or error}; choose another") from error
+
+
+class LabelSink(Sink):
+    """Writes label maps as 8-bit PNG, `000000.png` and on by frame index, at the frame's own size."""
+
+    def __init__(self, folder: Path) -> None:
+        make_folder(folder)
+        self.folder = folder
+
+    def write(self, frame: Frame, labels: np.ndarray, picture: np.ndarray) -> None:
+        write_picture(self.folder / f"{frame.index:06d}.png", labels)
+        self.frames += 1
+
+
+class PictureSink(Sink):
+    """Writes pictures: to one file, in which the newest stays, or into a folder, `000000.png` and on."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._is_file = path.suffix.lower() in PICTURE_SUFFIXES
+        make_folder(path.parent if self._is_file else path)
+
+    def write(self, frame: Frame, labels: np.ndarray, picture: np.ndarray) -> None:
+        write_picture(self.path if self._is_file else self.path / f"{frame.index:06d}.png", picture)
+        self.frames += 1

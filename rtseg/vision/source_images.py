@@ -1,0 +1,91 @@
+"""Pictures from files: one image, or a folder of them in the order of their names."""
+
+from collections.abc import Generator
+from pathlib import Path
+from time import perf_counter
+
+import cv2
+import numpy as np
+
+from rtseg.core.errors import InputError
+from rtseg.core.frame import Frame
+from rtseg.vision.sources import IMAGE_SUFFIXES, Source
+
+
+def read_image(path: Path) -> np.ndarray:
+    """Reads any picture as uint8 BGR (H, W, 3): grey is repeated, 16 bits are scaled to 8, alpha is dropped.
+
+    A rotation in the EXIF data is applied.
+
+    Raises:
+        InputError: the file cannot be read, is no picture, or holds floating-point values.
+    """
+    try:
+        data = np.fromfile(path, np.uint8)  # cv2.imread cannot open every path on every system
+    except OSError as error:
+        raise InputError(f"cannot read {path}: {error.strerror or error}") from error
+    try:
+        image = cv2.imdecode(data, cv2.IMREAD_ANYCOLOR | cv2.IMREAD_ANYDEPTH) if data.size else None
+    except cv2.error as error:
+        raise InputError(f"{path} cannot be decoded: {error.err}") from error
+    if image is None:
+        raise InputError(f"{path} is no picture that can be read: it is damaged, cut short or of another type")
+    return to_bgr8(image, str(path))
+
+
+def to_bgr8(image: np.ndarray, name: str) -> np.ndarray:
+    """uint8 or uint16 (H, W), (H, W, 1), (H, W, 3) BGR or (H, W, 4) BGRA -> uint8 BGR (H, W, 3), C-contiguous."""
+    if image.dtype == np.uint16:
+        # 65535 / 255 = 257 exactly, so that black stays 0 and white becomes 255
+        image = cv2.convertScaleAbs(image, alpha=1 / 257)
+    if image.dtype != np.uint8:
+        raise InputError(f"{name} holds {image.dtype} values; allowed: 8 or 16 bits a channel. Convert it to PNG")
+    if image.ndim == 2 or image.shape[2] == 1:
+        return cv2.cvtColor(image, cv2.COLOR_GRAY2BGR)
+    if image.shape[2] == 4:
+        return cv2.cvtColor(image, cv2.COLOR_BGRA2BGR)
+    return np.ascontiguousarray(image)
+
+
+class ImageSource(Source):
+    """One picture: one frame."""
+
+    kind = "image"
+
+    def __init__(self, path: Path, fps: float = 1.0) -> None:
+        super().__init__(str(path))
+        self._path = path
+        self.fps = fps
+        self.frame_count = 1
+        self._start()
+
+    def _frames(self) -> Generator[Frame, None, None]:
+        yield Frame(read_image(self._path), 0, 0.0, perf_counter())
+
+
+class ImagesSource(Source):
+    """A folder of pictures sorted by name, each at its own size, at `fps` a second; damaged ones are skipped."""
+
+    kind = "images"
+
+    def __init__(self, folder: Path, fps: float = 1.0) -> None:
+        super().__init__(str(folder))
+        try:
+            self._paths = sorted(p for p in folder.iterdir() if p.suffix.lower() in IMAGE_SUFFIXES and p.is_file())
+        except OSError as error:
+            raise InputError(f"cannot read folder {folder}: {error.strerror or error}") from error
+        if not self._paths:
+            allowed = " ".join(suffix[1:] for suffix in IMAGE_SUFFIXES)
+            raise InputError(f"folder {folder} holds no images; allowed: {allowed}")
+        self._rate = self.fps = fps
+        self.frame_count = len(self._paths)
+        self._start()
+
+    def _frames(self) -> Generator[Frame, None, None]:
+        for index, path in enumerate(self._paths):
+            try:
+                image = read_image(path)
+            except InputError:
+                self.corrupt += 1
+                continue
+            yield Frame(image, index, index / self._rate, perf_counter())

@@ -1,0 +1,27 @@
+"""What all tests share: pinned thread counts and markers that skip where the hardware or package is missing."""
+
+import os
+from importlib.util import find_spec
+
+os.environ.setdefault("OMP_NUM_THREADS", "1")  # before numpy and torch load: workers share the cores
+
+import pytest
+
+
+def _missing(marker: str) -> str | None:
+    """Why tests with this marker cannot run here, if they cannot."""
+    if marker == "openvino":
+        return None if find_spec("openvino") else "openvino is not installed"
+    if marker == "tensorrt" and not find_spec("tensorrt"):
+        return "tensorrt is not installed"
+    if marker in ("gpu", "tensorrt"):
+        import torch
+
+        return None if torch.cuda.is_available() else "no NVIDIA GPU"
+    return None
+
+
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    for marker in ("gpu", "tensorrt", "openvino"):
+        if item.get_closest_marker(marker) and (reason := _missing(marker)):
+            pytest.skip(reason)

@@ -1,0 +1,160 @@
+"""Stand-ins for the parts around the loop: a source, an engine, a sink and a view that can be made to fail."""
+
+from dataclasses import replace
+from pathlib import Path
+from threading import Event
+from threading import enumerate as all_threads
+from time import perf_counter, sleep
+
+import numpy as np
+import pytest
+
+from rtseg import engines
+from rtseg.core.card import Card, CardFile
+from rtseg.core.frame import Frame
+from rtseg.core.labels import CAMVID11
+from rtseg.core.weights import Artifact
+from rtseg.engines.base import Engine, EngineInfo, EngineOptions
+from rtseg.vision.sinks import Sink
+from rtseg.vision.sources import Source
+
+
+def fake_card(**changes):
+    card = Card(
+        name="fake",
+        model="fake",
+        config={},
+        labels=CAMVID11,
+        size_multiple=32,
+        logits_stride=4,
+        train_size=(360, 480),
+        parameters=1,
+        gmac_1024x2048=1.0,
+        files={"fp32": CardFile("fake.onnx", "0" * 64, 1)},
+        metrics={"camvid/val": {"miou": 0.5}},
+    )
+    return replace(card, **changes)
+
+
+def fake_artifact(**changes):
+    return Artifact(fake_card(**changes), Path("nowhere"))
+
+
+class FakeEngine(Engine):
+    """Labels a pixel by its blue value (mod 11); may be slow, and may fail at call `fail_at` (from 0)."""
+
+    def __init__(self, artifact=None, options=None, *, delay_s=0.0, fail_at=None, error=None):
+        options = options or EngineOptions((64, 96))
+        super().__init__(artifact or fake_artifact(), options)
+        self.info = EngineInfo("fake", "fake 1", "CPU", options.precision, options.size_hw, options.threads)
+        self.delay_s, self.fail_at, self.error = delay_s, fail_at, error
+        self.calls = 0
+        self.released = False
+
+    def _infer(self, image):
+        if self.calls == self.fail_at:
+            raise self.error
+        self.calls += 1
+        sleep(self.delay_s)
+        coarse = image[::4, ::4, 0] % 11
+        return (np.arange(11)[:, None, None] == coarse).astype(np.float32)
+
+    def _release(self):
+        self.released = True
+
+
+class FakeSource(Source):
+    """`count` frames (None: endless), each filled with its index; may fail or block at frame `fail_at`."""
+
+    kind = "fake"
+
+    def __init__(self, count=20, *, size_hw=(64, 96), live=False, delay_s=0.0, fps=None, fail_at=None, error=None,
+                 block_at=None, truth=False):  # fmt: skip
+        super().__init__("fake source")
+        self.count, self.size_hw, self.live, self.delay_s, self.fps = count, size_hw, live, delay_s, fps
+        self.fail_at, self.error, self.block_at, self.truth = fail_at, error, block_at, truth
+        self.interrupted = Event()
+        self.closed = 0
+        self.index = 0
+
+    def _frames(self):
+        raise NotImplementedError
+
+    def read(self):
+        index, self.index = self.index, self.index + 1
+        if self.interrupted.is_set() or index == self.count:
+            return None
+        if index == self.fail_at:
+            raise self.error
+        if index == self.block_at:
+            self.interrupted.wait(30)
+            return None
+        sleep(self.delay_s)
+        image = np.full((*self.size_hw, 3), index % 11, np.uint8)
+        truth = np.full(self.size_hw, index % 11, np.uint8) if self.truth else None
+        return Frame(image, index, float(index), perf_counter(), truth)
+
+    def interrupt(self):
+        self.interrupted.set()
+
+    def close(self):
+        self.closed += 1
+
+
+class FakeSink(Sink):
+    """Keeps the frames' indices and first labels; may fail at write `fail_at`."""
+
+    def __init__(self, *, delay_s=0.0, fail_at=None, error=None):
+        self.delay_s, self.fail_at, self.error = delay_s, fail_at, error
+        self.indices, self.labels, self.pictures = [], [], []
+        self.closed_as = None
+
+    def write(self, frame, labels, picture):
+        if len(self.indices) == self.fail_at:
+            raise self.error
+        sleep(self.delay_s)
+        self.indices.append(frame.index)
+        self.labels.append(int(labels[0, 0]))
+        self.pictures.append(picture.shape)
+
+    def close(self, complete=True):
+        self.closed_as = complete
+
+
+class FakeView:
+    """Calls `script[n](loop)` at the n-th poll."""
+
+    def __init__(self, script=None):
+        self.script = script or {}
+        self.polls = 0
+        self.shown = []
+
+    def show(self, loop, result, picture):
+        self.shown.append(result.frame.index)
+
+    def poll(self, loop):
+        action = self.script.get(self.polls)
+        self.polls += 1
+        if action:
+            action(loop)
+        if loop.paused:
+            sleep(0.005)
+
+
+def loop_threads():
+    """Names of the loop's threads that are alive; the upsampler's pool is shared and stays."""
+    names = ("rtseg-capture", "rtseg-inference", "rtseg-writer")
+    return [thread.name for thread in all_threads() if thread.name in names]
+
+
+@pytest.fixture
+def fake_network(tmp_path, monkeypatch):
+    """Makes 'fake' and 'other' the networks that ship, and 'fake' an engine that `auto` picks."""
+    folder = tmp_path / "weights"
+    folder.mkdir()
+    for name in ("fake", "other"):
+        fake_card(name=name, engine_order=("fake",)).save(folder / f"{name}.json")
+    monkeypatch.setattr("rtseg.core.weights.weights_folder", lambda: folder)
+    monkeypatch.setitem(engines.ENGINES._entries, "fake", "fakes:FakeEngine")
+    monkeypatch.setitem(engines._NEEDS, "fake", ("numpy", "pip install fake"))
+    return folder

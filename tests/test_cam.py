@@ -1,0 +1,266 @@
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+from pathlib import Path
+
+import av
+import cv2
+import numpy as np
+import pytest
+from cyclopts import App
+from fakes import FakeSource, fake_card, fake_network, loop_threads  # noqa: F401 - a fixture
+
+from rtseg.apps import cam as cam_module
+from rtseg.apps._console import run
+from rtseg.apps.cam import app
+from rtseg.core.errors import EngineError, InputError, OutputError, ParityError, UsageError, WeightsError
+from rtseg.core.labels import LabelSet
+
+USUAL = {"--model": "fake", "--source": "synthetic", "--camera-size": "64x96", "--camera-fps": "500"}
+
+
+@pytest.fixture(autouse=True)
+def _in_an_empty_folder(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    yield
+    assert loop_threads() == []
+
+
+def cam(*arguments):
+    """Runs the command in this process on a small fast street, unless told otherwise, and gives its exit code."""
+    usual = [text for flag, value in USUAL.items() if flag not in arguments for text in (flag, value)]
+    with pytest.raises(SystemExit) as ended:
+        run(app, [*usual, *arguments])
+    return ended.value.code
+
+
+def frames_of(path):
+    with av.open(str(path)) as container:
+        return [frame.to_ndarray(format="bgr24") for frame in container.decode(video=0)]
+
+
+class FakeWindow:
+    """Presses `keys` in turn, one every third poll, and is closed by the user afterwards if told so."""
+
+    def __init__(self, keys=(), close=False):
+        self.keys, self.close_at_end, self.closed, self.polls = list(keys), close, False, 0
+        self.pictures = []
+
+    def write(self, frame, labels, picture):
+        self.pictures.append((frame.index, picture.copy()))
+
+    def poll_key(self, delay_ms=1):
+        self.polls += 1
+        if not self.pictures or self.polls % 3:
+            return None
+        if not self.keys:
+            self.closed = self.close_at_end
+            return None
+        return self.keys.pop(0)
+
+    def close(self, complete=True):
+        self.closed = True
+
+
+@pytest.fixture
+def press(fake_network, monkeypatch):  # noqa: F811
+    def press(*keys, close=False, arguments=()):
+        window = FakeWindow(keys, close)
+        monkeypatch.setattr(cam_module, "_open_window", lambda: window)
+        return window, cam(*arguments)
+
+    return press
+
+
+@pytest.mark.usefixtures("fake_network")
+def test_synthetic_street_without_a_window(capsys):
+    assert cam("--no-window", "--frames", "12", "--json", "reports/report.json") == 0
+    data = json.loads(Path("reports/report.json").read_text())
+    assert data["frames"] == 12
+    assert data["engine"] == {
+        "name": "fake", "runtime": "fake 1", "device": "CPU", "precision": "fp32", "size": [64, 96],
+        "threads": data["engine"]["threads"],
+    }  # fmt: skip
+    assert {"p50", "p99"} <= set(data["latency_ms"])
+    assert data["source"]["size"] == [64, 96]
+    assert 0 <= data["accuracy"]["miou"] <= 1
+    assert data["environment"]["cores"] >= 1
+    printed = capsys.readouterr().out
+    for words in ("fake 1 on CPU", "chosen by auto", "fp32", "input 64x96", "11 classes", "12 frames in", "mIoU"):
+        assert words in printed
+
+
+@pytest.mark.usefixtures("fake_network")
+def test_a_recording_holds_every_frame():
+    assert cam("--no-window", "--frames", "9", "--record", "out/run.mp4") == 0
+    assert len(frames_of("out/run.mp4")) == 9
+    assert [path.name for path in Path("out").iterdir()] == ["run.mp4"]
+
+
+@pytest.mark.usefixtures("fake_network")
+def test_odd_sizes_are_said_to_be_padded(capsys):
+    assert cam("--camera-size", "63x95", "--no-window", "--frames", "3", "--record", "odd.mp4") == 0
+    assert frames_of("odd.mp4")[0].shape == (64, 96, 3)
+    assert "63x95 is padded" in capsys.readouterr().out
+
+
+@pytest.mark.usefixtures("fake_network")
+def test_ctrl_c_ends_with_a_whole_recording_and_a_report():
+    main = threading.main_thread().ident
+    timer = threading.Timer(1.0, lambda: signal.pthread_kill(main, signal.SIGINT))
+    timer.start()
+    assert cam("--no-window", "--record", "run.mp4", "--json", "report.json") == 130
+    timer.join()
+    frames = json.loads(Path("report.json").read_text())["frames"]
+    assert len(frames_of("run.mp4")) == frames > 0
+
+
+@pytest.mark.usefixtures("fake_network")
+def test_a_source_that_fails_leaves_a_playable_part_but_no_finished_name(monkeypatch, capsys):
+    source = FakeSource(None, fail_at=8, error=InputError("camera 0 was unplugged"))
+    monkeypatch.setattr(cam_module, "_open_source", lambda options, threads: source)
+    assert cam("--no-window", "--record", "run.mp4", "--json", "report.json") == 3
+    assert capsys.readouterr().err.strip() == "error: camera 0 was unplugged"
+    assert not Path("run.mp4").exists()
+    assert not Path("report.json").exists()
+    assert source.closed >= 1
+
+
+def test_q_quits(press):
+    window, code = press("q")
+    assert code == 0
+    assert window.closed
+
+
+def test_closing_the_window_quits(press):
+    assert press(close=True)[1] == 0
+
+
+def test_keys(press, capsys):
+    window, code = press("h", "+", "-", "v", "s", "x", "space", "v", "space", "q")
+    assert code == 0
+    (screenshot,) = Path().glob("rtseg-*.png")
+    assert cv2.imread(str(screenshot)).shape == (64, 96, 3)
+    assert f"saved   {screenshot}" in capsys.readouterr().out
+    indices = [index for index, _ in window.pictures]
+    assert indices == sorted(indices)
+    assert len(indices) > len(set(indices))  # the held picture was drawn anew with the split view off
+
+
+def test_r_starts_and_ends_a_recording(press):
+    _, code = press("r", *["x"] * 10, "r", *["x"] * 10, "q")
+    assert code == 0
+    (recording,) = Path().glob("rtseg-*.mp4")
+    assert 10 <= len(frames_of(recording)) <= 60
+
+
+def test_r_ends_the_recording_of_the_command_line(press):
+    _, code = press(*["x"] * 5, "r", *["x"] * 5, "q", arguments=("--record", "run.mp4"))
+    assert code == 0
+    assert len(frames_of("run.mp4")) > 0
+
+
+def test_m_goes_to_the_next_network(press):
+    _, code = press("m", *["x"] * 20, "q", arguments=("--json", "report.json"))
+    assert code == 0
+    assert json.loads(Path("report.json").read_text())["model"] == "other"
+
+
+def test_a_network_that_does_not_fit_leaves_the_loop_running(press, fake_network, monkeypatch):  # noqa: F811
+    animals = LabelSet("animals", ("cat", "dog"), ((1, 1, 1), (2, 2, 2)))
+    fake_card(name="other", labels=animals, engine_order=("fake",)).save(fake_network / "other.json")
+    _, code = press("m", *["x"] * 20, "q", arguments=("--show", "car,sky", "--json", "report.json"))
+    assert code == 0
+    assert json.loads(Path("report.json").read_text())["model"] == "fake"
+
+
+def test_a_picture_stays_until_a_key(press):
+    cv2.imwrite("one.png", np.zeros((64, 96, 3), np.uint8))
+    window, code = press("v", "q", arguments=("--source", "one.png"))
+    assert code == 0
+    assert len(window.pictures) > 1
+
+
+def test_no_window_can_be_opened(fake_network, monkeypatch, capsys):  # noqa: F811
+    reason = "there is no display"
+    monkeypatch.setattr("rtseg.vision.sink_window.gui_available", lambda: (False, reason))
+    assert cam() == 4
+    error = capsys.readouterr().err.strip()
+    assert reason in error
+    assert "--no-window" in error
+
+
+@pytest.mark.usefixtures("fake_network")
+@pytest.mark.parametrize(
+    ("arguments", "code", "message"),
+    [
+        (["--frames", "0"], 2, "--frames 0"),
+        (["--duration", "-1"], 2, "--duration -1"),
+        (["--frames", "many"], 2, "many"),
+        (["--fames", "3"], 2, "--frames"),
+        (["--size", "64"], 2, "HEIGHTxWIDTH"),
+        (["--size", "65x96"], 2, "the nearest is 64x96"),
+        (["--engine", "onnxrutime"], 2, "did you mean onnxruntime"),
+        (["--precision", "fp23"], 2, "did you mean fp32"),
+        (["--show", "cart"], 2, "did you mean car"),
+        (["--opacity", "3"], 2, "opacity 3"),
+        (["--threads", "0"], 2, "give 1 or more"),
+        (["--source", "missing.mp4"], 3, "no such file"),
+        (["--source", "97"], 3, "--source synthetic"),
+        (["--record", "video.avi"], 4, "mp4"),
+        (["extra"], 2, "extra"),
+    ],
+)
+def test_what_is_wrong_is_said_in_one_line(arguments, code, message, capsys):
+    assert cam("--no-window", *arguments) == code
+    errors = capsys.readouterr().err.strip().splitlines()
+    assert len(errors) == 1
+    assert message in errors[0]
+
+
+@pytest.mark.parametrize(
+    ("error", "code", "line"),
+    [
+        (UsageError("bad"), 2, "error: bad"),
+        (InputError("two\nlines"), 3, "error: two lines"),
+        (OutputError("disk full"), 4, "error: disk full"),
+        (EngineError("no engine"), 5, "error: no engine"),
+        (WeightsError("no card"), 6, "error: no card"),
+        (ParityError("differs"), 7, "error: differs"),
+        (KeyError("x"), 1, "this is a defect"),
+        (ImportError("No module named 'cv2'", name="cv2"), 5, "libgl1"),
+        (KeyboardInterrupt(), 130, ""),
+    ],
+)
+def test_exit_codes(error, code, line, capsys, monkeypatch):
+    monkeypatch.delenv("RTSEG_DEBUG", raising=False)
+    failing = App()
+
+    @failing.default
+    def command():
+        raise error
+
+    with pytest.raises(SystemExit) as ended:
+        run(failing, [])
+    assert ended.value.code == code
+    printed = capsys.readouterr().err
+    assert line in printed
+    assert len(printed.splitlines()) == (1 if line else 0)
+
+
+def test_opencv_that_cannot_load_is_explained(tmp_path):
+    broken = tmp_path / "site" / "cv2"
+    broken.mkdir(parents=True)
+    message = "libGL.so.1: cannot open shared object file: No such file or directory"
+    (broken / "__init__.py").write_text(f"raise ImportError({message!r})")
+    command = [sys.executable, "-c", "from rtseg.apps.cam import main; main()", "--source", "synthetic", "--no-window"]
+    root = Path(cam_module.__file__).parents[1]
+    paths = os.pathsep.join([str(broken.parent), str(root)])
+    done = subprocess.run(command, env={**os.environ, "PYTHONPATH": paths}, capture_output=True, text=True, timeout=60)
+    assert done.returncode == 5
+    assert len(done.stderr.splitlines()) == 1
+    assert "libGL.so.1" in done.stderr
+    assert "apt install libgl1" in done.stderr

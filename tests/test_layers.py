@@ -1,0 +1,127 @@
+"""The arrows between the rooms hold, and the runtime loads neither torch nor anything it does not need yet."""
+
+import ast
+import re
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+
+# room -> (rooms it may import, packages it may import); the standard library and numpy are open to all
+TRAINING = {"torch", "torchvision", "lightning", "segmentation_models_pytorch", "albumentations", "torchmetrics",
+            "safetensors", "matplotlib", "rich", "cv2"}  # fmt: skip
+ARROWS: dict[str, tuple[set[str], set[str]]] = {
+    "core": (set(), set()),
+    "vision": ({"core"}, {"cv2", "numba", "av"}),
+    "engines": ({"core", "vision"}, set()),  # and one vendor library per file: ENGINE_VENDOR
+    "runtime": ({"core", "vision", "engines"}, {"cv2"}),
+    "compilers": ({"core", "vision"}, {"onnx", "onnxruntime", "openvino", "tensorrt", "cuda"}),
+    "models": ({"core"}, {"torch", "torchvision", "segmentation_models_pytorch", "safetensors"}),
+    "datasets": ({"core", "vision"}, {"cv2"}),
+    "training": ({"core", "vision", "models", "datasets"}, TRAINING),
+    "export": ({"core", "vision", "models", "engines"}, {"torch", "onnx", "onnxscript", "safetensors"}),
+    "": ({"core", "vision", "runtime"}, set()),  # rtseg/__init__.py: lazy public names
+}
+ENGINE_VENDOR = {
+    "onnxruntime_engine": {"onnxruntime"},
+    "openvino_engine": {"openvino"},
+    "tensorrt_engine": {"tensorrt"},
+    "cuda_memory": {"cuda"},
+    "torch_engine": {"torch"},
+}
+EXTRA_ROOMS = {"torch_engine": {"models"}}  # the eager network that the other engines are compared with
+HEAVY = ["torch", "torchvision", "lightning", "albumentations", "matplotlib", "onnx", "openvino", "onnxruntime", "av",
+         "numba"]  # fmt: skip
+NOT_PORTABLE = {"fcntl", "grp", "posix", "pty", "pwd", "resource", "syslog", "termios", "tty"}
+MODULE_NAME = re.compile(r"rtseg(\.\w+)+(:\w+)?")  # as registries and lazy imports write it
+
+
+def imported(tree: ast.AST, package: str) -> Iterator[str]:
+    """Every module that the code names, also inside functions, relative, or as a lazy 'module:name' string."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            parts = package.split(".")
+            base = ".".join(parts[: len(parts) - node.level + 1]) if node.level else ""
+            module = ".".join(part for part in (base, node.module) if part)
+            yield module
+            if module == "rtseg":  # `from rtseg import engines` names a room
+                yield from (f"rtseg.{alias.name}" for alias in node.names)
+        elif isinstance(node, ast.Constant) and isinstance(node.value, str) and MODULE_NAME.fullmatch(node.value):
+            yield node.value.partition(":")[0]
+
+
+def broken_arrows(path: str, code: str) -> list[str]:
+    """What a module of the package, `path` relative to rtseg/, imports and must not."""
+    *folders, file = Path(path).with_suffix("").parts
+    room = folders[0] if folders else ""
+    rooms, packages = ARROWS[room]
+    rooms = rooms | {room} | EXTRA_ROOMS.get(file, set())
+    if room == "engines":
+        packages = ENGINE_VENDOR.get(file, set())
+    broken = []
+    for module in imported(ast.parse(code), ".".join(["rtseg", *folders])):
+        top, _, rest = module.partition(".")
+        if top == "rtseg":
+            target = rest.split(".")[0]
+            # the package itself gives its version; its lazy names are for users
+            if target and (ROOT / "rtseg" / target).is_dir() | (target == "apps") and target not in rooms:
+                broken.append(f"{room or 'rtseg'} -> {target} ({module})")
+        elif top in NOT_PORTABLE or (top not in sys.stdlib_module_names and top not in packages | {"numpy"}):
+            broken.append(f"{room or 'rtseg'} -> {top}")
+    return broken
+
+
+MODULES = sorted(path.relative_to(ROOT / "rtseg").as_posix() for path in (ROOT / "rtseg").rglob("*.py"))
+
+
+@pytest.mark.parametrize("path", MODULES)
+def test_arrows_hold(path: str) -> None:
+    code = (ROOT / "rtseg" / path).read_text(encoding="utf-8")
+    assert broken_arrows(path, code) == []
+
+
+def test_every_room_has_arrows() -> None:
+    assert {path.split("/")[0] for path in MODULES if "/" in path} == set(ARROWS) - {""}
+
+
+def test_commands_import_siblings_by_the_installed_name() -> None:
+    for path in (ROOT / "apps").glob("*.py"):
+        modules = set(imported(ast.parse(path.read_text(encoding="utf-8")), "rtseg.apps"))
+        assert not {module for module in modules if module.split(".")[0] in {"apps", *NOT_PORTABLE}}, path
+
+
+@pytest.mark.parametrize(
+    ("path", "code", "broken"),
+    [
+        ("core/a.py", "import numpy, json", []),
+        ("core/a.py", "import cv2", ["core -> cv2"]),
+        ("core/a.py", "def f():\n    from rtseg.vision import resize", ["core -> vision (rtseg.vision)"]),
+        ("core/a.py", "from rtseg import engines", ["core -> engines (rtseg.engines)"]),
+        ("core/a.py", "import fcntl", ["core -> fcntl"]),
+        ("vision/scenes/a.py", "from ..resize import b\nfrom ...core import c", []),
+        ("vision/scenes/a.py", "from ...runtime import c", ["vision -> runtime (rtseg.runtime)"]),
+        ("runtime/a.py", "if True:\n    import torch.nn", ["runtime -> torch"]),
+        ("runtime/a.py", "from rtseg.apps import cam", ["runtime -> apps (rtseg.apps)"]),
+        ("engines/__init__.py", "X = {'a': 'rtseg.models.enet:ENet'}", ["engines -> models (rtseg.models.enet)"]),
+        ("engines/onnxruntime_engine.py", "import onnxruntime", []),
+        ("engines/onnxruntime_engine.py", "import openvino", ["engines -> openvino"]),
+        ("engines/torch_engine.py", "import torch\nfrom rtseg.models import base", []),
+    ],
+)
+def test_a_broken_arrow_is_seen(path: str, code: str, broken: list[str]) -> None:
+    assert broken_arrows(path, code) == broken
+
+
+@pytest.mark.parametrize(
+    "modules", ["rtseg", "rtseg.runtime.api", "rtseg.apps.cam", "rtseg.apps.main", "rtseg.apps.video"]
+)
+def test_start_up_loads_no_heavy_package(modules: str) -> None:
+    code = f"import sys, {modules}; print(*[name for name in {HEAVY!r} if name in sys.modules])"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, cwd=ROOT)
+    assert (done.returncode, done.stdout.strip()) == (0, ""), done.stderr

@@ -1,0 +1,213 @@
+import signal
+import threading
+from time import perf_counter
+
+import pytest
+from fakes import FakeEngine, FakeSink, FakeSource, FakeView, loop_threads
+
+from rtseg.core.errors import EngineError, InputError, OutputError
+from rtseg.runtime.loop import Loop
+from rtseg.runtime.pipeline import Pipeline
+from rtseg.runtime.segmenter import Segmenter
+from rtseg.vision.sinks import NullSink
+
+
+@pytest.fixture(autouse=True)
+def _ends_quickly_and_leaves_no_thread():
+    start = perf_counter()
+    yield
+    assert perf_counter() - start < 2
+    assert loop_threads() == []
+
+
+def segmenter(**settings):
+    return Segmenter(FakeEngine(**settings))
+
+
+def test_all_frames_of_a_file_are_written_in_order_with_their_labels():
+    source, sink = FakeSource(30), FakeSink()
+    report = Loop(source, segmenter(), sinks=[sink]).run()
+    assert sink.indices == list(range(30))
+    assert sink.labels == [index % 11 for index in range(30)]
+    assert (report.frames, report.drops) == (30, 0)
+    assert source.closed == 1
+    assert sink.closed_as is True
+
+
+def test_a_slow_sink_loses_no_frame_of_a_file():
+    sink = FakeSink(delay_s=0.01)
+    assert Loop(FakeSource(20), segmenter(), sinks=[sink]).run().drops == 0
+    assert sink.indices == list(range(20))
+
+
+def test_a_live_source_keeps_the_newest_frame_and_counts_drops():
+    source, sink = FakeSource(40, live=True, delay_s=0.005), FakeSink()
+    report = Loop(source, segmenter(delay_s=0.03), sinks=[sink]).run()
+    assert sink.indices == sorted(set(sink.indices))
+    assert report.drops > 10
+    assert report.frames + report.drops == 40
+    assert report.latency_ms["p50"] < 200
+
+
+FAILURES = {
+    "source at once": ({"fail_at": 0}, {}, {}, InputError("camera gone")),
+    "source later": ({"fail_at": 7}, {}, {}, InputError("camera gone")),
+    "engine": ({}, {"fail_at": 5}, {}, EngineError("engine failed")),
+    "engine, with a defect": ({}, {"fail_at": 5}, {}, ZeroDivisionError("defect")),
+    "sink": ({}, {}, {"fail_at": 5}, OutputError("disk full")),
+    "sink at once": ({}, {}, {"fail_at": 0}, OutputError("disk full")),
+}
+
+
+@pytest.mark.parametrize("live", [False, True])
+@pytest.mark.parametrize("case", FAILURES)
+def test_a_failure_ends_the_loop_with_the_original_error(case, live):
+    of_source, of_engine, of_sink, error = FAILURES[case]
+    given = {key: {"error": error, **kw} for key, kw in zip("sek", (of_source, of_engine, of_sink), strict=True)}
+    source = FakeSource(None, live=live, delay_s=0.001, **given["s"])
+    sink = FakeSink(**given["k"])
+    with pytest.raises(type(error)) as caught:
+        Loop(source, segmenter(**given["e"]), sinks=[sink]).run()
+    assert caught.value is error
+    assert source.closed == 1
+    assert sink.closed_as is False
+    assert sink.indices == sorted(sink.indices)
+
+
+def test_a_failure_while_drawing_ends_the_loop():
+    def draw(result, hud):
+        if result.frame.index == 4:
+            raise ValueError("cannot draw")
+        return result.frame.image
+
+    source, sink = FakeSource(None), FakeSink()
+    with pytest.raises(ValueError, match="cannot draw"):
+        Loop(source, segmenter(), draw=draw, sinks=[sink]).run()
+    assert sink.indices == [0, 1, 2, 3]
+    assert (source.closed, sink.closed_as) == (1, False)
+
+
+def test_a_sink_that_fails_at_close_is_reported():
+    class Failing(NullSink):
+        def close(self, complete=True):
+            raise OutputError("disk full")
+
+    other = FakeSink()
+    with pytest.raises(OutputError, match="disk full"):
+        Loop(FakeSource(3), segmenter(), sinks=[Failing(), other]).run()
+    assert other.closed_as is False
+
+
+def test_ctrl_c_finishes_the_recording_and_keeps_the_report():
+    source, sink = FakeSource(None, delay_s=0.005), FakeSink()
+    loop = Loop(source, segmenter(), sinks=[sink])
+    main = threading.main_thread().ident
+    timer = threading.Timer(0.2, lambda: signal.pthread_kill(main, signal.SIGINT))
+    timer.start()
+    with pytest.raises(KeyboardInterrupt):
+        loop.run()
+    timer.join()
+    assert (source.closed, sink.closed_as) == (1, True)
+    assert loop.report().frames == len(sink.indices) > 0
+
+
+def test_no_frame_at_all():
+    report = Loop(FakeSource(0), segmenter(), sinks=[FakeSink()]).run()
+    assert (report.frames, report.fps, report.latency_ms) == (0, 0.0, {"n": 0})
+    assert report.to_json()["engine"] is None
+
+
+@pytest.mark.parametrize(("limit", "expected"), [(1, 1), (5, 5), (50, 8)])
+def test_max_frames(limit, expected):
+    sink = FakeSink()
+    assert Loop(FakeSource(8), segmenter(), sinks=[sink], max_frames=limit).run().frames == expected
+    assert sink.indices == list(range(expected))
+    assert sink.closed_as is True
+
+
+def test_duration_ends_an_endless_source():
+    report = Loop(FakeSource(None, delay_s=0.002), segmenter(), duration_s=0.2).run()
+    assert 0.15 < report.seconds < 1
+
+
+def test_duration_ends_a_source_that_blocks():
+    source = FakeSource(None, block_at=3)
+    assert Loop(source, segmenter(), duration_s=0.2).run().frames == 3
+
+
+def test_pace_follows_the_fps_of_the_source():
+    report = Loop(FakeSource(11, fps=50.0), segmenter(), pace=True).run()
+    assert report.seconds >= 0.19
+
+
+def test_report_keeps_stages_latency_and_throughput_apart():
+    report = Loop(FakeSource(20, truth=True), segmenter(delay_s=0.005), draw=lambda r, hud: r.frame.image,
+                  sinks=[NullSink()]).run()  # fmt: skip
+    data = report.to_json()
+    assert set(data["stages_ms"]) == {"capture", "resize", "engine", "upsample", "draw", "write"}
+    assert all(stage["n"] == 20 for stage in data["stages_ms"].values())
+    assert data["stages_ms"]["engine"]["p50"] >= 5
+    assert data["latency_ms"]["p50"] > data["stages_ms"]["engine"]["p50"]
+    assert data["fps"] < 200
+    assert data["accuracy"]["miou"] == 1.0
+    assert data["accuracy"]["frames"] == 2
+
+
+def test_pause_and_resume_do_not_count_as_latency():
+    view = FakeView({5: lambda loop: loop.pause(True), 60: lambda loop: loop.pause(False)})
+    report = Loop(FakeSource(20), segmenter(), view=view).run()
+    assert view.shown == list(range(20))
+    assert report.latency_ms["n"] < 20
+    assert report.latency_ms["p99"] < 100
+
+
+def test_a_live_source_resumes_with_its_newest_frame():
+    view = FakeView({5: lambda loop: loop.pause(True), 60: lambda loop: loop.pause(False)})
+    report = Loop(FakeSource(200, live=True, delay_s=0.003), segmenter(), view=view).run()
+    assert view.shown == sorted(view.shown)
+    assert report.drops > 20
+    assert report.latency_ms["p99"] < 100
+
+
+def test_a_view_may_stop_the_loop():
+    view = FakeView({6: lambda loop: loop.stop()})
+    assert Loop(FakeSource(None), segmenter(), view=view).run().frames <= 6
+
+
+def test_sinks_come_and_go():
+    sink = FakeSink()
+    polls = {4: lambda loop: loop.add_sink(sink), 60: lambda loop: loop.remove_sink(sink), 90: lambda loop: loop.stop()}
+    view = FakeView(polls)
+    Loop(FakeSource(None, delay_s=0.001), segmenter(), view=view).run()
+    assert 0 < len(sink.indices) < len(view.shown)
+    assert sink.indices == list(range(sink.indices[0], sink.indices[-1] + 1))
+    assert sink.closed_as is True
+
+
+def test_the_network_can_be_changed_while_the_loop_runs():
+    first, second = FakeEngine(), FakeEngine()
+    view = FakeView({10: lambda loop: loop.change_segmenter(lambda: Segmenter(second))})
+    report = Loop(FakeSource(60, delay_s=0.001), Segmenter(first), view=view).run()
+    assert view.shown == list(range(60))
+    assert (first.released, second.released) == (True, False)
+    assert first.calls + second.calls == 60
+    assert report.stages_ms["engine"]["n"] == second.calls > 0
+
+
+def test_two_loops_at_once_do_not_disturb_each_other():
+    sinks = [FakeSink(), FakeSink()]
+    loops = [Loop(FakeSource(40, size_hw=(200, 300)), segmenter(), sinks=[sink]) for sink in sinks]
+    threads = [threading.Thread(target=loop.run) for loop in loops]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(2)
+    assert [sink.indices for sink in sinks] == [list(range(40))] * 2
+
+
+def test_pipeline_gives_frames_in_order_and_may_be_left_early():
+    source = FakeSource(None)
+    with Pipeline(source, segmenter()) as pipeline:
+        for expected, result in zip(range(10), pipeline, strict=False):
+            assert result.frame.index == expected
+    assert source.closed == 1

@@ -1,0 +1,232 @@
+import json
+import sys
+
+import numpy as np
+import pytest
+from fakes import FakeEngine, FakeSource, fake_artifact, fake_card, fake_network, loop_threads  # noqa: F401
+
+import rtseg
+from rtseg.apps import _plot
+from rtseg.apps._console import run
+from rtseg.apps.bench import app as bench_app
+from rtseg.core.errors import InputError, UsageError, WeightsError
+from rtseg.core.frame import Frame
+from rtseg.engines import EngineOptions
+from rtseg.runtime.environment import environment
+from rtseg.runtime.policy import Channel, Ended, ThreadBudget, cores, thread_budget
+from rtseg.runtime.segmenter import EngineChoice, Segmenter, default_size
+
+
+@pytest.mark.parametrize(
+    ("frame_hw", "expected"),
+    [
+        ((360, 480), (352, 480)),  # as trained: only rounded
+        ((720, 960), (352, 480)),  # larger: its shape, as many pixels as trained at
+        ((1080, 1920), (320, 544)),
+        ((200, 300), (192, 288)),  # smaller: never enlarged
+        ((1, 1), (32, 32)),  # at least one multiple
+        ((32, 4000), (32, 4000)),
+    ],
+)
+def test_default_size(frame_hw, expected):
+    assert default_size(fake_card(), frame_hw) == expected
+
+
+def test_labels_come_back_at_the_size_of_any_frame():
+    image = np.zeros((50, 70, 3), np.uint8)
+    image[:, 35:] = 4
+    with Segmenter(FakeEngine()) as segmenter:
+        labels = segmenter(image)
+        assert (labels.shape, labels.dtype) == ((50, 70), np.uint8)
+        assert (labels[:, :30] == 0).all()
+        assert (labels[:, 40:] == 4).all()
+        assert set(segmenter.stages_s) == {"resize", "engine", "upsample"}
+        assert np.array_equal(segmenter(Frame(image, 0, 0.0, 0.0)), labels)
+
+
+def test_out_is_filled():
+    image, out = np.full((64, 96, 3), 7, np.uint8), np.zeros((64, 96), np.uint8)
+    assert Segmenter(FakeEngine())(image, out) is out
+    assert (out == 7).all()
+
+
+def test_labels_of_two_frames_do_not_alias():
+    segmenter = Segmenter(FakeEngine())
+    first = segmenter(np.full((64, 96, 3), 1, np.uint8))
+    segmenter(np.full((64, 96, 3), 2, np.uint8))
+    assert (first == 1).all()
+
+
+def test_an_engine_that_upsamples_by_itself_is_left_to_do_it():
+    class OnDevice(FakeEngine):
+        def labels(self, image, size_hw, out=None):
+            return np.full(size_hw, 9, np.uint8)
+
+    segmenter = Segmenter(OnDevice())
+    assert (segmenter(np.zeros((50, 70, 3), np.uint8)) == 9).all()
+    assert set(segmenter.stages_s) == {"resize", "engine"}
+
+
+@pytest.mark.parametrize(
+    "picture",
+    [np.zeros((64, 96), np.uint8), np.zeros((64, 96, 4), np.uint8), np.zeros((64, 96, 3)), np.zeros((0, 96, 3), "u1")],
+)
+def test_a_picture_of_another_kind_is_refused(picture):
+    with pytest.raises(UsageError, match="uint8 BGR"):
+        Segmenter(FakeEngine())(picture)
+
+
+def test_the_engine_is_loaded_for_the_first_frame():
+    loaded = []
+
+    def loader(name, artifact, options):
+        loaded.append((name, options))
+        return FakeEngine(artifact, options)
+
+    segmenter = Segmenter(EngineChoice(fake_artifact(), threads=2, loader=loader))
+    with pytest.raises(UsageError, match="prepare"):
+        segmenter.info  # noqa: B018
+    segmenter.prepare((720, 960))
+    segmenter(np.zeros((720, 960, 3), np.uint8))
+    assert loaded == [("auto", EngineOptions((352, 480), "fp32", 2))]
+    assert segmenter.info.size_hw == (352, 480)
+
+
+@pytest.mark.parametrize(
+    ("wrong", "message"),
+    [
+        ({"engine": "onnxrutime"}, "did you mean onnxruntime"),
+        ({"precision": "fp23"}, "did you mean fp32"),
+        ({"size_hw": (100, 200)}, "the nearest is 96x192"),
+    ],
+)
+def test_a_wrong_choice_is_found_before_anything_is_loaded(wrong, message):
+    with pytest.raises(UsageError, match=message):
+        EngineChoice(fake_artifact(), **wrong)
+
+
+@pytest.mark.usefixtures("fake_network")
+def test_load_and_stream():
+    with rtseg.load("fake", size="64x96") as segmenter:
+        seen = [(frame.index, int(labels[0, 0])) for frame, labels in rtseg.stream(FakeSource(15), segmenter)]
+    assert seen == [(index, index % 11) for index in range(15)]
+    assert loop_threads() == []
+
+
+@pytest.mark.usefixtures("fake_network")
+def test_a_stream_that_is_dropped_closes_its_source():
+    source = FakeSource(None)
+    stream = rtseg.stream(source, rtseg.load("fake"))
+    next(stream)
+    stream.close()
+    assert source.closed == 1
+    assert loop_threads() == []
+
+
+def test_a_stream_that_fails_gives_the_original_error():
+    error = InputError("gone")
+    stream = rtseg.stream(FakeSource(None, fail_at=3, error=error), Segmenter(FakeEngine()))
+    with pytest.raises(InputError) as caught:
+        list(stream)
+    assert caught.value is error
+
+
+@pytest.mark.usefixtures("fake_network")
+def test_load_names_what_it_does_not_know():
+    with pytest.raises(UsageError, match="did you mean fake"):
+        rtseg.load("fak")
+    with pytest.raises(WeightsError, match="no such file"):
+        rtseg.load("my/net.onnx")
+
+
+def test_channel_waits_or_keeps_the_newest():
+    newest = Channel(1, newest=True)
+    assert all(newest.put(item) for item in range(4))
+    assert (newest.get(), newest.dropped) == (3, 3)
+    assert newest.get(timeout_s=0.01) is None
+    newest.put(4)
+    newest.close()
+    assert newest.put(5) is False
+    assert newest.get() == 4
+    with pytest.raises(Ended):
+        newest.get()
+
+
+@pytest.mark.parametrize(
+    ("total", "budget"),
+    [
+        (1, ThreadBudget(1, 1, 1, 1)),
+        (2, ThreadBudget(2, 2, 1, 1)),
+        (4, ThreadBudget(4, 3, 1, 1)),
+        (16, ThreadBudget(16, 12, 4, 4)),
+    ],
+)
+def test_thread_budget(total, budget):
+    assert thread_budget(total) == budget
+    assert thread_budget().total == cores() >= 1
+
+
+def test_thread_budget_needs_a_thread():
+    with pytest.raises(UsageError, match="give 1 or more"):
+        thread_budget(0)
+
+
+def test_environment_says_what_it_ran_on():
+    found = environment()
+    json.dumps(found, allow_nan=False)
+    assert found["packages"]["numpy"] == np.__version__
+    assert found["python"].startswith(f"{sys.version_info.major}.{sys.version_info.minor}.")
+    assert found["cpu"]
+
+
+def bench(*arguments):
+    with pytest.raises(SystemExit) as ended:
+        run(bench_app, ["--frames", "6", "--source-size", "96x128", *arguments])
+    return ended.value.code
+
+
+@pytest.mark.usefixtures("fake_network")
+def test_bench_measures_every_combination(tmp_path, capsys):
+    path, picture = tmp_path / "bench.json", tmp_path / "plot.svg"
+    sizes = ["--size", "32x64", "64x96"]
+    assert bench("--runs", "4", "--model", "fake", "other", *sizes, "--json", str(path), "--plot", str(picture)) == 0
+    data = json.loads(path.read_text())
+    keys = [(result["model"], result["engine"], tuple(result["size"])) for result in data["results"]]
+    assert keys == [("fake", "fake", (32, 64)), ("fake", "fake", (64, 96)), ("other", "fake", (32, 64)),
+                    ("other", "fake", (64, 96))]  # fmt: skip
+    for result in data["results"]:
+        assert result["engine_ms"]["n"] == 4
+        assert {"p50", "p90", "p99"} <= set(result["engine_ms"])
+        assert {"engine", "upsample", "draw", "write"} <= set(result["stages_ms"])
+        assert result["frames"] == 6
+        assert result["end_to_end_fps"] > 0
+        assert result["miou"] == {"camvid/val": 0.5}
+    assert data["environment"]["cores"] >= 1
+    assert "other" in capsys.readouterr().out
+    assert "64x96" in picture.read_text()
+
+
+@pytest.mark.usefixtures("fake_network")
+@pytest.mark.parametrize(
+    ("arguments", "code", "message"),
+    [
+        (["--model", "fak"], 2, "did you mean fake"),
+        (["--runs", "1"], 2, "--runs 1"),
+        (["--size", "33x64"], 2, "the nearest is 32x64"),
+        (["--plot", "plot.txt"], 2, "allowed: .png"),
+        (["--source", "missing.mp4"], 3, "no such file"),
+        (["--split", "cityscapes/val", "--plot", "plot.png"], 2, "stated: camvid/val"),
+    ],
+)
+def test_bench_says_in_one_line_what_is_wrong(arguments, code, message, capsys, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert bench(*arguments) == code
+    errors = capsys.readouterr().err.strip().splitlines()
+    assert len(errors) == 1
+    assert message in errors[0]
+
+
+def test_a_plot_without_matplotlib_names_the_extra(monkeypatch, tmp_path):
+    monkeypatch.setattr(_plot, "find_spec", lambda name: None)
+    with pytest.raises(UsageError, match=r"rtseg\[train\]"):
+        _plot.check_plot(tmp_path / "plot.png", "camvid/val", {"camvid/val"})
