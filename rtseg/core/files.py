@@ -21,12 +21,13 @@ def atomic_path(path: Path) -> Iterator[Path]:
     part = path.with_name(f".{path.stem}.{os.getpid()}.part{path.suffix}")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        yield part
-        os.replace(part, path)
+        try:
+            yield part
+            os.replace(part, path)
+        finally:
+            part.unlink(missing_ok=True)
     except OSError as error:
         raise OutputError(f"cannot write {path}: {error.strerror or error}; check the folder and free space") from error
-    finally:
-        part.unlink(missing_ok=True)
 
 
 def write_json(path: Path, data: Any) -> None:
@@ -36,6 +37,7 @@ def write_json(path: Path, data: Any) -> None:
 
 
 def file_sha256(path: Path) -> str:
+    """The hexadecimal SHA-256 of a file's bytes."""
     with path.open("rb") as file:
         digest = sha256()
         while block := file.read(1 << 20):

@@ -7,7 +7,6 @@ from typing import Any, Generic, TypeVar
 
 from rtseg.core.errors import UsageError
 
-
 T = TypeVar("T")
 
 

@@ -16,6 +16,7 @@ def parse_size(text: str) -> Size:
 
 
 def format_size(size_hw: Size) -> str:
+    """(256, 512) -> '256x512'."""
     return f"{size_hw[0]}x{size_hw[1]}"
 
 

@@ -46,6 +46,7 @@ def initialise(model: nn.Module) -> None:
 
 
 def count_parameters(model: nn.Module) -> int:
+    """All trainable parameters, those of auxiliary classifiers included."""
     return sum(parameter.numel() for parameter in model.parameters())
 
 

@@ -58,6 +58,7 @@ def max_unpool_onehot(x: Tensor, masks: tuple[Tensor, ...]) -> Tensor:
 
 
 def norm_act(channels: int, relu: bool) -> list[nn.Module]:
+    """Batch norm, then ReLU (decoder) or PReLU with a slope for each channel (encoder)."""
     return [nn.BatchNorm2d(channels), nn.ReLU() if relu else nn.PReLU(channels)]
 
 

@@ -168,7 +168,7 @@ class Loop:
                 self._handle(result)
 
     def _limit_reached(self) -> bool:
-        if self._max_frames is not None and self.stats.frames >= self._max_frames:
+        if self._max_frames is not None and self.stats.begun >= self._max_frames:
             return True
         return self._duration_s is not None and perf_counter() - self._started_at >= self._duration_s
 

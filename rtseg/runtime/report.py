@@ -94,7 +94,9 @@ class LoopStats:
     """
 
     def __init__(self) -> None:
+        self.begun = 0
         self.frames = 0
+        """Finished: shown and written."""
         self.card: Card | None = None
         self.info: EngineInfo | None = None
         self._lock = Lock()
@@ -116,9 +118,9 @@ class LoopStats:
             self.card, self.info = result.card, result.info
         for name, seconds in result.stages_s.items():
             self.stages[name].add(seconds)
-        if self.frames % _SCORE_EVERY == 0:
+        if self.begun % _SCORE_EVERY == 0:
             self._score(result)
-        self.frames += 1
+        self.begun += 1
 
     def _score(self, result: Result) -> None:
         truth = result.frame.truth
@@ -137,6 +139,7 @@ class LoopStats:
                 self.latency.add(now - captured_at)
                 self._recent_latency.add(now - captured_at)
             self._rate.tick()
+            self.frames += 1
             self._finished += 1
             self._first_at = now if self._finished == 1 else self._first_at
             self._last_at = now

@@ -1,0 +1,1 @@
+"""Training (torch): augmentation, losses, the run from a configuration to its best weights."""

@@ -4,10 +4,10 @@ import os
 
 os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")  # its import would ask the network for a newer version
 
-import albumentations as A  # noqa: E402
-import cv2  # noqa: E402
+import albumentations as A
+import cv2
 
-from rtseg.core.sizes import Size  # noqa: E402
+from rtseg.core.sizes import Size
 
 
 def training_augmentation(crop_hw: Size, ignore_index: int) -> A.Compose:

@@ -34,13 +34,18 @@ class KeepBest(L.Callback):
             return
         self.best = score
         model = pl_module.model
-        state = {name: value.half() if value.is_floating_point() else value for name, value in model.state_dict().items()}
+        state = {name: half(value) for name, value in model.state_dict().items()}
         metrics = {f"{pl_module.config.data}/{split}": m.to_json() for split, m in pl_module.scores.items()}
         recipe = {**pl_module.config.to_json(), "epochs_done": trainer.current_epoch + 1, "torch": torch.__version__}
         card = {"model": pl_module.config.model, "config": model.config_json(), "labels": pl_module.labels.to_json(),
                 "metrics": metrics, "recipe": recipe}  # fmt: skip
         save_tree(state, self.folder / "best.safetensors")
         write_json(self.folder / "best.json", card)
+
+
+def half(value: torch.Tensor) -> torch.Tensor:
+    """fp16 where the tensor is floating point: what a released network stores."""
+    return value.half() if value.is_floating_point() else value
 
 
 class Pictures(L.Callback):

@@ -20,9 +20,7 @@ from rtseg.vision.upsample import upsample_labels
 class SegmentationTask(L.LightningModule):
     """Trains one network; validates it just as an engine is scored: one picture at a time, at its own size."""
 
-    def __init__(
-        self, config: TrainConfig, model: SegmentationModel, weights: Tensor, holdouts: list[DataSet]
-    ) -> None:
+    def __init__(self, config: TrainConfig, model: SegmentationModel, weights: Tensor, holdouts: list[DataSet]) -> None:
         super().__init__()
         self.config, self.model, self.holdouts = config, model, holdouts
         self.labels = holdouts[0].labels

@@ -40,8 +40,8 @@ class VideoSink(Sink):
     """Writes pictures to an MP4 (H.264, yuv420p) that browsers play; times are the frames' own timestamps.
 
     The file is fragmented, a fragment a second: what was written before a crash, a kill or a full disk plays. While it
-    is written it is called `NAME.partial.mp4`, and replaces an older one of that name; `close` gives it its name. After a failure, or with
-    `close(complete=False)`, it keeps the partial name.
+    is written it is called `NAME.partial.mp4` and replaces an older one of that name; `close` gives it its own name.
+    After a failure, or with `close(complete=False)`, it keeps the partial name.
 
     Attributes:
         padded: the width or height is odd and got one repeated column or row, because yuv420p has even sizes only.

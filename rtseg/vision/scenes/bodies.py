@@ -121,6 +121,9 @@ def draw_sign(p: Painter, at: tuple[float, float], kind: SignKind, height: float
     u, s = at
     p.flat((u, 0.0, s), [(box(-0.05, 0, 0.05, height), (120, 120, 118))], POLE)
     parts = [(kind.outline * kind.size, kind.rim), (kind.outline * kind.size * 0.76, kind.face)]
+    if p.camera.focal / max(s - p.camera.s, NEAR) < 25.0:
+        p.flat((u, height, s), parts, SIGN)
+        return
     mark = dim(kind.rim, 0.3) if sum(kind.face) > 450 else (232.0, 234.0, 235.0)
     wide = 0.42 * kind.size * float(kind.outline[:, 0].max())
     parts += [(box(-wide, y - 0.07 * kind.size, wide, y + 0.07 * kind.size), mark) for y in (-0.04, 0.08)]

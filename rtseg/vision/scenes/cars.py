@@ -75,9 +75,16 @@ def _shape(kind: CarKind, shows_rear: bool) -> dict[str, np.ndarray]:
     shape = {"lower": lower, "upper": upper, "cabin": cabin, "glass0": glass[0], "glass1": glass[1]}
     shape["window"] = _inset(cabin[:4], (0.06, 0.94), (0.1, 0.9))
     shape["lamp0"], shape["lamp1"] = (_inset(end, x, (0.05, 0.8)) for x in ((0.01, 0.19), (0.81, 0.99)))
-    shape["bumper"], shape["plate"] = _inset(low_end, (0.0, 1.0), (0.0, 0.45)), _inset(low_end, (0.36, 0.64), (0.6, 0.98))
+    shape["bumper"], shape["plate"] = (
+        _inset(low_end, (0.0, 1.0), (0.0, 0.45)),
+        _inset(low_end, (0.36, 0.64), (0.6, 0.98)),
+    )
     shape["grille"] = _inset(end, (0.26, 0.74), (0.1, 0.5))
-    shape["under"] = np.array([(x, y, 0.2) for x, y in ((-half, 0.1), (half, 0.1), (half, _SILL), (-half, _SILL))]) * (0.94, 1, 1)
+    shape["under"] = np.array([(x, y, 0.2) for x, y in ((-half, 0.1), (half, 0.1), (half, _SILL), (-half, _SILL))]) * (
+        0.94,
+        1,
+        1,
+    )
     for name, x0, x1 in (("tyre0", -half + 0.04, -half + 0.25), ("tyre1", half - 0.25, half - 0.04)):
         shape[name] = np.array([(x0, 0, 0.35), (x1, 0, 0.35), (x1, 0.4, 0.35), (x0, 0.4, 0.35)])
     for index, z in enumerate((0.8, length - 0.85)):
@@ -102,14 +109,13 @@ def draw_car(
     if across:
         points[:, 0], points[:, 2] = u + across * z, s + x + kind.width / 2
     else:
-        points[:, 0] = u - (x if p.camera.u > u else -x) * 1.0
-        points[:, 2] = s + z
+        points[:, 0], points[:, 2] = u - (x if p.camera.u > u else -x), s + z
     first, ids = 0, {}
     for name, corners in shape.items():
         ids[name] = list(range(first, first + len(corners)))
         first += len(corners)
     end_visible = bool(across) or ahead > NEAR
-    far = p.camera.focal / max(ahead, NEAR) < 14.0  # pixels a metre; details below a pixel are left out
+    far = p.camera.focal / max(ahead, NEAR) < 20.0  # pixels a metre; details below a pixel are left out
     p.faces(points, _faces(ids, paint, shows_rear, end_visible, p.camera.y > kind.height, far), CAR, ahead)
 
 
@@ -124,7 +130,11 @@ def _faces(
     rubber: Colour = (20, 20, 21)
     glass: Colour = (64, 58, 52)
     faces: list[Face] = [(ids[name], rubber, 1.0) for name in ("under", "tyre0", "tyre1")]
-    faces += [(part("lower", _SIDE), paint, 0.72), (part("upper", _TOP), paint, 1.12), (part("upper", _SIDE), paint, 0.86)]
+    faces += [
+        (part("lower", _SIDE), paint, 0.72),
+        (part("upper", _TOP), paint, 1.12),
+        (part("upper", _SIDE), paint, 0.86),
+    ]
     for index in "01":
         if not far:
             faces.append((ids["arch" + index], paint, 0.45))

@@ -6,7 +6,7 @@ import numpy as np
 from rtseg.vision.scenes.painter import Camera, Painter
 from rtseg.vision.scenes.style import PAVEMENT, ROAD, TREE, Colour, Style
 from rtseg.vision.scenes.textures import make_asphalt
-from rtseg.vision.scenes.world import Block
+from rtseg.vision.scenes.world import Block, Mark
 
 FAR = 170.0  # metres; the skyline stands there
 _GRAIN = 16.0  # mean of the grain picture, taken off the ground's colours beforehand
@@ -18,6 +18,7 @@ class Ground:
     def __init__(self, rng: np.random.Generator, style: Style, size_hw: tuple[int, int]) -> None:
         self.style = style
         self._mask = np.zeros(size_hw, np.uint8)
+        self._spare = np.zeros((*size_hw, 4), np.uint8)
         # Shadows are lit by the sky: a little bluer. The label, last, stays.
         factors = np.array([1.06, 1.0, 0.96]) * style.light.shadow
         levels = np.arange(256)
@@ -35,7 +36,9 @@ class Ground:
         style, camera = self.style, p.camera
         top = int(np.clip(np.floor(camera.row(FAR)), 0, camera.height - 1))
         ground, label = (style.grass, TREE) if style.verge else (style.paving, PAVEMENT)
-        cv2.rectangle(p.canvas, (0, top), (camera.width, camera.height), self._value(p, ground, label, 0.88), cv2.FILLED)
+        cv2.rectangle(
+            p.canvas, (0, top), (camera.width, camera.height), self._value(p, ground, label, 0.88), cv2.FILLED
+        )
         s = camera.s + self._distances
         for side, edge in ((-1, style.road_left), (1, style.road_right)):
             self._strip(p, s, side * edge, side * (edge + style.pavement), self._value(p, style.paving, PAVEMENT))
@@ -60,21 +63,24 @@ class Ground:
         style, camera = self.style, p.camera
         white, yellow = (205.0, 208.0, 210.0), (70.0, 175.0, 205.0)
         lane = style.road_right - style.road_left
-        marks = [mark for block in blocks for mark in block.marks]
-        marks = [m for m in marks if m[3] > camera.s + 1.0 and m[2] < camera.s + 90.0]
+        marks = [
+            m for block in blocks for m in block.marks if camera.s + 1.0 - m.s[1] < 0 < camera.s + m.reach - m.s[0]
+        ]
         period, dash = 6.0, 2.6
-        first = np.floor(camera.s / period) * period
-        centre = lane / 2
-        marks += [(centre - 0.07, centre + 0.07, first + k * period, first + k * period + dash, white, ROAD) for k in range(14)]
+        first = float(np.floor(camera.s / period)) * period
+        u = (lane / 2 - 0.07, lane / 2 + 0.07)
+        dashes = (first + k * period for k in range(12))
+        marks += [Mark(u, (s0, s0 + dash), white, ROAD) for s0 in dashes if s0 + dash > camera.s + 1.0]
         if style.kerb_lines:
             for u in (-style.road_left + 0.25, style.road_right - 0.25):
                 self._strip(p, s, u - 0.05, u + 0.05, self._value(p, yellow, ROAD))
-        if not marks:
-            return
-        corners = np.array([[(u, 0.0, max(v, camera.s + 1.0)) for u, v in ((a, c), (b, c), (b, d), (a, d))] for a, b, c, d, *_ in marks])
-        pixels = camera.project(corners.reshape(-1, 3)).reshape(-1, 4, 2)
+        near = camera.s + 1.0
+        corners = np.array(
+            [(u, 0.0, max(v, near)) for m in marks for v in m.s for u in (m.u if v == m.s[0] else m.u[::-1])]
+        )
+        pixels = camera.project(corners).reshape(-1, 4, 2)
         for quad, mark in zip(pixels, marks, strict=True):
-            p.fill(quad, self._value(p, mark[4], mark[5]))
+            p.fill(quad, self._value(p, mark.colour, mark.label))
 
     def _add_grain(self, p: Painter, top: int) -> None:
         """Add the moving grain, mean `_GRAIN`, to all ground rows; the far ones get the mean alone."""
@@ -98,8 +104,8 @@ class Ground:
             matrix = cv2.getPerspectiveTransform(source.astype(np.float32), pixels.astype(np.float32))
             part = p.canvas[low:high]
             grain = cv2.warpPerspective(
-                self._grain[index], matrix, (camera.width, high - low), flags=cv2.INTER_LINEAR,
-                borderValue=(_GRAIN, _GRAIN, _GRAIN, 0),
+                self._grain[index], matrix, (camera.width, high - low), dst=self._spare[low:high],
+                flags=cv2.INTER_LINEAR, borderValue=(_GRAIN, _GRAIN, _GRAIN, 0),
             )  # fmt: skip
             cv2.add(part, grain, dst=part)
 
@@ -122,4 +128,5 @@ class Ground:
             low, high = min(low, int(pixels[:, 1].min())), max(high, int(pixels[:, 1].max()) + 1)
         rows = slice(max(low, top), max(high, top) + 1)
         part = p.canvas[rows]
-        cv2.copyTo(cv2.LUT(part, self._dark), self._mask[rows], part)
+        dark = cv2.LUT(part, self._dark, dst=self._spare[rows])
+        cv2.copyTo(dark, self._mask[rows], part)

@@ -168,32 +168,37 @@ class Painter:
         matrix = cv2.getPerspectiveTransform(source, (corners - low).astype(np.float32))
         part = self.canvas[low[1] : high[1], low[0] : high[0]]
         size = (int(high[0] - low[0]), int(high[1] - low[1]))
-        cv2.warpPerspective(
-            image, matrix, size, dst=part, flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_TRANSPARENT
-        )
+        cv2.warpPerspective(image, matrix, size, dst=part, flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_TRANSPARENT)
 
-    def sprite(self, sprite: Sprite, foot: tuple[float, float, float], height: float, flip: bool = False) -> None:
+    def sprite(self, sprite: Sprite, foot: tuple[float, float, float], height: float) -> None:
         """Stand `sprite`, `height` metres tall, on the point `foot` = (u, y, s)."""
         if foot[2] - self.camera.s < NEAR:
             return
         x, y, scale = self.camera.anchor(*foot)
         tall, wide = height * scale, height * scale * sprite.aspect
-        low_x, high_x = max(int(x - wide / 2), 0), min(int(x + wide / 2) + 1, self.camera.width)
-        low_y, high_y = max(int(y - tall), 0), min(int(y) + 1, self.camera.height)
-        if high_x - low_x < 1 or high_y - low_y < 1:
-            return
         level = 0
         while level + 1 < len(sprite.levels) and sprite.levels[level + 1].shape[0] >= tall:
             level += 1
         image = sprite.levels[level]
-        scale_x, scale_y = image.shape[1] / wide, image.shape[0] / tall
-        start = (low_x - (x - wide / 2)) * scale_x
-        matrix = np.array([[scale_x, 0, start], [0, scale_y, (low_y - (y - tall)) * scale_y]])
-        if flip:
-            matrix[0] = (-scale_x, 0, image.shape[1] - 1 - start)
-        size = (high_x - low_x, high_y - low_y)
-        placed = cv2.warpAffine(image, matrix, size, flags=cv2.INTER_NEAREST | cv2.WARP_INVERSE_MAP)
-        cv2.copyTo(placed, cv2.extractChannel(placed, 3), self.canvas[low_y:high_y, low_x:high_x])
+        columns, (low_x, wide_px), (from_x, to_x) = _cut(x - wide / 2, wide, image.shape[1], self.camera.width)
+        rows, (low_y, tall_px), (from_y, to_y) = _cut(y - tall, tall, image.shape[0], self.camera.height)
+        if to_x <= from_x or to_y <= from_y:
+            return
+        placed = cv2.resize(image[rows, columns], (wide_px, tall_px), interpolation=cv2.INTER_NEAREST)
+        placed = placed[from_y - low_y : to_y - low_y, from_x - low_x : to_x - low_x]
+        cv2.copyTo(placed, cv2.extractChannel(placed, 3), self.canvas[from_y:to_y, from_x:to_x])
+
+
+def _cut(start: float, length: float, texels: int, limit: int) -> tuple[slice, tuple[int, int], tuple[int, int]]:
+    """Along one axis: which texels of a picture at `start` are seen, where they go, and that cut to the canvas.
+
+    Returns the texels' slice, (first pixel, pixels) of those texels, (first, last) pixel inside 0..limit.
+    """
+    step = length / texels
+    first = min(max(int(-start / step), 0), texels - 1)
+    last = max(min(int((limit - start) / step) + 1, texels), first + 1)
+    low, high = round(start + first * step), max(round(start + last * step), round(start + first * step) + 1)
+    return slice(first, last), (low, high - low), (max(low, 0), min(high, limit))
 
 
 def label_image(image_bgr: np.ndarray, label: int = TREE) -> np.ndarray:

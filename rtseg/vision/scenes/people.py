@@ -19,7 +19,10 @@ _HAIRS: tuple[Colour, ...] = ((24, 28, 34), (40, 62, 88), (90, 100, 108))
 _HEAD = CIRCLE * (0.1, 0.135) + (0, 1.6)
 _HAIR = CIRCLE * (0.108, 0.075) + (0, 1.675)
 _BACK_OF_HEAD = CIRCLE * (0.108, 0.12) + (0, 1.625)
-_COAT = np.array([(-0.19, 0.78), (0.19, 0.78), (0.23, 1.2), (0.2, 1.4), (0.08, 1.5), (-0.08, 1.5), (-0.2, 1.4), (-0.23, 1.2)])
+_COAT = np.array(
+    [(-0.19, 0.78), (0.19, 0.78), (0.23, 1.2), (0.2, 1.4), (0.08, 1.5), (-0.08, 1.5), (-0.2, 1.4), (-0.23, 1.2)]
+)
+_FAR = 22.0  # pixels a metre; smaller figures are drawn with fewer parts
 
 
 @dataclass(frozen=True)
@@ -68,6 +71,10 @@ def draw_person(p: Painter, person: Person, at: tuple[float, float], t: float) -
         return
     swing = 0.34 * person.stride * float(np.sin(person.cadence * t))
     sleeve = dim(person.coat, 0.85)
+    if p.camera.focal / (s - p.camera.s) < _FAR:
+        legs = [(_limb(x, 0.9, x + move, 0.0, 0.18), person.trousers) for x, move in ((-0.1, swing), (0.1, -swing))]
+        p.flat((u, 0.0, s), [*legs, (_COAT * (1.3, 1), person.coat), (_HEAD, person.skin)], PEDESTRIAN)
+        return
     parts: list[Part] = [
         (_limb(-0.09, 0.9, -0.1 + swing, 0.04, 0.18), dim(person.trousers, 0.8)),
         (box(-0.19 + swing, 0, -0.03 + swing, 0.07), (25, 25, 28)),

@@ -28,8 +28,10 @@ class StreetScene:
     def __init__(self, size_hw: tuple[int, int] = (512, 1024), seed: int = 0, fps: float = 30.0) -> None:
         if min(size_hw) < 16:
             raise UsageError(f"street scene of {size_hw[0]}x{size_hw[1]} pixels: each side must be at least 16")
-        if not fps > 0:
-            raise UsageError(f"street scene at {fps} fps: the rate must be above 0")
+        if not 0 < fps < float("inf"):
+            raise UsageError(f"street scene at {fps} fps: the rate must be above 0, such as 30")
+        if seed < 0:
+            raise UsageError(f"street scene with seed {seed}: seeds are 0, 1, 2, ...")
         self.size_hw = size_hw
         self.seed = seed
         self.fps = fps
@@ -47,6 +49,7 @@ class StreetScene:
         band = max(int(self._camera.focal * 11.0 / FAR), 4)
         skyline, mask = make_skyline(rng, self.style, (band, width))
         self._skyline = np.hstack([skyline, skyline]), np.hstack([mask, mask])
+        self._sharp = np.zeros((height, width, 3), np.uint8)
         self._noise = make_noise(rng, size_hw, self.style.noise, _NOISE_MARGIN)
 
     def render(self, index: int) -> tuple[np.ndarray, np.ndarray]:
@@ -94,9 +97,9 @@ class StreetScene:
 
     def _develop(self, index: int) -> tuple[np.ndarray, np.ndarray]:
         """Separate colour from label, then what a lens and a sensor add."""
-        image = cv2.cvtColor(self._painter.canvas, cv2.COLOR_BGRA2BGR)
+        sharp = cv2.cvtColor(self._painter.canvas, cv2.COLOR_BGRA2BGR, dst=self._sharp)
         labels = cv2.extractChannel(self._painter.canvas, 3)
-        cv2.GaussianBlur(image, (3, 3), 0, dst=image)
+        image = cv2.GaussianBlur(sharp, (3, 3), 0)
         rng = np.random.default_rng((self.seed, 7, index))
         y, x = (int(v) for v in rng.integers(0, _NOISE_MARGIN, 2))
         height, width = self.size_hw

@@ -64,7 +64,9 @@ def _wall(rng: np.random.Generator, shape: tuple[int, int], colour: Colour, bric
     return image + rng.normal(0, 3, (height, width, 1)).astype(np.float32)
 
 
-def _paint_facade(rng: np.random.Generator, width: float, storeys: int, colour: Colour, shop: Colour | None) -> np.ndarray:
+def _paint_facade(
+    rng: np.random.Generator, width: float, storeys: int, colour: Colour, shop: Colour | None
+) -> np.ndarray:
     """The unlit front of a house, uint8 (h, w, 3), 40 pixels a metre."""
     tall, wide = 120 * storeys, int(width * FACADE_SCALE)
     modern = rng.random() < 0.25
@@ -104,7 +106,9 @@ def _levels(image: np.ndarray, style: Style, shade: float, focal: float) -> tupl
         gain = np.array(style.light.gain_bgr) * shade * (1 - haze)
         lit = np.clip(image * gain + np.array(style.light.haze_bgr) * haze, 0, 255).astype(np.uint8)
         out.append(label_image(lit, BUILDING))
-        image = cv2.resize(image, (max(image.shape[1] // 2, 2), max(image.shape[0] // 2, 2)), interpolation=cv2.INTER_AREA)
+        image = cv2.resize(
+            image, (max(image.shape[1] // 2, 2), max(image.shape[0] // 2, 2)), interpolation=cv2.INTER_AREA
+        )
     return tuple(out)
 
 
@@ -169,8 +173,8 @@ def _crown(rng: np.random.Generator, style: Style, kind: str) -> tuple[np.ndarra
     return np.clip(image + grain, 0, 255).astype(np.uint8), mask
 
 
-def make_sprite(rng: np.random.Generator, style: Style, focal: float, kind: str) -> Sprite:
-    """A tree of `kind` leafy, bare, conifer or bush, with haze on its smaller sizes."""
+def make_sprites(rng: np.random.Generator, style: Style, focal: float, kind: str) -> list[Sprite]:
+    """A tree of `kind` leafy, bare, conifer or bush and its mirror image, with haze on the smaller sizes."""
     image, mask = _crown(rng, style, kind)
     aspect = image.shape[1] / image.shape[0]
     if kind == "bush":
@@ -186,7 +190,8 @@ def make_sprite(rng: np.random.Generator, style: Style, focal: float, kind: str)
         premultiplied = cv2.resize(cv2.copyTo(image, mask), half, interpolation=cv2.INTER_AREA).astype(np.float32)
         image = np.clip(premultiplied * 255 / np.maximum(weight, 1)[..., None], 0, 255).astype(np.uint8)
         mask = np.where(weight > 127, 255, 0).astype(np.uint8)
-    return Sprite(tuple(levels), aspect)
+    flipped = tuple(np.ascontiguousarray(level[:, ::-1]) for level in levels)
+    return [Sprite(tuple(levels), aspect), Sprite(flipped, aspect)]
 
 
 def make_sky(rng: np.random.Generator, style: Style, size_hw: tuple[int, int]) -> np.ndarray:
@@ -201,7 +206,10 @@ def make_sky(rng: np.random.Generator, style: Style, size_hw: tuple[int, int]) -
         grid = rng.normal(0, 1, (2 * octave, octave)).astype(np.float32)
         wide = cv2.resize(np.tile(grid, (1, 3)), (3 * small[1], small[0]), interpolation=cv2.INTER_CUBIC)
         clouds += weight * wide[:, small[1] : 2 * small[1]]  # the middle of three repeats itself sideways
-    cover = np.clip((clouds + rng.uniform(-0.6, 0.6)) * 0.7 * fall[..., 0] ** 0.3 + 0.1, 0, 1)[..., None] * style.light.cloud
+    cover = (
+        np.clip((clouds + rng.uniform(-0.6, 0.6)) * 0.7 * fall[..., 0] ** 0.3 + 0.1, 0, 1)[..., None]
+        * style.light.cloud
+    )
     shade = np.clip(1.02 - 0.07 * clouds, 0.8, 1.08)[..., None]
     white = np.array(style.light.haze_bgr) * 1.1 * shade
     image = image * (1 - cover) + white * cover
@@ -269,7 +277,10 @@ def make_skyline(rng: np.random.Generator, style: Style, size_hw: tuple[int, int
         step = int(rng.uniform(0.2, 0.9) * height) + 2
         is_tree = rng.random() < 0.55
         colour = style.leaf if is_tree else _WALLS[int(rng.integers(len(_WALLS)))]
-        value = (*(np.array(style.lit(vary(rng, colour, 8), 0.85)) * keep + haze * (1 - keep)), TREE if is_tree else BUILDING)
+        value = (
+            *(np.array(style.lit(vary(rng, colour, 8), 0.85)) * keep + haze * (1 - keep)),
+            TREE if is_tree else BUILDING,
+        )
         top = int(height * rng.uniform(0.05, 0.6))
         for target, paint in ((image, value), (mask, (255,))):
             if is_tree:

@@ -10,7 +10,7 @@ from rtseg.vision.scenes import bodies
 from rtseg.vision.scenes.cars import CARS, PAINTS, CarKind, draw_car
 from rtseg.vision.scenes.painter import Painter, Sprite
 from rtseg.vision.scenes.style import FENCE, PAVEMENT, ROAD, Colour, Style, vary
-from rtseg.vision.scenes.textures import Facade, make_facades, make_fence, make_sprite
+from rtseg.vision.scenes.textures import Facade, make_facades, make_fence, make_sprites
 
 BLOCK = 48.0  # metres of road in one block
 LOTS, KERBSIDE, CARRIAGEWAY = range(3)  # drawing order within a slab of the road
@@ -32,6 +32,17 @@ class Item:
 
 
 @dataclass(frozen=True)
+class Mark:
+    """A rectangle on the ground between u0 and u1, s0 and s1, worth drawing from `reach` metres."""
+
+    u: tuple[float, float]
+    s: tuple[float, float]
+    colour: Colour
+    label: int
+    reach: float = 90.0
+
+
+@dataclass(frozen=True)
 class Shadow:
     """A convex ground polygon, float (N, 3), with its extent along the road."""
 
@@ -48,10 +59,10 @@ def shadow(corners: Sequence[tuple[float, float]]) -> Shadow:
 
 @dataclass
 class Block:
-    """What one block holds: things to draw, ground quads (u0, u1, s0, s1, colour, label), shadows."""
+    """What one block holds: things to draw, what is painted on the ground, shadows."""
 
     items: list[Item] = field(default_factory=list)
-    marks: list[tuple[float, float, float, float, Colour, int]] = field(default_factory=list)
+    marks: list[Mark] = field(default_factory=list)
     shadows: list[Shadow] = field(default_factory=list)
 
 
@@ -70,8 +81,8 @@ def make_stock(rng: np.random.Generator, style: Style, focal: float) -> Stock:
     kinds = ["bare" if rng.random() < style.bare_trees else "leafy" for _ in range(3)] + ["conifer"]
     return Stock(
         make_facades(rng, style, focal),
-        [make_sprite(rng, style, focal, kind) for kind in kinds],
-        [make_sprite(rng, style, focal, "bush") for _ in range(2)],
+        [sprite for kind in kinds for sprite in make_sprites(rng, style, focal, kind)],
+        [sprite for _ in range(2) for sprite in make_sprites(rng, style, focal, "bush")],
         [make_fence(rng, style, FENCE) for _ in range(3)],
     )
 
@@ -110,20 +121,30 @@ class BlockMaker:
             if roll < style.building_share and width > 4.5:
                 line = inner + style.setback + float(rng.uniform(0, 0.5))
                 block.items.append(
-                    Item(s + width, LOTS, 190.0, partial(bodies.draw_building, facade=facade, side=side, line=line, s=(s, s + width)))
+                    Item(
+                        s + width,
+                        LOTS,
+                        170.0,
+                        partial(bodies.draw_building, facade=facade, side=side, line=line, s=(s, s + width)),
+                    )
                 )
                 if style.light.sun and side == style.sun_side:
                     self._house_shadow(block, side, line, facade.height, s, width)
                 if facade.shop is not None and rng.random() < 0.7:
                     at = s + float(rng.uniform(1, width - 1))
                     block.items.append(
-                        Item(at, LOTS, 60.0, partial(bodies.draw_board, side=side, line=line, s=at, y=3.0, colour=facade.shop))
+                        Item(
+                            at,
+                            LOTS,
+                            60.0,
+                            partial(bodies.draw_board, side=side, line=line, s=at, y=3.0, colour=facade.shop),
+                        )
                     )
                 if garden:
                     self._front(rng, block, side, inner, s, width)
             elif roll > 0.93 and width > 6.0:
                 width = 7.0
-                block.marks.append((side * edge, side * (edge + 30), s, s + width, style.asphalt, ROAD))
+                block.marks.append(Mark((side * edge, side * (edge + 30)), (s, s + width), style.asphalt, ROAD))
                 if rng.random() < 0.6:
                     self._waiting_car(rng, block, side, edge + 0.6, s)
             else:
@@ -131,7 +152,9 @@ class BlockMaker:
                 self._front(rng, block, side, inner, s, width)
                 for _ in range(int(rng.integers(1, 4))):
                     at = s + float(rng.uniform(0, width))
-                    self._tree(rng, block, side * (inner + float(rng.uniform(2, 9))), at, LOTS, float(rng.uniform(6, 12)))
+                    self._tree(
+                        rng, block, side * (inner + float(rng.uniform(2, 9))), at, LOTS, float(rng.uniform(6, 12))
+                    )
             s += width
 
     def _front(self, rng: np.random.Generator, block: Block, side: int, inner: float, s: float, width: float) -> None:
@@ -151,13 +174,14 @@ class BlockMaker:
 
     def _bush(self, rng: np.random.Generator, block: Block, u: float, s: float) -> None:
         sprite = self.stock.bushes[int(rng.integers(len(self.stock.bushes)))]
-        height, flip = float(rng.uniform(1.0, 1.9)), bool(rng.random() < 0.5)
-        block.items.append(Item(s, LOTS, 70.0, partial(Painter.sprite, sprite=sprite, foot=(u, 0.0, s), height=height, flip=flip)))
+        height = float(rng.uniform(1.0, 1.9))
+        block.items.append(Item(s, LOTS, 50.0, partial(Painter.sprite, sprite=sprite, foot=(u, 0.0, s), height=height)))
 
     def _tree(self, rng: np.random.Generator, block: Block, u: float, s: float, layer: int, height: float) -> None:
         sprite = self.stock.trees[int(rng.integers(len(self.stock.trees)))]
-        flip = bool(rng.random() < 0.5)
-        block.items.append(Item(s, layer, 150.0, partial(Painter.sprite, sprite=sprite, foot=(u, 0.0, s), height=height, flip=flip)))
+        block.items.append(
+            Item(s, layer, 120.0, partial(Painter.sprite, sprite=sprite, foot=(u, 0.0, s), height=height))
+        )
         lean = -self.style.sun_side if self.style.light.sun else 0.0
         for _ in range(6 if self.style.light.sun else 1):
             centre = (u + lean * height * rng.uniform(0.2, 0.7), s + rng.uniform(-1.3, 1.3))
@@ -178,7 +202,11 @@ class BlockMaker:
         tone = float(rng.uniform(45, 120))
         grey = (tone, tone, tone * 0.97)
         lamp_rng = np.random.default_rng((self.seed, 4, side + 1))
-        height, arm, radius = lamp_rng.uniform(5, 8.5), -side * lamp_rng.choice([0.0, 1.1, 1.6]), lamp_rng.uniform(0.08, 0.12)
+        height, arm, radius = (
+            lamp_rng.uniform(5, 8.5),
+            -side * lamp_rng.choice([0.0, 1.1, 1.6]),
+            lamp_rng.uniform(0.08, 0.12),
+        )
         for at in (start + 5 + side * 3, start + 29 + side * 3):
             self._add_pole(block, (kerb, at), float(height), float(radius), grey, float(arm))
         for _ in range(int(rng.integers(2, 5))):
@@ -198,9 +226,13 @@ class BlockMaker:
                 self._add_pole(block, (kerb, first + 1.8 * k), 1.0, 0.09, colour, 0.0)
         for _ in range(int(rng.poisson(2.2 * style.trees * style.density))):
             at = start + float(rng.uniform(0, BLOCK))
-            self._tree(rng, block, side * (edge + min(1.0, style.pavement * 0.4)), at, KERBSIDE, float(rng.uniform(4.5, 8.5)))
+            self._tree(
+                rng, block, side * (edge + min(1.0, style.pavement * 0.4)), at, KERBSIDE, float(rng.uniform(4.5, 8.5))
+            )
 
-    def _add_pole(self, block: Block, at: tuple[float, float], height: float, radius: float, colour: Colour, arm: float) -> None:
+    def _add_pole(
+        self, block: Block, at: tuple[float, float], height: float, radius: float, colour: Colour, arm: float
+    ) -> None:
         draw = partial(bodies.draw_pole, at=at, height=height, radius=radius, colour=colour, arm=arm)
         block.items.append(Item(at[1], KERBSIDE, 110.0, draw))
         if self.style.light.sun:
@@ -213,10 +245,10 @@ class BlockMaker:
         if rng.random() < 0.5:
             inner = (edge - 0.2) if side > 0 else edge - 0.2
             low = inner - (self.style.road_right - self.style.road_left)
-            block.marks.append((side * low, side * inner, at - 0.3, at, white, ROAD))
+            block.marks.append(Mark((side * low, side * inner), (at - 0.3, at), white, ROAD))
             return
         for u in np.arange(-self.style.road_left + 0.4, self.style.road_right - 0.4, 1.1):
-            block.marks.append((float(u), float(u) + 0.55, at, at + 2.8, white, ROAD))
+            block.marks.append(Mark((float(u), float(u) + 0.55), (at, at + 2.8), white, ROAD))
 
     def _parked(self, rng: np.random.Generator, block: Block, side: int, edge: float, start: float) -> None:
         """Cars at the kerb."""
@@ -231,7 +263,9 @@ class BlockMaker:
                 s += 5.0
             s += float(rng.uniform(0.6, 1.6))
 
-    def _car(self, rng: np.random.Generator, block: Block, kind: CarKind, at: tuple[float, float], shows_rear: bool) -> None:
+    def _car(
+        self, rng: np.random.Generator, block: Block, kind: CarKind, at: tuple[float, float], shows_rear: bool
+    ) -> None:
         paint = vary(rng, PAINTS[int(rng.integers(len(PAINTS)))], 8)
         draw = partial(draw_car, kind=kind, paint=paint, at=at, shows_rear=shows_rear)
         block.items.append(Item(at[1], CARRIAGEWAY, 130.0, draw))
@@ -252,12 +286,14 @@ class BlockMaker:
             tone = float(rng.uniform(0.78, 1.16))
             size = (float(rng.uniform(0.4, 1.2)), float(rng.uniform(0.5, 7)))
             colour = (style.asphalt[0] * tone, style.asphalt[1] * tone, style.asphalt[2] * tone)
-            block.marks.insert(0, (side * u, side * min(u + size[0], edge), s, s + size[1], colour, ROAD))
+            span = (side * u, side * min(u + size[0], edge))
+            block.marks.insert(0, Mark(span, (s, s + size[1]), colour, ROAD, 60.0))
         for s in np.arange(start, start + BLOCK, 3.0):
             tone = float(rng.uniform(0.9, 1.08))
             colour = (style.paving[0] * tone, style.paving[1] * tone, style.paving[2] * tone)
             near = edge + 0.15
-            block.marks.insert(0, (side * near, side * (edge + style.pavement), float(s), float(s) + 1.5, colour, PAVEMENT))
+            span = (side * near, side * (edge + style.pavement))
+            block.marks.insert(0, Mark(span, (float(s), float(s) + 1.5), colour, PAVEMENT, 35.0))
 
 
 def car_shadow(style: Style, kind: CarKind, at: tuple[float, float]) -> Shadow:

@@ -1,0 +1,144 @@
+"""torch -> ONNX: one file that serves every input size and is the checkpoint as well.
+
+- Height and width are free dimensions named 'height' and 'width'; an engine fixes them when it loads the file, and
+  all arithmetic on shapes folds to constants then.
+- Every parameter and buffer is an initialiser named like its state-dict key. Convolution weights are stored as
+  float16 behind a cast to float32, which engines fold; batch norm stays an operator, which engines fuse.
+"""
+
+import json
+import logging
+import warnings
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import torch
+from onnx import helper, numpy_helper
+from onnxscript import optimizer
+from torch import nn
+from torch.export import Dim
+
+from rtseg.models.base import SegmentationModel
+from rtseg.models.deploy import DeployGraph
+from rtseg.models.weights import OPTIONAL
+
+OPSET = 18
+INPUT, AXES = "image", ("N", "height", "width")
+METADATA_KEY = "rtseg"
+_PREFIX = "model."  # DeployGraph's name for the network
+
+
+def is_half(name: str, weight: Any) -> bool:
+    """Whether a parameter is stored as float16: convolution weights are nearly all of a network's bytes."""
+    return name.endswith(".weight") and len(weight.shape) == 4
+
+
+def round_weights(model: nn.Module) -> None:
+    """Rounds a network's weights to what the ONNX file can hold, in place."""
+    with torch.no_grad():
+        for name, parameter in model.named_parameters():
+            if is_half(name, parameter):
+                parameter.copy_(parameter.half().float())
+
+
+def export_graph(model: SegmentationModel, path: Path, metadata: dict[str, Any], output: str = "logits") -> None:
+    """Writes the deployment graph of a network as ONNX.
+
+    Args:
+        model: the network; switched to evaluation mode.
+        path: the file to write.
+        metadata: stored as JSON in the file's metadata.
+        output: 'logits' (float32, coarse) or 'labels' (uint8 at the input's size).
+    """
+    graph = DeployGraph(model, output).eval()
+    program = _trace(graph, model.size_multiple, output)
+    parameters = {_PREFIX + name for name in model.state_dict()}
+
+    def may_fold(node: Any) -> bool | None:
+        """Parameters keep their names; only their shapes may be computed ahead."""
+        reads = {value.name for value in node.inputs if value is not None}
+        return False if node.op_type != "Shape" and reads & parameters else None
+
+    optimizer.fold_constants(program.model, should_fold=may_fold)
+    optimizer.remove_unused_nodes(program.model)
+    proto = program.model_proto
+    _clean(proto)
+    _name_axes(proto, output)
+    _name_parameters(proto, model)
+    helper.set_model_props(proto, {METADATA_KEY: json.dumps({**metadata, "output": output})})
+    onnx.checker.check_model(proto)
+    onnx.save(proto, path)
+
+
+def _trace(graph: DeployGraph, multiple: int, output: str) -> Any:
+    """Exports with sizes that are any multiples of the network's."""
+    example = torch.zeros(2, 4 * multiple, 6 * multiple, 3, dtype=torch.uint8)
+    count, rows, columns = Dim("N", min=1, max=64), Dim("rows", min=1, max=1024), Dim("columns", min=1, max=1024)
+    log = logging.getLogger("torch.onnx")
+    level = log.level
+    log.setLevel(logging.ERROR)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # the exporter's advice to its own developers
+            program = torch.onnx.export(
+                graph, (example,), dynamo=True, verbose=False, optimize=False, opset_version=OPSET,
+                input_names=[INPUT], output_names=[output],
+                dynamic_shapes=({0: count, 1: multiple * rows, 2: multiple * columns},),
+            )  # fmt: skip
+    finally:
+        log.setLevel(level)
+    return program
+
+
+def _clean(proto: onnx.ModelProto) -> None:
+    """Drops the exporter's notes (source paths among them), so that equal weights give equal files."""
+    del proto.metadata_props[:]
+    del proto.graph.value_info[:]
+    proto.doc_string = proto.graph.doc_string = ""
+    graph = proto.graph
+    for item in (graph, *graph.node, *graph.initializer, *graph.input, *graph.output):
+        if hasattr(item, "metadata_props"):
+            del item.metadata_props[:]
+        item.doc_string = ""
+
+
+def _name_axes(proto: onnx.ModelProto, output: str) -> None:
+    for axis, name in enumerate(AXES):
+        proto.graph.input[0].type.tensor_type.shape.dim[axis].dim_param = name
+    shape = proto.graph.output[0].type.tensor_type.shape.dim
+    shape[0].dim_param = AXES[0]
+    for axis, name in zip(shape[-2:], AXES[1:], strict=True):
+        axis.dim_param = f"{output}_{name}"
+
+
+def _name_parameters(proto: onnx.ModelProto, model: SegmentationModel) -> None:
+    """Names initialisers like state-dict keys and stores convolution weights as float16 behind a cast."""
+    graph = proto.graph
+    state = {_PREFIX + name: tensor for name, tensor in model.state_dict().items()}
+    renamed, casts = {}, []
+    for tensor in graph.initializer:
+        if tensor.name not in state:
+            continue
+        old, name = tensor.name, tensor.name.removeprefix(_PREFIX)
+        array = state[old].detach().cpu().numpy()
+        if is_half(name, array):
+            renamed[old] = f"{name}.fp32"
+            casts.append(helper.make_node("Cast", [name], [renamed[old]], f"{name}.cast", to=onnx.TensorProto.FLOAT))
+            array = array.astype(np.float16)
+        else:
+            renamed[old] = name
+        tensor.CopyFrom(numpy_helper.from_array(array, name))
+    for node in graph.node:
+        node.input[:] = [renamed.get(name, name) for name in node.input]
+    nodes = list(graph.node)
+    del graph.node[:]
+    graph.node.extend([*casts, *nodes])
+    lost = [
+        name for name in state
+        if name not in renamed
+        and not name.removeprefix(_PREFIX).startswith(OPTIONAL) and not name.endswith("num_batches_tracked")
+    ]  # fmt: skip
+    if lost:
+        raise RuntimeError(f"the exporter dropped or merged {lost[0]}: the file could not serve as a checkpoint")

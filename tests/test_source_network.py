@@ -1,0 +1,102 @@
+"""Network streams: refused, silent, broken off, interrupted."""
+
+import http.server
+import socket
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from videos import make_video
+
+from rtseg.core.errors import InputError
+from rtseg.core.frame import Frame
+from rtseg.vision.sources import open_source
+
+ENDS_WITHIN_S = 5.0
+
+
+@pytest.fixture
+def silent_port() -> Iterator[int]:
+    """A server that accepts connections and never answers."""
+    with socket.socket() as server:
+        server.bind(("127.0.0.1", 0))
+        server.listen()
+        yield server.getsockname()[1]
+
+
+@pytest.mark.parametrize("scheme", ["http", "rtsp"])
+def test_url_that_never_answers_ends_at_the_time_out(silent_port: int, scheme: str) -> None:
+    start = time.perf_counter()
+    with pytest.raises(InputError, match=r"did not answer within 0\.5 s"):
+        open_source(f"{scheme}://127.0.0.1:{silent_port}/live", timeout_s=0.5)
+    assert time.perf_counter() - start < ENDS_WITHIN_S
+
+
+@pytest.mark.parametrize("scheme", ["http", "rtsp"])
+def test_url_that_refuses_is_one_line_without_the_password(scheme: str, silent_port: int) -> None:
+    with socket.socket() as unused:
+        unused.bind(("127.0.0.1", 0))
+        port = unused.getsockname()[1]
+        with pytest.raises(InputError, match="refused") as caught:
+            open_source(f"{scheme}://user:secret@127.0.0.1:{port}/live", timeout_s=2)
+    assert "secret" not in str(caught.value)
+
+
+class Streamer(http.server.BaseHTTPRequestHandler):
+    """Sends a transport stream without a length, then leaves the line open and silent."""
+
+    data = b""
+    quiet = threading.Event()
+
+    def do_GET(self) -> None:
+        self.send_response(200)
+        self.send_header("Content-Type", "video/mp2t")
+        self.end_headers()
+        self.wfile.write(self.data)
+        self.quiet.wait(20)
+
+    def log_message(self, *args: object) -> None:
+        pass
+
+
+@pytest.fixture
+def stream_url(tmp_path: Path) -> Iterator[str]:
+    Streamer.data = make_video(tmp_path / "a.ts", 30, options={}).read_bytes()
+    Streamer.quiet = threading.Event()
+    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Streamer)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    yield f"http://127.0.0.1:{server.server_port}/live.ts"
+    Streamer.quiet.set()
+    server.shutdown()
+    server.server_close()
+
+
+def test_stream_that_falls_silent_ends_with_an_error(stream_url: str) -> None:
+    start = time.perf_counter()
+    with open_source(stream_url, timeout_s=1) as source:
+        assert source.live
+        with pytest.raises(InputError, match="sent nothing for 1 s"):
+            list(source)
+    assert time.perf_counter() - start < ENDS_WITHIN_S + 3
+
+
+def test_interrupt_ends_a_read_that_waits(stream_url: str) -> None:
+    with open_source(stream_url, timeout_s=3) as source:
+        got: list[Frame | None] = []
+
+        def read_all() -> None:
+            while got[-1:] != [None]:
+                got.append(source.read())
+
+        reader = threading.Thread(target=read_all)
+        reader.start()
+        time.sleep(0.5)
+        assert reader.is_alive()
+        start = time.perf_counter()
+        source.interrupt()
+        reader.join(2)
+        assert not reader.is_alive()
+        assert time.perf_counter() - start < 0.5
+        assert source.read() is None

@@ -1,0 +1,60 @@
+"""Small videos for tests, made on the spot."""
+
+from fractions import Fraction
+from pathlib import Path
+
+import av
+import numpy as np
+
+
+def picture(number: int, size_hw: tuple[int, int]) -> np.ndarray:
+    """White upper left quarter, blue upper right, noise that differs from frame to frame below."""
+    height, width = size_hw
+    image = np.random.default_rng(number).integers(0, 256, (height, width, 3), dtype=np.uint8)
+    image[: height // 2, : width // 2] = 255
+    image[: height // 2, width // 2 :] = (255, 0, 0)
+    return image
+
+
+def make_video(
+    path: Path,
+    frames: int = 12,
+    size_hw: tuple[int, int] = (48, 64),
+    rate: object = 25,
+    codec: str = "libx264",
+    pix_fmt: str = "yuv420p",
+    rotation: float | None = None,
+    hflip: bool = False,
+    times_s: list[float] | None = None,
+    options: dict[str, str] | None = None,
+    container_format: str | None = None,
+) -> Path:
+    with av.open(str(path), "w", format=container_format, options=options or {}) as container:
+        stream = container.add_stream(codec, rate=rate)
+        stream.height, stream.width = size_hw
+        stream.pix_fmt = pix_fmt
+        if codec == "libx264":
+            stream.codec_context.gop_size = 10
+        if times_s:
+            stream.codec_context.time_base = Fraction(1, 1000)
+        if rotation is not None:
+            stream.set_display_rotation(rotation, hflip=hflip)
+        for number in range(frames):
+            frame = av.VideoFrame.from_ndarray(picture(number, size_hw), format="bgr24")
+            if times_s:
+                frame.pts, frame.time_base = round(times_s[number] * 1000), Fraction(1, 1000)
+            container.mux(stream.encode(frame))
+        container.mux(stream.encode(None))
+    return path
+
+
+def corners(image: np.ndarray) -> str:
+    """What each quarter is, left to right and top to bottom: W(hite), B(lue), or - (noise)."""
+    height, width = image.shape[:2]
+    found = ""
+    for y in (height // 4, 3 * height // 4):
+        for x in (width // 4, 3 * width // 4):
+            patch = image[y - 4 : y + 4, x - 4 : x + 4].astype(int).reshape(-1, 3)
+            flat = patch.std(0).max() < 8
+            found += "-" if not flat else "W" if patch.mean(0).min() > 240 else "B"
+    return found
