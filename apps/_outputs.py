@@ -17,7 +17,7 @@ from rtseg.core.files import write_json
 from rtseg.core.registry import unknown_name
 
 if TYPE_CHECKING:
-    from rtseg.runtime.loop import LoopReport
+    from rtseg.runtime.report import LoopReport
 
 SAVES = ("overlay", "labels")
 

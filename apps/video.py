@@ -4,7 +4,6 @@ import os
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
-from glob import has_magic
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -212,7 +211,7 @@ def _open_source(job: Job, threads: int) -> "Source":
     from rtseg.vision.sources import open_source
 
     if not job.source.exists():
-        is_pattern = has_magic(str(job.source))
+        is_pattern = any(sign in str(job.source) for sign in "*?[")
         raise InputError(f"no file matches {job.source}" if is_pattern else f"no such file: {job.source}")
     # a path, even where it looks like a camera's number
     return open_source(os.path.join(os.curdir, job.source), threads=threads)

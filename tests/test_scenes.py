@@ -13,7 +13,7 @@ SIZE = (180, 240)
 def samples():
     """Frames and labels of several drives and moments."""
     out = []
-    for seed in range(6):
+    for seed in range(5):
         scene = StreetScene(SIZE, seed=seed, fps=10.0)
         out += [scene.render(index) for index in (0, 70, 400, 5000)]
     return out
@@ -27,8 +27,8 @@ def test_same_seed_and_frame_give_the_same_picture_in_another_object():
 
 def test_random_access_equals_sequential():
     walked, jumped = StreetScene(SIZE, seed=9, fps=5.0), StreetScene(SIZE, seed=9, fps=5.0)
-    frames = {index: walked.render(index) for index in range(0, 60, 4)}
-    for index in (56, 0, 28, 12):
+    frames = {index: walked.render(index) for index in range(0, 60, 14)}
+    for index in (56, 0, 28):
         image, labels = jumped.render(index)
         assert np.array_equal(image, frames[index][0])
         assert np.array_equal(labels, frames[index][1])

@@ -41,8 +41,11 @@ def config(root: Path, output: Path, **changes: object) -> TrainConfig:
 
 
 def losses(folder: Path) -> list[float]:
-    with (folder / "curves" / "metrics.csv").open() as file:
-        return [float(row["loss"]) for row in csv.DictReader(file) if row.get("loss")]
+    found: dict[int, float] = {}
+    for path in sorted(folder.glob("curves/version_*/metrics.csv")):
+        with path.open() as file:
+            found.update({int(row["epoch"]): float(row["loss"]) for row in csv.DictReader(file) if row.get("loss")})
+    return [found[epoch] for epoch in sorted(found)]
 
 
 @pytest.mark.parametrize(
@@ -170,6 +173,7 @@ def test_killed_run_goes_on_where_it_was(root: Path, tmp_path: Path) -> None:
     os.kill(process.pid, signal.SIGKILL)
     process.wait()
     train(config(root, killed, epochs=epochs))
+    np.testing.assert_allclose(losses(killed), losses(whole)[-len(losses(killed)) :], rtol=1e-4)
     ours, theirs = load_tree(killed / "last.ckpt"), load_tree(whole / "last.ckpt")
     for name, value in theirs["state_dict"].items():
         np.testing.assert_allclose(ours["state_dict"][name].numpy(), value.numpy(), rtol=1e-4, atol=1e-5)

@@ -2,8 +2,8 @@
 
 - Height and width are free dimensions named 'height' and 'width'; an engine fixes them when it loads the file, and
   all arithmetic on shapes folds to constants then.
-- Every parameter and buffer is an initialiser named like its state-dict key. Convolution weights are stored as
-  float16 behind a cast to float32, which engines fold; batch norm stays an operator, which engines fuse.
+- The initialisers are the network's parameters and buffers, named like its state-dict keys. Convolution weights are
+  stored as float16 behind a cast to float32, which engines fold; batch norm stays an operator, which engines fuse.
 """
 
 import json
@@ -22,7 +22,7 @@ from torch.export import Dim
 
 from rtseg.models.base import SegmentationModel
 from rtseg.models.deploy import DeployGraph
-from rtseg.models.weights import OPTIONAL
+from rtseg.models.weights import may_lack
 
 OPSET = 18
 INPUT, AXES = "image", ("N", "height", "width")
@@ -66,7 +66,8 @@ def export_graph(model: SegmentationModel, path: Path, metadata: dict[str, Any],
     proto = program.model_proto
     _clean(proto)
     _name_axes(proto, output)
-    _name_parameters(proto, model)
+    _drop_zero_biases(proto.graph)
+    _name_parameters(proto.graph, model)
     helper.set_model_props(proto, {METADATA_KEY: json.dumps({**metadata, "output": output})})
     onnx.checker.check_model(proto)
     onnx.save(proto, path)
@@ -113,32 +114,39 @@ def _name_axes(proto: onnx.ModelProto, output: str) -> None:
         axis.dim_param = f"{output}_{name}"
 
 
-def _name_parameters(proto: onnx.ModelProto, model: SegmentationModel) -> None:
-    """Names initialisers like state-dict keys and stores convolution weights as float16 behind a cast."""
-    graph = proto.graph
-    state = {_PREFIX + name: tensor for name, tensor in model.state_dict().items()}
-    renamed, casts = {}, []
-    for tensor in graph.initializer:
-        if tensor.name not in state:
-            continue
-        old, name = tensor.name, tensor.name.removeprefix(_PREFIX)
-        array = state[old].detach().cpu().numpy()
-        if is_half(name, array):
-            renamed[old] = f"{name}.fp32"
-            casts.append(helper.make_node("Cast", [name], [renamed[old]], f"{name}.cast", to=onnx.TensorProto.FLOAT))
-            array = array.astype(np.float16)
-        else:
-            renamed[old] = name
-        tensor.CopyFrom(numpy_helper.from_array(array, name))
+def _drop_zero_biases(graph: onnx.GraphProto) -> None:
+    """The exporter gives each convolution a bias; those of zeros are left out again."""
+    constants = (tensor for tensor in graph.initializer if not tensor.name.startswith(_PREFIX))
+    zeros = {tensor.name for tensor in constants if not numpy_helper.to_array(tensor).any()}
     for node in graph.node:
-        node.input[:] = [renamed.get(name, name) for name in node.input]
-    nodes = list(graph.node)
-    del graph.node[:]
-    graph.node.extend([*casts, *nodes])
-    lost = [
-        name for name in state
-        if name not in renamed
-        and not name.removeprefix(_PREFIX).startswith(OPTIONAL) and not name.endswith("num_batches_tracked")
-    ]  # fmt: skip
+        if node.op_type in ("Conv", "ConvTranspose") and len(node.input) == 3 and node.input[2] in zeros:
+            del node.input[2]
+
+
+def _name_parameters(graph: onnx.GraphProto, model: SegmentationModel) -> None:
+    """Makes the initialisers the state dict: its keys, convolution weights as float16, nothing else."""
+    state = {_PREFIX + name: tensor for name, tensor in model.state_dict().items()}
+    used = {name for node in graph.node for name in node.input}
+    initialisers, first, renamed = [], [], {}
+    for tensor in graph.initializer:
+        if tensor.name not in used:
+            continue
+        if tensor.name not in state:
+            first.append(helper.make_node("Constant", [], [tensor.name], tensor.name, value=tensor))
+            continue
+        name, array = tensor.name.removeprefix(_PREFIX), state[tensor.name].detach().cpu().numpy()
+        renamed[tensor.name] = name
+        if is_half(name, array):
+            renamed[tensor.name] = f"{name}.fp32"
+            first.append(helper.make_node("Cast", [name], [f"{name}.fp32"], f"{name}.cast", to=onnx.TensorProto.FLOAT))
+            array = array.astype(np.float16)
+        initialisers.append(numpy_helper.from_array(array, name))
+    lost = [name for name in state if name not in renamed and not may_lack(name.removeprefix(_PREFIX))]
     if lost:
         raise RuntimeError(f"the exporter dropped or merged {lost[0]}: the file could not serve as a checkpoint")
+    nodes = [*first, *graph.node]
+    for node in nodes:
+        node.input[:] = [renamed.get(name, name) for name in node.input]
+    del graph.node[:], graph.initializer[:]
+    graph.node.extend(nodes)
+    graph.initializer.extend(initialisers)

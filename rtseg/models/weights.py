@@ -11,8 +11,10 @@ from rtseg.core.weights import Artifact
 from rtseg.models import build_model
 from rtseg.models.base import SegmentationModel
 
-OPTIONAL = "auxiliary"
-"""State-dict keys that start so belong to classifiers that only training uses: an exported file has none."""
+
+def may_lack(key: str) -> bool:
+    """Whether an exported file need not hold a state-dict key: classifiers and counters that only training uses."""
+    return key.startswith("auxiliary") or key.endswith("num_batches_tracked")
 
 
 def load_state_dict(path: Path) -> dict[str, Tensor]:
@@ -28,36 +30,32 @@ def load_state_dict(path: Path) -> dict[str, Tensor]:
         graph = onnx.load(path).graph
     except Exception as error:  # protobuf raises its own kinds, which differ between its implementations
         raise WeightsError(f"{path} is not an ONNX file that can be read: {error}") from error
-    arrays = {tensor.name: numpy_helper.to_array(tensor) for tensor in graph.initializer}
     return {
-        name: torch.from_numpy(array.astype(np.float32))
-        for name, array in arrays.items()
-        if array.dtype in (np.float16, np.float32)
+        tensor.name: torch.from_numpy(numpy_helper.to_array(tensor).astype(np.float32)) for tensor in graph.initializer
     }
 
 
 def restore(model: SegmentationModel, weights: dict[str, Tensor], origin: str) -> None:
-    """Puts weights into a network; only auxiliary classifiers and batch counters may be missing from them.
+    """Puts weights into a network; only what only training uses may be missing from them.
 
     Args:
         model: receives the weights.
-        weights: by state-dict key; keys that the network does not have are ignored.
+        weights: by state-dict key.
         origin: where they come from, for the error message.
 
     Raises:
-        WeightsError: a weight is missing or has another shape.
+        WeightsError: a weight is missing, has another shape, or has no place in the network.
     """
-    wanted = model.state_dict()
-    found = {name: tensor for name, tensor in weights.items() if name in wanted}
-    missing = [name for name in wanted if name not in found and not name.endswith("num_batches_tracked")]
-    needed = [name for name in missing if not name.startswith(OPTIONAL)]
-    shapes = [name for name, tensor in found.items() if tensor.shape != wanted[name].shape]
-    if needed or shapes:
-        what = f"lacks {needed[0]}" if needed else (
-            f"has {shapes[0]} as {tuple(found[shapes[0]].shape)} instead of {tuple(wanted[shapes[0]].shape)}"
-        )  # fmt: skip
-        raise WeightsError(f"{origin} does not fit {type(model).__name__} of {model.config}: it {what}")
-    model.load_state_dict(found, strict=False)
+    own = model.state_dict()
+    problems = [f"lacks {name}" for name in own if name not in weights and not may_lack(name)]
+    problems += [f"has {name}, which is not in the network" for name in weights if name not in own]
+    problems += [
+        f"has {name} as {tuple(weights[name].shape)} instead of {tuple(own[name].shape)}"
+        for name in own if name in weights and weights[name].shape != own[name].shape
+    ]  # fmt: skip
+    if problems:
+        raise WeightsError(f"{origin} does not fit {type(model).__name__} with {model.config}: it {problems[0]}")
+    model.load_state_dict(weights, strict=False)
 
 
 def load_network(artifact: Artifact) -> SegmentationModel:

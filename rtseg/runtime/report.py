@@ -113,7 +113,7 @@ class LoopStats:
 
     def begin(self, result: Result) -> None:
         """Counts a frame that inference handed over."""
-        if result.card is not self.card or result.info is not self.info:
+        if result.card is not self.card or result.info != self.info:
             self._restart()
             self.card, self.info = result.card, result.info
         for name, seconds in result.stages_s.items():

@@ -27,12 +27,11 @@ class KeepBest(L.Callback):
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         self.best = state_dict["best"]
 
-    def on_validation_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+    def on_validation_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         assert isinstance(pl_module, SegmentationTask)
-        score = float(trainer.callback_metrics["holdout_miou"])
-        if trainer.sanity_checking or not score > self.best:
+        if not pl_module.holdout_miou > self.best:
             return
-        self.best = score
+        self.best = pl_module.holdout_miou
         model = pl_module.model
         state = {name: half(value) for name, value in model.state_dict().items()}
         metrics = {f"{pl_module.config.data}/{split}": m.to_json() for split, m in pl_module.scores.items()}
@@ -54,7 +53,7 @@ class Pictures(L.Callback):
     def __init__(self, folder: Path) -> None:
         self.folder = folder
 
-    def on_validation_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+    def on_validation_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         assert isinstance(pl_module, SegmentationTask)
         epoch = trainer.current_epoch + 1
         rows = []

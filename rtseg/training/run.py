@@ -13,8 +13,10 @@ from lightning.pytorch.loggers import CSVLogger
 
 from rtseg.core.errors import UsageError
 from rtseg.core.sizes import check_multiple
+from rtseg.core.weights import resolve
 from rtseg.datasets import open_data
 from rtseg.models import SegmentationModel, build_model
+from rtseg.models.weights import load_state_dict
 from rtseg.training.checkpoint import SafetensorsIO
 from rtseg.training.config import TrainConfig
 from rtseg.training.data import holdout_loader, training_loader
@@ -68,8 +70,6 @@ def start_from(model: SegmentationModel, init: str) -> None:
         UsageError: the network is of another architecture.
         WeightsError: the file is missing or damaged.
     """
-    from rtseg.core.weights import resolve
-    from rtseg.export.weights import load_state_dict
 
     artifact = resolve(init)
     state = load_state_dict(artifact.file("fp32"))
@@ -98,9 +98,9 @@ def _trainer(config: TrainConfig) -> L.Trainer:
     precision: Any = _PLUGIN_PRECISION[choose_precision(config.precision)]
     folder = config.output
     callbacks: list[L.Callback] = [
-        EMAWeightAveraging(decay=config.ema),
-        KeepBest(folder),
+        KeepBest(folder),  # this and the next before the averaging, which takes its weights back after validation
         Pictures(folder),
+        EMAWeightAveraging(decay=config.ema),
         ModelCheckpoint(folder, filename="last", save_top_k=1, every_n_epochs=1, save_on_train_epoch_end=True,
                         enable_version_counter=False),
         RichProgressBar(),
@@ -109,7 +109,7 @@ def _trainer(config: TrainConfig) -> L.Trainer:
         max_epochs=config.epochs,
         precision=precision,
         callbacks=callbacks,
-        logger=CSVLogger(folder, name=None, version="curves"),
+        logger=CSVLogger(folder, name="curves"),  # one file for each start: curves/version_N/metrics.csv
         plugins=[SafetensorsIO()],
         check_val_every_n_epoch=config.validate_every,
         num_sanity_val_steps=0,

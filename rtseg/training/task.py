@@ -51,6 +51,9 @@ class SegmentationTask(L.LightningModule):
         self.log("loss", loss.detach(), prog_bar=True, on_step=False, on_epoch=True)
         self.log("train_miou", self.running.miou, prog_bar=True)
 
+    def on_train_batch_start(self, batch: Any, batch_idx: int) -> None:
+        torch.manual_seed(hash((self.config.seed, self.global_step)))  # dropout: the same in a resumed run
+
     def on_train_epoch_start(self) -> None:
         self.running = ConfusionMatrix(self.labels)
 
@@ -62,9 +65,14 @@ class SegmentationTask(L.LightningModule):
         sample = data.sample(pair[1])
         self.scores[data.split].update(self.predict(sample.image), sample.labels)
 
+    @property
+    def holdout_miou(self) -> float:
+        """Mean of the mIoU of the holdouts: what the best weights are chosen by."""
+        return sum(matrix.miou for matrix in self.scores.values()) / len(self.scores)
+
     def on_validation_epoch_end(self) -> None:
         figures = {f"{split}_miou": matrix.miou for split, matrix in self.scores.items()}
-        self.log_dict({**figures, "holdout_miou": sum(figures.values()) / len(figures)}, prog_bar=True)
+        self.log_dict({**figures, "holdout_miou": self.holdout_miou}, prog_bar=True)
 
     @torch.no_grad()
     def predict(self, image: Any) -> Any:

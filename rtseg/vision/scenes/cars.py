@@ -6,7 +6,7 @@ from functools import lru_cache
 import numpy as np
 
 from rtseg.vision.scenes.bodies import CIRCLE
-from rtseg.vision.scenes.painter import NEAR, Face, Painter
+from rtseg.vision.scenes.painter import NEAR, Painter
 from rtseg.vision.scenes.style import CAR, Colour
 
 
@@ -35,6 +35,11 @@ PAINTS: tuple[Colour, ...] = (
     (120, 60, 30), (90, 45, 25), (225, 226, 226), (60, 90, 40), (70, 120, 160), (35, 30, 165),
 )  # fmt: skip
 _SIDE, _END, _TOP = [0, 4, 7, 3], [0, 1, 2, 3], [3, 2, 6, 7]
+_RUBBER: Colour = (20, 20, 21)
+_GLASS: Colour = (64, 58, 52)
+_RED: Colour = (42, 36, 185)
+_WHITE: Colour = (215, 225, 230)
+_Part = tuple[slice, Colour | None, float]
 _SILL = 0.26  # metres between road and body
 
 
@@ -95,6 +100,38 @@ def _shape(kind: CarKind, shows_rear: bool) -> dict[str, np.ndarray]:
     return shape
 
 
+@lru_cache(maxsize=256)
+def _model(
+    kind: CarKind, shows_rear: bool, end_visible: bool, roof_visible: bool, far: bool
+) -> tuple[np.ndarray, list[_Part]]:
+    """Local corners, float (N, 3), and the faces on them in drawing order; colour None is the paint."""
+    shape = _shape(kind, shows_rear)
+    parts: list[tuple[str, list[int] | None, Colour | None, float]]
+    parts = [("under", None, _RUBBER, 1.0), ("tyre0", None, _RUBBER, 1.0), ("tyre1", None, _RUBBER, 1.0)]
+    parts += [("lower", _SIDE, None, 0.72), ("upper", _TOP, None, 1.12), ("upper", _SIDE, None, 0.86)]
+    for index in "01":
+        parts += [] if far else [("arch" + index, None, None, 0.45)]
+        parts += [("wheel" + index, None, _RUBBER, 1.0)]
+        parts += [] if far else [("hub" + index, None, (125, 125, 128), 1.0)]
+    parts += [("cabin", _SIDE, None, 0.78), ("glass0", None, _GLASS, 0.85), ("glass1", None, _GLASS, 0.95)]
+    parts += [("cabin", _TOP, None, 1.18)] if roof_visible else []
+    if end_visible:
+        parts += [("cabin", _END, None, 0.9), ("window", None, _GLASS, 1.0 if shows_rear else 1.5)]
+        parts += [("lower", _END, None, 0.78), ("upper", _END, None, 0.97)]
+        lamp = _RED if shows_rear else _WHITE
+        parts += [("lamp0", None, lamp, 1.0), ("lamp1", None, lamp, 1.0), ("bumper", None, (38, 38, 40), 1.0)]
+        if not far:
+            plate: Colour = (60, 190, 215) if shows_rear else (220, 220, 220)
+            parts += [("plate", None, plate, 1.0), ("grille", None, None if shows_rear else (30, 30, 32), 0.8)]
+    corners = [shape[name] if ids is None else shape[name][ids] for name, ids, _, _ in parts]
+    ends = np.cumsum([len(c) for c in corners]).tolist()
+    faces = [
+        (slice(end - len(c), end), colour, shade)
+        for c, end, (_, _, colour, shade) in zip(corners, ends, parts, strict=True)
+    ]
+    return np.concatenate(corners), faces
+
+
 def draw_car(
     p: Painter, kind: CarKind, paint: Colour, at: tuple[float, float], shows_rear: bool, across: int = 0
 ) -> None:
@@ -103,53 +140,13 @@ def draw_car(
     ahead = s - p.camera.s
     if ahead + (0 if across else kind.length) < NEAR + 0.2:
         return
-    shape = _shape(kind, shows_rear)
-    points = np.concatenate(list(shape.values()))
-    x, z = points[:, 0].copy(), points[:, 2].copy()
+    # At `far`, in pixels a metre, details are below a pixel or two and are left out.
+    far = p.camera.focal / max(ahead, NEAR) < 20.0
+    local, faces = _model(kind, shows_rear, bool(across) or ahead > NEAR, p.camera.y > kind.height, far)
+    points = local.copy()
     if across:
-        points[:, 0], points[:, 2] = u + across * z, s + x + kind.width / 2
+        points[:, 0], points[:, 2] = u + across * local[:, 2], s + local[:, 0] + kind.width / 2
     else:
-        points[:, 0], points[:, 2] = u - (x if p.camera.u > u else -x), s + z
-    first, ids = 0, {}
-    for name, corners in shape.items():
-        ids[name] = list(range(first, first + len(corners)))
-        first += len(corners)
-    end_visible = bool(across) or ahead > NEAR
-    far = p.camera.focal / max(ahead, NEAR) < 20.0  # pixels a metre; details below a pixel are left out
-    p.faces(points, _faces(ids, paint, shows_rear, end_visible, p.camera.y > kind.height, far), CAR, ahead)
-
-
-def _faces(
-    ids: dict[str, list[int]], paint: Colour, shows_rear: bool, end_visible: bool, roof_visible: bool, far: bool
-) -> list[Face]:
-    """The faces in drawing order."""
-
-    def part(name: str, corners: list[int]) -> list[int]:
-        return [ids[name][c] for c in corners]
-
-    rubber: Colour = (20, 20, 21)
-    glass: Colour = (64, 58, 52)
-    faces: list[Face] = [(ids[name], rubber, 1.0) for name in ("under", "tyre0", "tyre1")]
-    faces += [
-        (part("lower", _SIDE), paint, 0.72),
-        (part("upper", _TOP), paint, 1.12),
-        (part("upper", _SIDE), paint, 0.86),
-    ]
-    for index in "01":
-        if not far:
-            faces.append((ids["arch" + index], paint, 0.45))
-        faces.append((ids["wheel" + index], rubber, 1.0))
-        if not far:
-            faces.append((ids["hub" + index], (125, 125, 128), 1.0))
-    faces += [(part("cabin", _SIDE), paint, 0.78), (ids["glass0"], glass, 0.85), (ids["glass1"], glass, 0.95)]
-    if roof_visible:
-        faces.append((part("cabin", _TOP), paint, 1.18))
-    if end_visible:
-        faces += [(part("cabin", _END), paint, 0.9), (ids["window"], glass, 1.0 if shows_rear else 1.5)]
-        faces += [(part("lower", _END), paint, 0.78), (part("upper", _END), paint, 0.97)]
-        lamp: Colour = (42, 36, 185) if shows_rear else (215, 225, 230)
-        faces += [(ids["lamp0"], lamp, 1.0), (ids["lamp1"], lamp, 1.0), (ids["bumper"], (38, 38, 40), 1.0)]
-        if not far:
-            faces.append((ids["plate"], (60, 190, 215) if shows_rear else (220, 220, 220), 1.0))
-            faces.append((ids["grille"], paint if shows_rear else (30, 30, 32), 0.8))
-    return faces
+        points[:, 0] = u - local[:, 0] if p.camera.u > u else u + local[:, 0]
+        points[:, 2] += s
+    p.faces(points, [(ids, paint if colour is None else colour, shade) for ids, colour, shade in faces], CAR, ahead)

@@ -3,12 +3,13 @@
 import cv2
 import numpy as np
 
-from rtseg.vision.scenes.painter import Camera, Painter
+from rtseg.vision.scenes.painter import SHIFT, Camera, Painter, Value, fixed
 from rtseg.vision.scenes.style import PAVEMENT, ROAD, TREE, Colour, Style
 from rtseg.vision.scenes.textures import make_asphalt
 from rtseg.vision.scenes.world import Block, Mark
 
 FAR = 170.0  # metres; the skyline stands there
+_MEAN = np.array([16, 16, 16, 0], np.uint8)
 _GRAIN = 16.0  # mean of the grain picture, taken off the ground's colours beforehand
 
 
@@ -50,12 +51,12 @@ class Ground:
         self._add_grain(p, top)
         self._add_shadows(p, shadows, top)
 
-    def _value(self, p: Painter, colour: Colour, label: int, shade: float = 1.0) -> tuple[float, float, float, int]:
+    def _value(self, p: Painter, colour: Colour, label: int, shade: float = 1.0) -> Value:
         b, g, r, label = p.tint(colour, label, 8.0, shade)
         return (max(b - _GRAIN, 0), max(g - _GRAIN, 0), max(r - _GRAIN, 0), label)
 
     @staticmethod
-    def _strip(p: Painter, s: np.ndarray, u0: float, u1: float, value: tuple[float, float, float, int]) -> None:
+    def _strip(p: Painter, s: np.ndarray, u0: float, u1: float, value: Value) -> None:
         zero = np.zeros_like(s)
         p.strip(np.column_stack([zero + u0, zero, s]), np.column_stack([zero + u1, zero, s]), value)
 
@@ -72,15 +73,15 @@ class Ground:
         dashes = (first + k * period for k in range(12))
         marks += [Mark(u, (s0, s0 + dash), white, ROAD) for s0 in dashes if s0 + dash > camera.s + 1.0]
         if style.kerb_lines:
-            for u in (-style.road_left + 0.25, style.road_right - 0.25):
-                self._strip(p, s, u - 0.05, u + 0.05, self._value(p, yellow, ROAD))
+            for line in (-style.road_left + 0.25, style.road_right - 0.25):
+                self._strip(p, s, line - 0.05, line + 0.05, self._value(p, yellow, ROAD))
         near = camera.s + 1.0
         corners = np.array(
             [(u, 0.0, max(v, near)) for m in marks for v in m.s for u in (m.u if v == m.s[0] else m.u[::-1])]
         )
-        pixels = camera.project(corners).reshape(-1, 4, 2)
-        for quad, mark in zip(pixels, marks, strict=True):
-            p.fill(quad, self._value(p, mark.colour, mark.label))
+        quads = fixed(camera.project(corners)).reshape(-1, 4, 2)
+        for quad, mark in zip(quads, marks, strict=True):
+            cv2.fillConvexPoly(p.canvas, quad, self._value(p, mark.colour, mark.label), cv2.LINE_8, SHIFT)
 
     def _add_grain(self, p: Painter, top: int) -> None:
         """Add the moving grain, mean `_GRAIN`, to all ground rows; the far ones get the mean alone."""
@@ -88,7 +89,7 @@ class Ground:
         rows = [min(int(camera.row(near)), camera.height) for near, *_ in self._bands]
         rows = [*rows, min(max(int(camera.row(self._bands[-1][1])), top), camera.height)]
         far = p.canvas[top : rows[-1]]
-        cv2.add(far, (_GRAIN, _GRAIN, _GRAIN, 0), dst=far)
+        np.add(far, _MEAN, out=far)
         for index, (near, far_at, half, scale, period) in enumerate(self._bands):
             low, high = rows[index + 1], rows[index]
             if high - low < 1:
@@ -120,13 +121,15 @@ class Ground:
         """Darken the ground under convex polygons, float (N, 3) each, leaving the labels."""
         if not shadows:
             return
-        self._mask[top:] = 0
-        low, high = self._mask.shape[0], top
-        counts = np.cumsum([len(polygon) for polygon in shadows])[:-1]
-        for pixels in np.split(p.camera.project(np.concatenate(shadows)), counts):
-            p.fill_mask(self._mask, pixels)
-            low, high = min(low, int(pixels[:, 1].min())), max(high, int(pixels[:, 1].max()) + 1)
-        rows = slice(max(low, top), max(high, top) + 1)
-        part = p.canvas[rows]
+        pixels = p.camera.project(np.concatenate(shadows))
+        rows = slice(top, max(int(min(pixels[:, 1].max(), p.camera.height)), top) + 1)
+        mask, part = self._mask[rows], p.canvas[rows]
+        mask[:] = 0
+        vertices = fixed(np.subtract(pixels, (0, top)))
+        first = 0
+        for polygon in shadows:
+            last = first + len(polygon)
+            cv2.fillConvexPoly(mask, vertices[first:last], (255,), cv2.LINE_8, SHIFT)
+            first = last
         dark = cv2.LUT(part, self._dark, dst=self._spare[rows])
-        cv2.copyTo(dark, self._mask[rows], part)
+        cv2.copyTo(dark, mask, part)

@@ -5,6 +5,7 @@ The canvas is uint8 (H, W, 4): blue, green, red and the label, so that one drawi
 """
 
 from dataclasses import dataclass
+from math import exp
 
 import cv2
 import numpy as np
@@ -14,7 +15,7 @@ from rtseg.vision.scenes.style import TREE, Colour, Style
 NEAR = 1.0  # metres; nothing is drawn nearer, which is far outside the view of any ground point
 _STEP = 1.0
 _AHEAD = np.arange(-64.0, 240.0, _STEP)  # metres; where the road's bend is tabulated for a frame
-_SHIFT = 4  # fractional bits of polygon vertices
+SHIFT = 4  # fractional bits of polygon vertices
 _LIMIT = 12000.0  # pixels; keeps shifted vertices inside OpenCV's integers
 
 
@@ -39,7 +40,7 @@ class Camera:
         self.yaw = 0.012 * style.sway * np.sin(0.43 * t + p[3])
         pitch = 0.0022 * style.sway * (np.sin(5.1 * t + p[4]) + np.sin(2.3 * t + p[5]))
         self.horizon = style.horizon * self.height + pitch * self.focal
-        offset, slope = self._curve(np.float64(self.s))
+        offset, slope = self._curve(np.array(self.s))
         self._slope = float(slope)
         # Lateral shift of the road's centre against the view's axis, for each of _AHEAD
         self._bend = self._curve(self.s + _AHEAD)[0] - offset - (self._slope + self.yaw) * _AHEAD - self.u
@@ -56,7 +57,7 @@ class Camera:
     @property
     def heading(self) -> float:
         """Angle of the view against the world, radians; moves the sky and the skyline."""
-        return float(np.arctan(self._slope)) + self.yaw
+        return float(np.arctan(self._slope) + self.yaw)
 
     def project(self, points: np.ndarray) -> np.ndarray:
         """float (N, 3) of (u, y, s) -> float (N, 2) of pixel x, y; points nearer than NEAR are moved there."""
@@ -83,7 +84,8 @@ class Camera:
         return float(self.horizon + self.y * self.focal / distance)
 
 
-Face = tuple[list[int], Colour, float]
+Value = tuple[float, float, float, int]  # blue, green, red, label
+Face = tuple[list[int] | slice, Colour, float]  # vertices, colour, shade
 Part = tuple[np.ndarray, Colour]
 
 
@@ -95,11 +97,11 @@ class Sprite:
     aspect: float
 
 
-def _fixed(pixels: np.ndarray) -> np.ndarray:
+def fixed(pixels: np.ndarray) -> np.ndarray:
     """Pixels, float (N, 2), as OpenCV's fixed-point vertices."""
     limited = np.minimum(np.maximum(pixels, -_LIMIT), _LIMIT)
-    limited *= 1 << _SHIFT
-    return limited.astype(np.int32)
+    vertices: np.ndarray = (limited * (1 << SHIFT)).astype(np.int32)
+    return vertices
 
 
 class Painter:
@@ -109,26 +111,27 @@ class Painter:
         self.camera = camera
         self.style = style
         self.canvas = np.zeros((camera.height, camera.width, 4), np.uint8)
-        self._haze_bgr = style.light.haze_bgr
 
-    def tint(self, colour: Colour, label: int, distance: float, shade: float = 1.0) -> tuple[float, float, float, int]:
+    def tint(self, colour: Colour, label: int, distance: float, shade: float = 1.0) -> Value:
         """The pixel value for `colour` under this light, seen through `distance` metres of air."""
-        haze = 1.0 - 2.718 ** (-max(distance, 0.0) / self.style.haze)
-        keep = (1.0 - haze) * shade
-        b, g, r = self.style.lit(colour)
-        hb, hg, hr = self._haze_bgr
-        return (b * keep + hb * haze, g * keep + hg * haze, r * keep + hr * haze, label)
+        clear = exp(-distance / self.style.haze) if distance > 0 else 1.0
+        keep, haze = clear * shade, 1.0 - clear
+        (b, g, r), (hb, hg, hr), (gb, gg, gr) = colour, self.style.light.haze_bgr, self.style.light.gain_bgr
+        return (b * gb * keep + hb * haze, g * gg * keep + hg * haze, r * gr * keep + hr * haze, label)
 
-    def fill(self, pixels: np.ndarray, value: tuple[float, float, float, int]) -> None:
+    def fill(self, pixels: np.ndarray, value: Value) -> None:
         """Fill the convex polygon `pixels`, float (N, 2)."""
-        cv2.fillConvexPoly(self.canvas, _fixed(pixels), value, cv2.LINE_8, _SHIFT)
+        cv2.fillConvexPoly(self.canvas, fixed(pixels), value, cv2.LINE_8, SHIFT)
 
     def faces(self, points: np.ndarray, faces: list[Face], label: int, distance: float) -> None:
         """Draw faces (vertex ids, colour, shade) of one body with vertices `points`, float (N, 3)."""
-        pixels = _fixed(self.camera.project(points))
+        pixels = self.camera.project(points)
+        if pixels[:, 0].max() < 0 or pixels[:, 0].min() > self.camera.width:
+            return
+        pixels = fixed(pixels)
         for ids, colour, shade in faces:
             value = self.tint(colour, label, distance, shade)
-            cv2.fillConvexPoly(self.canvas, pixels[ids], value, cv2.LINE_8, _SHIFT)
+            cv2.fillConvexPoly(self.canvas, pixels[ids], value, cv2.LINE_8, SHIFT)
 
     def flat(self, at: tuple[float, float, float], parts: list[Part], label: int, size: float = 1.0) -> None:
         """Draw flat parts (convex outline in metres, colour) that face the camera around the point (u, y, s)."""
@@ -139,23 +142,18 @@ class Painter:
         if not -2.0 * scale < x < self.camera.width + 2.0 * scale:
             return
         outlines = np.concatenate([outline for outline, _ in parts]) * (scale * size, -scale * size)
-        pixels = _fixed(outlines + (x, y))
+        pixels = fixed(np.add(outlines, (x, y)))
         first = 0
         for outline, colour in parts:
             last = first + len(outline)
             value = self.tint(colour, label, distance)
-            cv2.fillConvexPoly(self.canvas, pixels[first:last], value, cv2.LINE_8, _SHIFT)
+            cv2.fillConvexPoly(self.canvas, pixels[first:last], value, cv2.LINE_8, SHIFT)
             first = last
 
-    def strip(self, left: np.ndarray, right: np.ndarray, value: tuple[float, float, float, int]) -> None:
+    def strip(self, left: np.ndarray, right: np.ndarray, value: Value) -> None:
         """Fill the ground between two lines, float (N, 3) each."""
-        pixels = _fixed(self.camera.project(np.concatenate([left, right[::-1]])))
-        cv2.fillPoly(self.canvas, [pixels], value, cv2.LINE_8, _SHIFT)
-
-    @staticmethod
-    def fill_mask(mask: np.ndarray, pixels: np.ndarray) -> None:
-        """Set the convex polygon `pixels`, float (N, 2), in `mask`, uint8 (H, W)."""
-        cv2.fillConvexPoly(mask, _fixed(pixels), (255,), cv2.LINE_8, _SHIFT)
+        pixels = fixed(self.camera.project(np.concatenate([left, right[::-1]])))
+        cv2.fillPoly(self.canvas, [pixels], value, cv2.LINE_8, SHIFT)
 
     def texture(self, corners: np.ndarray, image: np.ndarray) -> None:
         """Map `image`, uint8 (h, w, 4), onto the quad `corners`: pixels of its top left, top right, ... corner."""

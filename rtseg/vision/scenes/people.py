@@ -9,7 +9,8 @@ from rtseg.vision.scenes.painter import Painter, Part
 from rtseg.vision.scenes.style import CYCLIST, PEDESTRIAN, Colour, vary
 
 _COATS: tuple[Colour, ...] = (
-    (30, 28, 28), (52, 42, 36), (40, 46, 62), (70, 40, 30), (60, 60, 66), (40, 40, 130), (60, 170, 190), (150, 150, 150),
+    (30, 28, 28), (52, 42, 36), (40, 46, 62), (70, 40, 30), (60, 60, 66), (40, 40, 130), (60, 170, 190),
+    (150, 150, 150),
 )  # fmt: skip
 _COAT_SHARES = (0.2, 0.15, 0.15, 0.12, 0.12, 0.1, 0.08, 0.08)
 _TROUSERS: tuple[Colour, ...] = ((40, 36, 34), (85, 60, 45), (60, 66, 72))
@@ -18,6 +19,7 @@ _HAIRS: tuple[Colour, ...] = ((24, 28, 34), (40, 62, 88), (90, 100, 108))
 
 _HEAD = CIRCLE * (0.1, 0.135) + (0, 1.6)
 _HAIR = CIRCLE * (0.108, 0.075) + (0, 1.675)
+_HAIR_ABOVE = CIRCLE * (0.1, 0.06) + (0, 1.7)
 _BACK_OF_HEAD = CIRCLE * (0.108, 0.12) + (0, 1.625)
 _COAT = np.array(
     [(-0.19, 0.78), (0.19, 0.78), (0.23, 1.2), (0.2, 1.4), (0.08, 1.5), (-0.08, 1.5), (-0.2, 1.4), (-0.23, 1.2)]
@@ -61,7 +63,7 @@ def _limb(x0: float, y0: float, x1: float, y1: float, width: float) -> np.ndarra
 def _head(person: Person) -> list[Part]:
     if person.from_behind:
         return [(_HEAD, person.skin), (_BACK_OF_HEAD, person.hair)]
-    return [(_HAIR, person.hair), (_HEAD, person.skin), (_HAIR + (0, 0.02), person.hair)]
+    return [(_HAIR, person.hair), (_HEAD, person.skin), (_HAIR_ABOVE, person.hair)]
 
 
 def draw_person(p: Painter, person: Person, at: tuple[float, float], t: float) -> None:
@@ -111,7 +113,7 @@ def draw_cyclist(p: Painter, person: Person, at: tuple[float, float], direction:
         (_limb(-0.21, 1.44, -0.28, 1.04, 0.11), sleeve),
         (_limb(0.21, 1.44, 0.28, 1.04, 0.11), sleeve),
         (_COAT * (0.95, 0.82) + (0, 0.28), person.coat),
-        (_HEAD + (0, 0.02), person.skin if direction < 0 else person.hair),
+        (_HEAD, person.skin if direction < 0 else person.hair),
         (CIRCLE * (0.125, 0.085) + (0, 1.7), helmet),
     ]
     p.flat((u, 0.0, s), parts, CYCLIST, person.height / 1.75)

@@ -5,11 +5,12 @@ import numpy as np
 
 from rtseg.core.errors import UsageError
 from rtseg.vision.scenes.ground import FAR, Ground
+from rtseg.vision.scenes.layout import BlockMaker, make_stock
 from rtseg.vision.scenes.painter import Camera, Painter
 from rtseg.vision.scenes.style import make_style
 from rtseg.vision.scenes.textures import make_noise, make_sky, make_skyline
 from rtseg.vision.scenes.traffic import Traffic
-from rtseg.vision.scenes.world import BLOCK, Block, BlockMaker, Item, make_stock
+from rtseg.vision.scenes.world import BLOCK, Block, Item
 
 _SLAB = 6.0  # metres; within a slab of the road houses come first, then the pavement's things, then the road's
 _NOISE_MARGIN = 64

@@ -119,7 +119,7 @@ def make_style(seed: int) -> Style:
         bare_trees=float(rng.choice([0.0, 0.25, 0.9])),
         fences=float(rng.uniform(0.55, 0.95)),
         crowd=int(rng.integers(6, 15)),
-        cyclists=int(rng.integers(3, 6)),
+        cyclists=int(rng.integers(4, 7)),
         oncoming=int(rng.integers(3, 6)),
         asphalt=vary(rng, (asphalt * 1.02, asphalt, asphalt * 0.97), 3),
         paving=vary(rng, (128, 136, 142), 14),

@@ -70,7 +70,9 @@ def _paint_facade(
     """The unlit front of a house, uint8 (h, w, 3), 40 pixels a metre."""
     tall, wide = 120 * storeys, int(width * FACADE_SCALE)
     modern = rng.random() < 0.25
-    image = np.clip(_wall(rng, (tall, wide), colour, not modern and rng.random() < 0.7), 0, 255).astype(np.uint8)
+    image: np.ndarray = np.clip(_wall(rng, (tall, wide), colour, not modern and rng.random() < 0.7), 0, 255).astype(
+        np.uint8
+    )
     frame: Colour = (225, 228, 230) if rng.random() < 0.75 else (50, 48, 46)
     bays = max(2, round(width / rng.uniform(2.0, 3.2)))
     pitch = wide / bays
@@ -242,7 +244,7 @@ def make_asphalt(rng: np.random.Generator, size: tuple[int, int], period: int) -
 
 def make_fence(rng: np.random.Generator, style: Style, label: int) -> tuple[np.ndarray, ...]:
     """A 4 m piece of fence in three sizes: boards, or railings before something dark."""
-    image = np.zeros((96, 256, 3), np.float32)
+    image: np.ndarray = np.zeros((96, 256, 3), np.float32)
     if rng.random() < 0.5:
         image[:] = vary(rng, (70, 96, 122), 18)
         for x in range(0, 256, 8):

@@ -11,7 +11,7 @@ from rtseg.vision.scenes.cars import CARS, PAINTS, CarKind, draw_car
 from rtseg.vision.scenes.painter import Camera
 from rtseg.vision.scenes.people import draw_cyclist, draw_person, make_person
 from rtseg.vision.scenes.style import Colour, Style, vary
-from rtseg.vision.scenes.world import CARRIAGEWAY, KERBSIDE, Item, Shadow, car_shadow, shadow
+from rtseg.vision.scenes.world import CARRIAGEWAY, KERBSIDE, Item, Shadow, car_shadow
 
 _BEHIND = 8.0  # metres behind the camera where a mover leaves its ring
 
@@ -91,4 +91,5 @@ class Traffic:
     def _foot(self, at: tuple[float, float], half: float, depth: float) -> Shadow:
         reach = -1.1 * self.style.sun_side if self.style.light.sun else 0.0
         ring = bodies.CIRCLE * (half + abs(reach) / 2, depth) + (at[0] + reach / 2, at[1])
-        return shadow([(u, s) for u, s in ring])
+        polygon = np.column_stack([ring[:, 0], np.zeros(len(ring)), ring[:, 1]])
+        return Shadow(polygon, at[1] - depth, at[1] + depth)

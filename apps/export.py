@@ -1,0 +1,157 @@
+"""`rtseg export`: makes the ONNX file of a network, and its card."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+from cyclopts import Parameter
+from rich.console import Console
+
+from rtseg.core.errors import UsageError
+from rtseg.core.labels import CAMVID11, LabelSet
+from rtseg.core.sizes import parse_size
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from rtseg.models import SegmentationModel
+
+
+@Parameter(name="*")
+@dataclass(frozen=True, kw_only=True)
+class ExportOptions:
+    """What `rtseg export` takes.
+
+    Attributes:
+        checkpoint: A training run's best.safetensors, with best.json beside it.
+        model: Instead of a checkpoint: a network that ships, or the path of an ONNX file with its card beside it.
+        untrained: With --model icnet or enet: fresh weights, to try things out.
+        output: logits (for rtseg's engines), or labels: uint8 labels at the input's size, for other runtimes.
+        name: The files' name; by default the network's.
+        folder: Where NAME.onnx and NAME.json go.
+        data: Data set whose pictures the parity gate runs on; street scenes by default.
+        root: That data set's folder.
+        split: Its split.
+        engines: The order in which `--engine auto` tries them, fastest first.
+        data_terms: Where the training pictures come from, and what may be done with the weights.
+        seed: Of the fresh weights.
+    """
+
+    checkpoint: Path | None = None
+    model: str | None = None
+    untrained: Annotated[bool, Parameter(negative="")] = False
+    output: Literal["logits", "labels"] = "logits"
+    name: str | None = None
+    folder: Path = Path(".")
+    data: str | None = None
+    root: Path | None = None
+    split: str = "val"
+    engines: str = "onnxruntime,openvino,torch"
+    data_terms: str = ""
+    seed: int = 0
+
+
+@dataclass(frozen=True)
+class Network:
+    """A network in torch, and what its card will say about it."""
+
+    model: "SegmentationModel"
+    name: str
+    labels: LabelSet
+    card: dict[str, Any]
+
+
+def command(options: ExportOptions | None = None) -> None:
+    """Make the ONNX file of a network; it is written only if it gives torch's labels."""
+    from rtseg.export.network import export_labels, export_network
+
+    options = options or ExportOptions()
+    console = Console()
+    network = load(options)
+    name = options.name or network.name
+    images = gate_images(options)
+    with console.status("exporting, then comparing with torch"):
+        if options.output == "labels":
+            path = export_labels(network.model, name, network.labels, options.folder, images)
+        else:
+            export_network(network.model, name, network.labels, options.folder, images=images, **network.card)
+            path = options.folder / f"{name}.onnx"
+    console.print(f"{path}: {path.stat().st_size / 2**20:.1f} MiB, has torch's labels", highlight=False)
+
+
+def load(options: ExportOptions) -> Network:
+    """The network that the options name.
+
+    Raises:
+        UsageError: they name none, or two.
+        WeightsError: a file is missing or damaged.
+    """
+    if (options.checkpoint is None) == (options.model is None):
+        raise UsageError("give either --checkpoint RUN/best.safetensors or --model NAME")
+    if options.checkpoint is not None:
+        return from_checkpoint(options.checkpoint, options)
+    assert options.model is not None
+    if options.untrained:
+        return untrained(options.model, options)
+    from rtseg.core.weights import resolve
+    from rtseg.models.weights import load_network
+
+    artifact = resolve(options.model)
+    kept = ("train_size", "engine_order", "metrics", "recipe", "data_terms")
+    card = {field: getattr(artifact.card, field) for field in kept}
+    return Network(load_network(artifact), artifact.card.name, artifact.card.labels, card)
+
+
+def untrained(model: str, options: ExportOptions) -> Network:
+    """Fresh weights for CamVid's classes."""
+    import torch
+
+    from rtseg.models import build_model
+
+    torch.manual_seed(options.seed)
+    card = {"train_size": (360, 480), "engine_order": engine_order(options), "data_terms": "untrained"}
+    return Network(build_model(model, {"classes": len(CAMVID11)}), model, CAMVID11, card)
+
+
+def from_checkpoint(path: Path, options: ExportOptions) -> Network:
+    """What `rtseg train` wrote: weights, and a JSON file that says what they are."""
+    import json
+
+    from rtseg.core.errors import WeightsError
+    from rtseg.models import build_model
+    from rtseg.models.weights import restore
+    from rtseg.training.checkpoint import load_tree
+
+    beside = path.with_suffix(".json")
+    try:
+        about = json.loads(beside.read_text(encoding="utf-8"))
+        model = build_model(about["model"], about["config"])
+        labels = LabelSet.from_json(about["labels"])
+        card = {
+            "train_size": parse_size(about["recipe"]["crop"]),
+            "engine_order": engine_order(options),
+            "metrics": about["metrics"],
+            "recipe": about["recipe"],
+            "data_terms": options.data_terms,
+        }
+    except (OSError, KeyError, TypeError, ValueError) as error:
+        raise WeightsError(f"{beside} does not describe a checkpoint of rtseg: {error}") from error
+    restore(model, load_tree(path), str(path))
+    return Network(model.eval(), about["model"], labels, card)
+
+
+def engine_order(options: ExportOptions) -> tuple[str, ...]:
+    """The names in `--engines`; raises UsageError for an unknown one."""
+    from rtseg.engines import ENGINES
+
+    return tuple(ENGINES.check(name.strip()) for name in options.engines.split(","))
+
+
+def gate_images(options: ExportOptions, count: int = 6) -> "list[np.ndarray]":
+    """Pictures for the parity gate, evenly spread over the split; none where no data set is given."""
+    if options.data is None:
+        return []
+    from rtseg.datasets import open_data
+
+    data = open_data(options.data, options.root, options.split)
+    return [data.sample(index * len(data) // count).image for index in range(count)]

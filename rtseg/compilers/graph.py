@@ -1,0 +1,71 @@
+"""The float graph that quantisation starts from: plain float32 convolutions with their batch norm folded in."""
+
+from pathlib import Path
+
+import numpy as np
+import onnx
+from onnx import helper, numpy_helper
+
+from rtseg.core.errors import WeightsError
+
+_CONVOLUTIONS = ("Conv", "ConvTranspose")
+
+
+def load_float_graph(path: Path) -> onnx.ModelProto:
+    """Reads a file that `rtseg export` wrote and folds weight casts and batch norms; tensor names stay.
+
+    Raises:
+        WeightsError: the file cannot be read.
+    """
+    try:
+        model = onnx.load(path)
+    except Exception as error:  # protobuf raises its own kinds, which differ between its implementations
+        raise WeightsError(f"{path} is not an ONNX file that can be read: {error}") from error
+    weights = {tensor.name: numpy_helper.to_array(tensor) for tensor in model.graph.initializer}
+    _fold_casts(model.graph, weights)
+    _fold_batch_norms(model.graph, weights)
+    used = {name for node in model.graph.node for name in node.input}
+    del model.graph.initializer[:]
+    model.graph.initializer.extend(
+        numpy_helper.from_array(array, name) for name, array in weights.items() if name in used
+    )
+    return model
+
+
+def consumers(graph: onnx.GraphProto) -> dict[str, list[onnx.NodeProto]]:
+    """Tensor -> the nodes that read it."""
+    found: dict[str, list[onnx.NodeProto]] = {}
+    for node in graph.node:
+        for name in node.input:
+            found.setdefault(name, []).append(node)
+    return found
+
+
+def _fold_casts(graph: onnx.GraphProto, weights: dict[str, np.ndarray]) -> None:
+    for node in list(graph.node):
+        if node.op_type == "Cast" and node.input[0] in weights:
+            to = helper.tensor_dtype_to_np_dtype(node.attribute[0].i)
+            weights[node.output[0]] = weights[node.input[0]].astype(to)
+            graph.node.remove(node)
+
+
+def _fold_batch_norms(graph: onnx.GraphProto, weights: dict[str, np.ndarray]) -> None:
+    """Conv, then BatchNormalization -> Conv with scaled weights and a bias, under the batch norm's output name."""
+    readers = consumers(graph)
+    for node in [node for node in graph.node if node.op_type in _CONVOLUTIONS]:
+        after = readers.get(node.output[0], [])
+        if len(after) != 1 or after[0].op_type != "BatchNormalization":
+            continue
+        norm = after[0]
+        scale, bias, mean, variance = (weights[name] for name in norm.input[1:5])
+        epsilon = next((a.f for a in norm.attribute if a.name == "epsilon"), 1e-5)
+        factor = (scale / np.sqrt(variance + epsilon)).astype(np.float32)
+        weight = weights[node.input[1]]
+        shape = (-1, 1, 1, 1) if node.op_type == "Conv" else (1, -1, 1, 1)
+        start = weights[node.input[2]] if len(node.input) > 2 else np.zeros_like(mean)
+        folded, offset = f"{node.input[1]}.folded", f"{norm.input[2]}.folded"
+        weights[folded] = (weight * factor.reshape(shape)).astype(np.float32)
+        weights[offset] = ((start - mean) * factor + bias).astype(np.float32)
+        node.input[:] = [node.input[0], folded, offset]
+        node.output[0] = norm.output[0]
+        graph.node.remove(norm)

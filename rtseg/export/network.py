@@ -1,0 +1,119 @@
+"""From a trained network to what ships: ONNX file and card, written only once they have passed the parity gate."""
+
+import copy
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+import rtseg
+from rtseg.core.card import Card, CardFile
+from rtseg.core.errors import UsageError
+from rtseg.core.files import atomic_path, file_sha256
+from rtseg.core.labels import LabelSet
+from rtseg.core.sizes import Size
+from rtseg.core.weights import Artifact
+from rtseg.export.onnx import export_graph, round_weights
+from rtseg.export.parity import check_parity, street_frames
+from rtseg.models import MODELS
+from rtseg.models.base import SegmentationModel, count_inference_parameters, count_macs
+
+_PAPER_SIZE = (1024, 2048)
+
+
+def export_network(
+    model: SegmentationModel,
+    name: str,
+    labels: LabelSet,
+    folder: Path,
+    *,
+    train_size: Size,
+    images: Sequence[np.ndarray] = (),
+    engine_order: Sequence[str] = ("onnxruntime",),
+    metrics: Mapping[str, Any] | None = None,
+    recipe: Mapping[str, Any] | None = None,
+    data_terms: str = "",
+) -> Artifact:
+    """Writes `folder/NAME.onnx` and its card `folder/NAME.json`; the network itself is not changed.
+
+    Args:
+        model: the trained network.
+        name: what `--model` will call it.
+        labels: its classes.
+        folder: made if it does not exist.
+        train_size: (height, width) of the pictures that it was trained at.
+        images: uint8 BGR pictures for the parity gate; street scenes where there are none.
+        engine_order: see `Card`, as are the rest.
+
+    Raises:
+        UsageError: the number of classes differs from the network's.
+        ParityError: the ONNX file does not give torch's labels; nothing is written.
+        OutputError: the folder cannot be written.
+    """
+    shipped = _rounded(model, labels)
+    path = folder / f"{name}.onnx"
+    with atomic_path(path) as part:
+        export_graph(shipped, part, describe(shipped, name, labels))
+        check_parity(part, shipped, labels, images or street_frames())
+        entry = CardFile(path.name, file_sha256(part), part.stat().st_size)
+    card = Card(
+        name=name,
+        model=model_name(model),
+        config=model.config_json(),
+        labels=labels,
+        size_multiple=model.size_multiple,
+        logits_stride=model.logits_stride,
+        train_size=train_size,
+        parameters=count_inference_parameters(model),
+        gmac_1024x2048=round(count_macs(model, _PAPER_SIZE) / 1e9, 2),
+        files={"fp32": entry},
+        engine_order=tuple(engine_order),
+        metrics=dict(metrics or {}),
+        recipe=dict(recipe or {}),
+        data_terms=data_terms,
+    )
+    card.save(folder / f"{name}.json")
+    return Artifact(card, folder)
+
+
+def export_labels(
+    model: SegmentationModel, name: str, labels: LabelSet, folder: Path, images: Sequence[np.ndarray] = ()
+) -> Path:
+    """Writes `folder/NAME.labels.onnx`: uint8 labels at the input's size, for runtimes other than rtseg's.
+
+    Raises what `export_network` does.
+    """
+    shipped = _rounded(model, labels)
+    path = folder / f"{name}.labels.onnx"
+    with atomic_path(path) as part:
+        export_graph(shipped, part, describe(shipped, name, labels), output="labels")
+        check_parity(part, shipped, labels, images or street_frames(), output="labels")
+    return path
+
+
+def model_name(model: SegmentationModel) -> str:
+    """The registry's name of a network's architecture."""
+    return next(name for name in MODELS if MODELS.get(name) is type(model))
+
+
+def describe(model: SegmentationModel, name: str, labels: LabelSet) -> dict[str, Any]:
+    """What the ONNX file's own metadata say: enough to use it without its card."""
+    return {
+        "rtseg": rtseg.__version__,
+        "name": name,
+        "model": model_name(model),
+        "config": model.config_json(),
+        "labels": labels.to_json(),
+        "size_multiple": model.size_multiple,
+        "logits_stride": model.logits_stride,
+        "input": "uint8 BGR (N, height, width, 3)",
+    }
+
+
+def _rounded(model: SegmentationModel, labels: LabelSet) -> SegmentationModel:
+    if model.config.classes != len(labels):
+        raise UsageError(f"the network has {model.config.classes} classes but {labels.name} has {len(labels)}")
+    shipped = copy.deepcopy(model).cpu().eval()
+    round_weights(shipped)
+    return shipped

@@ -1,0 +1,76 @@
+"""The gate that every exported graph passes: the labels must be torch's."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from rtseg.core.errors import ParityError
+from rtseg.core.labels import LabelSet
+from rtseg.core.sizes import Size, format_size, nearest_multiple
+from rtseg.engines.trial import first_run
+from rtseg.models.base import SegmentationModel
+from rtseg.models.deploy import DeployGraph
+from rtseg.vision.resize import resize_image
+from rtseg.vision.scenes import StreetScene
+from rtseg.vision.upsample import upsample_labels
+
+AGREEMENT = 0.999
+"""Share of a frame's pixels that must have torch's label."""
+
+
+def street_frames(count: int = 4) -> list[np.ndarray]:
+    """Pictures for the gate where no others are given."""
+    return [StreetScene((360, 480), seed=seed).render(40 * seed)[0] for seed in range(count)]
+
+
+def gate_sizes(model: SegmentationModel) -> tuple[Size, Size]:
+    """Two sizes that the network takes, with different aspects."""
+    return nearest_multiple((360, 480), model.size_multiple), nearest_multiple((192, 384), model.size_multiple)
+
+
+def check_parity(
+    path: Path, model: SegmentationModel, labels: LabelSet, images: Sequence[np.ndarray], output: str = "logits"
+) -> float:
+    """Compares an ONNX file, run by onnxruntime in a child process, with the network that it was made from.
+
+    Args:
+        path: ONNX file.
+        model: the network with the weights that the file holds (`round_weights`).
+        labels: its classes.
+        images: uint8 BGR pictures of any size.
+        output: the file's form, 'logits' or 'labels'.
+
+    Returns:
+        The smallest share of agreeing pixels of any frame at any size.
+
+    Raises:
+        ParityError: the file cannot be run, or its labels differ; says where.
+    """
+    graph = DeployGraph(model, output).eval()
+    worst = 1.0
+    for size_hw in gate_sizes(model):
+        batch = np.stack([resize_image(image, size_hw) for image in images])
+        for index, (image, made) in enumerate(zip(batch, first_run(path, batch), strict=True)):
+            with torch.inference_mode():
+                expected = graph(torch.from_numpy(image)[None])[0].contiguous().numpy()
+            share = _agreement(expected, made, size_hw, labels, f"{path.name} at {format_size(size_hw)}, frame {index}")
+            worst = min(worst, share)
+    return worst
+
+
+def _agreement(expected: np.ndarray, made: np.ndarray, size_hw: Size, labels: LabelSet, where: str) -> float:
+    if made.shape != expected.shape or not np.isfinite(made).all():
+        raise ParityError(f"{where}: the output is {made.shape} or not finite; torch gives {expected.shape}")
+    if made.ndim == 3:
+        expected, made = (upsample_labels(logits, size_hw) for logits in (expected, made))
+    differ = expected != made
+    share = 1 - float(differ.mean())
+    if share < AGREEMENT:
+        worst_class = int(np.bincount(expected[differ], minlength=len(labels)).argmax())
+        raise ParityError(
+            f"{where}: only {share:.2%} of the pixels have torch's label, {AGREEMENT:.1%} are needed; "
+            f"most that differ are {labels.names[worst_class]!r} in torch"
+        )
+    return share

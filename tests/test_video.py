@@ -1,0 +1,335 @@
+"""`rtseg-video` on videos and pictures that the tests make, with a stand-in engine."""
+
+import json
+import signal
+import threading
+from pathlib import Path
+
+import av
+import cv2
+import numpy as np
+import pytest
+from fakes import FakeEngine, fake_card, fake_network, loop_threads  # noqa: F401 - a fixture
+
+from rtseg.apps._console import run
+from rtseg.apps.video import app
+from rtseg.core.errors import EngineError, OutputError
+from rtseg.core.frame import Frame
+from rtseg.vision.sink_video import VideoSink
+from rtseg.vision.sources import open_source
+
+pytestmark = pytest.mark.usefixtures("fake_network")
+
+
+@pytest.fixture(autouse=True)
+def _in_an_empty_folder(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("COLUMNS", "160")
+    yield
+    assert loop_threads() == []
+
+
+def video(*arguments):
+    """Runs the command in this process and gives its exit code."""
+    with pytest.raises(SystemExit) as ended:
+        run(app, ["--model", "fake", *arguments])
+    return ended.value.code
+
+
+def make_video(path, frames=6, size_hw=(64, 96), fps=25.0):
+    """Frame i is grey, 20 + 20 i bright (i mod 10)."""
+    with VideoSink(Path(path), size_hw, fps, crf=1) as sink:
+        for index in range(frames):
+            picture = np.full((*size_hw, 3), 20 + 20 * (index % 10), np.uint8)
+            sink.write(Frame(picture, index, index / fps, 0.0), picture[..., 0], picture)
+
+
+def make_odd_video(path, size_hw=(63, 95), frames=3):
+    with av.open(path, "w") as container:
+        stream = container.add_stream("ffv1", rate=10)
+        stream.height, stream.width, stream.pix_fmt = *size_hw, "yuv444p"
+        for _ in range(frames):
+            picture = av.VideoFrame.from_ndarray(np.full((*size_hw, 3), 100, np.uint8), format="bgr24")
+            container.mux(stream.encode(picture.reformat(format="yuv444p")))
+        container.mux(stream.encode(None))
+
+
+def stream_of(path):
+    """(frames, fps, (height, width)) as a player sees them."""
+    with av.open(str(path)) as container:
+        stream = container.streams.video[0]
+        return sum(1 for _ in container.decode(video=0)), float(stream.average_rate), (stream.height, stream.width)
+
+
+def names(folder):
+    return sorted(path.name for path in Path(folder).iterdir())
+
+
+@pytest.mark.parametrize("fps", [12.5, 30000 / 1001])
+def test_an_overlay_keeps_frames_fps_and_size(fps, capsys):
+    make_video("a.mp4", frames=7, fps=fps)
+    assert video("a.mp4", "--output", "out") == 0
+    frames, rate, size_hw = stream_of("out/a.mp4")
+    assert (frames, size_hw) == (7, (64, 96))
+    assert rate == pytest.approx(fps, rel=1e-4)
+    assert names("out") == ["a.mp4"]
+    printed = capsys.readouterr()
+    for words in ("fake 1 on CPU", "chosen by auto", "input 64x96", "a.mp4", "7"):
+        assert words in printed.out
+    assert printed.err == ""
+
+
+def test_label_maps_are_the_segmenters_own():
+    make_video("a.mp4", frames=5)
+    assert video("a.mp4", "--output", "out", "--save", "overlay,labels") == 0
+    assert names("out") == ["a.mp4", "a_labels"]
+    assert names("out/a_labels") == [f"{index:06d}.png" for index in range(5)]
+    with open_source("a.mp4") as source:
+        for frame in source:
+            labels = cv2.imread(f"out/a_labels/{frame.index:06d}.png", cv2.IMREAD_UNCHANGED)
+            assert labels.dtype == np.uint8
+            np.testing.assert_array_equal(labels, frame.image[..., 0] % 11)
+
+
+def test_labels_alone_write_no_video():
+    make_video("a.mp4", frames=2)
+    assert video("a.mp4", "--output", "out", "--save", "labels") == 0
+    assert names("out") == ["a_labels"]
+
+
+def test_odd_sizes_are_padded_in_the_overlay_only(capsys):
+    make_odd_video("odd.mkv")
+    assert video("odd.mkv", "--output", "out", "--save", "overlay,labels") == 0
+    assert stream_of("out/odd.mp4") == (3, 10.0, (64, 96))
+    assert cv2.imread("out/odd_labels/000002.png", cv2.IMREAD_UNCHANGED).shape == (63, 95)
+    assert "63x95 is padded by one pixel" in capsys.readouterr().out
+
+
+def test_many_inputs_are_labelled_in_turn_with_one_engine(monkeypatch, capsys):
+    loaded = []
+
+    class CountedEngine(FakeEngine):
+        def __init__(self, artifact, options):
+            loaded.append(options.size_hw)
+            super().__init__(artifact, options)
+
+    monkeypatch.setattr("fakes.FakeEngine", CountedEngine)
+    make_video("a.mp4", frames=3)
+    make_video("b.mp4", frames=4)
+    make_video("c.mp4", frames=2, size_hw=(128, 96))
+    assert video("*.mp4", "--output", "out", "--json", "reports/all.json") == 0
+    assert names("out") == ["a.mp4", "b.mp4", "c.mp4"]
+    assert loaded == [(64, 96), (128, 96)]  # a's engine served b as well
+    report = json.loads(Path("reports/all.json").read_text())
+    assert [entry["frames"] for entry in report["inputs"]] == [3, 4, 2]
+    assert [entry["error"] for entry in report["inputs"]] == [None] * 3
+    assert report["inputs"][2]["engine"]["size"] == [128, 96]
+    assert report["environment"]["cores"] >= 1
+    printed = capsys.readouterr().out
+    assert all(f"out/{name}.mp4" in printed for name in "abc")
+
+
+def test_size_is_kept_for_all():
+    make_video("a.mp4", frames=2)
+    make_video("b.mp4", frames=2, size_hw=(128, 96))
+    assert video("a.mp4", "b.mp4", "--output", "out", "--size", "32x64", "--json", "all.json") == 0
+    assert [entry["engine"]["size"] for entry in json.loads(Path("all.json").read_text())["inputs"]] == [[32, 64]] * 2
+
+
+def test_pictures_give_pictures():
+    Path("shots").mkdir()
+    for index, size_hw in enumerate([(64, 96), (33, 41)]):
+        cv2.imwrite(f"shots/{index}.png", np.full((*size_hw, 3), 30, np.uint8))
+    cv2.imwrite("one.jpg", np.full((64, 96, 3), 30, np.uint8))
+    assert video("shots", "one.jpg", "--output", "out", "--save", "overlay,labels") == 0
+    assert names("out") == ["one.png", "one_labels", "shots_labels", "shots_overlay"]
+    assert cv2.imread("out/shots_overlay/000001.png").shape == (33, 41, 3)
+    assert cv2.imread("out/shots_labels/000001.png", cv2.IMREAD_UNCHANGED).shape == (33, 41)
+
+
+def test_show_and_opacity_reach_the_overlay():
+    cv2.imwrite("one.png", np.full((256, 256, 3), 41, np.uint8))  # 41 mod 11: class 8, car
+    assert video("one.png", "--output", "all", "--no-legend", "--opacity", "1") == 0
+    assert video("one.png", "--output", "sky", "--no-legend", "--opacity", "1", "--show", "sky,road") == 0
+    assert cv2.imread("all/one.png")[100, 100].tolist() == [128, 0, 64]
+    assert cv2.imread("sky/one.png")[100, 100].tolist() == [41, 41, 41]
+
+
+def test_what_fails_does_not_lose_the_others(capsys):
+    make_video("a.mp4", frames=3)
+    Path("empty.mp4").touch()
+    Path("text.mp4").write_text("no video")
+    make_video("z.mp4", frames=2)
+    inputs = ["a.mp4", "empty.mp4", "missing.mp4", "text.mp4", "z.mp4"]
+    assert video(*inputs, "--output", "out", "--json", "all.json") == 3
+    assert names("out") == ["a.mp4", "z.mp4"]
+    printed = capsys.readouterr()
+    assert len(printed.err.splitlines()) == 1
+    assert printed.err.startswith("error: 3 of 5 inputs failed: empty.mp4: ")
+    assert all(name in printed.err for name in ("missing.mp4", "text.mp4"))
+    assert printed.out.count("failed: ") == 3
+    errors = [entry["error"] for entry in json.loads(Path("all.json").read_text())["inputs"]]
+    assert [bool(error) for error in errors] == [False, True, True, True, False]
+
+
+def test_the_exit_code_is_that_of_the_first_failure(monkeypatch):
+    make_video("a.mp4", frames=3)
+
+    def full(self, frame, labels, picture):
+        raise OutputError("the disk is full")
+
+    monkeypatch.setattr("rtseg.vision.sink_video.VideoSink.write", full)
+    assert video("a.mp4", "missing.mp4", "--output", "out") == 4
+    assert names("out") == []
+
+
+def test_a_failure_in_mid_run_leaves_a_playable_part_but_no_final_name(monkeypatch, capsys):
+    make_video("a.mp4", frames=8)
+    make_video("b.mp4", frames=2)
+    original = VideoSink.write
+
+    def full(self, frame, labels, picture):
+        if frame.index == 5:
+            raise OutputError("the disk is full")
+        original(self, frame, labels, picture)
+
+    monkeypatch.setattr("rtseg.vision.sink_video.VideoSink.write", full)
+    assert video("a.mp4", "b.mp4", "--output", "out", "--save", "labels,overlay", "--json", "all.json") == 4
+    assert names("out") == ["a.partial", "b.mp4", "b_labels"]
+    assert "a.mp4: the disk is full" in capsys.readouterr().err
+    assert stream_of("out/a.partial/a.partial.mp4")[0] == 5
+    assert json.loads(Path("all.json").read_text())["inputs"][0]["outputs"] == ["out/a.partial"]
+
+    monkeypatch.undo()
+    monkeypatch.chdir(Path("out").resolve().parent)
+
+
+def test_an_engine_that_fails_ends_the_run(monkeypatch, capsys):
+    class BrokenEngine(FakeEngine):
+        def __init__(self, artifact, options):
+            super().__init__(artifact, options, fail_at=4, error=EngineError("the engine has stopped"))
+
+    monkeypatch.setattr("fakes.FakeEngine", BrokenEngine)
+    make_video("a.mp4", frames=8)
+    make_video("b.mp4", frames=2)
+    assert video("a.mp4", "b.mp4", "--output", "out") == 5
+    assert "a.mp4" not in names("out")
+    assert "b.mp4" not in names("out")
+    assert capsys.readouterr().err == "error: the engine has stopped\n"
+
+
+def test_ctrl_c_keeps_what_is_finished(monkeypatch, capsys):
+    class SlowEngine(FakeEngine):
+        def __init__(self, artifact, options):
+            super().__init__(artifact, options, delay_s=0.05)
+
+    monkeypatch.setattr("fakes.FakeEngine", SlowEngine)
+    make_video("a.mp4", frames=2)
+    make_video("b.mp4", frames=200)
+    main = threading.main_thread().ident
+    finished = Path("out/a.mp4")
+
+    def interrupt():
+        while not finished.exists() or not any(Path("out").glob("b.partial/*")):
+            pause.wait(0.02)
+        pause.wait(1.0)
+        signal.pthread_kill(main, signal.SIGINT)
+
+    pause = threading.Event()
+    thread = threading.Thread(target=interrupt)
+    thread.start()
+    assert video("a.mp4", "b.mp4", "--output", "out", "--json", "all.json") == 130
+    thread.join()
+    assert names("out") == ["a.mp4", "b.partial"]
+    first, second = json.loads(Path("all.json").read_text())["inputs"]
+    assert (first["frames"], first["error"], second["error"]) == (2, None, "interrupted")
+    assert stream_of("out/b.partial/b.mp4")[0] == second["frames"] > 0
+    assert "interrupted" in capsys.readouterr().out
+
+
+def test_a_video_that_is_cut_short_is_labelled_as_far_as_it_goes(monkeypatch, capsys):
+    make_video("a.mp4", frames=4)
+
+    class Announced(open_source("a.mp4").__class__):
+        def _stream(self, container):
+            stream = super()._stream(container)
+            self.frame_count = 9
+            return stream
+
+    monkeypatch.setattr("rtseg.vision.source_video.VideoSource", Announced)
+    assert video("a.mp4", "--output", "out") == 0
+    assert "cut short: it ended after 4 of 9 frames" in capsys.readouterr().out
+
+
+def test_outputs_are_replaced_only_when_asked(capsys):
+    make_video("a.mp4", frames=2)
+    assert video("a.mp4", "--output", "out", "--save", "overlay,labels") == 0
+    before = Path("out/a.mp4").read_bytes()
+    make_video("a.mp4", frames=1)
+    assert video("a.mp4", "--output", "out", "--save", "overlay,labels") == 4
+    assert "--overwrite" in capsys.readouterr().err
+    assert Path("out/a.mp4").read_bytes() == before
+    assert video("a.mp4", "--output", "out", "--save", "overlay,labels", "--overwrite") == 0
+    assert stream_of("out/a.mp4")[0] == 1
+    assert names("out/a_labels") == ["000000.png"]
+
+
+def test_an_older_unfinished_run_is_no_obstacle():
+    make_video("a.mp4", frames=2)
+    Path("out/a.partial").mkdir(parents=True)
+    Path("out/a.partial/a.mp4").write_text("unfinished")
+    assert video("a.mp4", "--output", "out", "--save", "labels") == 0
+    assert names("out") == ["a_labels"]
+
+
+def test_a_folder_that_looks_like_a_camera_is_a_folder():
+    Path("0").mkdir()
+    cv2.imwrite("0/one.png", np.zeros((64, 96, 3), np.uint8))
+    assert video("0", "--output", "out", "--save", "labels") == 0
+    assert names("out") == ["0_labels"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "message"),
+    [
+        ([], 2, "no input is given"),
+        (["a.mp4", "--save", "overlays"], 2, "did you mean overlay"),
+        (["a.mp4", "more/A.mkv"], 2, "same output name"),
+        (["a.mp4", "a.mp4"], 2, "same output name"),
+        (["a.mp4", "--output", ".", "--overwrite"], 2, "would replace the input"),
+        (["rtsp://host/stream"], 2, "rtseg-cam --source URL"),
+        (["a.mp4", "--opacity", "2"], 2, "opacity 2"),
+        (["a.mp4", "--show", "cart"], 2, "did you mean car"),
+        (["a.mp4", "--size", "65x96"], 2, "the nearest is 64x96"),
+        (["a.mp4", "--output", "a.mp4"], 4, "cannot write in folder a.mp4"),
+        (["*.mov"], 3, "no file matches *.mov"),
+        (["nothing"], 3, "holds no images"),
+        (["synthetic"], 3, "no such file: synthetic"),
+    ],
+)
+def test_what_is_wrong_is_said_in_one_line(arguments, code, message, capsys):
+    make_video("a.mp4", frames=1)
+    Path("more").mkdir()
+    make_video("more/A.mkv.mp4", frames=1)
+    Path("more/A.mkv.mp4").rename("more/A.mkv")
+    Path("nothing").mkdir()
+    output = [] if "--output" in arguments else ["--output", "out"]
+    assert video(*arguments, *output) == code
+    errors = capsys.readouterr().err.splitlines()
+    assert len(errors) == 1
+    assert message in errors[0]
+    assert not list(Path().glob("out/*"))
+
+
+def test_an_input_inside_an_output_is_never_replaced():
+    Path("out/a_labels").mkdir(parents=True)
+    make_video("a.mp4", frames=1)
+    cv2.imwrite("out/a_labels/b.png", np.zeros((64, 96, 3), np.uint8))
+    assert video("a.mp4", "out/a_labels/b.png", "--output", "out", "--save", "labels", "--overwrite") == 2
+    assert Path("out/a_labels/b.png").exists()
+
+
+def test_a_network_of_other_classes(fake_network):  # noqa: F811
+    fake_card(name="fake", metrics={}, engine_order=("fake",)).save(fake_network / "fake.json")
+    make_video("a.mp4", frames=1)
+    assert video("a.mp4", "--output", "out") == 0
