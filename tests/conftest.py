@@ -2,6 +2,7 @@
 
 import os
 from importlib.util import find_spec
+from pathlib import Path
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # before numpy and torch load: workers share the cores
 
@@ -25,3 +26,11 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
     for marker in ("gpu", "tensorrt", "openvino"):
         if item.get_closest_marker(marker) and (reason := _missing(marker)):
             pytest.skip(reason)
+
+
+@pytest.fixture(scope="session")
+def tiny_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A real ONNX file with its card, for `--model`: every engine but torch runs it, in next to no time."""
+    from fakes import make_network
+
+    return make_network(tmp_path_factory.mktemp("network"))

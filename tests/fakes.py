@@ -11,6 +11,7 @@ import pytest
 
 from rtseg import engines
 from rtseg.core.card import Card, CardFile
+from rtseg.core.files import file_sha256
 from rtseg.core.frame import Frame
 from rtseg.core.labels import CAMVID11
 from rtseg.core.weights import Artifact
@@ -34,6 +35,31 @@ def fake_card(**changes):
         metrics={"camvid/val": {"miou": 0.5}},
     )
     return replace(card, **changes)
+
+
+def make_network(folder, name="tiny", **changes):
+    """Writes a real ONNX file and its card: grey means of 4x4 pixels against eleven fixed weights. Needs no torch."""
+    import onnx
+    from onnx import helper, numpy_helper
+
+    weights = np.random.default_rng(0).normal(0, 1, (11, 3, 1, 1)).astype(np.float32)
+    bias = (-128 * weights.sum((1, 2, 3))).astype(np.float32)
+    nodes = [
+        helper.make_node("Cast", ["image"], ["values"], to=onnx.TensorProto.FLOAT),
+        helper.make_node("Transpose", ["values"], ["planes"], perm=[0, 3, 1, 2]),
+        helper.make_node("AveragePool", ["planes"], ["means"], kernel_shape=[4, 4], strides=[4, 4]),
+        helper.make_node("Conv", ["means", "weights", "bias"], ["logits"]),
+    ]
+    image = helper.make_tensor_value_info("image", onnx.TensorProto.UINT8, ["N", "height", "width", 3])
+    logits = helper.make_tensor_value_info("logits", onnx.TensorProto.FLOAT, ["N", 11, "h", "w"])
+    initialisers = [numpy_helper.from_array(weights, "weights"), numpy_helper.from_array(bias, "bias")]
+    graph = helper.make_graph(nodes, name, [image], [logits], initialisers)
+    path = Path(folder) / f"{name}.onnx"
+    onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=9), path)
+    entry = CardFile(path.name, file_sha256(path), path.stat().st_size)
+    order = ("onnxruntime", "openvino")
+    fake_card(name=name, files={"fp32": entry}, engine_order=order, **changes).save(path.with_suffix(".json"))
+    return path
 
 
 def fake_artifact(**changes):

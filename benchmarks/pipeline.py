@@ -1,0 +1,93 @@
+"""What share of the engine's own rate the whole loop keeps: decode, resize, network, upsampling, overlay, null sink.
+
+    python benchmarks/pipeline.py --json benchmarks/results/pipeline.json
+
+Videos of procedural street scenes are made first, at the network's input size and at 1024x2048. Each round then
+times the engine alone and the loop of `rtseg-cam --no-window` one after the other, so that both meet the same
+machine; the share is the median over the rounds.
+"""
+
+import argparse
+import statistics
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from time import perf_counter
+from typing import Any
+
+from rtseg.core.files import write_json
+from rtseg.core.frame import Frame
+from rtseg.core.sizes import Size, format_size, parse_size
+from rtseg.runtime.bench import BenchPlan, bench
+from rtseg.runtime.environment import environment
+from rtseg.runtime.policy import ThreadBudget, apply_budget, thread_budget
+from rtseg.vision.scenes import StreetScene
+from rtseg.vision.sink_video import VideoSink
+
+FPS = 30.0
+
+
+def make_video(path: Path, size_hw: Size, frames: int) -> None:
+    scene = StreetScene(size_hw, seed=1, fps=FPS)
+    with VideoSink(path, size_hw, FPS) as sink:
+        for index in range(frames):
+            image, labels = scene.render(index)
+            sink.write(Frame(image, index, index / FPS, perf_counter()), labels, image)
+
+
+def measure(
+    model: str, precision: str, video: Path, network_hw: Size, rounds: int, budget: ThreadBudget
+) -> dict[str, Any]:
+    plan = BenchPlan(source=str(video), frames=1000, runs=60)
+    results = [
+        result
+        for _ in range(rounds)
+        for result in bench([model], ["auto"], [network_hw], [precision], budget, plan)
+    ]
+    middle = sorted(results, key=lambda result: result["end_to_end_fps"])[len(results) // 2]
+    return {
+        "model": model,
+        "engine": middle["engine"],
+        "precision": precision,
+        "size": list(network_hw),
+        "source": middle["source"]["size"],
+        "rounds": rounds,
+        "engine_fps": statistics.median(result["engine_fps"] for result in results),
+        "end_to_end_fps": statistics.median(result["end_to_end_fps"] for result in results),
+        "share": round(statistics.median(r["end_to_end_fps"] / r["engine_fps"] for r in results), 3),
+        "latency_ms": middle["latency_ms"],
+        "stages_ms": middle["stages_ms"],
+    }
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--model", nargs="+", default=["icnet", "enet"])
+    parser.add_argument("--precision", nargs="+", default=["fp32"])
+    parser.add_argument("--size", default="256x512", help="the network's input")
+    parser.add_argument("--source", nargs="+", default=["256x512", "1024x2048"], help="sizes of the videos")
+    parser.add_argument("--frames", type=int, default=150)
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--json", type=Path)
+    options = parser.parse_args()
+    budget = thread_budget()
+    apply_budget(budget)
+    results = []
+    with TemporaryDirectory() as folder:
+        for source_hw in (parse_size(size) for size in options.source):
+            video = Path(folder) / f"{format_size(source_hw)}.mp4"
+            make_video(video, source_hw, options.frames)
+            for model in options.model:
+                for precision in options.precision:
+                    result = measure(model, precision, video, parse_size(options.size), options.rounds, budget)
+                    results.append(result)
+                    print(
+                        f"{model} {precision} on {result['engine']}, source {format_size(source_hw)}: engine "
+                        f"{result['engine_fps']:.1f} fps, loop {result['end_to_end_fps']:.1f} fps, "
+                        f"share {result['share']:.2f}, latency p50 {result['latency_ms']['p50']:.0f} ms"
+                    )
+    if options.json:
+        write_json(options.json, {"environment": environment(), "results": results})
+
+
+if __name__ == "__main__":
+    main()

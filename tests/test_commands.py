@@ -1,0 +1,146 @@
+"""The commands' public surface: names, options, and what they write, run on a real engine."""
+
+import importlib.util
+import json
+import subprocess
+import sys
+from importlib import import_module
+from pathlib import Path
+
+import av
+import cv2
+import numpy as np
+import pytest
+from videos import make_video
+
+import rtseg
+from rtseg.apps._console import run
+from rtseg.apps.main import COMMANDS
+
+ROOT = Path(__file__).parents[1]
+# kept stable: what is documented to exist
+SURFACE = {
+    "rtseg-cam": "--model --source --size --engine --precision --record --no-window --frames --duration --json "
+    "--list-cameras --camera-size --camera-fps --opacity --show --threads",
+    "rtseg-video": "--output --model --engine --precision --size --save --opacity --show --threads --json --overwrite",
+    "rtseg-bench": "--model --engine --size --precision --json --threads --plot",
+    "rtseg": " ".join(COMMANDS),
+    "rtseg train": "--model --data --root",
+    "rtseg eval": "--model --data --root --split --engine --precision --size --json",
+    "rtseg export": "--checkpoint --model --output",
+    "rtseg compile": "--model --precision --data --root",
+    "rtseg models": "--json",
+    "rtseg doctor": "--cameras",
+}
+MODULES = {"rtseg-cam": "cam", "rtseg-video": "video", "rtseg-bench": "bench", "rtseg": "main"}
+HEAVY = ("torch", "cv2", "numba", "av", "onnxruntime", "openvino", "matplotlib")
+
+
+def call(line: str, *more: str) -> int:
+    """Runs a command line in this process and gives its exit code."""
+    name, *words = line.split()
+    module = import_module(f"rtseg.apps.{MODULES[name]}")
+    with pytest.raises(SystemExit) as ended:
+        run(module.build_app() if name == "rtseg" else module.app, [*words, *more])
+    return ended.value.code
+
+
+@pytest.fixture(autouse=True)
+def _in_an_empty_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("COLUMNS", "200")
+
+
+@pytest.mark.parametrize("line", SURFACE)
+def test_help_names_what_is_documented(line: str, capsys: pytest.CaptureFixture[str]) -> None:
+    if line in ("rtseg train", "rtseg export") and not importlib.util.find_spec("torch"):
+        assert call(line, "--help") == 5
+        return
+    assert call(line, "--help") == 0
+    printed = capsys.readouterr()
+    assert printed.err == ""
+    words = set(printed.out.replace(",", " ").split())
+    assert set(SURFACE[line].split()) <= words
+
+
+def test_help_loads_nothing_heavy() -> None:
+    lines = [line.split() for line in SURFACE]
+    code = (
+        "import sys\n"
+        "from importlib import import_module\n"
+        f"for name, *words in {lines!r}:\n"
+        f"    module = import_module('rtseg.apps.' + {MODULES!r}[name])\n"
+        "    sys.argv = [name, *words, '--help']\n"
+        "    try: module.main()\n"
+        "    except SystemExit as ended: assert ended.code == 0, (name, words)\n"
+        f"    loaded = [heavy for heavy in {HEAVY!r} if heavy in sys.modules]\n"
+        "    assert not loaded, (name, words, loaded)\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=100, cwd=ROOT)
+    assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.parametrize("name", MODULES)
+def test_version(name: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert call(name, "--version") == 0
+    assert capsys.readouterr().out.strip() == rtseg.__version__
+
+
+def test_cam_reports_what_it_measured(tiny_model: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    arguments = ["--source", "synthetic", "--no-window", "--frames", "30", "--camera-size", "128x256"]
+    assert call("rtseg-cam", "--model", str(tiny_model), *arguments, "--json", "report.json") == 0
+    assert capfd.readouterr().err == ""
+    report = json.loads(Path("report.json").read_text(encoding="utf-8"))
+    assert (report["frames"], report["drops"], report["corrupt"], report["model"]) == (30, 0, 0, "tiny")
+    assert report["fps"] > 0
+    assert report["seconds"] > 0
+    assert report["engine"]["name"] == "onnxruntime"
+    assert report["engine"]["precision"] == "fp32"
+    assert report["engine"]["size"] == [128, 256]
+    assert report["source"]["size"] == [128, 256]
+    assert report["latency_ms"]["n"] == 30
+    assert {"capture", "resize", "engine", "upsample", "draw", "write"} <= set(report["stages_ms"])
+    assert 0 <= report["accuracy"]["miou"] <= 1
+    assert {"cpu", "cores", "packages"} <= set(report["environment"])
+
+
+def test_video_writes_the_segmenters_own_labels(tiny_model: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    video = make_video(Path("drive.mkv"), 8, (90, 126), 30)
+    arguments = ["--model", str(tiny_model), "--output", "out", "--save", "overlay,labels", "--json", "report.json"]
+    assert call("rtseg-video", str(video), *arguments) == 0
+    assert capfd.readouterr().err == ""
+    with av.open("out/drive.mp4") as container:
+        stream = container.streams.video[0]
+        assert (stream.height, stream.width, stream.average_rate) == (90, 126, 30)
+        assert stream.codec_context.name == "h264"
+        assert sum(1 for _ in container.decode(video=0)) == 8
+    with rtseg.load(str(tiny_model)) as segmenter, rtseg.open_source(video) as source:
+        for frame in source:
+            saved = cv2.imread(f"out/drive_labels/{frame.index:06d}.png", cv2.IMREAD_UNCHANGED)
+            assert saved.dtype == np.uint8
+            np.testing.assert_array_equal(saved, segmenter(frame))
+    assert len(np.unique(saved)) > 3  # else the comparison says little
+    (entry,) = json.loads(Path("report.json").read_text(encoding="utf-8"))["inputs"]
+    assert entry["input"] == "drive.mkv"
+    assert entry["outputs"] == ["out/drive.mp4", "out/drive_labels"]
+    assert (entry["frames"], entry["corrupt"], entry["error"]) == (8, 0, None)
+
+
+def test_bench_measures_every_combination(tiny_model: Path) -> None:
+    sizes = ["--size", "64x96", "--size", "32x64"]
+    arguments = ["--model", str(tiny_model), *sizes, "--engine", "onnxruntime", "--runs", "3", "--frames", "5"]
+    assert call("rtseg-bench", *arguments, "--source-size", "64x96", "--json", "figures.json") == 0
+    figures = json.loads(Path("figures.json").read_text(encoding="utf-8"))
+    assert {"cpu", "cores", "packages"} <= set(figures["environment"])
+    assert [result["size"] for result in figures["results"]] == [[64, 96], [32, 64]]
+    for result in figures["results"]:
+        assert (result["engine"], result["precision"], result["frames"]) == ("onnxruntime", "fp32", 5)
+        assert {"p50", "p90", "p99"} <= set(result["engine_ms"])
+        assert result["end_to_end_fps"] > 0
+
+
+@pytest.mark.parametrize("name", ["video", "main"])
+def test_commands_run_as_modules(name: str) -> None:
+    command = [sys.executable, "-m", f"rtseg.apps.{name}", "--version"]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60, cwd=ROOT)
+    assert (done.returncode, done.stdout.strip()) == (0, rtseg.__version__)
