@@ -1,6 +1,7 @@
 """What all tests share: pinned thread counts and markers that skip where the hardware or package is missing."""
 
 import os
+import signal
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -20,6 +21,11 @@ def _missing(marker: str) -> str | None:
 
         return None if torch.cuda.is_available() else "no NVIDIA GPU"
     return None
+
+
+def pytest_configure() -> None:
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # a shell's background job, and so would be its children
+        signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def pytest_runtest_setup(item: pytest.Item) -> None:

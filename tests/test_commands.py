@@ -105,7 +105,7 @@ def test_cam_reports_what_it_measured(tiny_model: Path, capfd: pytest.CaptureFix
 
 
 def test_video_writes_the_segmenters_own_labels(tiny_model: Path, capfd: pytest.CaptureFixture[str]) -> None:
-    video = make_video(Path("drive.mkv"), 8, (90, 126), 30)
+    video = make_video(Path("drive.mp4"), 8, (90, 126), 30)
     arguments = ["--model", str(tiny_model), "--output", "out", "--save", "overlay,labels", "--json", "report.json"]
     assert call("rtseg-video", str(video), *arguments) == 0
     assert capfd.readouterr().err == ""
@@ -121,7 +121,7 @@ def test_video_writes_the_segmenters_own_labels(tiny_model: Path, capfd: pytest.
             np.testing.assert_array_equal(saved, segmenter(frame))
     assert len(np.unique(saved)) > 3  # else the comparison says little
     (entry,) = json.loads(Path("report.json").read_text(encoding="utf-8"))["inputs"]
-    assert entry["input"] == "drive.mkv"
+    assert entry["input"] == "drive.mp4"
     assert entry["outputs"] == ["out/drive.mp4", "out/drive_labels"]
     assert (entry["frames"], entry["corrupt"], entry["error"]) == (8, 0, None)
 

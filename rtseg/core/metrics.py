@@ -47,7 +47,8 @@ class ConfusionMatrix:
         """float64 (C,) in 0..1: intersection over union; NaN for a class absent from truth and prediction."""
         hits = np.diag(self.counts).astype(np.float64)
         union = self.counts.sum(0) + self.counts.sum(1) - hits
-        return np.divide(hits, union, out=np.full(len(hits), np.nan), where=union > 0)
+        iou: np.ndarray = np.divide(hits, union, out=np.full(len(hits), np.nan), where=union > 0)
+        return iou
 
     @property
     def miou(self) -> float:
