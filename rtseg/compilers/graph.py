@@ -54,6 +54,8 @@ def _fold_batch_norms(graph: onnx.GraphProto, weights: dict[str, np.ndarray]) ->
     readers = consumers(graph)
     for node in [node for node in graph.node if node.op_type in _CONVOLUTIONS]:
         after = readers.get(node.output[0], [])
+        measured = [reader for reader in after if reader.op_type == "Shape"]
+        after = [reader for reader in after if reader.op_type != "Shape"]
         if len(after) != 1 or after[0].op_type != "BatchNormalization":
             continue
         norm = after[0]
@@ -67,5 +69,7 @@ def _fold_batch_norms(graph: onnx.GraphProto, weights: dict[str, np.ndarray]) ->
         weights[folded] = (weight * factor.reshape(shape)).astype(np.float32)
         weights[offset] = ((start - mean) * factor + bias).astype(np.float32)
         node.input[:] = [node.input[0], folded, offset]
+        for reader in measured:
+            reader.input[0] = norm.output[0]
         node.output[0] = norm.output[0]
         graph.node.remove(norm)

@@ -1,0 +1,121 @@
+"""Writes the tables of README.md from the cards in weights/ and the files in benchmarks/results/.
+
+    python benchmarks/tables.py            # write
+    python benchmarks/tables.py --check    # exit 1 where README.md differs from what would be written
+"""
+
+import argparse
+import json
+import re
+import sys
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).resolve().parents[1]
+README = ROOT / "README.md"
+RESULTS = ROOT / "benchmarks" / "results"
+
+
+def markdown(header: Iterable[str], rows: Iterable[Iterable[str]]) -> str:
+    lines = [list(header), *(list(row) for row in rows)]
+    lines.insert(1, ["---"] * len(lines[0]))
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+
+
+def result(name: str) -> dict[str, Any]:
+    data: dict[str, Any] = json.loads((RESULTS / f"{name}.json").read_text(encoding="utf-8"))
+    return data
+
+
+def models_table() -> str:
+    rows = []
+    for path in sorted((ROOT / "weights").glob("*.json")):
+        card = json.loads(path.read_text(encoding="utf-8"))
+        metrics = card["metrics"]
+        rows.append(
+            [
+                card["name"],
+                f"{card['parameters'] / 1e6:.2f} M",
+                f"{card['gmac_1024x2048']:.1f}",
+                *(f"{metrics[split]['miou']:.3f}" if split in metrics else "" for split in ("camvid/val", "camvid/tail")),
+                ", ".join(f"{precision} {file['bytes'] / 2**20:.1f} MiB" for precision, file in card["files"].items()),
+                str(card["recipe"].get("epochs", "")),
+            ]
+        )
+    header = ["network", "parameters", "GMAC at 1024x2048", "mIoU CamVid val", "mIoU tail", "files", "epochs"]
+    return markdown(header, rows)
+
+
+def environment_line() -> str:
+    environment = result("pipeline")["environment"]
+    facts = [str(environment[key]) for key in ("cpu", "os", "python") if environment.get(key)]
+    cores = environment.get("cores")
+    return f"Measured on: {', '.join(facts)}" + (f", {cores} cores." if cores else ".")
+
+
+def pipeline_table() -> str:
+    rows = [
+        [
+            f"{r['model']} {r['precision']}",
+            r["engine"],
+            "x".join(map(str, r["source"])),
+            f"{r['engine_fps']:.1f}",
+            f"{r['end_to_end_fps']:.1f}",
+            f"{r['share']:.2f}",
+            f"{r['latency_ms']['p50']:.0f} / {r['latency_ms']['p99']:.0f}",
+        ]
+        for r in result("pipeline")["results"]
+    ]
+    header = ["network", "engine", "video", "engine fps", "end-to-end fps", "share", "latency p50 / p99, ms"]
+    return markdown(header, rows)
+
+
+def upsample_table() -> str:
+    rows = [
+        [
+            name,
+            "x".join(map(str, r["logits"])),
+            f"{r['border_share']:.1%}",
+            f"{r['ms']['rtseg']['p50']:.1f}",
+            *(f"{r['ratio_of_medians'][form]:.0f}x" for form in ("torch", "cv2")),
+        ]
+        for name, r in result("upsample")["results"].items()
+    ]
+    header = ["logits of", "shape", "border cells", "rtseg p50, ms", "torch takes", "cv2.resize + argmax takes"]
+    return markdown(header, rows)
+
+
+TABLES: dict[str, Callable[[], str]] = {
+    "models": models_table,
+    "environment": environment_line,
+    "pipeline": pipeline_table,
+    "upsample": upsample_table,
+}
+
+
+def fill(text: str) -> str:
+    """The text with every block between `<!-- table: NAME -->` and `<!-- end -->` made anew."""
+
+    def block(match: re.Match[str]) -> str:
+        return f"<!-- table: {match[1]} -->\n{TABLES[match[1]]()}\n<!-- end -->"
+
+    return re.sub(r"<!-- table: (\w+) -->\n.*?<!-- end -->", block, text, flags=re.DOTALL)
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--check", action="store_true")
+    check = parser.parse_args().check
+    text = README.read_text(encoding="utf-8")
+    made = fill(text)
+    if check and made != text:
+        print("README.md is not what its sources give: run python benchmarks/tables.py", file=sys.stderr)
+        return 1
+    if not check:
+        README.write_text(made, encoding="utf-8")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
