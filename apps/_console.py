@@ -4,12 +4,14 @@ import logging
 import os
 import sys
 import traceback
-from collections.abc import Sequence
-from typing import NoReturn
+from collections.abc import Iterable, Sequence
+from typing import NoReturn, TypeVar
 
 from cyclopts import App, CycloptsError
 
 from rtseg.core.errors import EngineError, RtsegError, UsageError
+
+T = TypeVar("T")
 
 _INTERRUPTED = 130
 _BROKEN_CV2 = (
@@ -40,6 +42,15 @@ def run(app: App, arguments: Sequence[str] | None = None) -> NoReturn:
         print(f"error: {message}", file=sys.stderr)
         sys.exit(code)
     sys.exit(code if isinstance(code, int) else 0)
+
+
+def tracked(items: Iterable[T], title: str, total: int | None = None) -> Iterable[T]:
+    """Yields `items` while a bar moves on stderr; where that is no terminal it is left to the one line of an error."""
+    from rich.console import Console
+    from rich.progress import track
+
+    console = Console(stderr=True)
+    return track(items, title, total, console=console, disable=not console.is_terminal)
 
 
 def explain(error: Exception) -> tuple[str, int]:

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from cyclopts import Parameter
 from rich.console import Console
-from rich.progress import track
 
+from rtseg.apps._console import tracked
 from rtseg.core.card import Card, CardFile
 from rtseg.core.errors import ParityError, UsageError
 from rtseg.core.files import atomic_path, file_sha256
@@ -93,7 +93,7 @@ def activation_ranges(artifact: Artifact, options: CompileOptions) -> "Ranges":
         return card.activation_ranges
     pictures = calibration_pictures(options, input_size(card, options.size))
     graph = load_float_graph(artifact.file("fp32"))
-    shown = track(pictures, "measuring ranges", console=Console(stderr=True))
+    shown = tracked(pictures, "measuring ranges")
     return measure_ranges(graph, quantised_tensors(graph), shown)
 
 
@@ -162,5 +162,5 @@ def score(artifact: Artifact, precision: str, options: CompileOptions) -> dict[s
     data = open_data(options.data, options.root, "val")
     choice = EngineChoice(artifact, "onnxruntime", precision, threads=thread_budget().engine)
     with Segmenter(choice) as segmenter:
-        pictures = track(data, f"scoring {precision}", len(data), console=Console(stderr=True))
+        pictures = tracked(data, f"scoring {precision}", len(data))
         return evaluate(segmenter, pictures, data.labels).to_json()

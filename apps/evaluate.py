@@ -6,9 +6,9 @@ from typing import Any
 
 from cyclopts import Parameter
 from rich.console import Console
-from rich.progress import track
 from rich.table import Table
 
+from rtseg.apps._console import tracked
 from rtseg.core.files import write_json
 from rtseg.core.sizes import format_size, parse_size
 
@@ -43,7 +43,11 @@ class EvalOptions:
 
 def command(options: EvalOptions | None = None) -> None:
     """Score a network with any engine on any data set."""
+    from rtseg.vision.sinks import make_folder
+
     options = options or EvalOptions()
+    if options.json is not None:
+        make_folder(options.json.parent)
     figures = score(options)
     console = Console()
     table = Table("class", "IoU")
@@ -69,7 +73,7 @@ def score(options: EvalOptions) -> dict[str, Any]:
     size_hw = parse_size(options.size) if options.size else None
     with open_segmenter(options.model, options.engine, options.precision, size_hw, options.threads) as segmenter:
         data = open_data(options.data, options.root, options.split)
-        pictures = track(data, f"{options.data} {options.split}", len(data), console=Console(stderr=True))
+        pictures = tracked(data, f"{options.data} {options.split}", len(data))
         matrix = evaluate(segmenter, pictures, data.labels)
         info, card = segmenter.info, segmenter.card
     return {

@@ -40,3 +40,12 @@ def tiny_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     from fakes import make_network
 
     return make_network(tmp_path_factory.mktemp("network"))
+
+
+@pytest.fixture(scope="session")
+def networks(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with icnet.onnx (an eighth of the width) and enet.onnx, exported once for all workers."""
+    from tiny import export_once
+
+    base = tmp_path_factory.getbasetemp()
+    return export_once((base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / "networks")

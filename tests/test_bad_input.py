@@ -206,6 +206,9 @@ CHOICE_CASES = [
     ("rtseg-cam --show cart", USAGE, "did you mean car"),
     ("rtseg-video {bad}/good.mp4 --save lables", USAGE, "did you mean labels"),
     ("rtseg modles", USAGE, "did you mean models"),
+    ("rtseg train --model icnet --epochs 0", USAGE, "epochs is 0"),
+    ("rtseg train --model icnet --schedule polly", USAGE, "poly"),
+    ("rtseg export", USAGE, "give either --checkpoint"),
 ]
 
 WEIGHT_CASES = [

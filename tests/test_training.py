@@ -63,6 +63,12 @@ def test_crop_must_fit_the_network(root: Path, tmp_path: Path) -> None:
         train(config(root, tmp_path, crop="32x36"))
 
 
+@pytest.mark.parametrize(("split", "holdouts"), [("train", ("val", "tail")), ("val", ("val",))])
+def test_what_is_trained_on_is_never_scored(root: Path, tmp_path: Path, split: str, holdouts: tuple[str, ...]) -> None:
+    with pytest.raises(UsageError, match="shares pictures with the holdout"):
+        train(config(root, tmp_path, split=split, holdouts=holdouts))
+
+
 def test_precision_is_never_replaced() -> None:
     if torch.cuda.is_available():
         assert choose_precision("fp16") == "fp16"

@@ -28,10 +28,12 @@ class DataSet(ABC):
     Attributes:
         labels: the classes.
         size_hw: size of the pictures.
+        parts: split -> splits that were cut from it, and so share its pictures.
     """
 
     name: ClassVar[str]
     splits: ClassVar[tuple[str, ...]]
+    parts: ClassVar[dict[str, tuple[str, ...]]] = {}
     labels: LabelSet
     size_hw: Size
 
@@ -46,6 +48,11 @@ class DataSet(ABC):
     @abstractmethod
     def sample(self, index: int) -> Sample:
         """The labelled picture at `index`; raises InputError where its files cannot be read."""
+
+    @classmethod
+    def share_pictures(cls, one: str, other: str) -> bool:
+        """Whether two splits have pictures in common."""
+        return one == other or other in cls.parts.get(one, ()) or one in cls.parts.get(other, ())
 
     def __iter__(self) -> Iterator[Sample]:
         return (self.sample(index) for index in range(len(self)))

@@ -26,6 +26,7 @@ class CamVid(DataSet):
 
     name: ClassVar[str] = "camvid"
     splits: ClassVar[tuple[str, ...]] = ("train", "val", "test", "fit", "tail")
+    parts: ClassVar[dict[str, tuple[str, ...]]] = {"train": ("fit", "tail")}
     labels = CAMVID11
 
     def __init__(self, root: Path | None, split: str) -> None:

@@ -8,34 +8,34 @@ from rtseg.core.errors import UsageError
 from rtseg.core.sizes import parse_size
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class TrainConfig:
     """A training run.
 
     Attributes:
-        model: architecture to train.
-        data: data set to train on.
-        root: folder of the data set.
-        output: folder of the run: checkpoints, curves, pictures. A run that is there already goes on.
-        split: what to train on; CamVid's `fit` leaves the held-out `tail` of each drive unseen.
-        holdouts: splits scored after each validation interval; the best weights are those with the best mean mIoU.
-        epochs: passes over the split.
-        batch_size: pictures per step.
+        model: Architecture to train.
+        data: Data set to train on.
+        root: Folder of the data set.
+        output: Folder of the run: checkpoints, curves, pictures. A run that is there already goes on.
+        split: What to train on; CamVid's `fit` leaves the held-out `tail` of each drive unseen.
+        holdouts: Splits scored after each validation interval; the best weights are those with the best mean mIoU.
+        epochs: Passes over the split.
+        batch_size: Pictures per step.
         crop: HxW that the network sees in training.
-        scenes: street scenes added, as a share of the split's pictures.
-        lr: peak learning rate of AdamW.
-        weight_decay: decoupled weight decay.
-        schedule: one-cycle (warm-up, then cosine) or poly (power 0.9, Chen 2017).
-        class_balance: c of the class weights 1 / ln(c + share) (ENet paper, 1.02 there); 0 weighs all the same.
-        ohem: share of the pixels with the largest loss that count; 1 counts all.
-        ema: decay of the running mean of the weights, which is what is validated and kept.
-        precision: auto takes bf16 where the device computes with it, else fp32.
-        compile: fuse the network with torch.compile: minutes at the start, less time for each step.
-        validate_every: epochs between validations.
-        workers: processes that read and augment pictures.
+        scenes: Street scenes added, as a share of the split's pictures.
+        lr: Peak learning rate of AdamW.
+        weight_decay: Decoupled weight decay.
+        schedule: One-cycle (warm-up, then cosine) or poly (power 0.9, Chen 2017).
+        class_balance: C of the class weights 1 / ln(c + share) (ENet paper, 1.02 there); 0 weighs all the same.
+        ohem: Share of the pixels with the largest loss that count; 1 counts all.
+        ema: Decay of the running mean of the weights, which is what is validated and kept.
+        precision: Auto takes bf16 where the device computes with it, else fp32.
+        compile: Fuse the network with torch.compile: minutes at the start, less time for each step.
+        validate_every: Epochs between validations.
+        workers: Processes that read and augment pictures.
         threads: CPU threads of the network; 0 leaves torch's default.
-        seed: seeds weights, order and augmentation.
-        init: start from a network that ships (name) or from the path of an ONNX file, instead of fresh weights.
+        seed: Seeds weights, order and augmentation.
+        init: Start from a network that ships (name) or from the path of an ONNX file, instead of fresh weights.
     """
 
     model: str

@@ -46,6 +46,10 @@ def train(config: TrainConfig) -> Path:
         torch.set_num_threads(config.threads)
     data = open_data(config.data, config.root, config.split)
     holdouts = [open_data(config.data, config.root, split) for split in config.holdouts]
+    for held in config.holdouts:
+        if data.share_pictures(config.split, held):
+            raise UsageError(f"split {config.split} of {config.data} shares pictures with the holdout {held}: "
+                             "train on another split, or leave that holdout out")  # fmt: skip
     model = build_model(config.model, {"classes": len(data.labels)})
     check_multiple(config.crop_hw, model.size_multiple, config.model)
     if config.init is not None:
