@@ -26,10 +26,10 @@ class TrainConfig:
         lr: Peak learning rate of AdamW.
         weight_decay: Decoupled weight decay.
         schedule: One-cycle (warm-up, then cosine) or poly (power 0.9, Chen 2017).
-        class_balance: C of the class weights 1 / ln(c + share) (ENet paper, 1.02 there); 0 weighs all the same.
+        class_balance: The c of the class weights 1 / ln(c + share) (ENet paper, 1.02 there); 0 weighs all the same.
         ohem: Share of the pixels with the largest loss that count; 1 counts all.
         ema: Decay of the running mean of the weights, which is what is validated and kept.
-        precision: Auto takes bf16 where the device computes with it, else fp32.
+        precision: 'auto' takes bf16 where the device computes with it, else fp32.
         compile: Fuse the network with torch.compile: minutes at the start, less time for each step.
         validate_every: Epochs between validations.
         workers: Processes that read and augment pictures.
