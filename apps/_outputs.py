@@ -197,8 +197,11 @@ def error_of(failed: Sequence[Outcome], inputs: int) -> RtsegError:
     assert isinstance(first, RtsegError)
     if inputs == 1:
         return first
-    lines = "; ".join(f"{outcome.job.source.name}: {outcome.failure}" for outcome in failed)
-    return type(first)(f"{len(failed)} of {inputs} inputs failed: {lines}")
+    said = []
+    for outcome in failed:
+        name, failure = outcome.job.source.name, str(outcome.failure)
+        said.append(failure if name in failure else f"{name}: {failure}")
+    return type(first)(f"{len(failed)} of {inputs} inputs failed: {'; '.join(said)}")
 
 
 def summary_table(outcomes: Sequence[Outcome]) -> Table:

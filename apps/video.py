@@ -167,6 +167,7 @@ class _Labeller:
                 loop.run()
             finally:
                 outcome.report = loop.report()
+                view.finish(loop)
         outcome.check_length(source.frame_count)
 
     def _open_sinks(self, outcome: Outcome, source: "Source", folder: Path) -> list["Sink"]:
@@ -234,6 +235,7 @@ class _ProgressView:
             refresh_per_second=4,
             disable=not console.is_terminal,
         )
+        self._frames = frames
         self._task = self.bar.add_task(title, total=frames, fps=0.0)
 
     def show(self, loop: "Loop", result: "Result", picture: "np.ndarray") -> None:
@@ -241,6 +243,12 @@ class _ProgressView:
 
     def poll(self, loop: "Loop") -> None:
         self.bar.update(self._task, completed=loop.stats.frames, fps=loop.stats.fps)
+
+    def finish(self, loop: "Loop") -> None:
+        """Shows the last frames too, and their number where the source did not say it."""
+        self.poll(loop)
+        if self._frames is None:
+            self.bar.update(self._task, total=loop.stats.frames)
 
 
 @contextmanager

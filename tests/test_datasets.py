@@ -3,25 +3,12 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
+from camvid_tree import NAMES, make_camvid
 
 from rtseg.core.errors import InputError, UsageError
 from rtseg.datasets import DATASETS, open_data
 
 CAMVID = Path(__file__).resolve().parents[2] / "shared" / "data" / "camvid"
-
-
-def make_camvid(root: Path, names: list[str], split: str = "train", size_hw: tuple[int, int] = (48, 64)) -> None:
-    rng = np.random.default_rng(0)
-    for folder in (split, f"{split}annot"):
-        (root / folder).mkdir(parents=True, exist_ok=True)
-    for name in names:
-        cv2.imwrite(str(root / split / name), rng.integers(0, 255, (*size_hw, 3), np.uint8))
-        cv2.imwrite(str(root / f"{split}annot" / name), rng.integers(0, 12, size_hw).astype(np.uint8))
-    lines = [f"/SegNet/CamVid/{split}/{name} /SegNet/CamVid/{split}annot/{name}" for name in names]
-    (root / f"{split}.txt").write_text("\n".join(lines) + "\n")
-
-
-NAMES = [f"0001TP_{i:06d}.png" for i in range(20)] + [f"Seq05V_{i:06d}.png" for i in range(40)]
 
 
 def test_tail_is_the_end_of_each_drive(tmp_path: Path) -> None:

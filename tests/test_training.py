@@ -10,17 +10,20 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from camvid_tree import NAMES, make_camvid
+from tiny import lively
 from torch.nn import functional
 
 from rtseg.core.errors import UsageError, WeightsError
+from rtseg.core.labels import CAMVID11
 from rtseg.datasets import open_data
+from rtseg.export.network import export_network
 from rtseg.models import build_model
 from rtseg.training.checkpoint import load_tree, save_tree
 from rtseg.training.config import TrainConfig
 from rtseg.training.data import TrainingSet, training_loader
 from rtseg.training.losses import class_weights, segmentation_loss, shrink_labels
-from rtseg.training.run import choose_precision, train
-from tests.test_datasets import NAMES, make_camvid
+from rtseg.training.run import choose_precision, start_from, train
 
 TINY = {
     "model": "enet", "crop": "32x32", "batch_size": 2, "scenes": 0.0, "workers": 0, "validate_every": 1,
@@ -51,6 +54,7 @@ def losses(folder: Path) -> list[float]:
 @pytest.mark.parametrize(
     ("changes", "message"),
     [({"epochs": 0}, "epochs is 0"), ({"crop": "12"}, "HEIGHTxWIDTH"), ({"ohem": 2.0}, "ohem is 2.0"),
+     ({"scale": (2.0, 1.0)}, "smallest and a largest factor"),
      ({"lr": -1.0}, "lr must be above 0"), ({"class_balance": 0.5}, "class_balance 0 or above 1")],
 )  # fmt: skip
 def test_config_checks_itself(changes: dict[str, object], message: str) -> None:
@@ -145,10 +149,25 @@ def test_a_run_leaves_weights_card_curves_and_pictures(root: Path, tmp_path: Pat
     state = load_tree(folder / "best.safetensors")
     model = build_model(card["model"], card["config"])
     assert set(state) == set(model.state_dict())
-    assert all(value.dtype != torch.float32 for value in state.values())
+    assert all(value.dtype == torch.float16 for value in state.values() if value.ndim > 1)
     for picture in ("samples_0001.png", "confusion_val.png", "confusion_tail.png"):
         assert (folder / picture).stat().st_size > 1000
     assert len(losses(folder)) == 1
+
+
+def test_init_starts_from_an_exported_network(tmp_path: Path) -> None:
+    trained = lively("tiny")
+    artifact = export_network(trained, "tiny", CAMVID11, tmp_path, train_size=(32, 32))
+    path = str(tmp_path / "tiny.onnx")
+    same, fewer = (build_model("tiny", {"classes": classes}) for classes in (11, 5))
+    assert start_from(same, path)["sha256"] == artifact.card.files["fp32"].sha256
+    for name, value in trained.state_dict().items():
+        if not name.endswith("num_batches_tracked"):
+            assert torch.equal(same.state_dict()[name], value.half().float() if value.ndim > 1 else value), name
+    start_from(fewer, path)
+    assert torch.equal(fewer.state_dict()["first.0.weight"], same.state_dict()["first.0.weight"])
+    with pytest.raises(UsageError, match="it has no place for"):
+        start_from(build_model("enet", {}), path)
 
 
 SCRIPT = """

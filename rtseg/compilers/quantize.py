@@ -90,7 +90,7 @@ class _Writer:
         self.plan = plan
         self.weights = {tensor.name: numpy_helper.to_array(tensor) for tensor in self.graph.initializer}
         self.new: list[onnx.TensorProto] = []
-        self.scales = {name: _activation_scale(*ranges[name]) for name in plan.tensors}
+        self.scales = {name: quantise_range(*ranges[name]) for name in plan.tensors}
 
     def write(self) -> None:
         integer = {node.output[0] for node in self.plan.convolutions}
@@ -144,7 +144,7 @@ class _Writer:
         return helper.make_node("DequantizeLinear", inputs, [f"{name}.dq"], f"{name}.dequantize", axis=0)
 
 
-def _activation_scale(low: float, high: float) -> tuple[np.ndarray, np.ndarray]:
+def quantise_range(low: float, high: float) -> tuple[np.ndarray, np.ndarray]:
     """Scale and zero point of unsigned 8 bits over a range; zero itself is always exact."""
     low, high = min(low, 0.0), max(high, 0.0)
     scale = max(high - low, 1e-8) / 255

@@ -10,7 +10,7 @@ import cv2
 from rtseg.core.sizes import Size
 
 
-def training_augmentation(crop_hw: Size, ignore_index: int) -> A.Compose:
+def training_augmentation(crop_hw: Size, scale: tuple[float, float], ignore_index: int) -> A.Compose:
     """Scale, crop, flip, light, colour, blur and noise.
 
     The photometric part is strong on purpose: CamVid's drives differ more in light than its splits show.
@@ -19,7 +19,7 @@ def training_augmentation(crop_hw: Size, ignore_index: int) -> A.Compose:
     return A.Compose(
         [
             A.Affine(
-                scale=(0.6, 1.9), rotate=(-4, 4), keep_ratio=True, translate_percent=(-0.12, 0.12), balanced_scale=True,
+                scale=scale, rotate=(-4, 4), keep_ratio=True, translate_percent=(-0.12, 0.12), balanced_scale=True,
                 interpolation=cv2.INTER_LINEAR, mask_interpolation=cv2.INTER_NEAREST,
                 border_mode=cv2.BORDER_CONSTANT, fill=(104, 116, 124), fill_mask=ignore_index, p=0.9,
             ),

@@ -22,6 +22,7 @@ class TrainConfig:
         epochs: Passes over the split.
         batch_size: Pictures per step.
         crop: HxW that the network sees in training.
+        scale: Smallest and largest factor by which pictures are scaled before they are cropped.
         scenes: Street scenes added, as a share of the split's pictures.
         lr: Peak learning rate of AdamW.
         weight_decay: Decoupled weight decay.
@@ -47,6 +48,7 @@ class TrainConfig:
     epochs: int = 100
     batch_size: int = 8
     crop: str = "352x480"
+    scale: tuple[float, float] = (0.75, 1.5)
     scenes: float = 0.15
     lr: float = 2e-3
     weight_decay: float = 0.02
@@ -72,6 +74,8 @@ class TrainConfig:
         for name, (share, low, high) in shares.items():
             if not low <= share <= high:
                 raise UsageError(f"{name} is {share}: allowed is {low} to {high}")
+        if not 0.1 <= self.scale[0] <= self.scale[1] <= 10:
+            raise UsageError(f"scale is {self.scale}: allowed are a smallest and a largest factor within 0.1 to 10")
         if self.lr <= 0 or self.class_balance < 0 or 0 < self.class_balance <= 1:
             raise UsageError(f"lr must be above 0 and class_balance 0 or above 1, not {self.lr}, {self.class_balance}")
 
@@ -80,8 +84,8 @@ class TrainConfig:
         return parse_size(self.crop)
 
     def to_json(self) -> dict[str, Any]:
-        """The fields as JSON; folders are left out, because they say nothing about the weights."""
+        """The fields as JSON; paths are left out, because they say nothing about the weights."""
         data = asdict(self)
-        del data["root"], data["output"]
-        data["holdouts"] = list(self.holdouts)
-        return data
+        for path in ("root", "output", "init"):
+            del data[path]
+        return {**data, "holdouts": list(self.holdouts), "scale": list(self.scale)}

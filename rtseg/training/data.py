@@ -39,7 +39,7 @@ class TrainingSet(Dataset[tuple[Tensor, Tensor]]):
         if self.scenes is not None and self.scenes.labels != data.labels:
             self.scenes = None
         self.scene_count = round(len(data) * config.scenes) if self.scenes is not None else 0
-        self.augment = training_augmentation(config.crop_hw, data.labels.ignore_index)
+        self.augment = training_augmentation(config.crop_hw, config.scale, data.labels.ignore_index)
         self._read: dict[int, tuple[np.ndarray, np.ndarray]] = {}
 
     def __len__(self) -> int:

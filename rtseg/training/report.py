@@ -36,6 +36,8 @@ class KeepBest(L.Callback):
         state = {name: half(value) for name, value in model.state_dict().items()}
         metrics = {f"{pl_module.config.data}/{split}": m.to_json() for split, m in pl_module.scores.items()}
         recipe = {**pl_module.config.to_json(), "epochs_done": trainer.current_epoch + 1, "torch": torch.__version__}
+        if pl_module.init is not None:
+            recipe["init"] = pl_module.init
         card = {"model": pl_module.config.model, "config": model.config_json(), "labels": pl_module.labels.to_json(),
                 "metrics": metrics, "recipe": recipe}  # fmt: skip
         save_tree(state, self.folder / "best.safetensors")
@@ -43,8 +45,8 @@ class KeepBest(L.Callback):
 
 
 def half(value: torch.Tensor) -> torch.Tensor:
-    """fp16 where the tensor is floating point: what a released network stores."""
-    return value.half() if value.is_floating_point() else value
+    """fp16 for convolution weights, which are nearly all bytes; batch norm's variances may not fit in it."""
+    return value.half() if value.ndim > 1 else value
 
 
 class Pictures(L.Callback):

@@ -52,10 +52,10 @@ def train(config: TrainConfig) -> Path:
                              "train on another split, or leave that holdout out")  # fmt: skip
     model = build_model(config.model, {"classes": len(data.labels)})
     check_multiple(config.crop_hw, model.size_multiple, config.model)
-    if config.init is not None:
-        start_from(model, config.init)
+    init = start_from(model, config.init) if config.init is not None else None
     model = model.to(memory_format=torch.channels_last)
     task = SegmentationTask(config, model, class_weights(data, config.class_balance), holdouts)
+    task.init = init
     config.output.mkdir(parents=True, exist_ok=True)
     last = config.output / "last.ckpt"
     _trainer(config).fit(
@@ -65,8 +65,8 @@ def train(config: TrainConfig) -> Path:
     return config.output
 
 
-def start_from(model: SegmentationModel, init: str) -> None:
-    """Loads the weights of a network that ships, or of an ONNX file, into `model`.
+def start_from(model: SegmentationModel, init: str) -> dict[str, Any]:
+    """Loads the weights of a network that ships, or of an ONNX file, into `model`; returns what they are.
 
     Classifiers keep their fresh weights where the number of classes differs.
 
@@ -85,6 +85,8 @@ def start_from(model: SegmentationModel, init: str) -> None:
     for name in sorted(set(own) - set(fitting)):
         log.info("%s starts fresh", name)
     model.load_state_dict(fitting, strict=False)
+    card = artifact.card
+    return {"name": card.name, "sha256": card.files["fp32"].sha256, "recipe": card.recipe, "metrics": card.metrics}
 
 
 def choose_precision(wanted: str) -> str:

@@ -23,6 +23,7 @@ class SegmentationTask(L.LightningModule):
     def __init__(self, config: TrainConfig, model: SegmentationModel, weights: Tensor, holdouts: list[DataSet]) -> None:
         super().__init__()
         self.config, self.model, self.holdouts = config, model, holdouts
+        self.init: dict[str, Any] | None = None  # what the weights started from, for the card
         self.labels = holdouts[0].labels
         self.register_buffer("class_weights", weights, persistent=False)
         self.running = ConfusionMatrix(self.labels)
