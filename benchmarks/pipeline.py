@@ -39,9 +39,7 @@ def measure(
 ) -> dict[str, Any]:
     plan = BenchPlan(source=str(video), frames=1000, runs=60)
     results = [
-        result
-        for _ in range(rounds)
-        for result in bench([model], ["auto"], [network_hw], [precision], budget, plan)
+        result for _ in range(rounds) for result in bench([model], ["auto"], [network_hw], [precision], budget, plan)
     ]
     middle = sorted(results, key=lambda result: result["end_to_end_fps"])[len(results) // 2]
     return {

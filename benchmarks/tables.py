@@ -1,7 +1,7 @@
 """Writes the tables of README.md from the cards in weights/ and the files in benchmarks/results/.
 
-    python benchmarks/tables.py            # write
-    python benchmarks/tables.py --check    # exit 1 where README.md differs from what would be written
+python benchmarks/tables.py            # write
+python benchmarks/tables.py --check    # exit 1 where README.md differs from what would be written
 """
 
 import argparse
@@ -28,6 +28,14 @@ def result(name: str) -> dict[str, Any]:
     return data
 
 
+def miou(card: dict[str, Any], split: str) -> str:
+    """A network's figure; in brackets that of the run it was fine-tuned from, where only that one held the split out."""
+    before = card["recipe"].get("init", {}).get("metrics", {})
+    if split in card["metrics"]:
+        return f"{card['metrics'][split]['miou']:.3f}"
+    return f"({before[split]['miou']:.3f})" if split in before else ""
+
+
 def models_table() -> str:
     rows = []
     for path in sorted((ROOT / "weights").glob("*.json")):
@@ -38,7 +46,7 @@ def models_table() -> str:
                 card["name"],
                 f"{card['parameters'] / 1e6:.2f} M",
                 f"{card['gmac_1024x2048']:.1f}",
-                *(f"{metrics[split]['miou']:.3f}" if split in metrics else "" for split in ("camvid/val", "camvid/tail")),
+                *(miou(card, split) for split in ("camvid/val", "camvid/tail")),
                 ", ".join(f"{precision} {file['bytes'] / 2**20:.1f} MiB" for precision, file in card["files"].items()),
                 str(card["recipe"].get("epochs", "")),
             ]
@@ -71,6 +79,27 @@ def pipeline_table() -> str:
     return markdown(header, rows)
 
 
+def engines_table() -> str:
+    """What the engines reach, each line with what it is compared with."""
+    found = result("engines")["results"]
+    arithmetic, int8, eager = found["arithmetic"], found["int8"], found["eager"]
+    rows = [
+        [
+            f"{arithmetic['model']} fp32 on onnxruntime",
+            f"{arithmetic['ms']['engine']['p50']:.1f}",
+            f"{arithmetic['share']:.2f} of the rate of a float32 matrix product (numpy, 2048 cubed)",
+        ]
+    ]
+    if "ms" in int8:
+        faster = f"{int8['int8_is_faster_by']:.2f}x its fp32 form"
+        rows.append([f"{int8['model']} int8 on onnxruntime", f"{int8['ms']['int8']['p50']:.1f}", faster])
+    for engine, faster in eager["faster_than_the_better_eager_form_by"].items():
+        chosen = ", what auto takes" if engine == eager["auto"] else ""
+        compared = f"{faster:.2f}x its own eager torch form with max_unpool2d"
+        rows.append([f"{eager['model']} fp32 on {engine}{chosen}", f"{eager['ms'][engine]['p50']:.1f}", compared])
+    return markdown(["engine", "p50, ms", "compared"], rows)
+
+
 def upsample_table() -> str:
     rows = [
         [
@@ -89,6 +118,7 @@ def upsample_table() -> str:
 TABLES: dict[str, Callable[[], str]] = {
     "models": models_table,
     "environment": environment_line,
+    "engines": engines_table,
     "pipeline": pipeline_table,
     "upsample": upsample_table,
 }

@@ -60,7 +60,7 @@ class Engine(ABC):
     def _infer(self, image: np.ndarray) -> np.ndarray:
         """uint8 (h, w, 3), contiguous and of the right size -> float32 (C, h/s, w/s)."""
 
-    def _release(self) -> None:
+    def _release(self) -> None:  # noqa: B027
         """Frees what the vendor library holds."""
 
     def infer(self, image: np.ndarray) -> np.ndarray:

@@ -25,7 +25,7 @@ class TorchEngine(Engine):
         from rtseg.models.weights import load_network
 
         graph = DeployGraph(load_network(artifact)).eval()
-        self._graph: Any = graph.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self._graph: Any = graph.to(memory_format=torch.channels_last)
         torch.set_num_threads(options.threads)
         self.info = EngineInfo(
             engine="torch",

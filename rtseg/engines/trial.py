@@ -40,7 +40,8 @@ def first_run(path: Path, images: np.ndarray, threads: int = 1) -> np.ndarray:
             ended = f"signal {-child.returncode}" if child.returncode < 0 else f"code {child.returncode}"
             said = child.stderr.strip().splitlines()
             raise ParityError(f"the first run of {path.name} ended with {ended}: {said[-1] if said else 'no message'}")
-        return np.load(made)
+        outputs: np.ndarray = np.load(made)
+    return outputs
 
 
 def _child(path: str, given: str, made: str, threads: str) -> None:
