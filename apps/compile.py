@@ -2,6 +2,7 @@
 
 import shutil
 from dataclasses import dataclass, replace
+from importlib.util import find_spec
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Annotated, Any, Literal
@@ -11,7 +12,7 @@ from rich.console import Console
 
 from rtseg.apps._console import tracked
 from rtseg.core.card import Card, CardFile
-from rtseg.core.errors import ParityError, UsageError
+from rtseg.core.errors import EngineError, ParityError, UsageError
 from rtseg.core.files import atomic_path, file_sha256
 from rtseg.core.sizes import Size, check_multiple, nearest_multiple, parse_size
 from rtseg.core.weights import Artifact, resolve
@@ -54,6 +55,8 @@ def command(options: CompileOptions | None = None) -> None:
 
     Without --data and --frames it is made from the activation ranges that the card keeps.
     """
+    if find_spec("onnx") is None:
+        raise EngineError("rtseg compile needs the package onnx, which is not installed: pip install 'rtseg[train]'")
     from rtseg.compilers.quantize import quantize
     from rtseg.engines.trial import first_run
 

@@ -20,21 +20,23 @@ if TYPE_CHECKING:
     import numpy as np
 
 PICTURES = 4
-WARM_UP = 5
+BLOCK = 5  # timed runs in a row, after one that is not timed: the other forms have emptied the caches by then
 MATRIX = 2048
 
 
 def measure(
     forms: "dict[str, Callable[[np.ndarray], object]]", images: "list[np.ndarray]", runs: int
 ) -> dict[str, Any]:
-    """Runs the forms in turn on the same picture; milliseconds of each."""
+    """Runs the forms in turn, a block each, on the same pictures; milliseconds of each."""
     from rtseg.core.timing import Durations
 
     times = {name: Durations() for name in forms}
-    for run in range(WARM_UP + runs):
+    for block in range(-1, -(-runs // BLOCK)):  # the first block of each form is its warm-up
         for name, form in forms.items():
-            with (times[name] if run >= WARM_UP else Durations()).measure():
-                form(images[run % len(images)])
+            form(images[block % len(images)])
+            for run in range(BLOCK):
+                with (times[name] if block >= 0 else Durations()).measure():
+                    form(images[(block * BLOCK + run) % len(images)])
     return {name: durations.summary_ms() for name, durations in times.items()}
 
 
@@ -174,7 +176,7 @@ def main(
         icnet: ICNet, by name or as an ONNX file with its card.
         enet: ENet, likewise.
         size: height and width of the pictures.
-        runs: interleaved runs of every form.
+        runs: interleaved runs of every form, in blocks of five.
         threads: threads of every library; by default one per core.
         json: file to write the results to.
     """
@@ -192,7 +194,7 @@ def main(
     }
     show(results)
     if json:
-        about = {"environment": environment(), "threads": threads, "runs": runs, "warm_up": WARM_UP}
+        about = {"environment": environment(), "threads": threads, "runs": runs, "block": BLOCK}
         write_json(json, {**about, "results": results})
 
 

@@ -29,7 +29,7 @@ def result(name: str) -> dict[str, Any]:
 
 
 def miou(card: dict[str, Any], split: str) -> str:
-    """A network's figure; in brackets that of the weights it was fine-tuned from, where only they left the split out."""
+    """A network's figure; in brackets that of what it was fine-tuned from, where only that left the split out."""
     before = card["recipe"].get("init", {}).get("metrics", {})
     if split in card["metrics"]:
         return f"{card['metrics'][split]['miou']:.3f}"

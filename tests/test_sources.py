@@ -103,6 +103,9 @@ def test_synthetic_street_is_endless_seeded_and_knows_its_labels() -> None:
     assert first.truth.max() < 11
     assert (first.index, second.index, second.timestamp_s) == (0, 1, pytest.approx(0.08))
     assert np.array_equal(first.image, same.image)
+    assert not np.shares_memory(first.image, second.image)
+    assert second.truth is not None
+    assert not np.shares_memory(first.truth, second.truth)
 
 
 class Counting(Source):

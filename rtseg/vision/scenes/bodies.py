@@ -1,10 +1,12 @@
 """Things that stand on the street for good: houses, fences, posts, signs. Each function draws one of them."""
 
 from dataclasses import dataclass
+from functools import lru_cache
+from math import log2
 
 import numpy as np
 
-from rtseg.vision.scenes.painter import NEAR, Face, Painter
+from rtseg.vision.scenes.painter import NEAR, Painter, Polygons, pack
 from rtseg.vision.scenes.style import BUILDING, POLE, SIGN, Colour
 from rtseg.vision.scenes.textures import Facade
 
@@ -27,14 +29,9 @@ def draw_textured_wall(p: Painter, levels: tuple[np.ndarray, ...], u: float, s: 
     if s[1] - near < 0.2:
         return
     detail = p.camera.focal / (near - p.camera.s + 0.35 * (s[1] - near))
-    level = int(np.log2(max(levels[0].shape[0] / y1 / detail, 1.0)) + 0.5)
+    level = int(log2(max(levels[0].shape[0] / y1 / detail, 1.0)) + 0.5)
     image = levels[min(level, len(levels) - 1)]
-    cut = int((near - s[0]) / (s[1] - s[0]) * image.shape[1])
-    image = image[:, min(cut, image.shape[1] - 2) :]
-    corners = p.camera.project(np.array([(u, y1, near), (u, y1, s[1]), (u, 0, s[1]), (u, 0, near)]))
-    blue, green, red, label = (float(v) for v in image[image.shape[0] // 2, -1])
-    p.fill(corners, (blue, green, red, int(label)))
-    p.texture(corners, image)
+    p.wall(image, u, (near, s[1]), y1, (near - s[0]) / (s[1] - s[0]) * image.shape[1])
 
 
 def draw_building(p: Painter, facade: Facade, side: int, line: float, s: tuple[float, float]) -> None:
@@ -47,41 +44,49 @@ def draw_building(p: Painter, facade: Facade, side: int, line: float, s: tuple[f
     if s[1] <= near:
         return
     lit = p.style.light.sun and side != p.style.sun_side
-    points = np.array(
-        [
-            (u, 0, near), (back, 0, near), (back, height, near), (u, height, near),
-            (middle, ridge, near), (middle, ridge, s[1]), (u, height, s[1]),
-        ]
-    )  # fmt: skip
-    faces: list[Face] = []
-    if facade.roof_height:
-        faces.append(([3, 4, 5, 6], facade.roof, 1.0 if lit else 0.75))
-    if ahead > NEAR:
-        faces.append(([0, 1, 2, 3], facade.wall, 0.72))
-        if facade.roof_height:
-            faces.append(([3, 2, 4], facade.wall, 0.7))
-    p.faces(points, faces, BUILDING, max(ahead, 0))
+    roof = dim(facade.roof, 1.0 if lit else 0.75) if facade.roof_height else None
+    house = _house(facade.wall, roof, ahead > NEAR, 4 < ahead < 100)
+    if len(house.ends):
+        inner, low, high, deep = middle - side * 0.5, ridge - 0.4, ridge + 1.1, s[0] + 0.6
+        corners = np.array(
+            [
+                (u, 0, near), (back, 0, near), (back, height, near), (u, height, near),
+                (middle, ridge, near), (middle, ridge, s[1]), (u, height, s[1]),
+                (inner, low, deep), (inner, low, deep + 0.9), (inner, high, deep + 0.9), (inner, high, deep),
+                (middle - 0.5, low, deep), (middle + 0.5, low, deep),
+                (middle + 0.5, high, deep), (middle - 0.5, high, deep),
+            ]
+        )  # fmt: skip
+        p.body(Polygons(corners[house.points], house.ends, house.colours), max(ahead, 0))
     draw_textured_wall(p, facade.levels[int(lit)], u, s, height)
-    if facade.roof_height and 4 < ahead < 100:
-        _draw_chimney(p, facade, side, (middle, ridge), s[0] + 0.6)
 
 
-def _draw_chimney(p: Painter, facade: Facade, side: int, ridge: tuple[float, float], s: float) -> None:
-    u, y0, y1 = ridge[0], ridge[1] - 0.4, ridge[1] + 1.1
-    inner = u - side * 0.5  # the side towards the road
-    corners = [(u - 0.5, s), (u + 0.5, s), (inner, s), (inner, s + 0.9)]
-    points = np.array([(x, y, z) for y in (y0, y1) for x, z in corners])
-    faces: list[Face] = [([2, 3, 7, 6], facade.wall, 0.85), ([0, 1, 5, 4], facade.wall, 0.62)]
-    p.faces(points, faces, BUILDING, s - p.camera.s)
+@lru_cache(maxsize=128)
+def _house(wall: Colour, roof: Colour | None, end_visible: bool, chimney: bool) -> Polygons:
+    """The faces of a house beside its front; `points` are indices into the corners that `draw_building` makes."""
+    faces: list[tuple[list[int], Colour]] = []
+    if roof is not None:
+        faces.append(([3, 4, 5, 6], roof))
+    if end_visible:
+        faces.append(([0, 1, 2, 3], dim(wall, 0.72)))
+    if end_visible and roof is not None:
+        faces.append(([3, 2, 4], dim(wall, 0.7)))
+    if chimney and roof is not None:
+        faces += [([7, 8, 9, 10], dim(wall, 0.85)), ([11, 12, 13, 14], dim(wall, 0.62))]
+    if not faces:
+        return Polygons(np.empty(0, np.int64), np.empty(0, np.int64), np.empty((0, 4)))
+    return pack([(np.array(ids), colour) for ids, colour in faces], BUILDING)
 
 
 def draw_pole(
     p: Painter, at: tuple[float, float], height: float, radius: float, colour: Colour, arm: float = 0.0
 ) -> None:
     """A post at (u, s); `arm` metres of bracket to the side carry a lamp."""
-    u, s = at
-    if p.style.mirrored:
-        arm = -arm
+    p.flat((at[0], 0.0, at[1]), _pole(height, radius, colour, -arm if p.style.mirrored else arm))
+
+
+@lru_cache(maxsize=256)
+def _pole(height: float, radius: float, colour: Colour, arm: float = 0.0) -> Polygons:
     post = np.array([(-radius, 0), (radius, 0), (radius * 0.7, height), (-radius * 0.7, height)])
     parts = [(post, colour), (box(radius * 0.2, 0, radius * 0.7, height), dim(colour, 1.35))]
     if arm:
@@ -89,10 +94,10 @@ def draw_pole(
         parts.append((box(low, height - 0.12, high, height + 0.02), colour))
         parts.append((box(arm - 0.32, height - 0.16, arm + 0.32, height + 0.03), dim(colour, 1.2)))
         parts.append((box(arm - 0.26, height - 0.2, arm + 0.26, height - 0.14), (200, 215, 220)))
-    p.flat((u, 0.0, s), parts, POLE)
+    return pack(parts, POLE)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class SignKind:
     """A plate: outline, rim colour, face colour and size in metres."""
 
@@ -119,26 +124,35 @@ SIGNS = (
 def draw_sign(p: Painter, at: tuple[float, float], kind: SignKind, height: float) -> None:
     """A post with a plate whose centre is `height` metres up."""
     u, s = at
-    p.flat((u, 0.0, s), [(box(-0.05, 0, 0.05, height), (120, 120, 118))], POLE)
+    p.flat((u, 0.0, s), _post(0.05, height, (120, 120, 118)))
+    p.flat((u, height, s), _plate(kind, p.camera.focal / max(s - p.camera.s, NEAR) < 25.0))
+
+
+@lru_cache(maxsize=256)
+def _post(radius: float, height: float, colour: Colour) -> Polygons:
+    return pack([(box(-radius, 0, radius, height), colour)], POLE)
+
+
+@lru_cache(maxsize=64)
+def _plate(kind: SignKind, far: bool) -> Polygons:
     parts = [(kind.outline * kind.size, kind.rim), (kind.outline * kind.size * 0.76, kind.face)]
-    if p.camera.focal / max(s - p.camera.s, NEAR) < 25.0:
-        p.flat((u, height, s), parts, SIGN)
-        return
+    if far:
+        return pack(parts, SIGN)
     mark = dim(kind.rim, 0.3) if sum(kind.face) > 450 else (232.0, 234.0, 235.0)
     wide = 0.42 * kind.size * float(kind.outline[:, 0].max())
     parts += [(box(-wide, y - 0.07 * kind.size, wide, y + 0.07 * kind.size), mark) for y in (-0.04, 0.08)]
-    p.flat((u, height, s), parts, SIGN)
+    return pack(parts, SIGN)
 
 
 def draw_traffic_light(p: Painter, at: tuple[float, float], phase: float) -> None:
     """A signal head on a post; `phase` 0..1 chooses what is lit."""
     u, s = at
-    p.flat((u, 0.0, s), [(box(-0.07, 0, 0.07, 3.4), (70, 72, 72))], POLE)
+    p.flat((u, 0.0, s), _post(0.07, 3.4, (70, 72, 72)))
     lit = 0 if phase < 0.45 else 1 if phase < 0.5 else 2
     parts = [(box(-0.24, -0.55, 0.24, 0.6), (28.0, 28.0, 28.0))]
     for index, colour in enumerate(((50, 50, 240), (40, 170, 250), (120, 220, 60))):
         parts.append((CIRCLE * 0.12 + (0, 0.36 - 0.35 * index), dim(colour, 1.0 if index == lit else 0.25)))
-    p.flat((u, 3.0, s), parts, SIGN)
+    p.flat((u, 3.0, s), pack(parts, SIGN))
 
 
 def draw_board(p: Painter, side: int, line: float, s: float, y: float, colour: Colour) -> None:
@@ -146,4 +160,4 @@ def draw_board(p: Painter, side: int, line: float, s: float, y: float, colour: C
     rim: Colour = (255 - colour[0] * 0.6, 255 - colour[1] * 0.6, 255 - colour[2] * 0.6)
     parts = [(box(-0.5, -0.42, 0.5, 0.42), rim), (box(-0.43, -0.35, 0.43, 0.35), colour)]
     parts.append((box(-0.3, -0.08, 0.3, 0.1), (225, 228, 230)))
-    p.flat((side * (line - 0.55), y, s), parts, SIGN)
+    p.flat((side * (line - 0.55), y, s), pack(parts, SIGN))

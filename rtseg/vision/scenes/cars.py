@@ -5,8 +5,8 @@ from functools import lru_cache
 
 import numpy as np
 
-from rtseg.vision.scenes.bodies import CIRCLE
-from rtseg.vision.scenes.painter import NEAR, Painter
+from rtseg.vision.scenes.bodies import CIRCLE, dim
+from rtseg.vision.scenes.painter import NEAR, Painter, Polygons, pack
 from rtseg.vision.scenes.style import CAR, Colour
 
 
@@ -39,7 +39,7 @@ _RUBBER: Colour = (20, 20, 21)
 _GLASS: Colour = (64, 58, 52)
 _RED: Colour = (42, 36, 185)
 _WHITE: Colour = (215, 225, 230)
-_Part = tuple[slice, Colour | None, float]
+_UNPAINTED: Colour = (0, 0, 0)
 _SILL = 0.26  # metres between road and body
 
 
@@ -103,8 +103,8 @@ def _shape(kind: CarKind, shows_rear: bool) -> dict[str, np.ndarray]:
 @lru_cache(maxsize=256)
 def _model(
     kind: CarKind, shows_rear: bool, end_visible: bool, roof_visible: bool, far: bool
-) -> tuple[np.ndarray, list[_Part]]:
-    """Local corners, float (N, 3), and the faces on them in drawing order; colour None is the paint."""
+) -> tuple[Polygons, np.ndarray]:
+    """Faces in local coordinates, and the share of the paint, float (P, 1), that comes on top of their colours."""
     shape = _shape(kind, shows_rear)
     parts: list[tuple[str, list[int] | None, Colour | None, float]]
     parts = [("under", None, _RUBBER, 1.0), ("tyre0", None, _RUBBER, 1.0), ("tyre1", None, _RUBBER, 1.0)]
@@ -123,13 +123,12 @@ def _model(
         if not far:
             plate: Colour = (60, 190, 215) if shows_rear else (220, 220, 220)
             parts += [("plate", None, plate, 1.0), ("grille", None, None if shows_rear else (30, 30, 32), 0.8)]
-    corners = [shape[name] if ids is None else shape[name][ids] for name, ids, _, _ in parts]
-    ends = np.cumsum([len(c) for c in corners]).tolist()
-    faces = [
-        (slice(end - len(c), end), colour, shade)
-        for c, end, (_, _, colour, shade) in zip(corners, ends, parts, strict=True)
-    ]
-    return np.concatenate(corners), faces
+    faces = []
+    for name, ids, colour, shade in parts:
+        corners = shape[name] if ids is None else shape[name][ids]
+        faces.append((corners, _UNPAINTED if colour is None else dim(colour, shade)))
+    paint = [(shade if colour is None else 0.0,) for _, _, colour, shade in parts]
+    return pack(faces, CAR), np.array(paint)
 
 
 def draw_car(
@@ -142,11 +141,12 @@ def draw_car(
         return
     # At `far`, in pixels a metre, details are below a pixel or two and are left out.
     far = p.camera.focal / max(ahead, NEAR) < 20.0
-    local, faces = _model(kind, shows_rear, bool(across) or ahead > NEAR, p.camera.y > kind.height, far)
+    model, share = _model(kind, shows_rear, bool(across) or ahead > NEAR, p.camera.y > kind.height, far)
+    local = model.points
     points = local.copy()
     if across:
         points[:, 0], points[:, 2] = u + across * local[:, 2], s + local[:, 0] + kind.width / 2
     else:
         points[:, 0] = u - local[:, 0] if p.camera.u > u else u + local[:, 0]
         points[:, 2] += s
-    p.faces(points, [(ids, paint if colour is None else colour, shade) for ids, colour, shade in faces], CAR, ahead)
+    p.body(Polygons(points, model.ends, model.colours + share * (*paint, 0.0)), ahead)

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 
-from rtseg.vision.scenes.painter import Sprite, label_image
+from rtseg.vision.scenes.painter import Sprite, label_image, texels
 from rtseg.vision.scenes.style import BUILDING, TREE, Colour, Style, vary
 
 _WALLS: tuple[Colour, ...] = (
@@ -21,7 +21,7 @@ FACADE_SCALE = 40  # pixels a metre in the largest size of a facade
 
 @dataclass(frozen=True)
 class Facade:
-    """One house front. `levels[side][distance level]` is uint8 (h, w, 4); `side` 1 faces the sun."""
+    """One house front. `levels[side][distance level]` is uint32 (h, w); `side` 1 faces the sun."""
 
     width: float
     height: float
@@ -107,7 +107,7 @@ def _levels(image: np.ndarray, style: Style, shade: float, focal: float) -> tupl
         haze = 1.0 - float(np.exp(-min(focal * 2**level / FACADE_SCALE, 150.0) / style.haze))
         gain = np.array(style.light.gain_bgr) * shade * (1 - haze)
         lit = np.clip(image * gain + np.array(style.light.haze_bgr) * haze, 0, 255).astype(np.uint8)
-        out.append(label_image(lit, BUILDING))
+        out.append(texels(label_image(lit, BUILDING)))
         image = cv2.resize(
             image, (max(image.shape[1] // 2, 2), max(image.shape[0] // 2, 2)), interpolation=cv2.INTER_AREA
         )
@@ -186,7 +186,7 @@ def make_sprites(rng: np.random.Generator, style: Style, focal: float, kind: str
     for level in range(5):
         haze = 1.0 - float(np.exp(-min(focal * 7.0 * 2**level / 384, 120.0) / style.haze))
         hazed = np.clip(image * (1 - haze) + np.array(style.light.haze_bgr) * haze, 0, 255).astype(np.uint8)
-        levels.append(np.dstack([hazed, np.where(mask > 0, TREE, 0).astype(np.uint8)]))
+        levels.append(texels(np.dstack([hazed, np.where(mask > 0, TREE, 0).astype(np.uint8)])))
         half = (image.shape[1] // 2, image.shape[0] // 2)
         weight = cv2.resize(mask, half, interpolation=cv2.INTER_AREA)
         premultiplied = cv2.resize(cv2.copyTo(image, mask), half, interpolation=cv2.INTER_AREA).astype(np.float32)
@@ -229,17 +229,15 @@ def make_noise(rng: np.random.Generator, size_hw: tuple[int, int], sigma: float,
     return np.ascontiguousarray(np.tile(tile, repeats)[:height, :width])
 
 
-def make_asphalt(rng: np.random.Generator, size: tuple[int, int], period: int) -> np.ndarray:
-    """uint8 (h, w, 4) with label 0: grain of mean 16 that repeats after `period` rows."""
-    height, width = size
-    grain = rng.normal(0, 4.0, (period, width))
-    for cells, weight in ((period // 4, 3.0), (period // 16, 3.0)):
-        grid = rng.normal(0, weight, (cells, max(width * cells // period, 2))).astype(np.float32)
-        grid = np.concatenate([grid, grid[:1]])
-        grain += cv2.resize(grid, (width, period))
-    rows = np.clip(16 + grain, 0, 40).astype(np.uint8)
-    rows = np.tile(rows, (-(-height // period), 1))[:height]
-    return np.dstack([rows, rows, rows, np.zeros_like(rows)])
+def make_asphalt(rng: np.random.Generator, side: int) -> np.ndarray:
+    """int16 (side, side) grain of mean 0 within -24..24 that repeats both ways."""
+    grain = rng.normal(0, 4.0, (side, side))
+    for cells, weight in ((side // 4, 3.0), (side // 16, 3.0)):
+        grid = np.pad(rng.normal(0, weight, (cells, cells)), 1, mode="wrap").astype(np.float32)
+        margin = side // cells
+        wide = cv2.resize(grid, (side + 2 * margin, side + 2 * margin))
+        grain += wide[margin:-margin, margin:-margin]
+    return np.clip(grain, -24, 24).astype(np.int16)
 
 
 def make_fence(rng: np.random.Generator, style: Style, label: int) -> tuple[np.ndarray, ...]:
@@ -263,7 +261,7 @@ def make_fence(rng: np.random.Generator, style: Style, label: int) -> tuple[np.n
     image *= np.array(style.light.gain_bgr, np.float32) * 0.9
     out = []
     for _ in range(3):
-        out.append(label_image(np.clip(image, 0, 255).astype(np.uint8), label))
+        out.append(texels(label_image(np.clip(image, 0, 255).astype(np.uint8), label)))
         image = cv2.resize(image, (image.shape[1] // 2, image.shape[0] // 2), interpolation=cv2.INTER_AREA)
     return tuple(out)
 

@@ -36,6 +36,7 @@ class Traffic:
     def __init__(self, style: Style, seed: int) -> None:
         rng = np.random.default_rng((seed, 5))
         self.style = style
+        self._rider_shadow, self._walker_shadow = self._round_shadow(0.3, 0.9), self._round_shadow(0.25, 0.25)
         lane = style.road_right - style.road_left
         self._lead = self._paints(rng, 2)
         self._lead_phase = rng.uniform(0, 6.28, 2)
@@ -82,14 +83,18 @@ class Traffic:
         for mover, person, direction in self._cyclists:
             where = (mover.u, mover.place(camera.s, t))
             cyclist = partial(draw_cyclist, person=person, at=where, direction=direction, t=t)
-            yield Item(where[1], CARRIAGEWAY, 70.0, cyclist), self._foot(where, 0.3, 0.9)
+            yield Item(where[1], CARRIAGEWAY, 70.0, cyclist), _moved(self._rider_shadow, where, 0.9)
         for mover, person in self._people:
             where = (mover.u, mover.place(camera.s, t))
             walker = partial(draw_person, person=person, at=where, t=t)
-            yield Item(where[1], KERBSIDE, 70.0, walker), self._foot(where, 0.25, 0.25)
+            yield Item(where[1], KERBSIDE, 70.0, walker), _moved(self._walker_shadow, where, 0.25)
 
-    def _foot(self, at: tuple[float, float], half: float, depth: float) -> Shadow:
+    def _round_shadow(self, half: float, depth: float) -> np.ndarray:
+        """The shadow of someone who stands at the origin."""
         reach = -1.1 * self.style.sun_side if self.style.light.sun else 0.0
-        ring = bodies.CIRCLE * (half + abs(reach) / 2, depth) + (at[0] + reach / 2, at[1])
-        polygon = np.column_stack([ring[:, 0], np.zeros(len(ring)), ring[:, 1]])
-        return Shadow(polygon, at[1] - depth, at[1] + depth)
+        ring = bodies.CIRCLE * (half + abs(reach) / 2, depth) + (reach / 2, 0)
+        return np.column_stack([ring[:, 0], np.zeros(len(ring)), ring[:, 1]])
+
+
+def _moved(shadow: np.ndarray, at: tuple[float, float], depth: float) -> Shadow:
+    return Shadow(np.add(shadow, (at[0], 0.0, at[1])), at[1] - depth, at[1] + depth)
