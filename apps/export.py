@@ -66,7 +66,7 @@ def command(options: ExportOptions | None = None) -> None:
     from rtseg.export.network import export_labels, export_network
 
     options = options or ExportOptions()
-    console = Console()
+    console = Console(highlight=False, markup=False, soft_wrap=True)
     network = load(options)
     name = options.name or network.name
     images = gate_images(options)
@@ -76,7 +76,7 @@ def command(options: ExportOptions | None = None) -> None:
         else:
             export_network(network.model, name, network.labels, options.folder, images=images, **network.card)
             path = options.folder / f"{name}.onnx"
-    console.print(f"{path}: {path.stat().st_size / 2**20:.1f} MiB, has torch's labels", highlight=False)
+    console.print(f"{path}: {path.stat().st_size / 2**20:.1f} MiB, has torch's labels")
 
 
 def load(options: ExportOptions) -> Network:

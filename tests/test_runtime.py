@@ -44,6 +44,17 @@ def test_labels_come_back_at_the_size_of_any_frame():
         assert np.array_equal(segmenter(Frame(image, 0, 0.0, 0.0)), labels)
 
 
+def test_a_frame_may_be_resized_beforehand():
+    image = np.random.default_rng(0).integers(0, 11, (128, 192, 3), np.uint8)
+    segmenter = Segmenter(EngineChoice(fake_artifact(), size_hw=(64, 96), loader=lambda *given: FakeEngine()))
+    assert segmenter.resize(image) is None  # no engine yet
+    labels = segmenter(image).copy()
+    small = segmenter.resize(image)
+    assert small.shape == (64, 96, 3)
+    assert np.array_equal(segmenter(image, resized=small), labels)
+    assert np.array_equal(segmenter(image, resized=small[:32, :32]), labels)  # made for another engine: not used
+
+
 def test_out_is_filled():
     image, out = np.full((64, 96, 3), 7, np.uint8), np.zeros((64, 96), np.uint8)
     assert Segmenter(FakeEngine())(image, out) is out

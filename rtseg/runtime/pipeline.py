@@ -40,6 +40,15 @@ class Result:
     stages_s: dict[str, float]
 
 
+@dataclass(frozen=True)
+class _Captured:
+    """A frame, and the network's input where it is made already."""
+
+    frame: Frame
+    resized: np.ndarray | None
+    stages_s: dict[str, float]
+
+
 class Crew:
     """Threads of which the first that fails ends all."""
 
@@ -114,7 +123,7 @@ class Pipeline:
         self._segmenter = segmenter
         self._next_segmenter: Callable[[], Segmenter] | None = None
         self._interval_s = 1 / source.fps if pace and source.fps and not source.live else 0.0
-        self._frames: Channel[tuple[Frame, float]] = Channel(1, newest=source.live)  # a source reads ahead itself
+        self._frames: Channel[_Captured] = Channel(1, newest=source.live)  # a source reads ahead itself
         self._results: Channel[Result] = Channel(1 if source.live else 2)
         self._stopping = False
         self.crew = Crew()
@@ -163,8 +172,17 @@ class Pipeline:
                 return
             if not self._source.live:  # it was waiting, read ahead: nothing happened yet that could be late
                 frame = replace(frame, captured_at=perf_counter())
-            if not self._frames.put((frame, perf_counter() - start)):
+            if not self._frames.put(self._captured(frame, start)):
                 return
+
+    def _captured(self, frame: Frame, start: float) -> _Captured:
+        """Resizes here, beside the inference of the frame before; not what a live source may have to drop."""
+        read = perf_counter()
+        resized = None if self._source.live else self._segmenter.resize(frame.image)
+        stages_s = {"capture": read - start}
+        if resized is not None:
+            stages_s["resize"] = perf_counter() - read
+        return _Captured(frame, resized, stages_s)
 
     def _wait(self, due: float) -> float:
         """Sleeps until `due`; returns when the next frame is due, without catching up on lost time."""
@@ -177,15 +195,14 @@ class Pipeline:
             captured = self._frames.get()
             if captured is None:
                 continue
-            frame, seconds = captured
             if (make := self._next_segmenter) is not None:
                 self._next_segmenter = None
                 self._segmenter.close()
                 self._segmenter = make()
             segmenter = self._segmenter
-            labels = segmenter(frame)
-            stages_s = {"capture": seconds, **segmenter.stages_s}
-            if not self._results.put(Result(frame, labels, segmenter.card, segmenter.info, stages_s)):
+            labels = segmenter(captured.frame, resized=captured.resized)
+            stages_s = {**segmenter.stages_s, **captured.stages_s}
+            if not self._results.put(Result(captured.frame, labels, segmenter.card, segmenter.info, stages_s)):
                 return
 
     def __enter__(self) -> Self:

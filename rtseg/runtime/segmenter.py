@@ -102,8 +102,16 @@ class Segmenter:
         self(np.zeros((*frame_hw, 3), np.uint8))
         return self.info
 
-    def __call__(self, frame: np.ndarray | Frame, out: np.ndarray | None = None) -> np.ndarray:
+    def resize(self, image: np.ndarray) -> np.ndarray | None:
+        """The network's input for a frame, for a thread that has time for it; None while no engine is loaded."""
+        return None if self._engine is None else resize_image(image, self._engine.info.size_hw)
+
+    def __call__(
+        self, frame: np.ndarray | Frame, out: np.ndarray | None = None, *, resized: np.ndarray | None = None
+    ) -> np.ndarray:
         """uint8 BGR (H, W, 3) -> labels uint8 (H, W); `out` is filled and returned where given.
+
+        `resized` is what `resize` made of the frame; one of another size, from before the engine changed, is not used.
 
         Raises:
             UsageError: the picture has another dtype or shape.
@@ -116,7 +124,9 @@ class Segmenter:
         if self._engine is None:
             assert self._choice is not None
             self._engine = self._choice.load(frame_hw)
-        return self._run(self._engine, image, frame_hw, out)
+        if resized is None or resized.shape[:2] != self._engine.info.size_hw:
+            resized = image
+        return self._run(self._engine, resized, frame_hw, out)
 
     def _run(self, engine: Engine, image: np.ndarray, size_hw: Size, out: np.ndarray | None) -> np.ndarray:
         start = perf_counter()
