@@ -55,10 +55,8 @@ def models_table() -> str:
 
 
 def environment_line() -> str:
-    environment = result("pipeline")["environment"]
-    facts = [str(environment[key]) for key in ("cpu", "os", "python") if environment.get(key)]
-    cores = environment.get("cores")
-    return f"Measured on: {', '.join(facts)}" + (f", {cores} cores." if cores else ".")
+    made_on = result("pipeline")["environment"]
+    return f"Measured on: {made_on['cpu']}, {made_on['cores']} cores, {made_on['os']}, Python {made_on['python']}."
 
 
 def pipeline_table() -> str:
