@@ -160,6 +160,10 @@ def _check(options: CamOptions) -> None:
     for flag, value in (("--frames", options.frames), ("--duration", options.duration)):
         if value is not None and value <= 0:
             raise UsageError(f"{flag} {value} is not allowed: give more than 0, or leave it out to run on")
+    if options.record:
+        written = {options.record.resolve(), options.record.with_name(f"{options.record.stem}.partial.mp4").resolve()}
+        if Path(options.source).resolve() in written:
+            raise UsageError(f"--record {options.record} would overwrite the source: record to another file")
     if options.json:
         make_folder(options.json.parent)
 

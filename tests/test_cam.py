@@ -280,3 +280,11 @@ def test_opencv_that_cannot_load_is_explained(tmp_path):
     assert len(done.stderr.splitlines()) == 1
     assert "libGL.so.1" in done.stderr
     assert "apt install libgl1" in done.stderr
+
+
+@pytest.mark.parametrize("source", ["a.mp4", "a.partial.mp4"])
+def test_a_recording_never_replaces_its_source(source, capsys):
+    Path(source).write_bytes(b"precious")
+    assert cam("--source", source, "--record", "a.mp4", "--no-window") == 2
+    assert "would overwrite the source" in capsys.readouterr().err
+    assert Path(source).read_bytes() == b"precious"

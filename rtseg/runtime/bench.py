@@ -88,7 +88,7 @@ def _measure(segmenter: Segmenter, model: str, budget: ThreadBudget, plan: Bench
         "latency_ms": report.latency_ms,
         "frames": report.frames,
         "warm_up": plan.warm_up,
-        "miou": miou_of_card(model),
+        "miou": miou_of_card(model, info.precision),
     }
 
 
@@ -116,7 +116,8 @@ def time_engine(segmenter: Segmenter, pictures: Sequence[np.ndarray], runs: int,
     return durations
 
 
-def miou_of_card(model: str) -> dict[str, float]:
-    """Data set and split -> the mIoU that the network's card states."""
+def miou_of_card(model: str, precision: str = "fp32") -> dict[str, float]:
+    """Data set and split -> the mIoU that the network's card states for its form of a precision."""
     metrics = resolve(model).card.metrics
-    return {split: figures["miou"] for split, figures in metrics.items() if figures.get("miou") is not None}
+    stated = metrics.get("int8", {}) if precision == "int8" else metrics
+    return {split: figures["miou"] for split, figures in stated.items() if figures.get("miou") is not None}

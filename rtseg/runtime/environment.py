@@ -42,7 +42,7 @@ def environment() -> dict[str, object]:
         "cpu": cpu_name(),
         "cores": cores(),
         "cores_of_machine": os.cpu_count() or 1,
-        "os": platform.platform(),
+        "os": f"{platform.system()} {platform.machine()}",
         "python": platform.python_version(),
         "packages": package_versions(),
         "date": datetime.now(UTC).isoformat(timespec="seconds"),

@@ -90,7 +90,8 @@ class VideoSource(Source):
         if self._threads:
             stream.codec_context.thread_count = self._threads
         rate: Fraction | None = stream.average_rate or stream.guessed_rate
-        self.fps = float(rate) if rate else None
+        # a container that counts in milliseconds and says no rate announces a thousand frames per second
+        self.fps = float(rate) if rate and 0.01 <= rate < 1000 else None
         self.frame_count = stream.frames or None
         return stream
 
