@@ -36,6 +36,12 @@ def miou(card: dict[str, Any], split: str) -> str:
     return f"({before[split]['miou']:.3f})" if split in before else ""
 
 
+def epochs(recipe: dict[str, Any]) -> str:
+    """Epochs of each run that the weights went through, oldest first."""
+    before = [epochs(recipe["init"]["recipe"])] if "init" in recipe else []
+    return " + ".join([*before, str(recipe["epochs_done"])])
+
+
 def models_table() -> str:
     rows = []
     for path in sorted((ROOT / "weights").glob("*.json")):
@@ -47,7 +53,7 @@ def models_table() -> str:
                 f"{card['gmac_1024x2048']:.1f}",
                 *(miou(card, split) for split in ("camvid/val", "camvid/tail")),
                 ", ".join(f"{precision} {file['bytes'] / 2**20:.1f} MiB" for precision, file in card["files"].items()),
-                str(card["recipe"].get("epochs", "")),
+                epochs(card["recipe"]),
             ]
         )
     header = ["network", "parameters", "GMAC at 1024x2048", "mIoU CamVid val", "mIoU tail", "files", "epochs"]
