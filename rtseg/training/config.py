@@ -29,6 +29,7 @@ class TrainConfig:
         schedule: One-cycle (warm-up, then cosine) or poly (power 0.9, Chen 2017).
         class_balance: The c of the class weights 1 / ln(c + share) (ENet paper, 1.02 there); 0 weighs all the same.
         ohem: Share of the pixels with the largest loss that count; 1 counts all.
+        lovasz: Weight of the Lovász-Softmax term (Berman 2018), which follows the mean IoU itself; 0 leaves it out.
         ema: Decay of the running mean of the weights, which is what is validated and kept.
         precision: 'auto' takes bf16 where the device computes with it, else fp32.
         compile: Fuse the network with torch.compile: minutes at the start, less time for each step.
@@ -55,6 +56,7 @@ class TrainConfig:
     schedule: Literal["one-cycle", "poly"] = "one-cycle"
     class_balance: float = 1.10
     ohem: float = 1.0
+    lovasz: float = 0.0
     ema: float = 0.995
     precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto"
     compile: bool = False
@@ -70,7 +72,8 @@ class TrainConfig:
         for name, value in positive.items():
             if value < 1:
                 raise UsageError(f"{name} is {value}: it must be at least 1")
-        shares = {"ohem": (self.ohem, 0.01, 1), "ema": (self.ema, 0, 0.99999), "scenes": (self.scenes, 0, 10)}
+        shares = {"ohem": (self.ohem, 0.01, 1), "ema": (self.ema, 0, 0.99999), "scenes": (self.scenes, 0, 10),
+                  "lovasz": (self.lovasz, 0, 10)}  # fmt: skip
         for name, (share, low, high) in shares.items():
             if not low <= share <= high:
                 raise UsageError(f"{name} is {share}: allowed is {low} to {high}")

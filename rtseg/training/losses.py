@@ -3,6 +3,7 @@
 import numpy as np
 import torch
 import torch.nn.functional as F
+from segmentation_models_pytorch.losses import LovaszLoss
 from torch import Tensor
 
 from rtseg.datasets import DataSet
@@ -40,6 +41,22 @@ def segmentation_loss(logits: Tensor, labels: Tensor, weights: Tensor, ignore_in
     losses = F.cross_entropy(logits, labels, weights, ignore_index=ignore_index, reduction="none").flatten()
     kept = max(1, int(ohem * int((labels != ignore_index).sum())))
     return losses.topk(kept).values.mean()
+
+
+def lovasz_loss(logits: Tensor, labels: Tensor, ignore_index: int) -> Tensor:
+    """Lovász-Softmax (Berman 2018): a smooth stand-in for the mean IoU itself, so that rare classes count as much.
+
+    Taken over the whole batch, at the logits' size but at no more than half the labels': it sorts every pixel.
+
+    Args:
+        logits: float (N, C, h, w).
+        labels: int64 (N, H, W).
+        ignore_index: label that does not count.
+    """
+    if logits.shape[-1] > labels.shape[-1] // 2:
+        logits, labels = logits[..., ::2, ::2], labels[..., ::2, ::2]
+    coarse = shrink_labels(labels, (logits.shape[-2], logits.shape[-1]))
+    return LovaszLoss("multiclass", ignore_index=ignore_index)(logits.float(), coarse)
 
 
 def shrink_labels(labels: Tensor, size_hw: tuple[int, int]) -> Tensor:

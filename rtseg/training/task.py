@@ -12,7 +12,7 @@ from rtseg.datasets import DataSet
 from rtseg.models import SegmentationModel
 from rtseg.models.deploy import normalise
 from rtseg.training.config import TrainConfig
-from rtseg.training.losses import segmentation_loss, shrink_labels
+from rtseg.training.losses import lovasz_loss, segmentation_loss, shrink_labels
 from rtseg.vision.resize import resize_image
 from rtseg.vision.upsample import upsample_labels
 
@@ -39,6 +39,8 @@ class SegmentationTask(L.LightningModule):
         logits, *auxiliary = self._forward(x)
         weights, ignore = self.class_weights, self.labels.ignore_index
         loss = segmentation_loss(logits, labels, weights, ignore, self.config.ohem)
+        if self.config.lovasz:
+            loss = loss + self.config.lovasz * lovasz_loss(logits, labels, ignore)
         for output, share in zip(auxiliary, self.model.auxiliary_weights, strict=True):
             coarse = shrink_labels(labels, (output.shape[-2], output.shape[-1]))
             loss = loss + share * segmentation_loss(output, coarse, weights, ignore)
