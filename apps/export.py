@@ -25,7 +25,7 @@ class ExportOptions:
     Attributes:
         checkpoint: A training run's best.safetensors, with best.json beside it.
         model: Instead of a checkpoint: a network that ships, or the path of an ONNX file with its card beside it.
-        untrained: With --model icnet or enet: fresh weights, to try things out.
+        untrained: With --model NAME of any architecture: fresh weights, to try things out.
         output: logits (for rtseg's engines), or labels: uint8 labels at the input's size, for other runtimes.
         name: The files' name; by default the network's.
         folder: Where NAME.onnx and NAME.json go.
@@ -68,7 +68,7 @@ def command(options: ExportOptions | None = None) -> None:
     options = options or ExportOptions()
     console = Console(highlight=False, markup=False, soft_wrap=True)
     network = load(options)
-    name = options.name or network.name
+    name = options.name or network.name.replace(":", "-")  # smp:unet:resnet34 is not a file's name everywhere
     images = gate_images(options)
     with console.status("exporting, then comparing with torch"):
         if options.output == "labels":

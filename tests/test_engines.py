@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 import torch
-from tiny import lively
+from tiny import SMALL, lively
 
 from rtseg.core.card import Card
 from rtseg.core.errors import EngineError, UsageError, WeightsError
@@ -14,7 +14,6 @@ from rtseg.vision.upsample import upsample_labels
 
 ENGINE_NAMES = [pytest.param(name, marks=pytest.mark.openvino if name == "openvino" else ()) for name in ENGINES]
 SIZE = (128, 224)
-CONFIGS = {"icnet": {"width": 0.125}, "enet": {}}
 
 
 def artifact(networks, model="icnet"):
@@ -34,14 +33,14 @@ def engine(request, networks):
 
 def reference(model, image):
     """Logits of the network that was exported."""
-    network = lively(model, CONFIGS[model])
+    network = lively(model, SMALL[model])
     round_weights(network)
     with torch.inference_mode():
         return DeployGraph(network)(torch.from_numpy(image)[None])[0].numpy()
 
 
 @pytest.mark.parametrize("size", [SIZE, (96, 64), (160, 416)])
-@pytest.mark.parametrize("model", CONFIGS)
+@pytest.mark.parametrize("model", SMALL)
 @pytest.mark.parametrize("name", ENGINE_NAMES)
 def test_labels_are_those_of_torch(name, model, size, networks):
     image = StreetScene(size, seed=5).render(7)[0]

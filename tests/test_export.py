@@ -8,7 +8,7 @@ import onnxruntime as ort
 import pytest
 import torch
 from onnx import numpy_helper
-from tiny import lively, register_tiny
+from tiny import SMALL, lively, register_tiny
 
 from rtseg.apps import export as app
 from rtseg.core.card import Card
@@ -27,8 +27,7 @@ from rtseg.models.base import count_inference_parameters
 from rtseg.models.deploy import DeployGraph
 from rtseg.models.weights import load_network, load_state_dict, may_lack, restore
 
-CONFIGS = {"icnet": {"width": 0.125}, "enet": {}}
-REAL = pytest.mark.parametrize("name", CONFIGS)
+REAL = pytest.mark.parametrize("name", SMALL)
 
 
 @pytest.fixture(scope="module")
@@ -68,7 +67,7 @@ def test_several_pictures_at_once_give_what_each_gives(networks, name):
 
 @REAL
 def test_initialisers_are_the_state_dict(networks, name):
-    own = build_model(name, CONFIGS[name]).state_dict()
+    own = build_model(name, SMALL[name]).state_dict()
     found = {tensor.name: tensor for tensor in onnx.load(networks / f"{name}.onnx").graph.initializer}
     assert set(found) == {key for key in own if not may_lack(key)}
     kinds = Counter(tensor.data_type for key, tensor in found.items() if own[key].dim() == 4)
@@ -97,14 +96,14 @@ def test_the_file_is_small_and_tells_nothing_of_where_it_was_made(networks, name
     content = path.read_bytes()
     assert b"site-packages" not in content
     assert b".py" not in content
-    weights = sum(tensor.numel() for tensor in build_model(name, CONFIGS[name]).state_dict().values())
+    weights = sum(tensor.numel() for tensor in build_model(name, SMALL[name]).state_dict().values())
     assert len(content) < 2.4 * weights + 150_000
 
 
 @REAL
 def test_the_card_says_what_the_file_is(networks, name):
     card = Card.load(networks / f"{name}.json")
-    model = build_model(name, CONFIGS[name])
+    model = build_model(name, SMALL[name])
     path = networks / f"{name}.onnx"
     entry = card.files["fp32"]
     assert (entry.file, entry.bytes) == (path.name, path.stat().st_size)
@@ -129,7 +128,7 @@ def test_the_card_keeps_what_it_was_given(exported):
 @REAL
 def test_the_file_is_the_checkpoint(networks, name):
     restored = load_network(Artifact(Card.load(networks / f"{name}.json"), networks))
-    made_from = lively(name, CONFIGS[name])
+    made_from = lively(name, SMALL[name])
     round_weights(made_from)
     expected = {key: value for key, value in made_from.state_dict().items() if not may_lack(key)}
     assert all(torch.equal(restored.state_dict()[key], value) for key, value in expected.items())
@@ -138,7 +137,7 @@ def test_the_file_is_the_checkpoint(networks, name):
 
 def test_weights_that_do_not_fit_are_told(networks):
     weights = load_state_dict(networks / "icnet.onnx")
-    model = build_model("icnet", CONFIGS["icnet"])
+    model = build_model("icnet", SMALL["icnet"])
     before = model.auxiliary_low.weight.clone()
     restore(model, weights, "x")  # without auxiliary classifiers
     assert torch.equal(model.auxiliary_low.weight, before)

@@ -20,7 +20,7 @@ ARROWS: dict[str, tuple[set[str], set[str]]] = {
     "engines": ({"core", "vision"}, set()),  # and one vendor library per file: ENGINE_VENDOR
     "runtime": ({"core", "vision", "engines"}, {"cv2"}),
     "compilers": ({"core", "vision"}, {"onnx", "onnxruntime", "openvino", "tensorrt", "cuda"}),
-    "models": ({"core"}, {"torch", "torchvision", "segmentation_models_pytorch", "safetensors", "onnx"}),
+    "models": ({"core"}, {"torch", "torchvision", "timm", "segmentation_models_pytorch", "safetensors", "onnx"}),
     "datasets": ({"core", "vision"}, {"cv2"}),
     "training": ({"core", "vision", "models", "datasets"}, TRAINING),
     "export": ({"core", "vision", "models", "engines"}, {"torch", "onnx", "onnxscript", "safetensors"}),

@@ -13,6 +13,15 @@ from rtseg.models import MODELS, build_model
 from rtseg.models.base import SegmentationModel
 from rtseg.models.blocks import ConvNormAct, upsample2
 
+SMALL = {
+    "enet": {},
+    "icnet": {"width": 0.125},
+    "pspnet": {"encoder": "resnet50", "width": 0.125, "channels": 16},
+    "deeplabv3": {"encoder": "mobilenet_v3_small", "width": 0.5, "channels": 16, "output_stride": 16},
+    "smp": {"architecture": "unet", "encoder": "resnet18"},
+}
+"""Configs of all registered networks that export in seconds."""
+
 
 @dataclass(frozen=True)
 class TinyConfig:
@@ -29,7 +38,7 @@ class TinyNet(SegmentationModel):
         self.config = config
         self.first = ConvNormAct(3, 16, stride=2)
         self.second = ConvNormAct(16, 16, stride=2)
-        self.third = ConvNormAct(16, 16, act=False)
+        self.third = ConvNormAct(16, 16, act=None)
         self.classifier = nn.Conv2d(16, config.classes, 1)
 
     def forward(self, x):
@@ -73,7 +82,7 @@ def export_once(folder, timeout_s=280):
             assert time.monotonic() < end, "the worker that exports the networks does not end"
             time.sleep(0.2)
         return folder
-    for name, config in (("icnet", {"width": 0.125}), ("enet", {})):
+    for name, config in SMALL.items():
         export_network(lively(name, config), name, CAMVID11, folder, train_size=(256, 512))
     done.touch()
     return folder

@@ -10,15 +10,24 @@ from rtseg.core.errors import UsageError
 T = TypeVar("T")
 
 
+_MOST_SHOWN = 30
+
+
 def unknown_name(kind: str, name: str, allowed: list[str]) -> UsageError:
-    """Builds the error for a name that is not known: names the close ones first, then all."""
+    """Builds the error for a name that is not known: names the close ones first, then all unless they are very many."""
     close = get_close_matches(name, allowed, n=3, cutoff=0.5)
     hint = f"did you mean {' or '.join(close)}? " if close else ""
-    return UsageError(f"unknown {kind} {name!r}: {hint}allowed: {', '.join(allowed)}")
+    shown = ", ".join(allowed) if len(allowed) <= _MOST_SHOWN else f"{allowed[0]} and {len(allowed) - 1} others"
+    return UsageError(f"unknown {kind} {name!r}: {hint}allowed: {shown}")
 
 
 class Registry(Generic[T]):
     """Maps a name to an object that is imported when it is first asked for.
+
+    Args:
+        kind: what an entry is called in errors.
+        entries: name -> "module:attribute".
+        open_names: how names that the registry does not list are written, where there are such.
 
     Example:
         >>> engines = Registry("engine", {"onnxruntime": "rtseg.engines.onnxruntime_engine:OnnxRuntimeEngine"})
@@ -26,9 +35,9 @@ class Registry(Generic[T]):
         ['onnxruntime']
     """
 
-    def __init__(self, kind: str, entries: dict[str, str]) -> None:
-        self.kind = kind
-        self._entries = dict(entries)  # name -> "module:attribute"
+    def __init__(self, kind: str, entries: dict[str, str], open_names: str = "") -> None:
+        self.kind, self.open_names = kind, open_names
+        self._entries = dict(entries)
 
     def names(self) -> list[str]:
         return list(self._entries)
@@ -48,7 +57,8 @@ class Registry(Generic[T]):
     def check(self, name: str) -> str:
         """Returns `name`, or raises UsageError that names the close ones."""
         if name not in self._entries:
-            raise unknown_name(self.kind, name, self.names())
+            error = unknown_name(self.kind, name, self.names())
+            raise UsageError(f"{error}; or {self.open_names}") if self.open_names else error
         return name
 
     def get(self, name: str) -> T:

@@ -1,7 +1,7 @@
 """Networks in PyTorch, one architecture a file.
 
 A model maps `x: float32 (N, 3, H, W)` (RGB, normalised) to `logits (N, C, H/s, W/s)`; `forward_train` returns
-`(logits, *auxiliary logits)`. Class attributes `size_multiple` and `logits_stride` say what sizes fit.
+`(logits, *auxiliary logits)`. Its attributes `size_multiple` and `logits_stride` say what sizes fit.
 """
 
 from typing import Any
@@ -16,10 +16,25 @@ MODELS: Registry[type[SegmentationModel]] = Registry(
     {
         "enet": "rtseg.models.enet:ENet",
         "icnet": "rtseg.models.icnet:ICNet",
+        "pspnet": "rtseg.models.pspnet:PSPNet",
+        "deeplabv3": "rtseg.models.deeplabv3:DeepLabV3",
+        "smp": "rtseg.models.smp:SmpNetwork",
     },
+    open_names="smp:ARCHITECTURE:ENCODER for one of segmentation-models-pytorch",
 )
 
 
 def build_model(name: str, config: dict[str, Any]) -> SegmentationModel:
-    """Builds the architecture `name` from the fields of its config dataclass, with fresh weights."""
-    return MODELS.get(name).from_config(config)
+    """Builds a network with fresh weights.
+
+    Args:
+        name: one of `MODELS`, or smp:ARCHITECTURE:ENCODER.
+        config: fields of its config dataclass.
+
+    Raises:
+        UsageError: no such network, or the config does not fit it.
+        WeightsError: the config names pretrained weights that cannot be had.
+    """
+    family, *parts = name.split(":")
+    model = MODELS.get(name if family != "smp" else family)
+    return model.from_config({**config, **dict(zip(("architecture", "encoder"), parts, strict=False))})

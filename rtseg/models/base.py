@@ -1,6 +1,6 @@
 """What every network has in common."""
 
-from dataclasses import asdict
+from dataclasses import asdict, fields
 from typing import Any, ClassVar, Self
 
 import torch
@@ -8,28 +8,48 @@ from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from rtseg.core.errors import UsageError
+from rtseg.core.registry import unknown_name
 
 
 class SegmentationModel(nn.Module):
-    """Base of all networks; a subclass names its config dataclass and what input sizes fit."""
+    """Base of all networks; a subclass names its config dataclass and what input sizes fit.
+
+    Attributes:
+        size_multiple: input height and width must be multiples of this; of the class, or of an instance where the
+            config decides it.
+        logits_stride: the logits are this many times smaller than the input; likewise.
+        auxiliary_weights: share in the loss of each auxiliary output.
+    """
 
     config_class: ClassVar[type]
-    size_multiple: ClassVar[int]
-    logits_stride: ClassVar[int]
+    size_multiple: int
+    logits_stride: int
     auxiliary_weights: ClassVar[tuple[float, ...]] = ()
 
     config: Any
 
     @classmethod
     def from_config(cls, config: dict[str, Any]) -> Self:
-        """Builds the network; raises UsageError for a field that the config does not have."""
+        """Builds the network from its config's fields, tuples as lists too.
+
+        Raises:
+            UsageError: the config has no such field, or a value is not allowed.
+            WeightsError: pretrained weights cannot be had.
+        """
+        allowed = [field.name for field in fields(cls.config_class)]
+        for name in config:
+            if name not in allowed:
+                raise unknown_name(f"field of {cls.__name__}", name, allowed)
+        values = {name: tuple(value) if isinstance(value, list) else value for name, value in config.items()}
         try:
-            return cls(cls.config_class(**config))  # type: ignore[call-arg]
+            return cls(cls.config_class(**values))  # type: ignore[call-arg]
         except TypeError as error:
             raise UsageError(f"{cls.__name__} cannot be built from {config}: {error}") from error
 
     def config_json(self) -> dict[str, Any]:
-        return asdict(self.config)
+        """What the network is rebuilt from; without `pretrained`, so that rebuilding never asks a hub."""
+        values = {name: value for name, value in asdict(self.config).items() if name != "pretrained"}
+        return {name: list(value) if isinstance(value, tuple) else value for name, value in values.items()}
 
     def forward_train(self, x: Tensor) -> tuple[Tensor, ...]:
         """The logits, then one auxiliary output for each of `auxiliary_weights`."""
@@ -41,6 +61,9 @@ def initialise(model: nn.Module) -> None:
     for module in model.modules():
         if isinstance(module, nn.Conv2d | nn.ConvTranspose2d):
             nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
+            if module.groups > 1:  # each output is read by one group only, which torch's fan-out does not know
+                with torch.no_grad():
+                    module.weight.mul_(module.groups**0.5)
             if module.bias is not None:
                 nn.init.zeros_(module.bias)
 

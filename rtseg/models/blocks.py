@@ -4,19 +4,36 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from rtseg.core.errors import UsageError
+
 
 class ConvNormAct(nn.Sequential):
-    """Convolution without bias, batch norm, and ReLU unless `act` is False; keeps the size at stride 1."""
+    """Convolution without bias, batch norm, and `act` where it is not None; keeps the size at stride 1."""
 
     def __init__(
-        self, inputs: int, outputs: int, kernel: int = 3, stride: int = 1, dilation: int = 1, act: bool = True
-    ) -> None:
+        self, inputs: int, outputs: int, kernel: int = 3, stride: int = 1, dilation: int = 1, groups: int = 1,
+        act: type[nn.Module] | None = nn.ReLU,
+    ) -> None:  # fmt: skip
         padding = dilation * (kernel // 2)
         layers: list[nn.Module] = [
-            nn.Conv2d(inputs, outputs, kernel, stride, padding, dilation, bias=False),
+            nn.Conv2d(inputs, outputs, kernel, stride, padding, dilation, groups, bias=False),
             nn.BatchNorm2d(outputs),
         ]
-        super().__init__(*layers, *([nn.ReLU(inplace=True)] if act else []))
+        super().__init__(*layers, *([act(inplace=True)] if act else []))
+
+
+def scaled(channels: int, width: float) -> int:
+    """`width` times the channels, rounded to a multiple of 8."""
+    return max(8, round(channels * width / 8) * 8)
+
+
+def check_batch(x: Tensor) -> None:
+    """Raises UsageError for one picture alone: batch norm of what is averaged over a whole picture needs two."""
+    if x.shape[0] < 2:
+        raise UsageError(
+            "a batch of 1 cannot train this network: batch norm after pooling over the whole picture would see one "
+            "value; use a batch size of 2 or more"
+        )
 
 
 def upsample2(x: Tensor) -> Tensor:

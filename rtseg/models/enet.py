@@ -6,7 +6,6 @@ shuffle, which gives the same bits as index unpooling and exports to plain ONNX 
 """
 
 from dataclasses import dataclass
-from typing import ClassVar
 
 import torch
 import torch.nn.functional as F
@@ -154,8 +153,8 @@ class ENet(SegmentationModel):
     """
 
     config_class = ENetConfig
-    size_multiple: ClassVar[int] = 8
-    logits_stride: ClassVar[int] = 1
+    size_multiple = 8
+    logits_stride = 1
 
     def __init__(self, config: ENetConfig) -> None:
         super().__init__()

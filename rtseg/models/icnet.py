@@ -16,7 +16,8 @@ from torch import Tensor, nn
 
 from rtseg.core.errors import UsageError
 from rtseg.models.base import SegmentationModel, initialise
-from rtseg.models.blocks import ConvNormAct, upsample2
+from rtseg.models.blocks import ConvNormAct, scaled, upsample2
+from rtseg.models.encoders.resnet import CaffeBottleneck, stage
 from rtseg.models.pyramid import PyramidPooling
 
 
@@ -32,37 +33,13 @@ class ICNetConfig:
             raise UsageError(f"ICNet needs classes >= 1 and a width of 0.125 to 2, not {self}")
 
 
-class Bottleneck(nn.Module):
-    """ResNet bottleneck 1x1, 3x3, 1x1 with a projection where the shape changes; the stride is in the first 1x1."""
-
-    def __init__(self, inputs: int, outputs: int, stride: int = 1, dilation: int = 1) -> None:
-        super().__init__()
-        inner = outputs // 4
-        self.residual = nn.Sequential(
-            ConvNormAct(inputs, inner, 1, stride),
-            ConvNormAct(inner, inner, 3, dilation=dilation),
-            ConvNormAct(inner, outputs, 1, act=False),
-        )
-        same = inputs == outputs and stride == 1
-        self.shortcut = nn.Identity() if same else ConvNormAct(inputs, outputs, 1, stride, act=False)
-
-    def forward(self, x: Tensor) -> Tensor:
-        return F.relu(self.residual(x) + self.shortcut(x))
-
-
-def stage(inputs: int, outputs: int, blocks: int, stride: int = 1, dilation: int = 1) -> list[nn.Module]:
-    """The blocks of one ResNet stage; the first may change the stride."""
-    first = Bottleneck(inputs, outputs, stride, dilation)
-    return [first, *(Bottleneck(outputs, outputs, 1, dilation) for _ in range(blocks - 1))]
-
-
 class CascadeFeatureFusion(nn.Module):
     """CFF: fuses coarse features F1 with features F2 of twice their resolution."""
 
     def __init__(self, coarse: int, fine: int, outputs: int) -> None:
         super().__init__()
-        self.coarse = ConvNormAct(coarse, outputs, 3, dilation=2, act=False)
-        self.fine = ConvNormAct(fine, outputs, 1, act=False)
+        self.coarse = ConvNormAct(coarse, outputs, 3, dilation=2, act=None)
+        self.fine = ConvNormAct(fine, outputs, 1, act=None)
 
     def forward(self, coarse_up: Tensor, fine: Tensor) -> Tensor:
         """Both (N, ·, H, W); `coarse_up` is F1 after upsampling, which the auxiliary classifier sees as well."""
@@ -78,26 +55,22 @@ class ICNet(SegmentationModel):
     """
 
     config_class = ICNetConfig
-    size_multiple: ClassVar[int] = 32
-    logits_stride: ClassVar[int] = 4
+    size_multiple = 32
+    logits_stride = 4
     auxiliary_weights: ClassVar[tuple[float, ...]] = (0.4, 0.16)
 
     def __init__(self, config: ICNetConfig) -> None:
         super().__init__()
         self.config = config
 
-        def wide(channels: int) -> int:
-            return max(8, round(channels * config.width / 8) * 8)
-
-        stem, c2, c3, c4, c5 = wide(64), wide(256), wide(512), wide(1024), wide(2048)
-        fused, head = wide(256), wide(512)
+        stem, c2, c3, c4, c5, fused, head = (scaled(c, config.width) for c in (64, 256, 512, 1024, 2048, 256, 512))
         self.stem = nn.Sequential(
             ConvNormAct(3, stem, stride=2), ConvNormAct(stem, stem), ConvNormAct(stem, 2 * stem)
         )  # fmt: skip
-        stage3 = stage(c2, c3, 4, stride=2)
-        self.shared = nn.Sequential(*stage(2 * stem, c2, 3), stage3[0])
+        stage3 = stage(CaffeBottleneck, c2, c3, [1] * 4, stride=2)
+        self.shared = nn.Sequential(*stage(CaffeBottleneck, 2 * stem, c2, [1] * 3), stage3[0])
         self.low = nn.Sequential(
-            *stage3[1:], *stage(c3, c4, 6, dilation=2), *stage(c4, c5, 3, dilation=4),
+            *stage3[1:], *stage(CaffeBottleneck, c3, c4, [2] * 6), *stage(CaffeBottleneck, c4, c5, [4] * 3),
             PyramidPooling(), ConvNormAct(c5, head, 1),
         )  # fmt: skip
         self.high = nn.Sequential(

@@ -1,30 +1,66 @@
-"""Pyramid pooling (Zhao et al. 2017, "Pyramid Scene Parsing Network", CVPR), in the summing form of ICNet."""
+"""Pyramid pooling (Zhao et al. 2017, "Pyramid Scene Parsing Network", CVPR), in its own and in ICNet's summing form.
 
+Pooling and interpolation are linear and separable, so in evaluation each level is U P x Pᵀ Uᵀ with small matrices that
+follow from the shape alone: no adaptive pooling is left to export, at any size.
+"""
+
+import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from rtseg.models.blocks import pooling_matrix, resize_matrix
+from rtseg.models.blocks import ConvNormAct, check_batch, pooling_matrix, resize_matrix
+
+BINS = (1, 2, 3, 6)
+
+
+def pool_regions(x: Tensor, bins: int, matrices: bool) -> Tensor:
+    """(N, C, H, W) -> (N, C, bins, bins): averages over equal regions, as adaptive average pooling."""
+    if not matrices:
+        return F.adaptive_avg_pool2d(x, bins)
+    return pooling_matrix(x.shape[-2], bins, x) @ x @ pooling_matrix(x.shape[-1], bins, x).T
+
+
+def spread_regions(level: Tensor, like: Tensor, matrices: bool) -> Tensor:
+    """(N, C, bins, bins) -> (N, C, H, W) of the size of `like`, bilinear."""
+    height, width = like.shape[-2:]
+    if not matrices:
+        return F.interpolate(level, (height, width), mode="bilinear")
+    bins = level.shape[-1]
+    return resize_matrix(height, bins, level) @ level @ resize_matrix(width, bins, level).T
 
 
 class PyramidPooling(nn.Module):
-    """Adds to x its averages over 1x1, 2x2, 3x3 and 6x6 regions, each interpolated back to x's size.
+    """ICNet's form: adds to x its averages over 1x1, 2x2, 3x3 and 6x6 regions, each interpolated back to x's size."""
 
-    Pooling and interpolation are linear and separable, so in evaluation each level is U P x Pᵀ Uᵀ with small
-    matrices that follow from the shape alone: no adaptive pooling is left to export, at any size.
-    """
-
-    def __init__(self, bins: tuple[int, ...] = (1, 2, 3, 6)) -> None:
+    def __init__(self, bins: tuple[int, ...] = BINS) -> None:
         super().__init__()
         self.bins = bins
 
     def forward(self, x: Tensor) -> Tensor:
-        if self.training:
-            size = x.shape[-2:]
-            levels = (F.interpolate(F.adaptive_avg_pool2d(x, b), size, mode="bilinear") for b in self.bins)
-            return x + sum(levels)
-        height, width = x.shape[-2:]
-        total = x
+        matrices, total = not self.training, x
         for bins in self.bins:
-            pooled = pooling_matrix(height, bins, x) @ x @ pooling_matrix(width, bins, x).T  # (N, C, b, b)
-            total = total + resize_matrix(height, bins, x) @ pooled @ resize_matrix(width, bins, x).T
+            total = total + spread_regions(pool_regions(x, bins, matrices), x, matrices)
         return total
+
+
+class PyramidConcat(nn.Module):
+    """PSPNet's form: each level passes a 1x1 convolution, batch norm and ReLU, and is concatenated to x.
+
+    Args:
+        inputs: channels of x.
+        reduced: channels of each level.
+        bins: regions along each side, one level each.
+    """
+
+    def __init__(self, inputs: int, reduced: int, bins: tuple[int, ...] = BINS) -> None:
+        super().__init__()
+        self.bins = bins
+        self.levels = nn.ModuleList(ConvNormAct(inputs, reduced, 1) for _ in bins)
+        self.channels = inputs + len(bins) * reduced
+
+    def forward(self, x: Tensor) -> Tensor:
+        if self.training:
+            check_batch(x)
+        matrices = not self.training
+        pooled = (level(pool_regions(x, bins, matrices)) for bins, level in zip(self.bins, self.levels, strict=True))
+        return torch.cat([x, *(spread_regions(level, x, matrices) for level in pooled)], 1)

@@ -1,5 +1,6 @@
 """What a training run is made of; `rtseg train` has one option for each field."""
 
+import json
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -13,7 +14,9 @@ class TrainConfig:
     """A training run.
 
     Attributes:
-        model: Architecture to train.
+        model: Architecture to train; smp:ARCHITECTURE:ENCODER is one of segmentation-models-pytorch.
+        encoder: Trunk of an architecture that stands on one (pspnet, deeplabv3); timm:NAME is one of timm's.
+        set: FIELD=VALUE of the architecture's config, for example output_stride=16; once for each field.
         data: Data set to train on.
         root: Folder of the data set.
         output: Folder of the run: checkpoints, curves, pictures. A run that is there already goes on.
@@ -41,6 +44,8 @@ class TrainConfig:
     """
 
     model: str
+    encoder: str | None = None
+    set: tuple[str, ...] = ()
     root: Path | None = None
     output: Path = Path("runs/train")
     data: str = "camvid"
@@ -68,6 +73,7 @@ class TrainConfig:
 
     def __post_init__(self) -> None:
         parse_size(self.crop)
+        self.model_config()
         positive = {"epochs": self.epochs, "batch_size": self.batch_size, "validate_every": self.validate_every}
         for name, value in positive.items():
             if value < 1:
@@ -86,9 +92,27 @@ class TrainConfig:
     def crop_hw(self) -> tuple[int, int]:
         return parse_size(self.crop)
 
+    def model_config(self) -> dict[str, Any]:
+        """The fields that the architecture is built with, but for its classes.
+
+        Raises:
+            UsageError: an entry of `set` is not FIELD=VALUE.
+        """
+        fields: dict[str, Any] = {} if self.encoder is None else {"encoder": self.encoder}
+        for entry in self.set:
+            name, equals, text = entry.partition("=")
+            if not (name and equals and text):
+                raise UsageError(f"--set {entry!r} is not FIELD=VALUE, for example output_stride=16")
+            try:
+                fields[name] = json.loads(text)  # numbers, true and false, lists such as [1,2,4]
+            except ValueError:
+                fields[name] = text
+        return fields
+
     def to_json(self) -> dict[str, Any]:
-        """The fields as JSON; paths are left out, because they say nothing about the weights."""
+        """The fields as JSON; paths are left out or cut to the file's name, for they say nothing about the weights."""
         data = asdict(self)
         for path in ("root", "output", "init"):
             del data[path]
-        return {**data, "holdouts": list(self.holdouts), "scale": list(self.scale)}
+        given = [f"pretrained={Path(entry).name}" if entry.startswith("pretrained=") else entry for entry in self.set]
+        return {**data, "set": given, "holdouts": list(self.holdouts), "scale": list(self.scale)}

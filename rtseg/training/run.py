@@ -50,7 +50,7 @@ def train(config: TrainConfig) -> Path:
         if data.share_pictures(config.split, held):
             raise UsageError(f"split {config.split} of {config.data} shares pictures with the holdout {held}: "
                              "train on another split, or leave that holdout out")  # fmt: skip
-    model = build_model(config.model, {"classes": len(data.labels)})
+    model = build_model(config.model, {"classes": len(data.labels), **config.model_config()})
     check_multiple(config.crop_hw, model.size_multiple, config.model)
     init = start_from(model, config.init) if config.init is not None else None
     model = model.to(memory_format=torch.channels_last)

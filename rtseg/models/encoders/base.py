@@ -1,0 +1,74 @@
+"""What every encoder (trunk) has in common."""
+
+from dataclasses import dataclass
+
+from torch import Tensor, nn
+
+from rtseg.core.errors import UsageError
+
+OUTPUT_STRIDES = (8, 16, 32)
+
+
+@dataclass(frozen=True)
+class TrunkOptions:
+    """How an encoder is built.
+
+    Attributes:
+        output_stride: its last feature map is this many times smaller than the picture, in height and in width.
+        width: factor on every channel count.
+        deep_stem: three 3x3 convolutions instead of one 7x7 (PSPNet; ResNets only).
+        multi_grid: unit rates of the last stage's blocks, times the stage's own rate (DeepLab-v3; ResNets only).
+    """
+
+    output_stride: int = 32
+    width: float = 1.0
+    deep_stem: bool = False
+    multi_grid: tuple[int, ...] | None = None
+
+    def __post_init__(self) -> None:
+        if self.output_stride not in OUTPUT_STRIDES:
+            raise UsageError(f"output_stride is {self.output_stride}: allowed are 8, 16 and 32")
+        if not 0.1 <= self.width <= 4:
+            raise UsageError(f"width is {self.width}: allowed is 0.1 to 4")
+        if self.multi_grid is not None and not all(rate >= 1 for rate in self.multi_grid):
+            raise UsageError(f"multi_grid is {self.multi_grid}: its unit rates must be at least 1")
+
+
+class Encoder(nn.Module):
+    """Maps float32 (N, 3, H, W) to features (N, C, H/s, W/s), fine to coarse, at least two.
+
+    The coarsest has the output stride; those that would be coarser still are computed at it, with dilated convolutions.
+    Comes initialised. `channels` has the channel count of each feature map.
+    """
+
+    channels: tuple[int, ...]
+
+    def forward(self, x: Tensor) -> tuple[Tensor, ...]:
+        raise NotImplementedError
+
+
+class StrideBudget:
+    """Turns strides into dilation once the output stride is reached.
+
+    The convolution whose stride is taken away keeps the dilation of before and all after it are spread by that stride:
+    at every s-th place the features are then those of the strided network, so that its weights keep their meaning.
+    """
+
+    def __init__(self, output_stride: int) -> None:
+        self.left, self.rate = output_stride, 1
+
+    def spend(self, stride: int) -> tuple[int, int, int]:
+        """(stride that is left, dilation of the strided convolution, dilation of those after it)."""
+        before = self.rate
+        if self.left >= stride:
+            self.left //= stride
+        else:
+            self.rate, stride = self.rate * stride, 1
+        return stride, before, self.rate
+
+
+def refuse(name: str, options: TrunkOptions, *fields: str) -> None:
+    """Raises UsageError where an option is set that this encoder does not have."""
+    for field in fields:
+        if getattr(options, field) != getattr(TrunkOptions, field):
+            raise UsageError(f"encoder {name} has no {field}: leave it out, or choose a resnet")

@@ -1,0 +1,39 @@
+"""The config fields of networks that stand on an encoder."""
+
+from dataclasses import dataclass
+
+from rtseg.core.errors import UsageError
+from rtseg.models.encoders.base import TrunkOptions
+
+
+@dataclass(frozen=True)
+class EncoderConfig:
+    """Fields that such networks share.
+
+    Attributes:
+        classes: channels of the logits.
+        encoder: one of `ENCODERS`, or timm:NAME.
+        output_stride: the encoder's last features, and the logits, are this many times smaller than the picture.
+        width: factor on the encoder's channel counts.
+        channels: of the head.
+        dropout: before the classifier.
+        pretrained: encoder weights to start from: 'imagenet', or the path of a state-dict file. Never stored: a
+            network that is rebuilt gets its own weights.
+    """
+
+    classes: int = 11
+    encoder: str = "resnet50_half"
+    output_stride: int = 8
+    width: float = 1.0
+    channels: int = 128
+    dropout: float = 0.1
+    pretrained: str | None = None
+
+    def __post_init__(self) -> None:
+        if self.classes < 1 or not 0 <= self.dropout < 1 or self.channels < 1:
+            name = type(self).__name__.removesuffix("Config")
+            raise UsageError(f"{name} needs classes and channels of at least 1 and a dropout in [0, 1), not {self}")
+        self.options()  # checks what the encoder is built with
+
+    def options(self) -> TrunkOptions:
+        return TrunkOptions(self.output_stride, self.width)

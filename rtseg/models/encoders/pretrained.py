@@ -1,0 +1,134 @@
+"""Pretrained encoder weights: from the hubs of torchvision and timm, or from a state-dict file."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from pickle import UnpicklingError
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+from torch import Tensor, nn
+
+from rtseg.core.errors import UsageError, WeightsError
+from rtseg.models.encoders.base import Encoder, TrunkOptions
+
+IMAGENET = "imagenet"
+
+State = dict[str, Tensor]
+_TIMM = {"mobilenet_v1": "mobilenetv1_100", "mobilenet_v2": "mobilenetv2_100",
+         "mobilenet_v3_large": "mobilenetv3_large_100", "mobilenet_v3_small": "mobilenetv3_small_100"}  # fmt: skip
+_DEEP_STEM = {"resnet50": "resnet50s", "resnet101": "resnet101s"}  # timm has weights of these
+
+
+def load_pretrained(encoder: Encoder, name: str, options: TrunkOptions, source: str) -> None:
+    """Puts pretrained weights into an encoder of ours.
+
+    Args:
+        encoder: receives them.
+        name: its name in the registry.
+        options: what it was built with.
+        source: 'imagenet', or the path of a .safetensors or .pth file whose keys are this encoder's own, torchvision's
+            or timm's; a classifier in it is left out.
+
+    Raises:
+        UsageError: no ImageNet weights exist for this encoder.
+        WeightsError: they cannot be fetched or read, or do not fit.
+    """
+    if source == IMAGENET:
+        with loading(name, source):
+            state = _from_hub(name, options)
+    else:
+        state = read_state(source)
+    own = _counted(encoder.state_dict())
+    namings = [list(own), *(foreign[: len(own)] for foreign in _foreign_names(name, options))]  # without classifier
+    names = next((names for names in namings if set(names) <= set(state)), None)
+    if names is None:
+        lacks = next(key for key in namings[-1] if key not in state)
+        raise WeightsError(f"{source} does not fit {name}, by rtseg's, timm's or torchvision's names: it lacks {lacks}")
+    for key, found in zip(own, names, strict=True):
+        if state[found].shape != own[key].shape:
+            raise WeightsError(
+                f"{source} does not fit {name} with {options}: it has {found} as {tuple(state[found].shape)} instead "
+                f"of {tuple(own[key].shape)}"
+            )
+    encoder.load_state_dict({key: state[found] for key, found in zip(own, names, strict=True)}, strict=False)
+
+
+def read_state(path: str) -> State:
+    """Reads a state dict from a .safetensors file, or from a .pth file without running code that it may hold.
+
+    Raises:
+        WeightsError: the file is missing, damaged, or is no state dict.
+    """
+    file = Path(path).expanduser()
+    if not file.is_file():
+        raise WeightsError(f"no pretrained weights at {path}: give a .safetensors or .pth file, or '{IMAGENET}'")
+    try:
+        if file.suffix == ".safetensors":
+            return load_file(file)
+        state = torch.load(file, map_location="cpu", weights_only=True)
+    except (OSError, EOFError, KeyError, RuntimeError, SafetensorError, UnpicklingError) as error:
+        reason = str(error).splitlines()[0]
+        raise WeightsError(f"{path} cannot be read as a state dict of tensors only: {reason}") from error
+    if isinstance(state, dict) and isinstance(state.get("model"), dict):  # as torchvision's training script saves it
+        state = state["model"]
+    if not isinstance(state, dict) or not all(isinstance(value, Tensor) for value in state.values()):
+        raise WeightsError(f"{path} holds something else than a state dict of tensors")
+    return state
+
+
+@contextmanager
+def loading(name: str, source: str | None) -> Iterator[None]:
+    """Turns what goes wrong while pretrained weights are fetched and put in place into a WeightsError that says so."""
+    try:
+        yield
+    except (OSError, RuntimeError) as error:  # hubs raise OSErrors; torch and timm raise RuntimeErrors
+        if source is None:
+            raise
+        reason = (str(error).splitlines() or [type(error).__name__])[0]
+        if source != IMAGENET:
+            raise WeightsError(f"{source} does not fit {name}: {reason}") from error
+        raise WeightsError(
+            f"the ImageNet weights of {name} cannot be fetched: {reason}; fetch them where there is a network and "
+            "give the file instead (pretrained=FILE)"
+        ) from error
+
+
+def _counted(state: State) -> State:
+    """Without the counters of batch norm, which old files lack."""
+    return {key: value for key, value in state.items() if not key.endswith("num_batches_tracked")}
+
+
+def _from_hub(name: str, options: TrunkOptions) -> State:
+    """The state dict of ImageNet weights, cached by torch hub; of all of a network, with its classifier."""
+    if name.endswith("_half") or options.width != 1:
+        raise UsageError(f"there are ImageNet weights for full width only, not for {name} at width {options.width}")
+    if options.deep_stem and name not in _DEEP_STEM:
+        raise UsageError(f"there are no ImageNet weights for {name} with a deep stem, only for {', '.join(_DEEP_STEM)}")
+    if options.deep_stem or name == "mobilenet_v1":
+        import timm
+
+        found = timm.create_model(_DEEP_STEM[name] if options.deep_stem else _TIMM[name], pretrained=True)
+        return found.state_dict()
+    from torchvision.models import get_model_weights
+
+    return get_model_weights(name).DEFAULT.get_state_dict(progress=False, check_hash=True)
+
+
+def _foreign_names(name: str, options: TrunkOptions) -> Iterator[list[str]]:
+    """The names that torchvision and timm have for an encoder's weights, in the order of our own.
+
+    All three define their layers in the order in which they compute, so that the n-th weight is the same in each.
+    """
+    import timm
+    from torchvision import models
+
+    name = name.removesuffix("_half")
+    stem = {"stem_type": "deep", "stem_width": 64} if options.deep_stem else {}
+    with torch.device("meta"):
+        networks: list[nn.Module] = [timm.create_model(_TIMM.get(name, name), **stem)]
+        if name in models.list_models() and not options.deep_stem:
+            networks.append(models.get_model(name, weights=None))
+    for network in networks:
+        yield list(_counted(network.state_dict()))

@@ -1,0 +1,45 @@
+"""Any encoder of timm that gives feature maps (`timm:NAME`)."""
+
+import timm
+from torch import Tensor
+
+from rtseg.core.errors import UsageError
+from rtseg.core.registry import unknown_name
+from rtseg.models.encoders.base import Encoder, TrunkOptions, refuse
+from rtseg.models.encoders.pretrained import IMAGENET, loading, read_state
+
+
+class TimmEncoder(Encoder):
+    """Wraps `timm.create_model(NAME, features_only=True)`; initialised as timm does it.
+
+    Args:
+        name: timm's name, with or without the tag of its weights ('resnet50d', 'convnext_tiny.fb_in1k').
+        options: of these, the output stride, which not all of timm's networks can change.
+        pretrained: 'imagenet' for timm's own weights, or the path of a state-dict file with timm's names.
+    """
+
+    def __init__(self, name: str, options: TrunkOptions, pretrained: str | None) -> None:
+        super().__init__()
+        refuse(f"timm:{name}", options, "width", "deep_stem", "multi_grid")
+        if name.split(".")[0] not in timm.list_models():
+            raise unknown_name("encoder of timm", name, timm.list_models())
+        stride = {} if options.output_stride == 32 else {"output_stride": options.output_stride}
+        if pretrained not in (None, IMAGENET):
+            stride["pretrained_cfg_overlay"] = {"state_dict": read_state(pretrained)}
+        with loading(f"timm:{name}", pretrained):
+            try:
+                self.network = timm.create_model(name, features_only=True, pretrained=pretrained is not None, **stride)
+            except (TypeError, AssertionError, NotImplementedError) as error:
+                raise UsageError(
+                    f"timm:{name} has no features at output stride {options.output_stride}; 32 may work ({error})"
+                ) from error
+        strides = self.network.feature_info.reduction()
+        if len(strides) < 2 or strides[-1] != options.output_stride:
+            raise UsageError(
+                f"timm:{name} has features at strides {strides}: at least two are needed, the last of them at "
+                f"output stride {options.output_stride}"
+            )
+        self.channels = tuple(self.network.feature_info.channels())
+
+    def forward(self, x: Tensor) -> tuple[Tensor, ...]:
+        return tuple(self.network(x))

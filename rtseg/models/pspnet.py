@@ -1,0 +1,67 @@
+"""PSPNet (Zhao et al. 2017, "Pyramid Scene Parsing Network", CVPR, arXiv 1612.01105).
+
+Deviations from the authors' Caffe network: resizing uses half-pixel centres instead of aligned corners, strides are in
+3x3 convolutions (torchvision's ResNet), and the default is a small one: a half-width ResNet-50 with a plain stem and a
+head of 128 channels. `encoder=resnet101, deep_stem=true, channels=512` is the paper's.
+"""
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+from torch import Tensor, nn
+
+from rtseg.models.base import SegmentationModel, initialise
+from rtseg.models.blocks import ConvNormAct
+from rtseg.models.encoders import TrunkOptions, build_encoder
+from rtseg.models.encoders.config import EncoderConfig
+from rtseg.models.pyramid import PyramidConcat
+
+
+@dataclass(frozen=True)
+class PSPNetConfig(EncoderConfig):
+    """`channels` is the width of each pyramid level and of the convolution behind them (512 in the paper)."""
+
+    channels: int = 128
+    deep_stem: bool = False
+
+    def options(self) -> TrunkOptions:
+        return TrunkOptions(self.output_stride, self.width, deep_stem=self.deep_stem)
+
+
+class PSPNet(SegmentationModel):
+    """Logits at the output stride; the auxiliary classifier behind stage 4 weighs 0.4.
+
+    Example:
+        >>> PSPNet(PSPNetConfig(classes=11)).eval()(torch.zeros(1, 3, 256, 512)).shape
+        torch.Size([1, 11, 32, 64])
+    """
+
+    config_class = PSPNetConfig
+    auxiliary_weights: ClassVar[tuple[float, ...]] = (0.4,)
+
+    def __init__(self, config: PSPNetConfig) -> None:
+        super().__init__()
+        self.config = config
+        self.size_multiple = self.logits_stride = config.output_stride
+        encoder = build_encoder(config.encoder, config.options(), config.pretrained)
+        middle, deep = encoder.channels[-2:]
+        self.pyramid = PyramidConcat(deep, config.channels)
+        self.fuse = ConvNormAct(self.pyramid.channels, config.channels)
+        self.dropout = nn.Dropout(config.dropout)
+        self.classifier = nn.Conv2d(config.channels, config.classes, 1)
+        self.auxiliary = nn.Sequential(
+            ConvNormAct(middle, config.channels), nn.Dropout(config.dropout),
+            nn.Conv2d(config.channels, config.classes, 1),
+        )  # fmt: skip
+        initialise(self)
+        self.encoder = encoder  # after that: it has its own initialisation, or pretrained weights
+
+    def _logits(self, deep: Tensor) -> Tensor:
+        return self.classifier(self.dropout(self.fuse(self.pyramid(deep))))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self._logits(self.encoder(x)[-1])  # (N, C, H/s, W/s)
+
+    def forward_train(self, x: Tensor) -> tuple[Tensor, ...]:
+        *_, middle, deep = self.encoder(x)
+        return self._logits(deep), self.auxiliary(middle)

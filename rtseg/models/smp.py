@@ -1,0 +1,60 @@
+"""Any network of segmentation-models-pytorch, as a baseline or a teacher (`smp:ARCHITECTURE:ENCODER`)."""
+
+from dataclasses import dataclass
+
+import segmentation_models_pytorch as smp
+from torch import Tensor
+
+from rtseg.core.errors import UsageError
+from rtseg.core.registry import unknown_name
+from rtseg.models.base import SegmentationModel
+from rtseg.models.encoders.pretrained import IMAGENET, loading, read_state
+
+ARCHITECTURES = list(smp.MODEL_ARCHITECTURES_MAPPING)
+
+
+@dataclass(frozen=True)
+class SmpConfig:
+    """Names are those of the package; `pretrained` is 'imagenet', or the path of a state-dict file of the encoder."""
+
+    classes: int = 11
+    architecture: str = "unet"
+    encoder: str = "resnet34"
+    pretrained: str | None = None
+
+    def __post_init__(self) -> None:
+        if self.classes < 1:
+            raise UsageError(f"an smp network needs classes >= 1, not {self}")
+        if self.architecture not in ARCHITECTURES:
+            raise unknown_name("architecture of smp", self.architecture, ARCHITECTURES)
+        known = smp.encoders.get_encoder_names()
+        if self.encoder not in known and not self.encoder.startswith("tu-"):  # tu-NAME is timm's
+            raise unknown_name("encoder of smp", self.encoder, known)
+
+
+class SmpNetwork(SegmentationModel):
+    """Logits at the input's own size. Initialised as the package does it.
+
+    Example:
+        >>> SmpNetwork(SmpConfig(classes=11)).eval()(torch.zeros(1, 3, 64, 96)).shape
+        torch.Size([1, 11, 64, 96])
+    """
+
+    config_class = SmpConfig
+    size_multiple = 32
+    logits_stride = 1
+
+    def __init__(self, config: SmpConfig) -> None:
+        super().__init__()
+        self.config = config
+        weights = IMAGENET if config.pretrained == IMAGENET else None
+        with loading(f"smp:{config.architecture}:{config.encoder}", config.pretrained):
+            try:
+                self.network = smp.create_model(config.architecture, config.encoder, weights, classes=config.classes)
+            except (KeyError, ValueError, NotImplementedError) as error:
+                raise UsageError(f"smp has no {config.architecture} on {config.encoder}: {error}") from error
+            if config.pretrained not in (None, IMAGENET):
+                self.network.encoder.load_state_dict(read_state(config.pretrained))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.network(x)  # (N, C, H, W)

@@ -1,0 +1,158 @@
+"""Pretrained encoder weights: by torchvision's, timm's and our own names, from files that the tests make."""
+
+import socket
+import warnings
+
+import pytest
+import timm
+import torch
+import torchvision
+from safetensors.torch import save_file
+from tiny import randomise
+
+from rtseg.core.errors import UsageError, WeightsError
+from rtseg.models import build_model
+from rtseg.models.encoders import TrunkOptions, build_encoder
+from rtseg.models.weights import restore
+
+SIZE = (64, 96)
+
+
+def randomised(model):
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        return randomise(model)
+
+
+def saved(model, path):
+    state = model.state_dict()
+    save_file(state, path) if path.suffix == ".safetensors" else torch.save(state, path)
+    return str(path)
+
+
+def last_features(encoder):
+    torch.manual_seed(3)
+    with torch.inference_mode():
+        return encoder.eval()(torch.randn(1, 3, *SIZE))[-1]
+
+
+@pytest.mark.parametrize("name", ["resnet18", "resnet50", "mobilenet_v2", "mobilenet_v3_large", "mobilenet_v3_small"])
+@pytest.mark.parametrize("suffix", [".pth", ".safetensors"])
+def test_torchvisions_weights_give_torchvisions_features(name, suffix, tmp_path):
+    theirs = randomised(torchvision.models.get_model(name))
+    ours = build_encoder(name, TrunkOptions(), saved(theirs, tmp_path / f"weights{suffix}"))
+    torch.manual_seed(3)
+    x = torch.randn(1, 3, *SIZE)
+    with torch.inference_mode():
+        if name.startswith("resnet"):
+            x = theirs.maxpool(theirs.relu(theirs.bn1(theirs.conv1(x))))
+            expected = theirs.layer4(theirs.layer3(theirs.layer2(theirs.layer1(x))))
+        else:
+            expected = (theirs.features[:-1] if name == "mobilenet_v2" else theirs.features)(x)
+    torch.testing.assert_close(last_features(ours), expected, rtol=1e-3, atol=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("name", "theirs", "options"),
+    [("resnet34", "resnet34", {}), ("resnet50", "resnet50s", {"deep_stem": True}),
+     ("mobilenet_v1", "mobilenetv1_100", {}), ("mobilenet_v2", "mobilenetv2_100", {})],
+)  # fmt: skip
+def test_timms_weights_give_timms_features(name, theirs, options, tmp_path):
+    network = randomised(timm.create_model(theirs))
+    ours = build_encoder(name, TrunkOptions(**options), saved(network, tmp_path / "weights.safetensors"))
+    features = timm.create_model(theirs, features_only=True).eval()
+    features.load_state_dict({k: v for k, v in network.state_dict().items() if k in features.state_dict()})
+    torch.testing.assert_close(last_features(ours), last_features(features), rtol=1e-3, atol=1e-4)
+
+
+def test_timms_v3_weights_fit_ours(tmp_path):
+    network = timm.create_model("mobilenetv3_small_100")
+    ours = build_encoder("mobilenet_v3_small", TrunkOptions(), saved(network, tmp_path / "weights.pth"))
+    theirs = dict(network.named_parameters())
+    assert torch.equal(ours.stages[-1][-1][0].weight, theirs["blocks.5.0.conv.weight"])
+    assert torch.equal(ours.stages[1][0].residual[1].reduce.weight, theirs["blocks.0.0.se.conv_reduce.weight"])
+
+
+def test_an_encoder_of_timm_takes_a_file(tmp_path):
+    network = randomised(timm.create_model("resnet18"))
+    path = saved(network, tmp_path / "weights.pth")
+    ours = build_encoder("timm:resnet18", TrunkOptions(16), path)
+    assert torch.equal(ours.network.layer4[1].conv2.weight, network.layer4[1].conv2.weight)
+    with pytest.raises(WeightsError, match=r"weights\.pth does not fit timm:resnet50"):
+        build_encoder("timm:resnet50", TrunkOptions(), path)
+
+
+def test_our_own_names_of_any_width_and_without_counters(tmp_path):
+    half = randomised(build_encoder("resnet50_half", TrunkOptions()))
+    state = {key: value for key, value in half.state_dict().items() if "num_batches" not in key}
+    save_file(state, tmp_path / "own.safetensors")
+    again = build_encoder("resnet50_half", TrunkOptions(8), str(tmp_path / "own.safetensors"))
+    assert all(torch.equal(again.state_dict()[key], value) for key, value in state.items())
+
+
+def test_the_file_of_torchvisions_training_script(tmp_path):
+    theirs = torchvision.models.resnet18()
+    torch.save({"model": theirs.state_dict(), "epoch": 3}, tmp_path / "model.pth")
+    ours = build_encoder("resnet18", TrunkOptions(), str(tmp_path / "model.pth"))
+    assert torch.equal(ours.stem[0][0].weight, theirs.conv1.weight)
+
+
+@pytest.mark.parametrize("name", ["pspnet", "deeplabv3"])
+def test_a_network_starts_from_them_and_is_rebuilt_without(name, tmp_path):
+    theirs = randomised(torchvision.models.resnet18())
+    path = tmp_path / "weights.pth"
+    model = build_model(name, {"encoder": "resnet18", "channels": 16, "pretrained": saved(theirs, path)})
+    assert torch.equal(model.encoder.stem[0][0].weight, theirs.conv1.weight)
+    stored = model.config_json()  # what goes into cards and ONNX files
+    assert "pretrained" not in stored
+    path.unlink()
+    again = build_model(name, stored)
+    restore(again, model.state_dict(), "x")
+    assert torch.equal(last_features(again.encoder), last_features(model.encoder))
+
+
+class Harmful:
+    def __reduce__(self):
+        return (print, ("code of a weight file was run",))
+
+
+def test_files_that_are_no_weights_are_told(tmp_path, capsys):
+    def told(match, path, name="resnet18", **options):
+        with pytest.raises(WeightsError, match=match):
+            build_encoder(name, TrunkOptions(**options), str(path))
+
+    told("no pretrained weights at", tmp_path / "missing.pth")
+    for suffix in (".pth", ".safetensors"):
+        (tmp_path / f"text{suffix}").write_text("no weights")
+        told(f"text\\{suffix} cannot be read as a state dict", tmp_path / f"text{suffix}")
+    torch.save({"weight": Harmful()}, tmp_path / "harmful.pth")
+    told("harmful.pth cannot be read as a state dict of tensors only", tmp_path / "harmful.pth")
+    assert "was run" not in capsys.readouterr().out
+    torch.save([1, 2], tmp_path / "list.pth")
+    told("list.pth holds something else", tmp_path / "list.pth")
+    resnet = saved(torchvision.models.resnet18(), tmp_path / "resnet18.pth")
+    told(r"does not fit resnet34.*it lacks layer1\.2\.conv1\.weight", resnet, "resnet34")
+    told(r"has conv1\.weight as \(64, 3, 7, 7\) instead of \(32, 3, 7, 7\)", resnet, width=0.5)
+
+
+def no_network(*arguments, **options):
+    raise OSError("no network")
+
+
+@pytest.mark.parametrize("name", ["resnet18", "mobilenet_v1", "mobilenet_v2", "timm:resnet18"])
+def test_a_hub_that_cannot_be_reached_is_told(name, monkeypatch, tmp_path):
+    monkeypatch.setattr(socket, "getaddrinfo", no_network)
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)  # else it tries for a minute
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
+    monkeypatch.setattr(torch.hub, "get_dir", lambda: str(tmp_path))  # nothing cached
+    with pytest.raises(WeightsError, match=f"ImageNet weights of {name} cannot be fetched: .*pretrained=FILE"):
+        build_encoder(name, TrunkOptions(), "imagenet")
+
+
+def test_encoders_without_imagenet_weights_are_told():
+    with pytest.raises(UsageError, match="full width only"):
+        build_encoder("resnet50_half", TrunkOptions(), "imagenet")
+    with pytest.raises(UsageError, match="full width only"):
+        build_encoder("mobilenet_v2", TrunkOptions(width=0.5), "imagenet")
+    with pytest.raises(UsageError, match="deep stem, only for resnet50, resnet101"):
+        build_encoder("resnet18", TrunkOptions(deep_stem=True), "imagenet")
