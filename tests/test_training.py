@@ -67,6 +67,45 @@ def test_crop_must_fit_the_network(root: Path, tmp_path: Path) -> None:
         train(config(root, tmp_path, crop="32x36"))
 
 
+def test_encoder_and_fields_reach_the_network(root: Path, tmp_path: Path) -> None:
+    fields = ("output_stride=16", "rates=[4,8]", "pretrained=/some/folder/x.pth", "separable=false")
+    given = config(root, tmp_path, model="deeplabv3", encoder="resnet18", set=fields)
+    assert given.model_config() == {
+        "encoder": "resnet18", "output_stride": 16, "rates": [4, 8], "pretrained": "/some/folder/x.pth",
+        "separable": False,
+    }  # fmt: skip
+    recipe = given.to_json()
+    assert recipe["encoder"] == "resnet18"
+    assert recipe["set"] == ["output_stride=16", "rates=[4,8]", "pretrained=x.pth", "separable=false"]
+    assert json.loads(json.dumps(recipe)) == recipe
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"set": ("output_stride",)}, "'output_stride' is not FIELD=VALUE"),
+        ({"model": "pspnet", "set": ("output_strid=8",)}, "field of PSPNet 'output_strid': did you mean output_stride"),
+        ({"model": "pspnet", "set": ("output_stride=eight",)}, "output_stride is eight: allowed are 8, 16 and 32"),
+        ({"model": "enet", "encoder": "resnet18"}, "unknown field of ENet 'encoder': allowed: classes, dropout"),
+        ({"model": "pspnet", "set": ("classes=3",)}, "classes follow from the data set"),
+        ({"model": "smp:unet:resnet18", "encoder": "resnet34"}, "smp:unet:resnet18 names its encoder itself"),
+    ],
+)  # fmt: skip
+def test_fields_that_a_network_lacks_are_told(
+    root: Path, tmp_path: Path, changes: dict[str, object], message: str
+) -> None:
+    with pytest.raises(UsageError, match=message):
+        train(config(root, tmp_path, **changes))
+
+
+def test_a_network_on_an_encoder_trains_and_is_rebuilt(root: Path, tmp_path: Path) -> None:
+    fields = ("width=0.125", "channels=8", "output_stride=16")
+    folder = train(config(root, tmp_path, model="pspnet", encoder="resnet18", set=fields, epochs=1))
+    card = json.loads((folder / "best.json").read_text())
+    assert (card["config"]["encoder"], card["config"]["output_stride"]) == ("resnet18", 16)
+    assert set(load_tree(folder / "best.safetensors")) == set(build_model("pspnet", card["config"]).state_dict())
+
+
 @pytest.mark.parametrize(("split", "holdouts"), [("train", ("val", "tail")), ("val", ("val",))])
 def test_what_is_trained_on_is_never_scored(root: Path, tmp_path: Path, split: str, holdouts: tuple[str, ...]) -> None:
     with pytest.raises(UsageError, match="shares pictures with the holdout"):

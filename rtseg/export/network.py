@@ -47,7 +47,7 @@ def export_network(
         engine_order: see `Card`, as are the rest.
 
     Raises:
-        UsageError: the number of classes differs from the network's.
+        UsageError: the number of classes differs from the network's, or a weight of it would not be in the file.
         ParityError: the ONNX file does not give torch's labels; nothing is written.
         OutputError: the folder cannot be written.
     """

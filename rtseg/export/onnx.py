@@ -20,6 +20,7 @@ from onnxscript import optimizer
 from torch import nn
 from torch.export import Dim
 
+from rtseg.core.errors import UsageError
 from rtseg.models.base import SegmentationModel
 from rtseg.models.deploy import DeployGraph
 from rtseg.models.weights import may_lack
@@ -51,6 +52,9 @@ def export_graph(model: SegmentationModel, path: Path, metadata: dict[str, Any],
         path: the file to write.
         metadata: stored as JSON in the file's metadata.
         output: 'logits' (float32, coarse) or 'labels' (uint8 at the input's size).
+
+    Raises:
+        UsageError: a weight of the network would not be in the file.
     """
     graph = DeployGraph(model, output).eval()
     program = _trace(graph, model.size_multiple, output)
@@ -143,7 +147,10 @@ def _name_parameters(graph: onnx.GraphProto, model: SegmentationModel) -> None:
         initialisers.append(numpy_helper.from_array(array, name))
     lost = [name for name in state if name not in renamed and not may_lack(name.removeprefix(_PREFIX))]
     if lost:
-        raise RuntimeError(f"the exporter dropped or merged {lost[0]}: the file could not serve as a checkpoint")
+        raise UsageError(
+            f"this network cannot be exported: {lost[0].removeprefix(_PREFIX)} takes no part in its inference or is "
+            "merged with another weight, and the file could not serve as a checkpoint"
+        )
     nodes = [*first, *graph.node]
     for node in nodes:
         node.input[:] = [renamed.get(name, name) for name in node.input]

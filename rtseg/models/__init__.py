@@ -6,6 +6,7 @@ A model maps `x: float32 (N, 3, H, W)` (RGB, normalised) to `logits (N, C, H/s, 
 
 from typing import Any
 
+from rtseg.core.errors import UsageError
 from rtseg.core.registry import Registry
 from rtseg.models.base import SegmentationModel
 
@@ -35,6 +36,9 @@ def build_model(name: str, config: dict[str, Any]) -> SegmentationModel:
         UsageError: no such network, or the config does not fit it.
         WeightsError: the config names pretrained weights that cannot be had.
     """
+    if not name.startswith("smp:"):
+        return MODELS.get(name).from_config(config)
     family, *parts = name.split(":")
-    model = MODELS.get(name if family != "smp" else family)
-    return model.from_config({**config, **dict(zip(("architecture", "encoder"), parts, strict=False))})
+    if len(parts) != 2:
+        raise UsageError(f"{name!r} is not smp:ARCHITECTURE:ENCODER, for example smp:unet:resnet34")
+    return MODELS.get(family).from_config({**config, "architecture": parts[0], "encoder": parts[1]})

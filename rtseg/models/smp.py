@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 
 import segmentation_models_pytorch as smp
+import timm
 from torch import Tensor
 
 from rtseg.core.errors import UsageError
@@ -10,6 +11,7 @@ from rtseg.core.registry import unknown_name
 from rtseg.models.base import SegmentationModel
 from rtseg.models.encoders.pretrained import IMAGENET, loading, read_state
 
+_TIMM = "tu-"  # the package's mark of an encoder of timm
 ARCHITECTURES = list(smp.MODEL_ARCHITECTURES_MAPPING)
 
 
@@ -27,9 +29,10 @@ class SmpConfig:
             raise UsageError(f"an smp network needs classes >= 1, not {self}")
         if self.architecture not in ARCHITECTURES:
             raise unknown_name("architecture of smp", self.architecture, ARCHITECTURES)
-        known = smp.encoders.get_encoder_names()
-        if self.encoder not in known and not self.encoder.startswith("tu-"):  # tu-NAME is timm's
-            raise unknown_name("encoder of smp", self.encoder, known)
+        timms = self.encoder.startswith(_TIMM)
+        known = timm.list_models() if timms else smp.encoders.get_encoder_names()
+        if self.encoder.removeprefix(_TIMM).split(".")[0] not in known:
+            raise unknown_name("encoder of smp", self.encoder.removeprefix(_TIMM), known)
 
 
 class SmpNetwork(SegmentationModel):

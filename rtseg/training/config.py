@@ -96,8 +96,10 @@ class TrainConfig:
         """The fields that the architecture is built with, but for its classes.
 
         Raises:
-            UsageError: an entry of `set` is not FIELD=VALUE.
+            UsageError: an entry of `set` is not FIELD=VALUE, or says what is known already.
         """
+        if self.encoder is not None and ":" in self.model:
+            raise UsageError(f"{self.model} names its encoder itself: leave --encoder {self.encoder} out")
         fields: dict[str, Any] = {} if self.encoder is None else {"encoder": self.encoder}
         for entry in self.set:
             name, equals, text = entry.partition("=")
@@ -107,6 +109,8 @@ class TrainConfig:
                 fields[name] = json.loads(text)  # numbers, true and false, lists such as [1,2,4]
             except ValueError:
                 fields[name] = text
+        if "classes" in fields:
+            raise UsageError("the classes follow from the data set: leave --set classes out")
         return fields
 
     def to_json(self) -> dict[str, Any]:
