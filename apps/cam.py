@@ -130,7 +130,7 @@ def _watch(options: CamOptions, console: Console, stack: ExitStack) -> None:
     if recording:
         stack.callback(recording.close, complete=False)  # for a run that fails before the loop, which closes it, starts
     with Console(stderr=True).status(f"preparing {options.model}: the first run on a machine takes some seconds"):
-        segmenter.prepare(source.size_hw)
+        segmenter.prepare(source.size_hw, ahead=not source.live)
     _introduce(console, options, segmenter, source)
     viewer = _open_viewer(options, window, painter, record, recording) if window else None
     if viewer:
