@@ -93,7 +93,7 @@ def bench(options: BenchOptions = _DEFAULTS) -> None:
 def _check(options: BenchOptions, models: tuple[str, ...]) -> None:
     """Finds what is wrong before minutes are spent on measuring."""
     from rtseg.runtime.bench import miou_of_card
-    from rtseg.vision.sinks import make_folder
+    from rtseg.vision.sinks import check_file
 
     for flag, value in (("--frames", options.frames), ("--runs", options.runs)):
         if value < 2:
@@ -103,7 +103,7 @@ def _check(options: BenchOptions, models: tuple[str, ...]) -> None:
         check_plot(options.plot, options.split, stated)
     for path in (options.json, options.plot):
         if path:
-            make_folder(path.parent)
+            check_file(path)
 
 
 def _plain(plan: dict[str, Any]) -> dict[str, Any]:

@@ -151,9 +151,9 @@ class FakeSink(Sink):
         self.closed_as = None
 
     def write(self, frame, labels, picture):
+        sleep(self.delay_s)
         if len(self.indices) == self.fail_at:
             raise self.error
-        sleep(self.delay_s)
         self.indices.append(frame.index)
         self.labels.append(int(labels[0, 0]))
         self.pictures.append(picture.shape)

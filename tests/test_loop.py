@@ -148,6 +148,27 @@ def test_ctrl_c_finishes_the_recording_and_keeps_the_report():
     assert loop.report().frames == len(sink.indices) > 0
 
 
+@pytest.mark.parametrize("where", ["source", "sink"])
+def test_a_failure_during_a_pause_ends_it(where):
+    class Pausing(FakeView):
+        def show(self, loop, result, picture):
+            loop.pause(True)
+
+    error = OutputError("gone")
+    source = FakeSource(None, delay_s=0.05, fail_at=3 if where == "source" else None, error=error)
+    sink = FakeSink(delay_s=0.2, fail_at=0 if where == "sink" else None, error=error)
+    with pytest.raises(OutputError, match="gone"):
+        Loop(source, segmenter(), sinks=[sink], view=Pausing()).run()
+
+
+@pytest.mark.parametrize("frames", [1, 2, 29, 30, 60])
+def test_fps_of_few_frames_are_those_of_the_whole_run(frames):
+    report = Loop(FakeSource(frames), segmenter(threads=4, delay_s=0.02)).run()
+    assert report.frames == frames
+    at_most = 4 / 0.02  # four engines
+    assert 0.2 * min(frames / 0.02, at_most) < report.fps <= 1.05 * at_most
+
+
 def test_no_frame_at_all():
     report = Loop(FakeSource(0), segmenter(), sinks=[FakeSink()]).run()
     assert (report.frames, report.fps, report.latency_ms) == (0, 0.0, {"n": 0})

@@ -162,5 +162,8 @@ def _reason(error: Exception) -> str:
 
 
 def _without_password(url: str) -> str:
-    parts = urlsplit(url)
+    try:
+        parts = urlsplit(url)
+    except ValueError as error:
+        raise InputError(f"{url} is no URL: {error}; check the address") from None
     return parts._replace(netloc=parts.netloc.rpartition("@")[2]).geturl()
