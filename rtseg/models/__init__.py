@@ -15,6 +15,7 @@ MODELS: Registry[type[SegmentationModel]] = Registry(
     "model",
     {
         "enet": "rtseg.models.enet:ENet",
+        "enet-encoder": "rtseg.models.enet:ENetEncoder",
         "icnet": "rtseg.models.icnet:ICNet",
     },
 )
