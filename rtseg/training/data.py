@@ -114,6 +114,10 @@ class Loaders(L.LightningDataModule):
 
 
 def holdout_loader(sets: list[DataSet], rank: int = 0, world: int = 1) -> DataLoader[tuple[int, int]]:
-    """(set, index) pairs, one at a time, each in one process; the samples differ in size and are read by the task."""
+    """(set, index) pairs, one at a time, each in one process; the samples differ in size and are read by the task.
+
+    All processes get equally many, since they meet in every step: index -1 makes up for what is missing.
+    """
     pairs = [(number, index) for number, data in enumerate(sets) for index in range(len(data))]
+    pairs += [(0, -1)] * (-len(pairs) % world)
     return DataLoader(pairs[rank::world], batch_size=None)  # type: ignore[arg-type]

@@ -83,8 +83,11 @@ class SegmentationTask(L.LightningModule):
         self.scores = {data.split: ConfusionMatrix(self.labels) for data in self.holdouts}
 
     def validation_step(self, pair: tuple[int, int], _: int) -> None:
-        data = self.holdouts[pair[0]]
-        sample = data.sample(pair[1])
+        number, index = pair
+        if index < 0:
+            return
+        data = self.holdouts[number]
+        sample = data.sample(index)
         self.scores[data.split].update(self.predict(sample.image), sample.labels)
 
     @property
