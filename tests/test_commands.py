@@ -27,6 +27,8 @@ SURFACE = {
     "rtseg": " ".join(COMMANDS),
     "rtseg train": "--model --data --root",
     "rtseg eval": "--model --data --root --split --engine --precision --size --json",
+    "rtseg data": "check list",
+    "rtseg data check": "--data --root --picture --json",
     "rtseg export": "--checkpoint --model --output",
     "rtseg compile": "--model --precision --data --root",
     "rtseg models": "--json",
