@@ -26,7 +26,7 @@ SURFACE = {
     "rtseg-bench": "--model --engine --size --precision --json --threads --plot",
     "rtseg": " ".join(COMMANDS),
     "rtseg train": "--model --data --root",
-    "rtseg eval": "--model --data --root --split --engine --precision --size --json",
+    "rtseg eval": "--model --data --root --split --engine --precision --size --json --flip --scales --stability",
     "rtseg data": "check list",
     "rtseg data check": "--data --root --picture --json",
     "rtseg export": "--checkpoint --model --output",
