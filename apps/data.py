@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from cyclopts import App, Parameter
 from rich.box import SIMPLE
@@ -14,8 +14,10 @@ from rtseg.core.errors import InputError, OutputError, UsageError
 from rtseg.core.files import atomic_path, write_json
 
 if TYPE_CHECKING:
+    import numpy as np
+
     from rtseg.datasets import DataSet
-    from rtseg.datasets.check import CheckReport
+    from rtseg.datasets.check import CheckReport, SplitReport
 
 app = App(name="data", help="List the data sets that can be read, and check one for mistakes.")
 
@@ -71,6 +73,7 @@ def command(options: CheckOptions | None = None) -> int:
     splits. Ends with 0 where there is nothing to tell, with 3 where there is.
     """
     from rtseg.datasets.check import check
+    from rtseg.datasets.sheet import sample_sheet
     from rtseg.runtime.policy import cores
     from rtseg.vision.sinks import make_folder
 
@@ -78,11 +81,13 @@ def command(options: CheckOptions | None = None) -> int:
     for path in (options.picture, options.json):
         if path is not None:
             make_folder(path.parent)
+    if options.picture is not None:
+        check_picture(options.picture)
     sets = open_splits(options)
     report = check(sets, options.alike, cores(), tracked)
     tell(report, options.first)
     if options.picture is not None:
-        write_picture(sets, options.picture)
+        write_picture(sample_sheet(sets), options.picture)
     if options.json is not None:
         root = None if options.root is None else str(options.root)
         write_json(options.json, {"data": options.data, "root": root, **report.to_json(options.first)})
@@ -122,20 +127,22 @@ def tell(report: "CheckReport", first: int) -> None:
         console.print("no problems found")
 
 
-def _share(split: Any, index: int) -> str:
+def _share(split: "SplitReport", index: int) -> str:
     total = max(1, int(split.pixels.sum()))
     return f"{100 * split.pixels[index] / total:.2f} %, {split.occurs_in[index]}"
 
 
-def write_picture(sets: "list[DataSet]", path: Path) -> None:
-    """Writes the samples; raises OutputError for a suffix that names no kind of picture."""
+def check_picture(path: Path) -> None:
+    """Raises OutputError for a suffix that names no kind of picture."""
     import cv2
 
-    from rtseg.datasets.sheet import sample_sheet
-
-    sheet = sample_sheet(sets)
     if not cv2.haveImageWriter(str(path)):
         raise OutputError(f"{path} cannot be written: {path.suffix or 'no suffix'} is no kind of picture; use .png")
+
+
+def write_picture(picture: "np.ndarray", path: Path) -> None:
+    """Writes a uint8 BGR picture, atomically."""
+    import cv2
+
     with atomic_path(path) as part:
-        encoded = cv2.imencode(path.suffix, sheet)[1]
-        encoded.tofile(part)
+        cv2.imencode(path.suffix, picture)[1].tofile(part)

@@ -64,11 +64,20 @@ class EvalOptions:
     def __post_init__(self) -> None:
         if self.frames is not None and self.frames < 2:
             raise UsageError(f"--frames {self.frames} is not allowed: stability compares frames, so give 2 or more")
+        if self.frames is not None and self.stability is None:
+            raise UsageError("--frames counts frames of --stability SOURCE: give that too; a split is scored whole")
+        if self.averages and self.data_set is None:
+            raise UsageError("--flip and --scales score a data set: give --data or --root too")
 
     @property
     def data_set(self) -> str | None:
         """The data set to score, if any."""
         return self.data or ("camvid" if self.stability is None or self.root is not None else None)
+
+    @property
+    def averages(self) -> bool:
+        """Whether test-time averaging is scored too."""
+        return self.flip or self.factors != (1.0,)
 
     @property
     def factors(self) -> tuple[float, ...]:
@@ -110,7 +119,7 @@ def score(options: EvalOptions) -> dict[str, Any]:
     figures: dict[str, Any] = {}
     if options.data_set is not None:
         figures |= score_data(options, choice)
-        if options.flip or options.factors != (1.0,):
+        if options.averages:
             figures["test_time"] = score_averaged(options, choice)
     if options.stability is not None:
         figures["stability"], info = measure_stability(options, choice)
@@ -221,7 +230,7 @@ def tell_stability(figures: dict[str, Any]) -> None:
 def means(figures: dict[str, Any]) -> str:
     """The three means in a line."""
     return (
-        f"mIoU {figures['miou']:.4f}, pixel accuracy {figures['pixel_accuracy']:.4f}, "
+        f"mIoU {share(figures['miou'], 4)}, pixel accuracy {share(figures['pixel_accuracy'], 4)}, "
         f"boundary F1 {share(figures['boundary_f1'], 4)}"
     )
 

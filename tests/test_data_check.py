@@ -9,8 +9,11 @@ import pytest
 from folder_tree import make_folder
 from test_commands import call
 
+from rtseg.apps.data import CheckOptions
+from rtseg.apps.evaluate import EvalOptions
 from rtseg.datasets import DATASETS, open_data
-from rtseg.datasets.check import check, difference_hash, near_duplicates
+from rtseg.datasets.check import ALIKE_BITS, check, difference_hash, near_duplicates
+from rtseg.vision.boundary import TOLERANCE
 
 NAMES = [f"train/{i}" for i in range(6)] + [f"val/{i}" for i in range(3)]
 
@@ -115,10 +118,16 @@ def test_what_cannot_be_checked_is_told(tmp_path: Path, capsys: pytest.CaptureFi
         ([], 2, "folder needs --root"),
         (["--data", "foldr", "--root", str(tmp_path)], 2, "did you mean folder"),
         (["--data", "camvid", "--root", str(tmp_path)], 3, "train.txt is missing"),
+        (["--root", str(tmp_path), "--picture", "samples"], 4, "is no kind of picture"),
         (["--root", str(tmp_path), "--alike", "999"], 2, "--alike is -1 to 256"),
     ):
         assert call("rtseg data check", *arguments) == code
         assert told in capsys.readouterr().err
+
+
+def test_the_commands_defaults_are_the_librarys() -> None:
+    assert CheckOptions().alike == ALIKE_BITS
+    assert EvalOptions().boundary_tolerance == TOLERANCE
 
 
 def test_list_names_every_data_set(capsys: pytest.CaptureFixture[str]) -> None:

@@ -12,6 +12,7 @@ from rtseg.datasets.camvid_release import CAMVID32, RELEASE, split_of
 from rtseg.datasets.cityscapes import CITYSCAPES19
 from rtseg.datasets.masks import SampleError
 
+DOCS = Path(__file__).resolve().parents[1] / "docs" / "data.md"
 CAMVID = Path(__file__).resolve().parents[2] / "shared" / "data" / "camvid"
 
 
@@ -115,6 +116,24 @@ def test_release_labels_are_its_31_classes_or_their_11_groups(tmp_path: Path) ->
     assert [CAMVID11.names[index] for index in row[:31]] == [group for _, _, group in RELEASE]
     assert row[31] == CAMVID11.ignore_index
     assert set(row[:31]) == set(range(11))
+
+
+def test_release_has_the_tail_of_each_training_drive_too(tmp_path: Path) -> None:
+    make_release(tmp_path, [f"0006R0_f{frame:05d}" for frame in range(930, 1530, 30)])
+    fit, tail = (open_data("camvid-full", tmp_path, split) for split in ("fit", "tail"))
+    assert (len(fit), len(tail)) == (17, 3)
+    assert tail.sample(0).name == "0006R0_f01440"
+    with pytest.raises(InputError, match="holds no picture of the val split"):
+        open_data("camvid-full", tmp_path, "val")
+
+
+def test_the_grouping_is_documented_as_it_is() -> None:
+    text = DOCS.read_text(encoding="utf-8")
+    for group in CAMVID11.names:
+        members = ", ".join(name for name, _, theirs in RELEASE if theirs == group)
+        assert f"| {group} | {members} |\n" in text
+    for name in DATASETS:
+        assert f"| `{name}` |" in text
 
 
 def test_release_refuses_colours_it_does_not_know(tmp_path: Path) -> None:

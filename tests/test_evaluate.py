@@ -185,6 +185,12 @@ class TestCommand:
         with pytest.raises(UsageError, match="--frames 1 is not allowed"):
             app.EvalOptions(model="fake", stability="synthetic", frames=1)
 
+    def test_options_without_effect_are_told(self):
+        with pytest.raises(UsageError, match="--frames counts frames of --stability"):
+            app.EvalOptions(model="fake", frames=9)
+        with pytest.raises(UsageError, match="give --data or --root too"):
+            app.EvalOptions(model="fake", stability="synthetic", flip=True)
+
     def test_a_folder_without_the_data_is_told(self, tmp_path):
         with pytest.raises(InputError, match=r"val\.txt"):
             app.command(app.EvalOptions(model="fake", root=tmp_path))

@@ -85,6 +85,15 @@ def test_masks_may_be_colours(tmp_path: Path) -> None:
         open_data("folder", tmp_path, "val").sample(0)
 
 
+def test_the_documented_classes_file_works(tmp_path: Path) -> None:
+    text = (Path(__file__).resolve().parents[1] / "docs" / "data.md").read_text(encoding="utf-8")
+    make_folder(tmp_path, ["train/a"])
+    (tmp_path / "classes.json").write_text(text.split("```json\n")[1].split("```")[0])
+    data = open_data("folder", tmp_path, "train")
+    assert (data.labels.name, data.labels.names) == ("garden", ("grass", "path", "shed"))
+    assert set(np.unique(data.sample(0).labels)) == {0, 1, 2, 255}
+
+
 @pytest.mark.parametrize(
     ("content", "told"),
     [
@@ -119,6 +128,10 @@ def test_what_is_not_there_is_told(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="images is missing"):
         open_data("folder", tmp_path, "train")
     make_folder(tmp_path, ["train/a"])
+    (tmp_path / "val.txt").write_bytes(b"\xff\xfe\x00")
+    with pytest.raises(InputError, match=r"val\.txt cannot be read as a list"):
+        open_data("folder", tmp_path, "val")
+    (tmp_path / "val.txt").unlink()
     make_folder(tmp_path, ["train/a"], suffix=".png")
     with pytest.raises(InputError, match="have the same name up to the suffix"):
         open_data("folder", tmp_path, "train")

@@ -120,6 +120,15 @@ class PairedFiles(DataSet):
         return Sample(pair.name, image, labels)
 
 
+def read_lines(path: Path) -> list[str]:
+    """The lines of a list of pictures, without empty ones; raises InputError where it is no text."""
+    try:
+        lines = path.read_text(encoding="utf-8-sig").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise InputError(f"{path} cannot be read as a list of pictures: {error}") from error
+    return [line.strip() for line in lines if line.strip()]
+
+
 def listed(folder: Path, pattern: str, layout: str) -> list[Path]:
     """The files of a folder that match a pattern, sorted; raises InputError where there is none."""
     found = sorted(folder.glob(pattern)) if folder.is_dir() else []

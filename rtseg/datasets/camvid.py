@@ -13,7 +13,7 @@ from typing import ClassVar
 
 from rtseg.core.errors import InputError
 from rtseg.core.labels import CAMVID11
-from rtseg.datasets.base import Pair, PairedFiles
+from rtseg.datasets.base import Pair, PairedFiles, read_lines
 from rtseg.datasets.masks import IdMasks
 
 TAIL_SHARE = 0.15
@@ -55,8 +55,7 @@ def _listed_names(root: Path, folder: str) -> list[str]:
         if (root / "701_StillsRaw_full").is_dir():
             hint = "; it holds the original release: use the data set camvid-full or camvid32"
         raise InputError(f"{root} is not CamVid in SegNet's layout: {listing.name} is missing there{hint}")
-    lines = listing.read_text(encoding="utf-8").splitlines()
-    names = [Path(line.split()[0]).name for line in lines if line.strip()]
+    names = [Path(line.split()[0]).name for line in read_lines(listing)]
     if not names:
         raise InputError(f"{listing} lists no pictures")
     return names

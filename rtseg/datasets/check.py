@@ -35,6 +35,8 @@ KINDS: dict[str, str] = {
     "duplicate": "pictures that are nearly the same as one of another split",
 }
 
+Hashes = list[tuple[str, np.ndarray]]  # name, uint64 (4,)
+
 _HASH_HW = (16, 17)
 _ROWS_AT_ONCE = 256  # of the table of distances
 
@@ -46,14 +48,14 @@ class SplitReport:
     Attributes:
         pixels: int64 (256,): pixels of each label.
         occurs_in: int64 (256,): pictures that a label occurs in.
-        hashes: (name, uint64 (4,)) of each usable picture.
+        hashes: of each usable picture.
     """
 
     pictures: int
     sizes: Counter[Size] = field(default_factory=Counter)
     pixels: np.ndarray = field(default_factory=lambda: np.zeros(256, np.int64))
     occurs_in: np.ndarray = field(default_factory=lambda: np.zeros(256, np.int64))
-    hashes: list[tuple[str, np.ndarray]] = field(default_factory=list)
+    hashes: Hashes = field(default_factory=list)
 
     def to_json(self, labels: LabelSet) -> dict[str, Any]:
         total = max(1, int(self.pixels.sum()))
@@ -164,9 +166,6 @@ def difference_hash(image: np.ndarray) -> np.ndarray:
     grey = cv2.cvtColor(image, cv2.COLOR_BGR2GRAY)
     small = cv2.resize(grey, _HASH_HW[::-1], interpolation=cv2.INTER_AREA)
     return np.packbits(small[:, 1:] > small[:, :-1]).view(np.uint64)
-
-
-Hashes = list[tuple[str, np.ndarray]]
 
 
 def near_duplicates(first: Hashes, second: Hashes, bits: int) -> Iterator[tuple[str, str, int]]:

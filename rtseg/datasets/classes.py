@@ -26,7 +26,9 @@ def read_classes(root: Path) -> tuple[LabelSet, Masks]:
         data = json.loads(path.read_text(encoding="utf-8-sig"))
     except FileNotFoundError:
         raise InputError(f"{path} is missing: it names the classes, for example {_EXAMPLE}") from None
-    except (OSError, ValueError) as error:
+    except OSError as error:
+        raise InputError(f"{path} cannot be read: {error.strerror or error}") from error
+    except ValueError as error:
         raise InputError(f"{path} is no JSON file: {error}; for example {_EXAMPLE}") from error
     try:
         return _parse(data, root.resolve().name)

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import ClassVar
 
 from rtseg.core.errors import InputError
-from rtseg.datasets.base import Pair, PairedFiles
+from rtseg.datasets.base import Pair, PairedFiles, read_lines
 from rtseg.datasets.classes import FILE, read_classes
 from rtseg.vision.sources import IMAGE_SUFFIXES
 
@@ -103,8 +103,7 @@ def _members(root: Path, split: str, stems: list[str]) -> list[str]:
 
 def _listed(path: Path, stems: set[str]) -> list[str]:
     """What a list names; a name that no picture has stays as it is, and is missing when it is read."""
-    lines = [line.strip().replace("\\", "/") for line in path.read_text(encoding="utf-8-sig").splitlines()]
-    names = [line for line in lines if line and not line.startswith("#")]
+    names = [line.replace("\\", "/") for line in read_lines(path) if not line.startswith("#")]
     return [name if name in stems else re.sub(r"\.\w+$", "", name) for name in names]
 
 
