@@ -122,7 +122,7 @@ def tell(report: "CheckReport", first: int) -> None:
         for line in lines[:first]:
             console.print(f"  {line}", markup=False, soft_wrap=True)
         if len(lines) > first:
-            console.print(f"  and {len(lines) - first} more (--first, --json)", markup=False)
+            console.print(f"  and {len(lines) - first} more: --first {len(lines)} tells them", markup=False)
     if report.clean:
         console.print("no problems found")
 

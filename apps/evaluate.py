@@ -1,5 +1,6 @@
 """`rtseg eval`: scores a network with any engine on any data set, and how steady its labels are on a video."""
 
+from contextlib import closing
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
@@ -172,9 +173,10 @@ def measure_stability(options: EvalOptions, choice: "EngineChoice") -> "tuple[di
         endless = source.live or source.kind == "synthetic"
         count = options.frames or (_FRAMES_OF_ENDLESS if endless else None)
         stability = Stability(segmenter.labels)
-        labelled = islice(stream(source, segmenter), count)
-        for frame, labels in tracked(labelled, f"stability on {source.name}", count or source.frame_count):
-            stability.update(frame, labels)
+        with closing(stream(source, segmenter)) as labelled:  # ends its threads before the segmenter is closed
+            title, total = f"stability on {source.name}", count or source.frame_count
+            for frame, labels in tracked(islice(labelled, count), title, total):
+                stability.update(frame, labels)
         info = segmenter.info
         figures = {"source": source.name, "size": list(info.size_hw), **stability.to_json()}
     if not stability.pairs:

@@ -77,7 +77,7 @@ def _by_stem(folder: Path) -> dict[str, Path]:
         raise InputError(f"{folder} is missing: the data set's folder holds {Folder.layout}")
     found: dict[str, Path] = {}
     for path in sorted(folder.rglob("*")):
-        if path.suffix.lower() not in IMAGE_SUFFIXES or path.name.startswith("."):
+        if path.suffix.lower() not in IMAGE_SUFFIXES or path.name.startswith(".") or not path.is_file():
             continue
         stem = path.relative_to(folder).with_suffix("").as_posix()
         if stem in found:
