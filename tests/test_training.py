@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 import torch
 from camvid_tree import NAMES, make_camvid
+from folder_tree import make_folder
 from tiny import lively
 from torch.nn import functional
 
@@ -283,6 +284,19 @@ def test_a_run_leaves_weights_card_curves_and_pictures(root: Path, tmp_path: Pat
     for picture in pictures:
         assert (folder / picture).stat().st_size > 1000, picture
     assert json.loads((folder / "report/card.json").read_text()) == card
+    assert len(losses(folder)) == 1
+
+
+def test_a_folder_of_ones_own_trains_with_its_own_classes(tmp_path: Path) -> None:
+    data = make_folder(tmp_path / "mine", [f"f_{index}" for index in range(5)])  # four to train on, one held out
+    folder = train(config(data, tmp_path / "run", data="folder", epochs=1))
+    card = json.loads((folder / "best.json").read_text())
+    assert card["labels"]["names"] == ["grass", "path", "shed"]
+    assert card["config"]["classes"] == 3
+    assert set(card["metrics"]) == {"folder/val"}
+    assert (card["recipe"]["split"], card["recipe"]["holdouts"]) == ("train", ["val"])
+    steps = load_tree(folder / "last.ckpt")["global_step"]
+    assert steps == 2
     assert len(losses(folder)) == 1
 
 

@@ -17,8 +17,10 @@ class TrainConfig:
         data: Data set to train on.
         root: Folder of the data set.
         output: Folder of the run: checkpoints, curves, pictures. A run that is there already goes on.
-        split: What to train on; CamVid's `fit` leaves the held-out `tail` of each drive unseen.
+        split: What to train on; by default the data set's own choice, train. CamVid's is `fit`, which leaves the
+            held-out `tail` of each drive unseen.
         holdouts: Splits scored after each validation interval; the best weights are those with the best mean mIoU.
+            By default the data set's own choice: val, and CamVid's `tail`.
         epochs: Passes over the split.
         batch_size: Pictures per step.
         crop: HxW that the network sees in training.
@@ -55,8 +57,8 @@ class TrainConfig:
     root: Path | None = None
     output: Path = Path("runs/train")
     data: str = "camvid"
-    split: str = "fit"
-    holdouts: tuple[str, ...] = ("val", "tail")
+    split: str | None = None
+    holdouts: tuple[str, ...] | None = None
     epochs: int = 100
     batch_size: int = 8
     crop: str = "352x480"
@@ -118,4 +120,4 @@ class TrainConfig:
         data = asdict(self)
         for path in ("root", "output", "init", "teacher"):  # the last two are in the card with what they are
             del data[path]
-        return {**data, "holdouts": list(self.holdouts), "scale": list(self.scale)}
+        return {**data, "holdouts": list(self.holdouts or ()), "scale": list(self.scale)}

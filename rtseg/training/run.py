@@ -2,6 +2,7 @@
 
 import logging
 import random
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,7 @@ from lightning.pytorch.loggers import CSVLogger
 from rtseg.core.errors import UsageError
 from rtseg.core.sizes import check_multiple
 from rtseg.core.weights import Artifact, resolve
-from rtseg.datasets import open_data
+from rtseg.datasets import DATASETS, open_data
 from rtseg.models import SegmentationModel, build_model
 from rtseg.models.weights import load_state_dict
 from rtseg.training.checkpoint import SafetensorsIO
@@ -46,11 +47,14 @@ def train(config: TrainConfig) -> Path:
     random.seed(config.seed)
     if config.threads:
         torch.set_num_threads(config.threads)
-    data = open_data(config.data, config.root, config.split)
-    holdouts = [open_data(config.data, config.root, split) for split in config.holdouts]
-    for held in config.holdouts:
-        if data.share_pictures(config.split, held):
-            raise UsageError(f"split {config.split} of {config.data} shares pictures with the holdout {held}: "
+    kind = DATASETS.get(config.data)
+    split, held_out = config.split or kind.default_split, config.holdouts or kind.default_holdouts
+    config = replace(config, split=split, holdouts=held_out)
+    data = open_data(config.data, config.root, split)
+    holdouts = [open_data(config.data, config.root, held) for held in held_out]
+    for held in held_out:
+        if data.share_pictures(split, held):
+            raise UsageError(f"split {split} of {config.data} shares pictures with the holdout {held}: "
                              "train on another split, or leave that holdout out")  # fmt: skip
     model = build_model(config.model, {"classes": len(data.labels)})
     check_multiple(config.crop_hw, model.size_multiple, config.model)

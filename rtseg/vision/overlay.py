@@ -170,6 +170,11 @@ def _text_panel(lines: tuple[str, ...], scale: float, height: int, width: int) -
     return panel
 
 
+def legend(labels: LabelSet, scale: float = 0.5) -> np.ndarray:
+    """uint8 BGR (h, w, 3): a swatch and a name for each class, one below the other; must not be changed."""
+    return _legend(labels, tuple(range(len(labels))), scale)
+
+
 def _paste_legend(picture: np.ndarray, labels: LabelSet, shown: tuple[int, ...]) -> None:
     height, width = picture.shape[:2]
     panel = _legend(labels, shown, _text_scale(height))
