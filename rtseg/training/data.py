@@ -13,7 +13,6 @@ from rtseg.datasets import DataSet, open_data
 from rtseg.training.augment import training_augmentation
 from rtseg.training.config import TrainConfig
 
-
 _KEPT_BYTES = 2 << 30  # CamVid's train split takes 0.3 GB, Cityscapes' 24 GB
 
 
