@@ -1,7 +1,7 @@
 """`rtseg eval`: scores a network with any engine on any data set, and how steady its labels are on a video."""
 
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -44,6 +44,7 @@ class EvalOptions:
         stability: Also measure how often labels flip on still pixels of this source: a video, a folder of
             consecutive frames, a URL, a camera, or synthetic.
         frames: Frames of that source; by default all, 300 of one without an end.
+        enter: Enter the figures of the data set in the network's card.
         json: Write the figures to this file.
     """
 
@@ -60,9 +61,12 @@ class EvalOptions:
     boundary_tolerance: float = 0.0075
     stability: str | None = None
     frames: int | None = None
+    enter: Annotated[bool, Parameter(negative="")] = False
     json: Path | None = None
 
     def __post_init__(self) -> None:
+        if self.enter and (self.data_set is None or self.precision != "fp32"):
+            raise UsageError("--enter takes the figures of the fp32 form on a data set: give --data, leave --precision")
         if self.frames is not None and self.frames < 2:
             raise UsageError(f"--frames {self.frames} is not allowed: stability compares frames, so give 2 or more")
         if self.frames is not None and self.stability is None:
@@ -91,12 +95,16 @@ class EvalOptions:
 
 def command(options: EvalOptions | None = None) -> None:
     """Score a network with any engine on any data set, and how steady its labels are on a video."""
-    from rtseg.vision.sinks import make_folder
+    from rtseg.vision.sinks import check_file
 
     options = options or EvalOptions()
     if options.json is not None:
-        make_folder(options.json.parent)
+        check_file(options.json)
+    if options.enter:
+        check_unseen(options)
     figures = score(options)
+    if options.enter:
+        enter_figures(options, figures)
     if "miou" in figures:
         tell_scores(figures)
     if "stability" in figures:
@@ -146,6 +154,32 @@ def score_averaged(options: EvalOptions, choice: "EngineChoice") -> dict[str, An
         figures = compare(segmenter, options)
         sizes = [list(size_hw) for size_hw in segmenter.sizes]
     return {**figures, "flip": options.flip, "scales": list(options.factors), "sizes": sizes}
+
+
+def check_unseen(options: EvalOptions) -> None:
+    """Raises UsageError where the network was trained on what it is to be scored on."""
+    from rtseg.core.weights import resolve
+    from rtseg.datasets import DATASETS
+
+    recipe: dict[str, Any] | None = resolve(options.model).card.recipe
+    data_set = DATASETS.get(options.data_set or "")
+    while recipe:
+        trained_on = recipe.get("split")
+        if recipe.get("data") == options.data_set and data_set.share_pictures(str(trained_on), options.split):
+            raise UsageError(f"{options.model} was trained on {trained_on} of {options.data_set}, which has pictures "
+                             f"of {options.split}: such figures do not enter a card")  # fmt: skip
+        recipe = recipe.get("init", {}).get("recipe")
+
+
+def enter_figures(options: EvalOptions, figures: dict[str, Any]) -> None:
+    """Writes the real-time figures of the data set into the network's card."""
+    from rtseg.core.weights import resolve
+
+    artifact = resolve(options.model)
+    kept = ("miou", "pixel_accuracy", "boundary_f1", "iou", "boundary_f1_by_class", "frames")
+    entry = {f"{options.data_set}/{options.split}": {key: figures[key] for key in kept}}
+    card = replace(artifact.card, metrics={**artifact.card.metrics, **entry})
+    card.save(artifact.folder / f"{card.name}.json")
 
 
 def compare(segmenter: "Labeller", options: EvalOptions) -> dict[str, Any]:

@@ -1,5 +1,5 @@
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import cv2
 import numpy as np
@@ -194,3 +194,20 @@ class TestCommand:
     def test_a_folder_without_the_data_is_told(self, tmp_path):
         with pytest.raises(InputError, match=r"val\.txt"):
             app.command(app.EvalOptions(model="fake", root=tmp_path))
+
+
+@pytest.mark.usefixtures("fake_network")
+def test_figures_enter_the_card_unless_the_network_was_trained_on_the_pictures(monkeypatch):
+    monkeypatch.setitem(DATASETS._entries, "stripes", "test_evaluate:Stripes")
+    app.command(app.EvalOptions(model="fake", data="stripes", enter=True))
+    entered = resolve("fake").card.metrics["stripes/val"]
+    assert entered["miou"] == pytest.approx(1.0)
+    assert {"boundary_f1", "iou", "pixel_accuracy", "frames"} <= set(entered)
+    assert "camvid/val" in resolve("fake").card.metrics  # what was there stays
+    card = resolve("fake").card
+    recipe = {"data": "camvid", "split": "fit", "init": {"recipe": {"data": "stripes", "split": "val"}}}
+    replace(card, recipe=recipe).save(resolve("fake").folder / "fake.json")
+    with pytest.raises(UsageError, match="trained on val of stripes"):
+        app.command(app.EvalOptions(model="fake", data="stripes", enter=True))
+    with pytest.raises(UsageError, match="fp32"):
+        app.EvalOptions(model="fake", data="stripes", enter=True, precision="int8")
