@@ -1,6 +1,7 @@
 """The window of `rtseg-cam` and its keys."""
 
 from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor
 from datetime import datetime
 from pathlib import Path
 from time import perf_counter, sleep
@@ -8,6 +9,7 @@ from time import perf_counter, sleep
 import numpy as np
 
 from rtseg.core.errors import RtsegError
+from rtseg.core.sizes import Size
 from rtseg.runtime.loop import Loop
 from rtseg.runtime.painter import Painter
 from rtseg.runtime.pipeline import Result
@@ -38,7 +40,8 @@ class Viewer:
         painter: draws them; keys change its settings.
         record: opens a recording for a path.
         models: names that 'm' steps through.
-        open_model: a segmenter for a name; raises RtsegError where it cannot run as asked.
+        open_model: a segmenter for a name, loaded for frames of a size (height, width); called on a thread of its own,
+            so that the loop runs on; raises RtsegError where it cannot run as asked.
         recording: what `--record` opened, if anything; 'r' ends it.
         folder: where screenshots and recordings go.
     """
@@ -49,11 +52,12 @@ class Viewer:
         painter: Painter,
         record: Callable[[Path], VideoSink],
         models: list[str],
-        open_model: Callable[[str], Segmenter],
+        open_model: Callable[[str, Size], Segmenter],
         recording: VideoSink | None = None,
         folder: Path = Path(),
     ) -> None:
-        self.saved: list[Path] = [recording.path] if recording else []
+        self._screenshots: list[Path] = []
+        self._recordings = [recording] if recording else []
         self._window = window
         self._painter = painter
         self._record = record
@@ -62,6 +66,8 @@ class Viewer:
         self._recording = recording
         self._folder = folder
         self._made: list[Segmenter] = []
+        self._loader = ThreadPoolExecutor(1, thread_name_prefix="rtseg-loader")
+        self._loading: Future[Segmenter] | None = None
         self._shown: tuple[Result, np.ndarray] | None = None
         self._note: tuple[float, str] = (0.0, "")
         self._help = False
@@ -79,6 +85,11 @@ class Viewer:
             "h": lambda loop: self._toggle_help(),
         }
 
+    @property
+    def saved(self) -> list[Path]:
+        """Screenshots and finished recordings."""
+        return [*(sink.path for sink in self._recordings if sink.saved), *self._screenshots]
+
     def show(self, loop: Loop, result: Result, picture: np.ndarray) -> None:
         self._shown = (result, picture)
         self._window.write(result.frame, result.labels, picture)
@@ -91,10 +102,13 @@ class Viewer:
         if self._shown is None and loop.paused:
             sleep(_PAUSED_MS / 1000)  # no window yet, so nothing waited for a key
         self._painter.notes = self._notes(loop)
-        if key is None or key.lower() not in self._actions:
+        action = self._actions.get(key.lower()) if key is not None else None
+        if action is None and not (self._loading and self._loading.done()):
             return
         try:
-            self._actions[key.lower()](loop)
+            self._take_over(loop)
+            if action is not None:
+                action(loop)
         except RtsegError as error:  # a key that cannot be obeyed must not end the loop
             self._say(str(error))
         if loop.paused:
@@ -103,6 +117,9 @@ class Viewer:
     def close(self) -> None:
         """Closes the window and the networks that were opened here."""
         self._window.close()
+        self._loader.shutdown()
+        if self._loading and not self._loading.exception():
+            self._made.append(self._loading.result())
         for segmenter in self._made:
             segmenter.close()
 
@@ -142,7 +159,7 @@ class Viewer:
             return
         path = self._new_path(".png")
         write_picture(path, self._shown[1])
-        self.saved.append(path)
+        self._screenshots.append(path)
         self._say(f"saved {path.name}")
 
     def _toggle_recording(self, loop: Loop) -> None:
@@ -152,7 +169,7 @@ class Viewer:
             self._recording = None
             return
         self._recording = self._record(self._new_path(".mp4"))
-        self.saved.append(self._recording.path)
+        self._recordings.append(self._recording)
         loop.add_sink(self._recording)
 
     def _next_model(self, loop: Loop) -> None:
@@ -161,19 +178,28 @@ class Viewer:
         if not others:
             self._say("there is no other model")
             return
-        after = [name for name in others if name > current]
-        segmenter = self._open_model((after or others)[0])
-        self._painter.prepare(segmenter.labels)  # a class filter may not fit the other network
+        if self._loading or self._shown is None:
+            return
+        name = next((name for name in others if name > current), others[0])
+        self._loading = self._loader.submit(self._open_model, name, self._shown[0].frame.size_hw)
+        self._say(f"loading {name}")
+
+    def _take_over(self, loop: Loop) -> None:
+        """Puts the network that is being loaded in its place, once it is ready."""
+        if self._loading is None or not self._loading.done():
+            return
+        loading, self._loading = self._loading, None
+        segmenter = loading.result()
         self._made.append(segmenter)
+        self._painter.prepare(segmenter.labels)  # a class filter may not fit the other network
         loop.change_segmenter(lambda: segmenter)
-        self._say(f"loading {segmenter.card.name}")
 
     def _new_path(self, suffix: str) -> Path:
         """A file name of the time, with a number where that is taken."""
         stem = datetime.now().strftime("rtseg-%Y%m%d-%H%M%S")
         path = self._folder / f"{stem}{suffix}"
         number = 1
-        while path.exists() or path in self.saved:
+        while path.exists() or any(sink.path == path for sink in self._recordings):
             number += 1
             path = self._folder / f"{stem}-{number}{suffix}"
         return path

@@ -14,7 +14,7 @@ from rtseg.apps._plot import check_plot, plot
 from rtseg.core.errors import UsageError
 from rtseg.core.files import write_json
 from rtseg.core.sizes import format_size, parse_size
-from rtseg.core.weights import shipped
+from rtseg.core.weights import resolve, shipped
 
 app = App(name="rtseg-bench", version=rtseg.__version__)
 _Many = Parameter(consume_multiple=True, negative="")
@@ -93,17 +93,17 @@ def bench(options: BenchOptions = _DEFAULTS) -> None:
 def _check(options: BenchOptions, models: tuple[str, ...]) -> None:
     """Finds what is wrong before minutes are spent on measuring."""
     from rtseg.runtime.bench import miou_of_card
-    from rtseg.vision.sinks import make_folder
+    from rtseg.vision.sinks import check_file
 
     for flag, value in (("--frames", options.frames), ("--runs", options.runs)):
         if value < 2:
             raise UsageError(f"{flag} {value} is too few to measure anything: give 2 or more")
-    stated = {split for model in models for split in miou_of_card(model)}
+    stated = {split for model in models for split in miou_of_card(resolve(model).card)}
     if options.plot:
         check_plot(options.plot, options.split, stated)
     for path in (options.json, options.plot):
         if path:
-            make_folder(path.parent)
+            check_file(path)
 
 
 def _plain(plan: dict[str, Any]) -> dict[str, Any]:

@@ -14,15 +14,12 @@ from rtseg.apps._console import run
 from rtseg.core.errors import InputError, UsageError
 from rtseg.core.files import write_json
 from rtseg.core.labels import CAMVID11
-from rtseg.core.sizes import format_size, parse_size
+from rtseg.core.sizes import Size, format_size, parse_size
 from rtseg.core.weights import shipped
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from rtseg.apps._viewer import Viewer
     from rtseg.runtime.loop import LoopReport
-    from rtseg.runtime.painter import Painter
     from rtseg.runtime.segmenter import Segmenter
     from rtseg.vision.sink_video import VideoSink
     from rtseg.vision.sink_window import WindowSink
@@ -112,6 +109,7 @@ def _list_cameras(console: Console) -> None:
 
 def _watch(options: CamOptions, console: Console, stack: ExitStack) -> None:
     """Opens everything, cheapest checks first, runs the loop, and reports."""
+    from rtseg.apps._viewer import Viewer
     from rtseg.runtime.loop import Loop
     from rtseg.runtime.painter import Painter
     from rtseg.runtime.policy import apply_budget, thread_budget
@@ -130,9 +128,12 @@ def _watch(options: CamOptions, console: Console, stack: ExitStack) -> None:
     if recording:
         stack.callback(recording.close, complete=False)  # for a run that fails before the loop, which closes it, starts
     with Console(stderr=True).status(f"preparing {options.model}: the first run on a machine takes some seconds"):
-        segmenter.prepare(source.size_hw)
+        segmenter.prepare(source.size_hw, ahead=not source.live)
     _introduce(console, options, segmenter, source)
-    viewer = _open_viewer(options, window, painter, record, recording) if window else None
+    viewer = None
+    if window:
+        ready = partial(_ready_segmenter, options, not source.live)
+        viewer = Viewer(window, painter, record, list(shipped()), ready, recording)
     if viewer:
         stack.callback(viewer.close)
     loop = Loop(
@@ -149,23 +150,30 @@ def _watch(options: CamOptions, console: Console, stack: ExitStack) -> None:
     try:
         loop.run()
     except KeyboardInterrupt:  # how a run without limits is ended: it has its report too
-        _report(console, options, loop.report(), viewer)
+        _report(console, options, loop.report(), _saved(viewer, recording))
         raise
-    _report(console, options, loop.report(), viewer)
+    _report(console, options, loop.report(), _saved(viewer, recording))
+
+
+def _saved(viewer: "Viewer | None", recording: "VideoSink | None") -> list[Path]:
+    """What there is now that was not there before."""
+    if viewer:
+        return viewer.saved
+    return [recording.path] if recording and recording.saved else []
 
 
 def _check(options: CamOptions) -> None:
-    from rtseg.vision.sinks import make_folder
+    from rtseg.vision.sink_video import partial_path
+    from rtseg.vision.sinks import check_file
 
     for flag, value in (("--frames", options.frames), ("--duration", options.duration)):
-        if value is not None and value <= 0:
+        if value is not None and not value > 0:  # nan too
             raise UsageError(f"{flag} {value} is not allowed: give more than 0, or leave it out to run on")
-    if options.record:
-        written = {options.record.resolve(), options.record.with_name(f"{options.record.stem}.partial.mp4").resolve()}
-        if Path(options.source).resolve() in written:
-            raise UsageError(f"--record {options.record} would overwrite the source: record to another file")
+    written = {options.record.resolve(), partial_path(options.record).resolve()} if options.record else set()
+    if Path(options.source).resolve() in written:
+        raise UsageError(f"--record {options.record} would overwrite the source: record to another file")
     if options.json:
-        make_folder(options.json.parent)
+        check_file(options.json)
 
 
 def _open_segmenter(options: CamOptions, model: str) -> "Segmenter":
@@ -173,6 +181,13 @@ def _open_segmenter(options: CamOptions, model: str) -> "Segmenter":
 
     size_hw = parse_size(options.size) if options.size else None
     return open_segmenter(model, options.engine, options.precision, size_hw, options.threads)
+
+
+def _ready_segmenter(options: CamOptions, ahead: bool, model: str, frame_hw: Size) -> "Segmenter":
+    """Another network in the place of the one that the command line names, loaded."""
+    segmenter = _open_segmenter(options, model)
+    segmenter.prepare(frame_hw, ahead=ahead)
+    return segmenter
 
 
 def _open_window() -> "WindowSink":
@@ -199,18 +214,6 @@ def _open_recording(source: "Source", codec_threads: int, console: Console, path
     return sink
 
 
-def _open_viewer(
-    options: CamOptions,
-    window: "WindowSink",
-    painter: "Painter",
-    record: "Callable[[Path], VideoSink]",
-    recording: "VideoSink | None",
-) -> "Viewer":
-    from rtseg.apps._viewer import Viewer
-
-    return Viewer(window, painter, record, list(shipped()), partial(_open_segmenter, options), recording)
-
-
 def _introduce(console: Console, options: CamOptions, segmenter: "Segmenter", source: "Source") -> None:
     """Says what really runs, and what the network knows."""
     info, labels = segmenter.info, segmenter.labels
@@ -228,17 +231,16 @@ def _introduce(console: Console, options: CamOptions, segmenter: "Segmenter", so
         console.print(f"labels  {len(labels)} classes ({labels.name}): {', '.join(labels.names)}")
 
 
-def _report(console: Console, options: CamOptions, report: "LoopReport", viewer: "Viewer | None") -> None:
+def _report(console: Console, options: CamOptions, report: "LoopReport", saved: list[Path]) -> None:
     """Prints the summary and writes the JSON report."""
-    recordings = viewer.saved if viewer else [options.record] if options.record else []
     console.print(report.summary())
-    for path in recordings:
+    for path in saved:
         console.print(f"saved   {path}")
     if options.json:
         from rtseg.runtime.environment import environment
 
-        saved = [str(path) for path in recordings]
-        write_json(options.json, {**report.to_json(), "saved": saved, "environment": environment()})
+        told = {**report.to_json(), "saved": [str(path) for path in saved]}
+        write_json(options.json, {**told, "environment": environment()})
         console.print(f"report  {options.json}")
 
 

@@ -23,6 +23,8 @@ def demo() -> None:
     console = Console(highlight=False, markup=False, soft_wrap=True)
     if not window:
         console.print(f"window  none: {reason}; recording to {VIDEO}")
+    for path in (VIDEO, PICTURE):
+        path.unlink(missing_ok=True)  # an old one must not pass for this run's
     # whichever comes first: ten seconds of video, or ten seconds of waiting for them
     cam(CamOptions(source="synthetic", record=VIDEO, window=window, frames=SECONDS * FPS, duration=SECONDS))
     save_middle_frame(VIDEO, PICTURE)

@@ -21,11 +21,8 @@ from rich.markup import escape
 from rich.table import Table
 
 import rtseg
+from rtseg.core.advice import OPENCV_FIX
 from rtseg.core.errors import EngineError, RtsegError, WeightsError
-
-OPENCV_FIX = (
-    "pip uninstall -y opencv-python opencv-python-headless opencv-contrib-python-headless && pip install opencv-python"
-)
 
 
 @dataclass(frozen=True)

@@ -1,16 +1,26 @@
-"""`rtseg eval`: scores a network with any engine on any data set."""
+"""`rtseg eval`: scores a network with any engine on any data set, and how steady its labels are on a video."""
 
-from dataclasses import dataclass
+from contextlib import closing
+from dataclasses import dataclass, replace
+from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 from cyclopts import Parameter
 from rich.console import Console
 from rich.table import Table
 
 from rtseg.apps._console import tracked
+from rtseg.core.errors import UsageError
 from rtseg.core.files import write_json
 from rtseg.core.sizes import format_size, parse_size
+
+if TYPE_CHECKING:
+    from rtseg.engines import EngineInfo
+    from rtseg.runtime.evaluate import Labeller
+    from rtseg.runtime.segmenter import EngineChoice
+
+_FRAMES_OF_ENDLESS = 300
 
 
 @Parameter(name="*")
@@ -20,72 +30,255 @@ class EvalOptions:
 
     Attributes:
         model: A network that ships (`rtseg models` lists them), or the path of an ONNX file with its card beside it.
-        data: camvid or scenes.
+        data: Data set (`rtseg data list` names them); camvid by default. With --stability, none is scored unless
+            --data or --root is given.
         root: The data set's folder.
         split: val, test, train, or another that the data set has.
         engine: 'auto' takes the fastest that is installed, by the network's measured order.
         precision: fp32, fp16 or int8. What cannot run is an error; it is never replaced.
         size: The network's input, HEIGHTxWIDTH; by default it follows from the pictures'.
         threads: CPU threads; by default every core.
+        flip: Score test-time averaging too: over each picture and its mirror image. Reported apart.
+        scales: Score test-time averaging too: over these factors of the input size, as 0.75,1,1.25. Reported apart.
+        boundary_tolerance: How far a boundary may be off for the boundary F1, as a share of the picture's diagonal.
+        stability: Also measure how often labels flip on still pixels of this source: a video, a folder of
+            consecutive frames, a URL, a camera, or synthetic.
+        frames: Frames of that source; by default all, 300 of one without an end.
+        enter: Enter the figures of the data set in the network's card.
         json: Write the figures to this file.
     """
 
     model: str = "icnet"
-    data: str = "camvid"
+    data: str | None = None
     root: Path | None = None
     split: str = "val"
     engine: str = "auto"
     precision: str = "fp32"
     size: str | None = None
     threads: int | None = None
+    flip: Annotated[bool, Parameter(negative="")] = False
+    scales: str = "1"
+    boundary_tolerance: float = 0.0075
+    stability: str | None = None
+    frames: int | None = None
+    enter: Annotated[bool, Parameter(negative="")] = False
     json: Path | None = None
+
+    def __post_init__(self) -> None:
+        if self.enter and (self.data_set is None or self.precision != "fp32"):
+            raise UsageError("--enter takes the figures of the fp32 form on a data set: give --data, leave --precision")
+        if self.frames is not None and self.frames < 2:
+            raise UsageError(f"--frames {self.frames} is not allowed: stability compares frames, so give 2 or more")
+        if self.frames is not None and self.stability is None:
+            raise UsageError("--frames counts frames of --stability SOURCE: give that too; a split is scored whole")
+        if self.averages and self.data_set is None:
+            raise UsageError("--flip and --scales score a data set: give --data or --root too")
+
+    @property
+    def data_set(self) -> str | None:
+        """The data set to score, if any."""
+        return self.data or ("camvid" if self.stability is None or self.root is not None else None)
+
+    @property
+    def averages(self) -> bool:
+        """Whether test-time averaging is scored too."""
+        return self.flip or self.factors != (1.0,)
+
+    @property
+    def factors(self) -> tuple[float, ...]:
+        """`scales` as numbers."""
+        try:
+            return tuple(float(factor) for factor in self.scales.split(","))
+        except ValueError:
+            raise UsageError(f"--scales {self.scales!r} is not a list of factors, for example 0.75,1,1.25") from None
 
 
 def command(options: EvalOptions | None = None) -> None:
-    """Score a network with any engine on any data set."""
-    from rtseg.vision.sinks import make_folder
+    """Score a network with any engine on any data set, and how steady its labels are on a video."""
+    from rtseg.vision.sinks import check_file
 
     options = options or EvalOptions()
     if options.json is not None:
-        make_folder(options.json.parent)
+        check_file(options.json)
+    if options.enter:
+        check_unseen(options)
     figures = score(options)
-    console = Console()
-    table = Table("class", "IoU")
-    for name, iou in figures["iou"].items():
-        table.add_row(name, "does not occur" if iou is None else f"{iou:.3f}")
-    console.print(table)
-    console.print(
-        f"mIoU {figures['miou']:.4f}, pixel accuracy {figures['pixel_accuracy']:.4f} on {figures['frames']} frames of "
-        f"{options.data} {options.split}: {options.model} {figures['precision']} at {format_size(figures['size'])}, "
-        f"{figures['runtime']}, {figures['device']}, {figures['threads']} threads",
-        highlight=False,
-    )
+    if options.enter:
+        enter_figures(options, figures)
+    if "miou" in figures:
+        tell_scores(figures)
+    if "stability" in figures:
+        tell_stability(figures)
     if options.json is not None:
         write_json(options.json, figures)
 
 
 def score(options: EvalOptions) -> dict[str, Any]:
-    """Runs the whole split and returns the figures as JSON values."""
-    from rtseg.datasets import open_data
-    from rtseg.runtime.evaluate import evaluate
-    from rtseg.runtime.segmenter import open_segmenter
+    """Measures what was asked for and returns the figures as JSON values.
+
+    "miou" and the other keys of the data set are those of the path that runs in real time: one picture, one scale.
+    """
+    from rtseg.core.weights import resolve
+    from rtseg.runtime.policy import thread_budget
+    from rtseg.runtime.segmenter import EngineChoice
 
     size_hw = parse_size(options.size) if options.size else None
-    with open_segmenter(options.model, options.engine, options.precision, size_hw, options.threads) as segmenter:
-        data = open_data(options.data, options.root, options.split)
-        pictures = tracked(data, f"{options.data} {options.split}", len(data))
-        matrix = evaluate(segmenter, pictures, data.labels)
-        info, card = segmenter.info, segmenter.card
+    threads = thread_budget(options.threads).engine
+    choice = EngineChoice(resolve(options.model), options.engine, options.precision, size_hw, threads)
+    figures: dict[str, Any] = {}
+    if options.data_set is not None:
+        figures |= score_data(options, choice)
+        if options.averages:
+            figures["test_time"] = score_averaged(options, choice)
+    if options.stability is not None:
+        figures["stability"], info = measure_stability(options, choice)
+        figures = {**about(choice, info), **figures}
+    return figures
+
+
+def score_data(options: EvalOptions, choice: "EngineChoice") -> dict[str, Any]:
+    """The network as it runs in real time, on the whole split."""
+    from rtseg.runtime.segmenter import Segmenter
+
+    with Segmenter(choice) as segmenter:
+        figures = compare(segmenter, options)
+        figures |= about(choice, segmenter.info)
+    return {**figures, "data": options.data_set, "split": options.split}
+
+
+def score_averaged(options: EvalOptions, choice: "EngineChoice") -> dict[str, Any]:
+    """The network averaged over scales and mirror images, on the whole split."""
+    from rtseg.runtime.averaging import AveragingSegmenter
+
+    with AveragingSegmenter(choice, options.factors, options.flip) as segmenter:
+        figures = compare(segmenter, options)
+        sizes = [list(size_hw) for size_hw in segmenter.sizes]
+    return {**figures, "flip": options.flip, "scales": list(options.factors), "sizes": sizes}
+
+
+def check_unseen(options: EvalOptions) -> None:
+    """Raises UsageError where the network was trained on what it is to be scored on."""
+    from rtseg.core.weights import resolve
+    from rtseg.datasets import DATASETS
+
+    recipe: dict[str, Any] | None = resolve(options.model).card.recipe
+    data_set = DATASETS.get(options.data_set or "")
+    while recipe:
+        trained_on = recipe.get("split")
+        if recipe.get("data") == options.data_set and data_set.share_pictures(str(trained_on), options.split):
+            raise UsageError(f"{options.model} was trained on {trained_on} of {options.data_set}, which has pictures "
+                             f"of {options.split}: such figures do not enter a card")  # fmt: skip
+        recipe = recipe.get("init", {}).get("recipe")
+
+
+def enter_figures(options: EvalOptions, figures: dict[str, Any]) -> None:
+    """Writes the real-time figures of the data set into the network's card."""
+    from rtseg.core.weights import resolve
+
+    artifact = resolve(options.model)
+    kept = ("miou", "pixel_accuracy", "boundary_f1", "iou", "boundary_f1_by_class", "frames")
+    entry = {f"{options.data_set}/{options.split}": {key: figures[key] for key in kept}}
+    card = replace(artifact.card, metrics={**artifact.card.metrics, **entry})
+    card.save(artifact.folder / f"{card.name}.json")
+
+
+def compare(segmenter: "Labeller", options: EvalOptions) -> dict[str, Any]:
+    """mIoU, pixel accuracy and boundary F1 on the whole split."""
+    from rtseg.datasets import open_data
+    from rtseg.runtime.evaluate import evaluate
+    from rtseg.vision.boundary import BoundaryF1
+
+    assert options.data_set is not None
+    data = open_data(options.data_set, options.root, options.split)
+    boundary = BoundaryF1(data.labels, options.boundary_tolerance)
+    pictures = tracked(data, f"{options.data_set} {options.split}", len(data))
+    return {**evaluate(segmenter, pictures, data.labels, boundary).to_json(), **boundary.to_json()}
+
+
+def measure_stability(options: EvalOptions, choice: "EngineChoice") -> "tuple[dict[str, Any], EngineInfo]":
+    """The stability of the labels on a source, and what ran."""
+    from rtseg.runtime.api import stream
+    from rtseg.runtime.segmenter import Segmenter
+    from rtseg.runtime.stability import Stability
+    from rtseg.vision.sources import open_source
+
+    assert options.stability is not None
+    with open_source(options.stability) as source, Segmenter(choice) as segmenter:
+        endless = source.live or source.kind == "synthetic"
+        count = options.frames or (_FRAMES_OF_ENDLESS if endless else None)
+        stability = Stability(segmenter.labels)
+        with closing(stream(source, segmenter)) as labelled:  # ends its threads before the segmenter is closed
+            title, total = f"stability on {source.name}", count or source.frame_count
+            for frame, labels in tracked(islice(labelled, count), title, total):
+                stability.update(frame, labels)
+        info = segmenter.info
+        figures = {"source": source.name, "size": list(info.size_hw), **stability.to_json()}
+    if not stability.pairs:
+        raise UsageError(f"{source.name} gave {stability.frames} frames and no two that follow one another: "
+                         "stability needs a video")  # fmt: skip
+    return figures, info
+
+
+def about(choice: "EngineChoice", info: "EngineInfo") -> dict[str, Any]:
+    """What ran."""
     return {
-        **matrix.to_json(),
-        "model": card.name,
+        "model": choice.card.name,
         "engine": info.engine,
         "runtime": info.runtime,
         "device": info.device,
         "precision": info.precision,
         "size": list(info.size_hw),
         "threads": info.threads,
-        "data": options.data,
-        "split": options.split,
-        "sha256": card.files[info.precision].sha256,
+        "sha256": choice.card.files[info.precision].sha256,
     }
+
+
+def tell_scores(figures: dict[str, Any]) -> None:
+    """A table of the classes, then the means in a line each."""
+    console = Console(highlight=False)
+    table = Table("class", "IoU", "boundary F1")
+    for name, iou in figures["iou"].items():
+        table.add_row(name, share(iou), share(figures["boundary_f1_by_class"][name]))
+    console.print(table)
+    where = f"{figures['frames']} frames of {figures['data']} {figures['split']}"
+    console.print(f"{means(figures)} on {where}: {ran(figures)}")
+    if "test_time" in figures:
+        averaged = figures["test_time"]
+        how = " and mirror images" if averaged["flip"] else ""
+        scales = ", ".join(f"{scale:g}" for scale in averaged["scales"])
+        console.print(f"test-time average over scales {scales}{how}, not real-time: {means(averaged)}")
+
+
+def tell_stability(figures: dict[str, Any]) -> None:
+    """Flips by class, then all in a line."""
+    console = Console(highlight=False)
+    measured = figures["stability"]
+    table = Table("class", "labels that flip on still pixels")
+    for name, flips in measured["flips_by_class"].items():
+        table.add_row(name, share(flips))
+    console.print(table)
+    console.print(
+        f"{share(measured['flip_share'])} of still pixels flip ({share(measured['still_share'])} of all are still) in "
+        f"{measured['pairs']} pairs of frames of {measured['source']}: {ran({**figures, 'size': measured['size']})}"
+    )
+
+
+def means(figures: dict[str, Any]) -> str:
+    """The three means in a line."""
+    return (
+        f"mIoU {share(figures['miou'], 4)}, pixel accuracy {share(figures['pixel_accuracy'], 4)}, "
+        f"boundary F1 {share(figures['boundary_f1'], 4)}"
+    )
+
+
+def ran(figures: dict[str, Any]) -> str:
+    """What made the figures, in a line."""
+    return (
+        f"{figures['model']} {figures['precision']} at {format_size(figures['size'])}, {figures['runtime']}, "
+        f"{figures['device']}, {figures['threads']} threads"
+    )
+
+
+def share(value: float | None, digits: int = 3) -> str:
+    """A share 0..1, or that there is none."""
+    return "does not occur" if value is None else f"{value:.{digits}f}"

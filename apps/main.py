@@ -1,4 +1,4 @@
-"""`rtseg train|eval|export|compile|models|doctor`: a command's module is imported when it is called."""
+"""`rtseg train|eval|data|export|compile|models|doctor`: a command's module is imported when it is called."""
 
 from collections.abc import Callable
 from importlib.util import find_spec
@@ -11,9 +11,10 @@ from rtseg.apps._console import run
 from rtseg.core.errors import EngineError
 from rtseg.core.registry import unknown_name
 
-COMMANDS = {  # name -> (function, what --help says)
+COMMANDS = {  # name -> (function or sub-app, what --help says)
     "train": ("rtseg.apps.train:command", "Train a network (needs the extra 'train')."),
-    "eval": ("rtseg.apps.evaluate:command", "Score a network with any engine on any data set."),
+    "eval": ("rtseg.apps.evaluate:command", "Score a network with any engine on a data set, or its steadiness."),
+    "data": ("rtseg.apps.data:app", "List the data sets that can be read, and check one for mistakes."),
     "export": ("rtseg.apps.export:command", "Make the ONNX file of a trained network (needs the extra 'train')."),
     "compile": ("rtseg.apps.compile:command", "Make an engine's own form of an ONNX file on this machine."),
     "models": ("rtseg.apps.models:command", "List the networks that ship, with their figures."),

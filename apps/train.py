@@ -14,4 +14,8 @@ def command(config: Annotated[TrainConfig, Parameter(name="*")]) -> None:
     from rtseg.training.run import train
 
     folder = train(config)
-    Console().print(f"best weights and their card: {folder}/best.safetensors, {folder}/best.json")
+    Console().print(
+        f"best weights and their card: {folder}/best.safetensors, {folder}/best.json\n"
+        f"curves, confusion, best and worst frames: {folder}/report",
+        highlight=False,
+    )

@@ -28,12 +28,13 @@ def result(name: str) -> dict[str, Any]:
     return data
 
 
-def miou(card: dict[str, Any], split: str) -> str:
+def figure(card: dict[str, Any], split: str, key: str = "miou") -> str:
     """A network's figure; in brackets that of what it was fine-tuned from, where only that left the split out."""
     before = card["recipe"].get("init", {}).get("metrics", {})
-    if split in card["metrics"]:
-        return f"{card['metrics'][split]['miou']:.3f}"
-    return f"({before[split]['miou']:.3f})" if split in before else ""
+    for metrics, form in ((card["metrics"], "{:.3f}"), (before, "({:.3f})")):
+        if key in metrics.get(split, {}):
+            return form.format(metrics[split][key])
+    return ""
 
 
 def epochs(recipe: dict[str, Any]) -> str:
@@ -49,15 +50,32 @@ def models_table() -> str:
         rows.append(
             [
                 card["name"],
+                trunk(card),
                 f"{card['parameters'] / 1e6:.2f} M",
                 f"{card['gmac_1024x2048']:.1f}",
-                *(miou(card, split) for split in ("camvid/val", "camvid/tail")),
+                figure(card, "camvid/val"),
+                figure(card, "camvid/tail"),
+                figure(card, "camvid/val", "boundary_f1"),
                 ", ".join(f"{precision} {file['bytes'] / 2**20:.1f} MiB" for precision, file in card["files"].items()),
+                engine_fps(card["name"]),
                 epochs(card["recipe"]),
             ]
         )
-    header = ["network", "parameters", "GMAC at 1024x2048", "mIoU CamVid val", "mIoU tail", "files", "epochs"]
+    header = ["network", "trunk", "parameters", "GMAC at 1024x2048", "mIoU CamVid val", "mIoU tail",
+              "boundary F1 val", "files", "engine fps at 256x512", "epochs"]  # fmt: skip
     return markdown(header, rows)
+
+
+def trunk(card: dict[str, Any]) -> str:
+    """What extracts the features."""
+    own = {"enet": "its own", "icnet": "ResNet-50, half width"}
+    return str(card["config"].get("encoder") or own[card["model"]])
+
+
+def engine_fps(name: str) -> str:
+    """The better rate of the engine that `auto` takes, one picture at a time or several under way."""
+    found = [r["engine_fps"] for r in result("pipeline")["results"] if r["model"] == name and r["precision"] == "fp32"]
+    return f"{found[0]:.0f}" if found else ""
 
 
 def environment_line() -> str:

@@ -16,6 +16,8 @@ from rtseg.core.frame import Frame
 from rtseg.core.labels import CAMVID11
 from rtseg.core.weights import Artifact
 from rtseg.engines.base import Engine, EngineInfo, EngineOptions
+from rtseg.engines.pool import EnginePool
+from rtseg.runtime.segmenter import EngineChoice
 from rtseg.vision.sinks import Sink
 from rtseg.vision.sources import Source
 
@@ -89,6 +91,19 @@ class FakeEngine(Engine):
         self.released = True
 
 
+def fake_choice(made, *, threads=1, **settings):
+    """What loads FakeEngines with `settings`, a pool of them where frames are to be under way; `made` collects them."""
+
+    def make(artifact, options):
+        made.append(FakeEngine(artifact, options, **settings))
+        return made[-1]
+
+    def load(name, artifact, options):
+        return EnginePool(make, artifact, options) if options.in_flight > 1 else make(artifact, options)
+
+    return EngineChoice(fake_artifact(), size_hw=(64, 96), threads=threads, loader=load)
+
+
 class FakeSource(Source):
     """`count` frames (None: endless), each filled with its index; may fail or block at frame `fail_at`."""
 
@@ -136,9 +151,9 @@ class FakeSink(Sink):
         self.closed_as = None
 
     def write(self, frame, labels, picture):
+        sleep(self.delay_s)
         if len(self.indices) == self.fail_at:
             raise self.error
-        sleep(self.delay_s)
         self.indices.append(frame.index)
         self.labels.append(int(labels[0, 0]))
         self.pictures.append(picture.shape)

@@ -199,7 +199,7 @@ CHOICE_CASES = [
             ("--model {tiny} --precision int8", "it comes as: fp32"),
             ("--model {tiny} --size 250x500", "the nearest is 256x512"),
             ("--model {tiny} --size 256", "HEIGHTxWIDTH"),
-            ("--model {tiny} --threads 0", "give 1 or more"),
+            ("--model {tiny} --threads 0", "give 1 to"),
         ]
     ),
     ("rtseg-cam --fames 3", USAGE, "--frames"),

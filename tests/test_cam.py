@@ -112,6 +112,17 @@ def test_a_recording_holds_every_frame():
 
 
 @pytest.mark.usefixtures("fake_network")
+def test_a_run_without_a_frame_saves_nothing_and_leaves_an_older_recording(quick_source, capsys):
+    quick_source.count = 0
+    Path("run.mp4").write_bytes(b"precious")
+    assert cam("--no-window", "--record", "run.mp4") == 0
+    printed = capsys.readouterr().out
+    assert "0 frames" in printed
+    assert "saved" not in printed
+    assert Path("run.mp4").read_bytes() == b"precious"
+
+
+@pytest.mark.usefixtures("fake_network")
 def test_odd_sizes_are_said_to_be_padded(capsys):
     assert cam("--camera-size", "63x95", "--no-window", "--frames", "3", "--record", "odd.mp4") == 0
     assert frames_of("odd.mp4")[0].shape == (64, 96, 3)
@@ -184,6 +195,17 @@ def test_m_goes_to_the_next_network(press):
     assert json.loads(Path("report.json").read_text())["model"] == "other"
 
 
+def test_m_to_a_network_without_the_precision_leaves_the_loop_running(press, fake_network):  # noqa: F811
+    entry = fake_card().files["fp32"]
+    fake_card(files={"fp32": entry, "int8": entry}, engine_order=("fake",)).save(fake_network / "fake.json")
+    fake_card(name="other", engine_order=("onnxruntime",)).save(fake_network / "other.json")
+    waiting = [*["x"] * 60, "q"]
+    window, code = press("m", *waiting, arguments=("--precision", "int8", "--json", "report.json"))
+    assert code == 0
+    assert json.loads(Path("report.json").read_text())["model"] == "fake"
+    assert len(window.pictures) > 60
+
+
 def test_a_network_that_does_not_fit_leaves_the_loop_running(press, fake_network, monkeypatch):  # noqa: F811
     animals = LabelSet("animals", ("cat", "dog"), ((1, 1, 1), (2, 2, 2)))
     fake_card(name="other", labels=animals, engine_order=("fake",)).save(fake_network / "other.json")
@@ -215,6 +237,9 @@ def test_no_window_can_be_opened(fake_network, monkeypatch, capsys):  # noqa: F8
     [
         (["--frames", "0"], 2, "--frames 0"),
         (["--duration", "-1"], 2, "--duration -1"),
+        (["--duration", "nan"], 2, "--duration nan"),
+        (["--json", "."], 4, "is a folder"),
+        (["--source", "http://[::1"], 3, "http://[::1 is no URL"),
         (["--frames", "many"], 2, "many"),
         (["--fames", "3"], 2, "--frames"),
         (["--size", "64"], 2, "HEIGHTxWIDTH"),
@@ -223,7 +248,8 @@ def test_no_window_can_be_opened(fake_network, monkeypatch, capsys):  # noqa: F8
         (["--precision", "fp23"], 2, "did you mean fp32"),
         (["--show", "cart"], 2, "did you mean car"),
         (["--opacity", "3"], 2, "opacity 3"),
-        (["--threads", "0"], 2, "give 1 or more"),
+        (["--threads", "0"], 2, "give 1 to"),
+        (["--threads", "100000"], 2, "give 1 to"),
         (["--source", "missing.mp4"], 3, "no such file"),
         (["--source", "97"], 3, "--source synthetic"),
         (["--record", "video.avi"], 4, "mp4"),

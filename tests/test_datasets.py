@@ -6,8 +6,13 @@ import pytest
 from camvid_tree import NAMES, make_camvid
 
 from rtseg.core.errors import InputError, UsageError
+from rtseg.core.labels import CAMVID11
 from rtseg.datasets import DATASETS, open_data
+from rtseg.datasets.camvid_release import CAMVID32, RELEASE, split_of
+from rtseg.datasets.cityscapes import CITYSCAPES19
+from rtseg.datasets.masks import SampleError
 
+DOCS = Path(__file__).resolve().parents[1] / "docs" / "data.md"
 CAMVID = Path(__file__).resolve().parents[2] / "shared" / "data" / "camvid"
 
 
@@ -41,13 +46,20 @@ def test_bad_data_is_named(tmp_path: Path) -> None:
     data = open_data("camvid", tmp_path, "train")
     labels = tmp_path / "trainannot" / NAMES[1]
     cv2.imwrite(str(labels), np.full((48, 64), 12, np.uint8))
-    with pytest.raises(InputError, match="holds id 12"):
+    with pytest.raises(SampleError, match=r"holds id 12; allowed: 0\.\.11") as told:
         data.sample(1)
+    assert told.value.kind == "unknown label"
     cv2.imwrite(str(labels), np.zeros((24, 64), np.uint8))
     with pytest.raises(InputError, match="sizes must agree"):
         data.sample(1)
+    cv2.imwrite(str(labels), np.zeros((48, 64, 3), np.uint8))
+    with pytest.raises(InputError, match="a colour picture, not one of 8-bit class ids"):
+        data.sample(1)
+    labels.write_bytes(b"no picture")
+    with pytest.raises(InputError, match="damaged or cut short"):
+        data.sample(1)
     labels.unlink()
-    with pytest.raises(InputError, match="8-bit class ids"):
+    with pytest.raises(InputError, match="is missing"):
         data.sample(1)
 
 
@@ -63,6 +75,120 @@ def test_scenes_are_labelled_and_splits_differ() -> None:
 def test_every_data_set_states_its_splits() -> None:
     for name in DATASETS:
         assert DATASETS.get(name).splits
+
+
+def make_release(root: Path, names: list[str]) -> None:
+    """CamVid's original release, tiny: column i of a label picture has the colour of class i, the last one is Void."""
+    for folder in ("701_StillsRaw_full", "LabeledApproved_full"):
+        (root / folder).mkdir(parents=True)
+    colours = np.array([colour for _, colour, _ in RELEASE] + [(0, 0, 0)], np.uint8)
+    for name in names:
+        cv2.imwrite(str(root / "701_StillsRaw_full" / f"{name}.png"), np.full((4, 32, 3), 90, np.uint8))
+        bgr = np.repeat(colours[None, :, ::-1], 4, 0)
+        cv2.imwrite(str(root / "LabeledApproved_full" / f"{name}_L.png"), bgr)
+
+
+RELEASE_NAMES = [
+    "0001TP_006690", "0001TP_008520", "0001TP_008550", "0006R0_f00930", "0016E5_00901", "0016E5_07920", "0016E5_07959",
+    "0016E5_08159", "0016E5_08190", "Seq05VD_f00000",
+]  # fmt: skip
+
+
+def test_release_has_segnets_splits(tmp_path: Path) -> None:
+    make_release(tmp_path, RELEASE_NAMES)
+    found = {
+        split: [pair.name for pair in open_data("camvid32", tmp_path, split).pairs]  # type: ignore[attr-defined]
+        for split in ("train", "val", "test")
+    }
+    assert found["val"] == ["0016E5_07959", "0016E5_08159"]
+    assert found["test"] == ["0001TP_008550", "Seq05VD_f00000"]
+    assert sorted(name for names in found.values() for name in names) == RELEASE_NAMES
+
+
+def test_release_labels_are_its_31_classes_or_their_11_groups(tmp_path: Path) -> None:
+    make_release(tmp_path, RELEASE_NAMES)
+    all_classes = open_data("camvid32", tmp_path, "val").sample(0)
+    assert len(CAMVID32) == 31
+    assert all_classes.labels[0].tolist() == [*range(31), CAMVID32.ignore_index]
+    groups = open_data("camvid-full", tmp_path, "val")
+    assert groups.labels == CAMVID11
+    row = groups.sample(0).labels[0]
+    assert [CAMVID11.names[index] for index in row[:31]] == [group for _, _, group in RELEASE]
+    assert row[31] == CAMVID11.ignore_index
+    assert set(row[:31]) == set(range(11))
+
+
+def test_release_has_the_tail_of_each_training_drive_too(tmp_path: Path) -> None:
+    make_release(tmp_path, [f"0006R0_f{frame:05d}" for frame in range(930, 1530, 30)])
+    fit, tail = (open_data("camvid-full", tmp_path, split) for split in ("fit", "tail"))
+    assert (len(fit), len(tail)) == (17, 3)
+    assert tail.sample(0).name == "0006R0_f01440"
+    with pytest.raises(InputError, match="holds no picture of the val split"):
+        open_data("camvid-full", tmp_path, "val")
+
+
+def test_the_grouping_is_documented_as_it_is() -> None:
+    text = DOCS.read_text(encoding="utf-8")
+    for group in CAMVID11.names:
+        members = ", ".join(name for name, _, theirs in RELEASE if theirs == group)
+        assert f"| {group} | {members} |\n" in text
+    for name in DATASETS:
+        assert f"| `{name}` |" in text
+
+
+def test_release_refuses_colours_it_does_not_know(tmp_path: Path) -> None:
+    make_release(tmp_path, RELEASE_NAMES)
+    path = tmp_path / "LabeledApproved_full" / "0016E5_07959_L.png"
+    labels = cv2.imread(str(path))
+    labels[0, :2] = (3, 2, 1)  # BGR
+    cv2.imwrite(str(path), labels)
+    with pytest.raises(SampleError, match=r"0016E5_07959_L\.png holds colour \(1, 2, 3\) .* in 2 pixels"):
+        open_data("camvid32", tmp_path, "val").sample(0)
+
+
+def test_each_layout_of_camvid_names_the_other(tmp_path: Path) -> None:
+    make_release(tmp_path / "release", RELEASE_NAMES)
+    make_camvid(tmp_path / "segnet", NAMES[:2])
+    with pytest.raises(InputError, match="use the data set camvid-full or camvid32"):
+        open_data("camvid", tmp_path / "release", "val")
+    with pytest.raises(InputError, match="use the data set camvid"):
+        open_data("camvid32", tmp_path / "segnet", "val")
+    with pytest.raises(InputError, match=r"no \*\.png in .*701_StillsRaw_full"):
+        open_data("camvid-full", tmp_path, "val")
+
+
+@pytest.mark.skipif(not CAMVID.is_dir(), reason="CamVid is not beside the project")
+@pytest.mark.parametrize("split", ["train", "val"])
+def test_split_rule_of_the_release_gives_segnets_lists(split: str) -> None:
+    names = [pair.name for pair in open_data("camvid", CAMVID, split).pairs]  # type: ignore[attr-defined]
+    assert {split_of(Path(name).stem) for name in names} == {split}
+
+
+def test_cityscapes_ids_become_its_19_classes(tmp_path: Path) -> None:
+    for split, city in (("train", "aachen"), ("train", "bochum"), ("val", "munster")):
+        pictures, masks = tmp_path / "leftImg8bit" / split / city, tmp_path / "gtFine" / split / city
+        pictures.mkdir(parents=True)
+        masks.mkdir(parents=True)
+        name = f"{city}_000000_000019"
+        cv2.imwrite(str(pictures / f"{name}_leftImg8bit.png"), np.zeros((2, 34, 3), np.uint8))
+        cv2.imwrite(str(masks / f"{name}_gtFine_labelIds.png"), np.repeat(np.arange(34, dtype=np.uint8)[None], 2, 0))
+    data = open_data("cityscapes", tmp_path, "train")
+    assert [data.sample(index).name for index in range(len(data))] == [
+        "aachen_000000_000019", "bochum_000000_000019"
+    ]  # fmt: skip
+    row = open_data("cityscapes", tmp_path, "val").sample(0).labels[0]
+    assert row[row != 255].tolist() == list(range(19))  # the benchmark numbers its classes in the order of their ids
+    names = {7: "road", 11: "building", 24: "person", 33: "bicycle"}
+    assert {key: CITYSCAPES19.names[row[key]] for key in names} == names
+    assert row[[0, 3, 9, 18, 29, 30]].tolist() == [255] * 6
+    mask = masks / f"{name}_gtFine_labelIds.png"
+    cv2.imwrite(str(mask), np.full((2, 34), 34, np.uint8))
+    with pytest.raises(SampleError, match=r"holds id 34; allowed: 0\.\.33"):
+        open_data("cityscapes", tmp_path, "val").sample(0)
+    with pytest.raises(UsageError, match="unknown split of cityscapes 'test'"):
+        open_data("cityscapes", tmp_path, "test")
+    with pytest.raises(InputError, match="the data set's folder holds leftImg8bit/SPLIT/CITY"):
+        open_data("cityscapes", tmp_path / "gtFine", "val")
 
 
 @pytest.mark.skipif(not CAMVID.is_dir(), reason="CamVid is not beside the project")

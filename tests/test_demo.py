@@ -20,12 +20,14 @@ def test_the_demo_records_and_opens_a_window_where_it_can(
 
     def cam(options: CamOptions) -> None:
         asked.append(options)
+        assert not Path("demo.mp4").exists()  # an older one could pass for this run's
         with VideoSink(Path("demo.mp4"), (64, 96), 30.0) as sink:
             for index in range(9):
                 grey = np.full((64, 96, 3), 20 * index, np.uint8)
                 sink.write(Frame(grey, index, index / 30, 0.0), grey[..., 0], grey)
 
     monkeypatch.chdir(tmp_path)
+    Path("demo.mp4").write_bytes(b"old")
     monkeypatch.setattr(demo, "cam", cam)
     monkeypatch.setattr("rtseg.vision.sink_window.gui_available", lambda: (display, "there is no display"))
     demo.demo()

@@ -128,6 +128,26 @@ def test_labels_come_in_the_order_of_submission(engine, frame):
         engine.collect()
 
 
+@pytest.mark.parametrize("name", ENGINE_NAMES)
+def test_pictures_under_way_at_once_have_the_labels_of_one_after_the_other(name, networks):
+    images = [StreetScene(SIZE, seed=seed).render(3)[0] for seed in range(7)]
+    with load_engine(name, artifact(networks), EngineOptions(SIZE)) as alone:
+        expected = [alone.labels(image, (90, 130)) for image in images]
+    made = []
+    with load_engine(name, artifact(networks), EngineOptions(SIZE, threads=3, in_flight=3)) as pool:
+        assert (pool.info.engine, pool.info.in_flight) == (name, 3)
+        for image in images[:3]:
+            pool.submit(image, (90, 130))
+        for image in images[3:]:
+            made.append(pool.collect())
+            pool.submit(image, (90, 130))
+        made += [pool.collect() for _ in range(3)]
+        assert set(pool.stages_s) == {"engine", "upsample"}
+    np.testing.assert_array_equal(made, expected)
+    with pytest.raises(EngineError, match="closed"):
+        pool.submit(images[0], SIZE)
+
+
 def test_closing_twice_is_fine_and_use_after_is_told(engine, frame):
     logits = engine.infer(frame)
     expected = logits.copy()

@@ -1,17 +1,22 @@
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
+import cv2
 import numpy as np
 import pytest
 from fakes import FakeEngine, fake_artifact, fake_network  # noqa: F401
+from videos import make_video
 
 from rtseg.apps import evaluate as app
 from rtseg.core.errors import InputError, UsageError
 from rtseg.core.labels import CAMVID11, LabelSet
-from rtseg.datasets import DATASETS
+from rtseg.core.weights import resolve
+from rtseg.datasets import DATASETS, open_data
 from rtseg.datasets.base import DataSet, Sample
+from rtseg.engines import ENGINES, available
 from rtseg.runtime.evaluate import evaluate
-from rtseg.runtime.segmenter import Segmenter
+from rtseg.runtime.segmenter import EngineChoice, Segmenter
+from rtseg.vision.boundary import BoundaryF1
 
 
 class Stripes(DataSet):
@@ -63,6 +68,31 @@ def test_other_classes_are_told():
         evaluate(Segmenter(FakeEngine()), [], labels)
 
 
+def test_every_engine_gets_the_figures_of_torch(tmp_path, monkeypatch):
+    """The same confusion matrix but for at most 1 pixel in 1000, whose best two classes are all but equal."""
+    from tiny import lively
+
+    from rtseg.export.network import export_network
+
+    export_network(lively("tiny"), "tiny", CAMVID11, tmp_path, train_size=(256, 512))
+    monkeypatch.setattr("rtseg.datasets.scenes._SEEDS", {"val": (0, 1)})
+    data = open_data("scenes", None, "val")
+    figures = {}
+    for engine in (engine for engine in ENGINES if available(engine)):
+        boundary = BoundaryF1(data.labels)
+        with Segmenter(EngineChoice(resolve(str(tmp_path / "tiny.onnx")), engine)) as segmenter:
+            figures[engine] = evaluate(segmenter, data, data.labels, boundary), boundary
+            assert segmenter.info.engine == engine
+    (reference, outline), others = figures.pop("torch"), figures
+    assert others
+    assert np.count_nonzero(reference.counts.sum(0)) > 2  # else the comparison says little
+    for matrix, boundary in others.values():
+        assert np.array_equal(matrix.counts.sum(1), reference.counts.sum(1))
+        assert np.abs(matrix.counts - reference.counts).sum() / 2 <= reference.counts.sum() / 1000
+        assert matrix.miou == pytest.approx(reference.miou, abs=1e-3)
+        assert boundary.mean == pytest.approx(outline.mean, abs=5e-3)
+
+
 class TestCommand:
     @pytest.fixture(autouse=True)
     def _network(self, fake_network, monkeypatch):  # noqa: F811
@@ -86,6 +116,49 @@ class TestCommand:
         assert f"mIoU {figures['miou']:.4f}" in printed
         assert "does not occur" in printed
 
+    def test_boundaries_are_scored_too(self, tmp_path, capsys):
+        out = tmp_path / "figures.json"
+        app.command(app.EvalOptions(model="fake", data="stripes", size="64x96", threads=1, json=out))
+        figures = json.loads(out.read_text())
+        assert figures["boundary_f1"] == 1  # the one border is met within a pixel
+        assert figures["boundary_f1_by_class"]["sky"] == 1
+        assert figures["boundary_f1_by_class"]["car"] is None
+        assert figures["boundary_tolerance"] == 0.0075
+        assert "test_time" not in figures
+        assert "boundary F1 1.0000" in capsys.readouterr().out
+
+    def test_test_time_averaging_is_reported_apart(self, tmp_path, capsys):
+        plain, averaged = (
+            app.score(app.EvalOptions(model="fake", data="stripes", size="64x96", threads=1, **more))
+            for more in ({}, {"flip": True, "scales": "0.5,1"})
+        )
+        own = averaged.pop("test_time")
+        assert averaged == plain
+        assert (own["flip"], own["scales"], own["sizes"]) == (True, [0.5, 1.0], [[32, 64], [64, 96]])
+        assert (own["frames"], set(own["iou"])) == (2, set(plain["iou"]))
+        assert own["miou"] == 1
+        app.command(app.EvalOptions(model="fake", data="stripes", size="64x96", flip=True))
+        assert "test-time average over scales 1 and mirror images, not real-time: mIoU" in capsys.readouterr().out
+
+    def test_stability_needs_no_labels(self, tmp_path, capsys):
+        out = tmp_path / "figures.json"
+        app.command(app.EvalOptions(model="fake", stability="synthetic", frames=4, size="64x96", json=out))
+        figures = json.loads(out.read_text())
+        assert "miou" not in figures
+        assert (figures["model"], figures["engine"], figures["size"]) == ("fake", "fake", [64, 96])
+        measured = figures["stability"]
+        assert (measured["source"], measured["frames"], measured["pairs"]) == ("synthetic:0", 4, 3)
+        assert 0 < measured["flip_share"] < 1
+        assert 0 < measured["still_share"] < 1
+        assert "of still pixels flip" in capsys.readouterr().out
+
+    def test_stability_may_come_with_scores(self, tmp_path):
+        video = make_video(tmp_path / "drive.mp4", 6, (64, 96), 30)
+        figures = app.score(app.EvalOptions(model="fake", data="stripes", stability=str(video)))
+        assert figures["frames"] == 2
+        assert figures["stability"]["pairs"] == 5  # every frame of a file
+        assert figures["size"] == figures["stability"]["size"] == [64, 96]
+
     @pytest.mark.parametrize(
         ("options", "error", "told"),
         [
@@ -95,12 +168,46 @@ class TestCommand:
             ({"data": "stripes", "engine": "fke"}, UsageError, "fake"),
             ({"data": "stripes", "precision": "fp8"}, UsageError, "fp16"),
             ({"data": "stripes", "size": "60x96"}, UsageError, "64x96"),
+            ({"data": "stripes", "scales": "1,9"}, UsageError, "from 0.25 to 4"),
+            ({"data": "stripes", "scales": "1;2"}, UsageError, "is not a list of factors"),
+            ({"data": "stripes", "boundary_tolerance": 2.0}, UsageError, "give 0 to 0.1"),
+            ({"stability": "nowhere.mp4"}, InputError, "no such file: nowhere.mp4"),
         ],
     )
     def test_what_does_not_fit_is_told(self, options, error, told):
         with pytest.raises(error, match=told):
             app.command(app.EvalOptions(model="fake", **options))
 
+    def test_stability_of_one_picture_is_told(self, tmp_path):
+        cv2.imwrite(str(tmp_path / "one.png"), np.zeros((64, 96, 3), np.uint8))
+        with pytest.raises(UsageError, match="needs a video"):
+            app.command(app.EvalOptions(model="fake", stability=str(tmp_path / "one.png")))
+        with pytest.raises(UsageError, match="--frames 1 is not allowed"):
+            app.EvalOptions(model="fake", stability="synthetic", frames=1)
+
+    def test_options_without_effect_are_told(self):
+        with pytest.raises(UsageError, match="--frames counts frames of --stability"):
+            app.EvalOptions(model="fake", frames=9)
+        with pytest.raises(UsageError, match="give --data or --root too"):
+            app.EvalOptions(model="fake", stability="synthetic", flip=True)
+
     def test_a_folder_without_the_data_is_told(self, tmp_path):
         with pytest.raises(InputError, match=r"val\.txt"):
             app.command(app.EvalOptions(model="fake", root=tmp_path))
+
+
+@pytest.mark.usefixtures("fake_network")
+def test_figures_enter_the_card_unless_the_network_was_trained_on_the_pictures(monkeypatch):
+    monkeypatch.setitem(DATASETS._entries, "stripes", "test_evaluate:Stripes")
+    app.command(app.EvalOptions(model="fake", data="stripes", enter=True))
+    entered = resolve("fake").card.metrics["stripes/val"]
+    assert entered["miou"] == pytest.approx(1.0)
+    assert {"boundary_f1", "iou", "pixel_accuracy", "frames"} <= set(entered)
+    assert "camvid/val" in resolve("fake").card.metrics  # what was there stays
+    card = resolve("fake").card
+    recipe = {"data": "camvid", "split": "fit", "init": {"recipe": {"data": "stripes", "split": "val"}}}
+    replace(card, recipe=recipe).save(resolve("fake").folder / "fake.json")
+    with pytest.raises(UsageError, match="trained on val of stripes"):
+        app.command(app.EvalOptions(model="fake", data="stripes", enter=True))
+    with pytest.raises(UsageError, match="fp32"):
+        app.EvalOptions(model="fake", data="stripes", enter=True, precision="int8")

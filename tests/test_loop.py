@@ -3,7 +3,7 @@ import threading
 from time import perf_counter
 
 import pytest
-from fakes import FakeEngine, FakeSink, FakeSource, FakeView, loop_threads
+from fakes import FakeEngine, FakeSink, FakeSource, FakeView, fake_choice, loop_threads
 
 from rtseg.core.errors import EngineError, InputError, OutputError
 from rtseg.runtime.loop import Loop
@@ -26,8 +26,8 @@ def _ends_quickly_and_leaves_no_thread(_kernels):
     assert loop_threads() == []
 
 
-def segmenter(**settings):
-    return Segmenter(FakeEngine(**settings))
+def segmenter(threads=1, **settings):
+    return Segmenter(fake_choice([], threads=threads, **settings) if threads > 1 else FakeEngine(**settings))
 
 
 def test_all_frames_of_a_file_are_written_in_order_with_their_labels():
@@ -38,6 +38,36 @@ def test_all_frames_of_a_file_are_written_in_order_with_their_labels():
     assert (report.frames, report.drops) == (30, 0)
     assert source.closed == 1
     assert sink.closed_as is True
+
+
+def test_frames_under_way_at_once_come_out_in_order_and_none_is_lost():
+    made, sink = [], FakeSink()
+    report = Loop(FakeSource(41), Segmenter(fake_choice(made, threads=4, delay_s=0.004)), sinks=[sink]).run()
+    assert sink.indices == list(range(41))
+    assert sink.labels == [index % 11 for index in range(41)]
+    assert report.engine.in_flight == len(made) == 4
+    assert all(engine.calls > 5 for engine in made)  # all four worked
+    assert {"resize", "engine", "upsample"} <= set(report.stages_ms)
+
+
+def test_a_live_frame_never_waits_behind_another():
+    made = []
+    source = FakeSource(20, live=True, delay_s=0.002)
+    report = Loop(source, Segmenter(fake_choice(made, threads=4)), sinks=[FakeSink()]).run()
+    assert report.engine.in_flight == len(made) == 1
+
+
+@pytest.mark.parametrize("live", [False, True])
+def test_a_network_is_changed_between_two_frames_and_none_is_lost(live):
+    old, new, sink = [], [], FakeSink()
+    view = FakeView({9: lambda loop: loop.change_segmenter(lambda: Segmenter(fake_choice(new, threads=3)))})
+    source = FakeSource(60, live=live, delay_s=0.002)
+    report = Loop(source, Segmenter(fake_choice(old, threads=3)), sinks=[sink], view=view).run()
+    assert sink.indices == sorted(set(sink.indices))
+    assert sink.labels == [index % 11 for index in sink.indices]
+    assert len(sink.indices) + report.drops == 60
+    assert all(engine.released for engine in old)
+    assert sum(engine.calls for engine in new) > 5
 
 
 def test_a_slow_sink_loses_no_frame_of_a_file():
@@ -59,6 +89,7 @@ FAILURES = {
     "source at once": ({"fail_at": 0}, {}, {}, InputError("camera gone")),
     "source later": ({"fail_at": 7}, {}, {}, InputError("camera gone")),
     "engine": ({}, {"fail_at": 5}, {}, EngineError("engine failed")),
+    "engine, working ahead": ({}, {"fail_at": 2, "threads": 3}, {}, EngineError("engine failed")),
     "engine, with a defect": ({}, {"fail_at": 5}, {}, ZeroDivisionError("defect")),
     "sink": ({}, {}, {"fail_at": 5}, OutputError("disk full")),
     "sink at once": ({}, {}, {"fail_at": 0}, OutputError("disk full")),
@@ -115,6 +146,27 @@ def test_ctrl_c_finishes_the_recording_and_keeps_the_report():
     timer.join()
     assert (source.closed, sink.closed_as) == (1, True)
     assert loop.report().frames == len(sink.indices) > 0
+
+
+@pytest.mark.parametrize("where", ["source", "sink"])
+def test_a_failure_during_a_pause_ends_it(where):
+    class Pausing(FakeView):
+        def show(self, loop, result, picture):
+            loop.pause(True)
+
+    error = OutputError("gone")
+    source = FakeSource(None, delay_s=0.05, fail_at=3 if where == "source" else None, error=error)
+    sink = FakeSink(delay_s=0.2, fail_at=0 if where == "sink" else None, error=error)
+    with pytest.raises(OutputError, match="gone"):
+        Loop(source, segmenter(), sinks=[sink], view=Pausing()).run()
+
+
+@pytest.mark.parametrize("frames", [1, 2, 29, 30, 60])
+def test_fps_of_few_frames_are_those_of_the_whole_run(frames):
+    report = Loop(FakeSource(frames), segmenter(threads=4, delay_s=0.02)).run()
+    assert report.frames == frames
+    at_most = 4 / 0.02  # four engines
+    assert 0.2 * min(frames / 0.02, at_most) < report.fps <= 1.05 * at_most
 
 
 def test_no_frame_at_all():

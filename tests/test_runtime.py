@@ -3,13 +3,13 @@ import sys
 
 import numpy as np
 import pytest
-from fakes import FakeEngine, FakeSource, fake_artifact, fake_card, fake_network, loop_threads  # noqa: F401
+from fakes import FakeEngine, FakeSource, fake_artifact, fake_card, fake_choice, fake_network, loop_threads  # noqa: F401
 
 import rtseg
 from rtseg.apps import _plot
 from rtseg.apps._console import run
 from rtseg.apps.bench import app as bench_app
-from rtseg.core.errors import InputError, UsageError, WeightsError
+from rtseg.core.errors import EngineError, InputError, UsageError, WeightsError
 from rtseg.core.frame import Frame
 from rtseg.engines import EngineOptions
 from rtseg.runtime.environment import environment
@@ -48,11 +48,30 @@ def test_a_frame_may_be_resized_beforehand():
     image = np.random.default_rng(0).integers(0, 11, (128, 192, 3), np.uint8)
     segmenter = Segmenter(EngineChoice(fake_artifact(), size_hw=(64, 96), loader=lambda *given: FakeEngine()))
     assert segmenter.resize(image) is None  # no engine yet
-    labels = segmenter(image).copy()
+    labels = segmenter(image)
     small = segmenter.resize(image)
     assert small.shape == (64, 96, 3)
-    assert np.array_equal(segmenter(image, resized=small), labels)
-    assert np.array_equal(segmenter(image, resized=small[:32, :32]), labels)  # made for another engine: not used
+    for resized in (None, small, small[:32, :32]):  # the last is of another engine: not used
+        segmenter.submit(image, resized)
+        assert np.array_equal(segmenter.collect(), labels)
+    assert set(segmenter.stages_s) == {"resize", "engine", "upsample"}
+
+
+@pytest.mark.parametrize(("ahead", "in_flight"), [(False, 1), (True, 3)])
+def test_frames_under_way_at_once_as_the_user_of_the_segmenter_wants(ahead, in_flight):
+    made = []
+    with Segmenter(fake_choice(made, threads=3)) as segmenter:
+        segmenter.prepare((64, 96), ahead=ahead)
+        assert segmenter.info.in_flight == len(made) == in_flight
+        assert [engine.info.threads for engine in made] == [3 // in_flight] * in_flight
+        for value in range(in_flight):
+            segmenter.submit(np.full((64, 96, 3), value, np.uint8))
+        with pytest.raises(EngineError, match="collect"):
+            segmenter.submit(np.zeros((64, 96, 3), np.uint8))
+        assert [int(segmenter.collect()[0, 0]) for _ in range(in_flight)] == list(range(in_flight))
+        with pytest.raises(EngineError, match="submit"):
+            segmenter.collect()
+    assert all(engine.released for engine in made)
 
 
 def test_out_is_filled():
@@ -71,6 +90,7 @@ def test_labels_of_two_frames_do_not_alias():
 def test_an_engine_that_upsamples_by_itself_is_left_to_do_it():
     class OnDevice(FakeEngine):
         def labels(self, image, size_hw, out=None):
+            self.stages_s = {"engine": 0.5}
             return np.full(size_hw, 9, np.uint8)
 
     segmenter = Segmenter(OnDevice())
@@ -172,14 +192,16 @@ def test_channel_waits_or_keeps_the_newest():
         (16, ThreadBudget(16, 12, 4, 4)),
     ],
 )
-def test_thread_budget(total, budget):
+def test_thread_budget(total, budget, monkeypatch):
+    monkeypatch.setattr("os.cpu_count", lambda: 16)
     assert thread_budget(total) == budget
     assert thread_budget().total == cores() >= 1
 
 
-def test_thread_budget_needs_a_thread():
-    with pytest.raises(UsageError, match="give 1 or more"):
-        thread_budget(0)
+@pytest.mark.parametrize("threads", [-1, 0, 100_000])
+def test_more_threads_than_cores_or_none_are_refused(threads):
+    with pytest.raises(UsageError, match=f"{threads} threads.*give 1 to"):
+        thread_budget(threads)
 
 
 def test_environment_says_what_it_ran_on():

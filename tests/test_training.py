@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 import torch
 from camvid_tree import NAMES, make_camvid
+from folder_tree import make_folder
 from tiny import lively
 from torch.nn import functional
 
@@ -22,8 +23,9 @@ from rtseg.models import build_model
 from rtseg.training.checkpoint import load_tree, save_tree
 from rtseg.training.config import TrainConfig
 from rtseg.training.data import TrainingSet, training_loader
-from rtseg.training.losses import class_weights, segmentation_loss, shrink_labels
+from rtseg.training.losses import class_weights, lovasz_loss, near_border, segmentation_loss, shrink_labels
 from rtseg.training.run import choose_precision, start_from, train
+from rtseg.training.teach import TEACHING, open_teachers
 
 TINY = {
     "model": "enet", "crop": "32x32", "batch_size": 2, "scenes": 0.0, "workers": 0, "validate_every": 1,
@@ -165,6 +167,133 @@ def test_loss_ignores_unlabelled_pixels_and_ohem_keeps_the_hard_ones() -> None:
     assert shrink_labels(labels.repeat_interleave(2, 1).repeat_interleave(2, 2), (8, 8)).equal(labels)
 
 
+def test_boundary_term_weighs_the_pixels_near_a_border_and_keeps_the_size_of_the_loss() -> None:
+    labels = torch.zeros(1, 12, 12, dtype=torch.long)
+    labels[:, :, 6:] = 1
+    assert near_border(labels)[0, 0].tolist() == [False] * 4 + [True] * 4 + [False] * 4
+    weights, sure, unsure = torch.tensor([0.5, 1.5]), torch.zeros(1, 2, 12, 12), torch.zeros(1, 2, 12, 12)
+    sure[:, 0, :, :6] = sure[:, 1, :, 6:] = 9.0
+    at_border, elsewhere = sure.clone(), sure.clone()
+    at_border[..., 5:7] = elsewhere[..., :2] = 0.0
+    plain = [float(segmentation_loss(x, labels, weights, 11)) for x in (at_border, elsewhere, unsure)]
+    heavy = [float(segmentation_loss(x, labels, weights, 11, boundary=4.0)) for x in (at_border, elsewhere, unsure)]
+    assert heavy[0] > plain[0]
+    assert heavy[1] < plain[1]
+    assert heavy[2] == pytest.approx(plain[2], rel=1e-5)
+
+
+def test_lovasz_loss_falls_with_the_miou_and_knows_no_frequency() -> None:
+    labels = torch.zeros(1, 16, 16, dtype=torch.long)
+    labels[:, 0:2, 0:4] = 1  # 8 pixels of 256
+    right = 20.0 * functional.one_hot(labels, 3).permute(0, 3, 1, 2).float()
+    without = right.clone()
+    without[:, :, 0:2, 0:4] = right[:, :, 8:9, 8:9]
+    assert lovasz_loss(right[..., ::2, ::2], labels, 11) < 0.01
+    assert lovasz_loss(without[..., ::2, ::2], labels, 11) == pytest.approx(0.5, abs=0.05)  # one of two classes lost
+    ignored = labels.clone()
+    ignored[:, 0:2] = 11
+    assert lovasz_loss(without[..., ::2, ::2], ignored, 11) < 0.01
+
+
+@pytest.fixture(scope="module")
+def teacher(tmp_path_factory: pytest.TempPathFactory) -> str:
+    folder = tmp_path_factory.mktemp("teacher")
+    export_network(lively("tiny", seed=5), "tiny", CAMVID11, folder, train_size=(32, 32))
+    return str(folder / "tiny.onnx")
+
+
+@pytest.mark.parametrize("method", list(TEACHING))
+def test_a_student_approaches_its_teachers(method: str, teacher: str) -> None:
+    teachers, (artifact,) = open_teachers([teacher], CAMVID11.names)
+    assert artifact.card.name == "tiny"
+    student = lively("tiny", seed=9).train()
+    teaching = TEACHING.get(method)(student, teachers, 2.0)
+    x, labelled = torch.randn(2, 3, 32, 32), torch.ones(2, 16, 16, dtype=torch.bool)
+    optimizer = torch.optim.Adam([*student.parameters(), *teaching.parameters()], 3e-3)
+    terms = []
+    for _ in range(60):
+        term = teaching(x, student(x), labelled)
+        optimizer.zero_grad()
+        term.backward()
+        optimizer.step()
+        terms.append(term.item())
+    assert terms[-1] < 0.5 * terms[0]
+    assert teaching(x, student(x), torch.zeros_like(labelled)).isfinite()
+    assert not any(name.startswith("_teachers") for name in teaching.state_dict())
+    assert all(parameter.grad is None for parameter in teachers[0].parameters())
+
+
+def test_an_identical_teacher_has_nothing_to_say(teacher: str) -> None:
+    teachers, _ = open_teachers([teacher, teacher], CAMVID11.names)
+    (student,), _ = open_teachers([teacher], CAMVID11.names)
+    x, labelled = torch.randn(1, 3, 32, 32), torch.ones(1, 16, 16, dtype=torch.bool)
+    assert TEACHING.get("logits")(student, teachers, 3.0)(x, student(x), labelled).abs() < 1e-5
+
+
+def test_teachers_must_know_the_classes(teacher: str, root: Path, tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="knows the classes of camvid11, not the 2"):
+        open_teachers([teacher], ("road", "other"))
+    with pytest.raises(UsageError, match="leave one of the two out"):
+        config(root, tmp_path, teacher=(teacher,), teaching="features", compile=True)
+    with pytest.raises(UsageError, match="did you mean logits"):
+        train(config(root, tmp_path, teacher=(teacher,), teaching="logit"))
+
+
+def test_a_taught_run_names_its_teachers_in_the_card(root: Path, tmp_path: Path, teacher: str) -> None:
+    options = {"teacher": (teacher,), "teaching": "features", "model": "enet", "lovasz": 0.5, "boundary": 1.0,
+               "coarse_labels": True, "optimizer": "sgd", "deterministic": True}  # fmt: skip
+    folder = train(config(root, tmp_path / "taught", epochs=1, **options))
+    recipe = json.loads((folder / "best.json").read_text())["recipe"]
+    assert [taught["name"] for taught in recipe["teachers"]] == ["tiny"]
+    assert (recipe["teaching"], recipe["lovasz"], recipe["optimizer"]) == ("features", 0.5, "sgd")
+
+
+def test_two_processes_train_as_one_that_accumulates(root: Path, tmp_path: Path) -> None:
+    """DDP over gloo: same batches, plain batch norm and SGD give the parameters of one process."""
+    same = {"optimizer": "sgd", "lr": 0.05, "epochs": 1, "schedule": "poly", "split": "train", "holdouts": ("val",)}
+    one = train(config(root, tmp_path / "one", accumulate=2, **same))
+    fields = {**TINY, **same, "root": str(root), "output": str(tmp_path / "two"), "devices": 2}
+    script = tmp_path / "train_two.py"
+    script.write_text(SCRIPT)
+    done = subprocess.run(
+        [sys.executable, str(script), json.dumps(fields)], capture_output=True, text=True, timeout=200
+    )
+    assert done.returncode == 0, done.stderr[-2000:]
+    ours, theirs = load_tree(tmp_path / "two" / "last.ckpt"), load_tree(one / "last.ckpt")
+    assert ours["global_step"] == theirs["global_step"] == 2
+    for name, _ in build_model("enet", {}).named_parameters():
+        np.testing.assert_allclose(ours["state_dict"][f"model.{name}"], theirs["state_dict"][f"model.{name}"],
+                                   rtol=1e-4, atol=1e-5, err_msg=name)  # fmt: skip
+    cards = [json.loads((folder / "best.json").read_text()) for folder in (tmp_path / "two", one)]
+    assert [card["metrics"]["camvid/val"]["frames"] for card in cards] == [1, 1]
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(torch.cuda.device_count() < 2, reason="synchronised batch norm needs two GPUs")
+def test_synchronised_batch_norm_sees_the_whole_batch(root: Path, tmp_path: Path) -> None:
+    same = {"optimizer": "sgd", "lr": 0.05, "epochs": 1, "schedule": "poly", "precision": "fp32"}
+    one = train(config(root, tmp_path / "one", **{**same, "batch_size": 4}))
+    fields = {**TINY, **same, "root": str(root), "output": str(tmp_path / "two"), "devices": 2, "sync_batch_norm": True}
+    script = tmp_path / "train_two.py"
+    script.write_text(SCRIPT)
+    subprocess.run([sys.executable, str(script), json.dumps(fields)], check=True, timeout=200)
+    ours, theirs = load_tree(tmp_path / "two" / "last.ckpt"), load_tree(one / "last.ckpt")
+    for name, value in theirs["state_dict"].items():
+        np.testing.assert_allclose(ours["state_dict"][name], value, rtol=1e-3, atol=1e-4, err_msg=name)
+
+
+def test_enet_goes_on_from_its_encoder(tmp_path: Path) -> None:
+    """The two stages of the paper: everything but the classifier and the decoder is taken over."""
+    encoder = lively("enet-encoder")
+    export_network(encoder, "encoder", CAMVID11, tmp_path, train_size=(32, 32))
+    network = build_model("enet", {})
+    fresh = {name: value.clone() for name, value in network.state_dict().items()}
+    start_from(network, str(tmp_path / "encoder.onnx"))
+    changed = {name for name, value in network.state_dict().items() if not torch.equal(value, fresh[name])}
+    assert {name.split(".")[0] for name in changed} == {"initial", "down1", "section1", "down2", "section2", "section3"}
+    assert torch.equal(network.section3[7].residual[0].weight, encoder.section3[7].residual[0].weight.half().float())
+
+
 def test_checkpoint_tree_survives_and_damage_is_named(tmp_path: Path) -> None:
     tree = {"a": [torch.arange(3), {0: torch.ones(2, 2)}], "t": (1, 2.5, None), "s": "text", "b": True}
     path = tmp_path / "x.safetensors"
@@ -189,8 +318,24 @@ def test_a_run_leaves_weights_card_curves_and_pictures(root: Path, tmp_path: Pat
     model = build_model(card["model"], card["config"])
     assert set(state) == set(model.state_dict())
     assert all(value.dtype == torch.float16 for value in state.values() if value.ndim > 1)
-    for picture in ("samples_0001.png", "confusion_val.png", "confusion_tail.png"):
-        assert (folder / picture).stat().st_size > 1000
+    pictures = ["samples_0001.png", "confusion_val.png", "confusion_tail.png", "report/curves.png"]
+    pictures += [f"report/{kind}_{split}.png" for kind in ("confusion", "best", "worst") for split in ("val", "tail")]
+    for picture in pictures:
+        assert (folder / picture).stat().st_size > 1000, picture
+    assert json.loads((folder / "report/card.json").read_text()) == card
+    assert len(losses(folder)) == 1
+
+
+def test_a_folder_of_ones_own_trains_with_its_own_classes(tmp_path: Path) -> None:
+    data = make_folder(tmp_path / "mine", [f"f_{index}" for index in range(5)])  # four to train on, one held out
+    folder = train(config(data, tmp_path / "run", data="folder", epochs=1))
+    card = json.loads((folder / "best.json").read_text())
+    assert card["labels"]["names"] == ["grass", "path", "shed"]
+    assert card["config"]["classes"] == 3
+    assert set(card["metrics"]) == {"folder/val"}
+    assert (card["recipe"]["split"], card["recipe"]["holdouts"]) == ("train", ["val"])
+    steps = load_tree(folder / "last.ckpt")["global_step"]
+    assert steps == 2
     assert len(losses(folder)) == 1
 
 

@@ -15,6 +15,7 @@ from rtseg.models.blocks import ConvNormAct, upsample2
 
 SMALL = {
     "enet": {},
+    "enet-encoder": {},
     "icnet": {"width": 0.125},
     "pspnet": {"encoder": "resnet18", "width": 0.125, "deep_stem": True, "channels": 16},
     "deeplabv3": {"encoder": "mobilenet_v3_small", "width": 0.5, "channels": 16, "output_stride": 16},

@@ -18,6 +18,8 @@ def atomic_path(path: Path) -> Iterator[Path]:
     Raises:
         OutputError: the folder cannot be made or written, or the disk is full.
     """
+    if path.is_dir():
+        raise OutputError(f"cannot write {path}: it is a folder; give a file name")
     part = path.with_name(f".{path.stem}.{os.getpid()}.part{path.suffix}")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)

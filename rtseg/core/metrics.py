@@ -1,11 +1,18 @@
 """Segmentation metrics from a confusion matrix (numpy only, so that any engine can be scored)."""
 
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 
 from rtseg.core.errors import UsageError
 from rtseg.core.labels import LabelSet
+
+
+class Metric(Protocol):
+    """Something that compares predicted labels with the truth, picture by picture."""
+
+    def update(self, predicted: np.ndarray, truth: np.ndarray) -> None:
+        """Adds one picture: both uint8 (H, W)."""
 
 
 class ConfusionMatrix:
@@ -63,13 +70,19 @@ class ConfusionMatrix:
 
     def to_json(self) -> dict[str, Any]:
         """The figures that cards and reports carry; an IoU is None where the class does not occur."""
-        iou = {
-            name: None if np.isnan(value) else round(float(value), 4)
-            for name, value in zip(self.labels.names, self.iou, strict=True)
-        }
-        rounded = {"miou": self.miou, "pixel_accuracy": self.pixel_accuracy}
         return {
-            **{key: None if np.isnan(value) else round(value, 4) for key, value in rounded.items()},
-            "iou": iou,
+            "miou": rounded(self.miou),
+            "pixel_accuracy": rounded(self.pixel_accuracy),
+            "iou": rounded_by_class(self.labels, self.iou),
             "frames": self.frames,
         }
+
+
+def rounded(value: float) -> float | None:
+    """A share as reports give it; None for NaN, which JSON does not know."""
+    return None if np.isnan(value) else round(float(value), 4)
+
+
+def rounded_by_class(labels: LabelSet, values: np.ndarray) -> dict[str, float | None]:
+    """Class name -> its share."""
+    return {name: rounded(value) for name, value in zip(labels.names, values, strict=True)}

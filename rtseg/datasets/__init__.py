@@ -11,6 +11,10 @@ DATASETS: Registry[type[DataSet]] = Registry(
     "data set",
     {
         "camvid": "rtseg.datasets.camvid:CamVid",
+        "camvid-full": "rtseg.datasets.camvid_release:CamVidFull",
+        "camvid32": "rtseg.datasets.camvid_release:CamVid32",
+        "cityscapes": "rtseg.datasets.cityscapes:Cityscapes",
+        "folder": "rtseg.datasets.folder:Folder",
         "scenes": "rtseg.datasets.scenes:Scenes",
     },
 )

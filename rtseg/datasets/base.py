@@ -3,14 +3,17 @@
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import ClassVar
 
 import numpy as np
 
+from rtseg.core.errors import InputError, UsageError
 from rtseg.core.labels import LabelSet
 from rtseg.core.registry import unknown_name
-from rtseg.core.sizes import Size
+from rtseg.core.sizes import Size, format_size
+from rtseg.datasets.masks import Masks, SampleError, read_picture
 
 
 @dataclass(frozen=True)
@@ -27,19 +30,25 @@ class DataSet(ABC):
 
     Attributes:
         labels: the classes.
-        size_hw: size of the pictures.
+        layout: what the folder holds, in a line; empty for a data set that needs none.
         parts: split -> splits that were cut from it, and so share its pictures.
+        default_split: what to train on unless told otherwise.
+        default_holdouts: what to choose the best weights by unless told otherwise.
     """
 
     name: ClassVar[str]
+    layout: ClassVar[str] = ""
     splits: ClassVar[tuple[str, ...]]
     parts: ClassVar[dict[str, tuple[str, ...]]] = {}
+    default_split: ClassVar[str] = "train"
+    default_holdouts: ClassVar[tuple[str, ...]] = ("val",)
     labels: LabelSet
-    size_hw: Size
 
     def __init__(self, root: Path | None, split: str) -> None:
         if split not in self.splits:
             raise unknown_name(f"split of {self.name}", split, list(self.splits))
+        if root is None and self.layout:
+            raise UsageError(f"{self.name} needs --root: the folder that holds {self.layout}")
         self.root, self.split = root, split
 
     @abstractmethod
@@ -47,12 +56,82 @@ class DataSet(ABC):
 
     @abstractmethod
     def sample(self, index: int) -> Sample:
-        """The labelled picture at `index`; raises InputError where its files cannot be read."""
+        """The labelled picture at `index`; raises SampleError where its files cannot be used."""
+
+    @cached_property
+    def size_hw(self) -> Size:
+        """Size of the first picture; a folder of one's own may hold others."""
+        height, width = self.sample(0).labels.shape
+        return height, width
+
+    def strays(self) -> list[Path]:
+        """Label files that no picture belongs to."""
+        return []
 
     @classmethod
     def share_pictures(cls, one: str, other: str) -> bool:
         """Whether two splits have pictures in common."""
         return one == other or other in cls.parts.get(one, ()) or one in cls.parts.get(other, ())
 
+    @classmethod
+    def present(cls, root: Path | None) -> list[str]:
+        """The splits that are there, each picture in one of them."""
+        cut = {part for parts in cls.parts.values() for part in parts}
+        return [split for split in cls.splits if split not in cut and cls._has(root, split)]
+
+    @classmethod
+    def _has(cls, root: Path | None, split: str) -> bool:
+        """Whether `root` holds `split`, as far as a look at the folder tells."""
+        return True
+
     def __iter__(self) -> Iterator[Sample]:
         return (self.sample(index) for index in range(len(self)))
+
+
+@dataclass(frozen=True)
+class Pair:
+    """A picture file and its label file; either may turn out to be missing."""
+
+    name: str
+    picture: Path
+    mask: Path
+
+
+class PairedFiles(DataSet):
+    """A data set whose samples are pairs of files; a subclass finds them.
+
+    Attributes:
+        pairs: the files, in the split's order.
+        masks: how the label files say which pixel is what.
+    """
+
+    pairs: list[Pair]
+    masks: Masks
+
+    def __len__(self) -> int:
+        return len(self.pairs)
+
+    def sample(self, index: int) -> Sample:
+        pair = self.pairs[index]
+        image, labels = read_picture(pair.picture), self.masks.read(pair.mask)
+        if labels.shape != image.shape[:2]:
+            sizes = format_size(labels.shape), format_size(image.shape[:2])
+            raise SampleError("size", f"{pair.mask} is {sizes[0]} but its picture is {sizes[1]}: sizes must agree")
+        return Sample(pair.name, image, labels)
+
+
+def read_lines(path: Path) -> list[str]:
+    """The lines of a list of pictures, without empty ones; raises InputError where it is no text."""
+    try:
+        lines = path.read_text(encoding="utf-8-sig").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise InputError(f"{path} cannot be read as a list of pictures: {error}") from error
+    return [line.strip() for line in lines if line.strip()]
+
+
+def listed(folder: Path, pattern: str, layout: str) -> list[Path]:
+    """The files of a folder that match a pattern, sorted; raises InputError where there is none."""
+    found = sorted(folder.glob(pattern)) if folder.is_dir() else []
+    if not found:
+        raise InputError(f"no {pattern} in {folder}: the data set's folder holds {layout}")
+    return found

@@ -11,74 +11,63 @@ from itertools import groupby
 from pathlib import Path
 from typing import ClassVar
 
-import cv2
-import numpy as np
-
-from rtseg.core.errors import InputError, UsageError
+from rtseg.core.errors import InputError
 from rtseg.core.labels import CAMVID11
-from rtseg.datasets.base import DataSet, Sample
+from rtseg.datasets.base import Pair, PairedFiles, read_lines
+from rtseg.datasets.masks import IdMasks
 
 TAIL_SHARE = 0.15
 
 
-class CamVid(DataSet):
+class CamVid(PairedFiles):
     """One split of CamVid: train, val, test, or train's parts fit and tail."""
 
     name: ClassVar[str] = "camvid"
+    layout: ClassVar[str] = "train.txt, train/ and trainannot/, the same for val and test"
     splits: ClassVar[tuple[str, ...]] = ("train", "val", "test", "fit", "tail")
     parts: ClassVar[dict[str, tuple[str, ...]]] = {"train": ("fit", "tail")}
+    default_split: ClassVar[str] = "fit"
+    default_holdouts: ClassVar[tuple[str, ...]] = ("val", "tail")
     labels = CAMVID11
+    masks = IdMasks({value: value for value in range(len(CAMVID11) + 1)})
 
     def __init__(self, root: Path | None, split: str) -> None:
         super().__init__(root, split)
-        if root is None:
-            raise UsageError("camvid needs --root: the folder that holds train.txt, train/ and trainannot/")
-        self.folder = "train" if split in ("fit", "tail") else split
-        names = _listed_names(root, self.folder)
-        self.names = _cut_tail(names, split) if split in ("fit", "tail") else names
-        self.size_hw = self._picture(0).shape[:2]
+        assert root is not None
+        self._folder = "train" if split in ("fit", "tail") else split
+        names = cut_tail(_listed_names(root, self._folder), split)
+        self._labels_in = root / f"{self._folder}annot"
+        self.pairs = [Pair(name, root / self._folder / name, self._labels_in / name) for name in names]
 
-    def __len__(self) -> int:
-        return len(self.names)
+    def strays(self) -> list[Path]:
+        pictures = self._labels_in.with_name(self._folder)
+        return [mask for mask in sorted(self._labels_in.glob("*.png")) if not (pictures / mask.name).is_file()]
 
-    def sample(self, index: int) -> Sample:
-        image = self._picture(index)
-        path = self._path(f"{self.folder}annot", index)
-        labels = cv2.imread(str(path), cv2.IMREAD_UNCHANGED)
-        if labels is None or labels.ndim != 2 or labels.dtype != np.uint8:
-            raise InputError(f"{path} is not a picture of 8-bit class ids (grey, no palette)")
-        if labels.shape != image.shape[:2]:
-            raise InputError(f"{path} is {labels.shape} but its picture is {image.shape[:2]}: sizes must agree")
-        known = labels[labels != CAMVID11.ignore_index]
-        if known.size and known.max() >= len(CAMVID11):
-            raise InputError(f"{path} holds id {known.max()}; allowed: 0..10, and 11 for not labelled")
-        return Sample(self.names[index], image, labels)
-
-    def _path(self, folder: str, index: int) -> Path:
-        assert self.root is not None
-        return self.root / folder / self.names[index]
-
-    def _picture(self, index: int) -> np.ndarray:
-        path = self._path(self.folder, index)
-        image = cv2.imread(str(path), cv2.IMREAD_COLOR)
-        if image is None:
-            raise InputError(f"{path} is missing or not a picture")
-        return image
+    @classmethod
+    def _has(cls, root: Path | None, split: str) -> bool:
+        return root is not None and (root / f"{split}.txt").is_file()
 
 
 def _listed_names(root: Path, folder: str) -> list[str]:
     listing = root / f"{folder}.txt"
     if not listing.is_file():
-        raise InputError(f"{root} is not CamVid in SegNet's layout: {listing.name} is missing there")
-    lines = listing.read_text(encoding="utf-8").splitlines()
-    names = [Path(line.split()[0]).name for line in lines if line.strip()]
+        hint = ""
+        if (root / "701_StillsRaw_full").is_dir():
+            hint = "; it holds the original release: use the data set camvid-full or camvid32"
+        raise InputError(f"{root} is not CamVid in SegNet's layout: {listing.name} is missing there{hint}")
+    names = [Path(line.split()[0]).name for line in read_lines(listing)]
     if not names:
         raise InputError(f"{listing} lists no pictures")
     return names
 
 
-def _cut_tail(names: list[str], split: str) -> list[str]:
-    """The last 15 % of each drive, or all that comes before; file names start with the drive, then count frames."""
+def cut_tail(names: list[str], split: str) -> list[str]:
+    """For split tail the last 15 % of each drive, for fit what comes before, else all.
+
+    File names start with the drive, then count frames.
+    """
+    if split not in ("fit", "tail"):
+        return names
     cut: list[str] = []
     for _, drive in groupby(sorted(names), key=lambda name: name[:6]):
         frames = list(drive)

@@ -6,6 +6,7 @@ from rtseg.core.errors import EngineError
 from rtseg.core.registry import Registry
 from rtseg.core.weights import Artifact
 from rtseg.engines.base import Engine, EngineInfo, EngineOptions
+from rtseg.engines.pool import EnginePool
 
 __all__ = ["ENGINES", "Engine", "EngineInfo", "EngineOptions", "available", "choose_engine", "load_engine"]
 
@@ -56,4 +57,5 @@ def load_engine(name: str, artifact: Artifact, options: EngineOptions) -> Engine
     chosen = choose_engine(artifact) if name == "auto" else ENGINES.check(name)
     if not available(chosen):
         raise EngineError(f"engine {chosen} needs a package that is not installed: {install_hint(chosen)}")
-    return ENGINES.get(chosen)(artifact, options)
+    make = ENGINES.get(chosen)
+    return EnginePool(make, artifact, options) if options.in_flight > 1 else make(artifact, options)

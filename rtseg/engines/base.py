@@ -3,11 +3,13 @@
 from abc import ABC, abstractmethod
 from collections import deque
 from dataclasses import dataclass
+from time import perf_counter
 from types import TracebackType
 from typing import Self
 
 import numpy as np
 
+from rtseg.core.arrays import ArrayPool
 from rtseg.core.errors import EngineError, UsageError
 from rtseg.core.sizes import Size, check_multiple, format_size
 from rtseg.core.weights import Artifact
@@ -22,11 +24,13 @@ class EngineOptions:
         size_hw: input height and width, multiples of the card's `size_multiple`.
         precision: 'fp32', 'fp16' or 'int8'; an engine that cannot run it raises, it never substitutes.
         threads: CPU threads the engine may use.
+        in_flight: pictures that are to be under way at once: more fps, and each picture takes longer.
     """
 
     size_hw: Size
     precision: str = "fp32"
     threads: int = 1
+    in_flight: int = 1
 
 
 @dataclass(frozen=True)
@@ -46,14 +50,22 @@ class Engine(ABC):
     """Runs one deployment graph at one input size. Not thread-safe: one engine per thread.
 
     A subclass sets `info` and implements `_infer` and, where it holds resources, `_release`.
+
+    Attributes:
+        info: what really runs.
+        stages_s: seconds that the picture whose labels came last spent in 'engine' and, unless a device does it
+            in the same step, 'upsample'.
     """
 
     info: EngineInfo
+    stages_s: dict[str, float]
 
     def __init__(self, artifact: Artifact, options: EngineOptions) -> None:
         self.card = artifact.card
         check_multiple(options.size_hw, self.card.size_multiple, self.card.name)
-        self._pending: deque[np.ndarray] = deque()
+        self.stages_s = {}
+        self._arrays = ArrayPool()
+        self._pending: deque[tuple[np.ndarray, dict[str, float]]] = deque()
         self._closed = False
 
     @abstractmethod
@@ -70,8 +82,7 @@ class Engine(ABC):
             UsageError: wrong dtype or shape.
             EngineError: the engine is closed, or the vendor library failed.
         """
-        if self._closed:
-            raise EngineError(f"the {self.info.engine} engine is closed: load a new one")
+        self._check_open()
         expected = (*self.info.size_hw, 3)
         if image.dtype != np.uint8 or image.shape != expected:
             raise UsageError(
@@ -80,25 +91,40 @@ class Engine(ABC):
             )
         return self._infer(np.ascontiguousarray(image))
 
+    def _check_open(self) -> None:
+        if self._closed:
+            raise EngineError(f"the {self.info.engine} engine is closed: load a new one")
+
     def labels(self, image: np.ndarray, size_hw: Size, out: np.ndarray | None = None) -> np.ndarray:
         """uint8 BGR (h, w, 3) -> labels uint8 `size_hw`; `out` is filled and returned where given."""
-        return upsample_labels(self.infer(image), size_hw, out, threads=self.info.threads)
+        start = perf_counter()
+        logits = self.infer(image)
+        inferred = perf_counter()
+        out = self._arrays.take(size_hw) if out is None else out
+        upsample_labels(logits, size_hw, out, threads=self.info.threads)
+        self.stages_s = {"engine": inferred - start, "upsample": perf_counter() - inferred}
+        return out
 
     def submit(self, image: np.ndarray, size_hw: Size) -> None:
-        """Starts a picture; up to `info.in_flight` may be under way.
+        """Starts a picture, which must stay as it is until its labels are collected.
 
         Raises:
-            EngineError: `info.in_flight` pictures are under way already.
+            UsageError: wrong dtype or shape; of an engine that works ahead, `collect` may raise it.
+            EngineError: the engine is closed, failed, or has `info.in_flight` pictures under way already.
         """
-        if len(self._pending) >= self.info.in_flight:
-            raise EngineError(f"{self.info.in_flight} pictures are under way already: call collect() first")
-        self._pending.append(self.labels(image, size_hw))
+        self._check_room(len(self._pending))
+        self._pending.append((self.labels(image, size_hw), self.stages_s))
+
+    def _check_room(self, under_way: int) -> None:
+        self._check_open()
+        if under_way >= self.info.in_flight:
+            raise EngineError(f"{under_way} pictures are under way already: call collect() first")
 
     def collect(self, out: np.ndarray | None = None) -> np.ndarray:
         """The labels of the oldest submitted picture; raises EngineError where none is under way."""
         if not self._pending:
             raise EngineError("no picture is under way: call submit() first")
-        labels = self._pending.popleft()
+        labels, self.stages_s = self._pending.popleft()
         if out is None:
             return labels
         np.copyto(out, labels)

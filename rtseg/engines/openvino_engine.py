@@ -24,6 +24,7 @@ class OpenVinoEngine(Engine):
             "NUM_STREAMS": "1",
             "INFERENCE_NUM_THREADS": options.threads,
             "INFERENCE_PRECISION_HINT": "f32",  # where the CPU can, the default is bf16
+            "ENABLE_CPU_PINNING": False,  # other stages need the cores too, and two engines would be pinned to one
             "CACHE_DIR": "",
         }
         try:

@@ -16,6 +16,7 @@ MODELS: Registry[type[SegmentationModel]] = Registry(
     "model",
     {
         "enet": "rtseg.models.enet:ENet",
+        "enet-encoder": "rtseg.models.enet:ENetEncoder",
         "icnet": "rtseg.models.icnet:ICNet",
         "pspnet": "rtseg.models.pspnet:PSPNet",
         "deeplabv3": "rtseg.models.deeplabv3:DeepLabV3",

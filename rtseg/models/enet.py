@@ -144,17 +144,11 @@ def section(dropout: float) -> list[nn.Module]:
     return [Bottleneck(128, dropout, **option) for option in options]  # type: ignore[arg-type]
 
 
-class ENet(SegmentationModel):
-    """Large encoder, small decoder; logits at the input's own size.
-
-    Example:
-        >>> ENet(ENetConfig(classes=11))(torch.zeros(1, 3, 256, 512)).shape
-        torch.Size([1, 11, 256, 512])
-    """
+class _Encoding(SegmentationModel):
+    """The encoder, which the two networks below share with its parameters' names."""
 
     config_class = ENetConfig
     size_multiple = 8
-    logits_stride = 1
 
     def __init__(self, config: ENetConfig) -> None:
         super().__init__()
@@ -166,6 +160,46 @@ class ENet(SegmentationModel):
         self.down2 = DownsamplingBottleneck(64, 128, dropout)
         self.section2 = nn.Sequential(*section(dropout))
         self.section3 = nn.Sequential(*section(dropout))
+
+    def encode(self, x: Tensor) -> tuple[Tensor, tuple[Tensor, ...], tuple[Tensor, ...]]:
+        """Features (N, 128, H/8, W/8), and the masks of the poolings to 1/4 and to 1/8."""
+        x = self.initial(x)  # (N, 16, H/2, W/2)
+        x, masks4 = self.down1(x)
+        x = self.section1(x)  # (N, 64, H/4, W/4)
+        x, masks8 = self.down2(x)
+        return self.section3(self.section2(x)), masks4, masks8  # (N, 128, H/8, W/8)
+
+
+class ENetEncoder(_Encoding):
+    """The encoder with a 1x1 classifier: what the paper trains first, on labels of 1/8 size (section 5.1).
+
+    `rtseg train --model enet --init ENCODER.onnx` goes on from it with the decoder.
+    """
+
+    logits_stride = 8
+
+    def __init__(self, config: ENetConfig) -> None:
+        super().__init__(config)
+        self.classifier = nn.Conv2d(128, config.classes, 1, bias=False)
+        initialise(self)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.classifier(self.encode(x)[0])  # (N, C, H/8, W/8)
+
+
+class ENet(_Encoding):
+    """Large encoder, small decoder; logits at the input's own size.
+
+    Example:
+        >>> ENet(ENetConfig(classes=11))(torch.zeros(1, 3, 256, 512)).shape
+        torch.Size([1, 11, 256, 512])
+    """
+
+    logits_stride = 1
+
+    def __init__(self, config: ENetConfig) -> None:
+        super().__init__(config)
+        dropout = config.dropout
         self.up4 = UpsamplingBottleneck(128, 64, dropout)
         self.section4 = nn.Sequential(*(Bottleneck(64, dropout, relu=True) for _ in range(2)))
         self.up5 = UpsamplingBottleneck(64, 16, dropout)
@@ -174,11 +208,7 @@ class ENet(SegmentationModel):
         initialise(self)
 
     def forward(self, x: Tensor) -> Tensor:
-        x = self.initial(x)  # (N, 16, H/2, W/2)
-        x, masks1 = self.down1(x)
-        x = self.section1(x)  # (N, 64, H/4, W/4)
-        x, masks2 = self.down2(x)
-        x = self.section3(self.section2(x))  # (N, 128, H/8, W/8)
-        x = self.section4(self.up4(x, masks2))  # (N, 64, H/4, W/4)
-        x = self.section5(self.up5(x, masks1))  # (N, 16, H/2, W/2)
+        x, masks4, masks8 = self.encode(x)
+        x = self.section4(self.up4(x, masks8))  # (N, 64, H/4, W/4)
+        x = self.section5(self.up5(x, masks4))  # (N, 16, H/2, W/2)
         return self.classifier(x)  # (N, C, H, W)

@@ -1,6 +1,6 @@
 """The library in two calls: `load` a network, `stream` labelled frames."""
 
-from collections.abc import Iterator
+from collections.abc import Generator
 from pathlib import Path
 
 import numpy as np
@@ -42,7 +42,7 @@ def load(
     return open_segmenter(model, engine, precision, parse_size(size) if isinstance(size, str) else size, threads)
 
 
-def stream(source: str | int | Path | Source, segmenter: Segmenter) -> Iterator[tuple[Frame, np.ndarray]]:
+def stream(source: str | int | Path | Source, segmenter: Segmenter) -> Generator[tuple[Frame, np.ndarray], None, None]:
     """Yields (frame, labels uint8 (H, W)) while capture and inference run ahead in their own threads.
 
     A live source gives its newest frame; any other gives every frame in order. The source is opened with the first

@@ -1,15 +1,16 @@
 """Measures networks on engines: the engine alone, every stage, and the whole loop that `rtseg-cam` runs."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import product
+from time import perf_counter
 from typing import Any
 
 import numpy as np
 
+from rtseg.core.card import Card
 from rtseg.core.sizes import Size
 from rtseg.core.timing import Durations
-from rtseg.core.weights import resolve
 from rtseg.runtime.loop import Loop
 from rtseg.runtime.painter import Painter
 from rtseg.runtime.policy import ThreadBudget
@@ -50,46 +51,60 @@ def bench(
 ) -> Iterator[dict[str, Any]]:
     """Measures every combination in turn and yields its figures, times in ms, IoU in 0..1.
 
-    A size of None is what `rtseg-cam` would take for the source. `engine_ms` is the engine alone on one thread of
-    control; `stages_ms`, `end_to_end_fps` and `latency_ms` come from the loop with overlay and HUD drawn and a null
-    sink, exactly what `rtseg-cam --no-window` runs.
+    A size of None is what `rtseg-cam` would take for the source. `engine_ms` is the engine alone, one picture at a
+    time. `stages_ms`, `end_to_end_fps` and `latency_ms` come from the loop with overlay and HUD drawn and a null sink,
+    exactly what `rtseg-cam --no-window` runs; it keeps `in_flight` pictures under way, and `engine_ahead_fps` is the
+    engine alone in that manner.
 
     Raises:
         RtsegError: a combination that cannot run; nothing is left out silently.
     """
     plan = plan or BenchPlan()
     for model, engine, size_hw, precision in product(models, engines, sizes, precisions):
-        with open_segmenter(model, engine, precision, size_hw, budget.total) as segmenter:
-            yield _measure(segmenter, model, budget, plan)
+
+        def opened(choice: tuple[str, str, str, Size | None] = (model, engine, precision, size_hw)) -> Segmenter:
+            return open_segmenter(*choice, budget.total)
+
+        yield {"model": model, **_engine_alone(opened, budget, plan), **_whole_loop(opened, budget, plan)}
 
 
-def _measure(segmenter: Segmenter, model: str, budget: ThreadBudget, plan: BenchPlan) -> dict[str, Any]:
+def _engine_alone(opened: Callable[[], Segmenter], budget: ThreadBudget, plan: BenchPlan) -> dict[str, Any]:
     pictures, frame_hw = _pictures(plan, budget)
-    info = segmenter.prepare(frame_hw)
-    alone = time_engine(segmenter, pictures, plan.runs, plan.warm_up)
+    with opened() as segmenter:
+        info = segmenter.prepare(frame_hw)
+        alone = time_engine(segmenter, pictures, plan.runs, plan.warm_up)
+        return {
+            "engine": info.engine,
+            "runtime": info.runtime,
+            "device": info.device,
+            "precision": info.precision,
+            "threads": info.threads,
+            "size": list(info.size_hw),
+            "engine_ms": alone.summary_ms(),
+            "engine_fps": round(1e3 / alone.percentile_ms(50), 2),
+            "warm_up": plan.warm_up,
+            "miou": miou_of_card(segmenter.card, info.precision),
+        }
+
+
+def _whole_loop(opened: Callable[[], Segmenter], budget: ThreadBudget, plan: BenchPlan) -> dict[str, Any]:
+    pictures, _ = _pictures(plan, budget)
     source = open_source(plan.source, size_hw=plan.source_hw, threads=budget.codec)
-    painter = Painter()
-    painter.prepare(segmenter.labels)
-    report = Loop(source, segmenter, draw=painter, sinks=[NullSink()], max_frames=plan.frames).run()
-    p50_ms = alone.percentile_ms(50)
-    return {
-        "model": model,
-        "engine": info.engine,
-        "runtime": info.runtime,
-        "device": info.device,
-        "precision": info.precision,
-        "threads": info.threads,
-        "size": list(info.size_hw),
-        "source": report.source,
-        "engine_ms": alone.summary_ms(),
-        "engine_fps": round(1e3 / p50_ms, 2),
-        "stages_ms": report.stages_ms,
-        "end_to_end_fps": round(report.fps, 2),
-        "latency_ms": report.latency_ms,
-        "frames": report.frames,
-        "warm_up": plan.warm_up,
-        "miou": miou_of_card(model, info.precision),
-    }
+    with opened() as segmenter:
+        segmenter.prepare(source.size_hw, ahead=not source.live)
+        ahead_fps = time_ahead(segmenter, pictures, plan.runs, plan.warm_up)
+        painter = Painter()
+        painter.prepare(segmenter.labels)
+        report = Loop(source, segmenter, draw=painter, sinks=[NullSink()], max_frames=plan.frames).run()
+        return {
+            "source": report.source,
+            "in_flight": segmenter.info.in_flight,
+            "engine_ahead_fps": round(ahead_fps, 2),
+            "stages_ms": report.stages_ms,
+            "end_to_end_fps": round(report.fps, 2),
+            "latency_ms": report.latency_ms,
+            "frames": report.frames,
+        }
 
 
 def _pictures(plan: BenchPlan, budget: ThreadBudget) -> tuple[list[np.ndarray], Size]:
@@ -116,8 +131,29 @@ def time_engine(segmenter: Segmenter, pictures: Sequence[np.ndarray], runs: int,
     return durations
 
 
-def miou_of_card(model: str, precision: str = "fp32") -> dict[str, float]:
-    """Data set and split -> the mIoU that the network's card states for its form of a precision."""
-    metrics = resolve(model).card.metrics
-    stated = metrics.get("int8", {}) if precision == "int8" else metrics
+def time_ahead(segmenter: Segmenter, pictures: Sequence[np.ndarray], runs: int, warm_up: int) -> float:
+    """Pictures per second of the engine alone, resized beforehand, with as many under way as it takes."""
+    engine = segmenter.engine
+    small = [resize_image(picture, engine.info.size_hw) for picture in pictures]
+    logits_hw = (engine.info.size_hw[0] // segmenter.card.logits_stride,
+                 engine.info.size_hw[1] // segmenter.card.logits_stride)  # fmt: skip
+    ahead = engine.info.in_flight
+
+    def label(count: int) -> None:
+        for number in range(count):
+            if number >= ahead:
+                engine.collect()
+            engine.submit(small[number % len(small)], logits_hw)
+        for _ in range(min(count, ahead)):
+            engine.collect()
+
+    label(warm_up)
+    start = perf_counter()
+    label(runs)
+    return runs / (perf_counter() - start)
+
+
+def miou_of_card(card: Card, precision: str = "fp32") -> dict[str, float]:
+    """Data set and split -> the mIoU that a network's card states for its form of a precision."""
+    stated = card.metrics.get("int8", {}) if precision == "int8" else card.metrics
     return {split: figures["miou"] for split, figures in stated.items() if figures.get("miou") is not None}

@@ -1,14 +1,14 @@
-"""Scores a segmenter on labelled pictures."""
+"""Scores a network on labelled pictures."""
 
 from collections.abc import Iterable
 from typing import Protocol
 
 import numpy as np
 
+from rtseg.core.card import Card
 from rtseg.core.errors import UsageError
 from rtseg.core.labels import LabelSet
-from rtseg.core.metrics import ConfusionMatrix
-from rtseg.runtime.segmenter import Segmenter
+from rtseg.core.metrics import ConfusionMatrix, Metric
 
 
 class LabelledPicture(Protocol):
@@ -21,8 +21,19 @@ class LabelledPicture(Protocol):
     def labels(self) -> np.ndarray: ...
 
 
-def evaluate(segmenter: Segmenter, samples: Iterable[LabelledPicture], labels: LabelSet) -> ConfusionMatrix:
-    """Counts every pixel of `samples` against its truth, at the picture's own size.
+class Labeller(Protocol):
+    """What is scored: a `Segmenter`, or anything else that gives a picture's labels at its own size."""
+
+    card: Card
+    labels: LabelSet
+
+    def __call__(self, frame: np.ndarray, /) -> np.ndarray: ...
+
+
+def evaluate(
+    segmenter: Labeller, samples: Iterable[LabelledPicture], labels: LabelSet, *metrics: Metric
+) -> ConfusionMatrix:
+    """Counts every pixel of `samples` against its truth, at the picture's own size; `metrics` see the same labels.
 
     Raises:
         UsageError: the network's classes are not those of the truth, `labels`.
@@ -34,5 +45,7 @@ def evaluate(segmenter: Segmenter, samples: Iterable[LabelledPicture], labels: L
         )
     matrix = ConfusionMatrix(labels)
     for sample in samples:
-        matrix.update(segmenter(sample.image), sample.labels)
+        predicted = segmenter(sample.image)
+        for metric in (matrix, *metrics):
+            metric.update(predicted, sample.labels)
     return matrix

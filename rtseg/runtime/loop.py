@@ -151,6 +151,8 @@ class Loop:
 
     def _consume(self) -> None:
         while not self._stopped and not self._limit_reached():
+            if (failed := self._crew.error or self._pipeline.crew.error) is not None:
+                raise failed
             if self._view is not None:
                 self._view.poll(self)
                 if self.paused or self._stopped:
@@ -162,8 +164,6 @@ class Loop:
                     break
                 self.paused = True
                 continue
-            if self._crew.error is not None:
-                raise self._crew.error
             if result is not None:
                 self._handle(result)
 

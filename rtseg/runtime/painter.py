@@ -4,6 +4,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from rtseg.core.arrays import ArrayPool
 from rtseg.core.labels import LabelSet
 from rtseg.runtime.pipeline import Result
 from rtseg.vision.overlay import Overlay, warm_up
@@ -32,6 +33,7 @@ class Painter:
         self.notes: list[str] = []
         self._show = show
         self._overlay: Overlay | None = None
+        self._arrays = ArrayPool()
 
     def prepare(self, labels: LabelSet) -> None:
         """Checks the settings against a label set and loads what drawing needs.
@@ -43,11 +45,12 @@ class Painter:
         warm_up()
 
     def __call__(self, result: Result, hud: Sequence[str] = ()) -> np.ndarray:
-        """The picture of a labelled frame: uint8 BGR (H, W, 3), a new array."""
+        """The picture of a labelled frame: uint8 BGR (H, W, 3), which nobody else holds."""
         if self._overlay is None or self._overlay.labels != result.card.labels:
             self.prepare(result.card.labels)
         overlay = self._overlay
         assert overlay is not None
         overlay.opacity, overlay.legend, overlay.split = self.opacity, self.legend, self.split
         lines = [*(hud if self.hud else ()), *self.notes]
-        return overlay.render(result.frame.image, result.labels, hud=lines)
+        picture = self._arrays.take(result.frame.image.shape)
+        return overlay.render(result.frame.image, result.labels, hud=lines, out=picture)

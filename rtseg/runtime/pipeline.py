@@ -1,6 +1,7 @@
 """Capture and inference in their own threads, joined by bounded channels; labelled frames come out in order."""
 
 import logging
+from collections import deque
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from threading import Lock, Thread
@@ -123,7 +124,7 @@ class Pipeline:
         self._segmenter = segmenter
         self._next_segmenter: Callable[[], Segmenter] | None = None
         self._interval_s = 1 / source.fps if pace and source.fps and not source.live else 0.0
-        self._frames: Channel[_Captured] = Channel(1, newest=source.live)  # a source reads ahead itself
+        self._frames: Channel[_Captured] = Channel(1 if source.live else 2, newest=source.live)
         self._results: Channel[Result] = Channel(1 if source.live else 2)
         self._stopping = False
         self.crew = Crew()
@@ -191,19 +192,47 @@ class Pipeline:
         return max(due, perf_counter() - self._interval_s) + self._interval_s
 
     def _infer(self) -> None:
-        while True:
-            captured = self._frames.get()
-            if captured is None:
-                continue
-            if (make := self._next_segmenter) is not None:
-                self._next_segmenter = None
-                self._segmenter.close()
-                self._segmenter = make()
-            segmenter = self._segmenter
-            labels = segmenter(captured.frame, resized=captured.resized)
-            stages_s = {**segmenter.stages_s, **captured.stages_s}
-            if not self._results.put(Result(captured.frame, labels, segmenter.card, segmenter.info, stages_s)):
+        """Keeps as many frames under way as the engine takes, and hands their labels over in order."""
+        under_way: deque[_Captured] = deque()
+        ended = False
+        while not ended or under_way:
+            if not under_way and self._next_segmenter is not None:
+                self._change()
+            if not ended and self._has_room(len(under_way)):
+                try:
+                    captured = self._frames.get(0.0 if under_way else None)
+                except Ended:
+                    ended = True
+                    continue
+                if captured is not None:
+                    self._submit(captured)
+                    under_way.append(captured)
+                    continue
+            if not self._results.put(self._collect(under_way.popleft())):
                 return
+
+    def _has_room(self, under_way: int) -> bool:
+        if under_way == 0:
+            return True
+        # a live frame must not age behind another; a segmenter that is to be changed is emptied first
+        return not self._source.live and self._next_segmenter is None and under_way < self._segmenter.info.in_flight
+
+    def _change(self) -> None:
+        make, self._next_segmenter = self._next_segmenter, None
+        assert make is not None
+        self._segmenter.close()
+        self._segmenter = make()
+
+    def _submit(self, captured: _Captured) -> None:
+        if not self._segmenter.loaded:
+            self._segmenter.prepare(captured.frame.size_hw, ahead=not self._source.live)
+        self._segmenter.submit(captured.frame, captured.resized)
+
+    def _collect(self, captured: _Captured) -> Result:
+        segmenter = self._segmenter
+        labels = segmenter.collect()
+        stages_s = {**segmenter.stages_s, **captured.stages_s}
+        return Result(captured.frame, labels, segmenter.card, segmenter.info, stages_s)
 
     def __enter__(self) -> Self:
         self.crew.start("capture", self._capture, self._frames)

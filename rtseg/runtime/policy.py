@@ -107,13 +107,22 @@ def thread_budget(total: int | None = None) -> ThreadBudget:
     is left to capture, drawing and writing, which run at the same time.
 
     Raises:
-        UsageError: fewer than one thread.
+        UsageError: fewer than one thread, or more than the machine has cores.
     """
+    most = max(cores(), os.cpu_count() or 1)
     total = cores() if total is None else total
-    if total < 1:
-        raise UsageError(f"{total} threads: give 1 or more (this machine offers {cores()})")
+    if not 1 <= total <= most:
+        raise UsageError(f"{total} threads are not allowed: give 1 to {most}, the cores of this machine")
     rest = max(1, total // 4)
     return ThreadBudget(total=total, engine=total if total <= 2 else total - rest, opencv=rest, codec=rest)
+
+
+def frames_in_flight(threads: int) -> int:
+    """Frames that an engine of `threads` keeps under way where fps count more than the age of a frame.
+
+    One a thread is fastest, since no thread then waits for another; above four the memory is better spent otherwise.
+    """
+    return min(threads, 4)
 
 
 def apply_budget(budget: ThreadBudget) -> None:

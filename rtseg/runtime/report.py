@@ -16,6 +16,7 @@ from rtseg.runtime.pipeline import Result
 
 STAGES = ("capture", "resize", "engine", "upsample", "draw", "show", "write")
 _KEEP = 100_000  # durations kept per stage: an hour at 30 fps, so that a camera may run for months
+_FEW = 30  # frames; several are under way at once and end together, so the time between a few says nothing
 # Scoring must not slow the loop: one frame in ten, on a grid of pixels, costs well below a millisecond a frame.
 _SCORE_EVERY = 10
 _SCORE_PIXELS = 1 << 17
@@ -26,7 +27,8 @@ class LoopReport:
     """The figures of one run; latency (captured to shown or written) and throughput are two numbers.
 
     Attributes:
-        fps: frames finished per second, between the first and the last finished frame.
+        fps: frames finished per second, between the first and the last finished frame; where they are too few for
+            that, over the whole time since the first was captured.
         latency_ms: percentiles from the picture's capture (a file: from reading it) until it was shown and written.
         stages_ms: stage -> percentiles; stages overlap, so their sum says nothing about fps.
         drops: frames of a live source that were replaced by newer ones.
@@ -108,7 +110,7 @@ class LoopStats:
         self._recent_latency = Durations(90)
         self._rate = RateMeter()
         self._finished = 0
-        self._first_at = self._last_at = perf_counter()
+        self._captured_at = self._first_at = self._last_at = perf_counter()
         self._matrix: ConfusionMatrix | None = None
 
     def begin(self, result: Result) -> None:
@@ -141,14 +143,17 @@ class LoopStats:
             self._rate.tick()
             self.frames += 1
             self._finished += 1
-            self._first_at = now if self._finished == 1 else self._first_at
+            if self._finished == 1:
+                self._captured_at, self._first_at = captured_at, now
             self._last_at = now
 
     @property
     def fps(self) -> float:
-        """Since the start; 0 until two frames are finished."""
-        span = self._last_at - self._first_at
-        return (self._finished - 1) / span if self._finished > 1 and span > 0 else 0.0
+        """Since the start; 0 until a frame is finished."""
+        if self._finished < _FEW:
+            span = self._last_at - self._captured_at
+            return self._finished / span if self._finished and span > 0 else 0.0
+        return (self._finished - 1) / (self._last_at - self._first_at)
 
     @property
     def accuracy(self) -> dict[str, Any] | None:

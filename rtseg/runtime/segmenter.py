@@ -1,5 +1,6 @@
 """From a frame to its labels: the shared resize, an engine, exact upsampling to the frame's own size."""
 
+from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
 from math import sqrt
@@ -16,9 +17,8 @@ from rtseg.core.registry import unknown_name
 from rtseg.core.sizes import Size, check_multiple, nearest_multiple
 from rtseg.core.weights import Artifact, resolve
 from rtseg.engines import ENGINES, Engine, EngineInfo, EngineOptions, load_engine
-from rtseg.runtime.policy import thread_budget
+from rtseg.runtime.policy import frames_in_flight, thread_budget
 from rtseg.vision.resize import resize_image
-from rtseg.vision.upsample import upsample_labels
 
 
 def default_size(card: Card, frame_hw: Size) -> Size:
@@ -63,10 +63,15 @@ class EngineChoice:
     def card(self) -> Card:
         return self.artifact.card
 
-    def load(self, frame_hw: Size) -> Engine:
-        """Loads the engine for frames of a size; raises what `rtseg.engines.load_engine` does."""
+    def load(self, frame_hw: Size, *, ahead: bool = False) -> Engine:
+        """Loads the engine for frames of a size, one at a time or, `ahead`, as many as give the most fps.
+
+        Raises what `rtseg.engines.load_engine` does.
+        """
         size_hw = self.size_hw or default_size(self.card, frame_hw)
-        return self.loader(self.engine, self.artifact, EngineOptions(size_hw, self.precision, self.threads))
+        in_flight = frames_in_flight(self.threads) if ahead else 1
+        options = EngineOptions(size_hw, self.precision, self.threads, in_flight)
+        return self.loader(self.engine, self.artifact, options)
 
 
 class Segmenter:
@@ -84,6 +89,7 @@ class Segmenter:
         """Seconds that the last frame spent in 'resize', 'engine' and, unless the engine does it, 'upsample'."""
         self._choice = engine if isinstance(engine, EngineChoice) else None
         self._engine = engine if isinstance(engine, Engine) else None
+        self._resizes_s: deque[float] = deque()  # of the frames under way
 
     @property
     def engine(self) -> Engine:
@@ -93,58 +99,85 @@ class Segmenter:
         return self._engine
 
     @property
+    def loaded(self) -> bool:
+        """Whether there is an engine."""
+        return self._engine is not None
+
+    @property
     def info(self) -> EngineInfo:
         """What really runs; known as soon as there is an engine."""
         return self.engine.info
 
-    def prepare(self, frame_hw: Size) -> EngineInfo:
-        """Loads engine and kernels for frames of a size, so that the first frame is not late."""
-        self(np.zeros((*frame_hw, 3), np.uint8))
+    def prepare(self, frame_hw: Size, *, ahead: bool = False) -> EngineInfo:
+        """Loads engine and kernels for frames of a size, so that the first frame is not late.
+
+        Args:
+            frame_hw: height and width of the frames.
+            ahead: load for as many frames under way as give the most fps (`submit`, `collect`), rather than for the
+                shortest time of one; an engine that is loaded already stays as it is.
+        """
+        engine = self._loaded(frame_hw, ahead=ahead)
+        for _ in range(engine.info.in_flight):
+            self.submit(np.zeros((*frame_hw, 3), np.uint8))
+        for _ in range(engine.info.in_flight):
+            self.collect()
         return self.info
 
     def resize(self, image: np.ndarray) -> np.ndarray | None:
         """The network's input for a frame, for a thread that has time for it; None while no engine is loaded."""
         return None if self._engine is None else resize_image(image, self._engine.info.size_hw)
 
-    def __call__(
-        self, frame: np.ndarray | Frame, out: np.ndarray | None = None, *, resized: np.ndarray | None = None
-    ) -> np.ndarray:
+    def __call__(self, frame: np.ndarray | Frame, out: np.ndarray | None = None) -> np.ndarray:
         """uint8 BGR (H, W, 3) -> labels uint8 (H, W); `out` is filled and returned where given.
-
-        `resized` is what `resize` made of the frame; one of another size, from before the engine changed, is not used.
 
         Raises:
             UsageError: the picture has another dtype or shape.
             EngineError: the engine cannot be loaded, is closed, or failed.
         """
-        image = frame.image if isinstance(frame, Frame) else frame
-        if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3 or 0 in image.shape:
-            raise UsageError(f"a frame must be uint8 BGR (H, W, 3), not {image.dtype} {image.shape}")
-        frame_hw = (image.shape[0], image.shape[1])
+        image = _checked(frame)
+        size_hw = (image.shape[0], image.shape[1])
+        engine = self._loaded(size_hw)
+        small, seconds = self._input(image, None)
+        labels = engine.labels(small, size_hw, out)
+        self.stages_s = {"resize": seconds, **engine.stages_s}
+        return labels
+
+    def submit(self, frame: np.ndarray | Frame, resized: np.ndarray | None = None) -> None:
+        """Starts a frame; `info.in_flight` may be under way, whose labels `collect` gives in order.
+
+        Args:
+            frame: uint8 BGR (H, W, 3); it must stay as it is until it is collected.
+            resized: what `resize` made of it; one of another size, from before the engine changed, is not used.
+
+        Raises:
+            UsageError: the picture has another dtype or shape.
+            EngineError: the engine cannot be loaded, is closed, failed, or has no room.
+        """
+        image = _checked(frame)
+        size_hw = (image.shape[0], image.shape[1])
+        engine = self._loaded(size_hw)
+        small, seconds = self._input(image, resized)
+        engine.submit(small, size_hw)
+        self._resizes_s.append(seconds)
+
+    def collect(self) -> np.ndarray:
+        """The labels, uint8 (H, W), of the oldest frame under way; raises EngineError where there is none."""
+        labels = self.engine.collect()
+        self.stages_s = {"resize": self._resizes_s.popleft(), **self.engine.stages_s}
+        return labels
+
+    def _loaded(self, frame_hw: Size, *, ahead: bool = False) -> Engine:
         if self._engine is None:
             assert self._choice is not None
-            self._engine = self._choice.load(frame_hw)
-        if resized is None or resized.shape[:2] != self._engine.info.size_hw:
-            resized = image
-        return self._run(self._engine, resized, frame_hw, out)
+            self._engine = self._choice.load(frame_hw, ahead=ahead)
+        return self._engine
 
-    def _run(self, engine: Engine, image: np.ndarray, size_hw: Size, out: np.ndarray | None) -> np.ndarray:
-        start = perf_counter()
-        small = resize_image(image, engine.info.size_hw)
-        resized = perf_counter()
-        if type(engine).labels is not Engine.labels:  # it upsamples by itself, on its device
-            labels = engine.labels(small, size_hw, out)
-            self.stages_s = {"resize": resized - start, "engine": perf_counter() - resized}
-            return labels
-        logits = engine.infer(small)
-        inferred = perf_counter()
-        labels = upsample_labels(logits, size_hw, out, threads=engine.info.threads)
-        self.stages_s = {
-            "resize": resized - start,
-            "engine": inferred - resized,
-            "upsample": perf_counter() - inferred,
-        }
-        return labels
+    def _input(self, image: np.ndarray, resized: np.ndarray | None) -> tuple[np.ndarray, float]:
+        """The network's input, and the seconds that it took."""
+        start, size_hw = perf_counter(), self.engine.info.size_hw
+        if resized is None or resized.shape[:2] != size_hw:
+            resized = resize_image(image, size_hw)
+        return resized, perf_counter() - start
 
     def close(self) -> None:
         """Frees the engine; a second call does nothing."""
@@ -158,6 +191,13 @@ class Segmenter:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
+
+
+def _checked(frame: np.ndarray | Frame) -> np.ndarray:
+    image = frame.image if isinstance(frame, Frame) else frame
+    if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3 or 0 in image.shape:
+        raise UsageError(f"a frame must be uint8 BGR (H, W, 3), not {image.dtype} {image.shape}")
+    return image
 
 
 def open_segmenter(

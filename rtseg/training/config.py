@@ -20,20 +20,33 @@ class TrainConfig:
         data: Data set to train on.
         root: Folder of the data set.
         output: Folder of the run: checkpoints, curves, pictures. A run that is there already goes on.
-        split: What to train on; CamVid's `fit` leaves the held-out `tail` of each drive unseen.
+        split: What to train on; by default the data set's own choice, train. CamVid's is `fit`, which leaves the
+            held-out `tail` of each drive unseen.
         holdouts: Splits scored after each validation interval; the best weights are those with the best mean mIoU.
+            By default the data set's own choice: val, and CamVid's `tail`.
         epochs: Passes over the split.
         batch_size: Pictures per step.
         crop: HxW that the network sees in training.
         scale: Smallest and largest factor by which pictures are scaled before they are cropped.
         scenes: Street scenes added, as a share of the split's pictures.
-        lr: Peak learning rate of AdamW.
-        weight_decay: Decoupled weight decay.
+        optimizer: AdamW, or SGD with Nesterov momentum 0.9.
+        lr: Peak learning rate.
+        weight_decay: Weight decay (AdamW: decoupled), of convolutions only.
         schedule: One-cycle (warm-up, then cosine) or poly (power 0.9, Chen 2017).
         class_balance: The c of the class weights 1 / ln(c + share) (ENet paper, 1.02 there); 0 weighs all the same.
         ohem: Share of the pixels with the largest loss that count; 1 counts all.
+        boundary: Extra weight, beside 1, of pixels within two pixels of a border between classes; 0 weighs all alike.
+        coarse_labels: Compare at the logits' size, with labels shrunk to it, rather than at the labels' own size.
         lovasz: Weight of the Lovász-Softmax term (Berman 2018), which follows the mean IoU itself; 0 leaves it out.
         ema: Decay of the running mean of the weights, which is what is validated and kept.
+        teacher: Networks whose averaged predictions teach this one: names that ship, or paths of ONNX files.
+        teaching: How: logits (their softened probabilities) or features (what their classifiers see, as well).
+        teaching_weight: Of the teaching term.
+        temperature: By which logits are divided before the softmax that teaches.
+        accumulate: Batches whose gradients make one step.
+        devices: Processes that train together (DDP), each with its own batches, on as many GPUs where there are any.
+        sync_batch_norm: Batch statistics over all processes; GPUs only.
+        deterministic: Only operations that give the same bits every time; slower.
         precision: 'auto' takes bf16 where the device computes with it, else fp32.
         compile: Fuse the network with torch.compile: minutes at the start, less time for each step.
         validate_every: Epochs between validations.
@@ -49,20 +62,31 @@ class TrainConfig:
     root: Path | None = None
     output: Path = Path("runs/train")
     data: str = "camvid"
-    split: str = "fit"
-    holdouts: tuple[str, ...] = ("val", "tail")
+    split: str | None = None
+    holdouts: tuple[str, ...] | None = None
     epochs: int = 100
     batch_size: int = 8
     crop: str = "352x480"
     scale: tuple[float, float] = (0.75, 1.5)
     scenes: float = 0.15
+    optimizer: Literal["adamw", "sgd"] = "adamw"
     lr: float = 2e-3
     weight_decay: float = 0.02
     schedule: Literal["one-cycle", "poly"] = "one-cycle"
     class_balance: float = 1.10
     ohem: float = 1.0
+    boundary: float = 0.0
+    coarse_labels: bool = False
     lovasz: float = 0.0
     ema: float = 0.995
+    teacher: tuple[str, ...] = ()
+    teaching: str = "logits"
+    teaching_weight: float = 1.0
+    temperature: float = 2.0
+    accumulate: int = 1
+    devices: int = 1
+    sync_batch_norm: bool = False
+    deterministic: bool = False
     precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto"
     compile: bool = False
     validate_every: int = 5
@@ -74,17 +98,22 @@ class TrainConfig:
     def __post_init__(self) -> None:
         parse_size(self.crop)
         self.model_config()
-        positive = {"epochs": self.epochs, "batch_size": self.batch_size, "validate_every": self.validate_every}
+        positive = {"epochs": self.epochs, "batch_size": self.batch_size, "validate_every": self.validate_every,
+                    "accumulate": self.accumulate, "devices": self.devices}  # fmt: skip
         for name, value in positive.items():
             if value < 1:
                 raise UsageError(f"{name} is {value}: it must be at least 1")
         shares = {"ohem": (self.ohem, 0.01, 1), "ema": (self.ema, 0, 0.99999), "scenes": (self.scenes, 0, 10),
-                  "lovasz": (self.lovasz, 0, 10)}  # fmt: skip
+                  "lovasz": (self.lovasz, 0, 10), "boundary": (self.boundary, 0, 100),
+                  "teaching_weight": (self.teaching_weight, 0, 100),
+                  "temperature": (self.temperature, 0.1, 100)}  # fmt: skip
         for name, (share, low, high) in shares.items():
             if not low <= share <= high:
                 raise UsageError(f"{name} is {share}: allowed is {low} to {high}")
         if not 0.1 <= self.scale[0] <= self.scale[1] <= 10:
             raise UsageError(f"scale is {self.scale}: allowed are a smallest and a largest factor within 0.1 to 10")
+        if self.compile and self.teacher and self.teaching == "features":
+            raise UsageError("--compile hides the features that --teaching features needs: leave one of the two out")
         if self.lr <= 0 or self.class_balance < 0 or 0 < self.class_balance <= 1:
             raise UsageError(f"lr must be above 0 and class_balance 0 or above 1, not {self.lr}, {self.class_balance}")
 
@@ -116,7 +145,7 @@ class TrainConfig:
     def to_json(self) -> dict[str, Any]:
         """The fields as JSON; paths are left out or cut to the file's name, for they say nothing about the weights."""
         data = asdict(self)
-        for path in ("root", "output", "init"):
+        for path in ("root", "output", "init", "teacher"):  # the last two are in the card with what they are
             del data[path]
         given = [f"pretrained={Path(entry).name}" if entry.startswith("pretrained=") else entry for entry in self.set]
-        return {**data, "set": given, "holdouts": list(self.holdouts), "scale": list(self.scale)}
+        return {**data, "set": given, "holdouts": list(self.holdouts or ()), "scale": list(self.scale)}

@@ -22,7 +22,9 @@ def class_weights(data: DataSet, balance: float) -> Tensor:
     return torch.tensor(weights / weights.mean(), dtype=torch.float32)
 
 
-def segmentation_loss(logits: Tensor, labels: Tensor, weights: Tensor, ignore_index: int, ohem: float = 1.0) -> Tensor:
+def segmentation_loss(
+    logits: Tensor, labels: Tensor, weights: Tensor, ignore_index: int, ohem: float = 1.0, boundary: float = 0.0
+) -> Tensor:
     """Weighted cross-entropy at the labels' size.
 
     Args:
@@ -32,15 +34,30 @@ def segmentation_loss(logits: Tensor, labels: Tensor, weights: Tensor, ignore_in
         ignore_index: label that does not count.
         ohem: share of the pixels, those with the largest loss, that count (online hard example mining,
             Shrivastava 2016).
+        boundary: weight, beside 1, of the pixels near a border between classes.
     """
     logits = logits.float()
     if logits.shape[-2:] != labels.shape[-2:]:
         logits = F.interpolate(logits, labels.shape[-2:], mode="bilinear", align_corners=False)
-    if ohem >= 1:
+    if ohem >= 1 and boundary == 0:
         return F.cross_entropy(logits, labels, weights, ignore_index=ignore_index)
-    losses = F.cross_entropy(logits, labels, weights, ignore_index=ignore_index, reduction="none").flatten()
-    kept = max(1, int(ohem * int((labels != ignore_index).sum())))
-    return losses.topk(kept).values.mean()
+    losses = F.cross_entropy(logits, labels, weights, ignore_index=ignore_index, reduction="none")
+    labelled = labels != ignore_index
+    if boundary > 0:
+        near = 1 + boundary * near_border(labels).float()
+        losses = losses * near / near[labelled].mean().clamp(min=1)  # the size of the loss stays
+    if ohem < 1:
+        return losses.flatten().topk(max(1, int(ohem * int(labelled.sum())))).values.mean()
+    return losses.sum() / weights[labels[labelled]].sum().clamp(min=1e-6)
+
+
+def near_border(labels: Tensor, reach: int = 2) -> Tensor:
+    """int64 (N, H, W) -> bool (N, H, W): another class lies within `reach` pixels (in a square)."""
+    values = labels[:, None].float()
+    window = 2 * reach + 1
+    highest = F.max_pool2d(values, window, 1, reach)
+    lowest = -F.max_pool2d(-values, window, 1, reach)
+    return (highest != lowest)[:, 0]
 
 
 def lovasz_loss(logits: Tensor, labels: Tensor, ignore_index: int) -> Tensor:

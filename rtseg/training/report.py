@@ -10,6 +10,7 @@ import torch
 
 from rtseg.core.files import write_json
 from rtseg.core.metrics import ConfusionMatrix
+from rtseg.datasets import Sample
 from rtseg.training.checkpoint import save_tree
 from rtseg.training.task import SegmentationTask
 from rtseg.vision.overlay import overlay
@@ -29,15 +30,14 @@ class KeepBest(L.Callback):
 
     def on_validation_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         assert isinstance(pl_module, SegmentationTask)
-        if not pl_module.holdout_miou > self.best:
+        if not pl_module.holdout_miou > self.best or not trainer.is_global_zero:
             return
         self.best = pl_module.holdout_miou
         model = pl_module.model
         state = {name: half(value) for name, value in model.state_dict().items()}
         metrics = {f"{pl_module.config.data}/{split}": m.to_json() for split, m in pl_module.scores.items()}
-        recipe = {**pl_module.config.to_json(), "epochs_done": trainer.current_epoch + 1, "torch": torch.__version__}
-        if pl_module.init is not None:
-            recipe["init"] = pl_module.init
+        done = {"epochs_done": trainer.current_epoch + 1, "torch": torch.__version__}
+        recipe = {**pl_module.config.to_json(), **done, **pl_module.lineage}
         card = {"model": pl_module.config.model, "config": model.config_json(), "labels": pl_module.labels.to_json(),
                 "metrics": metrics, "recipe": recipe}  # fmt: skip
         save_tree(state, self.folder / "best.safetensors")
@@ -57,19 +57,27 @@ class Pictures(L.Callback):
 
     def on_validation_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         assert isinstance(pl_module, SegmentationTask)
+        if not trainer.is_global_zero:
+            return
         epoch = trainer.current_epoch + 1
-        rows = []
-        for data in pl_module.holdouts:
-            for index in (len(data) // 4, 3 * len(data) // 4):
-                sample = data.sample(index)
-                drawn = (sample.labels, pl_module.predict(sample.image))
-                overlays = [overlay(sample.image, labels, pl_module.labels, opacity=0.6) for labels in drawn]
-                rows.append(np.hstack([sample.image, *overlays]))
-        width = max(row.shape[1] for row in rows)
-        rows = [np.pad(row, ((0, 0), (0, width - row.shape[1]), (0, 0))) for row in rows]
-        cv2.imwrite(str(self.folder / f"samples_{epoch:04d}.png"), np.vstack(rows))
+        picked = [(data, index) for data in pl_module.holdouts for index in (len(data) // 4, 3 * len(data) // 4)]
+        rows = [beside_truth(data.sample(index), pl_module) for data, index in picked]
+        cv2.imwrite(str(self.folder / f"samples_{epoch:04d}.png"), stacked(rows))
         for split, matrix in pl_module.scores.items():
             draw_confusion(matrix, f"{split}, epoch {epoch}", self.folder / f"confusion_{split}.png")
+
+
+def beside_truth(sample: Sample, task: SegmentationTask) -> np.ndarray:
+    """Picture, truth and prediction side by side: uint8 BGR (H, 3 W, 3)."""
+    drawn = (sample.labels, task.predict(sample.image))
+    overlays = [overlay(sample.image, labels, task.labels, opacity=0.6) for labels in drawn]
+    return np.hstack([sample.image, *overlays])
+
+
+def stacked(rows: list[np.ndarray]) -> np.ndarray:
+    """Pictures of any width below one another."""
+    width = max(row.shape[1] for row in rows)
+    return np.vstack([np.pad(row, ((0, 0), (0, width - row.shape[1]), (0, 0))) for row in rows])
 
 
 def draw_confusion(matrix: ConfusionMatrix, title: str, path: Path) -> None:

@@ -2,6 +2,7 @@
 
 import logging
 import random
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,16 +14,18 @@ from lightning.pytorch.loggers import CSVLogger
 
 from rtseg.core.errors import UsageError
 from rtseg.core.sizes import check_multiple
-from rtseg.core.weights import resolve
-from rtseg.datasets import open_data
+from rtseg.core.weights import Artifact, resolve
+from rtseg.datasets import DATASETS, open_data
 from rtseg.models import SegmentationModel, build_model
 from rtseg.models.weights import load_state_dict
 from rtseg.training.checkpoint import SafetensorsIO
 from rtseg.training.config import TrainConfig
-from rtseg.training.data import holdout_loader, training_loader
+from rtseg.training.data import Loaders
 from rtseg.training.losses import class_weights
 from rtseg.training.report import KeepBest, Pictures
+from rtseg.training.summary import write_report
 from rtseg.training.task import SegmentationTask
+from rtseg.training.teach import TEACHING, open_teachers
 
 log = logging.getLogger(__name__)
 
@@ -30,7 +33,7 @@ _PLUGIN_PRECISION = {"fp32": "32-true", "bf16": "bf16-mixed", "fp16": "16-mixed"
 
 
 def train(config: TrainConfig) -> Path:
-    """Trains a network and returns the run's folder, which holds `best.safetensors` with its card `best.json`.
+    """Trains a network and returns the run's folder: `best.safetensors`, its card `best.json`, and `report`.
 
     A run whose folder holds `last.ckpt` goes on from there.
 
@@ -44,24 +47,33 @@ def train(config: TrainConfig) -> Path:
     random.seed(config.seed)
     if config.threads:
         torch.set_num_threads(config.threads)
-    data = open_data(config.data, config.root, config.split)
-    holdouts = [open_data(config.data, config.root, split) for split in config.holdouts]
-    for held in config.holdouts:
-        if data.share_pictures(config.split, held):
-            raise UsageError(f"split {config.split} of {config.data} shares pictures with the holdout {held}: "
+    kind = DATASETS.get(config.data)
+    split, held_out = config.split or kind.default_split, config.holdouts or kind.default_holdouts
+    config = replace(config, split=split, holdouts=held_out)
+    data = open_data(config.data, config.root, split)
+    holdouts = [open_data(config.data, config.root, held) for held in held_out]
+    for held in held_out:
+        if data.share_pictures(split, held):
+            raise UsageError(f"split {split} of {config.data} shares pictures with the holdout {held}: "
                              "train on another split, or leave that holdout out")  # fmt: skip
     model = build_model(config.model, {"classes": len(data.labels), **config.model_config()})
     check_multiple(config.crop_hw, model.size_multiple, config.model)
-    init = start_from(model, config.init) if config.init is not None else None
+    lineage: dict[str, Any] = {"init": start_from(model, config.init)} if config.init is not None else {}
     model = model.to(memory_format=torch.channels_last)
-    task = SegmentationTask(config, model, class_weights(data, config.class_balance), holdouts)
-    task.init = init
+    teaching = None
+    if config.teacher:
+        teachers, artifacts = open_teachers(config.teacher, data.labels.names)
+        teaching = TEACHING.get(config.teaching)(model, teachers, config.temperature)
+        lineage["teachers"] = [_identity(artifact) for artifact in artifacts]
+    task = SegmentationTask(config, model, class_weights(data, config.class_balance), holdouts, teaching)
+    task.lineage = lineage
     config.output.mkdir(parents=True, exist_ok=True)
     last = config.output / "last.ckpt"
-    _trainer(config).fit(
-        task, training_loader(config, data), holdout_loader(holdouts), ckpt_path=last if last.is_file() else None,
-        weights_only=False,
-    )  # fmt: skip
+    trainer = _trainer(config)
+    resumed = last if last.is_file() else None
+    trainer.fit(task, datamodule=Loaders(config, data, holdouts), ckpt_path=resumed, weights_only=False)
+    if trainer.is_global_zero:
+        write_report(config.output, task)
     return config.output
 
 
@@ -85,8 +97,13 @@ def start_from(model: SegmentationModel, init: str) -> dict[str, Any]:
     for name in sorted(set(own) - set(fitting)):
         log.info("%s starts fresh", name)
     model.load_state_dict(fitting, strict=False)
+    return {**_identity(artifact), "recipe": artifact.card.recipe}
+
+
+def _identity(artifact: Artifact) -> dict[str, Any]:
+    """Which network it is, and what it scores."""
     card = artifact.card
-    return {"name": card.name, "sha256": card.files["fp32"].sha256, "recipe": card.recipe, "metrics": card.metrics}
+    return {"name": card.name, "sha256": card.files["fp32"].sha256, "metrics": card.metrics}
 
 
 def choose_precision(wanted: str) -> str:
@@ -121,5 +138,11 @@ def _trainer(config: TrainConfig) -> L.Trainer:
         num_sanity_val_steps=0,
         log_every_n_steps=10,
         gradient_clip_val=5.0,
+        accumulate_grad_batches=config.accumulate,
+        devices=config.devices,
+        strategy="ddp" if config.devices > 1 else "auto",
+        sync_batchnorm=config.sync_batch_norm,
+        use_distributed_sampler=False,
+        deterministic=config.deterministic,
         enable_model_summary=False,
     )

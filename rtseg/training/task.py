@@ -3,6 +3,7 @@
 from typing import Any
 
 import lightning as L
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -13,6 +14,7 @@ from rtseg.models import SegmentationModel
 from rtseg.models.deploy import normalise
 from rtseg.training.config import TrainConfig
 from rtseg.training.losses import lovasz_loss, segmentation_loss, shrink_labels
+from rtseg.training.teach import Teaching
 from rtseg.vision.resize import resize_image
 from rtseg.vision.upsample import upsample_labels
 
@@ -20,10 +22,17 @@ from rtseg.vision.upsample import upsample_labels
 class SegmentationTask(L.LightningModule):
     """Trains one network; validates it just as an engine is scored: one picture at a time, at its own size."""
 
-    def __init__(self, config: TrainConfig, model: SegmentationModel, weights: Tensor, holdouts: list[DataSet]) -> None:
+    def __init__(
+        self,
+        config: TrainConfig,
+        model: SegmentationModel,
+        weights: Tensor,
+        holdouts: list[DataSet],
+        teaching: Teaching | None = None,
+    ) -> None:
         super().__init__()
-        self.config, self.model, self.holdouts = config, model, holdouts
-        self.init: dict[str, Any] | None = None  # what the weights started from, for the card
+        self.config, self.model, self.holdouts, self.teaching = config, model, holdouts, teaching
+        self.lineage: dict[str, Any] = {}  # what the weights started from and who taught them, for the card
         self.labels = holdouts[0].labels
         self.register_buffer("class_weights", weights, persistent=False)
         self.running = ConfusionMatrix(self.labels)
@@ -37,14 +46,24 @@ class SegmentationTask(L.LightningModule):
             self._forward = torch.compile(forward) if self.config.compile else forward
         x = normalise(images).contiguous(memory_format=torch.channels_last)
         logits, *auxiliary = self._forward(x)
+        loss = self._loss(x, logits, labels)
         weights, ignore = self.class_weights, self.labels.ignore_index
-        loss = segmentation_loss(logits, labels, weights, ignore, self.config.ohem)
-        if self.config.lovasz:
-            loss = loss + self.config.lovasz * lovasz_loss(logits, labels, ignore)
         for output, share in zip(auxiliary, self.model.auxiliary_weights, strict=True):
             coarse = shrink_labels(labels, (output.shape[-2], output.shape[-1]))
             loss = loss + share * segmentation_loss(output, coarse, weights, ignore)
         self._follow(logits, labels, loss)
+        return loss
+
+    def _loss(self, x: Tensor, logits: Tensor, labels: Tensor) -> Tensor:
+        """Cross-entropy, and what else the configuration asks for, of the network's main output."""
+        config, ignore = self.config, self.labels.ignore_index
+        coarse = shrink_labels(labels, (logits.shape[-2], logits.shape[-1]))
+        compared = coarse if config.coarse_labels else labels
+        loss = segmentation_loss(logits, compared, self.class_weights, ignore, config.ohem, config.boundary)
+        if config.lovasz:
+            loss = loss + config.lovasz * lovasz_loss(logits, labels, ignore)
+        if self.teaching is not None:
+            loss = loss + config.teaching_weight * self.teaching(x, logits, coarse != ignore)
         return loss
 
     def _follow(self, logits: Tensor, labels: Tensor, loss: Tensor) -> None:
@@ -64,8 +83,11 @@ class SegmentationTask(L.LightningModule):
         self.scores = {data.split: ConfusionMatrix(self.labels) for data in self.holdouts}
 
     def validation_step(self, pair: tuple[int, int], _: int) -> None:
-        data = self.holdouts[pair[0]]
-        sample = data.sample(pair[1])
+        number, index = pair
+        if index < 0:
+            return
+        data = self.holdouts[number]
+        sample = data.sample(index)
         self.scores[data.split].update(self.predict(sample.image), sample.labels)
 
     @property
@@ -74,6 +96,11 @@ class SegmentationTask(L.LightningModule):
         return sum(matrix.miou for matrix in self.scores.values()) / len(self.scores)
 
     def on_validation_epoch_end(self) -> None:
+        if self.trainer.world_size > 1:
+            for matrix in self.scores.values():
+                own = torch.from_numpy(np.append(matrix.counts, matrix.frames)).to(self.device)
+                total: Tensor = self.all_gather(own).sum(0).cpu()  # type: ignore[union-attr]
+                matrix.counts, matrix.frames = total[:-1].reshape(matrix.counts.shape).numpy(), int(total[-1])
         figures = {f"{split}_miou": matrix.miou for split, matrix in self.scores.items()}
         self.log_dict({**figures, "holdout_miou": self.holdout_miou}, prog_bar=True)
 
@@ -89,10 +116,14 @@ class SegmentationTask(L.LightningModule):
         return upsample_labels(logits, (height, width))
 
     def configure_optimizers(self) -> Any:
-        decayed = [p for p in self.model.parameters() if p.ndim > 1]
-        plain = [p for p in self.model.parameters() if p.ndim <= 1]  # batch norm, PReLU slopes, biases
+        decayed = [p for p in self.parameters() if p.ndim > 1]
+        plain = [p for p in self.parameters() if p.ndim <= 1]  # batch norm, PReLU slopes, biases
         groups = [{"params": decayed, "weight_decay": self.config.weight_decay}, {"params": plain, "weight_decay": 0.0}]
-        optimizer = torch.optim.AdamW(groups, lr=self.config.lr)
+        optimizer: torch.optim.Optimizer
+        if self.config.optimizer == "sgd":
+            optimizer = torch.optim.SGD(groups, self.config.lr, momentum=0.9, nesterov=True)
+        else:
+            optimizer = torch.optim.AdamW(groups, self.config.lr)
         steps = int(self.trainer.estimated_stepping_batches)
         scheduler: torch.optim.lr_scheduler.LRScheduler
         if self.config.schedule == "poly":

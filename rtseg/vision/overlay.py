@@ -152,16 +152,27 @@ def _text_scale(height: int) -> float:
 def _write_lines(picture: np.ndarray, lines: Sequence[str]) -> None:
     """White text on a darkened panel, readable on any ground; lines that do not fit are left out."""
     height, width = picture.shape[:2]
-    scale = _text_scale(height)
-    step, margin, thickness = round(38 * scale), round(10 * scale), max(1, round(1.6 * scale))
-    lines = lines[: (height - margin) // step]
-    if not lines:
-        return
-    text_width = max(cv2.getTextSize(line, _FONT, scale, thickness)[0][0] for line in lines)
-    panel = picture[: step * len(lines) + margin, : min(width, text_width + 2 * margin)]
+    text = _text_panel(tuple(lines), _text_scale(height), height, width)
+    panel = picture[: text.shape[0], : text.shape[1]]
     panel >>= 1
+    np.maximum(panel, text, out=panel)
+
+
+@lru_cache(maxsize=4)  # the lines change a few times a second, and writing them takes longer than the rest
+def _text_panel(lines: tuple[str, ...], scale: float, height: int, width: int) -> np.ndarray:
+    """White lines on black, uint8 (h, w, 3), at most `height` x `width`."""
+    step, margin, thickness = round(38 * scale), round(10 * scale), max(1, round(1.6 * scale))
+    lines = lines[: max(0, (height - margin) // step)]
+    text_width = max((cv2.getTextSize(line, _FONT, scale, thickness)[0][0] for line in lines), default=0)
+    panel = np.zeros((step * len(lines) + margin if lines else 0, min(width, text_width + 2 * margin), 3), np.uint8)
     for number, line in enumerate(lines, start=1):
-        cv2.putText(picture, line, (margin, number * step - margin // 2), _FONT, scale, _WHITE, thickness, cv2.LINE_AA)
+        cv2.putText(panel, line, (margin, number * step - margin // 2), _FONT, scale, _WHITE, thickness, cv2.LINE_AA)
+    return panel
+
+
+def legend(labels: LabelSet, scale: float = 0.5) -> np.ndarray:
+    """uint8 BGR (h, w, 3): a swatch and a name for each class, one below the other; must not be changed."""
+    return _legend(labels, tuple(range(len(labels))), scale)
 
 
 def _paste_legend(picture: np.ndarray, labels: LabelSet, shown: tuple[int, ...]) -> None:
@@ -170,12 +181,13 @@ def _paste_legend(picture: np.ndarray, labels: LabelSet, shown: tuple[int, ...])
     if panel.shape[0] > height or panel.shape[1] > width // 2:
         return
     corner = picture[: panel.shape[0], width - panel.shape[1] :]
-    cv2.addWeighted(corner, 0.25, panel, 0.75, 0, dst=corner)
+    corner >>= 2
+    corner += panel  # three quarters of it: see `_legend`
 
 
 @lru_cache(maxsize=16)
 def _legend(labels: LabelSet, shown: tuple[int, ...], scale: float) -> np.ndarray:
-    """uint8 BGR (h, w, 3): a swatch and a name for each class."""
+    """uint8 BGR (h, w, 3), at three quarters of its brightness: a swatch and a name for each class."""
     step, margin, thickness = round(34 * scale), round(10 * scale), max(1, round(1.4 * scale))
     names = [labels.names[index] for index in shown]
     text_width = max((cv2.getTextSize(name, _FONT, 0.9 * scale, thickness)[0][0] for name in names), default=0)
@@ -186,4 +198,4 @@ def _legend(labels: LabelSet, shown: tuple[int, ...], scale: float) -> np.ndarra
         cv2.rectangle(panel, (margin, top), (margin + step, top + step - margin), colour, cv2.FILLED)
         place = (2 * margin + step, top + step - margin - round(2 * scale))
         cv2.putText(panel, name, place, _FONT, 0.9 * scale, _WHITE, thickness, cv2.LINE_AA)
-    return panel
+    return panel - (panel >> 2)

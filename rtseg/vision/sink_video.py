@@ -36,6 +36,11 @@ def exact_rate(fps: float) -> Fraction:
     return ntsc if is_ntsc else Fraction(fps).limit_denominator(1001)
 
 
+def partial_path(path: Path) -> Path:
+    """What a recording is called while it is written."""
+    return path.with_name(f"{path.stem}.partial.mp4")
+
+
 class VideoSink(Sink):
     """Writes pictures to an MP4 (H.264, yuv420p) that browsers play; times are the frames' own timestamps.
 
@@ -46,6 +51,7 @@ class VideoSink(Sink):
     Attributes:
         padded: the width or height is odd and got one repeated column or row, because yuv420p has even sizes only.
         partial_path: its name while it is written.
+        saved: it has been given its own name.
     """
 
     def __init__(
@@ -78,7 +84,8 @@ class VideoSink(Sink):
         if path.is_dir():
             raise OutputError(f"cannot record to {path}: it is a folder; give a file name")
         self.path = path
-        self.partial_path = path.with_name(f"{path.stem}.partial.mp4")
+        self.partial_path = partial_path(path)
+        self.saved = False
         self.padded = bool(size_hw[0] % 2 or size_hw[1] % 2)
         self._size_hw = size_hw
         self._rate = exact_rate(fps)
@@ -169,6 +176,7 @@ class VideoSink(Sink):
     def _rename(self) -> None:
         try:
             os.replace(self.partial_path, self.path)
+            self.saved = True
         except OSError as error:
             raise self._error(error) from error
 

@@ -9,6 +9,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 
+from rtseg.core.advice import OPENCV_FIX
 from rtseg.core.errors import OutputError
 from rtseg.core.frame import Frame
 from rtseg.vision.sinks import Sink
@@ -21,10 +22,7 @@ def gui_available() -> tuple[bool, str]:
     """Whether a window can be opened here, and if not, why; opens none (Qt ends the process where it fails)."""
     framework = _gui()
     if not framework:
-        return False, (
-            "this OpenCV has no GUI (opencv-python-headless is installed): "
-            "pip uninstall opencv-python opencv-python-headless, then pip install opencv-python"
-        )
+        return False, f"this OpenCV has no GUI (opencv-python-headless is installed): {OPENCV_FIX}"
     if not sys.platform.startswith("linux"):
         return True, ""
     display, wayland = os.environ.get("DISPLAY"), os.environ.get("WAYLAND_DISPLAY")

@@ -87,6 +87,13 @@ def make_folder(folder: Path) -> None:
         raise OutputError(f"cannot write in folder {folder}: {error.strerror or error}; choose another") from error
 
 
+def check_file(path: Path) -> None:
+    """Finds before the work whether a file could be written after it; raises OutputError where it could not."""
+    if path.is_dir():
+        raise OutputError(f"cannot write {path}: it is a folder; give a file name")
+    make_folder(path.parent)
+
+
 class LabelSink(Sink):
     """Writes label maps as 8-bit PNG, `000000.png` and on by frame index, at the frame's own size."""
 

@@ -17,6 +17,7 @@ from av.video.frame import VideoFrame
 from av.video.reformatter import VideoReformatter
 from av.video.stream import VideoStream
 
+from rtseg.core.arrays import ArrayPool
 from rtseg.core.errors import InputError
 from rtseg.core.frame import Frame
 from rtseg.vision.sources import Source
@@ -49,7 +50,7 @@ class VideoSource(Source):
             stream = self._stream(container)
             start = None
             timestamp = 0.0
-            convert = VideoReformatter()
+            convert, arrays = VideoReformatter(), ArrayPool()
             for index, decoded in self._decoded(container, stream):
                 if decoded.pts is not None and decoded.time_base is not None:
                     time = float(decoded.pts * decoded.time_base)
@@ -57,8 +58,8 @@ class VideoSource(Source):
                     timestamp = time - start
                 elif index:
                     timestamp += 1 / (self.fps or 30.0)
-                bgr = convert.reformat(decoded, format="bgr24", threads=self._threads).to_ndarray()
-                yield Frame(_upright(bgr, decoded), index, timestamp, perf_counter())
+                bgr = convert.reformat(decoded, format="bgr24", threads=self._threads)
+                yield Frame(_upright(_copied(bgr, arrays), decoded), index, timestamp, perf_counter())
 
     def _container(self) -> InputContainer:
         options: dict[str, str] = {}
@@ -132,6 +133,15 @@ class VideoSource(Source):
                     return
 
 
+def _copied(frame: VideoFrame, arrays: ArrayPool) -> np.ndarray:
+    """The pixels of a bgr24 frame, uint8 (H, W, 3); FFmpeg's own memory has padded rows and is its to reuse."""
+    image = arrays.take((frame.height, frame.width, 3))
+    plane = frame.planes[0]
+    rows = np.frombuffer(memoryview(plane), np.uint8).reshape(plane.height, plane.line_size)
+    np.copyto(image.reshape(frame.height, -1), rows[: frame.height, : 3 * frame.width])
+    return image
+
+
 def _upright(image: np.ndarray, frame: VideoFrame) -> np.ndarray:
     """Applies the display matrix, which maps a stored pixel (x, y) to (a x + c y, b x + d y), in right angles."""
     side_data: Any = frame.side_data
@@ -152,5 +162,8 @@ def _reason(error: Exception) -> str:
 
 
 def _without_password(url: str) -> str:
-    parts = urlsplit(url)
+    try:
+        parts = urlsplit(url)
+    except ValueError as error:
+        raise InputError(f"{url} is no URL: {error}; check the address") from None
     return parts._replace(netloc=parts.netloc.rpartition("@")[2]).geturl()

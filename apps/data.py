@@ -1,0 +1,148 @@
+"""`rtseg data list|check`: which data sets can be read, and whether one is in order."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from cyclopts import App, Parameter
+from rich.box import SIMPLE
+from rich.console import Console
+from rich.table import Table
+
+from rtseg.apps._console import tracked
+from rtseg.core.errors import InputError, OutputError, UsageError
+from rtseg.core.files import atomic_path, write_json
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from rtseg.datasets import DataSet
+    from rtseg.datasets.check import CheckReport, SplitReport
+
+app = App(name="data", help="List the data sets that can be read, and check one for mistakes.")
+
+
+@app.command(name="list")
+def list_sets() -> None:
+    """List the data sets: classes, splits, and what their folder holds."""
+    from rtseg.datasets import DATASETS
+    from rtseg.datasets.classes import FILE
+
+    console = Console(highlight=False)
+    for name in DATASETS:
+        kind = DATASETS.get(name)
+        labels = getattr(kind, "labels", None)
+        classes = f"{len(labels)} classes" if labels is not None else f"the classes of {FILE}"
+        console.print(f"[bold]{name}[/bold]: {classes}; splits {', '.join(kind.splits)}", soft_wrap=True)
+        console.print(f"    {kind.layout or 'no folder: it is made as it is read'}", markup=False, soft_wrap=True)
+
+
+@Parameter(name="*")
+@dataclass(frozen=True, kw_only=True)
+class CheckOptions:
+    """What `rtseg data check` takes.
+
+    Attributes:
+        data: Data set (`rtseg data list` names them).
+        root: The data set's folder.
+        picture: Write samples to this file: each picture beside its labels in colours.
+        json: Write what was found to this file.
+        alike: Pictures of two splits that differ in at most so many bits of their 256-bit hash count as
+            near-duplicates; -1 looks for none. Frames of a video 1/15 s apart differ in some 20 bits, different
+            places in more than 70.
+        first: Problems of each kind that are told one by one.
+    """
+
+    data: str = "folder"
+    root: Path | None = None
+    picture: Path | None = None
+    json: Path | None = None
+    alike: int = 32
+    first: int = 5
+
+    def __post_init__(self) -> None:
+        if not -1 <= self.alike <= 256 or self.first < 0:
+            raise UsageError(f"--alike is -1 to 256 and --first 0 or more, not {self.alike} and {self.first}")
+
+
+@app.command(name="check")
+def command(options: CheckOptions | None = None) -> int:
+    """Find what is wrong with a data set, and say how often each class occurs.
+
+    Missing, unreadable and stray files, sizes that do not agree, labels that no class has, near-duplicates across
+    splits. Ends with 0 where there is nothing to tell, with 3 where there is.
+    """
+    from rtseg.datasets.check import check
+    from rtseg.datasets.sheet import sample_sheet
+    from rtseg.runtime.policy import cores
+    from rtseg.vision.sinks import make_folder
+
+    options = options or CheckOptions()
+    for path in (options.picture, options.json):
+        if path is not None:
+            make_folder(path.parent)
+    if options.picture is not None:
+        check_picture(options.picture)
+    sets = open_splits(options)
+    report = check(sets, options.alike, cores(), tracked)
+    tell(report, options.first)
+    if options.picture is not None:
+        write_picture(sample_sheet(sets), options.picture)
+    if options.json is not None:
+        root = None if options.root is None else str(options.root)
+        write_json(options.json, {"data": options.data, "root": root, **report.to_json(options.first)})
+    return 0 if report.clean else InputError.exit_code
+
+
+def open_splits(options: CheckOptions) -> "list[DataSet]":
+    """Every split that is there; where none is, the first split's own error says what is missing."""
+    from rtseg.datasets import DATASETS, open_data
+
+    kind = DATASETS.get(options.data)
+    splits = kind.present(options.root) if options.root is not None or not kind.layout else []
+    return [open_data(options.data, options.root, split) for split in splits or kind.splits[:1]]
+
+
+def tell(report: "CheckReport", first: int) -> None:
+    """The figures as a table, then the problems."""
+    from rtseg.core.sizes import format_size
+    from rtseg.datasets.check import KINDS
+
+    console = Console(highlight=False)
+    table = Table("class", *(f"{split}\npixels, pictures" for split in report.splits), box=SIMPLE)
+    for index, name in [*enumerate(report.labels.names), (report.labels.ignore_index, "not labelled")]:
+        table.add_row(name, *(_share(split, index) for split in report.splits.values()))
+    console.print(table)
+    for name, split in report.splits.items():
+        sizes = ", ".join(f"{count} of {format_size(size)}" for size, count in split.sizes.most_common(3))
+        more = f" and {len(split.sizes) - 3} more sizes" if len(split.sizes) > 3 else ""
+        console.print(f"{name}: {split.pictures} pictures, {sizes or 'none usable'}{more}", markup=False)
+    for kind, lines in report.problems.items():
+        console.print(f"{len(lines)} {KINDS[kind]}", style="bold red", markup=False)
+        for line in lines[:first]:
+            console.print(f"  {line}", markup=False, soft_wrap=True)
+        if len(lines) > first:
+            console.print(f"  and {len(lines) - first} more: --first {len(lines)} tells them", markup=False)
+    if report.clean:
+        console.print("no problems found")
+
+
+def _share(split: "SplitReport", index: int) -> str:
+    total = max(1, int(split.pixels.sum()))
+    return f"{100 * split.pixels[index] / total:.2f} %, {split.occurs_in[index]}"
+
+
+def check_picture(path: Path) -> None:
+    """Raises OutputError for a suffix that names no kind of picture."""
+    import cv2
+
+    if not cv2.haveImageWriter(str(path)):
+        raise OutputError(f"{path} cannot be written: {path.suffix or 'no suffix'} is no kind of picture; use .png")
+
+
+def write_picture(picture: "np.ndarray", path: Path) -> None:
+    """Writes a uint8 BGR picture, atomically."""
+    import cv2
+
+    with atomic_path(path) as part:
+        cv2.imencode(path.suffix, picture)[1].tofile(part)

@@ -1,0 +1,100 @@
+"""`classes.json`: what a folder of one's own pictures says about its labels (schema in docs/data.md)."""
+
+import json
+from pathlib import Path
+from typing import Any, TypeVar
+
+from rtseg.core.errors import InputError
+from rtseg.core.labels import LabelSet
+from rtseg.datasets.masks import MOST_CLASSES, Colour, ColourMasks, IdMasks, Masks
+
+Code = TypeVar("Code", int, Colour)
+
+FILE = "classes.json"
+_IGNORE = 255  # in the labels that a data set gives, whatever the files say
+_EXAMPLE = '{"classes": [{"name": "grass", "rgb": [0, 128, 0]}, {"name": "path", "rgb": [128, 128, 128]}]}'
+
+
+def read_classes(root: Path) -> tuple[LabelSet, Masks]:
+    """The classes of `root`, and how its label pictures are to be read.
+
+    Raises:
+        InputError: the file is missing, is no JSON, or breaks the schema; the message names the entry.
+    """
+    path = root / FILE
+    try:
+        data = json.loads(path.read_text(encoding="utf-8-sig"))
+    except FileNotFoundError:
+        raise InputError(f"{path} is missing: it names the classes, for example {_EXAMPLE}") from None
+    except OSError as error:
+        raise InputError(f"{path} cannot be read: {error.strerror or error}") from error
+    except ValueError as error:
+        raise InputError(f"{path} is no JSON file: {error}; for example {_EXAMPLE}") from error
+    try:
+        return _parse(data, root.resolve().name)
+    except (ValueError, TypeError) as error:
+        raise InputError(f"{path}: {error}") from error
+
+
+def _parse(data: Any, default_name: str) -> tuple[LabelSet, Masks]:
+    _check_keys(data, {"classes"}, {"name", "masks", "ignore"}, "the file")
+    entries = data["classes"]
+    if not isinstance(entries, list) or not 0 < len(entries) <= MOST_CLASSES:
+        raise ValueError(f"'classes' must be a list of 1 to {MOST_CLASSES} entries")
+    coloured = {"ids": False, "colours": True}.get(data.get("masks", "ids"))
+    if coloured is None:
+        raise ValueError(f"'masks' is {data['masks']!r}; allowed: 'ids' (default) or 'colours'")
+    for number, entry in enumerate(entries):
+        _check_keys(entry, {"name", "rgb"}, set() if coloured else {"id"}, f"class {number}")
+        if not isinstance(entry["name"], str) or not entry["name"].strip():
+            raise ValueError(f"class {number}: 'name' must be a text")
+    names = tuple(entry["name"] for entry in entries)
+    palette = tuple(_colour(entry["rgb"], f"class {entry['name']!r}: 'rgb'") for entry in entries)
+    _check_distinct(names, "names")
+    labels = LabelSet(str(data.get("name", default_name)), names, palette, _IGNORE)
+    if coloured:
+        _check_distinct(palette, "colours")
+        ignored = data.get("ignore")
+        codes = {colour: index for index, colour in enumerate(palette)}
+        return labels, ColourMasks(_with_ignore(codes, None if ignored is None else _colour(ignored, "'ignore'")))
+    ids = tuple(
+        _byte(entry.get("id", number), f"class {entry['name']!r}: 'id'") for number, entry in enumerate(entries)
+    )
+    _check_distinct(ids, "ids")
+    ignored = data.get("ignore", _IGNORE)
+    values = {value: index for index, value in enumerate(ids)}
+    return labels, IdMasks(_with_ignore(values, None if ignored is None else _byte(ignored, "'ignore'")))
+
+
+def _with_ignore(codes: dict[Code, int], ignored: Code | None) -> dict[Code, int]:
+    if ignored in codes:
+        raise ValueError(f"'ignore' is {ignored}, which is a class too: give another, or null where all is labelled")
+    return codes if ignored is None else {**codes, ignored: _IGNORE}
+
+
+def _check_keys(entry: Any, needed: set[str], optional: set[str], where: str) -> None:
+    if not isinstance(entry, dict):
+        raise ValueError(f"{where} must be an object with the keys {', '.join(sorted(needed))}")
+    for missing in sorted(needed - set(entry)):
+        raise ValueError(f"{where} has no '{missing}'; for example {_EXAMPLE}")
+    for unknown in sorted(set(entry) - needed - optional):
+        raise ValueError(f"{where} has the unknown key {unknown!r}; allowed: {', '.join(sorted(needed | optional))}")
+
+
+def _check_distinct(values: tuple[Any, ...], what: str) -> None:
+    for value in values:
+        if values.count(value) > 1:
+            raise ValueError(f"{what} of classes must differ, {value!r} is there twice")
+
+
+def _byte(value: Any, what: str) -> int:
+    if not isinstance(value, int) or isinstance(value, bool) or not 0 <= value <= 255:
+        raise ValueError(f"{what} is {value!r}: it must be a whole number from 0 to 255")
+    return value
+
+
+def _colour(value: Any, what: str) -> Colour:
+    if not isinstance(value, list) or len(value) != 3:
+        raise ValueError(f"{what} is {value!r}: it must be [red, green, blue], each from 0 to 255")
+    red, green, blue = (_byte(part, what) for part in value)
+    return red, green, blue

@@ -1,0 +1,119 @@
+"""A folder of one's own: `images/`, `masks/` and `classes.json` (docs/data.md has the schema).
+
+A picture and its label picture have the same name up to the suffix, and lie in the same place below `images/` and
+`masks/`. Which pictures are in which split is said, in this order, by
+
+1. the lists `train.txt`, `val.txt` (and `test.txt`): a picture a line, below `images/`, with or without suffix;
+2. the folders `images/train`, `images/val` (and `images/test`);
+3. a rule. Pictures whose names differ in their last number only are frames of one sequence, and the last fifth of
+   each sequence is val: neighbouring frames, which are nearly the same picture, stay together. Sequences of fewer than
+   five pictures, and pictures on their own, are taken together in the order of their names as if they were one.
+"""
+
+import re
+from itertools import groupby
+from pathlib import Path
+from typing import ClassVar
+
+from rtseg.core.errors import InputError
+from rtseg.datasets.base import Pair, PairedFiles, read_lines
+from rtseg.datasets.classes import FILE, read_classes
+from rtseg.vision.sources import IMAGE_SUFFIXES
+
+_VAL_SHARE = 0.2
+_SHORT = 5
+_RULE_SPLITS = ("train", "val")
+
+
+class Folder(PairedFiles):
+    """One split of a folder: train, val or, where lists or folders name it, test."""
+
+    name: ClassVar[str] = "folder"
+    layout: ClassVar[str] = f"images/, masks/ and {FILE}"
+    splits: ClassVar[tuple[str, ...]] = ("train", "val", "test")
+
+    def __init__(self, root: Path | None, split: str) -> None:
+        super().__init__(root, split)
+        assert root is not None
+        self.labels, self.masks = read_classes(root)
+        if split not in (there := self.present(root)):
+            raise InputError(f"{root} has no split {split}; there: {', '.join(there) or 'none'}")
+        self._root = root
+        pictures, masks = _by_stem(root / "images"), _by_stem(root / "masks")
+        stems = _members(root, split, list(pictures))
+        if not stems:
+            raise InputError(f"split {split} of {root} holds no picture; allowed: {' '.join(IMAGE_SUFFIXES)}")
+        self.pairs = [
+            Pair(stem, pictures.get(stem, root / "images" / stem), masks.get(stem, root / "masks" / f"{stem}.png"))
+            for stem in stems
+        ]
+
+    def strays(self) -> list[Path]:
+        below = f"{self.split}/" if _has_folders(self._root) else ""
+        pictures = _by_stem(self._root / "images")
+        masks = _by_stem(self._root / "masks")
+        alone = [path for stem, path in masks.items() if stem not in pictures and stem.startswith(below)]
+        return alone if below or self.split == self.present(self._root)[0] else []  # told once
+
+    @classmethod
+    def _has(cls, root: Path | None, split: str) -> bool:
+        assert root is not None
+        if _has_lists(root):
+            return (root / f"{split}.txt").is_file()
+        return (root / "images" / split).is_dir() if _has_folders(root) else split in _RULE_SPLITS
+
+
+def _has_lists(root: Path) -> bool:
+    return any((root / f"{split}.txt").is_file() for split in _RULE_SPLITS)
+
+
+def _has_folders(root: Path) -> bool:
+    return not _has_lists(root) and any((root / "images" / split).is_dir() for split in _RULE_SPLITS)
+
+
+def _by_stem(folder: Path) -> dict[str, Path]:
+    """Every picture below a folder, by its place there without suffix, frames in the order of their numbers."""
+    if not folder.is_dir():
+        raise InputError(f"{folder} is missing: the data set's folder holds {Folder.layout}")
+    found: dict[str, Path] = {}
+    for path in sorted(folder.rglob("*")):
+        if path.suffix.lower() not in IMAGE_SUFFIXES or path.name.startswith(".") or not path.is_file():
+            continue
+        stem = path.relative_to(folder).with_suffix("").as_posix()
+        if stem in found:
+            raise InputError(f"{found[stem]} and {path} have the same name up to the suffix: rename or remove one")
+        found[stem] = path
+    return dict(sorted(found.items(), key=lambda item: _place(item[0])))
+
+
+def _place(stem: str) -> tuple[str, int, str]:
+    """(sequence, frame, stem): 'a/drive_0012_left' is frame 12 of sequence 'a/drive_*_left'."""
+    match = re.fullmatch(r"(.*?)(\d+)([^\d/]*)", stem)
+    return (f"{match[1]}*{match[3]}", int(match[2]), stem) if match else (stem, 0, stem)
+
+
+def _members(root: Path, split: str, stems: list[str]) -> list[str]:
+    if _has_lists(root):
+        return _listed(root / f"{split}.txt", set(stems))
+    if _has_folders(root):
+        return [stem for stem in stems if stem.startswith(f"{split}/")]
+    val = rule_val(stems)
+    return [stem for stem in stems if (stem in val) == (split == "val")]
+
+
+def _listed(path: Path, stems: set[str]) -> list[str]:
+    """What a list names; a name that no picture has stays as it is, and is missing when it is read."""
+    names = [line.replace("\\", "/") for line in read_lines(path) if not line.startswith("#")]
+    return [name if name in stems else re.sub(r"\.\w+$", "", name) for name in names]
+
+
+def rule_val(stems: list[str]) -> set[str]:
+    """Those of `stems` that rule 3 above puts into val; at least one of two or more."""
+    ordered = sorted(stems, key=_place)
+    sequences = [list(frames) for _, frames in groupby(ordered, key=lambda stem: _place(stem)[0])]
+    long = [frames for frames in sequences if len(frames) >= _SHORT]
+    rest = [stem for frames in sequences if len(frames) < _SHORT for stem in frames]
+    val: set[str] = set()
+    for frames in (*long, rest):
+        val.update(frames[len(frames) - round(len(frames) * _VAL_SHARE) :])
+    return val or set(ordered[-1:] if len(ordered) > 1 else ())

@@ -1,0 +1,38 @@
+"""Samples of a data set as one picture: what was photographed beside what is labelled."""
+
+import numpy as np
+
+from rtseg.datasets.base import DataSet
+from rtseg.datasets.masks import SampleError
+from rtseg.vision.overlay import legend
+from rtseg.vision.resize import resize_image, resize_labels
+
+_ROW_HEIGHT = 240
+
+
+def sample_sheet(sets: list[DataSet], each: int = 3) -> np.ndarray:
+    """uint8 BGR: a row for each of `each` evenly spread samples of every split, and the classes' colours.
+
+    Pixels without a label are black. Samples that cannot be used are left out.
+    """
+    rows = []
+    for data in sets:
+        count = min(each, len(data))
+        for number in range(count):
+            try:
+                rows.append(_row(data, (2 * number + 1) * len(data) // (2 * count)))
+            except SampleError:
+                continue
+    width = max((row.shape[1] for row in rows), default=0)
+    rows = [np.pad(row, ((0, 0), (0, width - row.shape[1]), (0, 0))) for row in rows]
+    columns = [*([np.vstack(rows)] if rows else []), legend(sets[0].labels)]
+    height = max(column.shape[0] for column in columns)
+    return np.hstack([np.pad(column, ((0, height - column.shape[0]), (0, 0), (0, 0))) for column in columns])
+
+
+def _row(data: DataSet, index: int) -> np.ndarray:
+    sample = data.sample(index)
+    height, width = sample.labels.shape
+    size_hw = (_ROW_HEIGHT, max(1, round(width * _ROW_HEIGHT / height)))
+    colours = data.labels.palette_bgr[resize_labels(sample.labels, size_hw)]
+    return np.hstack([resize_image(sample.image, size_hw), colours])

@@ -1,0 +1,74 @@
+"""Several copies of an engine, each on a thread of its own: more frames per second, each frame later."""
+
+from collections import deque
+from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import replace
+
+import numpy as np
+
+from rtseg.core.errors import EngineError
+from rtseg.core.sizes import Size
+from rtseg.core.weights import Artifact
+from rtseg.engines.base import Engine, EngineOptions
+
+Labelled = tuple[np.ndarray, dict[str, float]]
+"""Labels, and the seconds of each stage."""
+
+
+class EnginePool(Engine):
+    """Keeps `in_flight` pictures under way on as many engines, which share the threads.
+
+    Threads of one engine wait for each other after every operator, and all of them as long as the slowest. Where
+    other work takes turns on the cores that adds up; engines that know nothing of each other do not wait.
+
+    Example:
+        >>> pool = EnginePool(OnnxRuntimeEngine, artifact, EngineOptions((256, 512), threads=4, in_flight=4))
+        >>> pool.submit(one, (256, 512)), pool.submit(other, (256, 512))
+        >>> pool.collect(), pool.collect()  # the labels of `one`, then those of `other`
+    """
+
+    def __init__(
+        self, make: Callable[[Artifact, EngineOptions], Engine], artifact: Artifact, options: EngineOptions
+    ) -> None:
+        super().__init__(artifact, options)
+        share = replace(options, in_flight=1, threads=max(1, options.threads // options.in_flight))
+        self._engines: list[Engine] = []
+        self._workers = ThreadPoolExecutor(options.in_flight, thread_name_prefix="rtseg-engine")
+        try:
+            for _ in range(options.in_flight):
+                self._engines.append(make(artifact, share))
+        except BaseException:
+            self._release()
+            raise
+        self._free = deque(self._engines)  # append and popleft are atomic
+        self._under_way: deque[Future[Labelled]] = deque()
+        first = self._engines[0].info
+        threads = first.threads * options.in_flight
+        self.info = replace(first, threads=threads, in_flight=options.in_flight)
+
+    def _infer(self, image: np.ndarray) -> np.ndarray:
+        if self._under_way:
+            raise EngineError("pictures are under way: collect() their labels first")
+        return self._engines[0].infer(image)
+
+    def submit(self, image: np.ndarray, size_hw: Size) -> None:
+        self._check_room(len(self._under_way))
+        self._under_way.append(self._workers.submit(self._work, image, size_hw))
+
+    def _work(self, image: np.ndarray, size_hw: Size) -> Labelled:
+        engine = self._free.popleft()  # there are as many engines as workers
+        try:
+            return engine.labels(image, size_hw), engine.stages_s
+        finally:
+            self._free.append(engine)
+
+    def collect(self, out: np.ndarray | None = None) -> np.ndarray:
+        if self._under_way:
+            self._pending.append(self._under_way.popleft().result())
+        return super().collect(out)
+
+    def _release(self) -> None:
+        self._workers.shutdown(cancel_futures=True)
+        for engine in self._engines:
+            engine.close()

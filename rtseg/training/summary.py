@@ -1,0 +1,92 @@
+"""What a finished run is judged by: a folder with curves, confusion, the best and the worst frames, and the card."""
+
+import csv
+import shutil
+from collections import defaultdict
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+
+from rtseg.core.files import atomic_path
+from rtseg.core.metrics import ConfusionMatrix
+from rtseg.datasets import DataSet, Sample
+from rtseg.models.weights import restore
+from rtseg.training.checkpoint import load_tree
+from rtseg.training.report import beside_truth, draw_confusion, stacked
+from rtseg.training.task import SegmentationTask
+
+_FRAMES = 4  # of the best, and of the worst
+
+
+def write_report(folder: Path, task: SegmentationTask) -> Path:
+    """Scores the run's best weights frame by frame and writes `folder/report`.
+
+    Args:
+        folder: of the run, with `best.safetensors`, `best.json` and `curves`.
+        task: what was trained; its network is given the best weights.
+
+    Raises:
+        WeightsError: the best weights are damaged.
+        OutputError: a picture cannot be written.
+    """
+    report = folder / "report"
+    report.mkdir(exist_ok=True)
+    best = folder / "best.safetensors"
+    weights = {name: value.float() for name, value in load_tree(best).items()}
+    restore(task.model, weights, str(best))
+    task.eval()
+    for data in task.holdouts:
+        total, scored = _score(task, data)
+        draw_confusion(total, f"{data.split}, best weights", report / f"confusion_{data.split}.png")
+        for name, indices in (("worst", scored[:_FRAMES]), ("best", scored[-_FRAMES:][::-1])):
+            rows = [beside_truth(data.sample(index), task) for index in indices]
+            with atomic_path(report / f"{name}_{data.split}.png") as part:
+                cv2.imwrite(str(part), stacked(rows))
+    draw_curves(read_curves(folder), report / "curves.png")
+    shutil.copyfile(folder / "best.json", report / "card.json")
+    return report
+
+
+def _score(task: SegmentationTask, data: DataSet) -> tuple[ConfusionMatrix, list[int]]:
+    """The whole split, and its frames from the lowest to the highest mIoU of their own."""
+    total, own = ConfusionMatrix(data.labels), []
+    for index in range(len(data)):
+        sample: Sample = data.sample(index)
+        labels = task.predict(sample.image)
+        frame = ConfusionMatrix(data.labels)
+        for matrix in (total, frame):
+            matrix.update(labels, sample.labels)
+        own.append(frame.miou)
+    return total, [int(index) for index in np.argsort(own)]  # a frame without any label comes last
+
+
+def read_curves(folder: Path) -> dict[str, list[tuple[int, float]]]:
+    """Figure -> (epoch, value) from every start of the run; what a later start did again replaces the earlier."""
+    found: dict[str, dict[int, float]] = defaultdict(dict)
+    starts = sorted(folder.glob("curves/version_*/metrics.csv"), key=lambda path: int(path.parent.name.split("_")[1]))
+    for path in starts:
+        with path.open(encoding="utf-8") as file:
+            for row in csv.DictReader(file):
+                for name, value in row.items():
+                    if name not in ("epoch", "step") and value:
+                        found[name][int(row["epoch"]) + 1] = float(value)
+    return {name: sorted(values.items()) for name, values in found.items()}
+
+
+def draw_curves(curves: dict[str, list[tuple[int, float]]], path: Path) -> None:
+    """The loss over the epochs beside the mIoU on training pictures and holdouts."""
+    figure = Figure(figsize=(10, 4), layout="constrained")
+    FigureCanvasAgg(figure)
+    axes: Any = figure.subplots(1, 2)
+    for name, points in curves.items():
+        side = axes[0] if name == "loss" else axes[1]
+        side.plot(*zip(*points, strict=True), marker="." if len(points) < 60 else None, label=name)
+    axes[0].set(xlabel="epoch", ylabel="loss")
+    axes[1].set(xlabel="epoch", ylabel="mIoU (train: augmented pictures)")
+    axes[1].legend()
+    with atomic_path(path) as part:
+        figure.savefig(part)

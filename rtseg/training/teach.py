@@ -1,0 +1,126 @@
+"""Teaching: trained networks guide another one beside the labels. One class a method."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from rtseg.core.errors import UsageError
+from rtseg.core.registry import Registry
+from rtseg.core.weights import Artifact, resolve
+from rtseg.models import SegmentationModel
+from rtseg.models.weights import load_network
+
+TEACHING: Registry[type["Teaching"]] = Registry(
+    "way of teaching",
+    {"logits": "rtseg.training.teach:LogitTeaching", "features": "rtseg.training.teach:FeatureTeaching"},
+)
+
+
+def open_teachers(names: Sequence[str], labels: Sequence[str]) -> tuple[list[SegmentationModel], list[Artifact]]:
+    """Loads networks that ship, or a user's own, as teachers.
+
+    Args:
+        names: as `--model` takes them.
+        labels: the classes to teach.
+
+    Raises:
+        UsageError: no such network, or it knows other classes.
+        WeightsError: a file is missing or damaged.
+    """
+    artifacts = [resolve(name) for name in names]
+    for artifact in artifacts:
+        if artifact.card.labels.names != tuple(labels):
+            raise UsageError(f"teacher {artifact.card.name} knows the classes of {artifact.card.labels.name}, "
+                             f"not the {len(labels)} of the data set: {', '.join(labels)}")  # fmt: skip
+    return [load_network(artifact) for artifact in artifacts], artifacts
+
+
+class Teaching(nn.Module):
+    """The teaching term of the loss. Teachers are no submodules: they are neither trained, nor averaged, nor saved.
+
+    Args:
+        student: the network that learns; what a method needs of it is found out here.
+        teachers: in evaluation mode; several are an ensemble.
+        temperature: softens the classes' probabilities.
+    """
+
+    def __init__(self, student: SegmentationModel, teachers: Sequence[SegmentationModel], temperature: float) -> None:
+        super().__init__()
+        self.temperature = temperature
+        self._teachers = tuple(teacher.eval().requires_grad_(False) for teacher in teachers)
+
+    def forward(self, x: Tensor, logits: Tensor, labelled: Tensor) -> Tensor:
+        """The term for one batch.
+
+        Args:
+            x: the normalised pictures, float32 (N, 3, H, W).
+            logits: the student's, (N, C, h, w).
+            labelled: bool (N, h, w), where the truth is known: much of the rest is padding.
+        """
+        raise NotImplementedError
+
+    def _probabilities(self, x: Tensor, size: torch.Size) -> Tensor:
+        """The ensemble's mean of softened probabilities, (N, C, h, w) of `size`."""
+        total = torch.zeros((), device=x.device)
+        with torch.no_grad():
+            for teacher in self._teachers:
+                logits = teacher.to(x.device)(x).float()
+                if logits.shape[-2:] != size:
+                    logits = F.interpolate(logits, size, mode="bilinear", align_corners=False)
+                total = total + (logits / self.temperature).softmax(1)
+        return total / len(self._teachers)
+
+
+class LogitTeaching(Teaching):
+    """Softened probabilities of every pixel (Hinton 2015; on segmentation, pixel-wise: Liu 2019).
+
+    Kullback-Leibler divergence of the student from the teachers, times the temperature squared so that its gradients
+    keep their size.
+    """
+
+    def forward(self, x: Tensor, logits: Tensor, labelled: Tensor) -> Tensor:
+        taught = self._probabilities(x, logits.shape[-2:])
+        said = (logits.float() / self.temperature).log_softmax(1)
+        apart = F.kl_div(said, taught, reduction="none").sum(1)[labelled]  # one value a labelled pixel
+        return self.temperature**2 * apart.sum() / max(1, apart.numel())
+
+
+class FeatureTeaching(LogitTeaching):
+    """Logits, and what the classifiers see: the student's features, through a 1x1 convolution, approach the teachers'
+    (FitNets, Romero 2015; here both are compared as unit vectors, so that no network's scale counts).
+    """
+
+    def __init__(self, student: SegmentationModel, teachers: Sequence[SegmentationModel], temperature: float) -> None:
+        super().__init__(student, teachers, temperature)
+        self._seen: dict[int, Tensor] = {}
+        for number, network in enumerate((student, *self._teachers)):
+            _classifier(network).register_forward_pre_hook(self._keeper(number))
+        inputs = _classifier(student).in_channels
+        outputs = [_classifier(teacher).in_channels for teacher in self._teachers]
+        self.adapters = nn.ModuleList(nn.Conv2d(inputs, channels, 1) for channels in outputs)
+
+    def _keeper(self, number: int) -> Any:
+        def keep(module: nn.Module, inputs: tuple[Tensor]) -> None:
+            self._seen[number] = inputs[0]
+
+        return keep
+
+    def forward(self, x: Tensor, logits: Tensor, labelled: Tensor) -> Tensor:
+        features = self._seen[0].float()  # of the student's forward pass for this batch
+        total = super().forward(x, logits, labelled)
+        for number, adapter in enumerate(self.adapters, start=1):
+            taught = F.interpolate(self._seen[number].float(), features.shape[-2:], mode="bilinear")
+            total = total + (1 - F.cosine_similarity(adapter(features), taught, dim=1)).mean() / len(self.adapters)
+        self._seen.clear()
+        return total
+
+
+def _classifier(network: SegmentationModel) -> Any:
+    """The convolution that ends a network; raises UsageError where it has none of that name."""
+    found = getattr(network, "classifier", None)
+    if not isinstance(found, nn.Conv2d | nn.ConvTranspose2d):
+        raise UsageError(f"{type(network).__name__} has no convolution `classifier`: use --teaching logits")
+    return found

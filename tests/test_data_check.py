@@ -1,0 +1,138 @@
+"""`rtseg data`: every kind of mistake is found, told and counted."""
+
+import json
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+from folder_tree import make_folder
+from test_commands import call
+
+from rtseg.apps.data import CheckOptions
+from rtseg.apps.evaluate import EvalOptions
+from rtseg.datasets import DATASETS, open_data
+from rtseg.datasets.check import ALIKE_BITS, check, difference_hash, near_duplicates
+from rtseg.vision.boundary import TOLERANCE
+
+NAMES = [f"train/{i}" for i in range(6)] + [f"val/{i}" for i in range(3)]
+
+
+@pytest.fixture
+def root(tmp_path: Path) -> Path:
+    return make_folder(tmp_path / "mine", NAMES)
+
+
+def found(root: Path, *more: str) -> tuple[int, dict]:
+    out = root.parent / "found.json"
+    return call("rtseg data check", "--root", str(root), "--json", str(out), *more), json.loads(out.read_text())
+
+
+def test_a_clean_set_ends_with_0_and_its_figures(root: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    ids = np.zeros((48, 64), np.uint8)
+    ids[:12] = 1
+    ids[12:24] = 255
+    for mask in (root / "masks" / "val").iterdir():
+        cv2.imwrite(str(mask), ids)
+    code, report = found(root)
+    assert (code, report["clean"], report["problems"]) == (0, True, {})
+    assert (report["data"], report["root"]) == ("folder", str(root))
+    val = report["splits"]["val"]
+    assert (val["pictures"], val["sizes"], val["unlabelled"]) == (3, {"48x64": 3}, 0.25)
+    assert val["classes"]["grass"] == {"pixels": 3 * 24 * 64, "share": 0.5, "pictures": 3}
+    assert val["classes"]["shed"] == {"pixels": 0, "share": 0.0, "pictures": 0}
+    printed = capsys.readouterr()
+    assert printed.err == ""
+    assert "no problems found" in printed.out
+    assert "val: 3 pictures, 3 of 48x64" in printed.out
+
+
+def test_every_kind_of_mistake_is_found(root: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (root / "masks" / "train" / "0.png").unlink()
+    (root / "images" / "val" / "0.jpg").unlink()
+    (root / "images" / "train" / "1.jpg").write_bytes(b"no picture")
+    cv2.imwrite(str(root / "masks" / "train" / "2.png"), np.zeros((48, 60), np.uint8))
+    cv2.imwrite(str(root / "masks" / "train" / "3.png"), np.full((48, 64), 9, np.uint8))
+    twin = cv2.imread(str(root / "images" / "train" / "4.jpg"))
+    cv2.imwrite(str(root / "images" / "val" / "2.jpg"), twin // 2 + 60)  # darker, flatter, compressed again
+    code, report = found(root)
+    assert code == 3
+    problems = report["problems"]
+    assert {kind: entry["count"] for kind, entry in problems.items()} == {
+        "missing": 1, "unreadable": 1, "size": 1, "unknown label": 1, "stray": 1, "duplicate": 1,
+    }  # fmt: skip
+    assert "train/0.png is missing" in problems["missing"]["first"][0].replace("\\", "/")
+    assert "48x60 but its picture is 48x64" in problems["size"]["first"][0]
+    assert "holds id 9" in problems["unknown label"]["first"][0]
+    assert problems["duplicate"]["first"][0].startswith("val/val/2 differs in ")
+    assert problems["duplicate"]["first"][0].endswith("from train/train/4")
+    printed = capsys.readouterr().out
+    for entry in problems.values():
+        assert entry["first"][0] in printed
+
+
+def test_only_the_first_are_told_but_all_are_counted(root: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for mask in (root / "masks" / "train").iterdir():
+        mask.unlink()
+    code, report = found(root, "--first", "2")
+    assert code == 3
+    assert report["problems"]["missing"]["count"] == 6
+    assert len(report["problems"]["missing"]["first"]) == 2
+    assert "and 4 more" in capsys.readouterr().out
+
+
+def test_samples_are_drawn_beside_their_colours(root: Path) -> None:
+    ids = np.zeros((48, 64), np.uint8)
+    ids[:, 32:] = 255
+    for mask in (root / "masks").rglob("*.png"):
+        cv2.imwrite(str(mask), ids)
+    assert call("rtseg data check", "--root", str(root), "--picture", str(root / "deep" / "samples.png")) == 0
+    sheet = cv2.imread(str(root / "deep" / "samples.png"))
+    assert sheet.shape[0] == 6 * 240
+    assert tuple(sheet[100, 330]) == (0, 128, 0)  # grass
+    assert tuple(sheet[100, 630]) == (0, 0, 0)  # not labelled
+    assert call("rtseg data check", "--root", str(root), "--picture", "samples.txt") == 4
+
+
+def test_hash_tells_a_changed_picture_from_another() -> None:
+    rng = np.random.default_rng(0)
+    one, other = (cv2.resize(rng.integers(0, 255, (12, 16, 3), np.uint8), (640, 480)) for _ in range(2))
+    copy = cv2.imdecode(cv2.imencode(".jpg", cv2.resize(one, (320, 240)), [cv2.IMWRITE_JPEG_QUALITY, 60])[1], 1)
+    hashes = [(name, difference_hash(image)) for name, image in (("copy", copy), ("other", other))]
+    ((name, twin, bits),) = near_duplicates([("one", difference_hash(one))], hashes, 32)
+    assert (name, twin) == ("copy", "one")
+    assert bits < 16
+
+
+def test_a_negative_number_of_bits_looks_for_no_duplicates(root: Path) -> None:
+    image = cv2.imread(str(root / "images" / "train" / "0.jpg"))
+    cv2.imwrite(str(root / "images" / "val" / "0.jpg"), image)
+    sets = [open_data("folder", root, split) for split in ("train", "val")]
+    assert set(check(sets).problems) == {"duplicate"}
+    assert check(sets, -1).clean
+
+
+def test_what_cannot_be_checked_is_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for arguments, code, told in (
+        (["--root", str(tmp_path)], 3, "classes.json is missing"),
+        ([], 2, "folder needs --root"),
+        (["--data", "foldr", "--root", str(tmp_path)], 2, "did you mean folder"),
+        (["--data", "camvid", "--root", str(tmp_path)], 3, "train.txt is missing"),
+        (["--root", str(tmp_path), "--picture", "samples"], 4, "is no kind of picture"),
+        (["--root", str(tmp_path), "--alike", "999"], 2, "--alike is -1 to 256"),
+    ):
+        assert call("rtseg data check", *arguments) == code
+        assert told in capsys.readouterr().err
+
+
+def test_the_commands_defaults_are_the_librarys() -> None:
+    assert CheckOptions().alike == ALIKE_BITS
+    assert EvalOptions().boundary_tolerance == TOLERANCE
+
+
+def test_list_names_every_data_set(capsys: pytest.CaptureFixture[str]) -> None:
+    assert call("rtseg data list") == 0
+    printed = capsys.readouterr().out
+    for name in DATASETS:
+        assert f"{name}: " in printed
+    assert "images/, masks/ and classes.json" in printed

@@ -1,0 +1,137 @@
+"""The data set of one's own: layouts, splits, classes.json."""
+
+import json
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+from folder_tree import CLASSES, make_folder, write_classes
+
+from rtseg.core.errors import InputError
+from rtseg.datasets import open_data
+from rtseg.datasets.folder import rule_val
+
+
+def names(root: Path, split: str) -> list[str]:
+    data = open_data("folder", root, split)
+    return [data.sample(index).name for index in range(len(data))]
+
+
+def test_pictures_and_masks_match_by_stem(tmp_path: Path) -> None:
+    make_folder(tmp_path, ["train/b", "train/a", "val/c", "val/deep/a"])
+    assert names(tmp_path, "train") == ["train/a", "train/b"]
+    assert names(tmp_path, "val") == ["val/c", "val/deep/a"]
+    data = open_data("folder", tmp_path, "train")
+    assert (data.labels.name, data.labels.names) == (tmp_path.name, ("grass", "path", "shed"))
+    sample = data.sample(0)
+    assert (sample.image.shape, sample.labels.shape) == ((48, 64, 3), (48, 64))
+    assert set(np.unique(sample.labels)) == {0, 1, 2, 255}
+    with pytest.raises(InputError, match="has no split test; there: train, val"):
+        open_data("folder", tmp_path, "test")
+
+
+def test_lists_go_before_folders_and_take_names_with_or_without_suffix(tmp_path: Path) -> None:
+    make_folder(tmp_path, ["train/a", "train/b", "val/c", "frame.0001"])
+    (tmp_path / "train.txt").write_text("# mine\ntrain/b.jpg\n\nval/c\n")
+    (tmp_path / "val.txt").write_text("train\\a\nframe.0001.jpg\n")
+    (tmp_path / "test.txt").write_text("frame.0001\nlost.jpg\n")
+    assert names(tmp_path, "train") == ["train/b", "val/c"]
+    assert names(tmp_path, "val") == ["train/a", "frame.0001"]
+    test = open_data("folder", tmp_path, "test")
+    with pytest.raises(InputError, match="lost is missing"):
+        test.sample(1)
+
+
+def test_rule_keeps_neighbouring_frames_together(tmp_path: Path) -> None:
+    first, second = ([f"{drive}/f_{i}" for i in range(8, 28)] for drive in ("one", "two"))
+    assert rule_val([*second, *first]) == {f"{drive}/f_{i}" for drive in ("one", "two") for i in range(24, 28)}
+    alone = ["cat", "dog_7", "emu", "fox", "gnu", "hen", "ibis", "jay", "kea", "lynx"]
+    assert rule_val(alone) == {"kea", "lynx"}
+    assert rule_val(["a_left_9", "a_left_10"]) == {"a_left_10"}
+    assert rule_val(["a"]) == set()
+    make_folder(tmp_path, ["f_9", "f_10", "f_11", "f_100", "f_8"])
+    assert names(tmp_path, "train") == ["f_8", "f_9", "f_10", "f_11"]
+    assert names(tmp_path, "val") == ["f_100"]
+
+
+def test_ids_may_be_any_and_ignore_may_be_any(tmp_path: Path) -> None:
+    make_folder(tmp_path, ["train/a", "val/b"])
+    mask = tmp_path / "masks" / "train" / "a.png"
+    values = np.array([[0, 255, 7]], np.uint8)
+    cv2.imwrite(str(mask), np.resize(values, (48, 64)))
+    two = [{"name": "off", "rgb": [0, 0, 0]}, {"name": "on", "rgb": [255, 255, 255], "id": 255}]
+    write_classes(tmp_path, classes=two, ignore=7, name="switch")
+    data = open_data("folder", tmp_path, "train")
+    assert data.labels.name == "switch"
+    assert data.sample(0).labels.ravel()[:3].tolist() == [0, 1, 255]
+    write_classes(tmp_path, classes=two, ignore=None)
+    with pytest.raises(InputError, match="holds id 7; allowed: 0, 255"):
+        open_data("folder", tmp_path, "train").sample(0)
+
+
+def test_masks_may_be_colours(tmp_path: Path) -> None:
+    make_folder(tmp_path, ["train/a", "val/b"])
+    palette = np.array([entry["rgb"] for entry in CLASSES] + [[9, 9, 9]], np.uint8)
+    ids = np.random.default_rng(1).integers(0, 4, (48, 64))
+    cv2.imwrite(str(tmp_path / "masks" / "train" / "a.png"), palette[ids][..., ::-1])
+    write_classes(tmp_path, masks="colours", ignore=[9, 9, 9])
+    labels = open_data("folder", tmp_path, "train").sample(0).labels
+    assert np.array_equal(labels, np.where(ids == 3, 255, ids))
+    write_classes(tmp_path, masks="colours")
+    with pytest.raises(InputError, match=r"holds colour \(9, 9, 9\)"):
+        open_data("folder", tmp_path, "train").sample(0)
+    with pytest.raises(InputError, match="not a picture in colours"):
+        open_data("folder", tmp_path, "val").sample(0)
+
+
+def test_the_documented_classes_file_works(tmp_path: Path) -> None:
+    text = (Path(__file__).resolve().parents[1] / "docs" / "data.md").read_text(encoding="utf-8")
+    make_folder(tmp_path, ["train/a"])
+    (tmp_path / "classes.json").write_text(text.split("```json\n")[1].split("```")[0])
+    data = open_data("folder", tmp_path, "train")
+    assert (data.labels.name, data.labels.names) == ("garden", ("grass", "path", "shed"))
+    assert set(np.unique(data.sample(0).labels)) == {0, 1, 2, 255}
+
+
+@pytest.mark.parametrize(
+    ("content", "told"),
+    [
+        ("{", "is no JSON file"),
+        ("[]", "must be an object"),
+        ("{}", "has no 'classes'"),
+        ('{"classes": []}', "a list of 1 to 254 entries"),
+        ('{"classes": ["grass"]}', "class 0 must be an object with the keys name, rgb"),
+        ('{"classes": [{"name": "grass"}]}', "class 0 has no 'rgb'"),
+        ('{"classes": [{"name": "grass", "rgb": [0, 300, 0]}]}', "is 300: it must be a whole number from 0 to 255"),
+        ('{"classes": [{"name": "grass", "rgb": "green"}]}', r"must be \[red, green, blue\]"),
+        ('{"classes": [{"name": "", "rgb": [0, 0, 0]}]}', "'name' must be a text"),
+        (json.dumps({"classes": [CLASSES[0], CLASSES[0]]}), "names of classes must differ, 'grass'"),
+        (json.dumps({"classes": CLASSES, "ignored": 3}), "unknown key 'ignored'; allowed: classes, ignore"),
+        (json.dumps({"classes": CLASSES, "ignore": 2}), "'ignore' is 2, which is a class too"),
+        (json.dumps({"classes": CLASSES, "masks": "grey"}), "'masks' is 'grey'; allowed: 'ids'"),
+        (json.dumps({"classes": CLASSES, "masks": "colours", "ignore": 255}), r"'ignore' is 255: it must be \[red"),
+    ],
+)
+def test_a_wrong_classes_file_is_told_in_a_line(tmp_path: Path, content: str, told: str) -> None:
+    make_folder(tmp_path, ["train/a"])
+    (tmp_path / "classes.json").write_text(content)
+    with pytest.raises(InputError, match=told) as error:
+        open_data("folder", tmp_path, "train")
+    assert "classes.json" in str(error.value)
+
+
+def test_what_is_not_there_is_told(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"classes\.json is missing: .* for example \{\"classes\""):
+        open_data("folder", tmp_path, "train")
+    write_classes(tmp_path)
+    with pytest.raises(InputError, match="images is missing"):
+        open_data("folder", tmp_path, "train")
+    make_folder(tmp_path, ["train/a"])
+    (tmp_path / "val.txt").write_bytes(b"\xff\xfe\x00")
+    with pytest.raises(InputError, match=r"val\.txt cannot be read as a list"):
+        open_data("folder", tmp_path, "val")
+    (tmp_path / "val.txt").unlink()
+    make_folder(tmp_path, ["train/a"], suffix=".png")
+    with pytest.raises(InputError, match="have the same name up to the suffix"):
+        open_data("folder", tmp_path, "train")

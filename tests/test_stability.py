@@ -1,0 +1,78 @@
+"""Temporal stability: flips are counted on still pixels of consecutive frames, and nowhere else."""
+
+import numpy as np
+import pytest
+from fakes import FakeEngine
+
+from rtseg.core.frame import Frame
+from rtseg.core.labels import LabelSet
+from rtseg.runtime.segmenter import Segmenter
+from rtseg.runtime.stability import Stability
+
+LABELS = LabelSet("three", ("a", "b", "c"), ((0, 0, 0), (1, 1, 1), (2, 2, 2)))
+
+
+def frame(index: int, grey: int | np.ndarray = 100, size_hw: tuple[int, int] = (10, 10)) -> Frame:
+    plane = np.broadcast_to(np.asarray(grey, np.uint8), size_hw)
+    return Frame(np.repeat(plane[..., None], 3, 2), index, float(index), 0.0)
+
+
+def full(label: int, size_hw: tuple[int, int] = (10, 10)) -> np.ndarray:
+    return np.full(size_hw, label, np.uint8)
+
+
+def test_flips_are_a_share_of_the_still_pixels() -> None:
+    stability = Stability(LABELS)
+    before, after = full(0), full(0)
+    before[:, 5:] = 1
+    after[:, 5:] = 1
+    after[0] = 2  # ten of a hundred flip: five of each class
+    moving = np.full((10, 10), 100, np.uint8)
+    moving[5:] = 103  # by 3: moves; 102 would be still
+    moving[4] = 102
+    after[9] = 2  # flips too, but the picture changed there
+    stability.update(frame(0), before)
+    stability.update(frame(1, moving), after)
+    assert (stability.frames, stability.pairs) == (2, 1)
+    assert stability.still_share == 0.5
+    assert stability.flip_share == pytest.approx(10 / 50)
+    np.testing.assert_allclose(stability.flips_by_class, [5 / 25, 5 / 25, np.nan])
+    assert stability.to_json() == {
+        "flip_share": 0.2, "flips_by_class": {"a": 0.2, "b": 0.2, "c": None}, "still_share": 0.5, "frames": 2,
+        "pairs": 1,
+    }  # fmt: skip
+
+
+def test_pairs_are_pooled_and_the_callers_array_may_be_filled_anew() -> None:
+    stability, labels = Stability(LABELS), full(0)
+    for index, label in enumerate((0, 0, 1, 1, 1)):
+        labels[:] = label
+        stability.update(frame(index), labels)
+    assert stability.pairs == 4
+    assert stability.flip_share == pytest.approx(1 / 4)
+    np.testing.assert_allclose(stability.flips_by_class, [1 / 2, 0, np.nan])
+
+
+def test_frames_that_do_not_follow_one_another_are_not_compared() -> None:
+    stability = Stability(LABELS)
+    stability.update(frame(0), full(0))
+    stability.update(frame(2), full(1))  # frame 1 was damaged
+    stability.update(frame(3, size_hw=(10, 20)), full(2, (10, 20)))
+    assert (stability.frames, stability.pairs) == (3, 0)
+    assert np.isnan(stability.flip_share)
+    assert stability.to_json()["still_share"] is None
+
+
+def test_a_segmenter_of_pixels_is_steady_on_a_still_picture_and_not_on_noise() -> None:
+    rng = np.random.default_rng(0)
+    pictures = {"still": [100] * 3, "noise": [np.uint8(98) + rng.integers(0, 5, (64, 96), np.uint8) for _ in range(3)]}
+    shares = {}
+    for name, planes in pictures.items():
+        with Segmenter(FakeEngine()) as segmenter:  # labels by the blue value
+            stability = Stability(segmenter.labels)
+            for index, plane in enumerate(planes):
+                shown = frame(index, plane, (64, 96))
+                stability.update(shown, segmenter(shown))
+        shares[name] = stability.flip_share
+    assert shares["still"] == 0
+    assert shares["noise"] > 0.5
