@@ -30,11 +30,11 @@ def result(name: str) -> dict[str, Any]:
 
 def figure(card: dict[str, Any], split: str, key: str = "miou") -> str:
     """A network's figure; in brackets that of what it was fine-tuned from, where only that left the split out."""
-    before = card["recipe"].get("init", {}).get("metrics", {})
-    for metrics, form in ((card["metrics"], "{:.3f}"), (before, "({:.3f})")):
-        if key in metrics.get(split, {}):
-            return form.format(metrics[split][key])
-    return ""
+    if key in card["metrics"].get(split, {}):
+        return f"{card['metrics'][split][key]:.3f}"
+    before = card["recipe"].get("init")
+    found = figure({"metrics": {}, "recipe": {}, **before}, split, key) if before else ""
+    return found if found.startswith("(") or not found else f"({found})"
 
 
 def epochs(recipe: dict[str, Any]) -> str:
