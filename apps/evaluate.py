@@ -87,5 +87,5 @@ def score(options: EvalOptions) -> dict[str, Any]:
         "threads": info.threads,
         "data": options.data,
         "split": options.split,
-        "sha256": card.files[info.precision].sha256,
+        "sha256": card.files.get(info.precision, card.files["fp32"]).sha256,  # a GPU engine makes FP16 of the FP32 file
     }

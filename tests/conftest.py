@@ -9,6 +9,8 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")  # before numpy and torch load: wo
 
 import pytest
 
+pytest_plugins = ["fake_gpu"]  # the fixture gpu_machine
+
 
 def _missing(marker: str) -> str | None:
     """Why tests with this marker cannot run here, if they cannot."""

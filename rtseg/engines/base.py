@@ -4,7 +4,7 @@ from abc import ABC, abstractmethod
 from collections import deque
 from dataclasses import dataclass
 from types import TracebackType
-from typing import Self
+from typing import Any, Self
 
 import numpy as np
 
@@ -53,7 +53,7 @@ class Engine(ABC):
     def __init__(self, artifact: Artifact, options: EngineOptions) -> None:
         self.card = artifact.card
         check_multiple(options.size_hw, self.card.size_multiple, self.card.name)
-        self._pending: deque[np.ndarray] = deque()
+        self._pending: deque[Any] = deque()
         self._closed = False
 
     @abstractmethod
@@ -70,15 +70,7 @@ class Engine(ABC):
             UsageError: wrong dtype or shape.
             EngineError: the engine is closed, or the vendor library failed.
         """
-        if self._closed:
-            raise EngineError(f"the {self.info.engine} engine is closed: load a new one")
-        expected = (*self.info.size_hw, 3)
-        if image.dtype != np.uint8 or image.shape != expected:
-            raise UsageError(
-                f"{self.info.engine} was loaded for uint8 {expected} pictures and was given {image.dtype} "
-                f"{image.shape}: resize the picture, or load with size {format_size(image.shape[:2])}"
-            )
-        return self._infer(np.ascontiguousarray(image))
+        return self._infer(self._checked(image))
 
     def labels(self, image: np.ndarray, size_hw: Size, out: np.ndarray | None = None) -> np.ndarray:
         """uint8 BGR (h, w, 3) -> labels uint8 `size_hw`; `out` is filled and returned where given."""
@@ -92,17 +84,38 @@ class Engine(ABC):
         """
         if len(self._pending) >= self.info.in_flight:
             raise EngineError(f"{self.info.in_flight} pictures are under way already: call collect() first")
-        self._pending.append(self.labels(image, size_hw))
+        self._pending.append(self._submit(image, size_hw))
 
     def collect(self, out: np.ndarray | None = None) -> np.ndarray:
         """The labels of the oldest submitted picture; raises EngineError where none is under way."""
         if not self._pending:
             raise EngineError("no picture is under way: call submit() first")
-        labels = self._pending.popleft()
+        labels = self._collect(self._pending.popleft())
         if out is None:
             return labels
         np.copyto(out, labels)
         return out
+
+    def _submit(self, image: np.ndarray, size_hw: Size) -> Any:
+        """What `_collect` makes the labels of; here the labels themselves. A GPU engine only starts the work."""
+        return self.labels(image, size_hw)
+
+    def _collect(self, started: Any) -> np.ndarray:
+        """Labels uint8, a new array, of what `_submit` returned."""
+        labels: np.ndarray = started
+        return labels
+
+    def _checked(self, image: np.ndarray) -> np.ndarray:
+        """The picture, contiguous; raises as `infer` says."""
+        if self._closed:
+            raise EngineError(f"the {self.info.engine} engine is closed: load a new one")
+        expected = (*self.info.size_hw, 3)
+        if image.dtype != np.uint8 or image.shape != expected:
+            raise UsageError(
+                f"{self.info.engine} was loaded for uint8 {expected} pictures and was given {image.dtype} "
+                f"{image.shape}: resize the picture, or load with size {format_size(image.shape[:2])}"
+            )
+        return np.ascontiguousarray(image)
 
     def close(self) -> None:
         """Frees the engine; a second call does nothing."""
