@@ -19,9 +19,9 @@ def _missing(marker: str) -> str | None:
     if marker == "tensorrt" and not find_spec("tensorrt"):
         return "tensorrt is not installed"
     if marker in ("gpu", "tensorrt"):
-        import torch
+        from rtseg.engines.gpu import gpu_problem
 
-        return None if torch.cuda.is_available() else "no NVIDIA GPU"
+        return gpu_problem()
     return None
 
 
