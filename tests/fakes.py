@@ -1,5 +1,6 @@
 """Stand-ins for the parts around the loop: a source, an engine, a sink and a view that can be made to fail."""
 
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 from threading import Event
@@ -18,6 +19,7 @@ from rtseg.core.weights import Artifact
 from rtseg.engines.base import Engine, EngineInfo, EngineOptions
 from rtseg.vision.sinks import Sink
 from rtseg.vision.sources import Source
+from rtseg.vision.upsample import upsample_labels
 
 
 def fake_card(**changes):
@@ -87,6 +89,35 @@ class FakeEngine(Engine):
 
     def _release(self):
         self.released = True
+
+
+class FlyingEngine(FakeEngine):
+    """Takes `in_flight` pictures at a time and labels each in a thread of its own, one after the other.
+
+    `most` counts how many were under way at once; `fail_at` fails when that picture is collected.
+    """
+
+    def __init__(self, artifact=None, options=None, *, in_flight=2, **arguments):
+        super().__init__(artifact, options, **arguments)
+        self.info = replace(self.info, engine="flying", in_flight=in_flight)
+        self.most = 0
+        self._worker = ThreadPoolExecutor(1)
+
+    def labels(self, image, size_hw, out=None):
+        self.submit(image, size_hw)
+        return self.collect(out)
+
+    def _submit(self, image, size_hw):
+        image = self._checked(image).copy()
+        self.most = max(self.most, len(self._pending) + 1)
+        return self._worker.submit(lambda: upsample_labels(self._infer(image), size_hw, threads=1))
+
+    def _collect(self, started):
+        return started.result(30)
+
+    def _release(self):
+        self._worker.shutdown()
+        super()._release()
 
 
 class FakeSource(Source):

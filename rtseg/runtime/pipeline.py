@@ -1,6 +1,7 @@
 """Capture and inference in their own threads, joined by bounded channels; labelled frames come out in order."""
 
 import logging
+from collections import deque
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from threading import Lock, Thread
@@ -18,6 +19,9 @@ from rtseg.runtime.segmenter import Segmenter
 from rtseg.vision.sources import Source
 
 _log = logging.getLogger(__name__)
+# The capture thread needs a moment to put the next frame where the last was taken; without this wait an engine that
+# takes two frames would mostly have one.
+_GATHER_S = 0.002
 _JOIN_S = 5.0  # one slow inference may be under way; it is not stopped by force
 
 
@@ -123,6 +127,7 @@ class Pipeline:
         self._segmenter = segmenter
         self._next_segmenter: Callable[[], Segmenter] | None = None
         self._interval_s = 1 / source.fps if pace and source.fps and not source.live else 0.0
+        self._gather_s = 0.0 if source.live else _GATHER_S
         self._frames: Channel[_Captured] = Channel(1, newest=source.live)  # a source reads ahead itself
         self._results: Channel[Result] = Channel(1 if source.live else 2)
         self._stopping = False
@@ -191,19 +196,51 @@ class Pipeline:
         return max(due, perf_counter() - self._interval_s) + self._interval_s
 
     def _infer(self) -> None:
+        under_way: deque[_Captured] = deque()
+        try:
+            self._label(under_way)
+        except Ended:
+            while under_way and self._hand_over(under_way):  # of a source that has ended nothing is lost
+                pass
+        finally:
+            self._segmenter.discard()
+
+    def _label(self, under_way: "deque[_Captured]") -> None:
+        """Keeps as many frames under way as the engine takes, but hands one over rather than wait for the next."""
         while True:
-            captured = self._frames.get()
-            if captured is None:
-                continue
-            if (make := self._next_segmenter) is not None:
-                self._next_segmenter = None
-                self._segmenter.close()
-                self._segmenter = make()
-            segmenter = self._segmenter
-            labels = segmenter(captured.frame, resized=captured.resized)
-            stages_s = {**segmenter.stages_s, **captured.stages_s}
-            if not self._results.put(Result(captured.frame, labels, segmenter.card, segmenter.info, stages_s)):
+            captured = self._frames.get(self._gather_s if under_way else None)
+            if self._next_segmenter is not None and captured is not None:
+                while under_way:  # the network before labels what it was given
+                    if not self._hand_over(under_way):
+                        return
+                self._change()
+            if captured is not None:
+                if self._segmenter.in_flight == 1:
+                    labels = self._segmenter(captured.frame, resized=captured.resized)
+                    if not self._deliver(captured, labels):
+                        return
+                    continue
+                self._segmenter.submit(captured.frame, resized=captured.resized)
+                under_way.append(captured)
+            full = len(under_way) == self._segmenter.in_flight
+            if under_way and (captured is None or full) and not self._hand_over(under_way):
                 return
+
+    def _change(self) -> None:
+        make, self._next_segmenter = self._next_segmenter, None
+        assert make is not None
+        self._segmenter.close()
+        self._segmenter = make()
+
+    def _hand_over(self, under_way: "deque[_Captured]") -> bool:
+        """Delivers the oldest frame under way once its labels are there."""
+        return self._deliver(under_way.popleft(), self._segmenter.collect())
+
+    def _deliver(self, captured: _Captured, labels: np.ndarray) -> bool:
+        """Puts a frame among the results; False where nobody takes it any more."""
+        segmenter = self._segmenter
+        stages_s = {**segmenter.stages_s, **captured.stages_s}
+        return self._results.put(Result(captured.frame, labels, segmenter.card, segmenter.info, stages_s))
 
     def __enter__(self) -> Self:
         self.crew.start("capture", self._capture, self._frames)

@@ -1,5 +1,7 @@
 """From a frame to its labels: the shared resize, an engine, exact upsampling to the frame's own size."""
 
+import logging
+from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
 from math import sqrt
@@ -19,6 +21,8 @@ from rtseg.engines import ENGINES, Engine, EngineInfo, EngineOptions, load_engin
 from rtseg.runtime.policy import thread_budget
 from rtseg.vision.resize import resize_image
 from rtseg.vision.upsample import upsample_labels
+
+_log = logging.getLogger(__name__)
 
 
 def default_size(card: Card, frame_hw: Size) -> Size:
@@ -84,6 +88,7 @@ class Segmenter:
         """Seconds that the last frame spent in 'resize', 'engine' and, unless the engine does it, 'upsample'."""
         self._choice = engine if isinstance(engine, EngineChoice) else None
         self._engine = engine if isinstance(engine, Engine) else None
+        self._submitted: deque[tuple[float, float]] = deque()  # seconds of resizing, and when it was submitted
 
     @property
     def engine(self) -> Engine:
@@ -117,6 +122,43 @@ class Segmenter:
             UsageError: the picture has another dtype or shape.
             EngineError: the engine cannot be loaded, is closed, or failed.
         """
+        engine, image, frame_hw = self._ready(frame, resized)
+        return self._run(engine, image, frame_hw, out)
+
+    @property
+    def in_flight(self) -> int:
+        """Frames that `submit` takes before `collect` must be called; 1 while no engine is loaded."""
+        return 1 if self._engine is None else self._engine.info.in_flight
+
+    def submit(self, frame: np.ndarray | Frame, *, resized: np.ndarray | None = None) -> None:
+        """Starts a frame; its labels come out of `collect`, in the order of submission. Takes what a call takes."""
+        engine, image, frame_hw = self._ready(frame, resized)
+        start = perf_counter()
+        small = resize_image(image, engine.info.size_hw)
+        submitted = perf_counter()
+        engine.submit(small, frame_hw)
+        self._submitted.append((submitted - start, submitted))
+
+    def collect(self) -> np.ndarray:
+        """Labels uint8 (H, W) of the oldest frame under way, a new array.
+
+        The 'engine' of `stages_s` is then the time from submission to labels, waiting for frames before it included.
+        """
+        resize_s, submitted = self._submitted.popleft()
+        labels = self.engine.collect()
+        self.stages_s = {"resize": resize_s, "engine": perf_counter() - submitted}
+        return labels
+
+    def discard(self) -> None:
+        """Waits for all frames under way and throws their labels away."""
+        while self._submitted:
+            try:
+                self.collect()
+            except Exception as error:  # whatever it is: what made the caller give up is told already
+                _log.debug("a frame that nobody waits for failed: %s", error)
+
+    def _ready(self, frame: np.ndarray | Frame, resized: np.ndarray | None) -> tuple[Engine, np.ndarray, Size]:
+        """The engine, what it is to be given (if need be resized), and the frame's size."""
         image = frame.image if isinstance(frame, Frame) else frame
         if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3 or 0 in image.shape:
             raise UsageError(f"a frame must be uint8 BGR (H, W, 3), not {image.dtype} {image.shape}")
@@ -126,7 +168,7 @@ class Segmenter:
             self._engine = self._choice.load(frame_hw)
         if resized is None or resized.shape[:2] != self._engine.info.size_hw:
             resized = image
-        return self._run(self._engine, resized, frame_hw, out)
+        return self._engine, resized, frame_hw
 
     def _run(self, engine: Engine, image: np.ndarray, size_hw: Size, out: np.ndarray | None) -> np.ndarray:
         start = perf_counter()
@@ -148,6 +190,7 @@ class Segmenter:
 
     def close(self) -> None:
         """Frees the engine; a second call does nothing."""
+        self._submitted.clear()
         if self._engine is not None:
             self._engine.close()
 
