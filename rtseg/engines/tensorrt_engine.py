@@ -1,7 +1,7 @@
 """TensorRT on an NVIDIA GPU: uint8 pictures up, labels down, two pictures in flight; no torch."""
 
-import logging
 from hashlib import sha256
+from typing import Any
 
 import numpy as np
 
@@ -14,8 +14,6 @@ from rtseg.engines.cuda_memory import Device, DeviceInfo
 from rtseg.engines.engine_cache import BuildOptions, EngineCache, Entry, PlanKey
 from rtseg.engines.tensorrt_plan import VERSION, PlanError, check_version
 from rtseg.engines.tensorrt_runner import IN_FLIGHT, Runner
-
-_log = logging.getLogger(__name__)
 
 
 def plan_key(
@@ -56,7 +54,7 @@ class TensorRtEngine(Engine):
         artifact.file("fp32")  # whole, and what its card says
         check_version()
         self._device = Device()
-        self._runner = self._load(artifact, options)
+        self._runner, self.report = self._load(artifact, options)
         self._logits = np.empty(self._runner.logits_shape, np.float32)
         self.info = EngineInfo(
             engine="tensorrt",
@@ -68,7 +66,8 @@ class TensorRtEngine(Engine):
             in_flight=IN_FLIGHT,
         )
 
-    def _load(self, artifact: Artifact, options: EngineOptions) -> Runner:
+    def _load(self, artifact: Artifact, options: EngineOptions) -> tuple[Runner, dict[str, Any]]:
+        """The engine that is kept for this machine, else a new one, and what its build reported."""
         cache = EngineCache()
         key = plan_key(self.card, options.precision, options.size_hw, self._device.info)
         key = plan_key(self.card, options.precision, options.size_hw, self._device.info, cache.preferred(key))
@@ -76,10 +75,11 @@ class TensorRtEngine(Engine):
             entry = cache.find(key)
             if entry is not None:
                 try:
-                    return Runner(self._device, entry.plan)
+                    return Runner(self._device, entry.plan), entry.report
                 except PlanError as error:
                     cache.discard(key, str(error))
-            return Runner(self._device, self._build(artifact, key, cache).plan)
+            entry = self._build(artifact, key, cache)
+            return Runner(self._device, entry.plan), entry.report
 
     def _build(self, artifact: Artifact, key: PlanKey, cache: EngineCache) -> Entry:
         try:
