@@ -23,7 +23,12 @@ if ! PYTHONPATH=$home/trt "$python" -c 'import tensorrt' 2>/dev/null; then
     echo "these parts of TensorRT are still to come: $(echo "$missing" | tr '\n' ' ')"
     exit 0
   fi
-  (cd "$home/parts" && sha256sum --quiet -c SHA256SUMS)
+  damaged=$(cd "$home/parts" && { sha256sum -c SHA256SUMS 2>/dev/null || true; } | sed -n 's/: FAILED.*//p')
+  if [ -n "$damaged" ]; then
+    (cd "$home/parts" && xargs rm -f <<< "$damaged")
+    echo "error: damaged, bring again: $(echo "$damaged" | tr '\n' ' ')" >&2
+    exit 3
+  fi
   rm -rf "$home/trt.new" && mkdir "$home/trt.new"
   cat "$home"/parts/part.* | tar xJ -C "$home/trt.new"
   rm -rf "$home/trt" && mv "$home/trt.new" "$home/trt"

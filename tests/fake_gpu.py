@@ -412,9 +412,9 @@ USERS = ("rtseg.engines.tensorrt_plan", "rtseg.engines.tensorrt_runner", "rtseg.
 
 
 @cache
-def street(size_hw, seed):
+def street(size_hw, seed, fps=30.0):
     """A scene takes a second to set up; the gate asks for the same ones again and again."""
-    return StreetScene(size_hw, seed=seed)
+    return StreetScene(size_hw, seed=seed, fps=fps)
 
 
 @pytest.fixture

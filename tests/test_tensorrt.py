@@ -230,6 +230,22 @@ class TestRefused:
         with pytest.raises(EngineError, match="make room"):
             load()
 
+    def test_a_parser_that_types_otherwise(self, gpu_machine, tiny):
+        gpu_machine()
+        from rtseg.compilers.tensorrt_build import check_types
+        from rtseg.compilers.typed_graph import typed_graph
+
+        graph = typed_graph(tiny.file("fp32"), "fp16", SIZE)
+        (name,) = graph.convolutions
+        check_types({name: "fp16"}, graph)
+        check_types({"another name": "fp16"}, graph)
+        with pytest.raises(EngineError, match=f"{name}: fp32 instead of fp16"):
+            check_types({name: "fp32"}, graph)
+        with pytest.raises(EngineError, match="1 in fp32 instead of 0; 0 in fp16 instead of 1"):
+            check_types({"another name": "fp32"}, graph)
+        with pytest.raises(EngineError, match="parsed 0 convolutions of 1"):
+            check_types({}, graph)
+
     def test_layers_that_run_in_another_type(self, gpu_machine, tiny, load):
         from rtseg.compilers.typed_graph import typed_graph
 

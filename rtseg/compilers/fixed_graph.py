@@ -39,6 +39,7 @@ def fix_shape(path: Path, size_hw: Size) -> onnx.ModelProto:
     del model.opset_import[:]
     model.opset_import.extend(plain)
     _cast_first(model.graph)
+    _spell_out_batch_norms(model.graph)
     _name_nodes(model.graph)
     return with_shapes(model)
 
@@ -100,6 +101,29 @@ def _cast_first(graph: onnx.GraphProto) -> None:
     kept = [node for node in graph.node if not any(node is old for old in moved)]
     del graph.node[:]
     graph.node.extend([*nodes, *kept])
+
+
+def _spell_out_batch_norms(graph: onnx.GraphProto) -> None:
+    """Batch norms that follow no convolution become a product and a sum, whose constants FP16 holds well."""
+    constants = {tensor.name: numpy_helper.to_array(tensor) for tensor in graph.initializer}
+    nodes: list[onnx.NodeProto] = []
+    for node in graph.node:
+        if node.op_type != "BatchNormalization":
+            nodes.append(node)
+            continue
+        scale, bias, mean, variance = (constants[name].astype(np.float64) for name in node.input[1:5])
+        epsilon = next((attribute.f for attribute in node.attribute if attribute.name == "epsilon"), 1e-5)
+        factor = scale / np.sqrt(variance + epsilon)
+        name = node.output[0]
+        for part, values in (("factor", factor), ("offset", bias - mean * factor)):
+            array = values.astype(np.float32).reshape(-1, 1, 1)
+            graph.initializer.append(numpy_helper.from_array(array, f"{name}.{part}"))
+        nodes += [
+            helper.make_node("Mul", [node.input[0], f"{name}.factor"], [f"{name}.scaled"], f"{node.name}.scale"),
+            helper.make_node("Add", [f"{name}.scaled", f"{name}.offset"], [name], f"{node.name}.shift"),
+        ]
+    del graph.node[:]
+    graph.node.extend(nodes)
 
 
 def _name_nodes(graph: onnx.GraphProto) -> None:

@@ -4,6 +4,7 @@ TensorRT calls back from C++, where an exception would end the process; so the b
 the caller waits, and Ctrl-C asks the build to stop instead of tearing it down.
 """
 
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -170,15 +171,18 @@ def check_types(types: Mapping[str, str], graph: TypedGraph) -> None:
     Raises:
         EngineError: one has not, or the parser made more or fewer convolutions than the graph has.
     """
-    if len(types) != len(graph.convolutions):
-        raise EngineError(f"TensorRT parsed {len(types)} convolutions of {len(graph.convolutions)}")
-    wrong = [
-        f"{name}: {found} instead of {graph.convolutions[name].precision}"
-        for name, found in types.items()
-        if name in graph.convolutions and found != graph.convolutions[name].precision
-    ]
+    asked = {name: convolution.precision for name, convolution in graph.convolutions.items()}
+    if len(types) != len(asked):
+        raise EngineError(f"TensorRT parsed {len(types)} convolutions of {len(asked)}")
+    if types.keys() == asked.keys():
+        wrong = [f"{name}: {types[name]} instead of {asked[name]}" for name in asked if types[name] != asked[name]]
+    else:  # a parser that names layers in its own way: what can be compared is how many there are of each type
+        made, wanted = Counter(types.values()), Counter(asked.values())
+        wrong = [
+            f"{made[kind]} in {kind} instead of {wanted[kind]}" for kind in made | wanted if made[kind] != wanted[kind]
+        ]
     if wrong:
-        raise EngineError(f"TensorRT types {len(wrong)} convolutions otherwise than asked: {'; '.join(wrong[:8])}")
+        raise EngineError(f"TensorRT types convolutions otherwise than asked: {'; '.join(wrong[:8])}")
 
 
 def _attach(config: Any, path: Path | None) -> Any:

@@ -233,7 +233,12 @@ class _Slot:
         self._sized, self._size_hw = [], None
 
     def close(self) -> None:
-        """Frees everything, whatever is still under way: the driver waits for it."""
+        """Frees everything, once what is under way has ended."""
+        if self._closing:  # the stream is the first of them
+            try:
+                self.stream.wait()
+            except EngineError as error:
+                _log.debug("what was under way failed: %s", error)
         self._close_sized()
         for item in reversed(self._closing):
             item.close()
