@@ -1,4 +1,4 @@
-"""`rtseg compile`: makes the INT8 form of a network for onnxruntime."""
+"""`rtseg compile`: makes the INT8 form of a network for onnxruntime, or a TensorRT engine for this machine."""
 
 import shutil
 from dataclasses import dataclass, replace
@@ -33,35 +33,70 @@ class CompileOptions:
 
     Attributes:
         model: A network that ships (`rtseg models` lists them), or the path of an ONNX file with its card beside it.
-        precision: int8 is what can be made here.
+        engine: onnxruntime (INT8, a file beside the network's) or tensorrt (an engine in the cache of this machine).
+        precision: fp32, fp16 or int8 for tensorrt, int8 for onnxruntime; by default fp16 and int8.
         data: Data set to measure activation ranges on (its train split) and the mIoU lost (its val split).
         root: That data set's folder.
-        frames: A folder of pictures to measure activation ranges on, instead of the data set's.
-        size: The network's input while ranges are measured; by default the size that it was trained at.
+        frames: A folder of pictures, instead of the data set's, to measure activation ranges on, or for TensorRT's
+            parity gate instead of street scenes.
+        size: HEIGHTxWIDTH of a TensorRT engine, or of the pictures while ranges are measured; by default the size
+            that the network was trained at.
         force: Keep the result even if it loses more than 0.005 mIoU.
+        optimization_level: TensorRT: 0 (quick to build) to 5 (tries most).
+        workspace: TensorRT: MiB of scratch memory that a layer may take; by default all of the GPU's.
+        tf32: TensorRT: let FP32 convolutions round their inputs to TF32.
+        keep: TensorRT: names of nodes that stay in the next higher type.
+        keep_worst: TensorRT INT8: measure which convolutions lose most, and keep so many of them in FP16.
+        rebuild: TensorRT: build even where an engine is kept already.
+        report: TensorRT: write what the build reported, layer by layer, to this JSON file.
     """
 
     model: str = "icnet"
-    precision: Literal["int8"] = "int8"
+    engine: Literal["onnxruntime", "tensorrt"] = "onnxruntime"
+    precision: Literal["fp32", "fp16", "int8"] | None = None
     data: str | None = None
     root: Path | None = None
     frames: Path | None = None
     size: str | None = None
     force: Annotated[bool, Parameter(negative="")] = False
+    optimization_level: int = 3
+    workspace: int | None = None
+    tf32: Annotated[bool, Parameter(negative="")] = False
+    keep: Annotated[tuple[str, ...], Parameter(consume_multiple=True, negative="")] = ()
+    keep_worst: int = 0
+    rebuild: Annotated[bool, Parameter(negative="")] = False
+    report: Path | None = None
 
 
 def command(options: CompileOptions | None = None) -> None:
-    """Make the INT8 form of a network and enter it in the network's card.
+    """Make a form of a network for one engine: INT8 for onnxruntime, or a TensorRT engine for this machine.
 
-    Without --data and --frames it is made from the activation ranges that the card keeps.
+    INT8 for onnxruntime is entered in the network's card; without --data and --frames it is made from the activation
+    ranges that the card keeps, as TensorRT's INT8 always is. A TensorRT engine must pass an audit of what its layers
+    compute in and give onnxruntime's labels before it is kept.
     """
     if find_spec("onnx") is None:
         raise EngineError("rtseg compile needs the package onnx, which is not installed: pip install 'rtseg[train]'")
+    options = options or CompileOptions()
+    artifact = resolve(options.model)
+    if options.engine == "tensorrt":
+        from rtseg.apps._compile_tensorrt import compile_tensorrt
+
+        compile_tensorrt(artifact, options)
+    else:
+        compile_int8(artifact, options)
+
+
+def compile_int8(artifact: Artifact, options: CompileOptions) -> None:
+    """Writes the INT8 file for onnxruntime beside the network's and enters it in the card."""
     from rtseg.compilers.quantize import quantize
     from rtseg.engines.trial import first_run
 
-    options = options or CompileOptions()
-    artifact = resolve(options.model)
+    if options.precision not in (None, "int8"):
+        raise UsageError(
+            f"onnxruntime runs the network's own file in fp32, there is nothing to compile in {options.precision}: "
+            "use --precision int8, or --engine tensorrt"
+        )
     ranges = activation_ranges(artifact, options)
     name = f"{artifact.card.name}.int8.onnx"
     with TemporaryDirectory() as staging:
@@ -69,9 +104,7 @@ def command(options: CompileOptions | None = None) -> None:
         quantize(artifact.file("fp32"), ranges, made)
         first_run(made, trial_picture(artifact.card))
         entry = CardFile(name, file_sha256(made), made.stat().st_size)
-        card = replace(
-            artifact.card, files={**artifact.card.files, options.precision: entry}, activation_ranges=dict(ranges)
-        )
+        card = replace(artifact.card, files={**artifact.card.files, "int8": entry}, activation_ranges=dict(ranges))
         card = with_loss(artifact, Artifact(card, Path(staging)), options)
         with atomic_path(artifact.folder / name) as part:
             shutil.copyfile(made, part)
@@ -154,8 +187,10 @@ def with_loss(before: Artifact, after: Artifact, options: CompileOptions) -> Car
     return replace(after.card, metrics={**after.card.metrics, "int8": figures})
 
 
-def score(artifact: Artifact, precision: str, options: CompileOptions) -> dict[str, Any]:
-    """The figures of onnxruntime on the val split."""
+def score(
+    artifact: Artifact, precision: str, options: CompileOptions, engine: str = "onnxruntime", size: Size | None = None
+) -> dict[str, Any]:
+    """The figures of an engine on the val split."""
     from rtseg.datasets import open_data
     from rtseg.runtime.evaluate import evaluate
     from rtseg.runtime.policy import thread_budget
@@ -163,7 +198,7 @@ def score(artifact: Artifact, precision: str, options: CompileOptions) -> dict[s
 
     assert options.data is not None
     data = open_data(options.data, options.root, "val")
-    choice = EngineChoice(artifact, "onnxruntime", precision, threads=thread_budget().engine)
+    choice = EngineChoice(artifact, engine, precision, size, threads=thread_budget().engine)
     with Segmenter(choice) as segmenter:
-        pictures = tracked(data, f"scoring {precision}", len(data))
+        pictures = tracked(data, f"scoring {precision} on {engine}", len(data))
         return evaluate(segmenter, pictures, data.labels).to_json()

@@ -198,12 +198,12 @@ def check_weights() -> list[Check]:
 
 def check_engines() -> list[Check]:
     """Each installed engine runs a network that ships, in a process of its own: a crash there is a finding."""
-    from rtseg.engines import ENGINES, available, install_hint
+    from rtseg.engines import ENGINES, install_hint, missing
 
     checks = []
     for name in ENGINES:
-        if not available(name):
-            checks.append(Check(f"engine {name}", "info", f"not installed ({install_hint(name)})"))
+        if (reason := missing(name)) is not None:
+            checks.append(Check(f"engine {name}", "info", reason))
             continue
         try:
             with ProcessPoolExecutor(1, get_context("spawn")) as pool:

@@ -229,7 +229,8 @@ def about(choice: "EngineChoice", info: "EngineInfo") -> dict[str, Any]:
         "precision": info.precision,
         "size": list(info.size_hw),
         "threads": info.threads,
-        "sha256": choice.card.files[info.precision].sha256,
+        # a GPU engine makes FP16 of the FP32 file
+        "sha256": choice.card.files.get(info.precision, choice.card.files["fp32"]).sha256,
     }
 
 

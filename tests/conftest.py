@@ -9,6 +9,8 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")  # before numpy and torch load: wo
 
 import pytest
 
+pytest_plugins = ["fake_gpu"]  # the fixture gpu_machine
+
 
 def _missing(marker: str) -> str | None:
     """Why tests with this marker cannot run here, if they cannot."""
@@ -17,9 +19,9 @@ def _missing(marker: str) -> str | None:
     if marker == "tensorrt" and not find_spec("tensorrt"):
         return "tensorrt is not installed"
     if marker in ("gpu", "tensorrt"):
-        import torch
+        from rtseg.engines.gpu import gpu_problem
 
-        return None if torch.cuda.is_available() else "no NVIDIA GPU"
+        return gpu_problem()
     return None
 
 

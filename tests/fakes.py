@@ -1,5 +1,6 @@
 """Stand-ins for the parts around the loop: a source, an engine, a sink and a view that can be made to fail."""
 
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 from threading import Event
@@ -20,6 +21,7 @@ from rtseg.engines.pool import EnginePool
 from rtseg.runtime.segmenter import EngineChoice
 from rtseg.vision.sinks import Sink
 from rtseg.vision.sources import Source
+from rtseg.vision.upsample import upsample_labels
 
 
 def fake_card(**changes):
@@ -102,6 +104,35 @@ def fake_choice(made, *, threads=1, **settings):
         return EnginePool(make, artifact, options) if options.in_flight > 1 else make(artifact, options)
 
     return EngineChoice(fake_artifact(), size_hw=(64, 96), threads=threads, loader=load)
+
+
+class FlyingEngine(FakeEngine):
+    """Takes `in_flight` pictures at a time and labels each in a thread of its own, one after the other.
+
+    `most` counts how many were under way at once; `fail_at` fails when that picture is collected.
+    """
+
+    def __init__(self, artifact=None, options=None, *, in_flight=2, **arguments):
+        super().__init__(artifact, options, **arguments)
+        self.info = replace(self.info, engine="flying", in_flight=in_flight)
+        self.most = 0
+        self._worker = ThreadPoolExecutor(1)
+
+    def _labels(self, image, size_hw, out):
+        self.submit(image, size_hw)
+        return self.collect(out)
+
+    def _submit(self, image, size_hw):
+        image = image.copy()
+        self.most = max(self.most, len(self._pending) + 1)
+        return self._worker.submit(lambda: upsample_labels(self._infer(image), size_hw, threads=1))
+
+    def _collect(self, started):
+        return started.result(30)
+
+    def _release(self):
+        self._worker.shutdown()
+        super()._release()
 
 
 class FakeSource(Source):

@@ -155,7 +155,7 @@ def refuse(name: str) -> str:
 @pytest.mark.parametrize(("probe", "found"), [(crash, "crashed"), (refuse, "it does not run here")])
 def test_an_engine_that_fails_is_a_finding(monkeypatch: pytest.MonkeyPatch, probe: object, found: str) -> None:
     monkeypatch.setattr(doctor, "probe_engine", probe)
-    monkeypatch.setattr("rtseg.engines.available", lambda name: name == "onnxruntime")
+    monkeypatch.setattr("rtseg.engines.missing", lambda name: None if name == "onnxruntime" else "not installed")
     checks = {check.name: check for check in doctor.check_engines()}
     assert (checks["engine onnxruntime"].state, checks["engine torch"].state) == ("warning", "info")
     assert found in checks["engine onnxruntime"].found

@@ -19,7 +19,7 @@ ARROWS: dict[str, tuple[set[str], set[str]]] = {
     "vision": ({"core"}, {"cv2", "numba", "av"}),
     "engines": ({"core", "vision"}, set()),  # and one vendor library per file: ENGINE_VENDOR
     "runtime": ({"core", "vision", "engines"}, {"cv2"}),
-    "compilers": ({"core", "vision"}, {"onnx", "onnxruntime", "openvino", "tensorrt", "cuda"}),
+    "compilers": ({"core", "vision", "engines"}, {"onnx", "onnxruntime", "tensorrt", "rich"}),
     "models": ({"core"}, {"torch", "torchvision", "timm", "segmentation_models_pytorch", "safetensors", "onnx"}),
     "datasets": ({"core", "vision"}, {"cv2"}),
     "training": ({"core", "vision", "models", "datasets"}, TRAINING),
@@ -29,13 +29,21 @@ ARROWS: dict[str, tuple[set[str], set[str]]] = {
 ENGINE_VENDOR = {
     "onnxruntime_engine": {"onnxruntime"},
     "openvino_engine": {"openvino"},
-    "tensorrt_engine": {"tensorrt"},
+    "onnxruntime_cuda_engine": {"onnxruntime"},
+    "tensorrt_plan": {"tensorrt"},
     "cuda_memory": {"cuda"},
+    "upsample_cuda": {"cuda"},
+    "engine_cache": {"filelock"},
     "torch_engine": {"torch"},
+    "torch_cuda_engine": {"torch"},
 }
-EXTRA_ROOMS = {"torch_engine": {"models"}}  # the eager network that the other engines are compared with
+EXTRA_ROOMS = {
+    "torch_engine": {"models"},  # the eager network that the other engines are compared with
+    "torch_cuda_engine": {"models"},
+    "tensorrt_engine": {"compilers"},  # an engine that is not built yet is built when it is first asked for
+}
 HEAVY = ["torch", "torchvision", "lightning", "albumentations", "matplotlib", "onnx", "openvino", "onnxruntime", "av",
-         "numba"]  # fmt: skip
+         "numba", "tensorrt", "cuda"]  # fmt: skip
 NOT_PORTABLE = {"fcntl", "grp", "posix", "pty", "pwd", "resource", "syslog", "termios", "tty"}
 MODULE_NAME = re.compile(r"rtseg(\.\w+)+(:\w+)?")  # as registries and lazy imports write it
 

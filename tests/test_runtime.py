@@ -89,8 +89,7 @@ def test_labels_of_two_frames_do_not_alias():
 
 def test_an_engine_that_upsamples_by_itself_is_left_to_do_it():
     class OnDevice(FakeEngine):
-        def labels(self, image, size_hw, out=None):
-            self.stages_s = {"engine": 0.5}
+        def _labels(self, image, size_hw, out):
             return np.full(size_hw, 9, np.uint8)
 
     segmenter = Segmenter(OnDevice())

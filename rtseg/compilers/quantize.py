@@ -6,7 +6,7 @@ Convolutions on the picture itself and the classifier stay in float32: they cost
 """
 
 import json
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 
 import numpy as np
@@ -25,7 +25,7 @@ _CARRIERS = ("MaxPool", "AveragePool", "Resize")
 
 def quantised_tensors(model: onnx.ModelProto) -> list[str]:
     """Names of the activations that INT8 rounds, in the graph's order: their ranges must be known."""
-    return list(_Plan(model).tensors)
+    return list(QuantizationPlan(model).tensors)
 
 
 def quantize(source: Path, ranges: Ranges, target: Path) -> None:
@@ -40,7 +40,7 @@ def quantize(source: Path, ranges: Ranges, target: Path) -> None:
         WeightsError: the file cannot be read, or a range is missing.
     """
     model = load_float_graph(source)
-    plan = _Plan(model)
+    plan = QuantizationPlan(model)
     missing = [name for name in plan.tensors if name not in ranges]
     if missing:
         raise WeightsError(f"no activation range for {missing[0]} of {source}: measure them (--data or --frames)")
@@ -52,10 +52,15 @@ def quantize(source: Path, ranges: Ranges, target: Path) -> None:
     onnx.save(model, target)
 
 
-class _Plan:
-    """Which convolutions and sums become integer, and which tensors are rounded for them."""
+class QuantizationPlan:
+    """Which convolutions and sums become integer, and which tensors are rounded for them.
 
-    def __init__(self, model: onnx.ModelProto) -> None:
+    Args:
+        model: a float graph with its batch norms folded.
+        skip: names of convolutions that stay as they are.
+    """
+
+    def __init__(self, model: onnx.ModelProto, skip: Collection[str] = ()) -> None:
         graph = model.graph
         weights = {tensor.name: tensor.dims for tensor in graph.initializer}
         readers = consumers(graph)
@@ -64,7 +69,12 @@ class _Plan:
         self.tensors: dict[str, None] = {}  # an ordered set
         for node in graph.node:
             result = _after_relu(node, readers)
-            if node.op_type == "Conv" and weights[node.input[1]][1] != 3 and result not in outputs:
+            if (
+                node.op_type == "Conv"
+                and weights[node.input[1]][1] != 3
+                and result not in outputs
+                and node.name not in skip
+            ):
                 self.convolutions.append(node)
                 self.tensors |= {node.input[0]: None, result: None}
             elif (node.op_type == "Add" and all(name in self.tensors for name in node.input)) or (
@@ -85,7 +95,7 @@ def _after_relu(node: onnx.NodeProto, readers: dict[str, list[onnx.NodeProto]]) 
 class _Writer:
     """Puts the rounding into the graph."""
 
-    def __init__(self, model: onnx.ModelProto, plan: _Plan, ranges: Ranges) -> None:
+    def __init__(self, model: onnx.ModelProto, plan: QuantizationPlan, ranges: Ranges) -> None:
         self.graph = model.graph
         self.plan = plan
         self.weights = {tensor.name: numpy_helper.to_array(tensor) for tensor in self.graph.initializer}

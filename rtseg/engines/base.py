@@ -5,7 +5,7 @@ from collections import deque
 from dataclasses import dataclass
 from time import perf_counter
 from types import TracebackType
-from typing import Self
+from typing import Any, ClassVar, Self
 
 import numpy as np
 
@@ -55,7 +55,10 @@ class Engine(ABC):
         info: what really runs.
         stages_s: seconds that the picture whose labels came last spent in 'engine' and, unless a device does it
             in the same step, 'upsample'.
+        works_ahead: keeps several pictures under way by itself; of another, several copies do (`EnginePool`).
     """
+
+    works_ahead: ClassVar[bool] = False
 
     info: EngineInfo
     stages_s: dict[str, float]
@@ -65,7 +68,7 @@ class Engine(ABC):
         check_multiple(options.size_hw, self.card.size_multiple, self.card.name)
         self.stages_s = {}
         self._arrays = ArrayPool()
-        self._pending: deque[tuple[np.ndarray, dict[str, float]]] = deque()
+        self._pending: deque[tuple[float, Any]] = deque()  # when it was submitted, and what `_submit` returned
         self._closed = False
 
     @abstractmethod
@@ -82,53 +85,76 @@ class Engine(ABC):
             UsageError: wrong dtype or shape.
             EngineError: the engine is closed, or the vendor library failed.
         """
-        self._check_open()
-        expected = (*self.info.size_hw, 3)
-        if image.dtype != np.uint8 or image.shape != expected:
-            raise UsageError(
-                f"{self.info.engine} was loaded for uint8 {expected} pictures and was given {image.dtype} "
-                f"{image.shape}: resize the picture, or load with size {format_size(image.shape[:2])}"
-            )
-        return self._infer(np.ascontiguousarray(image))
-
-    def _check_open(self) -> None:
-        if self._closed:
-            raise EngineError(f"the {self.info.engine} engine is closed: load a new one")
+        return self._infer(self._checked(image))
 
     def labels(self, image: np.ndarray, size_hw: Size, out: np.ndarray | None = None) -> np.ndarray:
         """uint8 BGR (h, w, 3) -> labels uint8 `size_hw`; `out` is filled and returned where given."""
+        self.stages_s = {}
         start = perf_counter()
-        logits = self.infer(image)
+        labels = self._labels(self._checked(image), size_hw, out)
+        self.stages_s = self.stages_s or {"engine": perf_counter() - start}
+        return labels
+
+    def submit(self, image: np.ndarray, size_hw: Size) -> None:
+        """Starts a picture, which must stay as it is until its labels are collected.
+
+        Raises:
+            UsageError: wrong dtype or shape.
+            EngineError: the engine is closed, failed, or has `info.in_flight` pictures under way already.
+        """
+        image = self._checked(image)
+        if len(self._pending) >= self.info.in_flight:
+            raise EngineError(f"{len(self._pending)} pictures are under way already: call collect() first")
+        self._pending.append((perf_counter(), self._submit(image, size_hw)))
+
+    def collect(self, out: np.ndarray | None = None) -> np.ndarray:
+        """The labels of the oldest submitted picture.
+
+        Raises:
+            EngineError: none is under way, or the picture failed.
+        """
+        if not self._pending:
+            raise EngineError("no picture is under way: call submit() first")
+        submitted, started = self._pending.popleft()
+        self.stages_s = {}
+        labels = self._collect(started)
+        self.stages_s = self.stages_s or {"engine": perf_counter() - submitted}
+        if out is None:
+            return labels
+        np.copyto(out, labels)
+        return out
+
+    def _labels(self, image: np.ndarray, size_hw: Size, out: np.ndarray | None) -> np.ndarray:
+        """Labels of a checked picture; here upsampled on the CPU, a GPU engine does it on its device."""
+        start = perf_counter()
+        logits = self._infer(image)
         inferred = perf_counter()
         out = self._arrays.take(size_hw) if out is None else out
         upsample_labels(logits, size_hw, out, threads=self.info.threads)
         self.stages_s = {"engine": inferred - start, "upsample": perf_counter() - inferred}
         return out
 
-    def submit(self, image: np.ndarray, size_hw: Size) -> None:
-        """Starts a picture, which must stay as it is until its labels are collected.
+    def _submit(self, image: np.ndarray, size_hw: Size) -> Any:
+        """What `_collect` makes the labels of a checked picture of; here they are made at once."""
+        return self.labels(image, size_hw), self.stages_s
 
-        Raises:
-            UsageError: wrong dtype or shape; of an engine that works ahead, `collect` may raise it.
-            EngineError: the engine is closed, failed, or has `info.in_flight` pictures under way already.
-        """
-        self._check_room(len(self._pending))
-        self._pending.append((self.labels(image, size_hw), self.stages_s))
+    def _collect(self, started: Any) -> np.ndarray:
+        """Labels uint8, which nobody else holds, of what `_submit` returned; may set `stages_s`."""
+        labels: np.ndarray
+        labels, self.stages_s = started
+        return labels
 
-    def _check_room(self, under_way: int) -> None:
-        self._check_open()
-        if under_way >= self.info.in_flight:
-            raise EngineError(f"{under_way} pictures are under way already: call collect() first")
-
-    def collect(self, out: np.ndarray | None = None) -> np.ndarray:
-        """The labels of the oldest submitted picture; raises EngineError where none is under way."""
-        if not self._pending:
-            raise EngineError("no picture is under way: call submit() first")
-        labels, self.stages_s = self._pending.popleft()
-        if out is None:
-            return labels
-        np.copyto(out, labels)
-        return out
+    def _checked(self, image: np.ndarray) -> np.ndarray:
+        """The picture, contiguous; raises as `infer` says."""
+        if self._closed:
+            raise EngineError(f"the {self.info.engine} engine is closed: load a new one")
+        expected = (*self.info.size_hw, 3)
+        if image.dtype != np.uint8 or image.shape != expected:
+            raise UsageError(
+                f"{self.info.engine} was loaded for uint8 {expected} pictures and was given {image.dtype} "
+                f"{image.shape}: resize the picture, or load with size {format_size(image.shape[:2])}"
+            )
+        return np.ascontiguousarray(image)
 
     def close(self) -> None:
         """Frees the engine; a second call does nothing."""

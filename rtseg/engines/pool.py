@@ -42,19 +42,17 @@ class EnginePool(Engine):
             self._release()
             raise
         self._free = deque(self._engines)  # append and popleft are atomic
-        self._under_way: deque[Future[Labelled]] = deque()
         first = self._engines[0].info
         threads = first.threads * options.in_flight
         self.info = replace(first, threads=threads, in_flight=options.in_flight)
 
     def _infer(self, image: np.ndarray) -> np.ndarray:
-        if self._under_way:
-            raise EngineError("pictures are under way: collect() their labels first")
+        if self._pending:
+            raise EngineError("pictures are under way: call collect() first")
         return self._engines[0].infer(image)
 
-    def submit(self, image: np.ndarray, size_hw: Size) -> None:
-        self._check_room(len(self._under_way))
-        self._under_way.append(self._workers.submit(self._work, image, size_hw))
+    def _submit(self, image: np.ndarray, size_hw: Size) -> Future[Labelled]:
+        return self._workers.submit(self._work, image, size_hw)
 
     def _work(self, image: np.ndarray, size_hw: Size) -> Labelled:
         engine = self._free.popleft()  # there are as many engines as workers
@@ -63,10 +61,9 @@ class EnginePool(Engine):
         finally:
             self._free.append(engine)
 
-    def collect(self, out: np.ndarray | None = None) -> np.ndarray:
-        if self._under_way:
-            self._pending.append(self._under_way.popleft().result())
-        return super().collect(out)
+    def _collect(self, started: Future[Labelled]) -> np.ndarray:
+        labels, self.stages_s = started.result()
+        return labels
 
     def _release(self) -> None:
         self._workers.shutdown(cancel_futures=True)

@@ -192,6 +192,12 @@ class Pipeline:
         return max(due, perf_counter() - self._interval_s) + self._interval_s
 
     def _infer(self) -> None:
+        try:
+            self._label()
+        finally:
+            self._segmenter.discard()
+
+    def _label(self) -> None:
         """Keeps as many frames under way as the engine takes, and hands their labels over in order."""
         under_way: deque[_Captured] = deque()
         ended = False

@@ -1,5 +1,6 @@
 """From a frame to its labels: the shared resize, an engine, exact upsampling to the frame's own size."""
 
+import logging
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -19,6 +20,8 @@ from rtseg.core.weights import Artifact, resolve
 from rtseg.engines import ENGINES, Engine, EngineInfo, EngineOptions, load_engine
 from rtseg.runtime.policy import frames_in_flight, thread_budget
 from rtseg.vision.resize import resize_image
+
+_log = logging.getLogger(__name__)
 
 
 def default_size(card: Card, frame_hw: Size) -> Size:
@@ -162,9 +165,18 @@ class Segmenter:
 
     def collect(self) -> np.ndarray:
         """The labels, uint8 (H, W), of the oldest frame under way; raises EngineError where there is none."""
+        resize_s = self._resizes_s.popleft() if self._resizes_s else 0.0
         labels = self.engine.collect()
-        self.stages_s = {"resize": self._resizes_s.popleft(), **self.engine.stages_s}
+        self.stages_s = {"resize": resize_s, **self.engine.stages_s}
         return labels
+
+    def discard(self) -> None:
+        """Waits for the frames under way and throws their labels away."""
+        while self._resizes_s:
+            try:
+                self.collect()
+            except Exception as error:  # whatever it is: what made the caller give up is told already
+                _log.debug("a frame that nobody waits for failed: %s", error)
 
     def _loaded(self, frame_hw: Size, *, ahead: bool = False) -> Engine:
         if self._engine is None:
@@ -181,6 +193,7 @@ class Segmenter:
 
     def close(self) -> None:
         """Frees the engine; a second call does nothing."""
+        self._resizes_s.clear()
         if self._engine is not None:
             self._engine.close()
 

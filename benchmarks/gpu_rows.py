@@ -1,0 +1,299 @@
+"""What `gpu.py` measures, one function for each kind of row; each returns plain JSON values."""
+
+import json
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from time import perf_counter
+from typing import Any
+
+import numpy as np
+
+from rtseg.core.errors import RtsegError
+from rtseg.core.sizes import Size, format_size
+from rtseg.core.timing import Durations
+from rtseg.core.weights import Artifact, resolve
+from rtseg.engines import Engine, EngineOptions, load_engine, missing
+from rtseg.runtime.environment import environment
+from rtseg.runtime.policy import thread_budget
+
+PICTURES = 4
+BENCHED = ("tensorrt", "cuda-bindings", "onnx", "onnxruntime-gpu", "filelock", "cupy-cuda13x", "triton")
+
+
+@dataclass(frozen=True)
+class Plan:
+    """How much to measure.
+
+    Attributes:
+        runs: timed runs of each figure.
+        warm_up: runs before them.
+        frames: frames of the video that the whole loop reads.
+        root: CamVid's folder; None: no mIoU.
+    """
+
+    runs: int = 200
+    warm_up: int = 20
+    frames: int = 150
+    root: Path | None = None
+
+
+def machine(plan: Plan) -> dict[str, Any]:
+    """The GPU, its driver, clocks and versions, and its two ceilings: half-precision matrix products and copies."""
+    from importlib.metadata import PackageNotFoundError, version
+
+    found = {}
+    for name in BENCHED:
+        try:
+            found[name] = version(name)
+        except PackageNotFoundError:
+            continue
+    return {"environment": environment(), "versions": found, "gpu": gpu_state(), "ceilings": ceilings(plan.runs // 10)}
+
+
+def gpu_state() -> dict[str, str]:
+    """Name, driver, clocks, power and temperature as nvidia-smi tells them; empty where it is not there."""
+    names = ("name", "driver_version", "clocks.sm", "clocks.mem", "clocks.max.sm", "power.draw", "power.limit",
+             "temperature.gpu", "persistence_mode")  # fmt: skip
+    command = ["nvidia-smi", f"--query-gpu={','.join(names)}", "--format=csv,noheader", "--id=0"]
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=True)
+    except (OSError, subprocess.SubprocessError):
+        return {}
+    return dict(zip(names, (value.strip() for value in done.stdout.strip().split(",")), strict=False))
+
+
+def ceilings(runs: int) -> dict[str, float] | None:
+    """TFLOP/s of an 8192-cubed FP16 matrix product and GB/s of a copy (bytes read plus written), by torch."""
+    try:
+        import torch
+    except ImportError:
+        return None
+    if not torch.cuda.is_available():
+        return None
+    side = 8192
+    left, right = (torch.randn(side, side, device="cuda").half() for _ in range(2))
+    source = torch.randint(0, 255, (1 << 30,), dtype=torch.uint8, device="cuda")
+    target = torch.empty_like(source)
+    product = median_s(lambda: torch.matmul(left, right), runs)
+    copy = median_s(lambda: target.copy_(source), runs)
+    return {"half_tflops": round(2 * side**3 / product / 1e12, 1), "copy_gbps": round(2 * len(source) / copy / 1e9, 1)}
+
+
+def median_s(work: Callable[[], Any], runs: int) -> float:
+    """Median seconds of work that torch puts on the GPU, by the GPU's clock, after three runs of warm-up."""
+    import torch
+
+    event: Any = torch.cuda.Event
+    start, stop = event(enable_timing=True), event(enable_timing=True)
+    seconds = []
+    for run in range(-3, max(runs, 5)):
+        start.record()
+        work()
+        stop.record()
+        stop.synchronize()
+        if run >= 0:
+            seconds.append(start.elapsed_time(stop) / 1e3)
+    return float(np.median(seconds))
+
+
+def smoke(plan: Plan) -> dict[str, Any]:
+    """Whether TensorRT builds and runs anything at all here: one convolution, in a process that may crash."""
+    start = perf_counter()
+    child = subprocess.run(
+        [sys.executable, str(Path(__file__).with_name("gpu_smoke.py"))], capture_output=True, text=True, timeout=600
+    )
+    said = (child.stdout + child.stderr).strip().splitlines()
+    result = {"exit_code": child.returncode, "seconds": round(perf_counter() - start, 1), "said": said[-12:]}
+    if child.returncode != 0:
+        raise RtsegError(f"TensorRT does not build one convolution here: {json.dumps(result)}")
+    return result
+
+
+def pictures(size_hw: Size) -> list[np.ndarray]:
+    """Street scenes, different ones."""
+    from rtseg.vision.scenes import StreetScene
+
+    return [StreetScene(size_hw, seed=seed).render(10)[0] for seed in range(PICTURES)]
+
+
+def engine_row(engine_name: str, model: str, precision: str, size_hw: Size, plan: Plan) -> dict[str, Any]:
+    """An engine alone, from picture to labels in host memory, and how near it is to the GPU's ceilings."""
+    if engine_name != "tensorrt" and (reason := lacking(engine_name)) is not None:
+        return {"status": "absent", "reason": reason}
+    artifact = resolve(model)
+    options = EngineOptions(size_hw, precision, thread_budget().engine)
+    start = perf_counter()
+    with load_engine(engine_name, artifact, options) as engine:
+        images = pictures(size_hw)
+        engine.labels(images[0], size_hw)
+        row: dict[str, Any] = {
+            "runtime": engine.info.runtime,
+            "device": engine.info.device,
+            "load_s": round(perf_counter() - start, 2),
+            "labels_ms": latency(engine, images, plan),
+            "throughput_fps": throughput(engine, images, plan),
+        }
+        if hasattr(engine, "time_network"):
+            network = durations(engine.time_network(images[0], plan.warm_up + plan.runs)[plan.warm_up :])
+            row["network_ms"] = network.summary_ms()
+            row["network_fps"] = round(1e3 / network.percentile_ms(50), 1)
+            row["work"] = work(artifact, size_hw, 2 if precision != "fp32" else 4)
+        if hasattr(engine, "time_labels"):
+            row["label_kernel_ms"] = durations(engine.time_labels(size_hw, plan.runs)).summary_ms()
+        if hasattr(engine, "report"):
+            row |= {key: engine.report[key] for key in ("agreement", "audit", "tensorrt")}
+    if engine_name == "torch-cuda":
+        row["label_torch_ms"] = torch_labels(artifact, precision, size_hw, plan.runs)
+    return row
+
+
+def lacking(engine_name: str) -> str | None:
+    """Why a comparator cannot run here, where that is no fault of the machine's."""
+    if (reason := missing(engine_name)) is not None:
+        return reason
+    if engine_name == "onnxruntime-cuda":
+        import onnxruntime as ort
+
+        if "CUDAExecutionProvider" not in ort.get_available_providers():
+            return "onnxruntime is the CPU build"
+    return None
+
+
+def durations(seconds: list[float]) -> Durations:
+    result = Durations()
+    for value in seconds:
+        result.add(value)
+    return result
+
+
+def latency(engine: Engine, images: list[np.ndarray], plan: Plan) -> dict[str, float | int]:
+    """One picture at a time, from host memory to labels in host memory; `labels` returns when they are there."""
+    times, out = Durations(), np.empty(engine.info.size_hw, np.uint8)
+    for run in range(-plan.warm_up, plan.runs):
+        image = images[run % len(images)]
+        if run < 0:
+            engine.labels(image, engine.info.size_hw, out)
+            continue
+        with times.measure():
+            engine.labels(image, engine.info.size_hw, out)
+    return times.summary_ms()
+
+
+def throughput(engine: Engine, images: list[np.ndarray], plan: Plan) -> float:
+    """Pictures per second with as many under way as the engine takes, between the first and the last result."""
+    out, size_hw = np.empty(engine.info.size_hw, np.uint8), engine.info.size_hw
+    ahead = engine.info.in_flight
+    for index in range(ahead):
+        engine.submit(images[index % len(images)], size_hw)
+    engine.collect(out)
+    start = perf_counter()
+    for index in range(plan.runs):
+        engine.submit(images[index % len(images)], size_hw)
+        engine.collect(out)
+    seconds = perf_counter() - start
+    for _ in range(ahead - 1):
+        engine.collect(out)
+    return round(plan.runs / seconds, 1)
+
+
+def work(artifact: Artifact, size_hw: Size, bytes_each: int) -> dict[str, float]:
+    """Convolution GFLOP of a picture, and the GB that move where each convolution reads and writes its tensors once."""
+    from rtseg.compilers.typed_graph import CONVOLUTIONS, convolution_macs, typed_graph
+
+    model = typed_graph(artifact.file("fp32"), "fp32", size_hw).model
+    values = (*model.graph.input, *model.graph.value_info, *model.graph.output)
+    elements = {v.name: int(np.prod([d.dim_value for d in v.type.tensor_type.shape.dim])) for v in values}
+    elements |= {tensor.name: int(np.prod(tensor.dims)) for tensor in model.graph.initializer}
+    nodes = [node for node in model.graph.node if node.op_type in CONVOLUTIONS]
+    moved = sum(elements[name] for node in nodes for name in (*node.input, *node.output))
+    return {
+        "gflop": round(2 * sum(convolution_macs(model).values()) / 1e9, 2),
+        "gb": round(moved * bytes_each / 1e9, 4),
+    }
+
+
+def torch_labels(artifact: Artifact, precision: str, size_hw: Size, runs: int) -> dict[str, float]:
+    """Interpolation and argmax by torch on the GPU, eager and compiled, on random logits: median ms of each."""
+    import torch
+    import torch.nn.functional as F
+
+    stride, classes = artifact.card.logits_stride, len(artifact.card.labels)
+    kind = torch.float16 if precision == "fp16" else torch.float32
+    logits = torch.randn(1, classes, size_hw[0] // stride, size_hw[1] // stride, device="cuda").to(kind)
+
+    def labels(given: torch.Tensor) -> torch.Tensor:
+        if stride > 1:
+            given = F.interpolate(given, size_hw, mode="bilinear", align_corners=False)
+        return given.argmax(1).to(torch.uint8)
+
+    compiled = torch.compile(labels, mode="max-autotune", dynamic=False)
+    with torch.inference_mode():
+        seconds = {
+            "eager": median_s(lambda: labels(logits), runs),
+            "compiled": median_s(lambda: compiled(logits), runs),
+        }
+    return {name: round(value * 1e3, 4) for name, value in seconds.items()}
+
+
+def loop_row(model: str, precision: str, size_hw: Size, plan: Plan, folder: Path) -> dict[str, Any]:
+    """The loop of `rtseg-cam --no-window` on a video file of the network's size, and decoding that file alone."""
+    from rtseg.runtime.loop import Loop
+    from rtseg.runtime.painter import Painter
+    from rtseg.runtime.policy import apply_budget
+    from rtseg.runtime.segmenter import open_segmenter
+    from rtseg.vision.sinks import NullSink
+    from rtseg.vision.sources import open_source
+
+    video = make_video(folder / f"{format_size(size_hw)}-{plan.frames}.mp4", size_hw, plan.frames)
+    budget = thread_budget()
+    apply_budget(budget)
+    with open_source(str(video), threads=budget.codec) as source:
+        start = perf_counter()
+        decoded = sum(1 for _ in source)
+        decode_s = perf_counter() - start
+    with open_segmenter(model, "tensorrt", precision, size_hw) as segmenter:
+        segmenter.prepare(size_hw)
+        painter = Painter()
+        painter.prepare(segmenter.labels)
+        source = open_source(str(video), threads=budget.codec)
+        report = Loop(source, segmenter, draw=painter, sinks=[NullSink()]).run()
+    return {
+        "decode_fps": round(decoded / decode_s, 1),
+        "loop_fps": round(report.fps, 1),
+        "latency_ms": report.latency_ms,
+        "stages_ms": report.stages_ms,
+        "frames": report.frames,
+    }
+
+
+def make_video(path: Path, size_hw: Size, frames: int) -> Path:
+    from rtseg.core.frame import Frame
+    from rtseg.vision.scenes import StreetScene
+    from rtseg.vision.sink_video import VideoSink
+
+    if not path.exists():
+        scene = StreetScene(size_hw, seed=1, fps=30.0)
+        with VideoSink(path, size_hw, 30.0) as sink:
+            for index in range(frames):
+                image, labels = scene.render(index)
+                sink.write(Frame(image, index, index / 30.0, perf_counter()), labels, image)
+    return path
+
+
+def miou_row(engine_name: str, model: str, precision: str, plan: Plan) -> dict[str, Any]:
+    """mIoU on CamVid's val split, at the input size that `rtseg eval` takes for its pictures."""
+    from rtseg.datasets import open_data
+    from rtseg.runtime.evaluate import evaluate
+    from rtseg.runtime.segmenter import open_segmenter
+
+    data = open_data("camvid", plan.root, "val")
+    with open_segmenter(model, engine_name, precision) as segmenter:
+        figures = evaluate(segmenter, samples(data), data.labels).to_json()
+        return {"miou": figures["miou"], "frames": len(data), "size": list(segmenter.info.size_hw)}
+
+
+def samples(data: Any) -> Iterator[Any]:
+    return (data.sample(index) for index in range(len(data)))

@@ -1,0 +1,33 @@
+"""Shows how far TensorRT's builder is: one bar for each of its phases that runs."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
+
+
+class Bars:
+    """Keeps one bar for each phase; may be called from any thread."""
+
+    def __init__(self, progress: Progress) -> None:
+        self._progress = progress
+        self._tasks: dict[str, TaskID] = {}
+
+    def update(self, phase: str, done: int, total: int) -> None:
+        """A phase that is finished loses its bar."""
+        if phase not in self._tasks:
+            self._tasks[phase] = self._progress.add_task(phase, total=total)
+        self._progress.update(self._tasks[phase], completed=done, total=total)
+        if done >= total:
+            self._progress.remove_task(self._tasks.pop(phase))
+
+
+@contextmanager
+def build_progress(title: str, shown: bool) -> Iterator[Bars]:
+    """Bars on stderr under a line that says what is built; neither where `shown` is False."""
+    console = Console(stderr=True, quiet=not shown)
+    console.print(title, highlight=False)
+    columns = TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn()
+    with Progress(*columns, console=console, transient=True, disable=not shown) as progress:
+        yield Bars(progress)
