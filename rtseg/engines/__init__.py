@@ -94,6 +94,6 @@ def load_engine(name: str, artifact: Artifact, options: EngineOptions) -> Engine
         raise EngineError(
             f"engine {chosen} is installed but cannot be loaded ({said}): {install_hint(chosen)}"
         ) from error
-    if options.in_flight > 1 and not kind.works_ahead and chosen not in _ON_GPU:
+    if options.in_flight > 1 and chosen not in _ON_GPU:  # a GPU takes turns by itself
         return EnginePool(kind, artifact, options)
     return kind(artifact, options)

@@ -5,7 +5,7 @@ from collections import deque
 from dataclasses import dataclass
 from time import perf_counter
 from types import TracebackType
-from typing import Any, ClassVar, Self
+from typing import Any, Self
 
 import numpy as np
 
@@ -55,10 +55,7 @@ class Engine(ABC):
         info: what really runs.
         stages_s: seconds that the picture whose labels came last spent in 'engine' and, unless a device does it
             in the same step, 'upsample'.
-        works_ahead: keeps several pictures under way by itself; of another, several copies do (`EnginePool`).
     """
-
-    works_ahead: ClassVar[bool] = False
 
     info: EngineInfo
     stages_s: dict[str, float]

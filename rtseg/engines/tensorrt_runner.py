@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from rtseg.core.arrays import ArrayPool
 from rtseg.core.errors import EngineError
 from rtseg.core.sizes import Size
 from rtseg.engines.cuda_memory import Buffer, Device, Graph, Kernel, Pinned, Stopwatch, Stream
@@ -65,7 +66,7 @@ class Runner:
         return slot
 
     def finish(self, slot: "_Slot") -> np.ndarray:
-        """Waits for a step and returns its labels, uint8 (H, W), a new array."""
+        """Waits for a step and returns its labels, uint8 (H, W), which nobody else holds."""
         self._device.use()
         return slot.finish()
 
@@ -110,6 +111,7 @@ class _Slot:
         self._closing: list[Any] = []
         self._sized: list[Any] = []
         self._size_hw: Size | None = None
+        self._arrays = ArrayPool()
         self.graph: Graph | None = None
         try:
             self.stream = self._keep(Stream())
@@ -150,7 +152,9 @@ class _Slot:
 
     def finish(self) -> np.ndarray:
         self.stream.wait()
-        return self._labels.array.copy()
+        labels = self._arrays.take(self._labels.array.shape)
+        np.copyto(labels, self._labels.array)
+        return labels
 
     def _prepare(self, size_hw: Size) -> None:
         """Buffers and graph for labels of a size."""
