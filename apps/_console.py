@@ -27,6 +27,9 @@ def run(app: App, arguments: Sequence[str] | None = None) -> NoReturn:
     """
     debug = os.environ.get("RTSEG_DEBUG", "") not in ("", "0")
     logging.basicConfig(level=logging.DEBUG if debug else logging.ERROR, format="%(name)s: %(message)s")
+    logging.getLogger("rtseg").setLevel(
+        logging.DEBUG if debug else logging.WARNING
+    )  # what is done otherwise than asked
     try:
         command, bound, _ = app.parse_args(arguments, exit_on_error=False, print_error=False)
         code = command(*bound.args, **bound.kwargs)

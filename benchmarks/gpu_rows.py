@@ -11,8 +11,8 @@ from typing import Any
 
 import numpy as np
 
-from rtseg.core.errors import RtsegError
-from rtseg.core.sizes import Size, format_size
+from rtseg.core.errors import ParityError, RtsegError
+from rtseg.core.sizes import Size, format_size, nearest_multiple
 from rtseg.core.timing import Durations
 from rtseg.core.weights import Artifact, resolve
 from rtseg.engines import Engine, EngineOptions, load_engine, missing
@@ -20,6 +20,7 @@ from rtseg.runtime.environment import environment
 from rtseg.runtime.policy import thread_budget
 
 PICTURES = 4
+KEPT = 4  # convolutions that stay FP16 where INT8 does not pass the parity gate with all of them
 BENCHED = ("tensorrt", "cuda-bindings", "onnx", "onnxruntime-gpu", "filelock", "cupy-cuda13x", "triton")
 
 
@@ -125,14 +126,22 @@ def engine_row(engine_name: str, model: str, precision: str, size_hw: Size, plan
         return {"status": "absent", "reason": reason}
     artifact = resolve(model)
     options = EngineOptions(size_hw, precision, thread_budget().engine)
-    start = perf_counter()
-    with load_engine(engine_name, artifact, options) as engine:
+    start, kept = perf_counter(), []
+    try:
+        engine = load_engine(engine_name, artifact, options)
+    except ParityError:
+        if precision != "int8":
+            raise
+        kept = keep_sensitive(artifact, size_hw)
+        engine = load_engine(engine_name, artifact, options)
+    with engine:
         images = pictures(size_hw)
         engine.labels(images[0], size_hw)
         row: dict[str, Any] = {
             "runtime": engine.info.runtime,
             "device": engine.info.device,
             "load_s": round(perf_counter() - start, 2),
+            "kept_fp16": kept,
             "labels_ms": latency(engine, images, plan),
             "throughput_fps": throughput(engine, images, plan),
         }
@@ -148,6 +157,22 @@ def engine_row(engine_name: str, model: str, precision: str, size_hw: Size, plan
     if engine_name == "torch-cuda":
         row["label_torch_ms"] = torch_labels(artifact, precision, size_hw, plan.runs)
     return row
+
+
+def keep_sensitive(artifact: Artifact, size_hw: Size) -> list[str]:
+    """What `rtseg compile --keep-worst 4` does: from now on the most sensitive convolutions stay FP16 under INT8."""
+    from rtseg.compilers.gate import street_frames
+    from rtseg.compilers.sensitivity import measure_sensitivity
+    from rtseg.engines.cuda_memory import Device
+    from rtseg.engines.engine_cache import BuildOptions, EngineCache
+    from rtseg.engines.tensorrt_engine import plan_key
+
+    card = artifact.card
+    images = street_frames(nearest_multiple(card.train_size, card.size_multiple), count=1)
+    found = measure_sensitivity(artifact.file("fp32"), card.activation_ranges, images)
+    names = [entry.convolution for entry in found[:KEPT]]
+    EngineCache().prefer(plan_key(card, "int8", size_hw, Device().info, BuildOptions(keep=tuple(names))))
+    return names
 
 
 def lacking(engine_name: str) -> str | None:

@@ -8,8 +8,7 @@ from pathlib import Path
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # before numpy and torch load: workers share the cores
 
 import pytest
-
-pytest_plugins = ["fake_gpu"]  # the fixture gpu_machine
+from fake_gpu import gpu_machine  # noqa: F401 - a fixture
 
 
 def _missing(marker: str) -> str | None:

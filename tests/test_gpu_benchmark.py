@@ -13,6 +13,8 @@ from pathlib import Path
 import pytest
 from fake_gpu import street
 
+from rtseg.core.errors import ParityError
+
 BENCHMARKS = Path(__file__).parents[1] / "benchmarks"
 
 
@@ -72,6 +74,26 @@ def test_a_row_that_fails_is_written_down_and_tried_again(bench, monkeypatch, ca
     code, rows = bench()
     assert (code, rows["loop/tiny/fp16/64x96"]["status"]) == (0, "done")
     assert "tensorrt/" not in capsys.readouterr().out.replace("tensorrt/tiny/fp16/64x96, ", "")
+
+
+def test_int8_that_misses_the_gate_keeps_its_sensitive_convolutions(bench, monkeypatch):
+    network = str(BENCHMARKS.parent / "weights" / "icnet.onnx")
+    found = [type("S", (), {"convolution": f"node_conv2d_{index}"}) for index in (2, 59, 61, 60, 1)]
+    monkeypatch.setattr("rtseg.compilers.sensitivity.measure_sensitivity", lambda *arguments: found)
+    shares = iter([0.98])
+    check = importlib.import_module("rtseg.compilers.gate").check_labels
+
+    def gate(*arguments):
+        if next(shares, None):
+            raise ParityError("only 98.00%")
+        monkeypatch.setattr("rtseg.compilers.gate.AGREEMENT", {"int8": 0.9})
+        return check(*arguments)
+
+    monkeypatch.setattr("rtseg.compilers.tensorrt.check_labels", gate)
+    row = bench.gpu.rows.engine_row("tensorrt", network, "int8", (64, 96), bench.gpu.rows.Plan(2, 1, 2))
+    assert row["kept_fp16"] == ["node_conv2d_2", "node_conv2d_59", "node_conv2d_61", "node_conv2d_60"]
+    assert 0.3 < row["audit"]["shares"]["fp16"] < 0.4
+    assert row["audit"]["as_asked"] == 1
 
 
 def test_time_that_runs_out_leaves_the_rest(bench, capsys):

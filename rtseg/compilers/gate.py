@@ -63,9 +63,13 @@ def check_labels(
     share = float(np.mean(shares))
     if share < AGREEMENT[precision]:
         most = labels.names[int(missed.argmax())]
+        advice = (
+            "; rtseg compile --engine tensorrt --precision int8 --keep-worst 4 keeps the convolutions that lose most"
+        )
         raise ParityError(
             f"{path.stem} in {precision} at {format_size(size_hw)}: only {share:.2%} of the pixels have onnxruntime's "
             f"label, {AGREEMENT[precision]:.1%} are needed; most that differ are {most!r} there, "
             f"the worst frame is number {int(np.argmin(shares))} with {min(shares):.2%}"
+            f"{advice if precision == 'int8' else ''}"
         )
     return share
