@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 import torch
-from tiny import SMALL, lively
+from tiny import SMALL, lively, network_file
 
 from rtseg.core.card import Card
 from rtseg.core.errors import EngineError, UsageError, WeightsError
@@ -17,7 +17,7 @@ SIZE = (128, 224)
 
 
 def artifact(networks, model="icnet"):
-    return Artifact(Card.load(networks / f"{model}.json"), networks)
+    return Artifact(Card.load(network_file(networks, model).with_suffix(".json")), networks)
 
 
 @pytest.fixture(scope="module")
