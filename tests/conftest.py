@@ -45,8 +45,14 @@ def tiny_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def networks(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with icnet.onnx (an eighth of the width) and enet.onnx, exported once for all workers."""
-    from tiny import export_once
+    """A folder with icnet.onnx (an eighth of the width) and enet.onnx; `tiny.network_file` adds others.
+
+    All workers share it.
+    """
+    from tiny import network_file
 
     base = tmp_path_factory.getbasetemp()
-    return export_once((base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / "networks")
+    folder = (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / "networks"
+    for name in ("icnet", "enet"):
+        network_file(folder, name)
+    return folder

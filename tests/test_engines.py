@@ -2,7 +2,7 @@ import numpy as np
 import onnxruntime as ort
 import pytest
 import torch
-from tiny import SMALL, lively
+from tiny import SMALL, lively, network_file
 
 from rtseg.core.card import Card
 from rtseg.core.errors import EngineError, UsageError, WeightsError
@@ -28,7 +28,7 @@ SIZE = (128, 224)
 
 
 def artifact(networks, model="icnet"):
-    return Artifact(Card.load(networks / f"{model}.json"), networks)
+    return Artifact(Card.load(network_file(networks, model).with_suffix(".json")), networks)
 
 
 @pytest.fixture(scope="module")

@@ -8,7 +8,7 @@ import onnxruntime as ort
 import pytest
 import torch
 from onnx import numpy_helper
-from tiny import SMALL, lively, register_tiny
+from tiny import SMALL, lively, network_file, register_tiny
 
 from rtseg.apps import export as app
 from rtseg.core.card import Card
@@ -42,7 +42,7 @@ def exported(tmp_path_factory):
 
 @REAL
 def test_sizes_are_free_and_named(networks, name):
-    graph = onnx.load(networks / f"{name}.onnx").graph
+    graph = onnx.load(network_file(networks, name)).graph
     image, logits = graph.input[0], graph.output[0]
     assert [axis.dim_param or axis.dim_value for axis in image.type.tensor_type.shape.dim] == [
         "N",
@@ -57,7 +57,7 @@ def test_sizes_are_free_and_named(networks, name):
 
 @REAL
 def test_several_pictures_at_once_give_what_each_gives(networks, name):
-    session = ort.InferenceSession(networks / f"{name}.onnx", providers=["CPUExecutionProvider"])
+    session = ort.InferenceSession(network_file(networks, name), providers=["CPUExecutionProvider"])
     images = np.random.default_rng(0).integers(0, 256, (3, 64, 96, 3), np.uint8)
     together = session.run(None, {"image": images})[0]
     for image, logits in zip(images, together, strict=True):
@@ -68,7 +68,7 @@ def test_several_pictures_at_once_give_what_each_gives(networks, name):
 @REAL
 def test_initialisers_are_the_state_dict(networks, name):
     own = build_model(name, SMALL[name]).state_dict()
-    found = {tensor.name: tensor for tensor in onnx.load(networks / f"{name}.onnx").graph.initializer}
+    found = {tensor.name: tensor for tensor in onnx.load(network_file(networks, name)).graph.initializer}
     assert set(found) == {key for key in own if not may_lack(key)}
     kinds = Counter(tensor.data_type for key, tensor in found.items() if own[key].dim() == 4)
     assert set(kinds) == {onnx.TensorProto.FLOAT16}
@@ -81,7 +81,7 @@ def test_fixing_the_size_folds_all_shape_arithmetic(networks, name, tmp_path):
     options.optimized_model_filepath = str(tmp_path / "optimised.onnx")
     for axis, length in {"N": 1, "height": 128, "width": 224}.items():
         options.add_free_dimension_override_by_name(axis, length)
-    ort.InferenceSession(networks / f"{name}.onnx", options, providers=["CPUExecutionProvider"])
+    ort.InferenceSession(network_file(networks, name), options, providers=["CPUExecutionProvider"])
     kinds = Counter(node.op_type for node in onnx.load(tmp_path / "optimised.onnx").graph.node)
     assert not {"Shape", "Range", "Less", "And", "Div", "Constant"} & set(kinds)
     assert kinds["BatchNormalization"] == (1 if name.startswith("enet") else 0)  # ENet's first follows a concatenation
@@ -92,7 +92,7 @@ def test_fixing_the_size_folds_all_shape_arithmetic(networks, name, tmp_path):
 
 @REAL
 def test_the_file_is_small_and_tells_nothing_of_where_it_was_made(networks, name):
-    path = networks / f"{name}.onnx"
+    path = network_file(networks, name)
     content = path.read_bytes()
     assert b"site-packages" not in content
     assert b".py" not in content
@@ -102,9 +102,9 @@ def test_the_file_is_small_and_tells_nothing_of_where_it_was_made(networks, name
 
 @REAL
 def test_the_card_says_what_the_file_is(networks, name):
-    card = Card.load(networks / f"{name}.json")
+    card = Card.load(network_file(networks, name).with_suffix(".json"))
     model = build_model(name, SMALL[name])
-    path = networks / f"{name}.onnx"
+    path = network_file(networks, name)
     entry = card.files["fp32"]
     assert (entry.file, entry.bytes) == (path.name, path.stat().st_size)
     assert entry.sha256 == file_sha256(path) == sha256(path.read_bytes()).hexdigest()
@@ -127,7 +127,7 @@ def test_the_card_keeps_what_it_was_given(exported):
 
 @REAL
 def test_the_file_is_the_checkpoint(networks, name):
-    restored = load_network(Artifact(Card.load(networks / f"{name}.json"), networks))
+    restored = load_network(Artifact(Card.load(network_file(networks, name).with_suffix(".json")), networks))
     made_from = lively(name, SMALL[name])
     round_weights(made_from)
     expected = {key: value for key, value in made_from.state_dict().items() if not may_lack(key)}

@@ -73,13 +73,21 @@ def test_timms_v3_weights_fit_ours(tmp_path):
     assert torch.equal(ours.stages[1][0].residual[1].reduce.weight, theirs["blocks.0.0.se.conv_reduce.weight"])
 
 
-def test_an_encoder_of_timm_takes_a_file(tmp_path):
-    network = randomised(timm.create_model("resnet18"))
-    path = saved(network, tmp_path / "weights.pth")
-    ours = build_encoder("timm:resnet18", TrunkOptions(16), path)
-    assert torch.equal(ours.network.layer4[1].conv2.weight, network.layer4[1].conv2.weight)
-    with pytest.raises(WeightsError, match=r"weights\.pth does not fit timm:resnet50"):
-        build_encoder("timm:resnet50", TrunkOptions(), path)
+@pytest.mark.parametrize("name", ["resnet18", "convnext_atto", "regnety_002", "mobilenetv3_small_050"])
+def test_an_encoder_of_timm_takes_a_file(name, tmp_path):
+    network = randomised(timm.create_model(name))
+    ours = build_encoder(f"timm:{name}", TrunkOptions(), saved(network, tmp_path / "weights.pth"))
+    theirs = network.state_dict()
+    for key, value in ours.network.state_dict().items():
+        same = key if key in theirs else key.replace("_", ".", 1)  # stages_0 of the features is stages.0
+        assert torch.equal(value, theirs[same]) or key.endswith("num_batches_tracked"), key
+
+
+@pytest.mark.parametrize("name", ["resnet50", "regnety_002"])
+def test_an_encoder_of_timm_refuses_another_ones_file(name, tmp_path):
+    path = saved(timm.create_model("resnet18"), tmp_path / "weights.pth")
+    with pytest.raises(WeightsError, match=rf"weights\.pth does not fit timm:{name}: it (lacks|has) "):
+        build_encoder(f"timm:{name}", TrunkOptions(), path)
 
 
 def test_our_own_names_of_any_width_and_without_counters(tmp_path):

@@ -1,6 +1,5 @@
 """A network small enough to export in a second or two, and weights that make any network's output lively."""
 
-import os
 import time
 from dataclasses import dataclass
 
@@ -72,18 +71,24 @@ def lively(name, config=None, seed=0):
     return randomise(build_model(name, config or {}), seed)
 
 
-def export_once(folder, timeout_s=280):
-    """Exports the real architectures into `folder`, unless another worker does: then waits for it."""
-    done = folder / "done"
+def network_file(folder, name, timeout_s=280):
+    """The ONNX file of `name` as in SMALL: exported into `folder`, with its card, when it is first asked for.
+
+    Waits where another worker exports it.
+    """
+    folder.mkdir(exist_ok=True)
+    path, done = folder / f"{name}.onnx", folder / f"{name}.done"
     try:
-        os.mkdir(folder)
+        (folder / f"{name}.begun").mkdir()
     except FileExistsError:
         end = time.monotonic() + timeout_s
         while not done.exists():
-            assert time.monotonic() < end, "the worker that exports the networks does not end"
+            assert time.monotonic() < end, f"the worker that exports {name} does not end"
             time.sleep(0.2)
-        return folder
-    for name, config in SMALL.items():
-        export_network(lively(name, config), name, CAMVID11, folder, train_size=(256, 512))
-    done.touch()
-    return folder
+        assert path.exists(), f"{name} could not be exported; the first test that needed it says why"
+        return path
+    try:
+        export_network(lively(name, SMALL[name]), name, CAMVID11, folder, train_size=(256, 512))
+    finally:
+        done.touch()
+    return path

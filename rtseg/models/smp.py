@@ -1,5 +1,6 @@
 """Any network of segmentation-models-pytorch, as a baseline or a teacher (`smp:ARCHITECTURE:ENCODER`)."""
 
+from contextlib import nullcontext
 from dataclasses import dataclass
 
 import segmentation_models_pytorch as smp
@@ -9,7 +10,7 @@ from torch import Tensor
 from rtseg.core.errors import UsageError
 from rtseg.core.registry import unknown_name
 from rtseg.models.base import SegmentationModel
-from rtseg.models.encoders.pretrained import IMAGENET, loading, read_state
+from rtseg.models.encoders.pretrained import IMAGENET, fetching, load_by_name
 
 _TIMM = "tu-"  # the package's mark of an encoder of timm
 ARCHITECTURES = list(smp.MODEL_ARCHITECTURES_MAPPING)
@@ -50,14 +51,15 @@ class SmpNetwork(SegmentationModel):
     def __init__(self, config: SmpConfig) -> None:
         super().__init__()
         self.config = config
-        weights = IMAGENET if config.pretrained == IMAGENET else None
-        with loading(f"smp:{config.architecture}:{config.encoder}", config.pretrained):
+        name, hub = f"smp:{config.architecture}:{config.encoder}", config.pretrained == IMAGENET
+        weights = IMAGENET if hub else None
+        with fetching(name) if hub else nullcontext():
             try:
                 self.network = smp.create_model(config.architecture, config.encoder, weights, classes=config.classes)
             except (KeyError, ValueError, NotImplementedError) as error:
                 raise UsageError(f"smp has no {config.architecture} on {config.encoder}: {error}") from error
-            if config.pretrained not in (None, IMAGENET):
-                self.network.encoder.load_state_dict(read_state(config.pretrained))
+        if config.pretrained is not None and not hub:
+            load_by_name(self.network.encoder, name, config.pretrained)
 
     def forward(self, x: Tensor) -> Tensor:
         return self.network(x)  # (N, C, H, W)

@@ -13,7 +13,9 @@ class EncoderConfig:
     Attributes:
         classes: channels of the logits.
         encoder: one of `ENCODERS`, or timm:NAME.
-        output_stride: the encoder's last features, and the logits, are this many times smaller than the picture.
+        output_stride: the encoder's last features, and the logits, are this many times smaller than the picture. 16
+            takes a third of the arithmetic of 8, and loses what is thinner than its cells: of labels averaged over
+            cells and interpolated back, CamVid's validation split (360x480) keeps a mean IoU of 0.85 at 8, 0.75 at 16.
         width: factor on the encoder's channel counts.
         channels: of the head.
         dropout: before the classifier.

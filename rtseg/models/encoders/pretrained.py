@@ -36,7 +36,7 @@ def load_pretrained(encoder: Encoder, name: str, options: TrunkOptions, source: 
         WeightsError: they cannot be fetched or read, or do not fit.
     """
     if source == IMAGENET:
-        with loading(name, source):
+        with fetching(name):
             state = _from_hub(name, options)
     else:
         state = read_state(source)
@@ -46,13 +46,33 @@ def load_pretrained(encoder: Encoder, name: str, options: TrunkOptions, source: 
     if names is None:
         lacks = next(key for key in namings[-1] if key not in state)
         raise WeightsError(f"{source} does not fit {name}, by rtseg's, timm's or torchvision's names: it lacks {lacks}")
-    for key, found in zip(own, names, strict=True):
-        if state[found].shape != own[key].shape:
+    _put(encoder, state, dict(zip(own, names, strict=True)), f"{source} does not fit {name} with {options}")
+
+
+def load_by_name(module: nn.Module, name: str, source: str) -> None:
+    """Puts the weights of a state-dict file into another package's encoder, whose names the file must have.
+
+    What else the file holds is left out. timm writes a dot of its names as an underscore where it takes features.
+
+    Raises:
+        WeightsError: the file cannot be read, or does not fit.
+    """
+    state = {key.replace("_", "."): value for key, value in read_state(source).items()}
+    names = {key: key.replace("_", ".") for key in _counted(module.state_dict())}
+    lacks = next((key for key, found in names.items() if found not in state), None)
+    if lacks is not None:
+        raise WeightsError(f"{source} does not fit {name}: it lacks {lacks}")
+    _put(module, state, names, f"{source} does not fit {name}")
+
+
+def _put(module: nn.Module, state: State, names: dict[str, str], problem: str) -> None:
+    """Loads what `state` has under the values of `names` into the weights that are its keys."""
+    for key, own in module.state_dict().items():
+        if key in names and state[names[key]].shape != own.shape:
             raise WeightsError(
-                f"{source} does not fit {name} with {options}: it has {found} as {tuple(state[found].shape)} instead "
-                f"of {tuple(own[key].shape)}"
+                f"{problem}: it has {names[key]} as {tuple(state[names[key]].shape)} instead of {tuple(own.shape)}"
             )
-    encoder.load_state_dict({key: state[found] for key, found in zip(own, names, strict=True)}, strict=False)
+    module.load_state_dict({key: state[found] for key, found in names.items()}, strict=False)
 
 
 def read_state(path: str) -> State:
@@ -79,16 +99,12 @@ def read_state(path: str) -> State:
 
 
 @contextmanager
-def loading(name: str, source: str | None) -> Iterator[None]:
-    """Turns what goes wrong while pretrained weights are fetched and put in place into a WeightsError that says so."""
+def fetching(name: str) -> Iterator[None]:
+    """Turns what goes wrong while a hub is asked for ImageNet weights into a WeightsError that says what to do."""
     try:
         yield
     except (OSError, RuntimeError) as error:  # hubs raise OSErrors; torch and timm raise RuntimeErrors
-        if source is None:
-            raise
         reason = (str(error).splitlines() or [type(error).__name__])[0]
-        if source != IMAGENET:
-            raise WeightsError(f"{source} does not fit {name}: {reason}") from error
         raise WeightsError(
             f"the ImageNet weights of {name} cannot be fetched: {reason}; fetch them where there is a network and "
             "give the file instead (pretrained=FILE)"

@@ -1,12 +1,14 @@
 """Any encoder of timm that gives feature maps (`timm:NAME`)."""
 
+from contextlib import nullcontext
+
 import timm
 from torch import Tensor
 
 from rtseg.core.errors import UsageError
 from rtseg.core.registry import unknown_name
 from rtseg.models.encoders.base import Encoder, TrunkOptions, refuse
-from rtseg.models.encoders.pretrained import IMAGENET, loading, read_state
+from rtseg.models.encoders.pretrained import IMAGENET, fetching, load_by_name
 
 
 class TimmEncoder(Encoder):
@@ -24,15 +26,16 @@ class TimmEncoder(Encoder):
         if name.split(".")[0] not in timm.list_models():
             raise unknown_name("encoder of timm", name, timm.list_models())
         stride = {} if options.output_stride == 32 else {"output_stride": options.output_stride}
-        if pretrained not in (None, IMAGENET):
-            stride["pretrained_cfg_overlay"] = {"state_dict": read_state(pretrained)}
-        with loading(f"timm:{name}", pretrained):
+        hub = pretrained == IMAGENET
+        with fetching(f"timm:{name}") if hub else nullcontext():
             try:
-                self.network = timm.create_model(name, features_only=True, pretrained=pretrained is not None, **stride)
+                self.network = timm.create_model(name, features_only=True, pretrained=hub, **stride)
             except (TypeError, AssertionError, NotImplementedError) as error:
                 raise UsageError(
                     f"timm:{name} has no features at output stride {options.output_stride}; 32 may work ({error})"
                 ) from error
+        if pretrained is not None and not hub:
+            load_by_name(self.network, f"timm:{name}", pretrained)
         strides = self.network.feature_info.reduction()
         if len(strides) < 2 or strides[-1] != options.output_stride:
             raise UsageError(
