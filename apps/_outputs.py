@@ -3,12 +3,14 @@
 from collections.abc import Sequence
 from pathlib import Path
 
-from rich.table import Table
+from rich.table import Column, Table
 from rich.text import Text
 
 from rtseg.batch.outcome import Outcome
+from rtseg.batch.survey import Glance
 from rtseg.core.errors import RtsegError
 from rtseg.core.files import write_json
+from rtseg.core.sizes import format_size
 
 
 def error_of(failed: Sequence[Outcome], inputs: int) -> RtsegError:
@@ -26,7 +28,7 @@ def error_of(failed: Sequence[Outcome], inputs: int) -> RtsegError:
 
 def summary_table(outcomes: Sequence[Outcome]) -> Table:
     """One row an input."""
-    table = Table("input", "frames", "fps", "corrupt", "output")
+    table = Table("input", "frames", "fps", "corrupt", Column("output", overflow="fold"))
     for outcome in outcomes:
         ran = outcome.frames > 0 and not outcome.skipped
         figures = [str(outcome.frames), f"{outcome.fps:.1f}", str(outcome.corrupt)] if ran else ["-", "-", "-"]
@@ -36,6 +38,26 @@ def summary_table(outcomes: Sequence[Outcome]) -> Table:
         said += [str(path) for path in outcome.outputs]
         table.add_row(Text(str(outcome.job.source)), *figures, Text("\n".join(said)))
     return table
+
+
+def plan_table(glances: Sequence[Glance]) -> Table:
+    """What would be done with each input."""
+    table = Table("input", "size", "frames", "to do", Column("what", overflow="fold"))
+    for one in glances:
+        what = f"cannot be read: {one.error}" if one.error else "there already" if one.done else str(one.job.folder)
+        if one.kept and not one.done:
+            what = f"goes on in {one.job.partial}"
+        known = not (one.error or one.done)
+        figures = [format_size(one.size_hw), str(one.frames or "?"), str(one.left)] if known else ["-"] * 3
+        table.add_row(Text(str(one.job.source)), *figures, Text(what))
+    return table
+
+
+def duration_text(seconds: float) -> str:
+    """5000.0 -> '1 h 23 min'."""
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours} h {minutes} min" if hours else f"{minutes} min {rest} s" if minutes else f"{rest} s"
 
 
 def write_report(path: Path, outcomes: Sequence[Outcome]) -> None:

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 from cyclopts import App, Parameter
 from rich.console import Console
@@ -14,14 +14,18 @@ from rich.console import Console
 import rtseg
 from rtseg.apps._console import run
 from rtseg.core.errors import UsageError
-from rtseg.core.sizes import parse_size
+from rtseg.core.sizes import format_size, parse_size
 
 if TYPE_CHECKING:
+    from rtseg.batch.crew import Crew
+    from rtseg.batch.jobs import Job
     from rtseg.batch.outcome import Outcome
     from rtseg.batch.plan import Choice
+    from rtseg.batch.pool import Handle, Pool
     from rtseg.batch.run import Batch
 
 app = App(name="rtseg-video", version=rtseg.__version__)
+_MOST_JOBS = 1024
 
 
 @Parameter(name="*")
@@ -91,16 +95,21 @@ def video(*inputs: str, options: VideoOptions) -> None:
     jobs = find_jobs(inputs, options.output, parse_save(options.save))
     choice = _choice(options)
     console = Console(highlight=False, markup=False, soft_wrap=True)
+    if options.dry_run:
+        _foretell(jobs, choice, options, console)
+        return
     make_folder(options.output)
     if options.json:
         make_folder(options.json.parent)
-    with output_lock(options.output), ProgressView(len(jobs), options.engine == "auto", console) as view:
-        batch = Batch(jobs, choice, options.threads or _cores(), view)
-        try:
-            with _ctrl_c(batch, console):
-                batch.run(_pool(options))
-        finally:
-            _finish(console, options, batch.outcomes)
+    with output_lock(options.output):
+        threads, make_pool = _pool(jobs, choice, options, console)
+        with ProgressView(len(jobs), options.engine == "auto", console) as view:
+            batch = Batch(jobs, choice, threads, view)
+            try:
+                with _ctrl_c(batch, console):
+                    batch.run(make_pool)
+            finally:
+                _finish(console, options, batch.outcomes)
     failed = [outcome for outcome in batch.outcomes if outcome.error]
     if failed:
         raise error_of(failed, len(jobs))
@@ -121,6 +130,8 @@ def _choice(options: VideoOptions) -> "Choice":
     from rtseg.runtime.painter import Painter
     from rtseg.runtime.segmenter import EngineChoice
 
+    if options.jobs is not None and not 1 <= options.jobs <= _MOST_JOBS:
+        raise UsageError(f"{options.jobs} jobs: give 1 or more, up to {_MOST_JOBS}")
     if options.threads is not None and not 1 <= options.threads <= _cores():
         raise UsageError(f"{options.threads} threads: give 1 or more, up to the {_cores()} that this machine offers")
     artifact = resolve(options.model)
@@ -134,12 +145,61 @@ def _choice(options: VideoOptions) -> "Choice":
     )
 
 
-def _pool(options: VideoOptions) -> Callable[..., Any]:
+def _pool(
+    jobs: "Sequence[Job]", choice: "Choice", options: VideoOptions, console: Console
+) -> "tuple[int, Callable[[Handle], Pool]]":
+    """Threads of a worker, and what makes the workers."""
+    from rtseg.batch.cluster import RayPool
     from rtseg.batch.pool import InlinePool, ProcessPool
 
-    if options.jobs and options.jobs > 1:
-        return lambda handle: ProcessPool(handle, options.jobs or 1)
-    return InlinePool
+    if options.ray:
+        address, threads = options.ray, options.threads or 1
+        return threads, lambda handle: RayPool(handle, address, choice.engine, threads, options.jobs)
+    crew = _crew(jobs, choice, options, console)
+    if crew.processes == 1:
+        return crew.threads, InlinePool
+    return crew.threads, lambda handle: ProcessPool(handle, crew.processes)
+
+
+def _crew(jobs: "Sequence[Job]", choice: "Choice", options: VideoOptions, console: Console) -> "Crew":
+    """As the user wants it; measured where there is enough to do; else one worker with every core."""
+    from rtseg.batch.crew import ENOUGH, Crew, choose_crew
+    from rtseg.batch.survey import first_that_opens, frames_at_a_glance
+
+    cores = _cores()
+    if options.jobs is not None:
+        return Crew(options.jobs, options.threads or max(1, cores // options.jobs))
+    left = [job for job in jobs if options.overwrite or not all(target.exists() for target in job.targets)]
+    if cores == 1 or frames_at_a_glance(left, ENOUGH) < ENOUGH:
+        return Crew(1, options.threads or cores)
+    with Console(stderr=True).status("measuring how to share the cores"):
+        crew = choose_crew(first_that_opens(left), choice, cores)
+    each = f"{crew.memory / 2**20:.0f} MiB each"
+    console.print(f"workers {crew.processes} of {crew.threads} threads: {crew.fps:.1f} fps, {each}, measured")
+    return crew
+
+
+def _foretell(jobs: "Sequence[Job]", choice: "Choice", options: VideoOptions, console: Console) -> None:
+    """`--dry-run`: what would be done with every input, and how long it takes at the rate of a short measurement."""
+    from rtseg.apps._outputs import duration_text, plan_table
+    from rtseg.batch.crew import measure
+    from rtseg.batch.survey import glance
+
+    glances = [glance(job, options.overwrite) for job in jobs]
+    Console().print(plan_table(glances))
+    left = [one for one in glances if one.left]
+    if not left:
+        console.print("nothing to do")
+        return
+    crew = _crew([one.job for one in left], choice, options, console)
+    seconds = 0.0
+    for size_hw in sorted({one.size_hw for one in left}):
+        alike = [one for one in left if one.size_hw == size_hw]
+        frames = sum(one.left for one in alike)
+        fps = measure(alike[0].job, choice, crew).fps
+        seconds += frames / fps
+        console.print(f"{format_size(size_hw)}: {frames} frames in {len(alike)} inputs at {fps:.1f} fps, measured")
+    console.print(f"about {duration_text(seconds)} with {crew.processes} workers of {crew.threads} threads")
 
 
 @contextmanager

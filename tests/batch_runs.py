@@ -5,6 +5,7 @@ import random
 import signal
 import subprocess
 import sys
+from collections.abc import Callable
 from fractions import Fraction
 from hashlib import sha256
 from pathlib import Path
@@ -36,7 +37,9 @@ def segments_in(partial: Path) -> int:
     return len(list((partial / "segments").glob("*.mp4")))
 
 
-def kill_at(process: subprocess.Popen[str], partial: Path, segments: int, seed: int) -> bool:
+def kill_at(
+    process: subprocess.Popen[str], partial: Path, segments: int, seed: int, note: Callable[[], None] = lambda: None
+) -> bool:
     """Kills once so many segments lie there and a random moment has passed; False where the run was over before."""
     deadline = monotonic() + 100
     while segments_in(partial) < segments:
@@ -44,6 +47,7 @@ def kill_at(process: subprocess.Popen[str], partial: Path, segments: int, seed: 
             return False
         sleep(0.005)
     sleep(random.Random(seed).uniform(0, 0.15))
+    note()
     process.send_signal(signal.SIGKILL)
     process.wait()
     return process.returncode == -signal.SIGKILL

@@ -114,10 +114,11 @@ class _Track:
         self._source = source
         self._stream = stream
         self._notes = notes
+        self._name = sound.source.name
         self._zero = sound.video_start
         self._time_base = stream.time_base
         self.start = (stream.start_time or 0) * stream.time_base - sound.video_start
-        name = stream.codec_context.name
+        name = stream.codec_context.codec.canonical_name
         self._copied = name in COPIED
         self._resampler: AudioResampler | None = None
         if self._copied:
@@ -127,7 +128,7 @@ class _Track:
         layout = "mono" if stream.codec_context.channels == 1 else "stereo"
         self.output = output.add_stream("aac", rate=rate, layout=layout)
         self._resampler = AudioResampler("fltp", layout, rate)
-        notes.append(f"its sound ({name}) is encoded as AAC, {layout}: MP4 does not hold it as it is")
+        notes.append(f"{sound.source.name}: sound ({name}) is encoded as AAC, {layout}, since MP4 does not hold it")
 
     def packets(self, place: int, delay: Fraction) -> Iterator[Timed]:
         """The stream's packets, up to where it is damaged."""
@@ -138,7 +139,7 @@ class _Track:
                 assert packet.time_base is not None
                 yield (packet.dts if packet.dts is not None else packet.pts or 0) * packet.time_base, place, packet
         except av.error.FFmpegError as error:
-            self._notes.append(f"its sound ends early: {reason_of(error)}")
+            self._notes.append(f"{self._name}: sound ends early: {reason_of(error)}")
 
     def _copies(self, shift: int) -> "Iterator[Packet[Any]]":
         last: int | None = None
@@ -178,6 +179,6 @@ def _tracks(sound: Sound, output: OutputContainer, stack: ExitStack, notes: list
         stream = source.streams[index]
         assert isinstance(stream, AudioStream)
         if stream.codec_context is None or not stream.rate:
-            notes.append("a sound track is left out: this build of FFmpeg cannot read it")
+            notes.append(f"{sound.source.name}: a sound track is left out, since this build of FFmpeg cannot read it")
             continue
         yield _Track(source, stream, output, sound, notes)

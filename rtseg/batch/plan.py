@@ -67,16 +67,19 @@ class Choice:
             "size_hw": list(network.size_hw),
             "show": list(show) if show is not None else None,
             "encoder": [CRF, PRESET, ENCODER_THREADS],
-            "versions": {name: _version(name) for name in ("av", "opencv-python", self.engine)},
-            "rtseg": rtseg.__version__,
+            "versions": versions(self.engine),
         }
 
 
-def _version(package: str) -> str | None:
-    try:
-        return version(package)
-    except PackageNotFoundError:
-        return None
+def versions(engine: str) -> dict[str, str | None]:
+    """Of every package that decides what comes out."""
+    found: dict[str, str | None] = {"rtseg": rtseg.__version__}
+    for package in ("av", "opencv-python", engine):
+        try:
+            found[package] = version(package)
+        except PackageNotFoundError:
+            found[package] = None
+    return found
 
 
 def picture_paths(job: Job) -> tuple[Path, ...]:

@@ -130,7 +130,7 @@ def _serve(connection: Connection) -> None:
         try:
             worker.run(task)
         except Exception as error:
-            tell(TaskFailed(task.job, _portable(error), full=is_full(error)))
+            tell(TaskFailed(task.job, portable(error), full=is_full(error)))
 
 
 def _received(connection: Connection) -> Task | str:
@@ -141,7 +141,7 @@ def _received(connection: Connection) -> Task | str:
     return message
 
 
-def _portable(error: Exception) -> Exception:
+def portable(error: Exception) -> Exception:
     """The error as far as it survives the way to another process."""
     known = isinstance(error, RtsegError) and len(error.args) == 1
     return error if known else RuntimeError(f"{type(error).__name__}: {error}")

@@ -25,7 +25,7 @@ from rtseg.vision.source_span import TimestampError
 
 log = logging.getLogger(__name__)
 
-_LOSSES = 2  # workers that one input may cost; then it is the input that kills them
+_LOSSES = 2  # workers that an input may cost without a finished segment; then it is the input that kills them
 _WAIT_S = 0.2
 
 
@@ -117,7 +117,7 @@ class Batch:
                 self._running[task.job] = self._running.get(task.job, 0) + 1
                 self._started.setdefault(task.job, perf_counter())
                 pool.start(task)
-        pool.wait(_WAIT_S if pool.busy else 0.0)
+        pool.wait(_WAIT_S if pool.busy or self._tasks else 0.0)
         for number in list(self._works):
             self._settle(number)
         return bool(pool.busy or (not (self.stopping or self._fatal) and (self._tasks or self._waiting)))
@@ -167,6 +167,7 @@ class Batch:
             self._watcher.advanced(outcome, event.frames)
         elif isinstance(event, SegmentDone):
             if work is not None and event.segment.number in work.missing:
+                self._losses[event.job] = 0
                 try:
                     work.add(event)
                     outcome.frames += len(event.indices)

@@ -1,5 +1,7 @@
 """Where the pictures of a video file lie: every timestamp and every key frame, read without decoding."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
@@ -46,17 +48,35 @@ class VideoIndex:
     aspect: Fraction | None = None
 
 
+def estimate_frames(path: Path) -> int | None:
+    """How many pictures a file's head announces, or its duration suggests; None where it says neither.
+
+    Raises:
+        InputError: the file cannot be opened or holds no video.
+    """
+    with _opened(path) as container:
+        stream = container.streams.video[0]
+        seconds = float(container.duration / av.time_base) if container.duration else 0.0
+        return stream.frames or round(seconds * float(stream.average_rate or 0)) or None
+
+
 def index_video(path: Path) -> VideoIndex:
     """Reads every packet of a file's first video stream, at the speed of the disk.
 
     Raises:
         InputError: the file cannot be opened or holds no video.
     """
+    with _opened(path) as container:
+        return _index(container)
+
+
+@contextmanager
+def _opened(path: Path) -> Iterator[InputContainer]:
     try:
         with av.open(str(path), metadata_errors="replace") as container:
             if not container.streams.video:
                 raise InputError(f"{path} holds no video stream: it is sound only, damaged or cut short")
-            return _index(container)
+            yield container
     except (av.error.FFmpegError, OSError) as error:
         raise InputError(f"cannot open {path}: {reason_of(error)}; damaged, cut short or no video") from error
 
