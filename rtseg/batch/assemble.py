@@ -10,7 +10,7 @@ import cv2
 import numpy as np
 
 from rtseg.batch.join import Sound, join_segments
-from rtseg.batch.layout import move_into_place, remove_partial
+from rtseg.batch.layout import NUMBERED, move_into_place, remove_partial
 from rtseg.batch.segments import STRIP_HEIGHT
 from rtseg.batch.task import SegmentDone
 from rtseg.batch.work import Work
@@ -63,6 +63,9 @@ def _make(work: Work, labels: LabelSet, about: dict[str, Any]) -> list[str]:
     notes: list[str] = []
     parts = [(done.segment, int(done.ticks[0])) for done in work.journal.segments() if len(done.indices)]
 
+    for kind in {"labels", "overlay"} & set(save):
+        _remove_strays(work, kind)
+
     def path(kind: str) -> Path:
         return work.job.partial / work.job.output_name(kind)
 
@@ -80,6 +83,16 @@ def _make(work: Work, labels: LabelSet, about: dict[str, Any]) -> list[str]:
     if "summary" in save:
         write_json(path("summary"), {**about, **_summary(work, labels), "notes": notes})
     return notes
+
+
+def _remove_strays(work: Work, kind: str) -> None:
+    """Removes pictures of passes that were broken off or not trusted, and that no segment has."""
+    folder = work.job.partial / work.job.output_name(kind)
+    if folder.is_dir():
+        known = {f"{index:06d}.png" for done in work.journal.segments() for index in done.indices.tolist()}
+        for path in folder.iterdir():
+            if NUMBERED.fullmatch(path.name) and path.name not in known:
+                path.unlink()
 
 
 def _rows(work: Work, classes: int) -> Iterator[tuple[int, int, np.ndarray]]:
