@@ -35,6 +35,8 @@ def summary_table(outcomes: Sequence[Outcome]) -> Table:
         said = [f"failed: {outcome.failure}"] if outcome.error else []
         said += ["there already"] if outcome.skipped else []
         said += ["interrupted: the same command goes on"] if outcome.interrupted else []
+        if not (said or outcome.done):
+            said.append("not begun")
         said += [str(path) for path in outcome.outputs]
         table.add_row(Text(str(outcome.job.source)), *figures, Text("\n".join(said)))
     return table

@@ -353,6 +353,8 @@ def test_a_folder_that_looks_like_a_camera_is_a_folder():
         (["rtsp://host/stream"], 2, "rtseg-cam --source URL"),
         (["a.mp4", "--opacity", "2"], 2, "opacity 2"),
         (["a.mp4", "--show", "cart"], 2, "did you mean car"),
+        (["a.mp4", "--threads", "100000"], 2, "100000 threads: give 1 or more, up to the"),
+        (["a.mp4", "--jobs", "0"], 2, "0 jobs: give 1 or more"),
         (["a.mp4", "--size", "65x96"], 2, "the nearest is 64x96"),
         (["a.mp4", "--output", "a.mp4"], 4, "cannot write in folder a.mp4"),
         (["*.mov"], 3, "no file matches *.mov"),

@@ -3,11 +3,12 @@
 import multiprocessing
 import os
 import signal
+import threading
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from multiprocessing.connection import Connection, wait
 from queue import Empty, SimpleQueue
-from threading import Lock
 from types import TracebackType
 from typing import Self
 
@@ -115,7 +116,7 @@ def _serve(connection: Connection) -> None:
             if _received(connection) == "finish":
                 worker.finish()
 
-    lock = Lock()  # the loop's writer and this thread both tell
+    lock = threading.Lock()  # the loop's writer and this thread both tell
 
     def tell(event: Event) -> None:
         with lock:
@@ -147,6 +148,19 @@ def portable(error: Exception) -> Exception:
     return error if known else RuntimeError(f"{type(error).__name__}: {error}")
 
 
+@contextmanager
+def _ctrl_c_ignored() -> Iterator[None]:
+    """What is started meanwhile ignores Ctrl-C from its first moment on."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
 class _Process:
     """A worker process and what it does."""
 
@@ -154,7 +168,8 @@ class _Process:
         context = multiprocessing.get_context("spawn")  # a fork would share locks that threads of this process hold
         self.connection, theirs = context.Pipe()
         self.process = context.Process(target=_serve, args=(theirs,), name="rtseg-worker", daemon=True)
-        self.process.start()
+        with _ctrl_c_ignored():
+            self.process.start()
         theirs.close()  # so that the end of the worker is seen
         self.task: Task | None = None
 

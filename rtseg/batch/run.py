@@ -251,9 +251,11 @@ class Batch:
         if not isinstance(error, RtsegError):
             log.exception("%s", outcome.job.source, exc_info=error)
             error = _Defect(f"{outcome.job.source}: {type(error).__name__}: {error}; this is a defect of rtseg")
+        if full := full or is_full(error):
+            partial = outcome.job.partial
+            error = OutputError(f"cannot write {partial}: the disk is full; free some, and the same command goes on")
         outcome.error = error
-        concerns_all = full or is_full(error) or not isinstance(error, InputError | OutputError | _Defect)
-        if concerns_all and self._fatal is None:
+        if (full or not isinstance(error, InputError | OutputError | _Defect)) and self._fatal is None:
             self._fatal = error
             if self._pool is not None:
                 self._pool.finish()
@@ -267,7 +269,7 @@ class Batch:
             outcome.seconds = perf_counter() - started
         work = self._works.pop(number, None)
         if work is not None and not outcome.done:
-            outcome.interrupted = outcome.error is None
+            outcome.interrupted = outcome.error is None and (number in self._started or outcome.kept > 0)
             with suppress(OutputError):  # it has failed already, or is only cleaned up
                 work.close()
         self._watcher.ended(outcome)

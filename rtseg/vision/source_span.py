@@ -76,6 +76,7 @@ class SpanSource(Source):
         self.span = span
         self.reached = span.first
         self.seams: dict[int, int] = {}
+        self._ends = frozenset((span.first, *span.stops))
         self._finishing = False
 
     def finish(self) -> None:
@@ -102,7 +103,7 @@ class SpanSource(Source):
         self.reached = self.span.stops[-1]
 
     def _note_seam(self, index: int, image: np.ndarray) -> None:
-        if index + 1 == self.span.first or index + 1 in self.span.stops:
+        if index + 1 in self._ends:
             self.seams[index] = crc32(np.ascontiguousarray(image).data)
 
 
