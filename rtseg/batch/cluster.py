@@ -5,6 +5,7 @@ lost is replaced, and the segments that it had not announced are made again.
 """
 
 import logging
+import socket
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -65,6 +66,7 @@ class _Seat:
     actor: Any
     coming: Any  # reference to its versions: it is up once they are there
     up: bool = False
+    told: bool = False
     task: Task | None = None
     events: Any = None  # generator of references
     since: float = field(default_factory=monotonic)
@@ -91,6 +93,7 @@ class RayPool(Pool):
         except ImportError as error:
             raise EngineError("--ray needs the package ray: pip install 'rtseg[ray]'") from error
         self._ray: Any = ray
+        _check_reachable(address)
         try:
             self._ray.init(
                 address=None if address == LOCAL else address, log_to_driver=False, logging_level=logging.ERROR,
@@ -117,10 +120,11 @@ class RayPool(Pool):
 
     def _new_seat(self) -> _Seat:
         actor: Any = self._ray.remote(Actor).options(**self._options).remote()
-        seat = _Seat(actor, actor.versions.remote(self._engine))
-        if self._finishing:
-            actor.finish.remote()
-        return seat
+        return _Seat(actor, actor.versions.remote(self._engine))
+
+    @property
+    def size(self) -> int:
+        return len(self._seats)
 
     @property
     def free(self) -> int:
@@ -130,17 +134,16 @@ class RayPool(Pool):
     def busy(self) -> int:
         return sum(seat.task is not None for seat in self._seats)
 
-    @property
-    def actors(self) -> list[Any]:
-        """Handles of the actors."""
-        return [seat.actor for seat in self._seats]
-
     def start(self, task: Task) -> None:
         seat = next(seat for seat in self._seats if seat.up and seat.task is None)
         seat.task = task
         seat.events = seat.actor.run.options(num_returns="streaming").remote(_absolute(task))
 
     def wait(self, timeout_s: float) -> None:
+        for seat in self._seats if self._finishing else ():
+            if not seat.told:
+                seat.told = True
+                seat.actor.finish.remote()
         waited = {(seat.events if seat.up else seat.coming): seat for seat in self._seats if seat.task or not seat.up}
         if not waited:
             return
@@ -179,9 +182,7 @@ class RayPool(Pool):
             self._handle(TaskFailed(task.job, WorkerLost(f"its Ray worker was lost ({type(error).__name__})")))
 
     def finish(self) -> None:
-        self._finishing = True
-        for seat in self._seats:
-            seat.actor.finish.remote()
+        self._finishing = True  # `wait` tells them
 
     def close(self) -> None:
         for seat in self._seats:
@@ -198,3 +199,14 @@ def _absolute(task: Task) -> Task:
         task, network=network, source=task.source.resolve(), partial=task.partial.resolve(),
         pictures=tuple(path.resolve() for path in task.pictures),
     )  # fmt: skip
+
+
+def _check_reachable(address: str) -> None:
+    """Ray itself takes minutes to find out."""
+    host, _, port = address.rpartition("://")[2].rpartition(":")
+    if not (host and port.isdigit()):
+        return
+    try:
+        socket.create_connection((host, int(port)), timeout=5.0).close()
+    except OSError as error:
+        raise EngineError(f"no Ray cluster at {address}: {error}; start one with `ray start --head`") from error

@@ -10,6 +10,7 @@ from rtseg.batch.task import Segment, SegmentDone
 
 JOURNAL = "journal.sqlite"
 _OWN_FILES = re.compile(r"journal\.sqlite(-wal|-shm|-journal)?")
+_PASS = re.compile(r"work-[0-9a-f]{32}")
 _OWN_FOLDERS = re.compile(r"segments|work-[0-9a-f]{32}")
 NUMBERED = re.compile(r"\d{6,}\.png")
 
@@ -69,14 +70,14 @@ class Layout:
 
 
 def is_ours(partial: Path) -> bool:
-    """Whether this program made the folder: it holds a journal, or nothing."""
-    return (partial / JOURNAL).is_file() or not any(partial.iterdir())
+    """Whether this program made the folder: it holds a journal, or nothing but what broken passes have left."""
+    return (partial / JOURNAL).is_file() or all(_PASS.fullmatch(path.name) for path in partial.iterdir())
 
 
 def clean_passes(partial: Path) -> None:
     """Removes what passes that were broken off have left."""
     for folder in partial.glob("work-*"):
-        if _OWN_FOLDERS.fullmatch(folder.name):
+        if _PASS.fullmatch(folder.name):
             shutil.rmtree(folder, ignore_errors=True)
 
 

@@ -6,7 +6,7 @@ import signal
 import threading
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from multiprocessing.connection import Connection, wait
 from queue import Empty, SimpleQueue
 from types import TracebackType
@@ -29,6 +29,11 @@ class Pool(ABC):
 
     def __init__(self, handle: Handle) -> None:
         self._handle = handle
+
+    @property
+    @abstractmethod
+    def size(self) -> int:
+        """Number of workers, up or not."""
 
     @property
     @abstractmethod
@@ -72,6 +77,10 @@ class InlinePool(Pool):
         super().__init__(handle)
         self._events: SimpleQueue[Event] = SimpleQueue()
         self._worker = Worker(self._events.put, self._drain)
+
+    @property
+    def size(self) -> int:
+        return 1
 
     @property
     def free(self) -> int:
@@ -172,6 +181,7 @@ class _Process:
             self.process.start()
         theirs.close()  # so that the end of the worker is seen
         self.task: Task | None = None
+        self.told = False  # to finish
 
 
 class ProcessPool(Pool):
@@ -181,6 +191,10 @@ class ProcessPool(Pool):
         super().__init__(handle)
         self._finishing = False
         self._workers = [_Process() for _ in range(count)]
+
+    @property
+    def size(self) -> int:
+        return len(self._workers)
 
     @property
     def free(self) -> int:
@@ -204,6 +218,8 @@ class ProcessPool(Pool):
             self._replace(worker)
 
     def wait(self, timeout_s: float) -> None:
+        if self._finishing:
+            self._tell_to_finish()
         connections = {worker.connection: worker for worker in self._workers}
         for ready in wait(list(connections), timeout_s):
             self._receive(connections[ready])  # type: ignore[index]
@@ -221,19 +237,19 @@ class ProcessPool(Pool):
     def _replace(self, worker: _Process) -> None:
         task, code = worker.task, worker.process.exitcode
         worker.connection.close()
-        self._workers[self._workers.index(worker)] = replacement = _Process()
-        if self._finishing:
-            replacement.connection.send("finish")
+        self._workers[self._workers.index(worker)] = _Process()
         if task is not None:
             self._handle(TaskFailed(task.job, WorkerLost(f"its worker process was lost (exit code {code})")))
 
     def finish(self) -> None:
-        self._finishing = True
+        self._finishing = True  # `wait` tells them: a signal handler must not write in the middle of another message
+
+    def _tell_to_finish(self) -> None:
         for worker in self._workers:
-            try:
-                worker.connection.send("finish")
-            except OSError:
-                continue  # it is dead, which `wait` finds out
+            if not worker.told:
+                worker.told = True
+                with suppress(OSError):  # it is dead, which `wait` finds out
+                    worker.connection.send("finish")
 
     def close(self) -> None:
         for worker in self._workers:

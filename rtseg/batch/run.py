@@ -70,6 +70,7 @@ class Batch:
         self._running: dict[int, int] = {}  # job -> tasks under way
         self._losses: dict[int, int] = {}
         self._started: dict[int, float] = {}
+        self._recount: set[int] = set()  # jobs whose frames are to be counted, once their tasks have ended
         self._fatal: RtsegError | None = None
         self._pool: Pool | None = None
 
@@ -107,7 +108,7 @@ class Batch:
         """Starts what can be started, waits for what runs; False where nothing is left."""
         ending = self.stopping or self._fatal is not None
         while not ending and self._waiting and len(self._tasks) < pool.free + 1 and not self._has_enough(pool):
-            self._open(self._waiting.popleft(), divide=pool.free + pool.busy > 1)
+            self._open(self._waiting.popleft(), divide=pool.size > 1)
             ending = self.stopping or self._fatal is not None
         if ending:
             self._tasks.clear()
@@ -124,7 +125,7 @@ class Batch:
 
     def _has_enough(self, pool: Pool) -> bool:
         """Inputs are opened only as workers come free: each open one holds a journal."""
-        return len(self._works) > pool.busy + pool.free
+        return len(self._works) > pool.size
 
     def _open(self, number: int, divide: bool) -> None:
         outcome = self.outcomes[number]
@@ -195,18 +196,20 @@ class Batch:
             event = TaskFailed(event.job, error)
         if isinstance(error, TimestampError) and work.divisible:
             log.info("%s; its frames are counted instead", error)
-            self._again(event.job, work.count_instead)
+            self._recount.add(event.job)
+            self._forget_tasks(event.job)
             return
         self._fail(event.job, error, full=event.full)
 
-    def _again(self, number: int, change: Callable[[], None]) -> None:
-        """Forgets what was done of an input and plans it anew."""
-        outcome = self.outcomes[number]
+    def _forget_tasks(self, number: int) -> None:
+        self._tasks = deque(task for task in self._tasks if task.job != number)
+
+    def _count_instead(self, number: int) -> None:
+        """Plans an input anew; nothing of it is under way."""
+        self._recount.discard(number)
         try:
-            change()
+            self._works[number].count_instead()
             self._works.pop(number).journal.close()
-            self._tasks = deque(task for task in self._tasks if task.job != number)
-            outcome.frames = outcome.kept = 0
             self._open(number, divide=False)
         except Exception as error:
             self._fail(number, error)
@@ -217,6 +220,9 @@ class Batch:
         if self._running.get(number) or any(task.job == number for task in self._tasks):
             return
         outcome = self.outcomes[number]
+        if number in self._recount:
+            self._count_instead(number)
+            return
         if work.missing:
             if self.stopping or self._fatal:
                 self._let_go(number)
@@ -259,7 +265,7 @@ class Batch:
             self._fatal = error
             if self._pool is not None:
                 self._pool.finish()
-        self._tasks = deque(task for task in self._tasks if task.job != number)
+        self._forget_tasks(number)
         self._let_go(number)
 
     def _let_go(self, number: int) -> None:

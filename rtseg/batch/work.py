@@ -81,7 +81,7 @@ class Work:
             return False
         try:
             with Journal(self.job.partial) as journal:
-                return bool(journal.fact("state") != "assembled" and self._differences(journal, choice, stamp))
+                return bool(journal.fact("state") and self._differences(journal, choice, stamp))
         except OutputError as error:
             log.info("%s", error)
             return True
