@@ -131,6 +131,20 @@ def test_only_what_is_ours_is_removed(tmp_path: Path) -> None:
     assert not partial.exists()
 
 
+@pytest.mark.usefixtures("fake_network")
+def test_overwrite_begins_anew_where_a_journal_is_damaged() -> None:
+    make_video(Path("a.mp4"), 5, (64, 96))
+    touch(f"out/a.partial/work-{'0' * 32}/a_labels_000000.png")
+    Path("out/a.partial/journal.sqlite").write_text("no database, but long enough to be looked at" * 50)
+    assert video("a.mp4") == 4
+    assert video("a.mp4", "--overwrite") == 0
+    assert os.listdir("out") == ["a.mp4"]
+    touch(f"out/b.partial/work-{'0' * 32}/b_labels_000000.png")  # a pass that outlived its input's failure
+    Path("a.mp4").rename("b.mp4")
+    assert video("b.mp4") == 0
+    assert sorted(os.listdir("out")) == ["a.mp4", "b.mp4"]
+
+
 def test_the_lock_is_freed_and_leaves_nothing(tmp_path: Path) -> None:
     with output_lock(tmp_path):
         with pytest.raises(OutputError, match="another rtseg-video"), output_lock(tmp_path):

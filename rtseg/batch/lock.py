@@ -36,5 +36,6 @@ def output_lock(folder: Path) -> Iterator[None]:
         with suppress(OSError):
             os.unlink(path)
         lock.release()
-        with suppress(OSError):
-            os.unlink(path) if os.name == "nt" else None
+        if os.name == "nt":
+            with suppress(OSError):
+                os.unlink(path)

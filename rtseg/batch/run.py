@@ -146,9 +146,8 @@ class Batch:
     def _take_up(self, number: int, outcome: Outcome) -> Work | None:
         """The input with its journal; None where all its outputs are there."""
         job = outcome.job
-        begun = _state(job.partial)
         missing = tuple(kind for kind in job.save if not job.target(kind).exists())
-        if not self._choice.overwrite and begun != "assembled":
+        if not self._choice.overwrite and _state(job.partial) != "assembled":
             if not missing:
                 if _newer(job):
                     outcome.notes.append(f"{job.source} is newer than its outputs: --overwrite makes them anew")
