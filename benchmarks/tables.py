@@ -1,7 +1,7 @@
-"""Writes the tables of README.md from the cards in weights/ and the files in benchmarks/results/.
+"""Writes the tables of README.md and docs/ from the cards in weights/ and the files in benchmarks/results/.
 
 python benchmarks/tables.py            # write
-python benchmarks/tables.py --check    # exit 1 where README.md differs from what would be written
+python benchmarks/tables.py --check    # exit 1 where a page differs from what would be written
 """
 
 import argparse
@@ -12,8 +12,10 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
+from batch_scaling import MACHINES, scaling
+
 ROOT = Path(__file__).resolve().parents[1]
-README = ROOT / "README.md"
+PAGES = [ROOT / "README.md", ROOT / "docs" / "video.md"]
 RESULTS = ROOT / "benchmarks" / "results"
 
 
@@ -136,12 +138,64 @@ def upsample_table() -> str:
     return markdown(header, rows)
 
 
+def batch_table() -> str:
+    rows = [
+        [
+            "x".join(map(str, r["size"])),
+            f"{r['videos']} of {r['frames'] // r['videos']} frames",
+            f"{r['workers']} of {r['threads']} threads",
+            f"{r['fps']['rtseg']:.1f}",
+            f"{r['fps']['plain']:.1f}",
+            f"{r['faster_by']:.2f}x",
+            f"{r['bound_fps']:.1f}",
+            f"{r['share_of_bound']:.2f}",
+        ]
+        for r in result("batch")["results"]
+    ]
+    header = ["size", "videos", "workers", "fps", "plain script, fps", "faster by", "bound, fps", "share of bound"]
+    return markdown(header, rows)
+
+
+def kills_table() -> str:
+    found = result("batch_kills")["results"]
+    killed = found["kills"]
+    rows = [
+        [
+            f"{killed['kills']} kills of the command",
+            str(killed["files_compared"]),
+            str(killed["different"]),
+            f"{killed['lost_s']['at_most_s']:.2f} s of video",
+        ]
+    ]
+    if "ray" in found:
+        ray = found["ray"]
+        rows.append(
+            [
+                f"{ray['workers_killed']} kills of Ray workers",
+                *(str(ray[k]) for k in ("files_compared", "different")),
+                "",
+            ]
+        )
+    return markdown(["", "files compared", "different", "lost at most by one kill"], rows)
+
+
+def scaling_table() -> str:
+    rows = [
+        ["x".join(map(str, r["size"])), *(f"{hours:,.0f} h ({limit})" for hours, limit in scaling(r))]
+        for r in result("batch")["results"]
+    ]
+    return markdown(["size", *(f"{count} machines" for count in MACHINES)], rows)
+
+
 TABLES: dict[str, Callable[[], str]] = {
     "models": models_table,
     "environment": environment_line,
     "engines": engines_table,
     "pipeline": pipeline_table,
     "upsample": upsample_table,
+    "batch": batch_table,
+    "kills": kills_table,
+    "scaling": scaling_table,
 }
 
 
@@ -149,7 +203,11 @@ def fill(text: str) -> str:
     """The text with every block between `<!-- table: NAME -->` and `<!-- end -->` made anew."""
 
     def block(match: re.Match[str]) -> str:
-        return f"<!-- table: {match[1]} -->\n{TABLES[match[1]]()}\n<!-- end -->"
+        try:
+            made = TABLES[match[1]]()
+        except FileNotFoundError as missing:
+            made = f"Not measured yet: `{Path(missing.filename).name}` is to come (benchmarks/PROTOCOL.md says how)."
+        return f"<!-- table: {match[1]} -->\n{made}\n<!-- end -->"
 
     return re.sub(r"<!-- table: (\w+) -->\n.*?<!-- end -->", block, text, flags=re.DOTALL)
 
@@ -158,14 +216,16 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--check", action="store_true")
     check = parser.parse_args().check
-    text = README.read_text(encoding="utf-8")
-    made = fill(text)
-    if check and made != text:
-        print("README.md is not what its sources give: run python benchmarks/tables.py", file=sys.stderr)
-        return 1
-    if not check:
-        README.write_text(made, encoding="utf-8")
-    return 0
+    code = 0
+    for page in PAGES:
+        text = page.read_text(encoding="utf-8")
+        made = fill(text)
+        if not check:
+            page.write_text(made, encoding="utf-8")
+        elif made != text:
+            print(f"{page.name} is not what its sources give: run python benchmarks/tables.py", file=sys.stderr)
+            code = 1
+    return code
 
 
 if __name__ == "__main__":

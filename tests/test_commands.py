@@ -22,7 +22,8 @@ ROOT = Path(__file__).parents[1]
 SURFACE = {
     "rtseg-cam": "--model --source --size --engine --precision --record --no-window --frames --duration --json "
     "--list-cameras --camera-size --camera-fps --opacity --show --threads",
-    "rtseg-video": "--output --model --engine --precision --size --save --opacity --show --threads --json --overwrite",
+    "rtseg-video": "--output --model --engine --precision --size --save --opacity --show --jobs --threads --ray --json "
+    "--overwrite --dry-run",
     "rtseg-bench": "--model --engine --size --precision --json --threads --plot",
     "rtseg": " ".join(COMMANDS),
     "rtseg train": "--model --data --root",

@@ -19,6 +19,7 @@ ARROWS: dict[str, tuple[set[str], set[str]]] = {
     "vision": ({"core"}, {"cv2", "numba", "av"}),
     "engines": ({"core", "vision"}, set()),  # and one vendor library per file: ENGINE_VENDOR
     "runtime": ({"core", "vision", "engines"}, {"cv2"}),
+    "batch": ({"core", "vision", "engines", "runtime"}, {"cv2", "av", "filelock", "psutil", "ray"}),
     "compilers": ({"core", "vision", "engines"}, {"onnx", "onnxruntime", "tensorrt", "rich"}),
     "models": ({"core"}, {"torch", "torchvision", "timm", "segmentation_models_pytorch", "safetensors", "onnx"}),
     "datasets": ({"core", "vision"}, {"cv2"}),

@@ -101,7 +101,7 @@ def test_impossible_rates_are_refused(fps: float) -> None:
         exact_rate(fps)
 
 
-@pytest.mark.parametrize("fps", [0.5, 0.999, 1.0, 7.3, 29.97, 144.0])
+@pytest.mark.parametrize("fps", [0.001, 0.5, 0.999, 1.0, 7.3, 29.97, 144.0])
 def test_any_rate_can_be_recorded(tmp_path: Path, fps: float) -> None:
     with VideoSink(tmp_path / "a.mp4", (16, 16), fps) as sink:
         record(sink, [n / fps for n in range(4)], (16, 16))
@@ -251,3 +251,14 @@ def test_two_recordings_at_the_same_time_do_not_disturb_each_other(tmp_path: Pat
     for sink in pair:
         sink.close()
         assert len(played(sink.path)) == 20
+
+
+def test_joinable_parts_are_one_closed_group_in_the_order_of_showing(tmp_path: Path) -> None:
+    tick = Fraction(1001, 30000)
+    with VideoSink(tmp_path / "a.mp4", (48, 64), 29.97, threads=1, time_base=tick, joinable=True) as sink:
+        record(sink, [float((100 + index) * tick) for index in range(75)])
+    with av.open(str(tmp_path / "a.mp4")) as container:
+        packets = [packet for packet in container.demux(video=0) if packet.size]
+        assert [packet.pts * packet.time_base for packet in packets] == [index * tick for index in range(75)]
+    assert all(packet.pts == packet.dts for packet in packets)
+    assert [packet.is_keyframe for packet in packets] == [True] + [False] * 74

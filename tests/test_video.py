@@ -16,6 +16,7 @@ from videos import make_video as make_video_at
 import rtseg
 from rtseg.apps._console import run
 from rtseg.apps.video import app
+from rtseg.batch.lock import output_lock
 from rtseg.core.errors import EngineError, OutputError
 from rtseg.vision.sink_video import VideoSink
 
@@ -170,22 +171,25 @@ def test_the_exit_code_is_that_of_the_first_failure(monkeypatch):
     assert names("out") == []
 
 
-def test_a_failure_in_mid_run_leaves_a_playable_part_but_no_final_name(monkeypatch, capsys):
-    make_video("a.mp4", frames=8)
+def test_a_failure_in_mid_run_leaves_playable_segments_but_no_final_name(monkeypatch, capsys):
+    make_video("a.mp4", frames=32, rate=10)
     make_video("b.mp4", frames=2)
     original = VideoSink.write
 
     def full(self, frame, labels, picture):
-        if frame.index == 5:
-            raise OutputError("the disk is full")
+        if frame.index == 31:
+            raise OutputError("this folder is gone")
         original(self, frame, labels, picture)
 
     monkeypatch.setattr("rtseg.vision.sink_video.VideoSink.write", full)
     assert video("a.mp4", "b.mp4", "--output", "out", "--save", "labels,overlay", "--json", "all.json") == 4
     assert names("out") == ["a.partial", "b.mp4", "b_labels"]
-    assert "a.mp4: the disk is full" in capsys.readouterr().err
-    assert stream_of("out/a.partial/a.partial.mp4")[0] == 5
-    assert json.loads(Path("all.json").read_text())["inputs"][0]["outputs"] == ["out/a.partial"]
+    assert "a.mp4: this folder is gone" in capsys.readouterr().err
+    assert names("out/a.partial/segments") == ["000000.mp4", "000001.mp4"]
+    assert [stream_of(f"out/a.partial/segments/00000{number}.mp4")[0] for number in range(2)] == [15, 15]
+    assert len(names("out/a.partial/a_labels")) == 30
+    failed = json.loads(Path("all.json").read_text())["inputs"][0]
+    assert (failed["outputs"], failed["frames"]) == (["out/a.partial"], 30)
 
 
 def test_an_engine_that_fails_ends_the_run(monkeypatch, capsys):
@@ -202,21 +206,19 @@ def test_an_engine_that_fails_ends_the_run(monkeypatch, capsys):
     assert capsys.readouterr().err == "error: the engine has stopped\n"
 
 
-def test_ctrl_c_keeps_what_is_finished(monkeypatch, capsys):
+def test_ctrl_c_finishes_the_segment_and_the_same_command_goes_on(monkeypatch, capsys):
     class SlowEngine(FakeEngine):
         def __init__(self, artifact, options):
-            super().__init__(artifact, options, delay_s=0.05)
+            super().__init__(artifact, options, delay_s=0.02)
 
     monkeypatch.setattr("fakes.FakeEngine", SlowEngine)
     make_video("a.mp4", frames=2)
-    make_video("b.mp4", frames=200)
+    make_video("b.mp4", frames=120)
     main = threading.main_thread().ident
-    finished = Path("out/a.mp4")
 
     def interrupt():
-        while not finished.exists() or not any(Path("out").glob("b.partial/*")):
+        while not Path("out/b.partial/segments/000000.mp4").exists():
             pause.wait(0.02)
-        pause.wait(1.0)
         signal.pthread_kill(main, signal.SIGINT)
 
     pause = threading.Event()
@@ -227,8 +229,17 @@ def test_ctrl_c_keeps_what_is_finished(monkeypatch, capsys):
     assert names("out") == ["a.mp4", "b.partial"]
     first, second = json.loads(Path("all.json").read_text())["inputs"]
     assert (first["frames"], first["error"], second["error"]) == (2, None, "interrupted")
-    assert stream_of("out/b.partial/b.mp4")[0] == second["frames"] > 0
-    assert "interrupted" in capsys.readouterr().out
+    whole = names("out/b.partial/segments")
+    assert sum(stream_of(f"out/b.partial/segments/{name}")[0] for name in whole) == second["frames"] > 0
+    assert second["frames"] % 38 == 0  # 1.5 s: whole segments
+    printed = capsys.readouterr().out
+    assert "finishing the segment" in printed
+    assert "the same command goes on" in printed
+    assert video("a.mp4", "b.mp4", "--output", "out", "--json", "all.json") == 0
+    assert names("out") == ["a.mp4", "b.mp4"]
+    first, again = json.loads(Path("all.json").read_text())["inputs"]
+    assert (first["skipped"], again["frames"], again["frames_of_earlier_runs"]) == (True, 120, second["frames"])
+    assert stream_of("out/b.mp4")[0] == 120
 
 
 def test_outputs_are_replaced_only_when_asked(capsys):
@@ -236,20 +247,92 @@ def test_outputs_are_replaced_only_when_asked(capsys):
     assert video("a.mp4", "--output", "out", "--save", "overlay,labels") == 0
     before = Path("out/a.mp4").read_bytes()
     make_video("a.mp4", frames=1)
-    assert video("a.mp4", "--output", "out", "--save", "overlay,labels") == 4
-    assert "--overwrite" in capsys.readouterr().err
+    assert video("a.mp4", "--output", "out", "--save", "overlay,labels") == 0
+    assert "newer than its outputs: --overwrite" in capsys.readouterr().out
     assert Path("out/a.mp4").read_bytes() == before
+    Path("out/a_labels/notes.txt").write_text("mine")
     assert video("a.mp4", "--output", "out", "--save", "overlay,labels", "--overwrite") == 0
     assert stream_of("out/a.mp4")[0] == 1
-    assert names("out/a_labels") == ["000000.png"]
+    assert names("out/a_labels") == ["000000.png", "notes.txt"]
 
 
-def test_an_older_unfinished_run_is_no_obstacle():
+def test_outputs_that_are_missing_are_added():
     make_video("a.mp4", frames=2)
+    assert video("a.mp4", "--output", "out") == 0
+    before = Path("out/a.mp4").stat()
+    assert video("a.mp4", "--output", "out", "--save", "overlay,labels,areas") == 0
+    assert names("out") == ["a.mp4", "a_areas.csv", "a_labels"]
+    assert Path("out/a.mp4").stat() == before
+
+
+@pytest.mark.parametrize("overwrite", [[], ["--overwrite"]])
+def test_a_folder_of_somebody_else_is_left_alone(overwrite, capsys):
+    make_video("a.mp4", frames=2)
+    make_video("b.mp4", frames=2)
     Path("out/a.partial").mkdir(parents=True)
-    Path("out/a.partial/a.mp4").write_text("unfinished")
-    assert video("a.mp4", "--output", "out", "--save", "labels") == 0
-    assert names("out") == ["a_labels"]
+    Path("out/a.partial/a.mp4").write_text("mine")
+    assert video("a.mp4", "b.mp4", "--output", "out", "--save", "labels", *overwrite) == 4
+    assert "a.partial holds no journal of this program: it is left alone" in capsys.readouterr().err
+    assert names("out") == ["a.partial", "b_labels"]
+    assert Path("out/a.partial/a.mp4").read_text() == "mine"
+
+
+def test_an_input_inside_unfinished_work_is_never_removed(capsys):
+    Path("out/a.partial").mkdir(parents=True)
+    make_video("out/a.partial/a.mp4", frames=2)
+    assert video("out/a.partial/a.mp4", "--output", "out", "--overwrite") == 2
+    assert "would replace the input" in capsys.readouterr().err
+    assert stream_of("out/a.partial/a.mp4")[0] == 2
+
+
+def test_unfinished_work_of_other_settings_is_not_mixed(monkeypatch, capsys):
+    original = VideoSink.write
+
+    def gone(self, frame, labels, picture):
+        if frame.index == 31 and broken:
+            raise OutputError("this folder is gone")
+        original(self, frame, labels, picture)
+
+    broken = [True]
+    monkeypatch.setattr("rtseg.vision.sink_video.VideoSink.write", gone)
+    make_video("a.mp4", frames=40, rate=10)
+    assert video("a.mp4", "--output", "out") == 4
+    broken.clear()
+    for changed, said in ([("--opacity", "0.7"), "opacity 0.5, now 0.7"], [("--size", "32x64"), "size_hw"]):
+        assert video("a.mp4", "--output", "out", *changed) == 4
+        assert said in capsys.readouterr().err
+    assert names("out/a.partial/segments") == ["000000.mp4", "000001.mp4"]
+    assert video("a.mp4", "--output", "out", "--opacity", "0.7", "--overwrite", "--json", "all.json") == 0
+    assert json.loads(Path("all.json").read_text())["inputs"][0]["frames_of_earlier_runs"] == 0
+    assert names("out") == ["a.mp4"]
+
+
+def test_an_input_that_has_changed_is_not_mixed(monkeypatch, capsys):
+    original = VideoSink.write
+
+    def gone(self, frame, labels, picture):
+        if frame.index == 31:
+            raise OutputError("this folder is gone")
+        original(self, frame, labels, picture)
+
+    monkeypatch.setattr("rtseg.vision.sink_video.VideoSink.write", gone)
+    make_video("a.mp4", frames=40, rate=10)
+    assert video("a.mp4", "--output", "out") == 4
+    make_video("a.mp4", frames=20, rate=10)
+    assert video("a.mp4", "--output", "out") == 4
+    assert "the input has changed" in capsys.readouterr().err
+    assert video("a.mp4", "--output", "out", "--overwrite") == 0
+    assert stream_of("out/a.mp4")[0] == 20
+
+
+def test_two_runs_in_one_folder(capsys):
+    make_video("a.mp4", frames=2)
+    Path("out").mkdir()
+    with output_lock(Path("out")):
+        assert video("a.mp4", "--output", "out") == 4
+    assert "another rtseg-video is writing to out" in capsys.readouterr().err
+    assert video("a.mp4", "--output", "out") == 0
+    assert names("out") == ["a.mp4"]
 
 
 def test_a_folder_that_looks_like_a_camera_is_a_folder():
@@ -270,6 +353,8 @@ def test_a_folder_that_looks_like_a_camera_is_a_folder():
         (["rtsp://host/stream"], 2, "rtseg-cam --source URL"),
         (["a.mp4", "--opacity", "2"], 2, "opacity 2"),
         (["a.mp4", "--show", "cart"], 2, "did you mean car"),
+        (["a.mp4", "--threads", "100000"], 2, "100000 threads: give 1 or more, up to the"),
+        (["a.mp4", "--jobs", "0"], 2, "0 jobs: give 1 or more"),
         (["a.mp4", "--size", "65x96"], 2, "the nearest is 64x96"),
         (["a.mp4", "--output", "a.mp4"], 4, "cannot write in folder a.mp4"),
         (["*.mov"], 3, "no file matches *.mov"),

@@ -1,5 +1,6 @@
 """Files that are either whole or absent under their final name."""
 
+import errno
 import json
 import os
 from collections.abc import Iterator
@@ -9,6 +10,15 @@ from pathlib import Path
 from typing import Any
 
 from rtseg.core.errors import OutputError
+
+
+def is_full(error: BaseException | None) -> bool:
+    """Whether an error, or what it came from, means that a disk, quota or file cannot take more."""
+    while error is not None:
+        if getattr(error, "errno", None) in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+            return True
+        error = error.__cause__
+    return False
 
 
 @contextmanager

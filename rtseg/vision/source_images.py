@@ -47,6 +47,18 @@ def to_bgr8(image: np.ndarray, name: str) -> np.ndarray:
     return np.ascontiguousarray(image)
 
 
+def list_images(folder: Path) -> list[Path]:
+    """The pictures that lie in a folder, sorted by name; raises InputError where there is none."""
+    try:
+        paths = sorted(p for p in folder.iterdir() if p.suffix.lower() in IMAGE_SUFFIXES and p.is_file())
+    except OSError as error:
+        raise InputError(f"cannot read folder {folder}: {error.strerror or error}") from error
+    if not paths:
+        allowed = " ".join(suffix[1:] for suffix in IMAGE_SUFFIXES)
+        raise InputError(f"folder {folder} holds no images; allowed: {allowed}")
+    return paths
+
+
 class ImageSource(Source):
     """One picture: one frame."""
 
@@ -70,13 +82,7 @@ class ImagesSource(Source):
 
     def __init__(self, folder: Path, fps: float = 1.0) -> None:
         super().__init__(str(folder))
-        try:
-            self._paths = sorted(p for p in folder.iterdir() if p.suffix.lower() in IMAGE_SUFFIXES and p.is_file())
-        except OSError as error:
-            raise InputError(f"cannot read folder {folder}: {error.strerror or error}") from error
-        if not self._paths:
-            allowed = " ".join(suffix[1:] for suffix in IMAGE_SUFFIXES)
-            raise InputError(f"folder {folder} holds no images; allowed: {allowed}")
+        self._paths = list_images(folder)
         self._rate = self.fps = fps
         self.frame_count = len(self._paths)
         self._start()

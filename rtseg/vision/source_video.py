@@ -59,7 +59,7 @@ class VideoSource(Source):
                 elif index:
                     timestamp += 1 / (self.fps or 30.0)
                 bgr = convert.reformat(decoded, format="bgr24", threads=self._threads)
-                yield Frame(_upright(_copied(bgr, arrays), decoded), index, timestamp, perf_counter())
+                yield Frame(upright(copied(bgr, arrays), decoded), index, timestamp, perf_counter())
 
     def _container(self) -> InputContainer:
         options: dict[str, str] = {}
@@ -76,7 +76,7 @@ class VideoSource(Source):
                     f"{self.name} did not answer within {self._timeout_s:g} s: check the address and the network"
                 ) from None
             hint = "check the address and that the server runs" if self._is_url else "damaged, cut short or no video"
-            raise InputError(f"cannot open {self.name}: {_reason(error)}; {hint}") from error
+            raise InputError(f"cannot open {self.name}: {reason_of(error)}; {hint}") from error
 
     def _stream(self, container: InputContainer) -> VideoStream:
         """The first moving picture; also fills in what the container knows about it."""
@@ -127,13 +127,13 @@ class VideoSource(Source):
             except av.error.FFmpegError as error:
                 self.corrupt, failures = self.corrupt + 1, failures + 1
                 if self._is_url and isinstance(error, OSError):
-                    raise InputError(f"{self.name} broke off: {_reason(error)}; start again") from error
+                    raise InputError(f"{self.name} broke off: {reason_of(error)}; start again") from error
                 if failures > _FAILURES_ALLOWED:
-                    log.warning("%s: the rest cannot be read: %s", self.name, _reason(error))
+                    log.warning("%s: the rest cannot be read: %s", self.name, reason_of(error))
                     return
 
 
-def _copied(frame: VideoFrame, arrays: ArrayPool) -> np.ndarray:
+def copied(frame: VideoFrame, arrays: ArrayPool) -> np.ndarray:
     """The pixels of a bgr24 frame, uint8 (H, W, 3); FFmpeg's own memory has padded rows and is its to reuse."""
     image = arrays.take((frame.height, frame.width, 3))
     plane = frame.planes[0]
@@ -142,7 +142,7 @@ def _copied(frame: VideoFrame, arrays: ArrayPool) -> np.ndarray:
     return image
 
 
-def _upright(image: np.ndarray, frame: VideoFrame) -> np.ndarray:
+def upright(image: np.ndarray, frame: VideoFrame) -> np.ndarray:
     """Applies the display matrix, which maps a stored pixel (x, y) to (a x + c y, b x + d y), in right angles."""
     side_data: Any = frame.side_data
     matrix = side_data.get("DISPLAYMATRIX")
@@ -157,7 +157,8 @@ def _upright(image: np.ndarray, frame: VideoFrame) -> np.ndarray:
     return cv2.flip(image, 0) if d < 0 else image
 
 
-def _reason(error: Exception) -> str:
+def reason_of(error: Exception) -> str:
+    """FFmpeg's words."""
     return str(getattr(error, "strerror", None) or error).strip()
 
 

@@ -1,0 +1,75 @@
+"""Progress bars of a batch: one for the whole, one for each input in work."""
+
+from types import TracebackType
+from typing import TYPE_CHECKING, Self
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
+
+from rtseg.core.sizes import format_size
+
+if TYPE_CHECKING:
+    from rtseg.batch.outcome import Outcome
+    from rtseg.batch.task import Loaded
+
+_MANY = 2  # inputs from which on there is a bar for the whole
+
+
+class ProgressView:
+    """Shows what a batch does; bars only on a terminal."""
+
+    def __init__(self, inputs: int, chosen: bool, console: Console) -> None:
+        stderr = Console(stderr=True)
+        self._console = console
+        self._chosen = "chosen by auto: " if chosen else ""
+        self._said: set[str] = set()
+        self._inputs = inputs
+        self._rows: dict[int, TaskID] = {}
+        self._bars = Progress(
+            TextColumn("{task.description}", markup=False),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TextColumn("{task.fields[unit]}"),
+            TimeRemainingColumn(),
+            console=stderr,
+            refresh_per_second=4,
+            disable=not stderr.is_terminal,
+        )
+        self._whole = self._bars.add_task("all", total=inputs, unit="inputs", visible=inputs >= _MANY)
+
+    def opened(self, outcome: "Outcome") -> None:
+        """A new bar."""
+        self._rows[id(outcome)] = self._bars.add_task(
+            outcome.job.name, total=outcome.expected or None, completed=outcome.kept, unit="frames"
+        )
+
+    def advanced(self, outcome: "Outcome", frames: int) -> None:
+        """Moves an input's bar."""
+        if (row := self._rows.get(id(outcome))) is not None:
+            self._bars.advance(row, frames)
+
+    def ended(self, outcome: "Outcome") -> None:
+        """An input's bar goes, that of the whole moves."""
+        if (row := self._rows.pop(id(outcome), None)) is not None:
+            self._bars.remove_task(row)
+        self._bars.advance(self._whole, 1)
+
+    def loaded(self, event: "Loaded") -> None:
+        """Says what really runs, once for each network input."""
+        info = event.info
+        text = (
+            f"model   {event.model}, {info.precision}, input {format_size(info.size_hw)}\n"
+            f"engine  {info.engine} ({self._chosen}{info.runtime} on {info.device}, threads: {info.threads})"
+        )
+        if text not in self._said:
+            self._said.add(text)
+            self._console.print(text)
+
+    def __enter__(self) -> Self:
+        self._bars.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._bars.stop()

@@ -1,0 +1,93 @@
+"""Memory of `rtseg-video` over a two-hour video, made by looping a short one and labelled as fast as it goes.
+
+    python benchmarks/batch_soak.py --json benchmarks/results/batch_soak.json
+
+The network's input is small, since this is about memory and not about labels.
+"""
+
+import argparse
+import subprocess
+import sys
+from fractions import Fraction
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from time import perf_counter
+
+import av
+import psutil
+from batch import FPS, make_videos
+
+from rtseg.batch.join import join_segments
+from rtseg.core.files import write_json
+from rtseg.core.sizes import parse_size
+from rtseg.runtime.environment import environment
+from rtseg.vision.sink_video import VideoSink
+from rtseg.vision.sources import open_source
+
+EVERY_S = 1.0
+
+
+def loop_video(clip: Path, target: Path, hours: float) -> int:
+    """Writes the clip again and again without encoding it anew; returns the number of frames."""
+    part = clip.with_name("part.mp4")
+    tick = Fraction(1, 30000)
+    with open_source(clip) as source, VideoSink(part, source.size_hw, FPS, time_base=tick, joinable=True) as sink:
+        for frame in source:
+            sink.write(frame, frame.image[..., 0], frame.image)
+    length = round(sink.frames / FPS / tick)
+    times = round(hours * 3600 * FPS / sink.frames)
+    join_segments([(part, number * length) for number in range(times)], target, tick, 1000)
+    return times * sink.frames
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--hours", type=float, default=2.0)
+    parser.add_argument("--video", default="120x160", help="the video's size")
+    parser.add_argument("--model", default="icnet")
+    parser.add_argument("--size", default="32x64", help="the network's input")
+    parser.add_argument("--save", default="overlay,label-video,areas,strip,summary")
+    parser.add_argument("--json", type=Path)
+    options = parser.parse_args()
+    samples: list[int] = []
+    with TemporaryDirectory() as name:
+        folder = Path(name)
+        (clip,) = make_videos(folder, parse_size(options.video), 1, 300)
+        frames = loop_video(clip, folder / "long.mp4", options.hours)
+        command = [sys.executable, "-m", "rtseg.apps.video", str(folder / "long.mp4"), "--output", str(folder / "out"),
+                   "--model", options.model, "--size", options.size, "--save", options.save, "--jobs", "1"]  # fmt: skip
+        start = perf_counter()
+        process = subprocess.Popen(command, stdout=subprocess.DEVNULL)
+        while process.poll() is None:
+            try:
+                samples.append(psutil.Process(process.pid).memory_info().rss)
+                process.wait(EVERY_S)
+            except (psutil.NoSuchProcess, subprocess.TimeoutExpired):
+                continue
+        seconds = perf_counter() - start
+        if process.returncode:
+            raise SystemExit(f"rtseg-video ended with {process.returncode}")
+        with av.open(str(folder / "out" / "long.mp4")) as container:
+            written = sum(1 for packet in container.demux(video=0) if packet.size)
+    assert written == frames, (written, frames)
+    quarter = len(samples) // 4
+    early, late = sorted(samples[quarter : 2 * quarter]), sorted(samples[-quarter:])
+    result = {
+        "hours_of_video": options.hours,
+        "frames": frames,
+        "seconds": round(seconds, 1),
+        "samples": len(samples),
+        "median_mib": {
+            "second_quarter": round(early[len(early) // 2] / 2**20, 1),
+            "last_quarter": round(late[len(late) // 2] / 2**20, 1),
+        },
+        "largest_mib": round(max(samples) / 2**20, 1),
+        "every_minute_mib": [round(sample / 2**20, 1) for sample in samples[:: round(60 / EVERY_S)]],
+    }
+    print(result)
+    if options.json:
+        write_json(options.json, {"environment": environment(), "result": result})
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,1 @@
+"""Offline batches that survive anything: inputs, journal, segments, workers, and the joining of their results."""

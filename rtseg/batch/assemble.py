@@ -1,0 +1,148 @@
+"""From finished segments to finished outputs."""
+
+import csv
+from collections.abc import Iterator
+from itertools import chain
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+
+from rtseg.batch.join import Sound, join_segments
+from rtseg.batch.layout import NUMBERED, move_into_place, remove_partial
+from rtseg.batch.segments import STRIP_HEIGHT
+from rtseg.batch.task import SegmentDone
+from rtseg.batch.work import Work
+from rtseg.core.errors import InputError, OutputError
+from rtseg.core.files import atomic_path, write_json
+from rtseg.core.labels import LabelSet
+from rtseg.vision.sink_video import reason_of_write
+from rtseg.vision.sinks import write_picture
+from rtseg.vision.source_images import read_image
+
+
+def assemble(work: Work, labels: LabelSet, about: dict[str, Any]) -> list[str]:
+    """Makes the outputs of an input whose segments are all done, gives them their names and removes the rest.
+
+    It may be broken off at any moment and called again.
+
+    Args:
+        work: the input.
+        labels: the network's classes.
+        about: what the summary says besides.
+
+    Returns:
+        Notes for the user.
+
+    Raises:
+        InputError: not a single frame could be decoded.
+        OutputError: an output cannot be written.
+    """
+    notes: list[str] = work.journal.fact("notes") or []
+    if work.journal.fact("state") != "assembled":
+        if not any(len(done.indices) for done in work.journal.segments()):
+            raise InputError(f"{work.job.source} holds no frame that can be decoded; it may be damaged")
+        notes = _make(work, labels, about)
+        work.journal.state(state="assembled", notes=notes)
+    for kind in work.job.save:
+        made = work.job.partial / work.job.output_name(kind)
+        if made.exists():
+            try:
+                move_into_place(made, work.job.target(kind))
+            except OSError as error:
+                raise OutputError(f"cannot write {work.job.target(kind)}: {reason_of_write(error)}") from error
+    work.journal.close()
+    remove_partial(work.job.partial, ())
+    return notes
+
+
+def _make(work: Work, labels: LabelSet, about: dict[str, Any]) -> list[str]:
+    """Writes in the folder of unfinished work what is not there yet under its name."""
+    save, layout = work.job.save, work.layout
+    notes: list[str] = []
+    parts = [(done.segment, int(done.ticks[0])) for done in work.journal.segments() if len(done.indices)]
+
+    for kind in {"labels", "overlay"} & set(save):
+        _remove_strays(work, kind)
+
+    def path(kind: str) -> Path:
+        return work.job.partial / work.job.output_name(kind)
+
+    if "overlay" in save and not work.job.pictures:
+        sound = Sound(work.job.source, work.start_s)
+        overlays = [(layout.overlay(segment), start) for segment, start in parts]
+        notes += join_segments(overlays, path("overlay"), work.time_base, work.duration, sound)
+    if "label-video" in save:
+        maps = [(layout.label_video(segment), start) for segment, start in parts]
+        join_segments(maps, path("label-video"), work.time_base, work.duration)
+    if "areas" in save:
+        _write_areas(path("areas"), work, labels)
+    if "strip" in save:
+        _write_strip(path("strip"), [layout.strip(index) for index in work.strip])
+    if "summary" in save:
+        write_json(path("summary"), {**about, **_summary(work, labels), "notes": notes})
+    return notes
+
+
+def _remove_strays(work: Work, kind: str) -> None:
+    """Removes pictures of passes that were broken off or not trusted, and that no segment has."""
+    folder = work.job.partial / work.job.output_name(kind)
+    if folder.is_dir():
+        known = {f"{index:06d}.png" for done in work.journal.segments() for index in done.indices.tolist()}
+        for path in folder.iterdir():
+            if NUMBERED.fullmatch(path.name) and path.name not in known:
+                path.unlink()
+
+
+def _rows(work: Work, classes: int) -> Iterator[tuple[int, int, np.ndarray]]:
+    """(index, ticks, share of each class) of every frame."""
+    done: SegmentDone
+    for done in work.journal.segments():
+        for index, ticks, areas in zip(done.indices.tolist(), done.ticks.tolist(), done.areas, strict=True):
+            yield index, ticks, areas[:classes] / max(1, areas.sum())
+
+
+def _write_areas(path: Path, work: Work, labels: LabelSet) -> None:
+    """One row a frame: its index, its time from the first frame on, and the share of the picture of each class."""
+    with atomic_path(path) as part, part.open("w", newline="", encoding="utf-8") as file:
+        rows = csv.writer(file)
+        rows.writerow(["frame", "time_s", *labels.names])
+        for index, ticks, shares in _rows(work, len(labels)):
+            time_s = float(ticks * work.time_base)
+            rows.writerow([index, f"{time_s:.6f}", *(f"{share:.6f}" for share in shares.tolist())])
+
+
+def _summary(work: Work, labels: LabelSet) -> dict[str, Any]:
+    """Frames, duration, and each class's share: its mean, its largest, and in how many frames it occurs."""
+    count, total = 0, np.zeros(len(labels))
+    largest, present = np.zeros(len(labels)), np.zeros(len(labels), np.int64)
+    end = 0
+    for _, ticks, shares in _rows(work, len(labels)):
+        count, total, end = count + 1, total + shares, ticks + work.duration
+        largest, present = np.maximum(largest, shares), present + (shares > 0)
+    shares = total / max(1, count)
+    return {
+        "frames": count,
+        "corrupt": max(0, work.frames - count),
+        "size": list(work.size_hw),
+        "fps": work.fps,
+        "duration_s": round(float(end * work.time_base), 6),
+        "settings": work.journal.fact("settings"),
+        "classes": {
+            name: {
+                "mean_area": round(float(shares[place]), 6),
+                "largest_area": round(float(largest[place]), 6),
+                "frames": int(present[place]),
+            }
+            for place, name in enumerate(labels.names)
+        },
+    }
+
+
+def _write_strip(path: Path, parts: list[Path]) -> None:
+    """Pictures side by side; a frame that could not be decoded is left out."""
+    pictures = [read_image(part) for part in parts if part.exists()]
+    gap = np.full((STRIP_HEIGHT, 4, 3), 255, np.uint8)
+    row = list(chain.from_iterable((picture, gap) for picture in pictures))[:-1]
+    write_picture(path, cv2.hconcat(row) if row else gap)

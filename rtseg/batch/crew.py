@@ -1,0 +1,133 @@
+"""How many worker processes, with how many threads each: measured on the machine and the video at hand."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from time import perf_counter
+
+import psutil
+
+from rtseg.batch.jobs import Job
+from rtseg.batch.plan import Choice
+from rtseg.batch.pool import ProcessPool
+from rtseg.batch.task import Event, Task, TaskDone, TaskFailed
+from rtseg.batch.work import Work
+
+ENOUGH = 3000  # frames from which on a measurement of some seconds pays
+_SECONDS = 3.0  # of video that each worker labels in a measurement
+_GAIN = 1.05  # more processes need more memory: they must be worth it
+_MEMORY_SHARE = 0.8  # of what is free
+
+
+@dataclass(frozen=True)
+class Crew:
+    """Workers, and what they were measured at.
+
+    Attributes:
+        processes: number of workers.
+        threads: of each.
+        fps: frames per second of all together; 0 where it was not measured.
+        memory: bytes that one of them takes at most; 0 where it was not measured.
+    """
+
+    processes: int
+    threads: int
+    fps: float = 0.0
+    memory: int = 0
+
+
+def free_memory() -> int:
+    """Bytes that this process and its children may still take: of the machine, or of its control group."""
+    available: int = psutil.virtual_memory().available
+    group = Path("/sys/fs/cgroup")
+    try:
+        limit = (group / "memory.max").read_text().strip()
+        used = int((group / "memory.current").read_text())
+        return available if limit == "max" else max(0, min(available, int(limit) - used))
+    except (OSError, ValueError):  # no control groups here
+        return available
+
+
+def candidates(cores: int, threads: int | None) -> list[Crew]:
+    """Ways to share the cores: one process with all, two with half of them each, and on to one core each."""
+    if threads is not None:
+        return [Crew(count, threads) for count in sorted({1, max(1, cores // threads)})]
+    counts = [count for count in (1, 2, 4, 8, 16, 32, 64, 128) if count <= cores]
+    return [Crew(count, cores // count) for count in counts]
+
+
+def choose_crew(job: Job, choice: Choice, cores: int) -> Crew:
+    """The fastest of `candidates` that fits into the memory, measured on the first seconds of a video.
+
+    Raises:
+        RtsegError: the video cannot be read, or the engine does not run.
+    """
+    free = free_memory()
+    best: Crew | None = None
+    for crew in candidates(cores, choice.threads):
+        if best is not None and crew.processes * best.memory > free * _MEMORY_SHARE:
+            break
+        measured = measure(job, choice, crew)
+        if best is None or measured.fps > best.fps * _GAIN:
+            best = measured
+    assert best is not None
+    return best
+
+
+def measure(job: Job, choice: Choice, crew: Crew) -> Crew:
+    """Lets every worker label the first seconds of a video twice, the second time by the clock.
+
+    Raises:
+        RtsegError: the video cannot be read, or the engine does not run.
+    """
+    ended: list[TaskDone] = []
+
+    def handle(event: Event) -> None:
+        if isinstance(event, TaskFailed):
+            raise event.error
+        if isinstance(event, TaskDone):
+            ended.append(event)
+
+    with TemporaryDirectory(prefix="rtseg-") as folder, ProcessPool(handle, crew.processes) as pool:
+        task = _first_seconds(job, replace(choice, threads=crew.threads), Path(folder))
+        memory = _run_on_all(pool, task)
+        ended.clear()
+        start = perf_counter()
+        memory = max(memory, _run_on_all(pool, task))
+        seconds = perf_counter() - start
+    frames = sum(event.figures["frames"] for event in ended)
+    return replace(crew, fps=frames / seconds, memory=memory)
+
+
+def _first_seconds(job: Job, choice: Choice, folder: Path) -> Task:
+    work = Work(0, replace(job, folder=folder), choice, choice.threads or 1)
+    try:
+        task = next(work.tasks(divide=False))
+    finally:
+        work.journal.close()
+    wanted = _SECONDS * (task.span.fps or 1.0)
+    count = next((place for place, one in enumerate(task.segments, 1) if one.stop >= wanted), len(task.segments))
+    segments = task.segments[:count]
+    return replace(task, segments=segments, span=replace(task.span, stops=tuple(one.stop for one in segments)))
+
+
+def _run_on_all(pool: ProcessPool, task: Task) -> int:
+    """Bytes that the largest worker took."""
+    while pool.free:
+        pool.start(task)
+    memory = 0
+    while pool.busy:
+        pool.wait(0.1)
+        memory = max([memory, *_resident(pool.processes)])
+    return memory
+
+
+def _resident(processes: Sequence[int]) -> list[int]:
+    sizes = []
+    for number in processes:
+        try:
+            sizes.append(psutil.Process(number).memory_info().rss)
+        except psutil.NoSuchProcess:
+            continue
+    return sizes

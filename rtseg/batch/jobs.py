@@ -1,0 +1,168 @@
+"""What a batch reads and writes: the inputs that the arguments mean, and the names of their outputs."""
+
+import os
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from glob import glob
+from pathlib import Path
+
+from rtseg.core.errors import InputError, UsageError
+from rtseg.core.registry import unknown_name
+from rtseg.vision.sources import IMAGE_SUFFIXES, VIDEO_SUFFIXES
+
+SAVES = ("overlay", "labels", "label-video", "areas", "strip", "summary")
+LIST_SUFFIX = ".txt"
+PARTIAL_SUFFIX = ".partial"
+
+
+@dataclass(frozen=True)
+class Job:
+    """One input, and the names of its outputs.
+
+    Attributes:
+        source: a video, a picture or a folder of pictures.
+        folder: where outputs go.
+        save: what is wanted, of `SAVES`.
+    """
+
+    source: Path
+    folder: Path
+    save: tuple[str, ...]
+
+    @property
+    def name(self) -> str:
+        """What the outputs' names begin with."""
+        return self.source.resolve().name if self.source.is_dir() else self.source.stem
+
+    @property
+    def pictures(self) -> bool:
+        """Whether this is a picture or a folder of pictures: the overlay is pictures then."""
+        return self.source.is_dir() or self.source.suffix.lower() in IMAGE_SUFFIXES
+
+    def output_name(self, kind: str) -> str:
+        """The file or folder that an output of a kind is called."""
+        if kind == "overlay":
+            if self.source.is_dir():
+                return f"{self.name}_overlay"
+            return f"{self.name}.png" if self.pictures else f"{self.name}.mp4"
+        suffixes = {"labels": "", "label-video": ".mkv", "areas": ".csv", "strip": ".png", "summary": ".json"}
+        return f"{self.name}_{'labels' if kind == 'label-video' else kind}{suffixes[kind]}"
+
+    def target(self, kind: str) -> Path:
+        """The final name of an output."""
+        return self.folder / self.output_name(kind)
+
+    @property
+    def targets(self) -> list[Path]:
+        """Final names of all outputs that are wanted."""
+        return [self.target(kind) for kind in self.save]
+
+    @property
+    def partial(self) -> Path:
+        """Where outputs are made."""
+        return self.folder / f"{self.name}{PARTIAL_SUFFIX}"
+
+
+def parse_save(text: str) -> tuple[str, ...]:
+    """'overlay,labels' -> ('overlay', 'labels'); raises UsageError for anything not in `SAVES`."""
+    kinds = tuple(dict.fromkeys(kind.strip() for kind in text.split(",")))
+    for kind in kinds:
+        if kind not in SAVES:
+            raise unknown_name("output for --save", kind, list(SAVES))
+    return kinds
+
+
+def find_jobs(inputs: Sequence[str], output: Path, save: tuple[str, ...]) -> list[Job]:
+    """What to do, checked as far as it can be before any work is done.
+
+    Args:
+        inputs: videos, pictures, folders (searched with all below them), patterns, and .txt files that list such.
+        output: the folder for outputs; what lies deeper in an input folder goes as deep below it.
+        save: kinds of outputs.
+
+    Raises:
+        UsageError: nothing to do, names that clash, or an output that would replace an input.
+        InputError: a list cannot be read.
+    """
+    found = [pair for text in inputs for pair in _find(text, output)]
+    if not found:
+        raise UsageError("no input is given: name one or more videos, pictures, folders or lists of them")
+    jobs = [Job(source, output / below, save) for source, below in found]
+    _check_names(jobs)
+    return jobs
+
+
+def _find(text: str, output: Path) -> Iterator[tuple[Path, Path]]:
+    """The inputs that an argument means, each with the folder below the output that its outputs go to."""
+    if "://" in text:
+        raise UsageError(f"{text} is no file: for a stream use rtseg-cam --source URL --no-window --record OUT.mp4")
+    path = Path(text).expanduser()
+    if path.is_dir():
+        yield from _walk(path, output)
+    elif path.suffix.lower() == LIST_SUFFIX and path.is_file():
+        for line in _lines(path):
+            yield from _find(line if "://" in line else str(path.parent / Path(line).expanduser()), output)
+    elif path.exists():
+        yield path, Path()
+    else:  # patterns are for shells that do not expand them
+        matches = sorted(glob(str(path), recursive=True))
+        for match in (match for match in matches if not Path(match).is_dir() or "**" not in text):
+            yield from _find(match, output)
+        if not matches:
+            yield path, Path()
+
+
+def _lines(path: Path) -> list[str]:
+    """The entries of a list, one a line; empty lines and those that begin with # are left out."""
+    try:
+        lines = [line.strip() for line in path.read_text(encoding="utf-8-sig").splitlines()]
+    except (OSError, UnicodeDecodeError) as error:
+        raise InputError(f"{path} cannot be read as a list of inputs (UTF-8, one a line): {error}") from error
+    entries = [line for line in lines if line and not line.startswith("#")]
+    if any(Path(entry).suffix.lower() == LIST_SUFFIX for entry in entries):
+        raise UsageError(f"{path} lists another list: name the videos themselves")
+    return entries
+
+
+def _walk(root: Path, output: Path) -> Iterator[tuple[Path, Path]]:
+    """Every video in a folder and all below it, and every folder that holds pictures; not what the output holds."""
+    if root.resolve() == output.resolve():
+        raise UsageError(f"{root} is both input and output: choose another --output")
+    found = False
+    for folder, below, files in os.walk(root):
+        here = Path(folder)
+        below[:] = sorted(
+            name for name in below
+            if not name.startswith(".") and not name.endswith(PARTIAL_SUFFIX)
+            and (here / name).resolve() != output.resolve()
+        )  # fmt: skip
+        suffixes = {name: Path(name).suffix.lower() for name in sorted(files) if not name.startswith(".")}
+        place = here.relative_to(root)
+        if any(suffix in IMAGE_SUFFIXES for suffix in suffixes.values()):
+            found = True
+            yield here, place.parent
+        for name, suffix in suffixes.items():
+            if suffix in VIDEO_SUFFIXES:
+                found = True
+                yield here / name, place
+    if not found:
+        yield root, Path()  # whoever opens it says what is missing
+
+
+def _check_names(jobs: Sequence[Job]) -> None:
+    first: dict[str, Job] = {}
+    for job in jobs:
+        # some file systems do not tell cases apart
+        names = {str(path).casefold() for path in (job.partial, *job.targets)}
+        for other in (first.setdefault(name, job) for name in names):
+            if other is not job:
+                raise UsageError(
+                    f"{other.source} and {job.source} would get the same output name {job.name!r}: rename one, "
+                    "or label them with different --output folders"
+                )
+    sources = {job.source.resolve(): job.source for job in jobs}
+    above = {parent: source for path, source in sources.items() for parent in path.parents}
+    for job in jobs:
+        for target in (path.resolve() for path in (*job.targets, job.partial)):
+            if (source := sources.get(target) or above.get(target)) is not None:
+                raise UsageError(f"output {target} would replace the input {source}: choose another --output")

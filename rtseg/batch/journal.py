@@ -1,0 +1,154 @@
+"""The journal of one input: what was planned and which segments are whole. One SQLite file in NAME.partial."""
+
+import errno
+import json
+import sqlite3
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+import numpy as np
+
+from rtseg.batch.layout import JOURNAL
+from rtseg.batch.task import Segment, SegmentDone
+from rtseg.core.errors import OutputError
+
+VERSION = 1
+_SCHEMA = """
+CREATE TABLE IF NOT EXISTS facts (name TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS arrays (name TEXT PRIMARY KEY, value BLOB NOT NULL) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS segments (
+    number INTEGER PRIMARY KEY, first INTEGER NOT NULL, stop INTEGER NOT NULL,
+    indices BLOB NOT NULL, ticks BLOB NOT NULL, areas BLOB NOT NULL,
+    before INTEGER, last INTEGER, size INTEGER NOT NULL
+);
+"""
+
+
+class Journal:
+    """Facts (JSON), arrays (int64) and finished segments; every write is whole or absent, whenever the process ends.
+
+    Only one process can hold a journal. A power cut may cost the newest entries, never the older ones.
+    """
+
+    def __init__(self, partial: Path) -> None:
+        """Opens the journal in a folder, or starts one.
+
+        Raises:
+            OutputError: it is no journal, or of another version, in use, or cannot be written.
+        """
+        self._path = partial / JOURNAL
+        with self._guarded():
+            self._db = sqlite3.connect(self._path, timeout=1.0, isolation_level=None, check_same_thread=False)
+            try:
+                self._db.execute("PRAGMA locking_mode = EXCLUSIVE")  # and no shared memory, for network folders
+                self._db.execute("PRAGMA journal_mode = WAL")
+                self._db.execute("PRAGMA synchronous = NORMAL")
+                version = self._db.execute("PRAGMA user_version").fetchone()[0]
+                if version not in (0, VERSION):
+                    raise OutputError(
+                        f"{self._path} is of version {version}, this program writes {VERSION}: finish with the program "
+                        "that began, or start anew with --overwrite"
+                    )
+                self._db.executescript(f"{_SCHEMA} PRAGMA user_version = {VERSION};")
+            except BaseException:
+                self._db.close()
+                raise
+
+    @contextmanager
+    def _guarded(self) -> Iterator[None]:
+        try:
+            yield
+        except sqlite3.Error as error:
+            name = getattr(error, "sqlite_errorname", "")
+            if name == "SQLITE_FULL" or name.startswith("SQLITE_IOERR"):
+                full = OSError(errno.ENOSPC, str(error))
+                raise OutputError(f"cannot write {self._path}: {error}; is the disk full?") from full
+            raise OutputError(f"journal {self._path}: {error}; is it in use, or damaged? Then move it away") from error
+
+    def fact(self, name: str) -> Any:
+        """A value that `state` wrote; None where it did not."""
+        with self._guarded():
+            row = self._db.execute("SELECT value FROM facts WHERE name = ?", (name,)).fetchone()
+        return None if row is None else json.loads(row[0])
+
+    def state(self, **facts: Any) -> None:
+        """Writes facts, all or none."""
+        rows = [(name, json.dumps(value)) for name, value in facts.items()]
+        with self._guarded(), self._transaction():
+            self._db.executemany("INSERT OR REPLACE INTO facts VALUES (?, ?)", rows)
+
+    def array(self, name: str) -> np.ndarray | None:
+        """int64 (n,)."""
+        with self._guarded():
+            row = self._db.execute("SELECT value FROM arrays WHERE name = ?", (name,)).fetchone()
+        return None if row is None else np.frombuffer(row[0], np.int64)
+
+    def begin(self, facts: dict[str, Any], arrays: dict[str, np.ndarray]) -> None:
+        """Writes the plan; there is none before and no segment."""
+        with self._guarded(), self._transaction():
+            for table in ("facts", "arrays", "segments"):
+                self._db.execute(f"DELETE FROM {table}")
+            self._db.executemany(
+                "INSERT INTO facts VALUES (?, ?)", [(name, json.dumps(value)) for name, value in facts.items()]
+            )
+            self._db.executemany(
+                "INSERT INTO arrays VALUES (?, ?)", [(name, value.tobytes()) for name, value in arrays.items()]
+            )
+
+    @contextmanager
+    def _transaction(self) -> Iterator[None]:
+        self._db.execute("BEGIN IMMEDIATE")
+        try:
+            yield
+        except BaseException:
+            self._db.execute("ROLLBACK")
+            raise
+        self._db.execute("COMMIT")
+
+    def add(self, done: SegmentDone) -> bool:
+        """Notes a finished segment; False where it was noted before."""
+        segment = done.segment
+        row = (
+            segment.number, segment.first, segment.stop, done.indices.tobytes(), done.ticks.tobytes(),
+            done.areas.tobytes(), done.before, done.last, done.size,
+        )  # fmt: skip
+        with self._guarded():
+            cursor = self._db.execute("INSERT OR IGNORE INTO segments VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)", row)
+        return cursor.rowcount == 1
+
+    def drop(self, numbers: list[int]) -> None:
+        """Forgets segments, which are then made again."""
+        with self._guarded(), self._transaction():
+            self._db.executemany("DELETE FROM segments WHERE number = ?", [(number,) for number in numbers])
+
+    def segments(self, job: int = 0) -> Iterator[SegmentDone]:
+        """The finished segments in order, one at a time in memory."""
+        query = "SELECT number, first, stop, indices, ticks, areas, before, last, size FROM segments ORDER BY number"
+        with self._guarded():
+            for number, first, stop, indices, ticks, areas, before, last, size in self._db.execute(query):
+                frames = np.frombuffer(indices, np.int64)
+                yield SegmentDone(
+                    job,
+                    Segment(number, first, stop),
+                    frames,
+                    np.frombuffer(ticks, np.int64),
+                    np.frombuffer(areas, np.int64).reshape(len(frames), -1 if len(frames) else 0),
+                    before,
+                    last,
+                    size,
+                )
+
+    def close(self) -> None:
+        """Lets go of the file; a second call does nothing."""
+        self._db.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()

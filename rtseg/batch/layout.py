@@ -1,0 +1,121 @@
+"""Names inside NAME.partial, the folder of unfinished work, and which of them may be deleted."""
+
+import os
+import re
+import shutil
+from collections.abc import Iterable
+from pathlib import Path
+
+from rtseg.batch.task import Segment, SegmentDone
+
+JOURNAL = "journal.sqlite"
+_OWN_FILES = re.compile(r"journal\.sqlite(-wal|-shm|-journal)?")
+_PASS = re.compile(r"work-[0-9a-f]{32}")
+_OWN_FOLDERS = re.compile(r"segments|work-[0-9a-f]{32}")
+NUMBERED = re.compile(r"\d{6,}\.png")
+
+
+class Layout:
+    """The files of one input while it is in work.
+
+    Segments are made in a folder of their pass, `work-…`, which no other pass shares, and moved into place when they
+    are whole; so a pass that was given up for lost and still runs cannot spoil anything.
+    """
+
+    def __init__(self, partial: Path, name: str, single: bool = False) -> None:
+        self.partial = partial
+        self._name = name
+        self._single = single
+        self.segments = partial / "segments"
+
+    def work(self, token: str) -> Path:
+        """A folder of one pass; `token` is 32 hexadecimal digits."""
+        return self.partial / f"work-{token}"
+
+    def overlay(self, segment: Segment) -> Path:
+        """A segment's overlay video."""
+        return self.segments / f"{segment.number:06d}.mp4"
+
+    def label_video(self, segment: Segment) -> Path:
+        """A segment's label video."""
+        return self.segments / f"{segment.number:06d}.mkv"
+
+    def strip(self, index: int) -> Path:
+        """A frame's part of the picture strip."""
+        return self.segments / f"strip_{index:06d}.png"
+
+    def label(self, index: int) -> Path:
+        """A frame's label map."""
+        return self.partial / f"{self._name}_labels" / f"{index:06d}.png"
+
+    def picture(self, index: int) -> Path:
+        """The overlay of one of a row of pictures, or of the only one."""
+        if self._single:
+            return self.partial / f"{self._name}.png"
+        return self.partial / f"{self._name}_overlay" / f"{index:06d}.png"
+
+    def files(self, save: Iterable[str], done: SegmentDone, strip: Iterable[int], pictures: bool) -> list[Path]:
+        """Every file of a segment."""
+        indices = done.indices.tolist()
+        files: list[Path] = []
+        if not indices:
+            return files
+        if "overlay" in save:
+            files += [self.picture(index) for index in indices] if pictures else [self.overlay(done.segment)]
+        if "labels" in save:
+            files += [self.label(index) for index in indices]
+        if "label-video" in save:
+            files.append(self.label_video(done.segment))
+        return files + [self.strip(index) for index in strip if index in done.indices]
+
+
+def is_ours(partial: Path) -> bool:
+    """Whether this program made the folder: it holds a journal, or nothing but what broken passes have left."""
+    return (partial / JOURNAL).is_file() or all(_PASS.fullmatch(path.name) for path in partial.iterdir())
+
+
+def clean_passes(partial: Path) -> None:
+    """Removes what passes that were broken off have left."""
+    for folder in partial.glob("work-*"):
+        if _PASS.fullmatch(folder.name):
+            shutil.rmtree(folder, ignore_errors=True)
+
+
+def remove_partial(partial: Path, outputs: Iterable[str]) -> None:
+    """Removes the folder of unfinished work; a file in it that this program did not make stays, and so its folder."""
+    for path in partial.iterdir() if partial.is_dir() else ():
+        if path.is_dir() and _OWN_FOLDERS.fullmatch(path.name):
+            shutil.rmtree(path, ignore_errors=True)
+        elif path.is_dir() and path.name in outputs:
+            remove_numbered(path)
+        elif path.name in outputs:
+            path.unlink()
+    for path in partial.glob(f"{JOURNAL}*"):  # last: without it the folder is nobody's
+        if _OWN_FILES.fullmatch(path.name):
+            path.unlink()
+    _remove_if_empty(partial)
+
+
+def remove_numbered(folder: Path) -> None:
+    """Removes pictures that are named as this program names them, and the folder once it is empty."""
+    for path in folder.iterdir():
+        if NUMBERED.fullmatch(path.name):
+            path.unlink()
+    _remove_if_empty(folder)
+
+
+def _remove_if_empty(folder: Path) -> None:
+    if folder.is_dir() and not any(folder.iterdir()):
+        folder.rmdir()
+
+
+def move_into_place(made: Path, target: Path) -> None:
+    """Gives an output its final name; of an older output only what this program made is replaced."""
+    if made.is_dir() and target.is_dir():
+        remove_numbered(target)
+    if made.is_dir() and target.is_dir():  # somebody keeps files of his own in there
+        for path in made.iterdir():
+            os.replace(path, target / path.name)
+        made.rmdir()
+    else:
+        os.replace(made, target)

@@ -1,0 +1,159 @@
+"""What is fixed about an input before its first frame is labelled: settings, segments, and what it was then."""
+
+import os
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from fractions import Fraction
+from hashlib import sha256
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+import rtseg
+from rtseg.batch.jobs import Job
+from rtseg.batch.segments import NOMINAL_FPS
+from rtseg.batch.task import CRF, ENCODER_THREADS, PRESET, Look, Network
+from rtseg.core.card import Card
+from rtseg.core.errors import InputError
+from rtseg.core.sizes import Size
+from rtseg.runtime.segmenter import default_size
+from rtseg.vision.source_images import list_images
+from rtseg.vision.source_span import ENDLESS
+from rtseg.vision.sources import open_source
+from rtseg.vision.video_index import VideoIndex, index_video
+
+SEGMENT_S = 1.5  # what is lost at most, with the frames that are under way in the loop, stays below two seconds
+_PICTURES = 16  # in a segment
+
+
+@dataclass(frozen=True)
+class Choice:
+    """What the user chose for every input.
+
+    Attributes:
+        card: of the network.
+        model: the network's name or file.
+        engine: its name; never 'auto'.
+        size_hw: the network's input; None where it follows from each input's own size.
+        threads: given by the user; None: the batch decides, and what is unfinished keeps what it was begun with.
+        overwrite: replace finished outputs, and begin anew what was begun with other settings.
+    """
+
+    card: Card
+    model: str
+    engine: str
+    precision: str
+    size_hw: Size | None
+    look: Look
+    threads: int | None = None
+    overwrite: bool = False
+
+    def network(self, frame_hw: Size, threads: int) -> Network:
+        """The network for frames of a size."""
+        size_hw = self.size_hw or default_size(self.card, frame_hw)
+        return Network(self.model, self.engine, self.precision, size_hw, threads)
+
+    def settings(self, network: Network) -> dict[str, Any]:
+        """All that decides what comes out, as plain JSON values."""
+        entry = self.card.files.get(self.precision)
+        show = self.look.show
+        return {
+            **asdict(network),
+            **asdict(self.look),
+            "model": self.card.name,
+            "sha256": entry.sha256 if entry else None,
+            "size_hw": list(network.size_hw),
+            "show": list(show) if show is not None else None,
+            "encoder": [CRF, PRESET, ENCODER_THREADS],
+            "versions": versions(self.engine),
+        }
+
+
+def versions(engine: str) -> dict[str, str | None]:
+    """Of every package that decides what comes out."""
+    found: dict[str, str | None] = {"rtseg": rtseg.__version__}
+    for package in ("av", "opencv-python", engine):
+        try:
+            found[package] = version(package)
+        except PackageNotFoundError:
+            found[package] = None
+    return found
+
+
+def picture_paths(job: Job) -> tuple[Path, ...]:
+    """The pictures of a job in order; none where it is a video."""
+    if job.source.is_dir():
+        return tuple(list_images(job.source))
+    return (job.source,) if job.pictures else ()
+
+
+def fingerprint(source: Path, pictures: Sequence[Path]) -> str:
+    """Changes when the input does: its files' names, sizes and times of change.
+
+    Raises:
+        InputError: there is no such file.
+    """
+    digest = sha256()
+    for path in pictures or [source]:
+        try:
+            stat = path.stat()
+        except OSError as error:
+            is_pattern = any(sign in str(path) for sign in "*?[")
+            raise InputError(f"no file matches {path}" if is_pattern else f"no such file: {path}") from error
+        digest.update(f"{path.name}\0{stat.st_size}\0{stat.st_mtime_ns}\0".encode(errors="surrogateescape"))
+    return digest.hexdigest()
+
+
+def plan_input(
+    job: Job, pictures: Sequence[Path], choice: Choice, threads: int
+) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
+    """The facts and arrays of a new journal.
+
+    Raises:
+        InputError: the input cannot be read.
+    """
+    # a path, even where it looks like a camera's number
+    with open_source(os.path.join(os.curdir, job.source), threads=1) as source:
+        size_hw, fps = source.size_hw, source.fps
+    index = _index_pictures(len(pictures)) if pictures else index_video(job.source)
+    if not index.frames:
+        raise InputError(f"{job.source} holds no frame that can be decoded; it may be empty or damaged")
+    turned = index.size_hw != size_hw and index.size_hw == size_hw[::-1]
+    aspect = 1 / index.aspect if index.aspect and turned else index.aspect
+    facts = {
+        "settings": choice.settings(choice.network(size_hw, threads)),
+        "size_hw": size_hw,
+        "fps": fps,
+        "time_base": str(index.time_base),
+        "frames": index.frames,
+        "announced": index.announced,
+        "start": index.start,
+        "duration": index.duration,
+        "aspect": str(aspect) if aspect else None,
+    }
+    stops = _picture_stops(len(pictures)) if pictures else stops_of(index, fps or NOMINAL_FPS)
+    arrays = {"stops": stops, "keys": index.keys}
+    return facts, arrays if index.pts is None else {**arrays, "pts": index.pts}
+
+
+def _index_pictures(count: int) -> VideoIndex:
+    """One a second."""
+    return VideoIndex(Fraction(1), count, count, None, np.empty(0, np.int64), 0, 1)
+
+
+def _picture_stops(count: int) -> np.ndarray:
+    return np.array([*range(_PICTURES, count, _PICTURES), count], np.int64)
+
+
+def stops_of(index: VideoIndex, fps: float) -> np.ndarray:
+    """int64: the ends of a video's segments, each of at most `SEGMENT_S`; by frames where timestamps do not count."""
+    if index.pts is None:
+        step = max(1, round(SEGMENT_S * fps))
+        return np.array([*range(step, index.frames, step), ENDLESS], np.int64)
+    stops = [0]
+    length = round(SEGMENT_S / index.time_base)
+    while stops[-1] < index.frames:
+        stops.append(int(np.searchsorted(index.pts, index.pts[stops[-1]] + max(1, length))))
+    return np.array(stops[1:], np.int64)

@@ -1,0 +1,261 @@
+"""Who runs tasks: this process, several processes of this machine, or a cluster."""
+
+import multiprocessing
+import os
+import signal
+import threading
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from multiprocessing.connection import Connection, wait
+from queue import Empty, SimpleQueue
+from types import TracebackType
+from typing import Self
+
+from rtseg.batch.task import Event, Task, TaskDone, TaskFailed
+from rtseg.batch.worker import Worker
+from rtseg.core.errors import RtsegError
+from rtseg.core.files import is_full
+
+Handle = Callable[[Event], None]
+
+
+class WorkerLost(Exception):
+    """A worker has ended without a word: killed, out of memory, crashed, or its machine is gone."""
+
+
+class Pool(ABC):
+    """Runs tasks on one or more workers; every event goes to `handle`, in the thread that calls the pool."""
+
+    def __init__(self, handle: Handle) -> None:
+        self._handle = handle
+
+    @property
+    @abstractmethod
+    def size(self) -> int:
+        """Number of workers, up or not."""
+
+    @property
+    @abstractmethod
+    def free(self) -> int:
+        """Tasks that can be started now."""
+
+    @property
+    @abstractmethod
+    def busy(self) -> int:
+        """Tasks that are under way."""
+
+    @abstractmethod
+    def start(self, task: Task) -> None:
+        """Gives a task to a free worker; each task ends with `TaskDone` or `TaskFailed`."""
+
+    @abstractmethod
+    def wait(self, timeout_s: float) -> None:
+        """Handles what has happened, and waits so long for something to happen."""
+
+    @abstractmethod
+    def finish(self) -> None:
+        """Lets every worker end its task at the end of the segment; may be called by a signal handler."""
+
+    @abstractmethod
+    def close(self) -> None:
+        """Ends the workers."""
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+
+class InlinePool(Pool):
+    """One worker, in this process: `start` returns when the task has ended."""
+
+    def __init__(self, handle: Handle) -> None:
+        super().__init__(handle)
+        self._events: SimpleQueue[Event] = SimpleQueue()
+        self._worker = Worker(self._events.put, self._drain)
+
+    @property
+    def size(self) -> int:
+        return 1
+
+    @property
+    def free(self) -> int:
+        return 1
+
+    @property
+    def busy(self) -> int:
+        return 0
+
+    def _drain(self) -> None:
+        while True:
+            try:
+                event = self._events.get_nowait()
+            except Empty:
+                return
+            self._handle(event)
+
+    def start(self, task: Task) -> None:
+        try:
+            self._worker.run(task)
+        except Exception as error:
+            self._events.put(TaskFailed(task.job, error, full=is_full(error)))
+        finally:  # also what was whole before Ctrl-C
+            self._drain()
+
+    def wait(self, timeout_s: float) -> None:
+        self._drain()
+
+    def finish(self) -> None:
+        self._worker.finish()
+
+    def close(self) -> None:
+        self._worker.close()
+
+
+def _serve(connection: Connection) -> None:
+    """A worker process: tasks come in, events go out; ends with the process that started it, however that ends."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches every process of a terminal; the first one decides
+
+    def poll() -> None:
+        while connection.poll():
+            if _received(connection) == "finish":
+                worker.finish()
+
+    lock = threading.Lock()  # the loop's writer and this thread both tell
+
+    def tell(event: Event) -> None:
+        with lock:
+            connection.send(event)
+
+    worker = Worker(tell, poll)
+    while True:
+        task = _received(connection)
+        if isinstance(task, str):
+            worker.finish()
+            continue
+        try:
+            worker.run(task)
+        except Exception as error:
+            tell(TaskFailed(task.job, portable(error), full=is_full(error)))
+
+
+def _received(connection: Connection) -> Task | str:
+    try:
+        message: Task | str = connection.recv()
+    except (EOFError, OSError):
+        os._exit(1)  # nobody is there to hear of anything; threads of the loop must not go on
+    return message
+
+
+def portable(error: Exception) -> Exception:
+    """The error as far as it survives the way to another process."""
+    known = isinstance(error, RtsegError) and len(error.args) == 1
+    return error if known else RuntimeError(f"{type(error).__name__}: {error}")
+
+
+@contextmanager
+def _ctrl_c_ignored() -> Iterator[None]:
+    """What is started meanwhile ignores Ctrl-C from its first moment on."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
+class _Process:
+    """A worker process and what it does."""
+
+    def __init__(self) -> None:
+        context = multiprocessing.get_context("spawn")  # a fork would share locks that threads of this process hold
+        self.connection, theirs = context.Pipe()
+        self.process = context.Process(target=_serve, args=(theirs,), name="rtseg-worker", daemon=True)
+        with _ctrl_c_ignored():
+            self.process.start()
+        theirs.close()  # so that the end of the worker is seen
+        self.task: Task | None = None
+        self.told = False  # to finish
+
+
+class ProcessPool(Pool):
+    """Workers in processes of their own; one that dies is replaced, and its task ends with `WorkerLost`."""
+
+    def __init__(self, handle: Handle, count: int) -> None:
+        super().__init__(handle)
+        self._finishing = False
+        self._workers = [_Process() for _ in range(count)]
+
+    @property
+    def size(self) -> int:
+        return len(self._workers)
+
+    @property
+    def free(self) -> int:
+        return sum(worker.task is None for worker in self._workers)
+
+    @property
+    def busy(self) -> int:
+        return len(self._workers) - self.free
+
+    @property
+    def processes(self) -> list[int]:
+        """Identifiers of the worker processes."""
+        return [worker.process.pid or 0 for worker in self._workers]
+
+    def start(self, task: Task) -> None:
+        worker = next(worker for worker in self._workers if worker.task is None)
+        worker.task = task
+        try:
+            worker.connection.send(task)
+        except OSError:
+            self._replace(worker)
+
+    def wait(self, timeout_s: float) -> None:
+        if self._finishing:
+            self._tell_to_finish()
+        connections = {worker.connection: worker for worker in self._workers}
+        for ready in wait(list(connections), timeout_s):
+            self._receive(connections[ready])  # type: ignore[index]
+
+    def _receive(self, worker: _Process) -> None:
+        try:
+            while worker.connection.poll():
+                event = worker.connection.recv()
+                if isinstance(event, TaskDone | TaskFailed):
+                    worker.task = None
+                self._handle(event)
+        except (EOFError, OSError):
+            self._replace(worker)
+
+    def _replace(self, worker: _Process) -> None:
+        task, code = worker.task, worker.process.exitcode
+        worker.connection.close()
+        self._workers[self._workers.index(worker)] = _Process()
+        if task is not None:
+            self._handle(TaskFailed(task.job, WorkerLost(f"its worker process was lost (exit code {code})")))
+
+    def finish(self) -> None:
+        self._finishing = True  # `wait` tells them: a signal handler must not write in the middle of another message
+
+    def _tell_to_finish(self) -> None:
+        for worker in self._workers:
+            if not worker.told:
+                worker.told = True
+                with suppress(OSError):  # it is dead, which `wait` finds out
+                    worker.connection.send("finish")
+
+    def close(self) -> None:
+        for worker in self._workers:
+            worker.connection.close()
+        for worker in self._workers:
+            worker.process.join(2.0)
+            if worker.process.is_alive():
+                worker.process.kill()
+                worker.process.join()

@@ -1,0 +1,163 @@
+"""Writes the segments of a task: each is made in a folder of its own and moved into place when it is whole."""
+
+import os
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from uuid import uuid4
+
+import cv2
+import numpy as np
+
+from rtseg.batch.layout import Layout
+from rtseg.batch.task import CRF, ENCODER_THREADS, PRESET, SegmentDone, Task
+from rtseg.core.errors import OutputError
+from rtseg.core.frame import Frame
+from rtseg.vision.sink_labels import LabelVideoSink
+from rtseg.vision.sink_video import VideoSink, reason_of_write
+from rtseg.vision.sinks import Sink, write_picture
+from rtseg.vision.source_span import SpanSource
+
+NOMINAL_FPS = 30.0  # of a video that does not say; the frames' own times decide how it plays
+STRIP_HEIGHT = 180
+_EXACT = 1 << 24  # pixels that float32 counts exactly
+
+
+def class_areas(labels: np.ndarray, classes: int) -> np.ndarray:
+    """uint8 (H, W) -> int64 (classes,): pixels of each class; other ids are not counted."""
+    rows = max(1, _EXACT // labels.shape[1])
+    bands = [labels[top : top + rows] for top in range(0, labels.shape[0], rows)]
+    counts = [cv2.calcHist([band], [0], None, [256], [0, 256]) for band in bands]
+    areas: np.ndarray = np.sum(counts, axis=0, dtype=np.int64).ravel()[:classes]
+    return areas
+
+
+class SegmentSink(Sink):
+    """A loop's sink for a whole task. Segments are announced once all their files have their names.
+
+    The last segment is announced by `finish`, since only whoever ran the loop knows that it ended well.
+
+    Args:
+        task: what is made.
+        source: where the frames come from.
+        classes: number of classes, for areas.
+        announce: takes each finished segment; called in the thread that writes.
+    """
+
+    def __init__(self, task: Task, source: SpanSource, classes: int, announce: Callable[[SegmentDone], None]) -> None:
+        self._task = task
+        self._source = source
+        self._classes = classes
+        self._announce = announce
+        self._layout = Layout(task.partial, task.name, task.single)
+        self._work = self._layout.work(uuid4().hex)
+        self._left = list(task.segments)
+        self._sinks: list[Sink] = []
+        self._places: list[tuple[Path, Path]] = []  # where a file was made, and where it belongs
+        self._indices: list[int] = []
+        self._ticks: list[int] = []
+        self._areas: list[np.ndarray] = []
+        self._new_folders()
+
+    def _new_folders(self) -> None:
+        folders = [self._work, self._layout.segments]
+        if "labels" in self._task.save:
+            folders.append(self._layout.label(0).parent)
+        if self._task.pictures and "overlay" in self._task.save:
+            folders.append(self._layout.picture(0).parent)
+        try:
+            for folder in folders:
+                folder.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise self._error(error) from error
+
+    def write(self, frame: Frame, labels: np.ndarray, picture: np.ndarray) -> None:
+        while frame.index >= self._left[0].stop:
+            self._publish()
+        if not self._indices:
+            self._open(frame)
+        if "labels" in self._task.save:
+            self._write_picture(self._layout.label(frame.index), labels)
+        if self._task.pictures and "overlay" in self._task.save:
+            self._write_picture(self._layout.picture(frame.index), picture)
+        if frame.index in self._task.strip:
+            width = max(1, round(picture.shape[1] * STRIP_HEIGHT / picture.shape[0]))
+            small = cv2.resize(picture, (width, STRIP_HEIGHT), interpolation=cv2.INTER_AREA)
+            self._write_picture(self._layout.strip(frame.index), small)
+        for sink in self._sinks:
+            sink.write(frame, labels, picture)
+        self._indices.append(frame.index)
+        self._ticks.append(round(frame.timestamp_s / float(self._task.span.time_base)))
+        if {"areas", "summary"} & set(self._task.save):
+            self._areas.append(class_areas(labels, self._classes))
+        self.frames += 1
+
+    def _open(self, frame: Frame) -> None:
+        """Starts the videos of the segment that begins with `frame`."""
+        task, segment, span = self._task, self._left[0], self._task.span
+        fps = span.fps or NOMINAL_FPS
+        if "overlay" in task.save and not task.pictures:
+            place = self._layout.overlay(segment)
+            made = self._work / place.name
+            self._sinks.append(
+                VideoSink(
+                    made, span.size_hw, fps, crf=CRF, preset=PRESET, threads=ENCODER_THREADS,
+                    time_base=span.time_base, joinable=True, pixel_aspect=task.aspect,
+                )
+            )  # fmt: skip
+            self._places.append((made, place))
+        if "label-video" in task.save:
+            place = self._layout.label_video(segment)
+            made = self._work / place.name
+            self._sinks.append(LabelVideoSink(made, span.size_hw, fps, span.time_base))
+            self._places.append((made, place))
+
+    def _write_picture(self, place: Path, picture: np.ndarray) -> None:
+        made = self._work / f"{place.parent.name}_{place.name}"
+        write_picture(made, picture)
+        self._places.append((made, place))
+
+    def _publish(self) -> None:
+        """Moves the segment's files into place and announces it."""
+        segment = self._left[0]
+        sinks, self._sinks = self._sinks, []
+        for sink in sinks:
+            sink.close()
+        size = 0
+        try:
+            for made, place in self._places:
+                size += made.stat().st_size
+                os.replace(made, place)
+        except OSError as error:
+            raise self._error(error) from error
+        seams = self._source.seams
+        areas = np.stack(self._areas) if self._areas else np.empty((len(self._indices), 0), np.int64)
+        self._announce(
+            SegmentDone(
+                self._task.job, segment, np.array(self._indices, np.int64), np.array(self._ticks, np.int64), areas,
+                before=seams.get(segment.first - 1), last=seams.get(segment.stop - 1), size=size,
+            )
+        )  # fmt: skip
+        seams.pop(segment.first - 1, None)
+        del self._left[0]
+        self._places, self._indices, self._ticks, self._areas = [], [], [], []
+
+    def close(self, complete: bool = True) -> None:
+        """Closes files that are open; what is not announced by then is announced by `finish` or lost."""
+        if not complete:
+            sinks, self._sinks = self._sinks, []
+            for sink in sinks:
+                sink.close(complete=False)
+
+    def finish(self) -> None:
+        """Announces what is whole: every segment that the source has given to its end."""
+        while self._left and self._left[0].stop <= self._source.reached:
+            self._publish()
+
+    def discard(self) -> None:
+        """Removes what is not in place; called at the end of every pass."""
+        self.close(complete=False)
+        shutil.rmtree(self._work, ignore_errors=True)
+
+    def _error(self, error: OSError) -> OutputError:
+        return OutputError(f"cannot write in {self._task.partial}: {reason_of_write(error)}; choose another --output")

@@ -1,0 +1,135 @@
+"""What a worker is given and what it gives back; plain values that travel between processes and machines."""
+
+from dataclasses import dataclass, field
+from fractions import Fraction
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from rtseg.core.sizes import Size
+from rtseg.engines import EngineInfo
+from rtseg.vision.source_span import Span
+
+CRF, PRESET = 23, "superfast"
+ENCODER_THREADS = 1  # it decides the pictures, so it is the same on every machine
+
+
+@dataclass(frozen=True)
+class Network:
+    """Which network runs, and how; `threads` are those of the whole worker."""
+
+    model: str
+    engine: str
+    precision: str
+    size_hw: Size
+    threads: int
+
+
+@dataclass(frozen=True)
+class Look:
+    """What the overlay looks like."""
+
+    opacity: float = 0.5
+    legend: bool = True
+    show: tuple[str, ...] | None = None
+
+
+@dataclass(frozen=True)
+class Segment:
+    """Frames `first` to `stop` - 1, which are made as one and are whole or absent."""
+
+    number: int
+    first: int
+    stop: int
+
+
+@dataclass(frozen=True)
+class Task:
+    """A row of segments of one input that a worker makes in one pass.
+
+    Attributes:
+        job: number of the input within the batch.
+        name: what its outputs' names begin with.
+        source: the video, or what the pictures are called together.
+        pictures: the picture files; empty for a video.
+        partial: the folder for unfinished work.
+        single: one picture, not a row: its overlay is NAME.png.
+        save: kinds of outputs.
+        strip: indices of the frames that go into the picture strip.
+        aspect: width of a pixel by its height as shown, or None.
+    """
+
+    job: int
+    name: str
+    source: Path
+    pictures: tuple[Path, ...]
+    partial: Path
+    single: bool
+    save: tuple[str, ...]
+    network: Network
+    look: Look
+    span: Span
+    segments: tuple[Segment, ...]
+    strip: tuple[int, ...] = ()
+    aspect: Fraction | None = None
+
+
+@dataclass(frozen=True)
+class SegmentDone:
+    """A segment whose files are in place.
+
+    Attributes:
+        indices: int64 (n,), of the frames that could be decoded.
+        ticks: int64 (n,), their timestamps, 0 for the input's first frame.
+        areas: int64 (n, classes), pixels of each class; (n, 0) where they are not wanted.
+        before: CRC-32 of the picture before its first, as this pass decoded it; None where there is none.
+        last: CRC-32 of its last picture; None where that could not be decoded.
+        size: bytes of all its files.
+    """
+
+    job: int
+    segment: Segment
+    indices: np.ndarray = field(compare=False)
+    ticks: np.ndarray = field(compare=False)
+    areas: np.ndarray = field(compare=False)
+    before: int | None
+    last: int | None
+    size: int
+
+
+@dataclass(frozen=True)
+class TaskDone:
+    """A task that has ended; `figures` are those of the loop (`LoopReport.to_json`)."""
+
+    job: int
+    figures: dict[str, Any]
+
+
+@dataclass(frozen=True)
+class TaskFailed:
+    """A task that has ended with an error; segments that were announced before are whole."""
+
+    job: int
+    error: Exception
+    full: bool = False
+    """The disk is full, so that nothing else can succeed either."""
+
+
+@dataclass(frozen=True)
+class Progress:
+    """So many more frames of an input were begun."""
+
+    job: int
+    frames: int
+
+
+@dataclass(frozen=True)
+class Loaded:
+    """An engine was loaded for a network."""
+
+    model: str
+    info: EngineInfo
+
+
+Event = SegmentDone | TaskDone | TaskFailed | Progress | Loaded

@@ -1,0 +1,286 @@
+"""One input in work: its plan, fixed in the journal, what of it is done, and the tasks for what is not."""
+
+import logging
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from fractions import Fraction
+from pathlib import Path
+
+import numpy as np
+
+from rtseg.batch.jobs import SAVES, Job
+from rtseg.batch.journal import Journal
+from rtseg.batch.layout import JOURNAL, Layout, clean_passes, is_ours, remove_partial
+from rtseg.batch.plan import Choice, fingerprint, picture_paths, plan_input, stops_of
+from rtseg.batch.segments import NOMINAL_FPS
+from rtseg.batch.task import Network, Segment, SegmentDone, Task
+from rtseg.core.errors import OutputError
+from rtseg.core.sizes import Size, format_size
+from rtseg.vision.source_span import Span
+from rtseg.vision.video_index import index_video
+
+log = logging.getLogger(__name__)
+
+TASK_S = 60.0  # a pass of one worker, where several share a video
+_STRIP = 8
+
+
+class Work:
+    """An input whose plan is in its journal.
+
+    Attributes:
+        job: names of input and outputs.
+        journal: open until `close`.
+        frames: frames that are expected.
+        kept: frames that an earlier run has finished.
+        missing: segments that are not done yet, by number.
+    """
+
+    def __init__(self, number: int, job: Job, choice: Choice, threads: int) -> None:
+        """Opens or begins the journal.
+
+        Raises:
+            InputError: the input cannot be read, or has changed since it was begun.
+            OutputError: the folder of unfinished work is not ours, or was begun with other settings.
+        """
+        self.number = number
+        self.job = job
+        self._paths = picture_paths(job)
+        stamp = fingerprint(job.source, self._paths)
+        if choice.overwrite and self._begun_otherwise(choice, stamp):
+            self.remove()
+        self.journal = self._open_journal()
+        try:
+            if self.journal.fact("state") is None:
+                facts, arrays = plan_input(job, self._paths, choice, threads)
+                self.journal.begin({"state": "begun", "input": stamp, "save": job.save, **facts}, arrays)
+            else:
+                self._check(choice, stamp)
+            self._read_plan(choice)
+        except BaseException:
+            self.journal.close()
+            self._remove_if_unused()
+            raise
+
+    def _open_journal(self) -> Journal:
+        partial = self.job.partial
+        if partial.exists() and not (partial.is_dir() and is_ours(partial)):
+            raise OutputError(
+                f"{partial} holds no journal of this program: it is left alone; move it, or choose another --output"
+            )
+        try:
+            partial.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise OutputError(f"cannot write {partial}: {error.strerror or error}; choose another --output") from error
+        clean_passes(partial)
+        return Journal(partial)
+
+    def _begun_otherwise(self, choice: Choice, stamp: str) -> bool:
+        """Whether there is unfinished work that cannot be gone on with."""
+        if not (self.job.partial / JOURNAL).is_file():
+            return False
+        try:
+            with Journal(self.job.partial) as journal:
+                return bool(journal.fact("state") and self._differences(journal, choice, stamp))
+        except OutputError as error:
+            log.info("%s", error)
+            return True
+
+    def _differences(self, journal: Journal, choice: Choice, stamp: str) -> list[str]:
+        """What is not as it was when the work was begun."""
+        if journal.fact("input") != stamp:
+            return ["the input has changed"]
+        before = journal.fact("settings")
+        network = choice.network(tuple(journal.fact("size_hw")), choice.threads or before["threads"])
+        now = {**choice.settings(network), "save": list(self.job.save)}
+        before = {**before, "save": journal.fact("save")}
+        return [f"{name} {before.get(name)}, now {now[name]}" for name in now if before.get(name) != now[name]]
+
+    def _check(self, choice: Choice, stamp: str) -> None:
+        if self.journal.fact("state") == "assembled":
+            return
+        if differences := self._differences(self.journal, choice, stamp):
+            raise OutputError(
+                f"{self.job.partial} was begun otherwise ({'; '.join(differences)}): go on as it was begun, "
+                "or add --overwrite to begin anew"
+            )
+
+    def _read_plan(self, choice: Choice) -> None:
+        fact = self.journal.fact
+        settings = fact("settings")
+        self.job = replace(self.job, save=tuple(fact("save")))
+        self.frames: int = fact("frames")
+        self.announced: int | None = fact("announced")
+        self.fps: float | None = fact("fps")
+        self.size_hw: Size = tuple(fact("size_hw"))
+        self.time_base = Fraction(fact("time_base"))
+        self.duration: int = fact("duration")
+        self.aspect = Fraction(fact("aspect")) if fact("aspect") else None
+        self.single = self.job.pictures and not self.job.source.is_dir()
+        self.look = choice.look
+        self.network = Network(
+            choice.model, settings["engine"], settings["precision"], tuple(settings["size_hw"]),
+            settings["threads"],
+        )  # fmt: skip
+        self.layout = Layout(self.job.partial, self.job.name, self.single)
+        self._pts, self._keys = self.journal.array("pts"), self.journal.array("keys")
+        stops = self.journal.array("stops")
+        assert stops is not None
+        firsts = [0, *stops[:-1].tolist()]
+        bounds = zip(firsts, stops.tolist(), strict=True)
+        self.segments = [Segment(number, first, stop) for number, (first, stop) in enumerate(bounds)]
+        self._find_missing()
+
+    def _find_missing(self) -> None:
+        """Trusts a noted segment only where its files are there at their full size."""
+        self.missing = {segment.number: segment for segment in self.segments}
+        self.kept = 0
+        self._last: dict[int, int | None] = {}
+        spoilt = []
+        assembling = self.journal.fact("state") == "assembled"
+        for done in self.journal.segments():
+            if assembling or self._is_whole(done):
+                del self.missing[done.segment.number]
+                self._last[done.segment.number] = done.last
+                self.kept += len(done.indices)
+            else:
+                spoilt.append(done.segment.number)
+        if spoilt:
+            self.journal.drop(spoilt)
+
+    def _is_whole(self, done: SegmentDone) -> bool:
+        try:
+            return done.size == sum(path.stat().st_size for path in self._files(done))
+        except OSError:
+            return False
+
+    def _files(self, done: SegmentDone) -> list[Path]:
+        return self.layout.files(self.job.save, done, self.strip, self.job.pictures)
+
+    @property
+    def strip(self) -> tuple[int, ...]:
+        """Frames of the picture strip: the middles of equal parts."""
+        if "strip" not in self.job.save:
+            return ()
+        return tuple(sorted({int((part + 0.5) * self.frames / _STRIP) for part in range(_STRIP)}))
+
+    @property
+    def start_s(self) -> Fraction:
+        """Time of the first picture in the input's own clock, seconds."""
+        start: int = self.journal.fact("start")
+        return start * self.time_base
+
+    @property
+    def divisible(self) -> bool:
+        """Whether several workers may share it: frames are found without counting from the start."""
+        return self._pts is not None and self.journal.fact("seekable") is not False
+
+    def tasks(self, divide: bool) -> Iterator[Task]:
+        """Tasks for what is missing; with `divide` of about a minute each, where that can be."""
+        run: list[Segment] = []
+        limit = TASK_S * (self.fps or NOMINAL_FPS) if divide and self.divisible else float("inf")
+        for segment in sorted(self.missing.values(), key=lambda segment: segment.number):
+            if run and (segment.number != run[-1].number + 1 or segment.stop - run[0].first > limit):
+                yield self._task(run)
+                run = []
+            run.append(segment)
+        if run:
+            yield self._task(run)
+
+    def _task(self, segments: Sequence[Segment]) -> Task:
+        first, stop = segments[0].first, segments[-1].stop
+        span = Span(
+            first=first, stops=tuple(segment.stop for segment in segments), size_hw=self.size_hw, fps=self.fps,
+            time_base=self.time_base,
+        )  # fmt: skip
+        if self._pts is not None:
+            number = segments[0].number
+            span = replace(
+                span, pts=self._pts[first:stop], origin=int(self._pts[0]), start=self._start(number, first),
+                before=self._last.get(number - 1),
+            )  # fmt: skip
+        return Task(
+            job=self.number, name=self.job.name, source=self.job.source, pictures=self._paths, partial=self.job.partial,
+            single=self.single, save=self.job.save, network=self.network, look=self.look, span=span,
+            segments=tuple(segments), strip=self.strip, aspect=self.aspect,
+        )  # fmt: skip
+
+    def _start(self, number: int, first: int) -> int | None:
+        """The key frame to start decoding at: the last but one up to the first frame.
+
+        None, the file's start, where the picture before is known to be damaged: what a decoder makes of damage depends
+        on what came before.
+        """
+        assert self._pts is not None
+        assert self._keys is not None
+        damaged = number - 1 in self._last and self._last[number - 1] is None
+        if first == 0 or damaged or not self.divisible:
+            return None
+        keys = self._keys[self._keys <= self._pts[first]]
+        return int(keys[-2]) if len(keys) >= 2 else None
+
+    def add(self, done: SegmentDone) -> None:
+        """Notes a segment in the journal; one that comes twice is noted once."""
+        if self.journal.add(done):
+            self._last[done.segment.number] = done.last
+            self.missing.pop(done.segment.number, None)
+
+    def frames_done(self) -> int:
+        """Frames of all finished segments."""
+        return sum(len(done.indices) for done in self.journal.segments())
+
+    @property
+    def padded(self) -> str | None:
+        """A note where the overlay is larger than the frames."""
+        if "overlay" in self.job.save and not self.job.pictures and any(side % 2 for side in self.size_hw):
+            name, size = self.job.output_name("overlay"), format_size(self.size_hw)
+            return f"{name}: H.264 has even sizes only, so {size} is padded by one pixel"
+        return None
+
+    def broken_seams(self) -> list[int]:
+        """Segments that a pass began with another picture before them than the pass before had as its last."""
+        broken, last = [], None
+        for done in self.journal.segments():
+            if done.segment.number and done.before != last and None not in (done.before, last):
+                broken.append(done.segment.number)
+            last = done.last
+        return broken
+
+    def distrust(self) -> None:
+        """Begins anew without seeking, since it does not give what decoding from the start gives."""
+        first = min(self.broken_seams())
+        dropped = [segment for segment in self.segments if segment.number >= first]
+        self.journal.state(seekable=False)
+        self.journal.drop([segment.number for segment in dropped])
+        for segment in dropped:
+            self.missing[segment.number] = segment
+            self._last.pop(segment.number, None)
+
+    def count_instead(self) -> None:
+        """Begins anew with frames that are counted, since decoded pictures do not carry their packets' timestamps."""
+        index = replace(index_video(self.job.source), pts=None, keys=np.empty(0, np.int64))
+        names = ("input", "save", "settings", "size_hw", "fps", "time_base", "frames", "announced", "start",
+                 "duration", "aspect")  # fmt: skip
+        facts = {name: self.journal.fact(name) for name in names}
+        stops = stops_of(index, self.fps or NOMINAL_FPS)
+        self.journal.begin({"state": "begun", **facts}, {"stops": stops, "keys": index.keys})
+
+    def remove(self) -> None:
+        """Removes the unfinished work."""
+        try:
+            remove_partial(self.job.partial, [self.job.output_name(kind) for kind in SAVES])
+        except OSError as error:
+            raise OutputError(f"cannot remove {self.job.partial}: {error.strerror or error}") from error
+
+    def _remove_if_unused(self) -> None:
+        with Journal(self.job.partial) as journal:
+            unused = next(journal.segments(), None) is None
+        if unused:
+            self.remove()
+
+    def close(self) -> None:
+        """Closes the journal; without a single finished segment nothing of the work stays."""
+        empty = next(self.journal.segments(), None) is None
+        self.journal.close()
+        if empty:
+            self.remove()

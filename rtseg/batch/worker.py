@@ -1,0 +1,114 @@
+"""Runs tasks: decodes, labels, draws and writes the segments of one input in one overlapped pass."""
+
+from collections.abc import Callable
+from time import perf_counter
+
+import numpy as np
+
+from rtseg.batch.segments import SegmentSink
+from rtseg.batch.task import Event, Loaded, Network, Progress, Task, TaskDone
+from rtseg.runtime.loop import Loop
+from rtseg.runtime.painter import Painter
+from rtseg.runtime.pipeline import Result
+from rtseg.runtime.policy import apply_budget, thread_budget
+from rtseg.runtime.segmenter import Segmenter, open_segmenter
+from rtseg.vision.source_span import PictureSpan, SpanSource, VideoSpan
+
+_TELL_S = 0.2
+
+
+class Worker:
+    """Keeps its engine from task to task, as long as the network and its input size stay the same.
+
+    Args:
+        announce: takes what happens; called in the thread that writes, and in that of `run`.
+        poll: called often while a task runs, in the thread of `run`.
+    """
+
+    def __init__(self, announce: Callable[[Event], None], poll: Callable[[], None]) -> None:
+        self._announce = announce
+        self._poll = poll
+        self._network: Network | None = None
+        self._segmenter: Segmenter | None = None
+        self._source: SpanSource | None = None
+        self._finishing = False
+        self._job = 0
+        self._begun = 0
+        self._told_at = perf_counter()
+
+    def run(self, task: Task) -> None:
+        """Makes the task's segments, announces each, and then the task's figures; raises what fails."""
+        segmenter = self._prepare(task)
+        painter = Painter(opacity=task.look.opacity, legend=task.look.legend, show=task.look.show, hud=False)
+        self._job = task.job
+        with self._open(task) as source:
+            self._source = source
+            if self._finishing:
+                source.finish()
+            sink = SegmentSink(task, source, len(segmenter.labels), self._announce)
+            try:
+                loop = Loop(source, segmenter, draw=_Draw(task, painter), sinks=[sink], view=self)
+                report = loop.run()
+                sink.finish()
+            finally:
+                self._source, self._begun = None, 0
+                sink.discard()
+        self._announce(TaskDone(task.job, report.to_json()))
+
+    def finish(self) -> None:
+        """Ends the task that runs at the end of its segment, and every later one after its first."""
+        self._finishing = True
+        if (source := self._source) is not None:
+            source.finish()
+
+    def _open(self, task: Task) -> SpanSource:
+        if task.pictures:
+            return PictureSpan(str(task.source), task.pictures, task.span)
+        return VideoSpan(task.source, task.span, threads=thread_budget(task.network.threads).codec)
+
+    def _prepare(self, task: Task) -> Segmenter:
+        network = task.network
+        if self._segmenter is not None and network == self._network:
+            return self._segmenter
+        self.close()
+        apply_budget(thread_budget(network.threads))
+        segmenter = open_segmenter(network.model, network.engine, network.precision, network.size_hw, network.threads)
+        try:
+            info = segmenter.prepare(task.span.size_hw, ahead=True)
+        except BaseException:
+            segmenter.close()
+            raise
+        self._segmenter, self._network = segmenter, network
+        self._announce(Loaded(segmenter.card.name, info))
+        return segmenter
+
+    def show(self, loop: Loop, result: Result, picture: np.ndarray) -> None:
+        """The loop's hook; counts."""
+        self._begun += 1
+
+    def poll(self, loop: Loop) -> None:
+        """The loop's hook; tells of progress a few times a second."""
+        if self._begun and perf_counter() - self._told_at > _TELL_S:
+            self._announce(Progress(self._job, self._begun))
+            self._begun, self._told_at = 0, perf_counter()
+        self._poll()
+
+    def close(self) -> None:
+        """Frees the engine."""
+        if self._segmenter is not None:
+            self._segmenter.close()
+        self._segmenter = self._network = None
+
+
+class _Draw:
+    """Draws the frames that somebody will see."""
+
+    def __init__(self, task: Task, painter: Painter) -> None:
+        self._always = "overlay" in task.save
+        self._strip = task.strip
+        self._painter = painter
+
+    def __call__(self, result: Result, hud: list[str]) -> np.ndarray:
+        if self._always or result.frame.index in self._strip:
+            return self._painter(result, hud)
+        return result.frame.image

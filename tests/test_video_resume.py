@@ -1,0 +1,173 @@
+"""A batch that is killed, stopped or filled up goes on where it was, and gives what an uninterrupted run gives."""
+
+import errno
+import json
+import signal
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from batch_runs import finished, kill_at, same_outputs, segments_in, start
+from fakes import fake_network  # noqa: F401 - a fixture
+from test_source_span import VIDEOS, make
+from videos import make_video
+
+from rtseg.apps._console import run
+from rtseg.apps.video import app
+from rtseg.core.errors import OutputError
+from rtseg.vision.sink_video import VideoSink
+from rtseg.vision.video_index import index_video
+
+SAVE = "overlay,labels,areas"
+
+
+@pytest.fixture(scope="module")
+def drive(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """36 s at 10 fps, a key frame every second: 24 segments."""
+    return make_video(tmp_path_factory.mktemp("drive") / "drive.mp4", 360, (128, 192), 10, options={})
+
+
+@pytest.fixture(scope="module")
+def uninterrupted(drive: Path, tiny_model: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    out = tmp_path_factory.mktemp("whole")
+    code, _, errors = finished(start(drive, "--output", out, "--model", tiny_model, "--save", SAVE, "--threads", "1"))
+    assert code == 0, errors
+    return out
+
+
+@pytest.mark.skipif(not hasattr(signal, "SIGKILL"), reason="needs SIGKILL")
+def test_four_kills_change_nothing(drive: Path, uninterrupted: Path, tiny_model: Path, tmp_path: Path) -> None:
+    out, report = tmp_path / "out", tmp_path / "report.json"
+    command = (drive, "--output", out, "--model", tiny_model, "--save", SAVE, "--threads", "1", "--json", report)
+    kills = 0
+    for seed, segments in enumerate((1, 5, 10, 16)):
+        kills += kill_at(start(*command), out / "drive.partial", segments, seed)
+        assert not (out / "drive.mp4").exists()
+    assert kills == 4
+    placed = segments_in(out / "drive.partial")
+    code, _, errors = finished(start(*command))
+    assert code == 0, errors
+    same_outputs(uninterrupted, out, "drive")
+    (entry,) = json.loads(report.read_text())["inputs"]
+    assert entry["frames"] == 360
+    assert entry["frames_of_earlier_runs"] >= (placed - 1) * 15  # the last may be in place and not be noted yet
+
+
+def video(source: Path, out: Path, *arguments: str) -> int:
+    with pytest.raises(SystemExit) as ended:
+        run(app, [str(source), "--model", "fake", "--output", str(out), "--save", SAVE, *arguments])
+    return ended.value.code
+
+
+def break_at(monkeypatch: pytest.MonkeyPatch, frame_index: int, error: Exception) -> list[bool]:
+    """Lets the sink fail at a frame, until the list is emptied."""
+    original, broken = VideoSink.write, [True]
+
+    def write(self, frame, labels, picture):  # type: ignore[no-untyped-def]
+        if broken and frame.index >= frame_index:
+            raise error
+        original(self, frame, labels, picture)
+
+    monkeypatch.setattr(VideoSink, "write", write)
+    return broken
+
+
+def twice(path: Path) -> Path:
+    """Timestamps that jump back in the middle."""
+    path.write_bytes(make(path, *VIDEOS["open.ts"], frames=150).read_bytes() * 2)
+    return path
+
+
+def damaged(path: Path) -> Path:
+    """Noise in the middle of every fifth of the file."""
+    content = bytearray(make(path, *VIDEOS["open.ts"], frames=300).read_bytes())
+    noise = np.random.default_rng(0)
+    for fifth in range(1, 5):
+        place = len(content) * fifth // 5
+        content[place : place + 600] = noise.bytes(600)
+    path.write_bytes(content)
+    return path
+
+
+SOURCES = {
+    **{name: lambda path, name=name: make(path, *VIDEOS[name], frames=150) for name in VIDEOS},
+    "twice.ts": twice,
+    "damaged.ts": damaged,
+    "uneven.mkv": lambda path: make_video(
+        path, 60, (48, 64), times_s=[0.5 + n / 10 + (n % 3) / 100 + (n > 20) * 4 for n in range(60)]
+    ),
+}
+
+
+@pytest.mark.usefixtures("fake_network")
+@pytest.mark.parametrize("name", SOURCES)
+def test_any_video_is_gone_on_with(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    source = SOURCES[name](tmp_path / name)
+    assert video(source, tmp_path / "whole") == 0
+    for index in (95, 40):  # the first is behind the end of short ones
+        broken = break_at(monkeypatch, index, OutputError("this folder is gone"))
+        if video(source, tmp_path / "out") == 4:
+            assert segments_in(tmp_path / "out" / f"{source.stem}.partial") >= 1
+            broken.clear()
+            assert video(source, tmp_path / "out", "--json", str(tmp_path / "report.json")) == 0
+            assert json.loads((tmp_path / "report.json").read_text())["inputs"][0]["frames_of_earlier_runs"] > 0
+            break
+        broken.clear()
+    same_outputs(tmp_path / "whole", tmp_path / "out", source.stem)
+
+
+@pytest.mark.usefixtures("fake_network")
+def test_a_full_disk_stops_the_batch_and_leaves_it_resumable(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    first, second = (make_video(tmp_path / name, 60, (64, 96), 10) for name in ("a.mp4", "b.mp4"))
+    cause = OSError(errno.ENOSPC, "No space left on device")
+    full = OutputError("cannot write: the disk is full")
+    full.__cause__ = cause
+    broken = break_at(monkeypatch, 50, full)
+    assert video(first, tmp_path / "out", str(second)) == 4
+    assert "the disk is full" in capsys.readouterr().err
+    assert [path.name for path in (tmp_path / "out").iterdir()] == ["a.partial"]  # b was not begun
+    broken.clear()
+    assert video(first, tmp_path / "out", str(second)) == 0
+    assert video(first, tmp_path / "whole") == 0
+    for name in ("b.mp4", "b_labels", "b_areas.csv"):
+        (tmp_path / "out" / name).rename(tmp_path / name.replace("b", "c"))
+    same_outputs(tmp_path / "whole", tmp_path / "out", "a")
+
+
+@pytest.mark.usefixtures("fake_network")
+def test_pictures_with_other_timestamps_than_their_packets_are_counted(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    source = make_video(tmp_path / "a.mp4", 60, (64, 96), 10)
+    assert video(source, tmp_path / "whole") == 0
+
+    def wrong(path: Path):  # type: ignore[no-untyped-def]
+        index = index_video(path)
+        assert index.pts is not None
+        return replace(index, pts=index.pts + (np.arange(60) == 50))
+
+    monkeypatch.setattr("rtseg.batch.plan.index_video", wrong)
+    assert video(source, tmp_path / "out") == 0
+    same_outputs(tmp_path / "whole", tmp_path / "out", "a")
+
+
+@pytest.mark.usefixtures("fake_network")
+def test_outputs_that_were_being_moved_are_moved_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    source = make_video(tmp_path / "a.mp4", 30, (64, 96), 10)
+    assert video(source, tmp_path / "whole") == 0
+    moved = []
+
+    def one(made: Path, target: Path) -> None:
+        if moved:
+            raise OSError(errno.EIO, "gone")
+        moved.append(target)
+        made.rename(target)
+
+    with monkeypatch.context() as patched:
+        patched.setattr("rtseg.batch.assemble.move_into_place", one)
+        assert video(source, tmp_path / "out") == 4
+    assert video(source, tmp_path / "out") == 0
+    same_outputs(tmp_path / "whole", tmp_path / "out", "a")
