@@ -9,7 +9,6 @@ from rich.console import Console
 
 from rtseg.core.errors import UsageError
 from rtseg.core.labels import CAMVID11, LabelSet
-from rtseg.core.sizes import parse_size
 
 if TYPE_CHECKING:
     import numpy as np
@@ -128,7 +127,7 @@ def from_checkpoint(path: Path, options: ExportOptions) -> Network:
         model = build_model(about["model"], about["config"])
         labels = LabelSet.from_json(about["labels"])
         card = {
-            "train_size": parse_size(about["recipe"]["crop"]),
+            "train_size": tuple(about["train_size"]),
             "engine_order": engine_order(options),
             "metrics": about["metrics"],
             "recipe": about["recipe"],

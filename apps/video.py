@@ -128,12 +128,12 @@ def _choice(options: VideoOptions) -> "Choice":
     from rtseg.core.weights import resolve
     from rtseg.engines import choose_engine
     from rtseg.runtime.painter import Painter
+    from rtseg.runtime.policy import thread_budget
     from rtseg.runtime.segmenter import EngineChoice
 
     if options.jobs is not None and not 1 <= options.jobs <= _MOST_JOBS:
         raise UsageError(f"{options.jobs} jobs: give 1 or more, up to {_MOST_JOBS}")
-    if options.threads is not None and not 1 <= options.threads <= _cores():
-        raise UsageError(f"{options.threads} threads: give 1 or more, up to the {_cores()} that this machine offers")
+    thread_budget(options.threads)  # refuses what the machine does not have
     artifact = resolve(options.model)
     engine = choose_engine(artifact) if options.engine == "auto" else options.engine
     size_hw = parse_size(options.size) if options.size else None

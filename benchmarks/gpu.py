@@ -25,6 +25,7 @@ from rtseg.core.sizes import Size, format_size, parse_size
 from rtseg.core.weights import resolve, shipped
 
 sys.path.insert(0, str(Path(__file__).parent))
+import gpu_machine
 import gpu_rows as rows
 from gpu_targets import targets
 
@@ -38,7 +39,10 @@ Row = Callable[[], dict[str, Any]]
 
 def row_list(models: list[str], sizes: list[Size], plan: rows.Plan, folder: Path) -> dict[str, Row]:
     """Row name -> what measures it, the most wanted first."""
-    wanted: dict[str, Row] = {"machine": partial(rows.machine, plan), "smoke": partial(rows.smoke, plan)}
+    wanted: dict[str, Row] = {
+        "machine": partial(gpu_machine.machine, plan.runs // 10),
+        "smoke": partial(rows.smoke, plan),
+    }
     for model, precision, size_hw in order(models, sizes):
         if precision == "int8" and not resolve(model).card.activation_ranges:
             continue
@@ -80,7 +84,7 @@ def measure(name: str, row: Row) -> dict[str, Any]:
     except Exception as error:  # one row must not cost the others: the machine may be there for minutes only
         kind = "" if isinstance(error, RtsegError) else f"{type(error).__name__}: "
         result = {"status": "failed", "error": f"{kind}{' '.join(str(error).split())}"}
-    return {**result, "seconds": round(perf_counter() - start, 1), "clocks": rows.gpu_state()}
+    return {**result, "seconds": round(perf_counter() - start, 1), "clocks": gpu_machine.gpu_state()}
 
 
 def run(wanted: dict[str, Row], done: dict[str, Any], path: Path, minutes: float) -> bool:

@@ -259,7 +259,7 @@ class TestCommand:
         model = lively("tiny")
         about = {
             "model": "tiny", "config": {"classes": 11}, "labels": CAMVID11.to_json(),
-            "metrics": {"camvid/val": {"miou": 0.4}}, "recipe": {"crop": "96x128"},
+            "metrics": {"camvid/val": {"miou": 0.4}}, "train_size": [96, 128], "recipe": {},
         }  # fmt: skip
         save_tree(model.state_dict(), tmp_path / "best.safetensors")
         (tmp_path / "best.json").write_text(json.dumps(about))

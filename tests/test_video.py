@@ -18,6 +18,7 @@ from rtseg.apps._console import run
 from rtseg.apps.video import app
 from rtseg.batch.lock import output_lock
 from rtseg.core.errors import EngineError, OutputError
+from rtseg.runtime.policy import frames_in_flight, thread_budget
 from rtseg.vision.sink_video import VideoSink
 
 pytestmark = pytest.mark.usefixtures("fake_network")
@@ -101,13 +102,15 @@ def test_many_inputs_are_labelled_in_turn_with_one_engine(monkeypatch, capsys):
             loaded.append(options.size_hw)
             super().__init__(artifact, options)
 
+    copies = frames_in_flight(thread_budget().engine)  # of an engine, for frames under way at once
+
     monkeypatch.setattr("fakes.FakeEngine", CountedEngine)
     make_video("a.mp4", frames=3)
     make_video("b.mp4", frames=4)
     make_video("c.mp4", frames=2, size_hw=(128, 96))
     assert video("*.mp4", "--output", "out", "--json", "reports/all.json") == 0
     assert names("out") == ["a.mp4", "b.mp4", "c.mp4"]
-    assert loaded == [(64, 96), (128, 96)]  # a's engine served b as well
+    assert loaded == [(64, 96)] * copies + [(128, 96)] * copies  # a's engine served b as well
     report = json.loads(Path("reports/all.json").read_text())
     assert [entry["frames"] for entry in report["inputs"]] == [3, 4, 2]
     assert [entry["error"] for entry in report["inputs"]] == [None] * 3
@@ -353,7 +356,7 @@ def test_a_folder_that_looks_like_a_camera_is_a_folder():
         (["rtsp://host/stream"], 2, "rtseg-cam --source URL"),
         (["a.mp4", "--opacity", "2"], 2, "opacity 2"),
         (["a.mp4", "--show", "cart"], 2, "did you mean car"),
-        (["a.mp4", "--threads", "100000"], 2, "100000 threads: give 1 or more, up to the"),
+        (["a.mp4", "--threads", "100000"], 2, "100000 threads are not allowed: give 1 to"),
         (["a.mp4", "--jobs", "0"], 2, "0 jobs: give 1 or more"),
         (["a.mp4", "--size", "65x96"], 2, "the nearest is 64x96"),
         (["a.mp4", "--output", "a.mp4"], 4, "cannot write in folder a.mp4"),

@@ -6,13 +6,13 @@ import sqlite3
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from types import TracebackType
-from typing import Any, Self
+from typing import Any
 
 import numpy as np
 
 from rtseg.batch.layout import JOURNAL
 from rtseg.batch.task import Segment, SegmentDone
+from rtseg.core.closing import Closing
 from rtseg.core.errors import OutputError
 
 VERSION = 1
@@ -27,7 +27,7 @@ CREATE TABLE IF NOT EXISTS segments (
 """
 
 
-class Journal:
+class Journal(Closing):
     """Facts (JSON), arrays (int64) and finished segments; every write is whole or absent, whenever the process ends.
 
     Only one process can hold a journal. A power cut may cost the newest entries, never the older ones.
@@ -144,11 +144,3 @@ class Journal:
     def close(self) -> None:
         """Lets go of the file; a second call does nothing."""
         self._db.close()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()

@@ -9,11 +9,10 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from multiprocessing.connection import Connection, wait
 from queue import Empty, SimpleQueue
-from types import TracebackType
-from typing import Self
 
 from rtseg.batch.task import Event, Task, TaskDone, TaskFailed
 from rtseg.batch.worker import Worker
+from rtseg.core.closing import Closing
 from rtseg.core.errors import RtsegError
 from rtseg.core.files import is_full
 
@@ -24,7 +23,7 @@ class WorkerLost(Exception):
     """A worker has ended without a word: killed, out of memory, crashed, or its machine is gone."""
 
 
-class Pool(ABC):
+class Pool(Closing, ABC):
     """Runs tasks on one or more workers; every event goes to `handle`, in the thread that calls the pool."""
 
     def __init__(self, handle: Handle) -> None:
@@ -60,14 +59,6 @@ class Pool(ABC):
     @abstractmethod
     def close(self) -> None:
         """Ends the workers."""
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
 
 
 class InlinePool(Pool):

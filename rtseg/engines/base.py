@@ -4,12 +4,12 @@ from abc import ABC, abstractmethod
 from collections import deque
 from dataclasses import dataclass
 from time import perf_counter
-from types import TracebackType
-from typing import Any, Self
+from typing import Any
 
 import numpy as np
 
 from rtseg.core.arrays import ArrayPool
+from rtseg.core.closing import Closing
 from rtseg.core.errors import EngineError, UsageError
 from rtseg.core.sizes import Size, check_multiple, format_size
 from rtseg.core.weights import Artifact
@@ -46,7 +46,7 @@ class EngineInfo:
     in_flight: int = 1
 
 
-class Engine(ABC):
+class Engine(Closing, ABC):
     """Runs one deployment graph at one input size. Not thread-safe: one engine per thread.
 
     A subclass sets `info` and implements `_infer` and, where it holds resources, `_release`.
@@ -72,7 +72,7 @@ class Engine(ABC):
     def _infer(self, image: np.ndarray) -> np.ndarray:
         """uint8 (h, w, 3), contiguous and of the right size -> float32 (C, h/s, w/s)."""
 
-    def _release(self) -> None:  # noqa: B027
+    def _release(self) -> None:
         """Frees what the vendor library holds."""
 
     def infer(self, image: np.ndarray) -> np.ndarray:
@@ -159,11 +159,3 @@ class Engine(ABC):
             self._closed = True
             self._pending.clear()
             self._release()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()

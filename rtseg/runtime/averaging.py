@@ -1,11 +1,10 @@
 """Test-time averaging: the same network on flipped and scaled copies of a picture. More accurate, never real-time."""
 
 from dataclasses import replace
-from types import TracebackType
-from typing import Self
 
 import numpy as np
 
+from rtseg.core.closing import Closing
 from rtseg.core.errors import UsageError
 from rtseg.core.sizes import Size, nearest_multiple
 from rtseg.engines import Engine
@@ -16,7 +15,7 @@ from rtseg.vision.resize import resize_image
 SCALES = (0.25, 4.0)  # smallest and largest allowed
 
 
-class AveragingSegmenter:
+class AveragingSegmenter(Closing):
     """Labels by the mean of the class probabilities over scales and, where wanted, mirror images.
 
     One engine for each scale is loaded with the first picture, since an engine has one input size.
@@ -65,11 +64,3 @@ class AveragingSegmenter:
         """Frees the engines; a second call does nothing."""
         for engine in self._engines:
             engine.close()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()

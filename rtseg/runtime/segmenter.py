@@ -6,12 +6,11 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from math import sqrt
 from time import perf_counter
-from types import TracebackType
-from typing import Self
 
 import numpy as np
 
 from rtseg.core.card import PRECISIONS, Card
+from rtseg.core.closing import Closing
 from rtseg.core.errors import UsageError
 from rtseg.core.frame import Frame
 from rtseg.core.registry import unknown_name
@@ -77,7 +76,7 @@ class EngineChoice:
         return self.loader(self.engine, self.artifact, options)
 
 
-class Segmenter:
+class Segmenter(Closing):
     """Gives every pixel of a frame its class. Not thread-safe: one thread at a time.
 
     Example:
@@ -196,14 +195,6 @@ class Segmenter:
         self._resizes_s.clear()
         if self._engine is not None:
             self._engine.close()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
 
 
 def _checked(frame: np.ndarray | Frame) -> np.ndarray:

@@ -39,7 +39,7 @@ class KeepBest(L.Callback):
         done = {"epochs_done": trainer.current_epoch + 1, "torch": torch.__version__}
         recipe = {**pl_module.config.to_json(), **done, **pl_module.lineage}
         card = {"model": pl_module.config.model, "config": model.config_json(), "labels": pl_module.labels.to_json(),
-                "metrics": metrics, "recipe": recipe}  # fmt: skip
+                "train_size": list(pl_module.train_size), "metrics": metrics, "recipe": recipe}  # fmt: skip
         save_tree(state, self.folder / "best.safetensors")
         write_json(self.folder / "best.json", card)
 

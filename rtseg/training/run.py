@@ -66,7 +66,7 @@ def train(config: TrainConfig) -> Path:
         teaching = TEACHING.get(config.teaching)(model, teachers, config.temperature)
         lineage["teachers"] = [_identity(artifact) for artifact in artifacts]
     task = SegmentationTask(config, model, class_weights(data, config.class_balance), holdouts, teaching)
-    task.lineage = lineage
+    task.lineage, task.train_size = lineage, data.size_hw
     config.output.mkdir(parents=True, exist_ok=True)
     last = config.output / "last.ckpt"
     trainer = _trainer(config)

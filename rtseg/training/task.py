@@ -32,6 +32,7 @@ class SegmentationTask(L.LightningModule):
     ) -> None:
         super().__init__()
         self.config, self.model, self.holdouts, self.teaching = config, model, holdouts, teaching
+        self.train_size = config.crop_hw  # of the pictures that crops are cut from, for the card
         self.lineage: dict[str, Any] = {}  # what the weights started from and who taught them, for the card
         self.labels = holdouts[0].labels
         self.register_buffer("class_weights", weights, persistent=False)

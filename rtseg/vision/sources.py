@@ -4,9 +4,9 @@ import re
 from abc import ABC, abstractmethod
 from collections.abc import Generator
 from pathlib import Path
-from types import TracebackType
 from typing import ClassVar, Self
 
+from rtseg.core.closing import Closing
 from rtseg.core.errors import InputError, UsageError
 from rtseg.core.frame import Frame
 from rtseg.core.sizes import Size
@@ -21,7 +21,7 @@ URL_SCHEMES = ("rtsp", "rtsps", "rtmp", "http", "https", "udp", "tcp", "srt")
 _ALLOWED = "a source is a camera index such as 0, a video, an image, a folder of images, a URL, or synthetic"
 
 
-class Source(ABC):
+class Source(Closing, ABC):
     """Frames, in order, from one place.
 
     A source reads ahead on its own thread, so `read` can be interrupted whatever the device does. Attributes are
@@ -103,14 +103,6 @@ class Source(ABC):
         if frame is None:
             raise StopIteration
         return frame
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
 
 
 def open_source(
