@@ -105,12 +105,12 @@ class Viewer:
         action = self._actions.get(key.lower()) if key is not None else None
         if action is None and not (self._loading and self._loading.done()):
             return
-        try:
-            self._take_over(loop)
-            if action is not None:
-                action(loop)
-        except RtsegError as error:  # a key that cannot be obeyed must not end the loop
-            self._say(str(error))
+        for step in (self._take_over, action):
+            try:
+                if step is not None:
+                    step(loop)
+            except RtsegError as error:  # a key that cannot be obeyed must not end the loop
+                self._say(str(error))
         if loop.paused:
             self._redraw(loop)
 
@@ -165,7 +165,7 @@ class Viewer:
     def _toggle_recording(self, loop: Loop) -> None:
         if self._recording is not None:
             loop.remove_sink(self._recording)
-            self._say(f"saved {self._recording.path.name}")
+            self._say(f"ended {self._recording.path.name}")
             self._recording = None
             return
         self._recording = self._record(self._new_path(".mp4"))
@@ -190,8 +190,12 @@ class Viewer:
             return
         loading, self._loading = self._loading, None
         segmenter = loading.result()
+        try:
+            self._painter.prepare(segmenter.labels)  # a class filter may not fit the other network
+        except RtsegError:
+            segmenter.close()
+            raise
         self._made.append(segmenter)
-        self._painter.prepare(segmenter.labels)  # a class filter may not fit the other network
         loop.change_segmenter(lambda: segmenter)
 
     def _new_path(self, suffix: str) -> Path:

@@ -108,7 +108,7 @@ def compile_int8(artifact: Artifact, options: CompileOptions) -> None:
         card = with_loss(artifact, Artifact(card, Path(staging)), options)
         with atomic_path(artifact.folder / name) as part:
             shutil.copyfile(made, part)
-        card.save(artifact.folder / f"{card.name}.json")
+        artifact.save_card(card)
     Console().print(f"{artifact.folder / name}: {entry.bytes / 2**20:.1f} MiB", highlight=False)
 
 

@@ -179,7 +179,7 @@ def enter_figures(options: EvalOptions, figures: dict[str, Any]) -> None:
     kept = ("miou", "pixel_accuracy", "boundary_f1", "iou", "boundary_f1_by_class", "frames")
     entry = {f"{options.data_set}/{options.split}": {key: figures[key] for key in kept}}
     card = replace(artifact.card, metrics={**artifact.card.metrics, **entry})
-    card.save(artifact.folder / f"{card.name}.json")
+    artifact.save_card(card)
 
 
 def compare(segmenter: "Labeller", options: EvalOptions) -> dict[str, Any]:

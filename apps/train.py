@@ -1,5 +1,7 @@
 """`rtseg train`: trains a network on a labelled data set."""
 
+import logging
+import warnings
 from typing import Annotated
 
 from cyclopts import Parameter
@@ -13,6 +15,8 @@ def command(config: Annotated[TrainConfig, Parameter(name="*")]) -> None:
 
     from rtseg.training.run import train
 
+    logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)  # its news come twice otherwise, once from our log
+    warnings.filterwarnings("ignore", module="lightning")  # about its own internals, and about a folder that we made
     folder = train(config)
     Console().print(
         f"best weights and their card: {folder}/best.safetensors, {folder}/best.json\n"

@@ -133,7 +133,10 @@ def _choice(options: VideoOptions) -> "Choice":
 
     if options.jobs is not None and not 1 <= options.jobs <= _MOST_JOBS:
         raise UsageError(f"{options.jobs} jobs: give 1 or more, up to {_MOST_JOBS}")
-    thread_budget(options.threads)  # refuses what the machine does not have
+    if options.ray and options.threads is not None and options.threads < 1:
+        raise UsageError(f"{options.threads} threads are not allowed: give 1 or more")
+    if not options.ray:
+        thread_budget(options.threads)  # refuses what the machine does not have; a cluster's machines may have more
     artifact = resolve(options.model)
     engine = choose_engine(artifact) if options.engine == "auto" else options.engine
     size_hw = parse_size(options.size) if options.size else None

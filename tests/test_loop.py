@@ -124,6 +124,13 @@ def test_a_failure_while_drawing_ends_the_loop():
     assert (source.closed, sink.closed_as) == (1, False)
 
 
+def test_every_picture_has_the_newest_figures():
+    seen = []
+    Loop(FakeSource(3), segmenter(), draw=lambda result, hud: seen.append(hud) or result.frame.image).run()
+    assert len(seen) == 3
+    assert all("fake" in " ".join(hud) for hud in seen)  # the first too
+
+
 def test_a_sink_that_fails_at_close_is_reported():
     class Failing(NullSink):
         def close(self, complete=True):

@@ -57,13 +57,16 @@ def test_a_frame_may_be_resized_beforehand():
     assert set(segmenter.stages_s) == {"resize", "engine", "upsample"}
 
 
-@pytest.mark.parametrize(("ahead", "in_flight"), [(False, 1), (True, 3)])
-def test_frames_under_way_at_once_as_the_user_of_the_segmenter_wants(ahead, in_flight):
-    made = []
-    with Segmenter(fake_choice(made, threads=3)) as segmenter:
+@pytest.mark.parametrize(
+    ("threads", "ahead", "shares"), [(3, False, [3]), (3, True, [1, 1, 1]), (6, True, [2, 2, 1, 1]), (1, True, [1])]
+)
+def test_frames_under_way_at_once_as_the_user_of_the_segmenter_wants(threads, ahead, shares):
+    made, in_flight = [], len(shares)
+    with Segmenter(fake_choice(made, threads=threads)) as segmenter:
         segmenter.prepare((64, 96), ahead=ahead)
         assert segmenter.info.in_flight == len(made) == in_flight
-        assert [engine.info.threads for engine in made] == [3 // in_flight] * in_flight
+        assert [engine.info.threads for engine in made] == shares
+        assert segmenter.info.threads == threads
         for value in range(in_flight):
             segmenter.submit(np.full((64, 96, 3), value, np.uint8))
         with pytest.raises(EngineError, match="collect"):

@@ -16,7 +16,7 @@ from tiny import lively
 from torch.nn import functional
 
 from rtseg.core.errors import UsageError, WeightsError
-from rtseg.core.labels import CAMVID11
+from rtseg.core.labels import CAMVID11, LabelSet
 from rtseg.datasets import open_data
 from rtseg.export.network import export_network
 from rtseg.models import build_model
@@ -24,7 +24,7 @@ from rtseg.training.checkpoint import load_tree, save_tree
 from rtseg.training.config import TrainConfig
 from rtseg.training.data import TrainingSet, training_loader
 from rtseg.training.losses import class_weights, lovasz_loss, near_border, segmentation_loss, shrink_labels
-from rtseg.training.run import choose_precision, start_from, train
+from rtseg.training.run import choose_precision, share_of_scenes, start_from, train
 from rtseg.training.teach import TEACHING, open_teachers
 
 TINY = {
@@ -57,6 +57,7 @@ def losses(folder: Path) -> list[float]:
     ("changes", "message"),
     [({"epochs": 0}, "epochs is 0"), ({"crop": "12"}, "HEIGHTxWIDTH"), ({"ohem": 2.0}, "ohem is 2.0"),
      ({"scale": (2.0, 1.0)}, "smallest and a largest factor"),
+     ({"seed": -1}, "seed is -1"), ({"workers": -1}, "workers is -1"),
      ({"lr": -1.0}, "lr must be above 0"), ({"class_balance": 0.5}, "class_balance 0 or above 1")],
 )  # fmt: skip
 def test_config_checks_itself(changes: dict[str, object], message: str) -> None:
@@ -144,6 +145,16 @@ def test_loader_mixes_street_scenes_and_shuffles_by_epoch(root: Path, tmp_path: 
     sampler.set_epoch(1)  # type: ignore[attr-defined]
     assert sorted(index for _, index in sampler) == list(range(10))
     assert [index for _, index in sampler] != [index for _, index in first]
+
+
+def test_street_scenes_are_added_only_to_their_own_classes(root: Path, tmp_path: Path) -> None:
+    data = open_data("camvid", root, "train")
+    assert share_of_scenes(config(root, tmp_path, scenes=None), data) == 0.15
+    assert share_of_scenes(config(root, tmp_path, scenes=0.0), data) == 0
+    data.labels = LabelSet("two", ("road", "other"), ((1, 1, 1), (2, 2, 2)))
+    assert share_of_scenes(config(root, tmp_path, scenes=None), data) == 0
+    with pytest.raises(UsageError, match="other classes than camvid"):
+        share_of_scenes(config(root, tmp_path, scenes=0.2), data)
 
 
 def test_class_weights_rise_as_classes_get_rare(root: Path) -> None:

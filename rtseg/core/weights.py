@@ -13,10 +13,19 @@ _PACKAGE = Path(__file__).resolve().parents[1]
 
 @dataclass(frozen=True)
 class Artifact:
-    """A card and the folder that holds its files."""
+    """A card and the folder that holds its files.
+
+    Attributes:
+        card_path: where the card was read; None: NAME.json in the folder.
+    """
 
     card: Card
     folder: Path
+    card_path: Path | None = None
+
+    def save_card(self, card: Card) -> None:
+        """Writes a changed card where this one came from; raises OutputError."""
+        card.save(self.card_path or self.folder / f"{card.name}.json")
 
     def file(self, precision: str) -> Path:
         """The checked ONNX file for a precision.
@@ -68,7 +77,7 @@ def resolve(model: str) -> Artifact:
         card = Card.load(path.with_suffix(".json"))
         if path.name not in {entry.file for entry in card.files.values()}:
             raise WeightsError(f"the card {path.with_suffix('.json')} does not name {path.name}")
-        return Artifact(card, path.parent)
+        return Artifact(card, path.parent, path.with_suffix(".json"))
     cards = shipped()
     if not cards:
         raise WeightsError(f"no weights found in {weights_folder()}: install rtseg again")

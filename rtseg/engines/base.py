@@ -133,7 +133,8 @@ class Engine(Closing, ABC):
 
     def _submit(self, image: np.ndarray, size_hw: Size) -> Any:
         """What `_collect` makes the labels of a checked picture of; here they are made at once."""
-        return self.labels(image, size_hw), self.stages_s
+        self.stages_s = {}
+        return self._labels(image, size_hw, None), self.stages_s
 
     def _collect(self, started: Any) -> np.ndarray:
         """Labels uint8, which nobody else holds, of what `_submit` returned; may set `stages_s`."""

@@ -32,19 +32,19 @@ class EnginePool(Engine):
         self, make: Callable[[Artifact, EngineOptions], Engine], artifact: Artifact, options: EngineOptions
     ) -> None:
         super().__init__(artifact, options)
-        share = replace(options, in_flight=1, threads=max(1, options.threads // options.in_flight))
+        each, more = divmod(max(options.threads, options.in_flight), options.in_flight)
         self._engines: list[Engine] = []
         self._workers = ThreadPoolExecutor(options.in_flight, thread_name_prefix="rtseg-engine")
         try:
-            for _ in range(options.in_flight):
+            for number in range(options.in_flight):
+                share = replace(options, in_flight=1, threads=each + (number < more))
                 self._engines.append(make(artifact, share))
         except BaseException:
             self._release()
             raise
         self._free = deque(self._engines)  # append and popleft are atomic
-        first = self._engines[0].info
-        threads = first.threads * options.in_flight
-        self.info = replace(first, threads=threads, in_flight=options.in_flight)
+        threads = sum(engine.info.threads for engine in self._engines)
+        self.info = replace(self._engines[0].info, threads=threads, in_flight=options.in_flight)
 
     def _infer(self, image: np.ndarray) -> np.ndarray:
         if self._pending:

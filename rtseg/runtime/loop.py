@@ -196,10 +196,9 @@ class Loop:
 
     def _hud_lines(self) -> list[str]:
         """Renewed four times a second: digits that change with every frame cannot be read."""
-        made_at, lines = self._hud
-        if perf_counter() - made_at > 0.25:
+        if perf_counter() - self._hud[0] > 0.25:
             self._hud = perf_counter(), self.stats.hud(self.drops)
-        return lines
+        return self._hud[1]
 
     def _write(self) -> None:
         while True:

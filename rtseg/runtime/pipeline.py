@@ -122,7 +122,7 @@ class Pipeline:
     def __init__(self, source: Source, segmenter: Segmenter, *, pace: bool = False) -> None:
         self._source = source
         self._segmenter = segmenter
-        self._next_segmenter: Callable[[], Segmenter] | None = None
+        self._asked: deque[Callable[[], Segmenter]] = deque()  # for; append and popleft are atomic
         self._interval_s = 1 / source.fps if pace and source.fps and not source.live else 0.0
         self._frames: Channel[_Captured] = Channel(1 if source.live else 2, newest=source.live)
         self._results: Channel[Result] = Channel(1 if source.live else 2)
@@ -160,7 +160,7 @@ class Pipeline:
 
     def change_segmenter(self, make: Callable[[], Segmenter]) -> None:
         """From the next frame on uses `make()`, called in the inference thread; the old one is closed."""
-        self._next_segmenter = make
+        self._asked.append(make)
 
     def _capture(self) -> None:
         due = perf_counter()
@@ -202,8 +202,6 @@ class Pipeline:
         under_way: deque[_Captured] = deque()
         ended = False
         while not ended or under_way:
-            if not under_way and self._next_segmenter is not None:
-                self._change()
             if not ended and self._has_room(len(under_way)):
                 try:
                     captured = self._frames.get(0.0 if under_way else None)
@@ -211,6 +209,7 @@ class Pipeline:
                     ended = True
                     continue
                 if captured is not None:
+                    self._change()
                     self._submit(captured)
                     under_way.append(captured)
                     continue
@@ -221,13 +220,12 @@ class Pipeline:
         if under_way == 0:
             return True
         # a live frame must not age behind another; a segmenter that is to be changed is emptied first
-        return not self._source.live and self._next_segmenter is None and under_way < self._segmenter.info.in_flight
+        return not self._source.live and not self._asked and under_way < self._segmenter.info.in_flight
 
     def _change(self) -> None:
-        make, self._next_segmenter = self._next_segmenter, None
-        assert make is not None
-        self._segmenter.close()
-        self._segmenter = make()
+        while self._asked and not self._segmenter.busy:
+            self._segmenter.close()
+            self._segmenter = self._asked.popleft()()
 
     def _submit(self, captured: _Captured) -> None:
         if not self._segmenter.loaded:

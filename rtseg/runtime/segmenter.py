@@ -106,6 +106,11 @@ class Segmenter(Closing):
         return self._engine is not None
 
     @property
+    def busy(self) -> bool:
+        """Whether frames are under way."""
+        return bool(self._resizes_s)
+
+    @property
     def info(self) -> EngineInfo:
         """What really runs; known as soon as there is an engine."""
         return self.engine.info

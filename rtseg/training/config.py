@@ -28,7 +28,7 @@ class TrainConfig:
         batch_size: Pictures per step.
         crop: HxW that the network sees in training.
         scale: Smallest and largest factor by which pictures are scaled before they are cropped.
-        scenes: Street scenes added, as a share of the split's pictures.
+        scenes: Street scenes added, as a share of the split's pictures; by default 0.15 where the classes are theirs.
         optimizer: AdamW, or SGD with Nesterov momentum 0.9.
         lr: Peak learning rate.
         weight_decay: Weight decay (AdamW: decoupled), of convolutions only.
@@ -68,7 +68,7 @@ class TrainConfig:
     batch_size: int = 8
     crop: str = "352x480"
     scale: tuple[float, float] = (0.75, 1.5)
-    scenes: float = 0.15
+    scenes: float | None = None
     optimizer: Literal["adamw", "sgd"] = "adamw"
     lr: float = 2e-3
     weight_decay: float = 0.02
@@ -103,7 +103,11 @@ class TrainConfig:
         for name, value in positive.items():
             if value < 1:
                 raise UsageError(f"{name} is {value}: it must be at least 1")
-        shares = {"ohem": (self.ohem, 0.01, 1), "ema": (self.ema, 0, 0.99999), "scenes": (self.scenes, 0, 10),
+        not_negative = {"workers": self.workers, "threads": self.threads, "seed": self.seed}
+        for name, value in not_negative.items():
+            if not 0 <= value < 2**32:
+                raise UsageError(f"{name} is {value}: it must be 0 or more")
+        shares = {"ohem": (self.ohem, 0.01, 1), "ema": (self.ema, 0, 0.99999), "scenes": (self.scenes or 0, 0, 10),
                   "lovasz": (self.lovasz, 0, 10), "boundary": (self.boundary, 0, 100),
                   "teaching_weight": (self.teaching_weight, 0, 100),
                   "temperature": (self.temperature, 0.1, 100)}  # fmt: skip

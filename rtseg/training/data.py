@@ -54,10 +54,8 @@ class TrainingSet(Dataset[tuple[Tensor, Tensor]]):
 
     def __init__(self, config: TrainConfig, data: DataSet) -> None:
         self.data, self.seed = data, config.seed
-        self.scenes = open_data("scenes", None, "train") if config.scenes > 0 else None
-        if self.scenes is not None and self.scenes.labels != data.labels:
-            self.scenes = None
-        self.scene_count = round(len(data) * config.scenes) if self.scenes is not None else 0
+        self.scenes = open_data("scenes", None, "train") if config.scenes else None
+        self.scene_count = round(len(data) * (config.scenes or 0))
         self.augment = training_augmentation(config.crop_hw, config.scale, data.labels.ignore_index)
         self._read: dict[int, tuple[np.ndarray, np.ndarray]] = {}
         self._room = _KEPT_BYTES

@@ -15,7 +15,7 @@ from lightning.pytorch.loggers import CSVLogger
 from rtseg.core.errors import UsageError
 from rtseg.core.sizes import check_multiple
 from rtseg.core.weights import Artifact, resolve
-from rtseg.datasets import DATASETS, open_data
+from rtseg.datasets import DATASETS, DataSet, open_data
 from rtseg.models import SegmentationModel, build_model
 from rtseg.models.weights import load_state_dict
 from rtseg.training.checkpoint import SafetensorsIO
@@ -29,6 +29,7 @@ from rtseg.training.teach import TEACHING, open_teachers
 
 log = logging.getLogger(__name__)
 
+_SCENES = 0.15
 _PLUGIN_PRECISION = {"fp32": "32-true", "bf16": "bf16-mixed", "fp16": "16-mixed"}
 
 
@@ -51,6 +52,7 @@ def train(config: TrainConfig) -> Path:
     split, held_out = config.split or kind.default_split, config.holdouts or kind.default_holdouts
     config = replace(config, split=split, holdouts=held_out)
     data = open_data(config.data, config.root, split)
+    config = replace(config, scenes=share_of_scenes(config, data))
     holdouts = [open_data(config.data, config.root, held) for held in held_out]
     for held in held_out:
         if data.share_pictures(split, held):
@@ -75,6 +77,18 @@ def train(config: TrainConfig) -> Path:
     if trainer.is_global_zero:
         write_report(config.output, task)
     return config.output
+
+
+def share_of_scenes(config: TrainConfig, data: DataSet) -> float:
+    """What was asked for, else the default where street scenes have the data set's classes.
+
+    Raises:
+        UsageError: they are asked for and have other classes.
+    """
+    fit = DATASETS.get("scenes").labels == data.labels
+    if config.scenes and not fit:
+        raise UsageError(f"street scenes have other classes than {config.data}: leave --scenes out")
+    return config.scenes if config.scenes is not None else _SCENES * fit
 
 
 def start_from(model: SegmentationModel, init: str) -> dict[str, Any]:

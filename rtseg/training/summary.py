@@ -44,6 +44,8 @@ def write_report(folder: Path, task: SegmentationTask) -> Path:
         draw_confusion(total, f"{data.split}, best weights", report / f"confusion_{data.split}.png")
         for name, indices in (("worst", scored[:_FRAMES]), ("best", scored[-_FRAMES:][::-1])):
             rows = [beside_truth(data.sample(index), task) for index in indices]
+            if not rows:
+                continue
             with atomic_path(report / f"{name}_{data.split}.png") as part:
                 cv2.imwrite(str(part), stacked(rows))
     draw_curves(read_curves(folder), report / "curves.png")
@@ -52,16 +54,17 @@ def write_report(folder: Path, task: SegmentationTask) -> Path:
 
 
 def _score(task: SegmentationTask, data: DataSet) -> tuple[ConfusionMatrix, list[int]]:
-    """The whole split, and its frames from the lowest to the highest mIoU of their own."""
-    total, own = ConfusionMatrix(data.labels), []
+    """The whole split, and its labelled frames from the lowest to the highest mIoU of their own."""
+    total, own = ConfusionMatrix(data.labels), dict[int, float]()
     for index in range(len(data)):
         sample: Sample = data.sample(index)
         labels = task.predict(sample.image)
         frame = ConfusionMatrix(data.labels)
         for matrix in (total, frame):
             matrix.update(labels, sample.labels)
-        own.append(frame.miou)
-    return total, [int(index) for index in np.argsort(own)]  # a frame without any label comes last
+        if not np.isnan(frame.miou):
+            own[index] = frame.miou
+    return total, sorted(own, key=own.__getitem__)
 
 
 def read_curves(folder: Path) -> dict[str, list[tuple[int, float]]]:
