@@ -1,5 +1,6 @@
 """OpenVINO on the CPU."""
 
+import os
 from typing import Any
 
 import numpy as np
@@ -24,7 +25,8 @@ class OpenVinoEngine(Engine):
             "NUM_STREAMS": "1",
             "INFERENCE_NUM_THREADS": options.threads,
             "INFERENCE_PRECISION_HINT": "f32",  # where the CPU can, the default is bf16
-            "ENABLE_CPU_PINNING": False,  # other stages need the cores too, and two engines would be pinned to one
+            # only an engine that has every core: two with fewer each would be pinned to the same ones
+            "ENABLE_CPU_PINNING": options.threads >= (os.cpu_count() or 1),
             "CACHE_DIR": "",
         }
         try:
