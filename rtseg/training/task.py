@@ -47,18 +47,18 @@ class SegmentationTask(L.LightningModule):
             self._forward = torch.compile(forward) if self.config.compile else forward
         x = normalise(images).contiguous(memory_format=torch.channels_last)
         logits, *auxiliary = self._forward(x)
-        loss = self._loss(x, logits, labels)
+        at_logits = shrink_labels(labels, (logits.shape[-2], logits.shape[-1]))
+        loss = self._loss(x, logits, labels, at_logits)
         weights, ignore = self.class_weights, self.labels.ignore_index
         for output, share in zip(auxiliary, self.model.auxiliary_weights, strict=True):
             coarse = shrink_labels(labels, (output.shape[-2], output.shape[-1]))
             loss = loss + share * segmentation_loss(output, coarse, weights, ignore)
-        self._follow(logits, labels, loss)
+        self._follow(logits, at_logits, loss)
         return loss
 
-    def _loss(self, x: Tensor, logits: Tensor, labels: Tensor) -> Tensor:
+    def _loss(self, x: Tensor, logits: Tensor, labels: Tensor, coarse: Tensor) -> Tensor:
         """Cross-entropy, and what else the configuration asks for, of the network's main output."""
         config, ignore = self.config, self.labels.ignore_index
-        coarse = shrink_labels(labels, (logits.shape[-2], logits.shape[-1]))
         compared = coarse if config.coarse_labels else labels
         loss = segmentation_loss(logits, compared, self.class_weights, ignore, config.ohem, config.boundary)
         if config.lovasz:
@@ -67,9 +67,8 @@ class SegmentationTask(L.LightningModule):
             loss = loss + config.teaching_weight * self.teaching(x, logits, coarse != ignore)
         return loss
 
-    def _follow(self, logits: Tensor, labels: Tensor, loss: Tensor) -> None:
+    def _follow(self, logits: Tensor, coarse: Tensor, loss: Tensor) -> None:
         """Shows the epoch's running mIoU on the augmented training pictures, at the logits' size."""
-        coarse = shrink_labels(labels, (logits.shape[-2], logits.shape[-1]))
         self.running.update(logits.detach().argmax(1).byte().cpu().numpy(), coarse.byte().cpu().numpy())
         self.log("loss", loss.detach(), prog_bar=True, on_step=False, on_epoch=True)
         self.log("train_miou", self.running.miou, prog_bar=True)
