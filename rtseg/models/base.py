@@ -51,6 +51,10 @@ class SegmentationModel(nn.Module):
         values = {name: value for name, value in asdict(self.config).items() if name != "pretrained"}
         return {name: list(value) if isinstance(value, tuple) else value for name, value in values.items()}
 
+    def trunk(self) -> list[nn.Module]:
+        """The layers that another network may start from, in the order in which they compute; none without a trunk."""
+        return []
+
     def forward_train(self, x: Tensor) -> tuple[Tensor, ...]:
         """The logits, then one auxiliary output for each of `auxiliary_weights`."""
         return (self(x),)

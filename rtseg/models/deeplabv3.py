@@ -133,5 +133,8 @@ class DeepLabV3(SegmentationModel):
         initialise(self)
         self.encoder = encoder  # after that: it has its own initialisation, or pretrained weights
 
+    def trunk(self) -> list[nn.Module]:
+        return [self.encoder]
+
     def forward(self, x: Tensor) -> Tensor:
         return self.classifier(self.dropout(self.context(self.encoder(x)[-1])))  # (N, C, H/s, W/s)

@@ -1,8 +1,8 @@
 """ENet (Paszke et al. 2016, "ENet: A Deep Neural Network Architecture for Real-Time Semantic Segmentation",
 arXiv 1606.02147).
 
-Deviation from the authors' Torch network: max unpooling is written with a one-hot of the 2x2 arg-max and a pixel
-shuffle, which gives the same bits as index unpooling and exports to plain ONNX operators.
+Deviation from the authors' Torch network: max unpooling multiplies with a mask of the maxima instead of scattering by
+index, which gives the same bits, exports to plain ONNX operators and stays in whatever memory layout an engine prefers.
 """
 
 from dataclasses import dataclass
@@ -27,33 +27,38 @@ class ENetConfig:
             raise UsageError(f"ENet needs classes >= 1 and a dropout in [0, 1), not {self}")
 
 
-def max_pool_onehot(x: Tensor) -> tuple[Tensor, tuple[Tensor, ...]]:
-    """2x2 max pooling with the arg-max as a one-hot.
+def max_pool_mask(x: Tensor) -> tuple[Tensor, Tensor]:
+    """2x2 max pooling that keeps where the maxima were.
 
     Args:
         x: (N, C, 2h, 2w).
 
     Returns:
-        The maxima (N, C, h, w), and four masks (N, C, h, w) of x's dtype, one for each position of the 2x2 window
-        in row-major order: 1 where that position is the first to hold the maximum.
+        The maxima (N, C, h, w), and a mask (N, C, 2h, 2w) of x's dtype: 1 at the first position of each 2x2 window, in
+        row-major order, that holds its maximum; 0 elsewhere.
     """
-    corners = [x[..., row::2, column::2] for row in (0, 1) for column in (0, 1)]
-    maximum = torch.maximum(torch.maximum(corners[0], corners[1]), torch.maximum(corners[2], corners[3]))
-    masks, free = [], torch.ones_like(maximum)
-    for corner in corners[:3]:
-        mask = (corner == maximum).to(x.dtype) * free
-        free = free - mask
-        masks.append(mask)
-    return maximum, (*masks, free)
+    maxima = F.max_pool2d(x, 2)
+    ranked = (x == double(maxima)).to(x.dtype) * window_ranks(x)
+    return maxima, (ranked == double(F.max_pool2d(ranked, 2))).to(x.dtype)
 
 
-def max_unpool_onehot(x: Tensor, masks: tuple[Tensor, ...]) -> Tensor:
-    """(N, C, h, w) -> (N, C, 2h, 2w): each value goes where its mask is 1, all else is 0.
+def max_unpool_mask(x: Tensor, mask: Tensor) -> Tensor:
+    """(N, C, h, w) -> (N, C, 2h, 2w): each value goes where its window's mask is 1, all else is 0.
 
-    Bit-equal to `max_unpool2d` with the indices of the pooling that made the masks.
+    Bit-equal to `max_unpool2d` with the indices of the pooling that made the mask.
     """
-    placed = torch.stack([x * mask for mask in masks], dim=2)  # (N, C, 4, h, w)
-    return F.pixel_shuffle(placed.flatten(1, 2), 2)
+    return double(x) * mask
+
+
+def double(x: Tensor) -> Tensor:
+    """(N, C, h, w) -> (N, C, 2h, 2w): each value fills a 2x2 window."""
+    return F.interpolate(x, scale_factor=2.0, mode="nearest")
+
+
+def window_ranks(like: Tensor) -> Tensor:
+    """(H, W) of the dtype of `like`: 4, 3 in the upper row of each 2x2 window, 2, 1 in the lower."""
+    row, column = (torch.arange(size, device=like.device) % 2 for size in like.shape[-2:])
+    return (4 - 2 * row[:, None] - column).to(like.dtype)
 
 
 def norm_act(channels: int, relu: bool) -> list[nn.Module]:
@@ -113,11 +118,11 @@ class DownsamplingBottleneck(nn.Module):
         )  # fmt: skip
         self.act = nn.PReLU(outputs)
 
-    def forward(self, x: Tensor) -> tuple[Tensor, tuple[Tensor, ...]]:
-        """(N, inputs, 2h, 2w) -> (N, outputs, h, w) and the pooling's masks."""
-        pooled, masks = max_pool_onehot(x)
+    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """(N, inputs, 2h, 2w) -> (N, outputs, h, w) and the pooling's mask."""
+        pooled, mask = max_pool_mask(x)
         padded = F.pad(pooled, (0, 0, 0, 0, 0, self.extra))
-        return self.act(padded + self.residual(x)), masks
+        return self.act(padded + self.residual(x)), mask
 
 
 class UpsamplingBottleneck(nn.Module):
@@ -133,8 +138,8 @@ class UpsamplingBottleneck(nn.Module):
             nn.Conv2d(inner, outputs, 1, bias=False), nn.BatchNorm2d(outputs), nn.Dropout2d(dropout),
         )  # fmt: skip
 
-    def forward(self, x: Tensor, masks: tuple[Tensor, ...]) -> Tensor:
-        return F.relu(max_unpool_onehot(self.main(x), masks) + self.residual(x))
+    def forward(self, x: Tensor, mask: Tensor) -> Tensor:
+        return F.relu(max_unpool_mask(self.main(x), mask) + self.residual(x))
 
 
 def section(dropout: float) -> list[nn.Module]:
@@ -161,13 +166,13 @@ class _Encoding(SegmentationModel):
         self.section2 = nn.Sequential(*section(dropout))
         self.section3 = nn.Sequential(*section(dropout))
 
-    def encode(self, x: Tensor) -> tuple[Tensor, tuple[Tensor, ...], tuple[Tensor, ...]]:
+    def encode(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Features (N, 128, H/8, W/8), and the masks of the poolings to 1/4 and to 1/8."""
         x = self.initial(x)  # (N, 16, H/2, W/2)
-        x, masks4 = self.down1(x)
+        x, mask4 = self.down1(x)
         x = self.section1(x)  # (N, 64, H/4, W/4)
-        x, masks8 = self.down2(x)
-        return self.section3(self.section2(x)), masks4, masks8  # (N, 128, H/8, W/8)
+        x, mask8 = self.down2(x)
+        return self.section3(self.section2(x)), mask4, mask8  # (N, 128, H/8, W/8)
 
 
 class ENetEncoder(_Encoding):
@@ -208,7 +213,7 @@ class ENet(_Encoding):
         initialise(self)
 
     def forward(self, x: Tensor) -> Tensor:
-        x, masks4, masks8 = self.encode(x)
-        x = self.section4(self.up4(x, masks8))  # (N, 64, H/4, W/4)
-        x = self.section5(self.up5(x, masks4))  # (N, 16, H/2, W/2)
+        x, mask4, mask8 = self.encode(x)
+        x = self.section4(self.up4(x, mask8))  # (N, 64, H/4, W/4)
+        x = self.section5(self.up5(x, mask4))  # (N, 16, H/2, W/2)
         return self.classifier(x)  # (N, C, H, W)

@@ -83,6 +83,9 @@ class ICNet(SegmentationModel):
         self.auxiliary_low = nn.Conv2d(head, config.classes, 1)
         initialise(self)
 
+    def trunk(self) -> list[nn.Module]:
+        return [self.stem, self.shared, self.low[:-2]]  # without pyramid pooling and head
+
     def _features(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         medium = self.stem(F.avg_pool2d(x, 2))  # (N, ·, H/4, W/4)
         medium = self.shared(F.max_pool2d(medium, 3, 2, 1))  # (N, ·, H/16, W/16)

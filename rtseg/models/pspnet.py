@@ -56,6 +56,9 @@ class PSPNet(SegmentationModel):
         initialise(self)
         self.encoder = encoder  # after that: it has its own initialisation, or pretrained weights
 
+    def trunk(self) -> list[nn.Module]:
+        return [self.encoder]
+
     def _logits(self, deep: Tensor) -> Tensor:
         return self.classifier(self.dropout(self.fuse(self.pyramid(deep))))
 

@@ -11,13 +11,14 @@ import numpy as np
 import torch
 from lightning.pytorch.callbacks import EMAWeightAveraging, ModelCheckpoint, RichProgressBar
 from lightning.pytorch.loggers import CSVLogger
+from torch import nn
 
 from rtseg.core.errors import UsageError
 from rtseg.core.sizes import check_multiple
 from rtseg.core.weights import Artifact, resolve
 from rtseg.datasets import DATASETS, DataSet, open_data
 from rtseg.models import SegmentationModel, build_model
-from rtseg.models.weights import load_state_dict
+from rtseg.models.weights import load_state_dict, restore
 from rtseg.training.checkpoint import SafetensorsIO
 from rtseg.training.config import TrainConfig
 from rtseg.training.data import Loaders
@@ -94,24 +95,43 @@ def share_of_scenes(config: TrainConfig, data: DataSet) -> float:
 def start_from(model: SegmentationModel, init: str) -> dict[str, Any]:
     """Loads the weights of a network that ships, or of an ONNX file, into `model`; returns what they are.
 
-    Classifiers keep their fresh weights where the number of classes differs.
+    Classifiers keep their fresh weights where the number of classes differs. From a network of another architecture
+    only the trunk is taken.
 
     Raises:
-        UsageError: the network is of another architecture.
+        UsageError: the architectures do not have the same trunk.
         WeightsError: the file is missing or damaged.
     """
-
     artifact = resolve(init)
     state = load_state_dict(artifact.file("fp32"))
+    known = {**_identity(artifact), "recipe": artifact.card.recipe}
     own = model.state_dict()
-    foreign = [name for name in state if name not in own]
-    if foreign:
-        raise UsageError(f"{init} is a {artifact.card.model}: it has no place for {foreign[0]} in this network")
+    if not set(state) <= set(own):
+        source = build_model(artifact.card.model, artifact.card.config)
+        restore(source, state, init)
+        take_trunk(model, source)
+        return {**known, "part": "trunk"}
     fitting = {name: value for name, value in state.items() if value.shape == own[name].shape}
     for name in sorted(set(own) - set(fitting)):
         log.info("%s starts fresh", name)
     model.load_state_dict(fitting, strict=False)
-    return {**_identity(artifact), "recipe": artifact.card.recipe}
+    return known
+
+
+def take_trunk(model: SegmentationModel, source: SegmentationModel) -> None:
+    """Gives `model` the trunk of `source`, whose weights must have the same shapes in the same order.
+
+    Raises:
+        UsageError: one of them has no trunk, or they differ.
+    """
+    own, found = (nn.ModuleList(network.trunk()).state_dict() for network in (model, source))
+    shapes = [[tuple(value.shape) for value in state.values()] for state in (own, found)]
+    if not own or shapes[0] != shapes[1]:
+        raise UsageError(f"a {type(model).__name__} with {model.config} cannot start from a {type(source).__name__} "
+                         f"with {source.config}: their trunks are not the same")  # fmt: skip
+    with torch.no_grad():
+        for target, value in zip(own.values(), found.values(), strict=True):
+            target.copy_(value)
 
 
 def _identity(artifact: Artifact) -> dict[str, Any]:
