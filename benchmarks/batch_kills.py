@@ -23,13 +23,13 @@ from typing import Any
 import psutil
 from batch import make_videos
 
+from rtseg.batch.plan import IN_FLIGHT
 from rtseg.core.files import write_json
 from rtseg.core.sizes import parse_size
 from rtseg.runtime.environment import environment
 from rtseg.vision.sources import open_source
 
 FPS = 30.0
-IN_FLIGHT = 8  # frames between decoder and writer: two read ahead, and one or two in each channel and thread
 
 
 def start(video: Path, out: Path, options: argparse.Namespace, *more: str) -> subprocess.Popen[bytes]:

@@ -20,9 +20,11 @@ from rtseg.batch.jobs import find_jobs
 from rtseg.batch.journal import Journal
 from rtseg.batch.layout import remove_partial
 from rtseg.batch.lock import output_lock
+from rtseg.batch.plan import IN_FLIGHT, stops_of
 from rtseg.batch.segments import class_areas
 from rtseg.batch.task import Segment, SegmentDone
 from rtseg.core.errors import OutputError, UsageError
+from rtseg.vision.video_index import VideoIndex
 
 
 @pytest.fixture(autouse=True)
@@ -113,6 +115,18 @@ def test_a_journal_that_is_damaged_or_in_use(tmp_path: Path) -> None:
     (tmp_path / "b").mkdir()
     with Journal(tmp_path / "b"), pytest.raises(OutputError, match="in use"):
         Journal(tmp_path / "b")
+
+
+@pytest.mark.parametrize("fps", [1, 3, 5, 10, 15, 24, 30, 60])
+@pytest.mark.parametrize("counted", [False, True])
+def test_a_kill_costs_two_seconds_of_video_at_most_or_nine_frames(fps: int, counted: bool) -> None:
+    ticks = np.arange(20 * fps) * 1000
+    index = VideoIndex(Fraction(1, 1000 * fps), len(ticks), None, None if counted else ticks, np.empty(0), 0, 1000)
+    stops = [0, *stops_of(index, fps)[: -1 if counted else None]]
+    longest = max(np.diff(stops))
+    assert min(np.diff(stops)) >= 1
+    assert (longest + IN_FLIGHT) / fps <= 2 or longest == 1
+    assert stops[-1] == len(ticks) or counted
 
 
 def test_only_what_is_ours_is_removed(tmp_path: Path) -> None:

@@ -361,8 +361,26 @@ def test_init_starts_from_an_exported_network(tmp_path: Path) -> None:
             assert torch.equal(same.state_dict()[name], value.half().float() if value.ndim > 1 else value), name
     start_from(fewer, path)
     assert torch.equal(fewer.state_dict()["first.0.weight"], same.state_dict()["first.0.weight"])
-    with pytest.raises(UsageError, match="it has no place for"):
+    with pytest.raises(UsageError, match="their trunks are not the same"):
         start_from(build_model("enet", {}), path)
+
+
+def test_init_from_another_architecture_takes_its_trunk(tmp_path: Path) -> None:
+    icnet = lively("icnet", {"width": 0.125})
+    export_network(icnet, "icnet", CAMVID11, tmp_path, train_size=(32, 32))
+    path = str(tmp_path / "icnet.onnx")
+    network = build_model("pspnet", {"deep_stem": True, "width": 0.25})  # of a trunk that is half as wide
+    before = {name: value.clone() for name, value in network.state_dict().items()}
+    assert start_from(network, path)["part"] == "trunk"
+    after = network.state_dict()
+    assert {name.split(".")[0] for name in after if not torch.equal(after[name], before[name])} == {"encoder"}
+    picture, network = torch.rand(1, 3, 64, 64), network.eval()
+    with torch.no_grad():  # as far as both have the same strides, they compute the same
+        expected = icnet.shared[:3](icnet.stem(picture))
+        found = network.encoder.layer1(network.encoder.stem(picture))
+    assert (found - expected).abs().max() < 0.01 * expected.abs().max()
+    with pytest.raises(UsageError, match="their trunks are not the same"):
+        start_from(build_model("pspnet", {"deep_stem": False, "width": 0.25}), path)
 
 
 SCRIPT = """

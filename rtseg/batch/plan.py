@@ -24,7 +24,9 @@ from rtseg.vision.source_span import ENDLESS
 from rtseg.vision.sources import open_source
 from rtseg.vision.video_index import VideoIndex, index_video
 
-SEGMENT_S = 1.5  # what is lost at most, with the frames that are under way in the loop, stays below two seconds
+LOST_S = 2.0  # of video, that a kill costs at most: what was labelled of a segment, and the frames that are under way
+IN_FLIGHT = 8  # of those, between the engine and the writer
+_SEGMENT_S = 1.5
 _PICTURES = 16  # in a segment
 
 
@@ -147,13 +149,18 @@ def _picture_stops(count: int) -> np.ndarray:
     return np.array([*range(_PICTURES, count, _PICTURES), count], np.int64)
 
 
+def segment_s(fps: float) -> float:
+    """Seconds of a segment: 1.5, or less where the frames under way last longer than the half second that is left."""
+    return min(_SEGMENT_S, LOST_S - IN_FLIGHT / fps)
+
+
 def stops_of(index: VideoIndex, fps: float) -> np.ndarray:
-    """int64: the ends of a video's segments, each of at most `SEGMENT_S`; by frames where timestamps do not count."""
+    """int64: the ends of a video's segments of `segment_s`, one frame at least; counted where timestamps do not count."""
     if index.pts is None:
-        step = max(1, round(SEGMENT_S * fps))
+        step = max(1, round(segment_s(fps) * fps))
         return np.array([*range(step, index.frames, step), ENDLESS], np.int64)
     stops = [0]
-    length = round(SEGMENT_S / index.time_base)
+    length = round(segment_s(fps) / float(index.time_base))
     while stops[-1] < index.frames:
         stops.append(int(np.searchsorted(index.pts, index.pts[stops[-1]] + max(1, length))))
     return np.array(stops[1:], np.int64)
