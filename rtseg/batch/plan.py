@@ -155,7 +155,7 @@ def segment_s(fps: float) -> float:
 
 
 def stops_of(index: VideoIndex, fps: float) -> np.ndarray:
-    """int64: the ends of a video's segments of `segment_s`, one frame at least; counted where timestamps do not count."""
+    """int64: the ends of a video's segments, of `segment_s` and one frame at least; by frames without timestamps."""
     if index.pts is None:
         step = max(1, round(segment_s(fps) * fps))
         return np.array([*range(step, index.frames, step), ENDLESS], np.int64)

@@ -53,7 +53,8 @@ class TrainConfig:
         workers: Processes that read and augment pictures.
         threads: CPU threads of the network; 0 leaves torch's default.
         seed: Seeds weights, order and augmentation.
-        init: Start from a network that ships (name) or from the path of an ONNX file, instead of fresh weights.
+        init: Start from a network that ships (name) or from the path of an ONNX file, instead of fresh weights; of
+            another architecture only the trunk is taken.
     """
 
     model: str
