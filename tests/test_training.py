@@ -24,7 +24,8 @@ from rtseg.training.checkpoint import load_tree, save_tree
 from rtseg.training.config import TrainConfig
 from rtseg.training.data import TrainingSet, training_loader
 from rtseg.training.losses import class_weights, lovasz_loss, near_border, segmentation_loss, shrink_labels
-from rtseg.training.run import choose_precision, share_of_scenes, start_from, train
+from rtseg.training.precision import choose_precision, keep_gradients_true
+from rtseg.training.run import share_of_scenes, start_from, train
 from rtseg.training.teach import TEACHING, open_teachers
 
 TINY = {
@@ -113,6 +114,28 @@ def test_a_network_on_an_encoder_trains_and_is_rebuilt(root: Path, tmp_path: Pat
 def test_what_is_trained_on_is_never_scored(root: Path, tmp_path: Path, split: str, holdouts: tuple[str, ...]) -> None:
     with pytest.raises(UsageError, match="shares pictures with the holdout"):
         train(config(root, tmp_path, split=split, holdouts=holdouts))
+
+
+@pytest.mark.parametrize("dilation", [2, 6, 12])
+def test_bf16_gradients_of_dilated_depthwise_convolutions_are_those_of_float32(dilation: int) -> None:
+    torch.manual_seed(0)
+    layer = torch.nn.Conv2d(64, 64, 3, padding=dilation, dilation=dilation, groups=64, bias=False)
+    network = torch.nn.Sequential(layer).to(memory_format=torch.channels_last)
+    keep_gradients_true(network)
+    x = torch.randn(2, 64, 16, 32).to(memory_format=torch.channels_last)
+    gradients = []
+    for enabled in (True, False):
+        network.zero_grad()
+        with torch.autocast("cpu", torch.bfloat16, enabled=enabled):
+            network(x).float().square().mean().backward()
+        gradients.append(layer.weight.grad.clone())
+    low, full = gradients
+    assert (low - full).abs().max() < 0.02 * full.abs().max()
+
+
+def test_a_loss_that_is_not_finite_ends_the_run(root: Path, tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="smaller --lr"):
+        train(config(root, tmp_path, lr=1e30, epochs=3))
 
 
 def test_precision_is_never_replaced() -> None:

@@ -23,6 +23,7 @@ from rtseg.training.checkpoint import SafetensorsIO
 from rtseg.training.config import TrainConfig
 from rtseg.training.data import Loaders
 from rtseg.training.losses import class_weights
+from rtseg.training.precision import choose_precision, keep_gradients_true
 from rtseg.training.report import KeepBest, Pictures
 from rtseg.training.summary import write_report
 from rtseg.training.task import SegmentationTask
@@ -62,6 +63,7 @@ def train(config: TrainConfig) -> Path:
     model = build_model(config.model, {"classes": len(data.labels), **config.model_config()})
     check_multiple(config.crop_hw, model.size_multiple, config.model)
     lineage: dict[str, Any] = {"init": start_from(model, config.init)} if config.init is not None else {}
+    keep_gradients_true(model)
     model = model.to(memory_format=torch.channels_last)
     teaching = None
     if config.teacher:
@@ -138,17 +140,6 @@ def _identity(artifact: Artifact) -> dict[str, Any]:
     """Which network it is, and what it scores."""
     card = artifact.card
     return {"name": card.name, "sha256": card.files["fp32"].sha256, "metrics": card.metrics}
-
-
-def choose_precision(wanted: str) -> str:
-    """'auto' is bf16 on a GPU or CPU that multiplies in it, else fp32; fp16 needs a GPU."""
-    cuda = torch.cuda.is_available()
-    if wanted == "fp16" and not cuda:
-        raise UsageError("precision fp16 needs a GPU; a CPU trains in fp32 or bf16")
-    if wanted != "auto":
-        return wanted
-    fast = torch.cuda.is_bf16_supported() if cuda else torch.cpu._is_avx512_bf16_supported()
-    return "bf16" if fast else "fp32"
 
 
 def _trainer(config: TrainConfig) -> L.Trainer:

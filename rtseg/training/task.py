@@ -7,6 +7,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from rtseg.core.errors import UsageError
 from rtseg.core.metrics import ConfusionMatrix
 from rtseg.core.sizes import nearest_multiple
 from rtseg.datasets import DataSet
@@ -53,6 +54,9 @@ class SegmentationTask(L.LightningModule):
         for output, share in zip(auxiliary, self.model.auxiliary_weights, strict=True):
             coarse = shrink_labels(labels, (output.shape[-2], output.shape[-1]))
             loss = loss + share * segmentation_loss(output, coarse, weights, ignore)
+        if not loss.isfinite():
+            raise UsageError(f"the loss became {loss.item()} in epoch {self.current_epoch}: start anew with a smaller "
+                             f"--lr (it was {self.config.lr:g}), or with --precision fp32")  # fmt: skip
         self._follow(logits, at_logits, loss)
         return loss
 
