@@ -26,7 +26,6 @@ if TYPE_CHECKING:
     from rtseg.vision.sources import Source
 
 app = App(name="rtseg-cam", version=rtseg.__version__)
-_NOMINAL_FPS = 30.0  # of a recording whose source does not say; the frames' own times decide how it plays
 
 
 @Parameter(name="*")
@@ -206,9 +205,9 @@ def _open_source(options: CamOptions, codec_threads: int) -> "Source":
 
 
 def _open_recording(source: "Source", codec_threads: int, console: Console, path: Path) -> "VideoSink":
-    from rtseg.vision.sink_video import VideoSink
+    from rtseg.vision.sink_video import NOMINAL_FPS, VideoSink
 
-    sink = VideoSink(path, source.size_hw, source.fps or _NOMINAL_FPS, threads=codec_threads)
+    sink = VideoSink(path, source.size_hw, source.fps or NOMINAL_FPS, threads=codec_threads)
     if sink.padded:
         console.print(f"{path}: H.264 has even sizes only, so {format_size(source.size_hw)} is padded by one pixel")
     return sink

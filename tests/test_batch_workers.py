@@ -12,12 +12,14 @@ from batch_runs import finished, kill_at, same_outputs, segments_in, start
 from videos import make_video
 
 import rtseg.batch.work
+from rtseg.batch.cluster import RayPool
 from rtseg.batch.crew import Crew, candidates, choose_crew
 from rtseg.batch.jobs import Job
 from rtseg.batch.plan import Choice
 from rtseg.batch.pool import InlinePool, ProcessPool, WorkerLost
 from rtseg.batch.run import Batch
 from rtseg.batch.task import Look, SegmentDone, TaskFailed
+from rtseg.core.errors import EngineError
 from rtseg.core.weights import resolve
 
 SAVE = ("overlay", "labels", "areas")
@@ -188,3 +190,14 @@ def test_a_ray_worker_that_is_killed_costs_nothing(drive, alone, tiny_model, tmp
     assert actors, errors
     assert (code, "a worker was lost" in output) == (0, True), errors
     same_outputs(alone, out, "drive")
+
+
+@pytest.mark.skipif(importlib.util.find_spec("ray") is None, reason="ray is not installed")
+@pytest.mark.parametrize("address", ["auto", "127.0.0.1:9", "ray://127.0.0.1:9"])
+def test_a_cluster_that_is_gone_is_told_at_once(address, tmp_path, monkeypatch):
+    (tmp_path / "ray").mkdir()
+    (tmp_path / "ray" / "ray_current_cluster").write_text("127.0.0.1:9")  # a port that nobody listens on
+    monkeypatch.setenv("RAY_TMPDIR", str(tmp_path))
+    monkeypatch.delenv("RAY_ADDRESS", raising=False)
+    with pytest.raises(EngineError, match=r"no Ray cluster at (ray://)?127\.0\.0\.1:9.*start one with"):
+        RayPool(print, address, "onnxruntime", 1)

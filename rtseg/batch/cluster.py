@@ -5,11 +5,13 @@ lost is replaced, and the segments that it had not announced are made again.
 """
 
 import logging
+import os
 import socket
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from queue import SimpleQueue
+from tempfile import gettempdir
 from threading import Thread
 from time import monotonic
 from typing import Any
@@ -203,10 +205,18 @@ def _absolute(task: Task) -> Task:
 
 def _check_reachable(address: str) -> None:
     """Ray itself takes minutes to find out."""
-    host, _, port = address.rpartition("://")[2].rpartition(":")
+    known = _known_address() if address == "auto" else address
+    host, _, port = known.rpartition("://")[2].rpartition(":")
     if not (host and port.isdigit()):
         return
     try:
         socket.create_connection((host, int(port)), timeout=5.0).close()
     except OSError as error:
-        raise EngineError(f"no Ray cluster at {address}: {error}; start one with `ray start --head`") from error
+        where = f"no Ray cluster at {known}" + (", where 'auto' leads" if address == "auto" else "")
+        raise EngineError(f"{where}: {error}; start one with `ray start --head`") from error
+
+
+def _known_address() -> str:
+    """What 'auto' stands for: $RAY_ADDRESS, or what the last `ray start` of this machine has left."""
+    noted = Path(os.environ.get("RAY_TMPDIR", gettempdir()), "ray", "ray_current_cluster")
+    return os.environ.get("RAY_ADDRESS") or (noted.read_text().strip() if noted.is_file() else "")

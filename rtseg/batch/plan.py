@@ -13,12 +13,12 @@ import numpy as np
 
 import rtseg
 from rtseg.batch.jobs import Job
-from rtseg.batch.segments import NOMINAL_FPS
 from rtseg.batch.task import CRF, ENCODER_THREADS, PRESET, Look, Network
 from rtseg.core.card import Card
 from rtseg.core.errors import InputError
 from rtseg.core.sizes import Size
 from rtseg.runtime.segmenter import default_size
+from rtseg.vision.sink_video import NOMINAL_FPS
 from rtseg.vision.source_images import list_images
 from rtseg.vision.source_span import ENDLESS
 from rtseg.vision.sources import open_source

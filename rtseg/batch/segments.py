@@ -14,11 +14,10 @@ from rtseg.batch.task import CRF, ENCODER_THREADS, PRESET, SegmentDone, Task
 from rtseg.core.errors import OutputError
 from rtseg.core.frame import Frame
 from rtseg.vision.sink_labels import LabelVideoSink
-from rtseg.vision.sink_video import VideoSink, reason_of_write
+from rtseg.vision.sink_video import NOMINAL_FPS, VideoSink, reason_of_write
 from rtseg.vision.sinks import Sink, write_picture
 from rtseg.vision.source_span import SpanSource
 
-NOMINAL_FPS = 30.0  # of a video that does not say; the frames' own times decide how it plays
 STRIP_HEIGHT = 180
 _EXACT = 1 << 24  # pixels that float32 counts exactly
 

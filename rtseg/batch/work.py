@@ -12,10 +12,10 @@ from rtseg.batch.jobs import SAVES, Job
 from rtseg.batch.journal import Journal
 from rtseg.batch.layout import JOURNAL, Layout, clean_passes, is_ours, remove_partial
 from rtseg.batch.plan import Choice, fingerprint, picture_paths, plan_input, stops_of
-from rtseg.batch.segments import NOMINAL_FPS
 from rtseg.batch.task import Network, Segment, SegmentDone, Task
 from rtseg.core.errors import OutputError
 from rtseg.core.sizes import Size, format_size
+from rtseg.vision.sink_video import NOMINAL_FPS
 from rtseg.vision.source_span import Span
 from rtseg.vision.video_index import index_video
 

@@ -20,6 +20,7 @@ from rtseg.core.sizes import Size, format_size
 from rtseg.vision.resize import resize_image
 from rtseg.vision.sinks import Sink, make_folder
 
+NOMINAL_FPS = 30.0  # of a source that does not say; the frames' own times decide how they play
 _ONE_KEY_FRAME = 1 << 20
 _LIMITED, _BT601, _BT709 = 1, 6, 1  # codes of ITU-T H.273 for what cv2.COLOR_BGR2YUV_I420 makes
 
