@@ -15,7 +15,7 @@ from folder_tree import make_folder
 from tiny import lively
 from torch.nn import functional
 
-from rtseg.core.errors import UsageError, WeightsError
+from rtseg.core.errors import OutputError, UsageError, WeightsError
 from rtseg.core.labels import CAMVID11, LabelSet
 from rtseg.datasets import open_data
 from rtseg.export.network import export_network
@@ -131,6 +131,34 @@ def test_bf16_gradients_of_dilated_depthwise_convolutions_are_those_of_float32(d
         gradients.append(layer.weight.grad.clone())
     low, full = gradients
     assert (low - full).abs().max() < 0.02 * full.abs().max()
+
+
+def test_a_run_goes_on_only_with_the_settings_it_was_begun_with(root: Path, tmp_path: Path) -> None:
+    train(config(root, tmp_path, epochs=1))
+    before = (tmp_path / "best.safetensors").read_bytes()
+    for changes, name in (
+        ({"lr": 0.1}, r"lr \(0.002, now 0.1\)"), ({"epochs": 2}, "epochs"), ({"model": "enet-encoder"}, "model"),
+        ({"split": "val", "holdouts": ("train",)}, "split"), ({"init": "enet"}, "init"),
+    ):  # fmt: skip
+        with pytest.raises(UsageError, match=f"begun with another {name}.*another --output"):
+            train(config(root, tmp_path, **{"epochs": 1, **changes}))
+    assert (tmp_path / "best.safetensors").read_bytes() == before
+    train(config(root, tmp_path, epochs=1, validate_every=2, compile=False))
+
+
+def test_an_output_that_cannot_be_made_is_told_first(root: Path, tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(OutputError, match="cannot write in folder"):
+        train(config(root, tmp_path / "file" / "run"))
+
+
+@pytest.mark.parametrize("options", [{}, {"boundary": 2.0}, {"ohem": 0.3}])
+def test_pictures_without_labels_cost_nothing(options: dict[str, float]) -> None:
+    logits = torch.randn(1, 3, 8, 8, requires_grad=True)
+    loss = segmentation_loss(logits, torch.full((1, 8, 8), 11), torch.ones(3), 11, **options)
+    loss.backward()
+    assert loss == 0
+    assert not logits.grad.any()  # type: ignore[union-attr]
 
 
 def test_a_loss_that_is_not_finite_ends_the_run(root: Path, tmp_path: Path) -> None:

@@ -147,6 +147,11 @@ class TrainConfig:
             raise UsageError("the classes follow from the data set: leave --set classes out")
         return fields
 
+    def decisive(self) -> dict[str, Any]:
+        """The fields of `to_json` that decide the weights, rather than how fast they come and how often one looks."""
+        idle = ("validate_every", "workers", "threads", "compile")
+        return {name: value for name, value in self.to_json().items() if name not in idle}
+
     def to_json(self) -> dict[str, Any]:
         """The fields as JSON; paths are left out or cut to the file's name, for they say nothing about the weights."""
         data = asdict(self)

@@ -39,13 +39,12 @@ def segmentation_loss(
     logits = logits.float()
     if logits.shape[-2:] != labels.shape[-2:]:
         logits = F.interpolate(logits, labels.shape[-2:], mode="bilinear", align_corners=False)
-    if ohem >= 1 and boundary == 0:
-        return F.cross_entropy(logits, labels, weights, ignore_index=ignore_index)
     losses = F.cross_entropy(logits, labels, weights, ignore_index=ignore_index, reduction="none")
     labelled = labels != ignore_index
     if boundary > 0:
         near = 1 + boundary * near_border(labels).float()
-        losses = losses * near / near[labelled].mean().clamp(min=1)  # the size of the loss stays
+        mean = near[labelled].sum() / labelled.sum().clamp(min=1)
+        losses = losses * near / mean.clamp(min=1)  # the size of the loss stays
     if ohem < 1:
         return losses.flatten().topk(max(1, int(ohem * int(labelled.sum())))).values.mean()
     return losses.sum() / weights[labels[labelled]].sum().clamp(min=1e-6)

@@ -28,6 +28,7 @@ from rtseg.training.report import KeepBest, Pictures
 from rtseg.training.summary import write_report
 from rtseg.training.task import SegmentationTask
 from rtseg.training.teach import TEACHING, open_teachers
+from rtseg.vision.sinks import make_folder
 
 log = logging.getLogger(__name__)
 
@@ -45,6 +46,7 @@ def train(config: TrainConfig) -> Path:
         InputError: the data set cannot be read.
         OutputError: the run's folder cannot be written.
     """
+    make_folder(config.output)
     torch.manual_seed(config.seed)
     np.random.seed(config.seed)
     random.seed(config.seed)
@@ -72,7 +74,7 @@ def train(config: TrainConfig) -> Path:
         lineage["teachers"] = [_identity(artifact) for artifact in artifacts]
     task = SegmentationTask(config, model, class_weights(data, config.class_balance), holdouts, teaching)
     task.lineage, task.train_size = lineage, data.size_hw
-    config.output.mkdir(parents=True, exist_ok=True)
+    task.settings = {**config.decisive(), "pictures": len(data), **lineage}
     last = config.output / "last.ckpt"
     trainer = _trainer(config)
     resumed = last if last.is_file() else None

@@ -35,6 +35,7 @@ class SegmentationTask(L.LightningModule):
         self.config, self.model, self.holdouts, self.teaching = config, model, holdouts, teaching
         self.train_size = config.crop_hw  # of the pictures that crops are cut from, for the card
         self.lineage: dict[str, Any] = {}  # what the weights started from and who taught them, for the card
+        self.settings: dict[str, Any] = {}  # what a resumed run must have in common with this one
         self.labels = holdouts[0].labels
         self.register_buffer("class_weights", weights, persistent=False)
         self.running = ConfusionMatrix(self.labels)
@@ -76,6 +77,17 @@ class SegmentationTask(L.LightningModule):
         self.running.update(logits.detach().argmax(1).byte().cpu().numpy(), coarse.byte().cpu().numpy())
         self.log("loss", loss.detach(), prog_bar=True, on_step=False, on_epoch=True)
         self.log("train_miou", self.running.miou, prog_bar=True)
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        checkpoint["settings"] = self.settings
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        begun: dict[str, Any] = checkpoint.get("settings", {})
+        for name, value in self.settings.items():
+            if begun.get(name) != value:
+                what = "" if isinstance(value, dict) else f" ({begun.get(name)}, now {value})"
+                raise UsageError(f"the run in {self.config.output} was begun with another {name}{what}: go on with "
+                                 "that one, or give another --output")  # fmt: skip
 
     def on_train_batch_start(self, batch: Any, batch_idx: int) -> None:
         torch.manual_seed(hash((self.config.seed, self.global_step)))  # dropout: the same in a resumed run
