@@ -65,7 +65,8 @@ def explain(error: Exception) -> tuple[str, int]:
     if isinstance(error, ImportError) and _concerns_cv2(error):
         return _BROKEN_CV2.format(reason=_one_line(error)), EngineError.exit_code
     if isinstance(error, ModuleNotFoundError):
-        return f"a package is missing ({_one_line(error)}): install rtseg again", EngineError.exit_code
+        hint = "install rtseg again, for training and export with pip install 'rtseg[train]'"
+        return f"a package is missing ({_one_line(error)}): {hint}", EngineError.exit_code
     kind = type(error).__name__
     return f"{kind}: {_one_line(error)}; this is a defect of rtseg, RTSEG_DEBUG=1 shows the traceback", 1
 

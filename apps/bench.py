@@ -1,6 +1,7 @@
 """`rtseg-bench`: how fast networks run on this machine, alone and in the whole loop."""
 
 from dataclasses import asdict, dataclass
+from itertools import product
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -11,7 +12,7 @@ from rich.table import Table
 import rtseg
 from rtseg.apps._console import run
 from rtseg.apps._plot import check_plot, plot
-from rtseg.core.errors import UsageError
+from rtseg.core.errors import EngineError, UsageError
 from rtseg.core.files import write_json
 from rtseg.core.sizes import format_size, parse_size
 from rtseg.core.weights import resolve, shipped
@@ -78,26 +79,38 @@ def bench(options: BenchOptions = _DEFAULTS) -> None:
     sizes = [parse_size(size) for size in options.size] or [None]
     wanted = len(models) * len(options.engine) * len(sizes) * len(options.precision)
     results: list[dict[str, Any]] = []
-    with Console(stderr=True).status(f"measuring 1 of {wanted}") as status:
-        for result in measure(models, options.engine, sizes, options.precision, budget, plan):
-            results.append(result)
-            status.update(f"measuring {min(wanted, len(results) + 1)} of {wanted}")
-    Console().print(_table(results))
-    if options.json:
-        data = {"environment": environment(), "plan": _plain(asdict(plan)), "results": results}
-        write_json(options.json, data)
+    try:
+        with Console(stderr=True).status(f"measuring 1 of {wanted}") as status:
+            for result in measure(models, options.engine, sizes, options.precision, budget, plan):
+                results.append(result)
+                status.update(f"measuring {min(wanted, len(results) + 1)} of {wanted}")
+    finally:  # what was measured before an error or Ctrl-C stays
+        if results:
+            Console().print(_table(results))
+            if options.json:
+                data = {"environment": environment(), "plan": _plain(asdict(plan)), "results": results}
+                write_json(options.json, data)
     if options.plot:
         plot(results, options.split, options.plot)
 
 
 def _check(options: BenchOptions, models: tuple[str, ...]) -> None:
     """Finds what is wrong before minutes are spent on measuring."""
+    from rtseg.engines import missing
     from rtseg.runtime.bench import miou_of_card
+    from rtseg.runtime.segmenter import EngineChoice
     from rtseg.vision.sinks import check_file
 
     for flag, value in (("--frames", options.frames), ("--runs", options.runs)):
         if value < 2:
             raise UsageError(f"{flag} {value} is too few to measure anything: give 2 or more")
+    sizes = [parse_size(size) for size in options.size] or [None]
+    for model, engine, size_hw, precision in product(models, options.engine, sizes, options.precision):
+        choice = EngineChoice(resolve(model), engine, precision, size_hw)
+        if engine != "auto" and (reason := missing(engine)) is not None:
+            raise EngineError(reason)
+        if precision == "int8" and engine != "tensorrt":
+            choice.artifact.file(precision)
     stated = {split for model in models for split in miou_of_card(resolve(model).card)}
     if options.plot:
         check_plot(options.plot, options.split, stated)

@@ -1,7 +1,7 @@
 """`rtseg compile`: makes the INT8 form of a network for onnxruntime, or a TensorRT engine for this machine."""
 
 import shutil
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from importlib.util import find_spec
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
 ALLOWED_LOSS = 0.005
 _CALIBRATION_PICTURES = 32
+_OF_TENSORRT = ("optimization_level", "workspace", "tf32", "keep", "keep_worst", "rebuild", "report")
 
 
 @Parameter(name="*")
@@ -66,6 +67,13 @@ class CompileOptions:
     keep_worst: int = 0
     rebuild: Annotated[bool, Parameter(negative="")] = False
     report: Path | None = None
+
+    def __post_init__(self) -> None:
+        defaults = {field.name: field.default for field in fields(self)}
+        for name in _OF_TENSORRT if self.engine != "tensorrt" else ():
+            if getattr(self, name) != defaults[name]:
+                option = name.replace("_", "-")
+                raise UsageError(f"--{option} is of TensorRT engines: add --engine tensorrt, or leave it out")
 
 
 def command(options: CompileOptions | None = None) -> None:
@@ -146,9 +154,17 @@ def calibration_pictures(options: CompileOptions, size_hw: Size) -> "list[np.nda
     from rtseg.vision.sources import open_source
 
     if options.frames is not None:
+        kept: list[np.ndarray] = []
+        step = 1
         with open_source(str(options.frames)) as source:
-            everything = [resize_image(frame.image, size_hw) for frame in source]
-        return everything[:: -(-len(everything) // _CALIBRATION_PICTURES)]
+            if source.live or source.kind == "synthetic":
+                raise UsageError(f"--frames {options.frames} has no end: give a folder of pictures, or a video")
+            for index, frame in enumerate(source):
+                if index % step == 0:
+                    kept.append(resize_image(frame.image, size_hw))
+                if len(kept) == 2 * _CALIBRATION_PICTURES:
+                    kept, step = kept[::2], 2 * step
+        return kept[:: -(-len(kept) // _CALIBRATION_PICTURES)]
     from rtseg.datasets import open_data
 
     assert options.data is not None

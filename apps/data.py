@@ -11,11 +11,9 @@ from rich.table import Table
 
 from rtseg.apps._console import tracked
 from rtseg.core.errors import InputError, OutputError, UsageError
-from rtseg.core.files import atomic_path, write_json
+from rtseg.core.files import write_json
 
 if TYPE_CHECKING:
-    import numpy as np
-
     from rtseg.datasets import DataSet
     from rtseg.datasets.check import CheckReport, SplitReport
 
@@ -75,7 +73,7 @@ def command(options: CheckOptions | None = None) -> int:
     from rtseg.datasets.check import check
     from rtseg.datasets.sheet import sample_sheet
     from rtseg.runtime.policy import cores
-    from rtseg.vision.sinks import make_folder
+    from rtseg.vision.sinks import make_folder, write_picture
 
     options = options or CheckOptions()
     for path in (options.picture, options.json):
@@ -87,7 +85,7 @@ def command(options: CheckOptions | None = None) -> int:
     report = check(sets, options.alike, cores(), tracked)
     tell(report, options.first)
     if options.picture is not None:
-        write_picture(sample_sheet(sets), options.picture)
+        write_picture(options.picture, sample_sheet(sets))
     if options.json is not None:
         root = None if options.root is None else str(options.root)
         write_json(options.json, {"data": options.data, "root": root, **report.to_json(options.first)})
@@ -134,15 +132,7 @@ def _share(split: "SplitReport", index: int) -> str:
 
 def check_picture(path: Path) -> None:
     """Raises OutputError for a suffix that names no kind of picture."""
-    import cv2
+    from rtseg.vision.sinks import PICTURE_SUFFIXES
 
-    if not cv2.haveImageWriter(str(path)):
+    if path.suffix.lower() not in PICTURE_SUFFIXES:
         raise OutputError(f"{path} cannot be written: {path.suffix or 'no suffix'} is no kind of picture; use .png")
-
-
-def write_picture(picture: "np.ndarray", path: Path) -> None:
-    """Writes a uint8 BGR picture, atomically."""
-    import cv2
-
-    with atomic_path(path) as part:
-        cv2.imencode(path.suffix, picture)[1].tofile(part)

@@ -1,6 +1,5 @@
 """`rtseg doctor`: what works on this machine, what does not, and how to mend it."""
 
-import ctypes
 import os
 import platform
 import sys
@@ -244,17 +243,12 @@ def probe_engine(name: str) -> str:
 
 def check_gpu() -> Check:
     """What NVIDIA's driver and TensorRT say; neither is needed."""
-    driver = "nvcuda.dll" if sys.platform == "win32" else "libcuda.so.1"
-    try:
-        cuda = ctypes.CDLL(driver)
-    except OSError:
-        return Check("NVIDIA GPU", "info", "no driver")
-    number, devices = ctypes.c_int(), ctypes.c_int()
-    cuda.cuDriverGetVersion(ctypes.byref(number))
-    if cuda.cuInit(0) != 0 or cuda.cuDeviceGetCount(ctypes.byref(devices)) != 0:
-        return Check("NVIDIA GPU", "info", "a driver, but no GPU that it can use")
-    found = f"{devices.value} GPU, driver for CUDA {number.value // 1000}.{number.value % 1000 // 10}"
-    return Check("NVIDIA GPU", "ok", f"{found}, TensorRT {installed('tensorrt') or 'not installed'}")
+    from rtseg.engines.gpu import driver_version, gpu_problem
+
+    if (problem := gpu_problem()) is not None:
+        return Check("NVIDIA GPU", "info", problem)
+    version = installed("tensorrt") or "not installed"
+    return Check("NVIDIA GPU", "ok", f"driver {driver_version() or 'of unknown version'}, TensorRT {version}")
 
 
 def check_cameras() -> list[Check]:

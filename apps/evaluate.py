@@ -125,6 +125,7 @@ def score(options: EvalOptions) -> dict[str, Any]:
     size_hw = parse_size(options.size) if options.size else None
     threads = thread_budget(options.threads).engine
     choice = EngineChoice(resolve(options.model), options.engine, options.precision, size_hw, threads)
+    check_before(options, choice)
     figures: dict[str, Any] = {}
     if options.data_set is not None:
         figures |= score_data(options, choice)
@@ -134,6 +135,16 @@ def score(options: EvalOptions) -> dict[str, Any]:
         figures["stability"], info = measure_stability(options, choice)
         figures = {**about(choice, info), **figures}
     return figures
+
+
+def check_before(options: EvalOptions, choice: "EngineChoice") -> None:
+    """Finds what is wrong with what comes second before minutes are spent on what comes first."""
+    from rtseg.runtime.averaging import AveragingSegmenter
+    from rtseg.vision.sources import open_source
+
+    AveragingSegmenter(choice, options.factors, options.flip).close()
+    if options.stability is not None and options.data_set is not None:
+        open_source(options.stability).close()
 
 
 def score_data(options: EvalOptions, choice: "EngineChoice") -> dict[str, Any]:

@@ -15,6 +15,8 @@ if TYPE_CHECKING:
 
     from rtseg.models import SegmentationModel
 
+_ORDER = "onnxruntime,openvino,torch"
+
 
 @Parameter(name="*")
 @dataclass(frozen=True, kw_only=True)
@@ -31,8 +33,10 @@ class ExportOptions:
         data: Data set whose pictures the parity gate runs on; street scenes by default.
         root: That data set's folder.
         split: Its split.
-        engines: The order in which `--engine auto` tries them, fastest first.
-        data_terms: Where the training pictures come from, and what may be done with the weights.
+        engines: The order in which `--engine auto` tries them, fastest first; by default onnxruntime, openvino, torch,
+            or what the card of --model says.
+        data_terms: Where the training pictures come from, and what may be done with the weights; by default nothing, or
+            what the card of --model says.
         seed: Of the fresh weights.
     """
 
@@ -45,8 +49,8 @@ class ExportOptions:
     data: str | None = None
     root: Path | None = None
     split: str = "val"
-    engines: str = "onnxruntime,openvino,torch"
-    data_terms: str = ""
+    engines: str | None = None
+    data_terms: str | None = None
     seed: int = 0
 
 
@@ -87,6 +91,8 @@ def load(options: ExportOptions) -> Network:
     """
     if (options.checkpoint is None) == (options.model is None):
         raise UsageError("give either --checkpoint RUN/best.safetensors or --model NAME")
+    if options.checkpoint is not None and options.untrained:
+        raise UsageError("--untrained goes with --model: a checkpoint has weights")
     if options.checkpoint is not None:
         return from_checkpoint(options.checkpoint, options)
     assert options.model is not None
@@ -98,6 +104,10 @@ def load(options: ExportOptions) -> Network:
     artifact = resolve(options.model)
     kept = ("train_size", "engine_order", "metrics", "recipe", "data_terms")
     card = {field: getattr(artifact.card, field) for field in kept}
+    if options.engines is not None:
+        card["engine_order"] = engine_order(options.engines)
+    if options.data_terms is not None:
+        card["data_terms"] = options.data_terms
     return Network(load_network(artifact), artifact.card.name, artifact.card.labels, card)
 
 
@@ -108,7 +118,11 @@ def untrained(model: str, options: ExportOptions) -> Network:
     from rtseg.models import build_model
 
     torch.manual_seed(options.seed)
-    card = {"train_size": (360, 480), "engine_order": engine_order(options), "data_terms": "untrained"}
+    card = {
+        "train_size": (360, 480),
+        "engine_order": engine_order(options.engines or _ORDER),
+        "data_terms": "untrained",
+    }
     return Network(build_model(model, {"classes": len(CAMVID11)}), model, CAMVID11, card)
 
 
@@ -128,10 +142,10 @@ def from_checkpoint(path: Path, options: ExportOptions) -> Network:
         labels = LabelSet.from_json(about["labels"])
         card = {
             "train_size": tuple(about["train_size"]),
-            "engine_order": engine_order(options),
+            "engine_order": engine_order(options.engines or _ORDER),
             "metrics": about["metrics"],
             "recipe": about["recipe"],
-            "data_terms": options.data_terms,
+            "data_terms": options.data_terms or "",
         }
     except (OSError, KeyError, TypeError, ValueError) as error:
         raise WeightsError(f"{beside} does not describe a checkpoint of rtseg: {error}") from error
@@ -139,11 +153,11 @@ def from_checkpoint(path: Path, options: ExportOptions) -> Network:
     return Network(model.eval(), about["model"], labels, card)
 
 
-def engine_order(options: ExportOptions) -> tuple[str, ...]:
-    """The names in `--engines`; raises UsageError for an unknown one."""
+def engine_order(names: str) -> tuple[str, ...]:
+    """The engines in `--engines`; raises UsageError for an unknown one."""
     from rtseg.engines import ENGINES
 
-    return tuple(ENGINES.check(name.strip()) for name in options.engines.split(","))
+    return tuple(ENGINES.check(name.strip()) for name in names.split(","))
 
 
 def gate_images(options: ExportOptions, count: int = 6) -> "list[np.ndarray]":

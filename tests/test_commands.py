@@ -16,6 +16,7 @@ from videos import make_video
 import rtseg
 from rtseg.apps._console import run
 from rtseg.apps.main import COMMANDS
+from rtseg.core.errors import EngineError
 
 ROOT = Path(__file__).parents[1]
 # kept stable: what is documented to exist
@@ -140,6 +141,34 @@ def test_bench_measures_every_combination(tiny_model: Path) -> None:
         assert (result["engine"], result["precision"], result["frames"]) == ("onnxruntime", "fp32", 5)
         assert {"p50", "p90", "p99"} <= set(result["engine_ms"])
         assert result["end_to_end_fps"] > 0
+
+
+@pytest.mark.parametrize("wrong", ["--precision fp32 --precision int8", "--size 64x96 --size 63x96",
+                                   "--engine onnxruntime --engine onnxruntim"])  # fmt: skip
+def test_bench_finds_what_cannot_run_before_it_measures(
+    tiny_model: Path, monkeypatch: pytest.MonkeyPatch, wrong: str
+) -> None:
+    monkeypatch.setattr("rtseg.runtime.bench.bench", lambda *_: pytest.fail("it measures"))
+    assert call("rtseg-bench", "--model", str(tiny_model), *wrong.split()) in (2, 6)
+
+
+def test_bench_keeps_what_it_measured_before_an_error(tiny_model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    import rtseg.runtime.bench as runtime
+
+    whole = runtime._whole_loop
+
+    def breaks_later(*arguments: object) -> object:
+        monkeypatch.setattr(runtime, "_whole_loop", breaks)
+        return whole(*arguments)  # type: ignore[arg-type]
+
+    def breaks(*_: object) -> object:
+        raise EngineError("it broke")
+
+    monkeypatch.setattr(runtime, "_whole_loop", breaks_later)
+    arguments = ["--model", str(tiny_model), "--size", "64x96", "--size", "32x64", "--runs", "2", "--frames", "3"]
+    assert call("rtseg-bench", *arguments, "--source-size", "64x96", "--json", "figures.json") == 5
+    (kept,) = json.loads(Path("figures.json").read_text(encoding="utf-8"))["results"]
+    assert kept["size"] == [64, 96]
 
 
 @pytest.mark.parametrize("name", ["video", "main"])

@@ -127,6 +127,12 @@ class TestCommand:
         assert "test_time" not in figures
         assert "boundary F1 1.0000" in capsys.readouterr().out
 
+    @pytest.mark.parametrize("more", [{"scales": "9"}, {"stability": "missing.mp4"}])
+    def test_what_comes_second_is_checked_first(self, monkeypatch, more):
+        monkeypatch.setattr(app, "score_data", lambda *_: pytest.fail("it scores"))
+        with pytest.raises((UsageError, InputError)):
+            app.command(app.EvalOptions(model="fake", data="stripes", **more))
+
     def test_test_time_averaging_is_reported_apart(self, tmp_path, capsys):
         plain, averaged = (
             app.score(app.EvalOptions(model="fake", data="stripes", size="64x96", threads=1, **more))

@@ -250,8 +250,10 @@ class TestCommand:
         assert (first.model, first.data_terms) == ("tiny", "untrained")
         assert "fresh.onnx" in capsys.readouterr().out
         again = tmp_path / "again"
-        app.command(app.ExportOptions(model=str(tmp_path / "fresh.onnx"), folder=again))
-        assert Card.load(again / "fresh.json").files == first.files
+        app.command(app.ExportOptions(model=str(tmp_path / "fresh.onnx"), folder=again, engines="openvino"))
+        second = Card.load(again / "fresh.json")
+        assert (second.files, second.data_terms) == (first.files, first.data_terms)
+        assert (first.engine_order, second.engine_order) == (("onnxruntime", "openvino", "torch"), ("openvino",))
 
     def test_a_checkpoint_of_training(self, tmp_path):
         from rtseg.training.checkpoint import save_tree
@@ -276,6 +278,10 @@ class TestCommand:
         for options in (app.ExportOptions(), app.ExportOptions(model="icnet", checkpoint=tmp_path)):
             with pytest.raises(UsageError, match="either --checkpoint"):
                 app.load(options)
+
+    def test_a_checkpoint_is_not_untrained(self, tmp_path):
+        with pytest.raises(UsageError, match="--untrained goes with --model"):
+            app.load(app.ExportOptions(checkpoint=tmp_path, untrained=True))
 
     def test_an_unknown_engine_is_told(self):
         with pytest.raises(UsageError, match="onnxruntime"):

@@ -1,3 +1,5 @@
+from pathlib import Path
+
 import cv2
 import numpy as np
 import onnx
@@ -150,6 +152,19 @@ class TestCommand:
         (folder / "icnet.int8.onnx").unlink()
         app.command(app.CompileOptions(model=model))
         assert (folder / "icnet.int8.onnx").read_bytes() == first
+
+    def test_options_of_another_engine_are_refused(self):
+        for name, value in {"report": Path("a.json"), "keep_worst": 3, "tf32": True}.items():
+            with pytest.raises(UsageError, match=f"--{name.replace('_', '-')} is of TensorRT engines"):
+                app.CompileOptions(**{name: value})
+
+    def test_calibration_takes_few_pictures_of_a_long_source(self, folder, frames):
+        for index in range(len(frames), 200):
+            cv2.imwrite(str(folder / "pictures" / f"{index:04d}.png"), frames[index % len(frames)])
+        options = app.CompileOptions(model=str(folder / "icnet.onnx"), frames=folder / "pictures")
+        assert 16 < len(app.calibration_pictures(options, SIZE)) <= 32
+        with pytest.raises(UsageError, match="has no end"):
+            app.calibration_pictures(app.CompileOptions(frames=Path("synthetic")), SIZE)
 
     def test_a_loss_that_is_too_large_is_refused(self, folder, monkeypatch, capsys):
         monkeypatch.setattr(
