@@ -146,6 +146,13 @@ def test_a_run_goes_on_only_with_the_settings_it_was_begun_with(root: Path, tmp_
     train(config(root, tmp_path, epochs=1, validate_every=2, compile=False))
 
 
+def test_the_last_epoch_is_validated_whatever_the_interval(root: Path, tmp_path: Path) -> None:
+    train(config(root, tmp_path, epochs=3, validate_every=2))
+    with (tmp_path / "curves" / "version_0" / "metrics.csv").open() as file:
+        scored = [int(row["epoch"]) for row in csv.DictReader(file) if row["holdout_miou"]]
+    assert scored == [1, 2]
+
+
 def test_an_output_that_cannot_be_made_is_told_first(root: Path, tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     with pytest.raises(OutputError, match="cannot write in folder"):

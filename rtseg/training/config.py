@@ -49,7 +49,7 @@ class TrainConfig:
         deterministic: Only operations that give the same bits every time; slower.
         precision: 'auto' takes bf16 where the device computes with it, else fp32.
         compile: Fuse the network with torch.compile: minutes at the start, less time for each step.
-        validate_every: Epochs between validations.
+        validate_every: Epochs between validations; the last one is always followed by one.
         workers: Processes that read and augment pictures.
         threads: CPU threads of the network; 0 leaves torch's default.
         seed: Seeds weights, order and augmentation.

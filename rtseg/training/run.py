@@ -161,7 +161,7 @@ def _trainer(config: TrainConfig) -> L.Trainer:
         callbacks=callbacks,
         logger=CSVLogger(folder, name="curves"),  # one file for each start: curves/version_N/metrics.csv
         plugins=[SafetensorsIO()],
-        check_val_every_n_epoch=min(config.validate_every, config.epochs),  # a short run is validated too
+        check_val_every_n_epoch=config.validate_every,
         num_sanity_val_steps=0,
         log_every_n_steps=10,
         gradient_clip_val=5.0,

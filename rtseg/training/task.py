@@ -94,6 +94,8 @@ class SegmentationTask(L.LightningModule):
 
     def on_train_epoch_start(self) -> None:
         self.running = ConfusionMatrix(self.labels)
+        if self.current_epoch + 1 == self.trainer.max_epochs:
+            self.trainer.check_val_every_n_epoch = 1  # the last weights are scored whatever the interval
 
     def on_validation_epoch_start(self) -> None:
         self.scores = {data.split: ConfusionMatrix(self.labels) for data in self.holdouts}
