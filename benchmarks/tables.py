@@ -179,6 +179,16 @@ def kills_table() -> str:
     return markdown(["", "files compared", "different", "lost at most by one kill"], rows)
 
 
+def memory_table() -> str:
+    found = result("batch_soak")["result"]
+    median = found["median_mib"]
+    return markdown(
+        ["video", "frames", "median of the second quarter", "median of the last quarter", "largest"],
+        [[f"{found['hours_of_video']:g} hours", f"{found['frames']:,}",
+          *(f"{mib:.0f} MiB" for mib in (median["second_quarter"], median["last_quarter"], found["largest_mib"]))]],
+    )  # fmt: skip
+
+
 def scaling_table() -> str:
     rows = [
         ["x".join(map(str, r["size"])), *(f"{hours:,.0f} h ({limit})" for hours, limit in scaling(r))]
@@ -195,6 +205,7 @@ TABLES: dict[str, Callable[[], str]] = {
     "upsample": upsample_table,
     "batch": batch_table,
     "kills": kills_table,
+    "memory": memory_table,
     "scaling": scaling_table,
 }
 
