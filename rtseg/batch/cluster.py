@@ -141,15 +141,15 @@ class RayPool(Pool):
             if not seat.told:
                 seat.told = True
                 seat.actor.finish.remote()
+        if any(seat.up for seat in self._seats):
+            self._last_up = monotonic()
         waited = {(seat.events if seat.up else seat.coming): seat for seat in self._seats if seat.task or not seat.up}
         if not waited:
             return
         ready, _ = self._ray.wait(list(waited), timeout=timeout_s, num_returns=1, fetch_local=False)
         for reference in ready:
             self._receive(waited[reference])
-        if any(seat.up for seat in self._seats):
-            self._last_up = monotonic()
-        elif monotonic() - self._last_up > _START_S:
+        if not any(seat.up for seat in self._seats) and monotonic() - self._last_up > _START_S:
             raise EngineError(f"no worker came up in the Ray cluster within {_START_S:.0f} s: see `ray status`")
 
     def _receive(self, seat: _Seat) -> None:

@@ -14,7 +14,7 @@ from rtseg.batch.plan import Choice
 from rtseg.batch.pool import ProcessPool
 from rtseg.batch.task import Defect, Event, Task, TaskDone, TaskFailed, WorkerLost
 from rtseg.batch.work import Work
-from rtseg.core.errors import InputError, OutputError
+from rtseg.core.errors import InputError, OutputError, RtsegError
 
 log = logging.getLogger(__name__)
 
@@ -110,13 +110,18 @@ def measure(job: Job, choice: Choice, crew: Crew) -> Crew:
         if isinstance(event, TaskDone):
             ended.append(event)
 
-    with TemporaryDirectory(prefix="rtseg-") as folder, ProcessPool(handle, crew.processes) as pool:
-        task = _first_seconds(job, replace(choice, threads=crew.threads), Path(folder))
-        memory = _run_on_all(pool, task)
-        ended.clear()
-        start = perf_counter()
-        memory = max(memory, _run_on_all(pool, task))
-        seconds = perf_counter() - start
+    try:
+        with TemporaryDirectory(prefix="rtseg-") as folder, ProcessPool(handle, crew.processes) as pool:
+            task = _first_seconds(job, replace(choice, threads=crew.threads), Path(folder))
+            memory = _run_on_all(pool, task)
+            ended.clear()
+            start = perf_counter()
+            memory = max(memory, _run_on_all(pool, task))
+            seconds = perf_counter() - start
+    except (RtsegError, WorkerLost):
+        raise
+    except Exception as error:  # a measurement is advice: what is wrong with an input is for the batch to tell
+        raise Defect.of(error) from error
     frames = sum(event.figures["frames"] for event in ended)
     return replace(crew, fps=frames / seconds, memory=memory)
 

@@ -12,7 +12,17 @@ from rtseg.engines.base import Engine, EngineInfo, EngineOptions
 from rtseg.engines.gpu import gpu_problem
 from rtseg.engines.pool import EnginePool
 
-__all__ = ["ENGINES", "Engine", "EngineInfo", "EngineOptions", "available", "choose_engine", "load_engine", "missing"]
+__all__ = [
+    "ENGINES",
+    "ON_GPU",
+    "Engine",
+    "EngineInfo",
+    "EngineOptions",
+    "available",
+    "choose_engine",
+    "load_engine",
+    "missing",
+]
 
 _log = logging.getLogger(__name__)
 
