@@ -13,7 +13,7 @@ from rtseg.core.files import write_json
 from rtseg.core.sizes import format_size
 
 
-def error_of(failed: Sequence[Outcome], inputs: int) -> RtsegError:
+def error_of(failed: Sequence[Outcome | Glance], inputs: int) -> RtsegError:
     """One error for all: that of the only input as it is, else of the first one's kind, naming every input."""
     first = failed[0].error
     assert isinstance(first, RtsegError)

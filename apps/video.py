@@ -4,7 +4,7 @@ import signal
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from rtseg.batch.plan import Choice
     from rtseg.batch.pool import Handle, Pool
     from rtseg.batch.run import Batch
+    from rtseg.batch.survey import Glance
 
 app = App(name="rtseg-video", version=rtseg.__version__)
 _MOST_JOBS = 1024
@@ -167,7 +168,7 @@ def _pool(
 def _crew(jobs: "Sequence[Job]", choice: "Choice", options: VideoOptions, console: Console) -> "Crew":
     """As the user wants it; measured where there is enough to do; else one worker with every core."""
     from rtseg.batch.crew import ENOUGH, Crew, choose_crew
-    from rtseg.batch.survey import first_that_opens, frames_at_a_glance
+    from rtseg.batch.survey import frames_at_a_glance, largest_of_a_few
 
     cores = _cores()
     if options.jobs is not None:
@@ -176,7 +177,10 @@ def _crew(jobs: "Sequence[Job]", choice: "Choice", options: VideoOptions, consol
     if cores == 1 or frames_at_a_glance(left, ENOUGH) < ENOUGH:
         return Crew(1, options.threads or cores)
     with Console(stderr=True).status("measuring how to share the cores"):
-        crew = choose_crew(first_that_opens(left), choice, cores)
+        crew = choose_crew(largest_of_a_few(left), choice, cores)
+    if not crew.fps:
+        console.print("how to share the cores could not be measured: one worker takes them all")
+        return crew
     each = f"{crew.memory / 2**20:.0f} MiB each"
     console.print(f"workers {crew.processes} of {crew.threads} threads: {crew.fps:.1f} fps, {each}, measured")
     return crew
@@ -184,25 +188,44 @@ def _crew(jobs: "Sequence[Job]", choice: "Choice", options: VideoOptions, consol
 
 def _foretell(jobs: "Sequence[Job]", choice: "Choice", options: VideoOptions, console: Console) -> None:
     """`--dry-run`: what would be done with every input, and how long it takes at the rate of a short measurement."""
-    from rtseg.apps._outputs import duration_text, plan_table
-    from rtseg.batch.crew import measure
+    from rtseg.apps._outputs import error_of, plan_table
     from rtseg.batch.survey import glance
 
     glances = [glance(job, options.overwrite) for job in jobs]
     Console().print(plan_table(glances))
-    left = [one for one in glances if one.left]
-    if not left:
+    left = [one for one in glances if one.wanted]
+    if left:
+        if options.ray:
+            console.print("the time is for this machine alone, not for the cluster")
+            options, choice = replace(options, jobs=None, threads=None), replace(choice, threads=None)
+        _foretell_time(left, choice, _crew([one.job for one in left], choice, options, console), console)
+    else:
         console.print("nothing to do")
-        return
-    crew = _crew([one.job for one in left], choice, options, console)
-    seconds = 0.0
+    failed = [one for one in glances if one.error]
+    if failed:
+        raise error_of(failed, len(jobs))
+
+
+def _foretell_time(left: "Sequence[Glance]", choice: "Choice", crew: "Crew", console: Console) -> None:
+    """By the rate that the first of every size is labelled at."""
+    from rtseg.apps._outputs import duration_text
+    from rtseg.batch.crew import NOT_MEASURED, measure
+
+    seconds, without = 0.0, 0
     for size_hw in sorted({one.size_hw for one in left}):
         alike = [one for one in left if one.size_hw == size_hw]
         frames = sum(one.left for one in alike)
-        fps = measure(alike[0].job, choice, crew).fps
+        row = f"{format_size(size_hw)}: {frames} frames in {len(alike)} inputs"
+        try:
+            fps = measure(alike[0].job, choice, crew).fps
+        except NOT_MEASURED as error:
+            console.print(f"{row}, not measured: {error}")
+            without += len(alike)
+            continue
         seconds += frames / fps
-        console.print(f"{format_size(size_hw)}: {frames} frames in {len(alike)} inputs at {fps:.1f} fps, measured")
-    console.print(f"about {duration_text(seconds)} with {crew.processes} workers of {crew.threads} threads")
+        console.print(f"{row} at {fps:.1f} fps, measured")
+    rest = f"; {without} inputs are not counted in" if without else ""
+    console.print(f"about {duration_text(seconds)} with {crew.processes} workers of {crew.threads} threads{rest}")
 
 
 @contextmanager

@@ -172,7 +172,7 @@ def measure(size_hw: Size, count: int, options: argparse.Namespace, folder: Path
     engine = choose_engine(artifact) if options.engine == "auto" else options.engine
     choice = Choice(artifact.card, options.model, engine, options.precision, None, Look())
     crew = Crew(options.jobs, max(1, cores() // options.jobs)) if options.jobs else None
-    crew = crew or choose_crew(Job(videos[0], folder, SAVE), choice, cores())
+    crew = crew or choose_crew([Job(videos[0], folder, SAVE)], choice, cores())
     seconds: dict[str, list[float]] = {"rtseg": [], "plain": []}
     for number in range(options.rounds + 1):  # the first is the warm-up
         with TemporaryDirectory(dir=folder) as ours, TemporaryDirectory(dir=folder) as theirs:

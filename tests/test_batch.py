@@ -18,7 +18,7 @@ from rtseg.apps._console import run
 from rtseg.apps.video import app
 from rtseg.batch.jobs import find_jobs
 from rtseg.batch.journal import Journal
-from rtseg.batch.layout import remove_partial
+from rtseg.batch.layout import move_into_place, remove_partial
 from rtseg.batch.lock import output_lock
 from rtseg.batch.plan import IN_FLIGHT, stops_of
 from rtseg.batch.segments import class_areas
@@ -73,6 +73,21 @@ def test_lists_and_patterns() -> None:
     Path("lists/of.txt").write_text("all.txt\n", encoding="utf-8")
     with pytest.raises(UsageError, match="lists another list"):
         found("lists/of.txt")
+
+
+def test_a_list_that_matches_itself_and_what_is_named_twice() -> None:
+    touch("a.mp4", "b.mp4")
+    Path("all.txt").write_text("*\n./a.mp4\n", encoding="utf-8")
+    assert [source for source, _ in found("all.txt", "b.mp4", "*.mp4")] == ["a.mp4", "b.mp4"]
+
+
+def test_a_pattern_does_not_mean_what_was_made_of_it() -> None:
+    touch("disk/a.mp4", "disk/out/a.mp4", "disk/out/deep/b.mp4", "disk/c.partial/segments/000000.mp4")
+    assert found("disk/**/*.mp4", output="disk/out") == [("disk/a.mp4", "disk/out/a.mp4")]
+    assert found("disk/*/a.mp4", output="more") == [("disk/out/a.mp4", "more/a.mp4")]
+    assert found("disk/out/*.mp4", output="more") == [("disk/out/a.mp4", "more/a.mp4")]
+    touch("x.mkv")
+    assert found("*.mkv", output=".") == [("x.mkv", "x.mp4")]
 
 
 def test_an_output_folder_is_no_input() -> None:
@@ -145,6 +160,27 @@ def test_only_what_is_ours_is_removed(tmp_path: Path) -> None:
     assert not partial.exists()
 
 
+def test_a_folder_that_was_being_moved_loses_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    names = {f"{index:06d}.png" for index in range(3)}
+    touch(*(str(tmp_path / "made" / name) for name in names))
+    touch(*(str(tmp_path / "target" / name) for name in ("notes.txt", "000000.png", "000009.png")))
+    replaced, moved = os.replace, []
+
+    def broken_off(made: Path, target: Path) -> None:
+        if len(moved) == 2:
+            raise KeyboardInterrupt
+        moved.append(target)
+        replaced(made, target)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(os, "replace", broken_off)
+        with pytest.raises(KeyboardInterrupt):
+            move_into_place(tmp_path / "made", tmp_path / "target", names)
+    move_into_place(tmp_path / "made", tmp_path / "target", names)
+    assert sorted(os.listdir(tmp_path / "target")) == [*sorted(names), "notes.txt"]
+    assert not (tmp_path / "made").exists()
+
+
 @pytest.mark.usefixtures("fake_network")
 def test_overwrite_begins_anew_where_a_journal_is_damaged() -> None:
     make_video(Path("a.mp4"), 5, (64, 96))
@@ -172,14 +208,16 @@ def test_the_lock_is_freed_and_leaves_nothing(tmp_path: Path) -> None:
 # Outputs
 
 
-def make_sounding(path: str, codec: str, *, video_start_s: float = 0.0, audio_start_s: float = 0.0) -> None:
+def make_sounding(
+    path: str, codec: str, *, video_start_s: float = 0.0, audio_start_s: float = 0.0, layout: str = "stereo"
+) -> None:
     """Two seconds of video, and a tone."""
     rate = 48000
     with av.open(path, "w") as container:
         stream = container.add_stream("libx264", rate=25)
         stream.width, stream.height, stream.pix_fmt = 96, 64, "yuv420p"
         stream.codec_context.time_base = Fraction(1, 90000)
-        sound = container.add_stream(codec, rate=rate, layout="stereo")
+        sound = container.add_stream(codec, rate=rate, layout=layout)
         for index in range(50):
             frame = av.VideoFrame.from_ndarray(picture(index, (64, 96)), format="bgr24")
             frame.pts, frame.time_base = round((video_start_s + index / 25) * 90000), Fraction(1, 90000)
@@ -187,7 +225,7 @@ def make_sounding(path: str, codec: str, *, video_start_s: float = 0.0, audio_st
         tone = np.sin(np.arange(2 * rate) * 0.05).astype(np.float32) / 3
         whole = av.AudioFrame.from_ndarray(np.stack([tone, tone]), format="fltp", layout="stereo")
         whole.sample_rate, whole.pts, whole.time_base = rate, round(audio_start_s * rate), Fraction(1, rate)
-        for piece in AudioResampler(sound.codec_context.format.name, "stereo", rate).resample(whole):
+        for piece in AudioResampler(sound.codec_context.format.name, layout, rate).resample(whole):
             container.mux(sound.encode(piece))
         container.mux(sound.encode(None))
         container.mux(stream.encode(None))
@@ -228,6 +266,17 @@ def test_sound_comes_along(name: str, codec: str, expected: str, starts: tuple[f
     assert float(sound_after[0] - after[0]) == pytest.approx(float(sound_before[0] - before[0]), abs=1e-4)
     assert abs(samples - samples_before) <= 1024  # encoders work in blocks
     assert ("is encoded as AAC" in capsys.readouterr().out) == (codec == "pcm_s16le")
+
+
+@pytest.mark.usefixtures("fake_network")
+def test_sound_that_goes_from_stereo_to_mono_comes_along_whole() -> None:
+    make_sounding("a.ts", "mp2")
+    make_sounding("b.ts", "mp2", video_start_s=2.0, audio_start_s=2.0, layout="mono")
+    Path("both.ts").write_bytes(Path("a.ts").read_bytes() + Path("b.ts").read_bytes())
+    assert video("both.ts") == 0
+    pictures, _, codec, samples = times_of("out/both.mp4")
+    assert (len(pictures), codec) == (100, "aac")
+    assert samples / 48000 == pytest.approx(4.0, abs=0.1)
 
 
 @pytest.mark.usefixtures("fake_network")

@@ -9,7 +9,7 @@ import pytest
 from sink_frames import a_frame, a_picture, record
 
 from rtseg.core.errors import OutputError
-from rtseg.vision.sinks import LabelSink, NullSink, PictureSink, write_picture
+from rtseg.vision.sinks import LabelSink, NullSink, write_picture
 
 
 @pytest.mark.parametrize("size_hw", [(1, 1), (33, 47)])
@@ -21,17 +21,6 @@ def test_label_maps_are_exact(tmp_path: Path, size_hw: tuple[int, int]) -> None:
     assert sorted(path.name for path in sink.folder.iterdir()) == ["000000.png", "000007.png"]
     assert np.array_equal(cv2.imread(str(sink.folder / "000000.png"), cv2.IMREAD_UNCHANGED), labels)
     assert np.array_equal(cv2.imread(str(sink.folder / "000007.png"), cv2.IMREAD_UNCHANGED), labels[::-1])
-
-
-def test_pictures_go_to_one_file_or_into_a_folder(tmp_path: Path) -> None:
-    labels = np.zeros((48, 64), np.uint8)
-    with PictureSink(tmp_path / "demo.png") as single, PictureSink(tmp_path / "all") as many:
-        for index, colour in enumerate([(1, 2, 3), (4, 5, 6)]):
-            for sink in (single, many):
-                sink.write(a_frame(index), labels, a_picture(colour=colour))
-    assert tuple(cv2.imread(str(tmp_path / "demo.png"))[0, 0]) == (4, 5, 6)  # the newest
-    assert tuple(cv2.imread(str(tmp_path / "all" / "000000.png"))[0, 0]) == (1, 2, 3)
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["all", "demo.png"]
 
 
 def test_a_picture_is_whole_or_absent(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -49,11 +38,10 @@ def test_unknown_picture_type_names_the_known_ones(tmp_path: Path) -> None:
         write_picture(tmp_path / "a.xyz", a_picture())
 
 
-def test_folder_sinks_refuse_a_file_in_the_way(tmp_path: Path) -> None:
+def test_a_folder_sink_refuses_a_file_in_the_way(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
-    for make in (LabelSink, PictureSink):
-        with pytest.raises(OutputError, match="cannot write in folder"):
-            make(tmp_path / "file")
+    with pytest.raises(OutputError, match="cannot write in folder"):
+        LabelSink(tmp_path / "file")
     assert (tmp_path / "file").read_text() == ""
 
 

@@ -1,8 +1,10 @@
 """`rtseg-video` on videos and pictures that the tests make, with a stand-in engine."""
 
 import json
+import re
 import signal
 import threading
+from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
 
@@ -17,7 +19,7 @@ import rtseg
 from rtseg.apps._console import run
 from rtseg.apps.video import app
 from rtseg.batch.lock import output_lock
-from rtseg.core.errors import EngineError, OutputError
+from rtseg.core.errors import EngineError, InputError, OutputError
 from rtseg.runtime.policy import frames_in_flight, thread_budget
 from rtseg.vision.sink_video import VideoSink
 
@@ -189,10 +191,10 @@ def test_a_failure_in_mid_run_leaves_playable_segments_but_no_final_name(monkeyp
     assert names("out") == ["a.partial", "b.mp4", "b_labels"]
     assert "a.mp4: this folder is gone" in capsys.readouterr().err
     assert names("out/a.partial/segments") == ["000000.mp4", "000001.mp4"]
-    assert [stream_of(f"out/a.partial/segments/00000{number}.mp4")[0] for number in range(2)] == [15, 15]
-    assert len(names("out/a.partial/a_labels")) == 30
+    assert [stream_of(f"out/a.partial/segments/00000{number}.mp4")[0] for number in range(2)] == [12, 12]
+    assert len(names("out/a.partial/a_labels")) == 24
     failed = json.loads(Path("all.json").read_text())["inputs"][0]
-    assert (failed["outputs"], failed["frames"]) == (["out/a.partial"], 30)
+    assert (failed["outputs"], failed["frames"]) == (["out/a.partial"], 24)
 
 
 def test_an_engine_that_fails_ends_the_run(monkeypatch, capsys):
@@ -338,11 +340,51 @@ def test_two_runs_in_one_folder(capsys):
     assert names("out") == ["a.mp4"]
 
 
-def test_a_folder_that_looks_like_a_camera_is_a_folder():
+def test_a_folder_that_looks_like_a_camera_is_a_folder(capsys, one_worker):
     Path("0").mkdir()
     cv2.imwrite("0/one.png", np.zeros((64, 96, 3), np.uint8))
+    assert video("0", "--output", "out", "--save", "labels", "--dry-run") == 0
+    assert "64x96" in capsys.readouterr().out
     assert video("0", "--output", "out", "--save", "labels") == 0
     assert names("out") == ["0_labels"]
+
+
+@pytest.fixture
+def one_worker(monkeypatch):
+    """Measures nothing: worker processes do not know the stand-in engine."""
+    measured = []
+
+    def measure(job, choice, crew):
+        measured.append(job.source.name)
+        if job.source.name == "b.mp4":
+            raise InputError("b.mp4: its timestamps are wrong")
+        return replace(crew, fps=10.0)
+
+    monkeypatch.setattr("rtseg.batch.crew.measure", measure)
+    return measured
+
+
+def test_a_dry_run_tells_what_it_cannot_know(one_worker, capsys):
+    make_video("a.h264", frames=400)  # no head that says how many
+    make_video("b.mp4", frames=3, size_hw=(32, 64))
+    Path("empty.mp4").touch()
+    assert video("a.h264", "b.mp4", "empty.mp4", "--output", "out", "--dry-run", "--ray", "auto") == 3
+    printed = capsys.readouterr()
+    assert "empty.mp4 is empty" in printed.err
+    frames = int(re.search(r"64x96: (\d+) frames in 1 inputs at 10.0 fps", printed.out)[1])
+    assert frames == pytest.approx(400, rel=0.05)
+    assert "32x64: 3 frames in 1 inputs, not measured: b.mp4: its timestamps are wrong" in printed.out
+    assert "for this machine alone" in printed.out
+    assert "1 inputs are not counted in" in printed.out
+    assert not Path("out").exists()
+
+
+def test_the_same_pattern_goes_on_below_its_own_output():
+    Path("deep").mkdir()
+    make_video("deep/a.mp4", frames=2)
+    for _ in range(2):
+        assert video("**/*.mp4", "--output", "out") == 0
+        assert names("out") == ["a.mp4"]
 
 
 @pytest.mark.parametrize(
@@ -351,7 +393,6 @@ def test_a_folder_that_looks_like_a_camera_is_a_folder():
         ([], 2, "no input is given"),
         (["a.mp4", "--save", "overlays"], 2, "did you mean overlay"),
         (["a.mp4", "more/A.mkv"], 2, "same output name"),
-        (["a.mp4", "a.mp4"], 2, "same output name"),
         (["a.mp4", "--output", ".", "--overwrite"], 2, "would replace the input"),
         (["rtsp://host/stream"], 2, "rtseg-cam --source URL"),
         (["a.mp4", "--opacity", "2"], 2, "opacity 2"),

@@ -10,12 +10,12 @@ import cv2
 import numpy as np
 
 from rtseg.batch.join import Sound, join_segments
-from rtseg.batch.layout import NUMBERED, move_into_place, remove_partial
+from rtseg.batch.layout import move_into_place, remove_numbered, remove_partial
 from rtseg.batch.segments import STRIP_HEIGHT
 from rtseg.batch.task import SegmentDone
 from rtseg.batch.work import Work
 from rtseg.core.errors import InputError, OutputError
-from rtseg.core.files import atomic_path, write_json
+from rtseg.core.files import atomic_path, sync, write_json
 from rtseg.core.labels import LabelSet
 from rtseg.vision.sink_video import reason_of_write
 from rtseg.vision.sinks import write_picture
@@ -44,12 +44,16 @@ def assemble(work: Work, labels: LabelSet, about: dict[str, Any]) -> list[str]:
         if not any(len(done.indices) for done in work.journal.segments()):
             raise InputError(f"{work.job.source} holds no frame that can be decoded; it may be damaged")
         notes = _make(work, labels, about)
+        for kind in work.job.save:
+            if (made := work.job.partial / work.job.output_name(kind)).is_file():
+                sync(made)  # before the segments that it was made of are removed
         work.journal.state(state="assembled", notes=notes)
+    names = _picture_names(work)
     for kind in work.job.save:
         made = work.job.partial / work.job.output_name(kind)
         if made.exists():
             try:
-                move_into_place(made, work.job.target(kind))
+                move_into_place(made, work.job.target(kind), names)
             except OSError as error:
                 raise OutputError(f"cannot write {work.job.target(kind)}: {reason_of_write(error)}") from error
     work.journal.close()
@@ -63,8 +67,11 @@ def _make(work: Work, labels: LabelSet, about: dict[str, Any]) -> list[str]:
     notes: list[str] = []
     parts = [(done.segment, int(done.ticks[0])) for done in work.journal.segments() if len(done.indices)]
 
+    names = _picture_names(work)
     for kind in {"labels", "overlay"} & set(save):
-        _remove_strays(work, kind)
+        folder = work.job.partial / work.job.output_name(kind)
+        if folder.is_dir():  # in it are also pictures of passes that were broken off or not trusted
+            remove_numbered(folder, keep=names)
 
     def path(kind: str) -> Path:
         return work.job.partial / work.job.output_name(kind)
@@ -85,14 +92,9 @@ def _make(work: Work, labels: LabelSet, about: dict[str, Any]) -> list[str]:
     return notes
 
 
-def _remove_strays(work: Work, kind: str) -> None:
-    """Removes pictures of passes that were broken off or not trusted, and that no segment has."""
-    folder = work.job.partial / work.job.output_name(kind)
-    if folder.is_dir():
-        known = {f"{index:06d}.png" for done in work.journal.segments() for index in done.indices.tolist()}
-        for path in folder.iterdir():
-            if NUMBERED.fullmatch(path.name) and path.name not in known:
-                path.unlink()
+def _picture_names(work: Work) -> set[str]:
+    """Of the frames that segments have, where each is a file."""
+    return {f"{index:06d}.png" for done in work.journal.segments() for index in done.indices.tolist()}
 
 
 def _rows(work: Work, classes: int) -> Iterator[tuple[int, int, np.ndarray]]:

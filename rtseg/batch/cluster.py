@@ -8,7 +8,7 @@ import logging
 import os
 import socket
 from collections.abc import Iterator
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from queue import SimpleQueue
 from tempfile import gettempdir
@@ -17,15 +17,15 @@ from time import monotonic
 from typing import Any
 
 from rtseg.batch.plan import versions
-from rtseg.batch.pool import Handle, Pool, WorkerLost, portable
-from rtseg.batch.task import Event, Task, TaskDone, TaskFailed
+from rtseg.batch.pool import Handle, Pool
+from rtseg.batch.task import Event, Task, TaskDone, TaskFailed, WorkerLost
 from rtseg.batch.worker import Worker
 from rtseg.core.errors import EngineError
-from rtseg.core.files import is_full
+from rtseg.engines import ON_GPU
 
 LOCAL = "local"
-_START_S = 300.0  # until the first actor must have come up
-_ON_GPU = ("tensorrt",)
+_START_S = 300.0  # without a single actor that is up
+_FAILED_STARTS = 3  # in a row; from then on an actor that does not come up is not replaced
 
 
 class Actor:
@@ -41,7 +41,7 @@ class Actor:
 
     def run(self, task: Task) -> Iterator[Event]:
         """Runs a task and yields what happens, `TaskDone` or `TaskFailed` last."""
-        thread = Thread(target=self._run, args=(task,), name="rtseg-task", daemon=True)
+        thread = Thread(target=self._worker.attempt, args=(task,), name="rtseg-task", daemon=True)
         thread.start()
         while True:
             event = self._events.get()
@@ -49,12 +49,6 @@ class Actor:
             if isinstance(event, TaskDone | TaskFailed):
                 thread.join()
                 return
-
-    def _run(self, task: Task) -> None:
-        try:
-            self._worker.run(task)
-        except Exception as error:
-            self._events.put(TaskFailed(task.job, portable(error), full=is_full(error)))
 
     def finish(self) -> None:
         """Ends the task at the end of its segment."""
@@ -71,7 +65,6 @@ class _Seat:
     told: bool = False
     task: Task | None = None
     events: Any = None  # generator of references
-    since: float = field(default_factory=monotonic)
 
 
 class RayPool(Pool):
@@ -104,8 +97,10 @@ class RayPool(Pool):
         except (ConnectionError, RuntimeError, ValueError) as error:
             raise EngineError(f"no Ray cluster at {address}: {error}; start one with `ray start --head`") from error
         self._engine = engine
-        self._options = {"num_cpus": threads, "num_gpus": int(engine in _ON_GPU), "max_concurrency": 2}
+        self._options = {"num_cpus": threads, "num_gpus": int(engine in ON_GPU), "max_concurrency": 2}
         self._finishing = False
+        self._failed_starts = 0
+        self._last_up = monotonic()
         self._seats = [self._new_seat() for _ in range(count or self._room())]
 
     def _room(self) -> int:
@@ -146,20 +141,22 @@ class RayPool(Pool):
             if not seat.told:
                 seat.told = True
                 seat.actor.finish.remote()
+        if any(seat.up for seat in self._seats):
+            self._last_up = monotonic()
         waited = {(seat.events if seat.up else seat.coming): seat for seat in self._seats if seat.task or not seat.up}
         if not waited:
             return
         ready, _ = self._ray.wait(list(waited), timeout=timeout_s, num_returns=1, fetch_local=False)
         for reference in ready:
             self._receive(waited[reference])
-        if not any(seat.up for seat in self._seats) and monotonic() - self._seats[0].since > _START_S:
+        if not any(seat.up for seat in self._seats) and monotonic() - self._last_up > _START_S:
             raise EngineError(f"no worker came up in the Ray cluster within {_START_S:.0f} s: see `ray status`")
 
     def _receive(self, seat: _Seat) -> None:
         try:
             if not seat.up:
                 self._check(self._ray.get(seat.coming))
-                seat.up = True
+                seat.up, self._failed_starts = True, 0
                 return
             event: Event = self._ray.get(next(seat.events))
         except self._ray.exceptions.RayError as error:
@@ -178,10 +175,14 @@ class RayPool(Pool):
             )
 
     def _replace(self, seat: _Seat, error: Exception) -> None:
-        task = seat.task
-        self._seats[self._seats.index(seat)] = self._new_seat()
-        if task is not None:
-            self._handle(TaskFailed(task.job, WorkerLost(f"its Ray worker was lost ({type(error).__name__})")))
+        self._failed_starts += not seat.up
+        place = self._seats.index(seat)
+        self._seats[place : place + 1] = [self._new_seat()] if self._failed_starts < _FAILED_STARTS else []
+        if not self._seats:
+            said = str(error).strip().splitlines() or [type(error).__name__]  # of a traceback the last line says it
+            raise EngineError(f"no worker comes up in the Ray cluster: {said[-1].strip()}; see `ray status`")
+        if seat.task is not None:
+            self._handle(TaskFailed.of(seat.task, WorkerLost(f"its Ray worker was lost ({type(error).__name__})")))
 
     def finish(self) -> None:
         self._finishing = True  # `wait` tells them
@@ -193,13 +194,13 @@ class RayPool(Pool):
 
 
 def _absolute(task: Task) -> Task:
-    """The task with paths that mean the same in every process."""
+    """The task with paths that mean the same in every process; links stay, which may lead elsewhere on each machine."""
     network = task.network
     if network.model.endswith(".onnx"):
-        network = replace(network, model=str(Path(network.model).expanduser().resolve()))
+        network = replace(network, model=str(Path(network.model).expanduser().absolute()))
     return replace(
-        task, network=network, source=task.source.resolve(), partial=task.partial.resolve(),
-        pictures=tuple(path.resolve() for path in task.pictures),
+        task, network=network, source=task.source.absolute(), partial=task.partial.absolute(),
+        pictures=tuple(path.absolute() for path in task.pictures),
     )  # fmt: skip
 
 

@@ -1,5 +1,6 @@
 """How many worker processes, with how many threads each: measured on the machine and the video at hand."""
 
+import logging
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -11,13 +12,17 @@ import psutil
 from rtseg.batch.jobs import Job
 from rtseg.batch.plan import Choice
 from rtseg.batch.pool import ProcessPool
-from rtseg.batch.task import Event, Task, TaskDone, TaskFailed
+from rtseg.batch.task import Defect, Event, Task, TaskDone, TaskFailed, WorkerLost
 from rtseg.batch.work import Work
+from rtseg.core.errors import InputError, OutputError, RtsegError
+
+log = logging.getLogger(__name__)
 
 ENOUGH = 3000  # frames from which on a measurement of some seconds pays
 _SECONDS = 3.0  # of video that each worker labels in a measurement
 _GAIN = 1.05  # more processes need more memory: they must be worth it
 _MEMORY_SHARE = 0.8  # of what is free
+NOT_MEASURED = (InputError, OutputError, Defect, WorkerLost)
 
 
 @dataclass(frozen=True)
@@ -57,18 +62,33 @@ def candidates(cores: int, threads: int | None) -> list[Crew]:
     return [Crew(count, cores // count) for count in counts]
 
 
-def choose_crew(job: Job, choice: Choice, cores: int) -> Crew:
-    """The fastest of `candidates` that fits into the memory, measured on the first seconds of a video.
+def choose_crew(jobs: Sequence[Job], choice: Choice, cores: int) -> Crew:
+    """The fastest of `candidates` that fits into the memory, measured on the first of the videos that can be.
 
     Raises:
-        RtsegError: the video cannot be read, or the engine does not run.
+        EngineError: the engine does not run.
     """
+    for job in jobs:
+        try:
+            return _fastest(job, choice, cores)
+        except NOT_MEASURED as error:
+            log.warning("%s: not measured how to share the cores: %s", job.source, error)
+    return Crew(1, choice.threads or cores)
+
+
+def _fastest(job: Job, choice: Choice, cores: int) -> Crew:
     free = free_memory()
     best: Crew | None = None
     for crew in candidates(cores, choice.threads):
         if best is not None and crew.processes * best.memory > free * _MEMORY_SHARE:
             break
-        measured = measure(job, choice, crew)
+        try:
+            measured = measure(job, choice, crew)
+        except WorkerLost as error:
+            if best is None:
+                raise
+            log.warning("%d workers are too many: %s", crew.processes, error)
+            break
         if best is None or measured.fps > best.fps * _GAIN:
             best = measured
     assert best is not None
@@ -79,7 +99,8 @@ def measure(job: Job, choice: Choice, crew: Crew) -> Crew:
     """Lets every worker label the first seconds of a video twice, the second time by the clock.
 
     Raises:
-        RtsegError: the video cannot be read, or the engine does not run.
+        EngineError: the engine does not run.
+        NOT_MEASURED: it is the video or the memory, with which the batch itself may well get on.
     """
     ended: list[TaskDone] = []
 
@@ -89,13 +110,18 @@ def measure(job: Job, choice: Choice, crew: Crew) -> Crew:
         if isinstance(event, TaskDone):
             ended.append(event)
 
-    with TemporaryDirectory(prefix="rtseg-") as folder, ProcessPool(handle, crew.processes) as pool:
-        task = _first_seconds(job, replace(choice, threads=crew.threads), Path(folder))
-        memory = _run_on_all(pool, task)
-        ended.clear()
-        start = perf_counter()
-        memory = max(memory, _run_on_all(pool, task))
-        seconds = perf_counter() - start
+    try:
+        with TemporaryDirectory(prefix="rtseg-") as folder, ProcessPool(handle, crew.processes) as pool:
+            task = _first_seconds(job, replace(choice, threads=crew.threads), Path(folder))
+            memory = _run_on_all(pool, task)
+            ended.clear()
+            start = perf_counter()
+            memory = max(memory, _run_on_all(pool, task))
+            seconds = perf_counter() - start
+    except (RtsegError, WorkerLost):
+        raise
+    except Exception as error:  # a measurement is advice: what is wrong with an input is for the batch to tell
+        raise Defect.of(error) from error
     frames = sum(event.figures["frames"] for event in ended)
     return replace(crew, fps=frames / seconds, memory=memory)
 

@@ -4,6 +4,7 @@ import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from glob import glob
+from itertools import takewhile
 from pathlib import Path
 
 from rtseg.core.errors import InputError, UsageError
@@ -35,6 +36,11 @@ class Job:
         return self.source.resolve().name if self.source.is_dir() else self.source.stem
 
     @property
+    def path(self) -> str:
+        """The source as `open_source` takes it: as a path, even where it looks like a camera's number."""
+        return os.path.join(os.curdir, self.source)
+
+    @property
     def pictures(self) -> bool:
         """Whether this is a picture or a folder of pictures: the overlay is pictures then."""
         return self.source.is_dir() or self.source.suffix.lower() in IMAGE_SUFFIXES
@@ -63,6 +69,11 @@ class Job:
         return self.folder / f"{self.name}{PARTIAL_SUFFIX}"
 
 
+def is_pattern(text: str) -> bool:
+    """Whether it may stand for several names."""
+    return any(sign in text for sign in "*?[")
+
+
 def parse_save(text: str) -> tuple[str, ...]:
     """'overlay,labels' -> ('overlay', 'labels'); raises UsageError for anything not in `SAVES`."""
     kinds = tuple(dict.fromkeys(kind.strip() for kind in text.split(",")))
@@ -84,16 +95,18 @@ def find_jobs(inputs: Sequence[str], output: Path, save: tuple[str, ...]) -> lis
         UsageError: nothing to do, names that clash, or an output that would replace an input.
         InputError: a list cannot be read.
     """
-    found = [pair for text in inputs for pair in _find(text, output)]
+    found: dict[Path, tuple[Path, Path]] = {}  # what is named twice counts once
+    for source, below in (pair for text in inputs for pair in _find(text, output)):
+        found.setdefault(source.parent.resolve() / source.name, (source, below))
     if not found:
         raise UsageError("no input is given: name one or more videos, pictures, folders or lists of them")
-    jobs = [Job(source, output / below, save) for source, below in found]
+    jobs = [Job(source, output / below, save) for source, below in found.values()]
     _check_names(jobs)
     return jobs
 
 
-def _find(text: str, output: Path) -> Iterator[tuple[Path, Path]]:
-    """The inputs that an argument means, each with the folder below the output that its outputs go to."""
+def _find(text: str, output: Path, listed: bool = False) -> Iterator[tuple[Path, Path]]:
+    """The inputs that an argument or a line of a list means, each with where its outputs go below the output."""
     if "://" in text:
         raise UsageError(f"{text} is no file: for a stream use rtseg-cam --source URL --no-window --record OUT.mp4")
     path = Path(text).expanduser()
@@ -101,15 +114,30 @@ def _find(text: str, output: Path) -> Iterator[tuple[Path, Path]]:
         yield from _walk(path, output)
     elif path.suffix.lower() == LIST_SUFFIX and path.is_file():
         for line in _lines(path):
-            yield from _find(line if "://" in line else str(path.parent / Path(line).expanduser()), output)
+            yield from _find(line if "://" in line else str(path.parent / Path(line).expanduser()), output, listed=True)
     elif path.exists():
         yield path, Path()
     else:  # patterns are for shells that do not expand them
-        matches = sorted(glob(str(path), recursive=True))
-        for match in (match for match in matches if not Path(match).is_dir() or "**" not in text):
-            yield from _find(match, output)
+        matches = _matches(path, output)
+        for match in matches:
+            if not (listed and match.suffix.lower() == LIST_SUFFIX):  # it may be the list that is being read
+                yield from _find(str(match), output, listed)
         if not matches:
             yield path, Path()
+
+
+def _matches(pattern: Path, output: Path) -> list[Path]:
+    """What a pattern means; of what an output folder below its root holds, and of unfinished work, nothing."""
+    plain = list(takewhile(lambda part: not is_pattern(part), pattern.parts))
+    root, target = Path(*plain).resolve(), output.resolve()
+    found = []
+    for match in map(Path, sorted(glob(str(pattern), recursive=True))):
+        here = match.resolve()
+        ours = root in target.parents and (here == target or target in here.parents)
+        unfinished = any(part.endswith(PARTIAL_SUFFIX) for part in match.parts[len(plain) :])
+        if not (ours or unfinished or (match.is_dir() and "**" in pattern.parts)):
+            found.append(match)
+    return found
 
 
 def _lines(path: Path) -> list[str]:

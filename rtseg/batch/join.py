@@ -120,41 +120,41 @@ class _Track:
         self.start = (stream.start_time or 0) * stream.time_base - sound.video_start
         name = stream.codec_context.codec.canonical_name
         self._copied = name in COPIED
-        self._resampler: AudioResampler | None = None
         if self._copied:
             self.output = output.add_stream_from_template(stream)
             return
         rate = min(_AAC_RATES, key=lambda known: abs(known - stream.rate))
         layout = "mono" if stream.codec_context.channels == 1 else "stereo"
         self.output = output.add_stream("aac", rate=rate, layout=layout)
-        self._resampler = AudioResampler("fltp", layout, rate)
+        self._wanted = "fltp", layout, rate
         notes.append(f"{sound.source.name}: sound ({name}) is encoded as AAC, {layout}, since MP4 does not hold it")
 
     def packets(self, place: int, delay: Fraction) -> Iterator[Timed]:
         """The stream's packets, up to where it is damaged."""
         shift = round((delay - self._zero) / self._time_base)
         made = self._copies(shift) if self._copied else self._encoded(shift)
+        last: int | None = None
         try:
             for packet in made:
                 assert packet.time_base is not None
-                yield (packet.dts if packet.dts is not None else packet.pts or 0) * packet.time_base, place, packet
+                decoded_at = packet.dts if packet.dts is not None else packet.pts or 0
+                if last is not None and decoded_at <= last:
+                    continue  # a broadcast that jumps back: MP4 cannot hold it
+                last = decoded_at
+                yield decoded_at * packet.time_base, place, packet
         except av.error.FFmpegError as error:
             self._notes.append(f"{self._name}: sound ends early: {reason_of(error)}")
 
     def _copies(self, shift: int) -> "Iterator[Packet[Any]]":
-        last: int | None = None
         for packet in self._source.demux(self._stream):
             if not packet.size or packet.pts is None:
                 continue
             packet.pts += shift
             packet.dts = packet.pts if packet.dts is None else packet.dts + shift
-            if last is not None and packet.dts <= last:
-                continue  # a broadcast that jumps back: MP4 cannot hold it
-            last = packet.dts
             yield packet
 
     def _encoded(self, shift: int) -> "Iterator[Packet[Any]]":
-        assert self._resampler is not None
+        resampler, given = AudioResampler(*self._wanted), None
         for packet in self._source.demux(self._stream):
             try:
                 frames = packet.decode()
@@ -163,9 +163,14 @@ class _Track:
             for frame in frames:
                 if frame.pts is not None:
                     frame.pts += shift
-                for piece in self._resampler.resample(frame):
+                before, given = given, (frame.format.name, frame.layout.name, frame.sample_rate)
+                if before not in (None, given):  # broadcasts go from stereo to mono; a resampler takes one kind only
+                    for piece in resampler.resample(None):
+                        yield from self.output.encode(piece)
+                    resampler = AudioResampler(*self._wanted)
+                for piece in resampler.resample(frame):
                     yield from self.output.encode(piece)
-        for piece in self._resampler.resample(None):
+        for piece in resampler.resample(None):
             yield from self.output.encode(piece)
         yield from self.output.encode(None)
 

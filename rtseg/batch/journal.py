@@ -124,14 +124,14 @@ class Journal(Closing):
         with self._guarded(), self._transaction():
             self._db.executemany("DELETE FROM segments WHERE number = ?", [(number,) for number in numbers])
 
-    def segments(self, job: int = 0) -> Iterator[SegmentDone]:
+    def segments(self) -> Iterator[SegmentDone]:
         """The finished segments in order, one at a time in memory."""
         query = "SELECT number, first, stop, indices, ticks, areas, before, last, size FROM segments ORDER BY number"
         with self._guarded():
             for number, first, stop, indices, ticks, areas, before, last, size in self._db.execute(query):
                 frames = np.frombuffer(indices, np.int64)
                 yield SegmentDone(
-                    job,
+                    0,  # the number of the input says nothing in another run
                     Segment(number, first, stop),
                     frames,
                     np.frombuffer(ticks, np.int64),

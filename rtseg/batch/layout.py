@@ -3,7 +3,7 @@
 import os
 import re
 import shutil
-from collections.abc import Iterable
+from collections.abc import Container, Iterable
 from pathlib import Path
 
 from rtseg.batch.task import Segment, SegmentDone
@@ -12,7 +12,7 @@ JOURNAL = "journal.sqlite"
 _OWN_FILES = re.compile(r"journal\.sqlite(-wal|-shm|-journal)?")
 _PASS = re.compile(r"work-[0-9a-f]{32}")
 _OWN_FOLDERS = re.compile(r"segments|work-[0-9a-f]{32}")
-NUMBERED = re.compile(r"\d{6,}\.png")
+_NUMBERED = re.compile(r"\d{6,}\.png")
 
 
 class Layout:
@@ -96,10 +96,10 @@ def remove_partial(partial: Path, outputs: Iterable[str]) -> None:
     _remove_if_empty(partial)
 
 
-def remove_numbered(folder: Path) -> None:
-    """Removes pictures that are named as this program names them, and the folder once it is empty."""
+def remove_numbered(folder: Path, keep: Container[str] = ()) -> None:
+    """Removes pictures that are named as this program names them, but for `keep`, and the folder once it is empty."""
     for path in folder.iterdir():
-        if NUMBERED.fullmatch(path.name):
+        if _NUMBERED.fullmatch(path.name) and path.name not in keep:
             path.unlink()
     _remove_if_empty(folder)
 
@@ -109,13 +109,18 @@ def _remove_if_empty(folder: Path) -> None:
         folder.rmdir()
 
 
-def move_into_place(made: Path, target: Path) -> None:
-    """Gives an output its final name; of an older output only what this program made is replaced."""
-    if made.is_dir() and target.is_dir():
-        remove_numbered(target)
-    if made.is_dir() and target.is_dir():  # somebody keeps files of his own in there
-        for path in made.iterdir():
-            os.replace(path, target / path.name)
-        made.rmdir()
-    else:
+def move_into_place(made: Path, target: Path, names: Container[str]) -> None:
+    """Gives an output its final name; of an older folder only what this program made is replaced.
+
+    Args:
+        made: the file or folder.
+        target: its name.
+        names: all that belongs into a folder; a call that was broken off has moved some of it.
+    """
+    if not (made.is_dir() and target.is_dir()):
         os.replace(made, target)
+        return
+    for path in made.iterdir():
+        os.replace(path, target / path.name)
+    remove_numbered(target, keep=names)
+    made.rmdir()

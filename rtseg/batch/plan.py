@@ -1,6 +1,5 @@
 """What is fixed about an input before its first frame is labelled: settings, segments, and what it was then."""
 
-import os
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from fractions import Fraction
@@ -12,11 +11,12 @@ from typing import Any
 import numpy as np
 
 import rtseg
-from rtseg.batch.jobs import Job
+from rtseg.batch.jobs import Job, is_pattern
 from rtseg.batch.task import CRF, ENCODER_THREADS, PRESET, Look, Network
 from rtseg.core.card import Card
 from rtseg.core.errors import InputError
 from rtseg.core.sizes import Size
+from rtseg.engines import distribution
 from rtseg.runtime.segmenter import default_size
 from rtseg.vision.sink_video import NOMINAL_FPS
 from rtseg.vision.source_images import list_images
@@ -76,7 +76,7 @@ class Choice:
 def versions(engine: str) -> dict[str, str | None]:
     """Of every package that decides what comes out."""
     found: dict[str, str | None] = {"rtseg": rtseg.__version__}
-    for package in ("av", "opencv-python", engine):
+    for package in ("av", "opencv-python", distribution(engine)):
         try:
             found[package] = version(package)
         except PackageNotFoundError:
@@ -102,8 +102,7 @@ def fingerprint(source: Path, pictures: Sequence[Path]) -> str:
         try:
             stat = path.stat()
         except OSError as error:
-            is_pattern = any(sign in str(path) for sign in "*?[")
-            raise InputError(f"no file matches {path}" if is_pattern else f"no such file: {path}") from error
+            raise InputError(f"no file matches {path}" if is_pattern(str(path)) else f"no such file: {path}") from error
         digest.update(f"{path.name}\0{stat.st_size}\0{stat.st_mtime_ns}\0".encode(errors="surrogateescape"))
     return digest.hexdigest()
 
@@ -116,8 +115,7 @@ def plan_input(
     Raises:
         InputError: the input cannot be read.
     """
-    # a path, even where it looks like a camera's number
-    with open_source(os.path.join(os.curdir, job.source), threads=1) as source:
+    with open_source(job.path, threads=1) as source:
         size_hw, fps = source.size_hw, source.fps
     index = _index_pictures(len(pictures)) if pictures else index_video(job.source)
     if not index.frames:

@@ -10,17 +10,11 @@ from contextlib import contextmanager, suppress
 from multiprocessing.connection import Connection, wait
 from queue import Empty, SimpleQueue
 
-from rtseg.batch.task import Event, Task, TaskDone, TaskFailed
+from rtseg.batch.task import Event, Task, TaskDone, TaskFailed, WorkerLost
 from rtseg.batch.worker import Worker
 from rtseg.core.closing import Closing
-from rtseg.core.errors import RtsegError
-from rtseg.core.files import is_full
 
 Handle = Callable[[Event], None]
-
-
-class WorkerLost(Exception):
-    """A worker has ended without a word: killed, out of memory, crashed, or its machine is gone."""
 
 
 class Pool(Closing, ABC):
@@ -91,9 +85,7 @@ class InlinePool(Pool):
 
     def start(self, task: Task) -> None:
         try:
-            self._worker.run(task)
-        except Exception as error:
-            self._events.put(TaskFailed(task.job, error, full=is_full(error)))
+            self._worker.attempt(task)
         finally:  # also what was whole before Ctrl-C
             self._drain()
 
@@ -127,11 +119,8 @@ def _serve(connection: Connection) -> None:
         task = _received(connection)
         if isinstance(task, str):
             worker.finish()
-            continue
-        try:
-            worker.run(task)
-        except Exception as error:
-            tell(TaskFailed(task.job, portable(error), full=is_full(error)))
+        else:
+            worker.attempt(task)
 
 
 def _received(connection: Connection) -> Task | str:
@@ -140,12 +129,6 @@ def _received(connection: Connection) -> Task | str:
     except (EOFError, OSError):
         os._exit(1)  # nobody is there to hear of anything; threads of the loop must not go on
     return message
-
-
-def portable(error: Exception) -> Exception:
-    """The error as far as it survives the way to another process."""
-    known = isinstance(error, RtsegError) and len(error.args) == 1
-    return error if known else RuntimeError(f"{type(error).__name__}: {error}")
 
 
 @contextmanager
@@ -230,7 +213,7 @@ class ProcessPool(Pool):
         worker.connection.close()
         self._workers[self._workers.index(worker)] = _Process()
         if task is not None:
-            self._handle(TaskFailed(task.job, WorkerLost(f"its worker process was lost (exit code {code})")))
+            self._handle(TaskFailed.of(task, WorkerLost(f"its worker process was lost (exit code {code})")))
 
     def finish(self) -> None:
         self._finishing = True  # `wait` tells them: a signal handler must not write in the middle of another message

@@ -15,8 +15,8 @@ from rtseg.batch.journal import Journal
 from rtseg.batch.layout import JOURNAL
 from rtseg.batch.outcome import Outcome
 from rtseg.batch.plan import Choice
-from rtseg.batch.pool import Handle, Pool, WorkerLost
-from rtseg.batch.task import Event, Loaded, Progress, SegmentDone, Task, TaskDone, TaskFailed
+from rtseg.batch.pool import Handle, Pool
+from rtseg.batch.task import Defect, Event, Loaded, Progress, SegmentDone, Task, TaskDone, TaskFailed, WorkerLost
 from rtseg.batch.work import Work
 from rtseg.core.errors import InputError, OutputError, RtsegError
 from rtseg.core.files import is_full
@@ -25,7 +25,7 @@ from rtseg.vision.source_span import TimestampError
 
 log = logging.getLogger(__name__)
 
-_LOSSES = 2  # workers that an input may cost without a finished segment; then it is the input that kills them
+_LOSSES = 2  # workers that one segment may cost; then it is the input that kills them
 _WAIT_S = 0.2
 
 
@@ -68,7 +68,7 @@ class Batch:
         self._works: dict[int, Work] = {}
         self._tasks: deque[Task] = deque()
         self._running: dict[int, int] = {}  # job -> tasks under way
-        self._losses: dict[int, int] = {}
+        self._losses: dict[tuple[int, int], int] = {}  # (job, segment that was to be made) -> workers
         self._started: dict[int, float] = {}
         self._recount: set[int] = set()  # jobs whose frames are to be counted, once their tasks have ended
         self._fatal: RtsegError | None = None
@@ -167,7 +167,6 @@ class Batch:
             self._watcher.advanced(outcome, event.frames)
         elif isinstance(event, SegmentDone):
             if work is not None and event.segment.number in work.missing:
-                self._losses[event.job] = 0
                 try:
                     work.add(event)
                     outcome.frames += len(event.indices)
@@ -183,8 +182,10 @@ class Batch:
     def _on_failure(self, event: TaskFailed, work: Work) -> None:
         error = event.error
         if isinstance(error, WorkerLost):
-            self._losses[event.job] = self._losses.get(event.job, 0) + 1
-            if self._losses[event.job] <= _LOSSES:
+            # per segment, since a machine that goes takes several workers along, each with a task of its own
+            lost = event.job, min((number for number in work.missing if number >= event.first), default=event.first)
+            self._losses[lost] = self._losses.get(lost, 0) + 1
+            if self._losses[lost] <= _LOSSES:
                 log.warning("%s: %s; its task is given to another", work.job.source, error)
                 self.outcomes[event.job].notes.append(f"{work.job.source}: a worker was lost; its work was done again")
                 return
@@ -192,7 +193,6 @@ class Batch:
                 f"{work.job.source}: {error}, {_LOSSES + 1} times: it is damaged so that it ends whoever reads it, or "
                 "there is too little memory: try --jobs 1"
             )
-            event = TaskFailed(event.job, error)
         if isinstance(error, TimestampError) and work.divisible:
             log.info("%s; its frames are counted instead", error)
             self._recount.add(event.job)
@@ -254,13 +254,15 @@ class Batch:
         """Notes an input's failure; one that concerns all inputs ends the batch."""
         outcome = self.outcomes[number]
         if not isinstance(error, RtsegError):
-            log.exception("%s", outcome.job.source, exc_info=error)
-            error = _Defect(f"{outcome.job.source}: {type(error).__name__}: {error}; this is a defect of rtseg")
+            error = Defect.of(error)
+        if isinstance(error, Defect):
+            log.error("%s", outcome.job.source, exc_info=error)
+            error = Defect(f"{outcome.job.source}: {error}; this is a defect of rtseg")
         if full := full or is_full(error):
             partial = outcome.job.partial
             error = OutputError(f"cannot write {partial}: the disk is full; free some, and the same command goes on")
         outcome.error = error
-        if (full or not isinstance(error, InputError | OutputError | _Defect)) and self._fatal is None:
+        if (full or not isinstance(error, InputError | OutputError | Defect)) and self._fatal is None:
             self._fatal = error
             if self._pool is not None:
                 self._pool.finish()
@@ -278,10 +280,6 @@ class Batch:
             with suppress(OutputError):  # it has failed already, or is only cleaned up
                 work.close()
         self._watcher.ended(outcome)
-
-
-class _Defect(RtsegError):
-    """Something that should not happen, with one input."""
 
 
 def _state(partial: Path) -> str | None:

@@ -12,6 +12,7 @@ import numpy as np
 from rtseg.batch.layout import Layout
 from rtseg.batch.task import CRF, ENCODER_THREADS, PRESET, SegmentDone, Task
 from rtseg.core.errors import OutputError
+from rtseg.core.files import sync
 from rtseg.core.frame import Frame
 from rtseg.vision.sink_labels import LabelVideoSink
 from rtseg.vision.sink_video import NOMINAL_FPS, VideoSink, reason_of_write
@@ -52,7 +53,8 @@ class SegmentSink(Sink):
         self._work = self._layout.work(uuid4().hex)
         self._left = list(task.segments)
         self._sinks: list[Sink] = []
-        self._places: list[tuple[Path, Path]] = []  # where a file was made, and where it belongs
+        self._places: list[tuple[Path, Path]] = []  # where a picture was made, and where it belongs
+        self._videos: list[tuple[Path, Path]] = []  # likewise
         self._indices: list[int] = []
         self._ticks: list[int] = []
         self._areas: list[np.ndarray] = []
@@ -104,12 +106,12 @@ class SegmentSink(Sink):
                     time_base=span.time_base, joinable=True, pixel_aspect=task.aspect,
                 )
             )  # fmt: skip
-            self._places.append((made, place))
+            self._videos.append((made, place))
         if "label-video" in task.save:
             place = self._layout.label_video(segment)
             made = self._work / place.name
             self._sinks.append(LabelVideoSink(made, span.size_hw, fps, span.time_base))
-            self._places.append((made, place))
+            self._videos.append((made, place))
 
     def _write_picture(self, place: Path, picture: np.ndarray) -> None:
         made = self._work / f"{place.parent.name}_{place.name}"
@@ -122,9 +124,11 @@ class SegmentSink(Sink):
         sinks, self._sinks = self._sinks, []
         for sink in sinks:
             sink.close()
+        for video, _ in self._videos:
+            sync(video)
         size = 0
         try:
-            for made, place in self._places:
+            for made, place in (*self._videos, *self._places):
                 size += made.stat().st_size
                 os.replace(made, place)
         except OSError as error:
@@ -139,7 +143,8 @@ class SegmentSink(Sink):
         )  # fmt: skip
         seams.pop(segment.first - 1, None)
         del self._left[0]
-        self._places, self._indices, self._ticks, self._areas = [], [], [], []
+        self._videos, self._places = [], []
+        self._indices, self._ticks, self._areas = [], [], []
 
     def close(self, complete: bool = True) -> None:
         """Closes files that are open; what is not announced by then is announced by `finish` or lost."""

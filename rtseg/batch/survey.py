@@ -2,6 +2,8 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import islice
+from math import prod
 from pathlib import Path
 
 from rtseg.batch.jobs import Job
@@ -13,6 +15,8 @@ from rtseg.core.sizes import Size
 from rtseg.vision.sources import open_source
 from rtseg.vision.video_index import estimate_frames
 
+_FEW = 5
+
 
 @dataclass(frozen=True)
 class Glance:
@@ -20,7 +24,7 @@ class Glance:
 
     Attributes:
         job: the input.
-        frames: as its head announces them; 0 where it says nothing.
+        frames: about how many; 0 where nothing tells.
         kept: frames that an earlier run has finished.
         size_hw: (height, width) of its first frame.
         done: all its outputs are there.
@@ -37,7 +41,17 @@ class Glance:
     @property
     def left(self) -> int:
         """Frames to label."""
-        return 0 if self.done or self.error else max(0, self.frames - self.kept)
+        return max(0, self.frames - self.kept) if self.wanted else 0
+
+    @property
+    def wanted(self) -> bool:
+        """Whether anything is to be done, be it to join what is labelled."""
+        return not (self.done or self.error)
+
+    @property
+    def failure(self) -> str | None:
+        """Why it cannot be read, in words."""
+        return None if self.error is None else str(self.error)
 
 
 def glance(job: Job, overwrite: bool) -> Glance:
@@ -46,7 +60,7 @@ def glance(job: Job, overwrite: bool) -> Glance:
         kept = _kept(job.partial)
         if not overwrite and all(target.exists() for target in job.targets):
             return Glance(job, done=True)
-        with open_source(Path(".") / job.source, threads=1) as source:
+        with open_source(job.path, threads=1) as source:
             size_hw = source.size_hw
         frames = len(picture_paths(job)) if job.pictures else estimate_frames(job.source) or 0
     except RtsegError as error:
@@ -61,9 +75,11 @@ def _kept(partial: Path) -> int:
         return sum(len(done.indices) for done in journal.segments())
 
 
-def first_that_opens(jobs: Sequence[Job]) -> Job:
-    """The first input that can be read, or the first one."""
-    return next((job for job in jobs if glance(job, overwrite=True).left), jobs[0])
+def largest_of_a_few(jobs: Sequence[Job]) -> list[Job]:
+    """Some of the first inputs that can be read, the one with the most pixels first: it takes the most memory."""
+    open_ones = (one for one in (glance(job, overwrite=True) for job in jobs) if one.wanted)
+    few = sorted(islice(open_ones, _FEW), key=lambda one: prod(one.size_hw), reverse=True)
+    return [one.job for one in few]
 
 
 def frames_at_a_glance(jobs: Sequence[Job], enough: int) -> int:

@@ -3,10 +3,12 @@
 from dataclasses import dataclass, field
 from fractions import Fraction
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 
+from rtseg.core.errors import RtsegError
+from rtseg.core.files import is_full
 from rtseg.core.sizes import Size
 from rtseg.engines import EngineInfo
 from rtseg.vision.source_span import Span
@@ -106,14 +108,41 @@ class TaskDone:
     figures: dict[str, Any]
 
 
+class WorkerLost(Exception):
+    """A worker has ended without a word: killed, out of memory, crashed, or its machine is gone."""
+
+
+class Defect(RtsegError):
+    """Something that should not happen, with one input."""
+
+    @classmethod
+    def of(cls, error: Exception) -> Self:
+        """In words, which survive the way to another process; within this one also with where it came from."""
+        defect = cls(f"{type(error).__name__}: {error}")
+        defect.__cause__ = error
+        return defect
+
+
 @dataclass(frozen=True)
 class TaskFailed:
-    """A task that has ended with an error; segments that were announced before are whole."""
+    """A task that has ended with an error; segments that were announced before are whole.
+
+    Attributes:
+        first: number of the task's first segment.
+        full: the disk is full, so that nothing else can succeed either.
+    """
 
     job: int
+    first: int
     error: Exception
     full: bool = False
-    """The disk is full, so that nothing else can succeed either."""
+
+    @classmethod
+    def of(cls, task: Task, error: Exception) -> Self:
+        """With the error as far as it survives the way to another process."""
+        known = isinstance(error, RtsegError | WorkerLost) and len(error.args) == 1
+        told = error if known else Defect.of(error)
+        return cls(task.job, task.segments[0].number, told, is_full(error))
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,7 @@ from rtseg.batch.journal import Journal
 from rtseg.batch.layout import JOURNAL, Layout, clean_passes, is_ours, remove_partial
 from rtseg.batch.plan import Choice, fingerprint, picture_paths, plan_input, stops_of
 from rtseg.batch.task import Network, Segment, SegmentDone, Task
-from rtseg.core.errors import OutputError
+from rtseg.core.errors import InputError, OutputError
 from rtseg.core.sizes import Size, format_size
 from rtseg.vision.sink_video import NOMINAL_FPS
 from rtseg.vision.source_span import Span
@@ -247,10 +247,23 @@ class Work:
         return broken
 
     def distrust(self) -> None:
-        """Begins anew without seeking, since it does not give what decoding from the start gives."""
-        first = min(self.broken_seams())
-        dropped = [segment for segment in self.segments if segment.number >= first]
-        self.journal.state(seekable=False)
+        """Begins anew without seeking, which gave other pictures; where that does not mend it, from the first frame.
+
+        Raises:
+            InputError: that does not mend it either; nothing of it is kept.
+        """
+        if self.journal.fact("anew"):
+            self._forget_from(0)
+            raise InputError(
+                f"{self.job.source} gives other pictures each time it is decoded, so its segments cannot be joined: "
+                "copy it to another disk, or convert it"
+            )
+        anew = not self.divisible
+        self._forget_from(0 if anew else min(self.broken_seams()))
+        self.journal.state(seekable=False, anew=anew)
+
+    def _forget_from(self, first: int) -> None:
+        dropped = self.segments[first:]
         self.journal.drop([segment.number for segment in dropped])
         for segment in dropped:
             self.missing[segment.number] = segment

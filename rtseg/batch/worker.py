@@ -6,7 +6,7 @@ from time import perf_counter
 import numpy as np
 
 from rtseg.batch.segments import SegmentSink
-from rtseg.batch.task import Event, Loaded, Network, Progress, Task, TaskDone
+from rtseg.batch.task import Event, Loaded, Network, Progress, Task, TaskDone, TaskFailed
 from rtseg.runtime.loop import Loop
 from rtseg.runtime.painter import Painter
 from rtseg.runtime.pipeline import Result
@@ -35,6 +35,13 @@ class Worker:
         self._job = 0
         self._begun = 0
         self._told_at = perf_counter()
+
+    def attempt(self, task: Task) -> None:
+        """Runs a task; what fails is announced like everything else."""
+        try:
+            self.run(task)
+        except Exception as error:
+            self._announce(TaskFailed.of(task, error))
 
     def run(self, task: Task) -> None:
         """Makes the task's segments, announces each, and then the task's figures; raises what fails."""

@@ -21,6 +21,19 @@ def is_full(error: BaseException | None) -> bool:
     return False
 
 
+def sync(path: Path) -> None:
+    """Has a file's content written to the disk, so that a power cut cannot leave a name without it.
+
+    Raises:
+        OutputError: it cannot be.
+    """
+    try:
+        with path.open("r+b") as file:  # Windows flushes only what may be written
+            os.fsync(file.fileno())
+    except OSError as error:
+        raise OutputError(f"cannot write {path}: {error.strerror or error}; check the folder and free space") from error
+
+
 @contextmanager
 def atomic_path(path: Path) -> Iterator[Path]:
     """Yields a temporary path beside `path` that takes its place when the block ends without an error.

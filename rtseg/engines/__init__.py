@@ -1,6 +1,8 @@
 """Inference engines: one file each, its vendor library imported only when the engine is loaded."""
 
 import logging
+from functools import cache
+from importlib.metadata import packages_distributions
 from importlib.util import find_spec
 
 from rtseg.core.errors import EngineError
@@ -10,7 +12,17 @@ from rtseg.engines.base import Engine, EngineInfo, EngineOptions
 from rtseg.engines.gpu import gpu_problem
 from rtseg.engines.pool import EnginePool
 
-__all__ = ["ENGINES", "Engine", "EngineInfo", "EngineOptions", "available", "choose_engine", "load_engine", "missing"]
+__all__ = [
+    "ENGINES",
+    "ON_GPU",
+    "Engine",
+    "EngineInfo",
+    "EngineOptions",
+    "available",
+    "choose_engine",
+    "load_engine",
+    "missing",
+]
 
 _log = logging.getLogger(__name__)
 
@@ -35,7 +47,7 @@ _NEEDS = {
     "onnxruntime-cuda": ("onnxruntime", "pip install onnxruntime-gpu"),
     "torch-cuda": ("torch", "pip install 'rtseg[train]'"),
 }
-_ON_GPU = frozenset({"tensorrt", "onnxruntime-cuda", "torch-cuda"})
+ON_GPU = frozenset({"tensorrt", "onnxruntime-cuda", "torch-cuda"})
 
 
 def available(name: str) -> bool:
@@ -48,9 +60,16 @@ def missing(name: str) -> str | None:
     package, hint = _NEEDS[ENGINES.check(name)]
     if find_spec(package) is None:
         return f"engine {name} needs a package that is not installed: {hint}"
-    if name in _ON_GPU and (problem := gpu_problem()) is not None:
+    if name in ON_GPU and (problem := gpu_problem()) is not None:
         return f"engine {name} needs an NVIDIA GPU: {problem}"
     return None
+
+
+@cache
+def distribution(name: str) -> str:
+    """The installed package that an engine's module comes from, as `importlib.metadata` knows it; else the module."""
+    module = _NEEDS[ENGINES.check(name)][0]
+    return sorted(packages_distributions().get(module, [module]))[0]
 
 
 def install_hint(name: str) -> str:
@@ -94,6 +113,6 @@ def load_engine(name: str, artifact: Artifact, options: EngineOptions) -> Engine
         raise EngineError(
             f"engine {chosen} is installed but cannot be loaded ({said}): {install_hint(chosen)}"
         ) from error
-    if options.in_flight > 1 and chosen not in _ON_GPU:  # a GPU takes turns by itself
+    if options.in_flight > 1 and chosen not in ON_GPU:  # a GPU takes turns by itself
         return EnginePool(kind, artifact, options)
     return kind(artifact, options)

@@ -104,16 +104,3 @@ class LabelSink(Sink):
     def write(self, frame: Frame, labels: np.ndarray, picture: np.ndarray) -> None:
         write_picture(self.folder / f"{frame.index:06d}.png", labels)
         self.frames += 1
-
-
-class PictureSink(Sink):
-    """Writes pictures: to one file, in which the newest stays, or into a folder, `000000.png` and on."""
-
-    def __init__(self, path: Path) -> None:
-        self.path = path
-        self._is_file = path.suffix.lower() in PICTURE_SUFFIXES
-        make_folder(path.parent if self._is_file else path)
-
-    def write(self, frame: Frame, labels: np.ndarray, picture: np.ndarray) -> None:
-        write_picture(self.path if self._is_file else self.path / f"{frame.index:06d}.png", picture)
-        self.frames += 1

@@ -126,11 +126,18 @@ class VideoSource(Source):
                 ) from None
             except av.error.FFmpegError as error:
                 self.corrupt, failures = self.corrupt + 1, failures + 1
-                if self._is_url and isinstance(error, OSError):
-                    raise InputError(f"{self.name} broke off: {reason_of(error)}; start again") from error
+                if is_unreadable(error) or (self._is_url and isinstance(error, OSError)):
+                    hint = "start again" if self._is_url else "check the disk or the network drive"
+                    raise InputError(f"{self.name} broke off: {reason_of(error)}; {hint}") from error
                 if failures > _FAILURES_ALLOWED:
                     log.warning("%s: the rest cannot be read: %s", self.name, reason_of(error))
                     return
+
+
+def is_unreadable(error: av.error.FFmpegError) -> bool:
+    """Whether a disk or network gave nothing, rather than something damaged, which need not be the last word."""
+    # some demuxers say -1 (EPERM) or "try again" of damage
+    return isinstance(error, OSError) and not isinstance(error, PermissionError | BlockingIOError)
 
 
 def copied(frame: VideoFrame, arrays: ArrayPool) -> np.ndarray:

@@ -1,7 +1,7 @@
 """Where the pictures of a video file lie: every timestamp and every key frame, read without decoding."""
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
@@ -12,11 +12,13 @@ import av.error
 import numpy as np
 from av.container import InputContainer
 from av.packet import Packet
+from av.video.stream import VideoStream
 
 from rtseg.core.errors import InputError
 from rtseg.core.sizes import Size
-from rtseg.vision.source_video import reason_of
+from rtseg.vision.source_video import is_unreadable, reason_of
 
+_SAMPLE = 300  # pictures
 _REORDERED = 64  # a picture lies at most so many places from where it is shown; no codec keeps more in mind
 
 
@@ -49,7 +51,7 @@ class VideoIndex:
 
 
 def estimate_frames(path: Path) -> int | None:
-    """How many pictures a file's head announces, or its duration suggests; None where it says neither.
+    """How many pictures a file's head announces, or else its duration or its first packets suggest; None: nothing.
 
     Raises:
         InputError: the file cannot be opened or holds no video.
@@ -57,7 +59,8 @@ def estimate_frames(path: Path) -> int | None:
     with _opened(path) as container:
         stream = container.streams.video[0]
         seconds = float(container.duration / av.time_base) if container.duration else 0.0
-        return stream.frames or round(seconds * float(stream.average_rate or 0)) or None
+        told = stream.frames or round(seconds * float(stream.average_rate or 0))
+        return told or _frames_by_size(container, stream, path.stat().st_size) or None
 
 
 def index_video(path: Path) -> VideoIndex:
@@ -68,6 +71,18 @@ def index_video(path: Path) -> VideoIndex:
     """
     with _opened(path) as container:
         return _index(container)
+
+
+def _frames_by_size(container: InputContainer, stream: VideoStream, size: int) -> int:
+    """As many as the file has room for, by the size of the first packets."""
+    pictures = taken = 0
+    with suppress(av.error.InvalidDataError):
+        for packet in container.demux():
+            taken += packet.size
+            pictures += packet.stream is stream and packet.size > 0
+            if pictures == _SAMPLE:
+                return round(size * pictures / taken)
+    return pictures
 
 
 @contextmanager
@@ -95,7 +110,9 @@ def _index(container: InputContainer) -> VideoIndex:
             duration = packet.duration or duration
             if packet.is_keyframe and packet.pts is not None:
                 keys.append(packet.pts)
-    except av.error.FFmpegError:
+    except av.error.FFmpegError as error:
+        if is_unreadable(error):
+            raise
         damaged = True  # whoever decodes goes on behind it, which cannot be repeated from another place
     time_base = stream.time_base or Fraction(1, 1000)
     shown = None if damaged else _increasing(pts)
