@@ -18,6 +18,7 @@ from typing import Any
 from rtseg.core.files import write_json
 from rtseg.core.frame import Frame
 from rtseg.core.sizes import Size, format_size, parse_size
+from rtseg.core.weights import shipped
 from rtseg.runtime.bench import BenchPlan, bench
 from rtseg.runtime.environment import environment
 from rtseg.runtime.policy import ThreadBudget, apply_budget, thread_budget
@@ -65,7 +66,7 @@ def best_fps(result: dict[str, Any]) -> float:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--model", nargs="+", default=["icnet", "enet"])
+    parser.add_argument("--model", nargs="+", default=list(shipped()))
     parser.add_argument("--precision", nargs="+", default=["fp32"])
     parser.add_argument("--size", default="256x512", help="the network's input")
     parser.add_argument("--source", nargs="+", default=["256x512", "1024x2048"], help="sizes of the videos")

@@ -34,15 +34,20 @@ def figure(card: dict[str, Any], split: str, key: str = "miou") -> str:
     """A network's figure; in brackets that of what it was fine-tuned from, where only that left the split out."""
     if key in card["metrics"].get(split, {}):
         return f"{card['metrics'][split][key]:.3f}"
-    before = card["recipe"].get("init")
+    before = card["recipe"].get("init", {})
+    if before.get("part"):  # only a trunk
+        return ""
     found = figure({"metrics": {}, "recipe": {}, **before}, split, key) if before else ""
     return found if found.startswith("(") or not found else f"({found})"
 
 
 def epochs(recipe: dict[str, Any]) -> str:
-    """Epochs of each run that the weights went through, oldest first."""
-    before = [epochs(recipe["init"]["recipe"])] if "init" in recipe else []
-    return " + ".join([*before, str(recipe["epochs_done"])])
+    """Epochs of each run that the weights went through, oldest first; in brackets those that only the trunk has seen."""
+    before = recipe.get("init")
+    if before is None:
+        return str(recipe["epochs_done"])
+    earlier = epochs(before["recipe"])
+    return f"{f'({earlier})' if before.get('part') else earlier} + {recipe['epochs_done']}"
 
 
 def models_table() -> str:
@@ -70,8 +75,12 @@ def models_table() -> str:
 
 def trunk(card: dict[str, Any]) -> str:
     """What extracts the features."""
-    own = {"enet": "its own", "icnet": "ResNet-50, half width"}
-    return str(card["config"].get("encoder") or own[card["model"]])
+    own = {"enet": "its own", "icnet": "resnet50_half"}
+    config = card["config"]
+    if "encoder" not in config:
+        return own[card["model"]]
+    width = f", width {config['width']:g}" if config["width"] != 1 else ""
+    return f"{config['encoder']}{width}, stride {config['output_stride']}"
 
 
 def engine_fps(name: str) -> str:
