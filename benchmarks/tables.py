@@ -42,7 +42,7 @@ def figure(card: dict[str, Any], split: str, key: str = "miou") -> str:
 
 
 def epochs(recipe: dict[str, Any]) -> str:
-    """Epochs of each run that the weights went through, oldest first; in brackets those that only the trunk has seen."""
+    """Epochs of each run that the weights went through, oldest first; in brackets those of the trunk alone."""
     before = recipe.get("init")
     if before is None:
         return str(recipe["epochs_done"])
