@@ -25,7 +25,7 @@ from rtseg.training.config import TrainConfig
 from rtseg.training.data import TrainingSet, training_loader
 from rtseg.training.losses import class_weights, lovasz_loss, near_border, segmentation_loss, shrink_labels
 from rtseg.training.precision import choose_precision, keep_gradients_true
-from rtseg.training.run import share_of_scenes, start_from, train
+from rtseg.training.run import architecture, share_of_scenes, start_from, train
 from rtseg.training.teach import TEACHING, open_teachers
 
 TINY = {
@@ -439,6 +439,18 @@ def test_init_from_another_architecture_takes_its_trunk(tmp_path: Path) -> None:
     assert (found - expected).abs().max() < 0.01 * expected.abs().max()
     with pytest.raises(UsageError, match="their trunks are not the same"):
         start_from(build_model("pspnet", {"deep_stem": False, "width": 0.25}), path)
+
+
+def test_init_brings_its_architecture(tmp_path: Path) -> None:
+    network = lively("pspnet", {"encoder": "resnet18", "width": 0.125, "channels": 8, "output_stride": 16})
+    export_network(network, "mine", CAMVID11, tmp_path, train_size=(32, 32))
+    init = str(tmp_path / "mine.onnx")
+    own = {name: value for name, value in network.config_json().items() if name != "pretrained"}
+    assert architecture(TrainConfig(model="pspnet", init=init)) == own
+    changed = architecture(TrainConfig(model="pspnet", init=init, set=("output_stride=8",)))
+    assert changed == {**own, "output_stride": 8}
+    assert architecture(TrainConfig(model="deeplabv3", init=init)) == {}
+    start_from(build_model("pspnet", {**changed, "classes": 3}), init)
 
 
 SCRIPT = """

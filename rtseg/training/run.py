@@ -62,7 +62,7 @@ def train(config: TrainConfig) -> Path:
         if data.share_pictures(split, held):
             raise UsageError(f"split {split} of {config.data} shares pictures with the holdout {held}: "
                              "train on another split, or leave that holdout out")  # fmt: skip
-    model = build_model(config.model, {"classes": len(data.labels), **config.model_config()})
+    model = build_model(config.model, {**architecture(config), "classes": len(data.labels)})
     check_multiple(config.crop_hw, model.size_multiple, config.model)
     lineage: dict[str, Any] = {"init": start_from(model, config.init)} if config.init is not None else {}
     keep_gradients_true(model)
@@ -94,6 +94,13 @@ def share_of_scenes(config: TrainConfig, data: DataSet) -> float:
     if config.scenes and not fit:
         raise UsageError(f"street scenes have other classes than {config.data}: leave --scenes out")
     return config.scenes if config.scenes is not None else _SCENES * fit
+
+
+def architecture(config: TrainConfig) -> dict[str, Any]:
+    """The fields that the network is built with: those of what it starts from, then those that were asked for."""
+    card = resolve(config.init).card if config.init is not None else None
+    before = card.config if card is not None and card.model == config.model else {}
+    return {**before, **config.model_config()}
 
 
 def start_from(model: SegmentationModel, init: str) -> dict[str, Any]:
