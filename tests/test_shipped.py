@@ -47,6 +47,11 @@ def test_files_are_what_the_card_says(card: Card) -> None:
     assert json.loads((folder / f"{card.name}.json").read_text())["name"] == card.name
 
 
+def test_all_files_together_stay_small() -> None:
+    folders = {resolve(name).folder for name in NAMES}
+    assert sum(path.stat().st_size for folder in folders for path in folder.iterdir()) < 40 << 20
+
+
 def test_parameters_and_arithmetic(card: Card) -> None:
     network = load_network(resolve(card.name))
     assert count_inference_parameters(network) == card.parameters
