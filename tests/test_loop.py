@@ -143,14 +143,16 @@ def test_a_sink_that_fails_at_close_is_reported():
 
 
 def test_ctrl_c_finishes_the_recording_and_keeps_the_report():
-    source, sink = FakeSource(None, delay_s=0.005), FakeSink()
+    class Interrupts(FakeSink):
+        def write(self, frame, labels, picture):
+            super().write(frame, labels, picture)
+            if len(self.indices) == 3:  # the run is under way: no other code is interrupted
+                signal.pthread_kill(threading.main_thread().ident, signal.SIGINT)
+
+    source, sink = FakeSource(None, delay_s=0.005), Interrupts()
     loop = Loop(source, segmenter(), sinks=[sink])
-    main = threading.main_thread().ident
-    timer = threading.Timer(0.2, lambda: signal.pthread_kill(main, signal.SIGINT))
-    timer.start()
     with pytest.raises(KeyboardInterrupt):
         loop.run()
-    timer.join()
     assert (source.closed, sink.closed_as) == (1, True)
     assert loop.report().frames == len(sink.indices) > 0
 
