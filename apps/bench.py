@@ -1,5 +1,6 @@
 """`rtseg-bench`: how fast networks run on this machine, alone and in the whole loop."""
 
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from itertools import product
 from pathlib import Path
@@ -12,9 +13,9 @@ from rich.table import Table
 import rtseg
 from rtseg.apps._console import run
 from rtseg.apps._plot import check_plot, plot
-from rtseg.core.errors import EngineError, UsageError
+from rtseg.core.errors import UsageError
 from rtseg.core.files import write_json
-from rtseg.core.sizes import format_size, parse_size
+from rtseg.core.sizes import Size, format_size, parse_size
 from rtseg.core.weights import resolve, shipped
 
 app = App(name="rtseg-bench", version=rtseg.__version__)
@@ -71,12 +72,12 @@ def bench(options: BenchOptions = _DEFAULTS) -> None:
     from rtseg.runtime.policy import apply_budget, thread_budget
 
     models = options.model or tuple(shipped())
-    _check(options, models)
+    sizes = [parse_size(size) for size in options.size] or [None]
+    _check(options, models, sizes)
     budget = thread_budget(options.threads)
     apply_budget(budget)
     source_hw = parse_size(options.source_size) if options.source_size else None
     plan = BenchPlan(options.source, source_hw, options.frames, options.runs)
-    sizes = [parse_size(size) for size in options.size] or [None]
     wanted = len(models) * len(options.engine) * len(sizes) * len(options.precision)
     results: list[dict[str, Any]] = []
     try:
@@ -94,9 +95,9 @@ def bench(options: BenchOptions = _DEFAULTS) -> None:
         plot(results, options.split, options.plot)
 
 
-def _check(options: BenchOptions, models: tuple[str, ...]) -> None:
+def _check(options: BenchOptions, models: tuple[str, ...], sizes: Sequence[Size | None]) -> None:
     """Finds what is wrong before minutes are spent on measuring."""
-    from rtseg.engines import missing
+    from rtseg.engines import runnable
     from rtseg.runtime.bench import miou_of_card
     from rtseg.runtime.segmenter import EngineChoice
     from rtseg.vision.sinks import check_file
@@ -104,12 +105,10 @@ def _check(options: BenchOptions, models: tuple[str, ...]) -> None:
     for flag, value in (("--frames", options.frames), ("--runs", options.runs)):
         if value < 2:
             raise UsageError(f"{flag} {value} is too few to measure anything: give 2 or more")
-    sizes = [parse_size(size) for size in options.size] or [None]
     for model, engine, size_hw, precision in product(models, options.engine, sizes, options.precision):
         choice = EngineChoice(resolve(model), engine, precision, size_hw)
-        if engine != "auto" and (reason := missing(engine)) is not None:
-            raise EngineError(reason)
-        if precision == "int8" and engine != "tensorrt":
+        runs = runnable(engine, choice.artifact)
+        if precision == "int8" and runs != "tensorrt":  # which makes its own INT8
             choice.artifact.file(precision)
     stated = {split for model in models for split in miou_of_card(resolve(model).card)}
     if options.plot:

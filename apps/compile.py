@@ -157,7 +157,7 @@ def calibration_pictures(options: CompileOptions, size_hw: Size) -> "list[np.nda
         kept: list[np.ndarray] = []
         step = 1
         with open_source(str(options.frames)) as source:
-            if source.live or source.kind == "synthetic":
+            if source.endless:
                 raise UsageError(f"--frames {options.frames} has no end: give a folder of pictures, or a video")
             for index, frame in enumerate(source):
                 if index % step == 0:

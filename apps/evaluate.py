@@ -215,8 +215,7 @@ def measure_stability(options: EvalOptions, choice: "EngineChoice") -> "tuple[di
 
     assert options.stability is not None
     with open_source(options.stability) as source, Segmenter(choice) as segmenter:
-        endless = source.live or source.kind == "synthetic"
-        count = options.frames or (_FRAMES_OF_ENDLESS if endless else None)
+        count = options.frames or (_FRAMES_OF_ENDLESS if source.endless else None)
         stability = Stability(segmenter.labels)
         with closing(stream(source, segmenter)) as labelled:  # ends its threads before the segmenter is closed
             title, total = f"stability on {source.name}", count or source.frame_count

@@ -105,7 +105,7 @@ def load(options: ExportOptions) -> Network:
     kept = ("train_size", "engine_order", "metrics", "recipe", "data_terms")
     card = {field: getattr(artifact.card, field) for field in kept}
     if options.engines is not None:
-        card["engine_order"] = engine_order(options.engines)
+        card["engine_order"] = engine_order(options)
     if options.data_terms is not None:
         card["data_terms"] = options.data_terms
     return Network(load_network(artifact), artifact.card.name, artifact.card.labels, card)
@@ -118,11 +118,7 @@ def untrained(model: str, options: ExportOptions) -> Network:
     from rtseg.models import build_model
 
     torch.manual_seed(options.seed)
-    card = {
-        "train_size": (360, 480),
-        "engine_order": engine_order(options.engines or _ORDER),
-        "data_terms": "untrained",
-    }
+    card = {"train_size": (360, 480), "engine_order": engine_order(options), "data_terms": "untrained"}
     return Network(build_model(model, {"classes": len(CAMVID11)}), model, CAMVID11, card)
 
 
@@ -142,7 +138,7 @@ def from_checkpoint(path: Path, options: ExportOptions) -> Network:
         labels = LabelSet.from_json(about["labels"])
         card = {
             "train_size": tuple(about["train_size"]),
-            "engine_order": engine_order(options.engines or _ORDER),
+            "engine_order": engine_order(options),
             "metrics": about["metrics"],
             "recipe": about["recipe"],
             "data_terms": options.data_terms or "",
@@ -153,11 +149,11 @@ def from_checkpoint(path: Path, options: ExportOptions) -> Network:
     return Network(model.eval(), about["model"], labels, card)
 
 
-def engine_order(names: str) -> tuple[str, ...]:
-    """The engines in `--engines`; raises UsageError for an unknown one."""
+def engine_order(options: ExportOptions) -> tuple[str, ...]:
+    """The names in `--engines`; raises UsageError for an unknown one."""
     from rtseg.engines import ENGINES
 
-    return tuple(ENGINES.check(name.strip()) for name in names.split(","))
+    return tuple(ENGINES.check(name.strip()) for name in (options.engines or _ORDER).split(","))
 
 
 def gate_images(options: ExportOptions, count: int = 6) -> "list[np.ndarray]":

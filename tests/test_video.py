@@ -1,8 +1,8 @@
 """`rtseg-video` on videos and pictures that the tests make, with a stand-in engine."""
 
+import _thread
 import json
 import re
-import signal
 import threading
 from dataclasses import replace
 from fractions import Fraction
@@ -219,12 +219,11 @@ def test_ctrl_c_finishes_the_segment_and_the_same_command_goes_on(monkeypatch, c
     monkeypatch.setattr("fakes.FakeEngine", SlowEngine)
     make_video("a.mp4", frames=2)
     make_video("b.mp4", frames=120)
-    main = threading.main_thread().ident
 
     def interrupt():
         while not Path("out/b.partial/segments/000000.mp4").exists():
             pause.wait(0.02)
-        signal.pthread_kill(main, signal.SIGINT)
+        _thread.interrupt_main()  # as Ctrl-C
 
     pause = threading.Event()
     thread = threading.Thread(target=interrupt)

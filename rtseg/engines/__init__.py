@@ -22,6 +22,7 @@ __all__ = [
     "choose_engine",
     "load_engine",
     "missing",
+    "runnable",
 ]
 
 _log = logging.getLogger(__name__)
@@ -95,6 +96,19 @@ def choose_engine(artifact: Artifact) -> str:
                       f"{install_hint(artifact.card.engine_order[0])}")  # fmt: skip
 
 
+def runnable(name: str, artifact: Artifact) -> str:
+    """The engine that a name means for a network, 'auto' included.
+
+    Raises:
+        UsageError: unknown engine.
+        EngineError: its package or GPU is missing.
+    """
+    chosen = choose_engine(artifact) if name == "auto" else ENGINES.check(name)
+    if (reason := missing(chosen)) is not None:
+        raise EngineError(reason)
+    return chosen
+
+
 def load_engine(name: str, artifact: Artifact, options: EngineOptions) -> Engine:
     """Loads a network into the engine `name`; 'auto' is what `choose_engine` says.
 
@@ -103,9 +117,7 @@ def load_engine(name: str, artifact: Artifact, options: EngineOptions) -> Engine
         EngineError: the engine's package or GPU is missing, or it cannot load the graph.
         WeightsError: the weight file is missing or damaged.
     """
-    chosen = choose_engine(artifact) if name == "auto" else ENGINES.check(name)
-    if (reason := missing(chosen)) is not None:
-        raise EngineError(reason)
+    chosen = runnable(name, artifact)
     try:
         kind = ENGINES.get(chosen)
     except (ImportError, OSError) as error:  # a shared library of the package is missing, or of another version

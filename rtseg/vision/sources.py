@@ -54,6 +54,11 @@ class Source(Closing, ABC):
         self.corrupt = 0
         self._first: Frame | None = None
 
+    @property
+    def endless(self) -> bool:
+        """Whether it gives frames until it is closed."""
+        return self.live or self.kind == "synthetic"
+
     @abstractmethod
     def _frames(self) -> Generator[Frame, None, None]:
         """Yields the frames; runs on the source's thread, opens there what it reads and closes it in `finally`."""
