@@ -1,8 +1,9 @@
-import _thread
 import json
 import os
+import signal
 import subprocess
 import sys
+import threading
 from pathlib import Path
 from time import sleep
 
@@ -134,7 +135,7 @@ def test_ctrl_c_ends_with_a_whole_recording_and_a_report(quick_source, monkeypat
 
     def read_and_interrupt():
         if quick_source.index == 20:
-            _thread.interrupt_main()  # as Ctrl-C, whatever handlers libraries of other tests have installed
+            signal.pthread_kill(threading.main_thread().ident, signal.SIGINT)
         return read()
 
     monkeypatch.setattr(quick_source, "read", read_and_interrupt)

@@ -1,3 +1,6 @@
+import subprocess
+import sys
+
 import numpy as np
 import onnxruntime as ort
 import pytest
@@ -163,6 +166,29 @@ def test_pictures_under_way_at_once_have_the_labels_of_one_after_the_other(name,
     np.testing.assert_array_equal(made, expected)
     with pytest.raises(EngineError, match="closed"):
         pool.submit(images[0], SIZE)
+
+
+INTERRUPTED = """
+import signal, sys
+import numpy as np
+from rtseg.core.weights import resolve
+from rtseg.engines import EngineOptions, load_engine
+
+with load_engine(sys.argv[1], resolve(sys.argv[2]), EngineOptions((64, 96), threads=2, in_flight=2)) as engine:
+    engine.labels(np.zeros((64, 96, 3), np.uint8), (64, 96))
+try:
+    signal.raise_signal(signal.SIGINT)
+except KeyboardInterrupt:
+    print("interrupted")
+"""
+
+
+@pytest.mark.parametrize("name", CPU_NAMES)
+def test_ctrl_c_after_engines_were_closed_is_only_ctrl_c(name, networks):
+    artifact(networks, "enet")
+    command = [sys.executable, "-c", INTERRUPTED, name, str(networks / "enet.onnx")]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
+    assert (done.returncode, done.stdout.strip()) == (0, "interrupted"), done.stderr
 
 
 def test_closing_twice_is_fine_and_use_after_is_told(engine, frame):

@@ -1,4 +1,4 @@
-import _thread
+import signal
 import threading
 from time import perf_counter
 
@@ -147,7 +147,7 @@ def test_ctrl_c_finishes_the_recording_and_keeps_the_report():
         def write(self, frame, labels, picture):
             super().write(frame, labels, picture)
             if len(self.indices) == 3:  # the run is under way: no other code is interrupted
-                _thread.interrupt_main()  # as Ctrl-C, whatever handlers libraries of other tests have installed
+                signal.pthread_kill(threading.main_thread().ident, signal.SIGINT)
 
     source, sink = FakeSource(None, delay_s=0.005), Interrupts()
     loop = Loop(source, segmenter(), sinks=[sink])

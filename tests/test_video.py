@@ -1,8 +1,8 @@
 """`rtseg-video` on videos and pictures that the tests make, with a stand-in engine."""
 
-import _thread
 import json
 import re
+import signal
 import threading
 from dataclasses import replace
 from fractions import Fraction
@@ -223,7 +223,7 @@ def test_ctrl_c_finishes_the_segment_and_the_same_command_goes_on(monkeypatch, c
     def interrupt():
         while not Path("out/b.partial/segments/000000.mp4").exists():
             pause.wait(0.02)
-        _thread.interrupt_main()  # as Ctrl-C
+        signal.pthread_kill(threading.main_thread().ident, signal.SIGINT)
 
     pause = threading.Event()
     thread = threading.Thread(target=interrupt)

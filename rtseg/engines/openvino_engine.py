@@ -1,6 +1,7 @@
 """OpenVINO on the CPU."""
 
 import os
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -30,7 +31,7 @@ class OpenVinoEngine(Engine):
             "CACHE_DIR": "",
         }
         try:
-            core = ov.Core()
+            core = _core()
             model = core.read_model(path)
             model.reshape({0: [1, *options.size_hw, 3]})
             compiled: Any = core.compile_model(model, "CPU", settings)
@@ -67,6 +68,16 @@ class OpenVinoEngine(Engine):
 
     def _release(self) -> None:
         self._request = None
+
+
+@cache
+def _core() -> ov.Core:
+    """One for the whole process.
+
+    Its CPU plugin gives the thread that makes it a stack for signal handlers. Of two that end in the order in which
+    they were made, the second puts back the stack of the first, which is gone: the next Ctrl-C would be a crash.
+    """
+    return ov.Core()
 
 
 def _first_line(error: Exception) -> str:
