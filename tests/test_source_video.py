@@ -1,11 +1,13 @@
 """Video files of every kind: times, rates, rotation, pixel formats, damage."""
 
+import gc
 import logging
 from fractions import Fraction
 from pathlib import Path
 
 import numpy as np
 import pytest
+from av.video.frame import VideoFrame
 from videos import corners, make_video
 
 from rtseg.vision.sources import open_source
@@ -21,6 +23,20 @@ def test_video_reports_what_it_is_and_gives_every_frame_in_order(tmp_path: Path)
     assert all(frame.image.flags.c_contiguous and frame.image.dtype == np.uint8 for frame in frames)
     assert corners(frames[5].image)[:2] == "WB"
     assert source.corrupt == 0
+
+
+def test_decoded_frames_are_freed_at_once_not_by_the_cycle_collector(tmp_path: Path) -> None:
+    video = make_video(tmp_path / "a.mp4", 60, rotation=90)
+    gc.collect()
+    gc.disable()
+    try:
+        with open_source(video) as source:
+            read = sum(1 for _ in source)
+            alive = sum(isinstance(found, VideoFrame) for found in gc.get_objects())
+    finally:
+        gc.enable()
+    assert read == 60
+    assert alive < 10
 
 
 def test_ntsc_rate_is_not_rounded(tmp_path: Path) -> None:

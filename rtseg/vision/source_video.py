@@ -13,6 +13,7 @@ import av.error
 import cv2
 import numpy as np
 from av.container import InputContainer
+from av.sidedata.sidedata import SideDataContainer
 from av.video.frame import VideoFrame
 from av.video.reformatter import VideoReformatter
 from av.video.stream import VideoStream
@@ -151,7 +152,8 @@ def copied(frame: VideoFrame, arrays: ArrayPool) -> np.ndarray:
 
 def upright(image: np.ndarray, frame: VideoFrame) -> np.ndarray:
     """Applies the display matrix, which maps a stored pixel (x, y) to (a x + c y, b x + d y), in right angles."""
-    side_data: Any = frame.side_data
+    # `frame.side_data` is a reference cycle: hundreds of pictures would live until Python's collector finds them
+    side_data: Any = SideDataContainer(frame)  # type: ignore[call-arg]  # missing in the stub
     matrix = side_data.get("DISPLAYMATRIX")
     if matrix is None:
         return image
