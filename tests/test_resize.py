@@ -1,0 +1,30 @@
+"""The one resize gives OpenCV's bytes, by whatever way it gets there."""
+
+import cv2
+import numpy as np
+import pytest
+
+from rtseg.vision.resize import resize_image
+
+
+@pytest.mark.parametrize("size_hw", [(12, 20), (16, 28), (24, 40), (25, 40), (48, 80), (96, 160), (4, 4), (1, 1)])
+def test_shrinks_by_area_and_grows_bilinearly(size_hw: tuple[int, int]) -> None:
+    image = np.random.default_rng(0).integers(0, 256, (48, 80, 3), np.uint8)
+    way = cv2.INTER_AREA if size_hw[0] < 48 else cv2.INTER_LINEAR
+    assert np.array_equal(resize_image(image, size_hw), cv2.resize(image, size_hw[::-1], interpolation=way))
+
+
+def test_a_quarter_rounds_every_sum_as_opencv_does() -> None:
+    pixels = np.minimum(255, np.clip(np.arange(4081)[:, None] - 255 * np.arange(16), 0, None)).astype(np.uint8)
+    assert np.array_equal(pixels.sum(axis=1, dtype=int), np.arange(4081))
+    image = np.repeat(pixels.reshape(-1, 4, 4).swapaxes(0, 1).reshape(4, -1, 1), 3, axis=2)  # 4x4 blocks in a row
+    size_hw = (1, 4081)
+    expected = cv2.resize(image, size_hw[::-1], interpolation=cv2.INTER_AREA)
+    assert expected.max() == 255
+    assert np.array_equal(resize_image(image, size_hw), expected)
+
+
+def test_a_quarter_of_a_view_with_gaps_between_its_rows() -> None:
+    view = np.random.default_rng(1).integers(0, 256, (16, 50, 3), np.uint8)[:, 1:49]
+    assert not view.flags.c_contiguous
+    assert np.array_equal(resize_image(view, (4, 12)), cv2.resize(view, (12, 4), interpolation=cv2.INTER_AREA))
