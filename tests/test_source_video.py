@@ -2,6 +2,7 @@
 
 import gc
 import logging
+import os
 from fractions import Fraction
 from pathlib import Path
 
@@ -10,6 +11,7 @@ import pytest
 from av.video.frame import VideoFrame
 from videos import corners, make_video
 
+from rtseg.core.errors import InputError
 from rtseg.vision.sources import open_source
 
 
@@ -37,6 +39,26 @@ def test_decoded_frames_are_freed_at_once_not_by_the_cycle_collector(tmp_path: P
         gc.enable()
     assert read == 60
     assert alive < 10
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        pytest.param("12:30:00", marks=pytest.mark.skipif(os.name == "nt", reason="Windows allows no colon in a name")),
+        "100%d of 5% %03d",
+        "Gasse 東京 é",
+        "http",
+        "rtsp",
+    ],
+)
+def test_any_name_that_a_file_can_have(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    monkeypatch.chdir(tmp_path)
+    with open_source(make_video(Path(f"{name}.mp4"), 3)) as source:
+        assert source.name == f"{name}.mp4"
+        assert len(list(source)) == 3
+    Path(f"{name}.mkv").write_text("no video")
+    with pytest.raises(InputError, match=f"^cannot open {name}.mkv: "):
+        open_source(f"{name}.mkv")
 
 
 def test_ntsc_rate_is_not_rounded(tmp_path: Path) -> None:

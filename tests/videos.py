@@ -6,6 +6,8 @@ from pathlib import Path
 import av
 import numpy as np
 
+from rtseg.core.files import file_url
+
 
 def picture(number: int, size_hw: tuple[int, int]) -> np.ndarray:
     """White upper left quarter, blue upper right, noise that differs from frame to frame below."""
@@ -29,7 +31,7 @@ def make_video(
     options: dict[str, str] | None = None,
     container_format: str | None = None,
 ) -> Path:
-    with av.open(str(path), "w", format=container_format, options=options or {}) as container:
+    with av.open(file_url(path), "w", format=container_format, options=options or {}) as container:
         stream = container.add_stream(codec, rate=rate)
         stream.height, stream.width = size_hw
         stream.pix_fmt = pix_fmt

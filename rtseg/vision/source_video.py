@@ -20,6 +20,7 @@ from av.video.stream import VideoStream
 
 from rtseg.core.arrays import ArrayPool
 from rtseg.core.errors import InputError
+from rtseg.core.files import file_url
 from rtseg.core.frame import Frame
 from rtseg.vision.sources import Source
 
@@ -40,7 +41,7 @@ class VideoSource(Source):
         """Opens a file (Path) or a URL (str) and reads the first frame; raises InputError."""
         self._is_url = isinstance(target, str)
         super().__init__(_without_password(target) if isinstance(target, str) else str(target))
-        self._target = str(target)
+        self._target = target if isinstance(target, str) else file_url(target)
         self._timeout_s = timeout_s
         self._threads = threads
         # the thread's own time-outs come first; this one also bounds a name look-up that FFmpeg cannot interrupt

@@ -15,6 +15,7 @@ from av.packet import Packet
 from av.video.stream import VideoStream
 
 from rtseg.core.errors import InputError
+from rtseg.core.files import file_url
 from rtseg.core.sizes import Size
 from rtseg.vision.source_video import is_unreadable, reason_of
 
@@ -88,7 +89,7 @@ def _frames_by_size(container: InputContainer, stream: VideoStream, size: int) -
 @contextmanager
 def _opened(path: Path) -> Iterator[InputContainer]:
     try:
-        with av.open(str(path), metadata_errors="replace") as container:
+        with av.open(file_url(path), metadata_errors="replace") as container:
             if not container.streams.video:
                 raise InputError(f"{path} holds no video stream: it is sound only, damaged or cut short")
             yield container
