@@ -50,6 +50,20 @@ def make_video(
     return path
 
 
+def trim_start(path: Path, target: Path, frames: int) -> Path:
+    """Copies an MP4 as phones trim: all stays in the file, an edit list hides what comes before time 0."""
+    with av.open(str(path)) as source, av.open(str(target), "w") as container:
+        stream = source.streams.video[0]
+        copy = container.add_stream_from_template(stream)
+        for packet in source.demux(stream):
+            if packet.size:
+                packet.pts -= frames * packet.duration
+                packet.dts -= frames * packet.duration
+                packet.stream = copy
+                container.mux(packet)
+    return target
+
+
 def corners(image: np.ndarray) -> str:
     """What each quarter is, left to right and top to bottom: W(hite), B(lue), or - (noise)."""
     height, width = image.shape[:2]
