@@ -62,7 +62,7 @@ def test_only_a_recording_that_was_begun_is_said_to_be_kept(tmp_path: Path) -> N
     sink = VideoSink(tmp_path / "gone" / "a.mp4", (48, 64), 25)
     sink.partial_path.unlink(missing_ok=True)
     sink.partial_path.parent.rmdir()
-    with pytest.raises(OutputError, match="No such file or directory$"):
+    with pytest.raises(OutputError, match=r"No such file or directory$"):
         record(sink, [n / 25 for n in range(200)])
     assert sink.frames > 0  # x264 holds the first ones, and FFmpeg opens the file for what comes out
     sink.close()

@@ -210,6 +210,7 @@ class VideoSink(Sink):
             raise self._error(error) from error
 
     def _error(self, error: Exception) -> OutputError:
-        kept = self.frames and self.partial_path.exists()
-        where = f"; what was written until then is in {self.partial_path}" if kept else ""
-        return OutputError(f"cannot record {self.path} at {format_size(self._size_hw)}: {reason_of_write(error)}{where}")
+        text = f"cannot record {self.path} at {format_size(self._size_hw)}: {reason_of_write(error)}"
+        if self.frames and self.partial_path.exists():
+            text += f"; what was written until then is in {self.partial_path}"
+        return OutputError(text)
