@@ -20,7 +20,7 @@ from rtseg.core.errors import InputError
 from rtseg.core.frame import Frame
 from rtseg.core.sizes import Size
 from rtseg.vision.prefetch import Prefetch
-from rtseg.vision.source_images import read_image
+from rtseg.vision.source_images import read_images
 from rtseg.vision.source_video import VideoSource, copied, upright
 from rtseg.vision.sources import Source
 
@@ -226,11 +226,5 @@ class PictureSpan(SpanSource):
         self._start()
 
     def _frames(self) -> Generator[Frame, None, None]:
-        for index in range(self.span.first, min(self.span.stops[-1], len(self._paths))):
-            try:
-                image = read_image(self._paths[index])
-            except InputError as error:
-                log.warning("%s", error)
-                self.corrupt += 1
-                continue
-            yield Frame(image, index, float(index * self.span.time_base), perf_counter())
+        indices = range(self.span.first, min(self.span.stops[-1], len(self._paths)))
+        yield from read_images(self, self._paths, indices, self.span.time_base)
