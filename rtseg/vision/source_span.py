@@ -143,7 +143,6 @@ class VideoSpan(SpanSource, VideoSource):
         assert pts is not None
         with self._container() as container:
             stream = self._stream(container)
-            self.frame_count = None  # of the whole file
             self._seek(container, stream, start, margin_s)
             before: VideoFrame | None = None
             seen = started = False

@@ -52,6 +52,7 @@ class VideoSource(Source):
     def _frames(self) -> Generator[Frame, None, None]:
         with self._container() as container:
             stream = self._stream(container)
+            self.frame_count = frames_told(container, stream)
             start = None
             timestamp = 0.0
             convert, arrays = VideoReformatter(), ArrayPool()
@@ -97,7 +98,6 @@ class VideoSource(Source):
         rate: Fraction | None = stream.average_rate or stream.guessed_rate
         # a container that counts in milliseconds and says no rate announces a thousand frames per second
         self.fps = float(rate) if rate and 0.01 <= rate < 1000 else None
-        self.frame_count = frames_told(container, stream)
         return stream
 
     def _decoded(self, container: InputContainer, stream: VideoStream) -> Iterator[tuple[int, VideoFrame]]:
