@@ -33,9 +33,9 @@ def _in_an_empty_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None
     monkeypatch.setenv("COLUMNS", "200")
 
 
-def video(*arguments: str) -> int:
+def video(*arguments: str, output: str = "out") -> int:
     with pytest.raises(SystemExit) as ended:
-        run(app, ["--model", "fake", "--output", "out", *arguments])
+        run(app, ["--model", "fake", "--output", output, *arguments])
     return ended.value.code
 
 
@@ -266,6 +266,18 @@ def test_sound_comes_along(name: str, codec: str, expected: str, starts: tuple[f
     assert float(sound_after[0] - after[0]) == pytest.approx(float(sound_before[0] - before[0]), abs=1e-4)
     assert abs(samples - samples_before) <= 1024  # encoders work in blocks
     assert ("is encoded as AAC" in capsys.readouterr().out) == (codec == "pcm_s16le")
+
+
+@pytest.mark.skipif(os.name == "nt", reason="Windows allows no colon in a name")
+@pytest.mark.usefixtures("fake_network")
+def test_any_name_that_a_file_can_have() -> None:
+    make_sounding("file:cam1:front 5% %d é.mp4", "aac")
+    assert video("cam1:front 5% %d é.mp4", "--save", "overlay,label-video", output="o:1") == 0
+    assert sorted(os.listdir("o:1")) == ["cam1:front 5% %d é.mp4", "cam1:front 5% %d é_labels.mkv"]
+    pictures, sound, _, _ = times_of("file:o:1/cam1:front 5% %d é.mp4")
+    assert (len(pictures), bool(sound)) == (50, True)
+    content = Path("o:1/cam1:front 5% %d é.mp4").read_bytes()
+    assert content.index(b"moov") < content.index(b"mdat")
 
 
 @pytest.mark.usefixtures("fake_network")

@@ -14,6 +14,25 @@ def test_shrinks_by_area_and_grows_bilinearly(size_hw: tuple[int, int]) -> None:
     assert np.array_equal(resize_image(image, size_hw), cv2.resize(image, size_hw[::-1], interpolation=way))
 
 
+def test_an_axis_that_shrinks_is_averaged_whatever_the_other_does() -> None:
+    rows = np.zeros((512, 64, 3), np.uint8)
+    rows[::8] = 255
+    for image, size_hw in ((rows, (64, 1024)), (rows.swapaxes(0, 1), (1024, 64))):
+        assert np.unique(resize_image(image, size_hw)).tolist() == [32]
+    image = np.random.default_rng(0).integers(0, 256, (48, 80, 3), np.uint8)
+    for size_hw in ((48, 30), (20, 80)):
+        assert np.array_equal(
+            resize_image(image, size_hw), cv2.resize(image, size_hw[::-1], interpolation=cv2.INTER_AREA)
+        )
+    for size_hw in ((48, 100), (90, 80)):
+        assert np.array_equal(resize_image(image, size_hw), cv2.resize(image, size_hw[::-1]))
+
+
+def test_a_quarter_of_other_values_is_left_to_opencv() -> None:
+    image = np.random.default_rng(0).random((16, 24, 3), np.float32)
+    assert np.array_equal(resize_image(image, (4, 6)), cv2.resize(image, (6, 4), interpolation=cv2.INTER_AREA))
+
+
 def test_a_quarter_rounds_every_sum_as_opencv_does() -> None:
     pixels = np.minimum(255, np.clip(np.arange(4081)[:, None] - 255 * np.arange(16), 0, None)).astype(np.uint8)
     assert np.array_equal(pixels.sum(axis=1, dtype=int), np.arange(4081))

@@ -1,6 +1,7 @@
 """Recordings that play whatever happens."""
 
 import errno
+import os
 import signal
 import subprocess
 import sys
@@ -45,6 +46,26 @@ def test_recording_is_what_browsers_play(tmp_path: Path) -> None:
     assert [f.timestamp_s for f in frames] == pytest.approx([n * 1001 / 30000 for n in range(45)], abs=1e-4)
     assert frames[20].image[24, 32] == pytest.approx(RED, abs=6)  # colours survive the way there and back
     assert b"moof" in sink.path.read_bytes()
+
+
+@pytest.mark.skipif(os.name == "nt", reason="Windows allows no colon in a name")
+def test_any_name_that_a_file_can_have(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    with VideoSink(Path("12:31 %d 5% é.mp4"), (48, 64), 25) as sink:
+        record(sink, [0.0, 0.04])
+    assert [path.name for path in tmp_path.iterdir()] == ["12:31 %d 5% é.mp4"]
+    assert len(played(sink.path)) == 2
+
+
+@pytest.mark.skipif(os.name == "nt", reason="Windows keeps a folder that is in use")
+def test_only_a_recording_that_was_begun_is_said_to_be_kept(tmp_path: Path) -> None:
+    sink = VideoSink(tmp_path / "gone" / "a.mp4", (48, 64), 25)
+    sink.partial_path.unlink(missing_ok=True)
+    sink.partial_path.parent.rmdir()
+    with pytest.raises(OutputError, match=r"No such file or directory$"):
+        record(sink, [n / 25 for n in range(200)])
+    assert sink.frames > 0  # x264 holds the first ones, and FFmpeg opens the file for what comes out
+    sink.close()
 
 
 def test_timestamps_are_kept_from_the_first_written_frame_on(tmp_path: Path) -> None:

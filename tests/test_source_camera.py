@@ -54,6 +54,18 @@ def test_absent_camera_is_one_line_with_the_way_on(camera_devices: Path, capfd: 
     assert capfd.readouterr().err == ""
 
 
+def test_a_number_that_names_a_folder_too_is_told_how_to_name_it(
+    camera_devices: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(camera_devices)
+    Path("2024").mkdir()
+    cv2.imwrite("2024/a.png", np.zeros((4, 6, 3), np.uint8))
+    with pytest.raises(InputError, match=r"no camera 2024: .*; for the file or folder of that name write \./2024$"):
+        open_source("2024")
+    with open_source("./2024") as source:
+        assert source.kind == "images"
+
+
 def test_camera_that_is_there_but_cannot_be_opened_may_be_busy(
     camera_devices: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:

@@ -32,7 +32,9 @@ def test_image_of_any_depth_becomes_bgr8(tmp_path: Path, stored: np.ndarray, exp
     assert tuple(frame.image[0, 0]) == expected
 
 
-def test_folder_is_sorted_keeps_each_size_and_skips_what_is_damaged(tmp_path: Path) -> None:
+def test_folder_is_sorted_keeps_each_size_and_skips_what_is_damaged(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     for number, size in ((2, (6, 8)), (0, (4, 5)), (1, None), (3, (4, 5))):
         path = tmp_path / f"{number}.png"
         if size is None:
@@ -50,6 +52,9 @@ def test_folder_is_sorted_keeps_each_size_and_skips_what_is_damaged(tmp_path: Pa
     ]
     assert [frame.timestamp_s for frame in frames] == [0.0, 0.5, 0.75]
     assert source.corrupt == 1
+    assert caplog.messages == [
+        f"{tmp_path / '1.png'} is no picture that can be read: it is damaged, cut short or of another type"
+    ]
 
 
 def test_folder_of_nothing_but_damaged_images_is_an_error(tmp_path: Path) -> None:

@@ -2,15 +2,20 @@
 
 import gc
 import logging
+import os
+import re
 from fractions import Fraction
 from pathlib import Path
 
+import av
 import numpy as np
 import pytest
 from av.video.frame import VideoFrame
-from videos import corners, make_video
+from videos import corners, make_video, picture, trim_start
 
+from rtseg.core.errors import InputError
 from rtseg.vision.sources import open_source
+from rtseg.vision.video_index import estimate_frames, index_video
 
 
 def test_video_reports_what_it_is_and_gives_every_frame_in_order(tmp_path: Path) -> None:
@@ -37,6 +42,26 @@ def test_decoded_frames_are_freed_at_once_not_by_the_cycle_collector(tmp_path: P
         gc.enable()
     assert read == 60
     assert alive < 10
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        pytest.param("12:30:00", marks=pytest.mark.skipif(os.name == "nt", reason="Windows allows no colon in a name")),
+        "100%d of 5% %03d",
+        "Gasse 東京 é",
+        "http",
+        "rtsp",
+    ],
+)
+def test_any_name_that_a_file_can_have(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    monkeypatch.chdir(tmp_path)
+    with open_source(make_video(Path(f"{name}.mp4"), 3)) as source:
+        assert source.name == f"{name}.mp4"
+        assert len(list(source)) == 3
+    Path(f"{name}.mkv").write_text("no video")
+    with pytest.raises(InputError, match=f"^cannot open {name}.mkv: "):
+        open_source(f"{name}.mkv")
 
 
 def test_ntsc_rate_is_not_rounded(tmp_path: Path) -> None:
@@ -121,3 +146,70 @@ def test_a_file_cut_short_gives_the_frames_it_has_and_warns(tmp_path: Path, capl
     with caplog.at_level(logging.WARNING), open_source(path) as source:
         assert 5 < len(list(source)) < 40
     assert "of 40 frames" in caplog.text
+
+
+@pytest.mark.parametrize("hidden", [4, 10, 13])
+def test_what_an_edit_list_hides_is_not_missing(tmp_path: Path, caplog: pytest.LogCaptureFixture, hidden: int) -> None:
+    path = trim_start(make_video(tmp_path / "whole.mp4", 40), tmp_path / "a.mp4", hidden)
+    with caplog.at_level(logging.WARNING), open_source(path) as source:
+        assert source.frame_count == 40 - hidden
+        assert len(list(source)) == 40 - hidden
+    assert caplog.text == ""
+    assert estimate_frames(path) == index_video(path).announced == index_video(path).frames == 40 - hidden
+
+
+@pytest.mark.parametrize("name", ["a.mkv", "a.webm", "a.flv"])
+def test_a_file_that_ends_long_before_its_stated_duration_is_cut_short(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, name: str
+) -> None:
+    path = make_video(tmp_path / name, 90, codec="libvpx" if name == "a.webm" else "libx264")
+    assert index_video(path).announced is None
+    with caplog.at_level(logging.WARNING), open_source(path) as source:
+        assert len(list(source)) == 90
+    assert caplog.text == ""
+    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+    with caplog.at_level(logging.WARNING), open_source(path) as source:
+        frames = len(list(source)) + source.corrupt
+    assert 30 < frames < 60
+    (message,) = caplog.messages
+    found = re.search(rf"{name} ended after {frames} of (\d+) frames: it is cut short", message)
+    assert found
+    assert int(found[1]) == pytest.approx(90, abs=9)  # the last packets may hold half a picture
+    assert index_video(path).announced == pytest.approx(90, abs=5)
+
+
+@pytest.mark.parametrize(
+    ("name", "options"),
+    [("a.mkv", {"live": "1"}), ("a.ts", {}), ("a.mpg", {}), ("a.mov", {"movflags": "frag_keyframe+empty_moov"})],
+)
+def test_an_unknown_duration_is_no_reason_to_warn(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, name: str, options: dict[str, str]
+) -> None:
+    path = make_video(tmp_path / name, 90, codec="mpeg2video" if name == "a.mpg" else "libx264", options=options)
+    data = path.read_bytes()
+    for size in (len(data), len(data) // 2):
+        path.write_bytes(data[:size])
+        with caplog.at_level(logging.WARNING), open_source(path) as source:
+            assert len(list(source)) > 30
+        assert caplog.text == ""
+        assert index_video(path).announced is None
+
+
+@pytest.mark.parametrize("name", ["a.mkv", "a.flv"])
+def test_sound_that_goes_on_after_the_pictures_is_no_cut(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, name: str
+) -> None:
+    with av.open(str(tmp_path / name), "w") as container:
+        stream = container.add_stream("libx264", rate=25)
+        stream.height, stream.width, stream.pix_fmt = 48, 64, "yuv420p"
+        sound = container.add_stream("aac", rate=44100, layout="mono")
+        for number in range(10):
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(picture(number, (48, 64)), format="bgr24")))
+        quiet = av.AudioFrame.from_ndarray(np.zeros((1, 4 * 44100), np.float32), format="fltp", layout="mono")
+        quiet.sample_rate = 44100
+        container.mux(sound.encode(quiet))
+        container.mux(stream.encode(None))
+        container.mux(sound.encode(None))
+    with caplog.at_level(logging.WARNING), open_source(tmp_path / name) as source:
+        assert len(list(source)) == 10
+    assert caplog.text == ""

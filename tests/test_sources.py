@@ -82,6 +82,17 @@ def test_a_spec_that_names_nothing_tells_what_it_could_be(spec: str, expected: s
         open_source(spec)
 
 
+def test_spaces_around_a_spec_count_only_where_they_are_part_of_a_files_name(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    make_video(Path(" lead.mp4"), 2)
+    make_video(Path("plain.mp4"), 3)
+    for spec, frames in ((" lead.mp4", 2), (" plain.mp4\n", 3)):
+        with open_source(spec) as source:
+            assert len(list(source)) == frames
+
+
 @pytest.mark.parametrize("fps", [0.0, -1.0, float("nan"), float("inf")])
 def test_an_impossible_rate_is_refused(fps: float) -> None:
     with pytest.raises(UsageError, match="is not allowed"):

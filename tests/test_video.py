@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 from fakes import FakeEngine, fake_network, loop_threads  # noqa: F401 - a fixture
 from videos import make_video as make_video_at
+from videos import trim_start
 
 import rtseg
 from rtseg.apps._console import run
@@ -120,6 +121,19 @@ def test_many_inputs_are_labelled_in_turn_with_one_engine(monkeypatch, capsys):
     assert report["environment"]["cores"] >= 1
     printed = capsys.readouterr().out
     assert all(f"out/{name}.mp4" in printed for name in "abc")
+
+
+def test_what_is_cut_short_and_what_is_trimmed_on_purpose():
+    make_video("cut.mkv", frames=90)
+    Path("cut.mkv").write_bytes(Path("cut.mkv").read_bytes()[: Path("cut.mkv").stat().st_size // 2])
+    make_video("whole.mp4", frames=40)
+    trim_start(Path("whole.mp4"), Path("trimmed.mp4"), 13)
+    assert video("cut.mkv", "trimmed.mp4", "--output", "out", "--json", "all.json") == 0
+    cut, trimmed = json.loads(Path("all.json").read_text())["inputs"]
+    (note,) = cut["notes"]
+    assert re.search(rf"cut.mkv is cut short: it ended after {cut['frames']} of [89]\d frames", note)
+    assert (trimmed["frames"], trimmed["notes"]) == (27, [])
+    assert stream_of("out/trimmed.mp4")[0] == 27
 
 
 def test_size_is_kept_for_all():

@@ -6,6 +6,8 @@ from pathlib import Path
 import av
 import numpy as np
 
+from rtseg.core.files import file_url
+
 
 def picture(number: int, size_hw: tuple[int, int]) -> np.ndarray:
     """White upper left quarter, blue upper right, noise that differs from frame to frame below."""
@@ -29,7 +31,7 @@ def make_video(
     options: dict[str, str] | None = None,
     container_format: str | None = None,
 ) -> Path:
-    with av.open(str(path), "w", format=container_format, options=options or {}) as container:
+    with av.open(file_url(path), "w", format=container_format, options=options or {}) as container:
         stream = container.add_stream(codec, rate=rate)
         stream.height, stream.width = size_hw
         stream.pix_fmt = pix_fmt
@@ -46,6 +48,20 @@ def make_video(
             container.mux(stream.encode(frame))
         container.mux(stream.encode(None))
     return path
+
+
+def trim_start(path: Path, target: Path, frames: int) -> Path:
+    """Copies an MP4 as phones trim: all stays in the file, an edit list hides what comes before time 0."""
+    with av.open(str(path)) as source, av.open(str(target), "w") as container:
+        stream = source.streams.video[0]
+        copy = container.add_stream_from_template(stream)
+        for packet in source.demux(stream):
+            if packet.size:
+                packet.pts -= frames * packet.duration
+                packet.dts -= frames * packet.duration
+                packet.stream = copy
+                container.mux(packet)
+    return target
 
 
 def corners(image: np.ndarray) -> str:

@@ -17,6 +17,7 @@ from av.container import InputContainer, OutputContainer
 from av.packet import Packet
 
 from rtseg.core.errors import OutputError
+from rtseg.core.files import file_url
 from rtseg.vision.sink_video import reason_of_write
 from rtseg.vision.source_video import reason_of
 
@@ -58,9 +59,9 @@ def join_segments(
         with ExitStack() as stack:
             options = {"movflags": "+faststart", "movie_timescale": str(_timescale(time_base))}
             output = stack.enter_context(
-                av.open(str(target), "w", container_options=options if target.suffix == ".mp4" else {})
+                av.open(file_url(target), "w", container_options=options if target.suffix == ".mp4" else {})
             )
-            first = stack.enter_context(av.open(str(parts[0][0]))).streams.video[0]
+            first = stack.enter_context(av.open(file_url(parts[0][0]))).streams.video[0]
             video = output.add_stream_from_template(first)
             video.time_base = time_base
             tracks = list(_tracks(sound, output, stack, notes)) if sound else []
@@ -87,7 +88,7 @@ def _pictures(
 ) -> Iterator[Timed]:
     held: Timed | None = None  # the newest, since the last one's duration is not what its part says
     for path, start in parts:
-        with av.open(str(path)) as container:
+        with av.open(file_url(path)) as container:
             stream = container.streams.video[0]
             assert stream.time_base is not None
             for packet in container.demux(stream):
@@ -177,10 +178,10 @@ class _Track:
 
 def _tracks(sound: Sound, output: OutputContainer, stack: ExitStack, notes: list[str]) -> Iterator[_Track]:
     """The audio streams that can be taken over; each reads the source on its own."""
-    with av.open(str(sound.source), metadata_errors="replace") as probe:
+    with av.open(file_url(sound.source), metadata_errors="replace") as probe:
         indices = [stream.index for stream in probe.streams.audio]
     for index in indices:
-        source = stack.enter_context(av.open(str(sound.source), metadata_errors="replace"))
+        source = stack.enter_context(av.open(file_url(sound.source), metadata_errors="replace"))
         stream = source.streams[index]
         assert isinstance(stream, AudioStream)
         if stream.codec_context is None or not stream.rate:

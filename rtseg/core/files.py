@@ -21,6 +21,11 @@ def is_full(error: BaseException | None) -> bool:
     return False
 
 
+def file_url(path: Path) -> str:
+    """What FFmpeg is to be given for a file: it takes the bare name `12:30.mp4` for an address of protocol `12`."""
+    return f"file:{os.fspath(path)}"
+
+
 def sync(path: Path) -> None:
     """Has a file's content written to the disk, so that a power cut cannot leave a name without it.
 

@@ -7,14 +7,19 @@ from rtseg.core.sizes import Size
 
 
 def resize_image(image: np.ndarray, size_hw: Size) -> np.ndarray:
-    """uint8 (H, W, 3) -> uint8 (h, w, 3): area average where it shrinks, bilinear where it grows."""
+    """uint8 (H, W, 3) -> uint8 (h, w, 3): area average along axes that shrink, bilinear along those that grow."""
     height, width = size_hw
     if image.shape[:2] == (height, width):
         return image
-    if image.shape == (4 * height, 4 * width, 3):
+    if image.shape == (4 * height, 4 * width, 3) and image.dtype == np.uint8:
         return _quarter(image)
-    shrinks = height * width < image.shape[0] * image.shape[1]
-    return cv2.resize(image, (width, height), interpolation=cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR)
+    # one axis at a time where they disagree: OpenCV's INTER_AREA is no average once either grows
+    shrunk = min(height, image.shape[0]), min(width, image.shape[1])
+    if shrunk != image.shape[:2]:
+        image = cv2.resize(image, shrunk[::-1], interpolation=cv2.INTER_AREA)
+    if shrunk != (height, width):
+        image = cv2.resize(image, (width, height), interpolation=cv2.INTER_LINEAR)
+    return image
 
 
 def resize_labels(labels: np.ndarray, size_hw: Size) -> np.ndarray:

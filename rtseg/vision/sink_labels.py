@@ -11,6 +11,7 @@ import numpy as np
 from av.video.frame import VideoFrame
 
 from rtseg.core.errors import OutputError
+from rtseg.core.files import file_url
 from rtseg.core.frame import Frame
 from rtseg.core.sizes import Size
 from rtseg.vision.sink_video import exact_rate, reason_of_write
@@ -33,7 +34,7 @@ class LabelVideoSink(Sink):
         self._time_base = time_base
         self._start_s: float | None = None
         try:
-            self._container = av.open(str(self._part), "w", format="matroska")
+            self._container = av.open(file_url(self._part), "w", format="matroska")
             self._stream = self._container.add_stream("ffv1", rate=exact_rate(fps), options={"level": "3"})
         except (av.error.FFmpegError, OSError) as error:
             raise OutputError(f"cannot write {path}: {reason_of_write(error)}") from error

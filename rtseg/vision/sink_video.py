@@ -14,7 +14,7 @@ from av.video.frame import VideoFrame
 from av.video.stream import VideoStream
 
 from rtseg.core.errors import OutputError, UsageError
-from rtseg.core.files import is_full
+from rtseg.core.files import file_url, is_full
 from rtseg.core.frame import Frame
 from rtseg.core.sizes import Size, format_size
 from rtseg.vision.resize import resize_image
@@ -129,7 +129,7 @@ class VideoSink(Sink):
         options = {"movflags": "frag_keyframe+empty_moov+default_base_moof", "flush_packets": "1"}
         if self._joinable:
             options = {}
-        return av.open(str(self.partial_path), mode="w", format="mp4", container_options=options)
+        return av.open(file_url(self.partial_path), mode="w", format="mp4", container_options=options)
 
     def _add_stream(
         self, container: OutputContainer, options: dict[str, str], threads: int | None, pixel_aspect: Fraction | None
@@ -210,5 +210,7 @@ class VideoSink(Sink):
             raise self._error(error) from error
 
     def _error(self, error: Exception) -> OutputError:
-        kept = f"; what was written until then is in {self.partial_path}" if self.frames else ""
-        return OutputError(f"cannot record {self.path} at {format_size(self._size_hw)}: {reason_of_write(error)}{kept}")
+        text = f"cannot record {self.path} at {format_size(self._size_hw)}: {reason_of_write(error)}"
+        if self.frames and self.partial_path.exists():
+            text += f"; what was written until then is in {self.partial_path}"
+        return OutputError(text)

@@ -106,6 +106,8 @@ def _device_name(index: int) -> str:
 def _open(index: int) -> cv2.VideoCapture:
     """Opens a camera, or raises InputError that tells an absent one from a busy one where the system knows."""
     hint = "try --source synthetic, or rtseg-cam --list-cameras"
+    if Path(str(index)).exists():
+        hint += f"; for the file or folder of that name write ./{index}"
     linux = sys.platform.startswith("linux")
     if linux and not (_DEVICES / f"video{index}").exists():
         raise InputError(f"no camera {index}: there is no {_DEVICES}/video{index}; {hint}")

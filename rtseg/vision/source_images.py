@@ -1,6 +1,8 @@
 """Pictures from files: one image, or a folder of them in the order of their names."""
 
-from collections.abc import Generator
+import logging
+from collections.abc import Generator, Iterator, Sequence
+from fractions import Fraction
 from pathlib import Path
 from time import perf_counter
 
@@ -10,6 +12,8 @@ import numpy as np
 from rtseg.core.errors import InputError
 from rtseg.core.frame import Frame
 from rtseg.vision.sources import IMAGE_SUFFIXES, Source
+
+log = logging.getLogger(__name__)
 
 
 def read_image(path: Path) -> np.ndarray:
@@ -59,6 +63,18 @@ def list_images(folder: Path) -> list[Path]:
     return paths
 
 
+def read_images(source: Source, paths: Sequence[Path], indices: range, step_s: Fraction) -> Iterator[Frame]:
+    """The pictures of these indices, `step_s` seconds apart; damaged ones are named, counted and skipped."""
+    for index in indices:
+        try:
+            image = read_image(paths[index])
+        except InputError as error:
+            log.warning("%s", error)
+            source.corrupt += 1
+            continue
+        yield Frame(image, index, float(index * step_s), perf_counter())
+
+
 class ImageSource(Source):
     """One picture: one frame."""
 
@@ -88,10 +104,4 @@ class ImagesSource(Source):
         self._start()
 
     def _frames(self) -> Generator[Frame, None, None]:
-        for index, path in enumerate(self._paths):
-            try:
-                image = read_image(path)
-            except InputError:
-                self.corrupt += 1
-                continue
-            yield Frame(image, index, index / self._rate, perf_counter())
+        yield from read_images(self, self._paths, range(len(self._paths)), 1 / Fraction(self._rate))

@@ -20,7 +20,7 @@ from rtseg.core.errors import InputError
 from rtseg.core.frame import Frame
 from rtseg.core.sizes import Size
 from rtseg.vision.prefetch import Prefetch
-from rtseg.vision.source_images import read_image
+from rtseg.vision.source_images import read_images
 from rtseg.vision.source_video import VideoSource, copied, upright
 from rtseg.vision.sources import Source
 
@@ -143,7 +143,6 @@ class VideoSpan(SpanSource, VideoSource):
         assert pts is not None
         with self._container() as container:
             stream = self._stream(container)
-            self.frame_count = None  # of the whole file
             self._seek(container, stream, start, margin_s)
             before: VideoFrame | None = None
             seen = started = False
@@ -201,6 +200,9 @@ class VideoSpan(SpanSource, VideoSource):
                 if index >= span.first:
                     yield self._frame(decoded, index, float(ticks * span.time_base))
 
+    def _note_end(self, frames: int, told: int | None) -> None:
+        """Nothing: whoever planned the spans knows what the whole file lacks."""
+
     def _frame(self, decoded: VideoFrame, index: int, timestamp_s: float) -> Frame:
         image = self._picture(decoded)
         self._note_seam(index, image)
@@ -223,11 +225,5 @@ class PictureSpan(SpanSource):
         self._start()
 
     def _frames(self) -> Generator[Frame, None, None]:
-        for index in range(self.span.first, min(self.span.stops[-1], len(self._paths))):
-            try:
-                image = read_image(self._paths[index])
-            except InputError as error:
-                log.warning("%s", error)
-                self.corrupt += 1
-                continue
-            yield Frame(image, index, float(index * self.span.time_base), perf_counter())
+        indices = range(self.span.first, min(self.span.stops[-1], len(self._paths)))
+        yield from read_images(self, self._paths, indices, self.span.time_base)

@@ -1,6 +1,7 @@
 """Video files and network streams, through PyAV (FFmpeg)."""
 
 import logging
+import re
 from collections.abc import Generator, Iterator
 from fractions import Fraction
 from pathlib import Path
@@ -20,12 +21,14 @@ from av.video.stream import VideoStream
 
 from rtseg.core.arrays import ArrayPool
 from rtseg.core.errors import InputError
+from rtseg.core.files import file_url
 from rtseg.core.frame import Frame
 from rtseg.vision.sources import Source
 
 log = logging.getLogger(__name__)
 
 _FAILURES_ALLOWED = 200  # failed reads without a frame between them until the rest counts as lost
+_EARLY_S = 1.0  # before its stated end that a file may end: how long a last frame is shown is often made up
 
 
 class VideoSource(Source):
@@ -40,7 +43,7 @@ class VideoSource(Source):
         """Opens a file (Path) or a URL (str) and reads the first frame; raises InputError."""
         self._is_url = isinstance(target, str)
         super().__init__(_without_password(target) if isinstance(target, str) else str(target))
-        self._target = str(target)
+        self._target = target if isinstance(target, str) else file_url(target)
         self._timeout_s = timeout_s
         self._threads = threads
         # the thread's own time-outs come first; this one also bounds a name look-up that FFmpeg cannot interrupt
@@ -49,6 +52,7 @@ class VideoSource(Source):
     def _frames(self) -> Generator[Frame, None, None]:
         with self._container() as container:
             stream = self._stream(container)
+            self.frame_count = frames_told(container, stream)
             start = None
             timestamp = 0.0
             convert, arrays = VideoReformatter(), ArrayPool()
@@ -94,15 +98,16 @@ class VideoSource(Source):
         rate: Fraction | None = stream.average_rate or stream.guessed_rate
         # a container that counts in milliseconds and says no rate announces a thousand frames per second
         self.fps = float(rate) if rate and 0.01 <= rate < 1000 else None
-        self.frame_count = stream.frames or None
         return stream
 
     def _decoded(self, container: InputContainer, stream: VideoStream) -> Iterator[tuple[int, VideoFrame]]:
         """Yields (index, frame), counts what cannot be decoded, and reads on after damaged stretches."""
-        index = failures = 0
+        index = failures = end = 0
         while True:
             try:
                 for packet in container.demux(stream):
+                    if packet.pts is not None:
+                        end = max(end, packet.pts + (packet.duration or 0))
                     try:
                         frames = packet.decode()
                     except av.error.EOFError:
@@ -118,8 +123,7 @@ class VideoSource(Source):
                             failures = 0
                             yield index, frame
                         index += 1
-                if self.frame_count and index < self.frame_count:
-                    log.warning("%s ended after %d of %d frames: it is cut short", self.name, index, self.frame_count)
+                self._note_end(index, self.frame_count or frames_by_duration(container, stream, index, end))
                 return
             except av.error.ExitError:
                 raise InputError(
@@ -133,6 +137,34 @@ class VideoSource(Source):
                 if failures > _FAILURES_ALLOWED:
                     log.warning("%s: the rest cannot be read: %s", self.name, reason_of(error))
                     return
+
+    def _note_end(self, frames: int, told: int | None) -> None:
+        if told and frames < told:
+            log.warning("%s ended after %d of %d frames: it is cut short", self.name, frames, told)
+
+
+def frames_told(container: InputContainer, stream: VideoStream) -> int | None:
+    """How many frames a container says that it shows; None: it does not say."""
+    if stream.frames and "mp4" in container.format.name:  # an edit list hides samples, the index knows which
+        return sum(not entry.is_discard for entry in stream.index_entries) or stream.frames
+    return stream.frames or None
+
+
+def frames_by_duration(container: InputContainer, stream: VideoStream, found: int, end: int) -> int | None:
+    """About how many frames a file was to hold that states a duration and ends long before it, at `end` ticks.
+
+    None where nothing is missing, and where it cannot be told: MPEG-TS and others have their duration estimated from
+    the end of the very file, and one that is stated for pictures and sound together may be that of the sound.
+    """
+    if not container.duration or not container.format.name.startswith(("matroska", "flv")):
+        return None
+    told_s, end_s = container.duration / av.time_base, float(end * (stream.time_base or 0))
+    own = re.fullmatch(r"(\d+):(\d+):(\d+\.\d+)", stream.metadata.get("DURATION", ""))
+    if own:
+        told_s = min(told_s, int(own[1]) * 3600 + int(own[2]) * 60 + float(own[3]))
+    elif len(container.streams) > 1:
+        return None
+    return round(found * told_s / end_s) if 0 < end_s < told_s - _EARLY_S else None
 
 
 def is_unreadable(error: av.error.FFmpegError) -> bool:

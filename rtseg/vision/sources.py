@@ -155,7 +155,8 @@ def open_source(
         if match[1].lower() not in URL_SCHEMES:
             raise InputError(f"URL scheme {match[1]!r} is not supported; allowed: {', '.join(URL_SCHEMES)}")
         return VideoSource(text, timeout_s=timeout_s, threads=threads)
-    return _open_path(Path(text).expanduser(), fps, threads)
+    exact = Path(str(spec)).expanduser()
+    return _open_path(exact if exact.exists() else Path(text).expanduser(), fps, threads)
 
 
 def _open_path(path: Path, fps: float | None, threads: int | None) -> Source:

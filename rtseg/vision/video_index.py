@@ -15,8 +15,9 @@ from av.packet import Packet
 from av.video.stream import VideoStream
 
 from rtseg.core.errors import InputError
+from rtseg.core.files import file_url
 from rtseg.core.sizes import Size
-from rtseg.vision.source_video import is_unreadable, reason_of
+from rtseg.vision.source_video import frames_by_duration, frames_told, is_unreadable, reason_of
 
 _SAMPLE = 300  # pictures
 _REORDERED = 64  # a picture lies at most so many places from where it is shown; no codec keeps more in mind
@@ -29,7 +30,7 @@ class VideoIndex:
     Attributes:
         time_base: seconds a tick.
         frames: pictures; where `pts` is None an estimate, since not every packet need hold one.
-        announced: number of pictures that the container claims, or None.
+        announced: number of pictures that the container claims, or None; an estimate where it says its duration only.
         pts: int64 (frames,), ticks, strictly increasing; None where timestamps are missing, occur twice or jump back,
             so that a picture can only be found by counting from the start.
         keys: int64, `pts` of the pictures that decoding may start at; empty where `pts` is None.
@@ -59,7 +60,7 @@ def estimate_frames(path: Path) -> int | None:
     with _opened(path) as container:
         stream = container.streams.video[0]
         seconds = float(container.duration / av.time_base) if container.duration else 0.0
-        told = stream.frames or round(seconds * float(stream.average_rate or 0))
+        told = frames_told(container, stream) or round(seconds * float(stream.average_rate or 0))
         return told or _frames_by_size(container, stream, path.stat().st_size) or None
 
 
@@ -88,7 +89,7 @@ def _frames_by_size(container: InputContainer, stream: VideoStream, size: int) -
 @contextmanager
 def _opened(path: Path) -> Iterator[InputContainer]:
     try:
-        with av.open(str(path), metadata_errors="replace") as container:
+        with av.open(file_url(path), metadata_errors="replace") as container:
             if not container.streams.video:
                 raise InputError(f"{path} holds no video stream: it is sound only, damaged or cut short")
             yield container
@@ -117,10 +118,12 @@ def _index(container: InputContainer) -> VideoIndex:
     time_base = stream.time_base or Fraction(1, 1000)
     shown = None if damaged else _increasing(pts)
     rate = stream.average_rate
+    end = max((tick for tick in pts if tick is not None), default=0) + duration
+    told = None if damaged else frames_by_duration(container, stream, len(pts), end)
     return VideoIndex(
         time_base=time_base,
         frames=len(pts),
-        announced=stream.frames or None,
+        announced=frames_told(container, stream) or told,
         pts=shown,
         keys=np.array(sorted(keys) if shown is not None else [], np.int64),
         start=min((tick for tick in pts[:_REORDERED] if tick is not None), default=0),
