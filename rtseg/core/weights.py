@@ -23,9 +23,18 @@ class Artifact:
     folder: Path
     card_path: Path | None = None
 
+    @property
+    def paths(self) -> list[Path]:
+        """The card and every file that it names."""
+        return [self._card_file, *(self.folder / entry.file for entry in self.card.files.values())]
+
+    @property
+    def _card_file(self) -> Path:
+        return self.card_path or self.folder / f"{self.card.name}.json"
+
     def save_card(self, card: Card) -> None:
         """Writes a changed card where this one came from; raises OutputError."""
-        card.save(self.card_path or self.folder / f"{card.name}.json")
+        card.save(self._card_file)
 
     def file(self, precision: str) -> Path:
         """The checked ONNX file for a precision.
