@@ -72,13 +72,16 @@ def shipped() -> dict[str, Path]:
     return {card.stem: card for card in sorted(weights_folder().glob("*.json"))}
 
 
-def resolve(model: str) -> Artifact:
+def resolve(model: str | Path) -> Artifact:
     """Finds a network by its name (`icnet`) or by the path of a user's own ONNX file (`my/net.onnx`).
 
     Raises:
         UsageError: no such name.
         WeightsError: the file or its card is missing or damaged.
     """
+    if not isinstance(model, str | Path):
+        raise UsageError(f"a model is a name such as 'icnet' or the path of an ONNX file, not {model!r}")
+    model = str(model)
     if model.endswith(".onnx"):
         path = Path(model).expanduser()
         if not path.is_file():
