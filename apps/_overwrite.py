@@ -63,8 +63,8 @@ def check_each_other(outputs: Sequence[tuple[str, Path]]) -> None:
 
 
 def _above(path: Path) -> list[Path]:
-    """The folders that a path lies in, whatever links lead there."""
-    return list(Path(os.path.realpath(path)).parents)
+    """The folders that a path lies in, as it is written and by where links lead."""
+    return [*Path(os.path.abspath(path)).parents, *Path(os.path.realpath(path)).parents]
 
 
 def _identity(path: Path) -> object:

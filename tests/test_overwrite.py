@@ -134,4 +134,9 @@ def test_a_file_that_cannot_be_written_is_found() -> None:
         check_outputs({"--json": Path("nets")}, {})
     with pytest.raises(UsageError, match="the data set"):
         check_outputs({"--json": Path("mine/classes.json")}, {"the data set": [Path("mine/../mine")]})
+    os.symlink(Path("mine", "masks").absolute(), "nets/masks")  # a data set's folder may lie on another disk
+    with pytest.raises(UsageError, match="the data set"):
+        check_outputs({"--json": Path("nets/masks/p_000.png")}, {"the data set": [Path("nets")]})
+    Path("report.json").write_text("{}")
+    check_outputs({"--json": Path("mine/../report.json")}, {"the data set": [Path("mine")]})
     check_outputs({"--json": Path("mine/new.json")}, {"the data set": [Path("mine")]})
