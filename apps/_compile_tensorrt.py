@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Any
 from rich.console import Console
 
 from rtseg.apps._console import tracked
+from rtseg.apps._overwrite import check_outputs, source_files
 from rtseg.apps.compile import ALLOWED_LOSS, CompileOptions, calibration_pictures, input_size, score
 from rtseg.core.errors import EngineError, ParityError, UsageError
 from rtseg.core.files import write_json
@@ -27,6 +28,7 @@ def compile_tensorrt(artifact: Artifact, options: CompileOptions) -> None:
         ParityError: its labels are not those of onnxruntime, or INT8 loses too much mIoU.
     """
     check_options(artifact, options)
+    check_report(artifact, options)
     from rtseg.engines import missing
 
     if (reason := missing("tensorrt")) is not None:
@@ -82,6 +84,16 @@ def check_options(artifact: Artifact, options: CompileOptions) -> None:
             f"the card of {artifact.card.name} has no activation ranges: rtseg compile --precision int8 with --data "
             "and --root, or with --frames, measures them"
         )
+
+
+def check_report(artifact: Artifact, options: CompileOptions) -> None:
+    """Raises UsageError where the report would replace what is read, OutputError where it cannot be written."""
+    inputs = {
+        "the network": artifact.paths,
+        "a file of the data set": [options.root] if options.root is not None else [],
+        "a picture of --frames": source_files(str(options.frames)) if options.frames is not None else [],
+    }
+    check_outputs({"--report": options.report}, inputs)
 
 
 def worst_convolutions(artifact: Artifact, options: CompileOptions) -> list[str]:

@@ -97,10 +97,10 @@ def bench(options: BenchOptions = _DEFAULTS) -> None:
 
 def _check(options: BenchOptions, models: tuple[str, ...], sizes: Sequence[Size | None]) -> None:
     """Finds what is wrong before minutes are spent on measuring."""
+    from rtseg.apps._overwrite import check_outputs, source_files
     from rtseg.engines import runnable
     from rtseg.runtime.bench import miou_of_card
     from rtseg.runtime.segmenter import EngineChoice
-    from rtseg.vision.sinks import check_file
 
     for flag, value in (("--frames", options.frames), ("--runs", options.runs)):
         if value < 2:
@@ -113,9 +113,9 @@ def _check(options: BenchOptions, models: tuple[str, ...], sizes: Sequence[Size 
     stated = {split for model in models for split in miou_of_card(resolve(model).card)}
     if options.plot:
         check_plot(options.plot, options.split, stated)
-    for path in (options.json, options.plot):
-        if path:
-            check_file(path)
+    networks = [path for model in models for path in resolve(model).paths]
+    inputs = {"the source": source_files(options.source), "a network": networks}
+    check_outputs({"--json": options.json, "--plot": options.plot}, inputs)
 
 
 def _plain(plan: dict[str, Any]) -> dict[str, Any]:

@@ -15,7 +15,7 @@ from rtseg.core.errors import InputError, UsageError
 from rtseg.core.files import write_json
 from rtseg.core.labels import CAMVID11
 from rtseg.core.sizes import Size, format_size, parse_size
-from rtseg.core.weights import shipped
+from rtseg.core.weights import resolve, shipped
 
 if TYPE_CHECKING:
     from rtseg.apps._viewer import Viewer
@@ -162,17 +162,18 @@ def _saved(viewer: "Viewer | None", recording: "VideoSink | None") -> list[Path]
 
 
 def _check(options: CamOptions) -> None:
+    from rtseg.apps._overwrite import check_outputs, source_files
     from rtseg.vision.sink_video import partial_path
-    from rtseg.vision.sinks import check_file
 
     for flag, value in (("--frames", options.frames), ("--duration", options.duration)):
         if value is not None and not value > 0:  # nan too
             raise UsageError(f"{flag} {value} is not allowed: give more than 0, or leave it out to run on")
-    written = {options.record.resolve(), partial_path(options.record).resolve()} if options.record else set()
-    if Path(options.source).resolve() in written:
-        raise UsageError(f"--record {options.record} would overwrite the source: record to another file")
-    if options.json:
-        check_file(options.json)
+    recorded = [options.record, partial_path(options.record)] if options.record else []
+    check_outputs(
+        {"--json": options.json},
+        {"the source": source_files(options.source), "the network": resolve(options.model).paths},
+        [("--record", path) for path in recorded],
+    )
 
 
 def _open_segmenter(options: CamOptions, model: str) -> "Segmenter":

@@ -105,8 +105,10 @@ def compile_int8(artifact: Artifact, options: CompileOptions) -> None:
             f"onnxruntime runs the network's own file in fp32, there is nothing to compile in {options.precision}: "
             "use --precision int8, or --engine tensorrt"
         )
-    ranges = activation_ranges(artifact, options)
     name = f"{artifact.card.name}.int8.onnx"
+    if name in {entry.file for precision, entry in artifact.card.files.items() if precision != "int8"}:
+        raise UsageError(f"{name} would overwrite the network itself: export that under another name")
+    ranges = activation_ranges(artifact, options)
     with TemporaryDirectory() as staging:
         made = Path(staging, name)
         quantize(artifact.file("fp32"), ranges, made)

@@ -70,15 +70,15 @@ def command(options: CheckOptions | None = None) -> int:
     Missing, unreadable and stray files, sizes that do not agree, labels that no class has, near-duplicates across
     splits. Ends with 0 where there is nothing to tell, with 3 where there is.
     """
+    from rtseg.apps._overwrite import check_outputs
     from rtseg.datasets.check import check
     from rtseg.datasets.sheet import sample_sheet
     from rtseg.runtime.policy import cores
-    from rtseg.vision.sinks import make_folder, write_picture
+    from rtseg.vision.sinks import write_picture
 
     options = options or CheckOptions()
-    for path in (options.picture, options.json):
-        if path is not None:
-            make_folder(path.parent)
+    root = [options.root] if options.root is not None else []
+    check_outputs({"--picture": options.picture, "--json": options.json}, {"a file of the data set": root})
     if options.picture is not None:
         check_picture(options.picture)
     sets = open_splits(options)
@@ -87,8 +87,8 @@ def command(options: CheckOptions | None = None) -> int:
     if options.picture is not None:
         write_picture(options.picture, sample_sheet(sets))
     if options.json is not None:
-        root = None if options.root is None else str(options.root)
-        write_json(options.json, {"data": options.data, "root": root, **report.to_json(options.first)})
+        place = None if options.root is None else str(options.root)
+        write_json(options.json, {"data": options.data, "root": place, **report.to_json(options.first)})
     return 0 if report.clean else InputError.exit_code
 
 

@@ -95,11 +95,8 @@ class EvalOptions:
 
 def command(options: EvalOptions | None = None) -> None:
     """Score a network with any engine on any data set, and how steady its labels are on a video."""
-    from rtseg.vision.sinks import check_file
-
     options = options or EvalOptions()
-    if options.json is not None:
-        check_file(options.json)
+    check_json(options)
     if options.enter:
         check_unseen(options)
     figures = score(options)
@@ -111,6 +108,19 @@ def command(options: EvalOptions | None = None) -> None:
         tell_stability(figures)
     if options.json is not None:
         write_json(options.json, figures)
+
+
+def check_json(options: EvalOptions) -> None:
+    """Raises UsageError where the figures would replace what is read, OutputError where they cannot be written."""
+    from rtseg.apps._overwrite import check_outputs, source_files
+    from rtseg.core.weights import resolve
+
+    inputs = {
+        "a file of the data set": [options.root] if options.root is not None else [],
+        "the source": source_files(options.stability) if options.stability is not None else [],
+        "the network": resolve(options.model).paths,
+    }
+    check_outputs({"--json": options.json}, inputs)
 
 
 def score(options: EvalOptions) -> dict[str, Any]:

@@ -72,6 +72,7 @@ def command(options: ExportOptions | None = None) -> None:
     console = Console(highlight=False, markup=False, soft_wrap=True)
     network = load(options)
     name = options.name or network.name.replace(":", "-")  # smp:unet:resnet34 is not a file's name everywhere
+    check_files(options, name)
     images = gate_images(options)
     with console.status("exporting, then comparing with torch"):
         if options.output == "labels":
@@ -80,6 +81,21 @@ def command(options: ExportOptions | None = None) -> None:
             export_network(network.model, name, network.labels, options.folder, images=images, **network.card)
             path = options.folder / f"{name}.onnx"
     console.print(f"{path}: {path.stat().st_size / 2**20:.1f} MiB, has torch's labels")
+
+
+def check_files(options: ExportOptions, name: str) -> None:
+    """Raises UsageError where a file of that name would replace what the network or its pictures are read from."""
+    from rtseg.apps._overwrite import check_outputs
+    from rtseg.core.weights import resolve
+
+    read: list[Path] = []
+    if options.checkpoint is not None:
+        read = [options.checkpoint, options.checkpoint.with_suffix(".json")]
+    elif options.model is not None and not options.untrained:
+        read = resolve(options.model).paths
+    inputs = {"the network that it is made of": read, "a file of the data set": [options.root] if options.root else []}
+    suffixes = (".labels.onnx",) if options.output == "labels" else (".onnx", ".json")
+    check_outputs({}, inputs, [("--folder", options.folder / f"{name}{suffix}") for suffix in suffixes])
 
 
 def load(options: ExportOptions) -> Network:

@@ -6,7 +6,7 @@ from typing import Annotated
 from cyclopts import Parameter
 from rich.box import SIMPLE
 from rich.console import Console
-from rich.table import Table
+from rich.table import Column, Table
 
 from rtseg.core.card import Card
 from rtseg.core.errors import WeightsError
@@ -38,12 +38,11 @@ def summary(card: Card) -> dict[str, object]:
 
 
 def table(cards: list[Card]) -> Table:
-    """One row a network; fits 80 columns. `auto` takes the first engine that is installed."""
-    made = Table("model", "params", "GMAC\n1024x2048", "files", "mIoU", "engines", box=SIMPLE)
-    for column in made.columns:
-        column.no_wrap = True
+    """One row a network; fits 80 columns, and the name is whole in any. `auto` takes the first engine installed."""
+    rest = [Column(name, overflow="fold") for name in ("params", "GMAC\n1024x2048", "files, MiB", "mIoU", "engines")]
+    made = Table(Column("model", no_wrap=True), *rest, box=SIMPLE, collapse_padding=True, pad_edge=False)
     for card in cards:
-        files = [f"{precision} {file.bytes / 2**20:.1f} MiB" for precision, file in card.files.items()]
+        files = [f"{precision} {file.bytes / 2**20:.1f}" for precision, file in card.files.items()]
         scores = [f"{split} {figures['miou']:.3f}" for split, figures in card.metrics.items() if figures.get("miou")]
         made.add_row(
             card.name,

@@ -13,8 +13,13 @@ def command(config: Annotated[TrainConfig, Parameter(name="*")]) -> None:
     """Train a network; the same command again goes on with a run that was stopped."""
     from rich.console import Console
 
+    from rtseg.apps._overwrite import check_outputs
+    from rtseg.core.weights import resolve
     from rtseg.training.run import train
 
+    read = [path for name in (config.init, *config.teacher) if name is not None for path in resolve(name).paths]
+    written = [("--output", config.output / name) for name in ("best.safetensors", "best.json")]
+    check_outputs({}, {"a network that it starts or learns from": read}, written)
     logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)  # its news come twice otherwise, once from our log
     warnings.filterwarnings("ignore", module="lightning")  # about its own internals, and about a folder that we made
     folder = train(config)

@@ -5,6 +5,7 @@ import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from glob import glob
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -96,12 +97,13 @@ def video(*inputs: str, options: VideoOptions) -> None:
     jobs = find_jobs(inputs, options.output, parse_save(options.save))
     choice = _choice(options)
     console = Console(highlight=False, markup=False, soft_wrap=True)
+    if options.dry_run and options.json:
+        raise UsageError("--json reports what was done, and --dry-run does nothing: leave one of the two out")
+    _check_outputs(inputs, jobs, options)
     if options.dry_run:
         _foretell(jobs, choice, options, console)
         return
     make_folder(options.output)
-    if options.json:
-        make_folder(options.json.parent)
     with output_lock(options.output):
         threads, make_pool = _pool(jobs, choice, options, console)
         with ProgressView(len(jobs), options.engine == "auto", console) as view:
@@ -114,6 +116,23 @@ def video(*inputs: str, options: VideoOptions) -> None:
     failed = [outcome for outcome in batch.outcomes if outcome.error]
     if failed:
         raise error_of(failed, len(jobs))
+
+
+def _check_outputs(inputs: Sequence[str], jobs: "Sequence[Job]", options: VideoOptions) -> None:
+    """That nothing replaces the network or a list of inputs, and the report no input and no output of any run."""
+    from rtseg.apps._overwrite import check_each_other, check_outputs, source_files
+    from rtseg.batch.jobs import LIST_SUFFIX, SAVES
+    from rtseg.core.weights import resolve
+
+    lists = [Path(text) for given in inputs if given.lower().endswith(LIST_SUFFIX)
+             for text in (given, *glob(given, recursive=True))]  # fmt: skip
+    read = {"the network": resolve(options.model).paths, "a list of inputs": lists}
+    check_outputs({}, read, [("--output", target) for job in jobs for target in job.targets])
+    if options.json is not None:
+        sources = [file for job in jobs for file in source_files(str(job.source))]
+        check_outputs({"--json": options.json}, {**read, "an input": sources})
+        made = [("--output", path) for job in jobs for path in (job.partial, *map(job.target, SAVES))]
+        check_each_other([("--json", options.json), *made])
 
 
 def _cores() -> int:

@@ -308,6 +308,7 @@ def test_opencv_that_cannot_load_is_explained(tmp_path):
     assert "apt install libgl1" in done.stderr
 
 
+@pytest.mark.usefixtures("fake_network")
 @pytest.mark.parametrize("source", ["a.mp4", "a.partial.mp4"])
 def test_a_recording_never_replaces_its_source(source, capsys):
     Path(source).write_bytes(b"precious")

@@ -17,6 +17,7 @@ import rtseg
 from rtseg.apps._console import run
 from rtseg.apps.main import COMMANDS
 from rtseg.core.errors import EngineError
+from rtseg.core.weights import shipped
 
 ROOT = Path(__file__).parents[1]
 # kept stable: what is documented to exist
@@ -176,3 +177,17 @@ def test_commands_run_as_modules(name: str) -> None:
     command = [sys.executable, "-m", f"rtseg.apps.{name}", "--version"]
     done = subprocess.run(command, capture_output=True, text=True, timeout=60, cwd=ROOT)
     assert (done.returncode, done.stdout.strip()) == (0, rtseg.__version__)
+
+
+@pytest.mark.parametrize("columns", [80, 50])
+def test_the_models_can_be_read_in_a_narrow_terminal(
+    columns: int, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", str(columns))
+    assert call("rtseg models") == 0
+    printed = capsys.readouterr().out
+    assert "…" not in printed
+    assert max(map(len, printed.splitlines())) <= columns
+    first_words = [line.split()[0] for line in printed.splitlines() if line.startswith(" ") and line.strip()]
+    assert set(shipped()) <= set(first_words)
+    assert columns < 80 or "onnxruntime" in printed

@@ -1,9 +1,20 @@
 import json
 import sys
+from concurrent.futures import ThreadPoolExecutor
+from threading import Event
 
 import numpy as np
 import pytest
-from fakes import FakeEngine, FakeSource, fake_artifact, fake_card, fake_choice, fake_network, loop_threads  # noqa: F401
+from fakes import (  # noqa: F401
+    FakeEngine,
+    FakeSource,
+    fake_artifact,
+    fake_card,
+    fake_choice,
+    fake_network,
+    loop_threads,
+    make_network,
+)
 
 import rtseg
 from rtseg.apps import _plot
@@ -170,6 +181,105 @@ def test_load_names_what_it_does_not_know():
         rtseg.load("fak")
     with pytest.raises(WeightsError, match="no such file"):
         rtseg.load("my/net.onnx")
+
+
+@pytest.mark.usefixtures("fake_network")
+@pytest.mark.parametrize(
+    ("given", "words"),
+    [
+        ({"model": None}, "a model is a name"),
+        ({"engine": None}, "unknown engine None"),
+        ({"precision": 16}, "unknown precision 16"),
+        ({"size": 256}, "size 256 is not"),
+        ({"size": (64.0, 128.0)}, r"size \(64.0, 128.0\) is not"),
+        ({"size": (64, 128, 3)}, "is not"),
+        ({"size": (0, 64)}, "multiples of 32"),
+        ({"threads": "2"}, "'2' threads are not allowed"),
+        ({"threads": 1.5}, "1.5 threads are not allowed"),
+    ],
+)
+def test_load_refuses_values_of_other_types(given, words):
+    with pytest.raises(UsageError, match=words):
+        rtseg.load(**{"model": "fake", **given})
+
+
+def test_load_takes_paths_and_whole_numbers_of_any_kind(tmp_path):
+    path = make_network(tmp_path)
+    for model in (path, str(path)):
+        with rtseg.load(model, size=[np.int64(64), 96], engine="onnxruntime", threads=np.int64(1)) as segmenter:
+            assert segmenter(np.zeros((64, 96, 3), np.uint8)).shape == (64, 96)
+            assert segmenter.info.size_hw == (64, 96)
+            assert json.dumps([segmenter.info.threads, *segmenter.info.size_hw]) == "[1, 64, 96]"
+    with pytest.raises(WeightsError, match="no such file"):
+        rtseg.load(tmp_path / "missing.onnx")
+
+
+@pytest.mark.parametrize("frame", [None, "a.png", [[0, 1]]])
+def test_what_is_no_array_is_refused(frame):
+    segmenter = Segmenter(FakeEngine())
+    for use in (segmenter, segmenter.submit):
+        with pytest.raises(UsageError, match=f"not {type(frame).__name__}"):
+            use(frame)
+
+
+def test_a_stream_without_a_segmenter_is_refused():
+    with pytest.raises(UsageError, match="not NoneType"):
+        next(rtseg.stream(FakeSource(3), None))
+
+
+def test_a_segmenter_in_a_stream_is_not_for_others():
+    frame, source = np.zeros((64, 96, 3), np.uint8), FakeSource(3)
+    with Segmenter(FakeEngine()) as segmenter:
+        stream = rtseg.stream(FakeSource(None), segmenter)
+        next(stream)
+        with pytest.raises(UsageError, match="in use by a stream or another thread: load a second one"):
+            segmenter(frame)
+        with pytest.raises(UsageError, match="in use"):
+            next(rtseg.stream(source, segmenter))
+        assert source.closed == 1
+        assert next(stream)[1].shape == (64, 96)  # nothing happened to it
+        stream.close()
+        assert segmenter(frame).shape == (64, 96)
+        assert len(list(rtseg.stream(FakeSource(3), segmenter))) == 3
+
+
+def test_two_threads_do_not_share_a_segmenter():
+    entered, leave = Event(), Event()
+
+    class Slow(FakeEngine):
+        def labels(self, image, size_hw, out=None):
+            entered.set()
+            leave.wait(10)
+            return super().labels(image, size_hw, out)
+
+    frame = np.zeros((64, 96, 3), np.uint8)
+    with Segmenter(Slow()) as segmenter, ThreadPoolExecutor(1) as pool:
+        first = pool.submit(segmenter, frame)
+        assert entered.wait(10)
+        try:
+            with pytest.raises(UsageError, match="another thread"):
+                segmenter(frame)
+        finally:
+            leave.set()
+        assert first.result(10).shape == segmenter(frame).shape == (64, 96)
+
+
+def test_a_segmenter_that_failed_may_be_used_again():
+    segmenter, frame = Segmenter(FakeEngine()), np.zeros((64, 96, 3), np.uint8)
+    for _ in range(2):
+        with pytest.raises(UsageError, match="out"):
+            segmenter(frame, np.zeros((1, 1), np.uint8))
+    assert segmenter(frame).shape == (64, 96)
+
+
+def test_a_segmenter_that_is_closed_loads_nothing():
+    made, frame = [], np.zeros((64, 96, 3), np.uint8)
+    segmenter = Segmenter(fake_choice(made))
+    segmenter.close()
+    for use in (lambda: segmenter(frame), lambda: segmenter.submit(frame), lambda: segmenter.prepare((64, 96))):
+        with pytest.raises(EngineError, match="this segmenter is closed"):
+            use()
+    assert made == []
 
 
 def test_channel_waits_or_keeps_the_newest():

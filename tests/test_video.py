@@ -20,6 +20,7 @@ import rtseg
 from rtseg.apps._console import run
 from rtseg.apps.video import app
 from rtseg.batch.lock import output_lock
+from rtseg.batch.made import FOLDER
 from rtseg.core.errors import EngineError, InputError, OutputError
 from rtseg.runtime.policy import frames_in_flight, thread_budget
 from rtseg.vision.sink_video import VideoSink
@@ -38,7 +39,7 @@ def _in_an_empty_folder(tmp_path, monkeypatch):
 def video(*arguments):
     """Runs the command in this process and gives its exit code."""
     with pytest.raises(SystemExit) as ended:
-        run(app, ["--model", "fake", *arguments])
+        run(app, [*(() if "--model" in arguments else ("--model", "fake")), *arguments])
     return ended.value.code
 
 
@@ -54,7 +55,8 @@ def stream_of(path):
 
 
 def names(folder):
-    return sorted(path.name for path in Path(folder).iterdir())
+    """What a user finds there."""
+    return sorted(path.name for path in Path(folder).iterdir() if path.name != FOLDER)
 
 
 @pytest.mark.parametrize("fps", [Fraction(25, 2), Fraction(30000, 1001)])
@@ -316,13 +318,78 @@ def test_unfinished_work_of_other_settings_is_not_mixed(monkeypatch, capsys):
     make_video("a.mp4", frames=40, rate=10)
     assert video("a.mp4", "--output", "out") == 4
     broken.clear()
-    for changed, said in ([("--opacity", "0.7"), "opacity 0.5, now 0.7"], [("--size", "32x64"), "size_hw"]):
+    for changed, said in (
+        [("--opacity", "0.7"), "(opacity 0.5, now 0.7)"],
+        [("--size", "32x64"), "(size 64x96, now 32x64)"],
+        [
+            ("--save", "overlay,areas", "--show", "car,road"),
+            "(show all, now car,road; save overlay, now overlay,areas)",
+        ],
+        [("--model", "other"), "(model fake, now other)"],
+    ):
         assert video("a.mp4", "--output", "out", *changed) == 4
         assert said in capsys.readouterr().err
+    with monkeypatch.context() as patched:
+        patched.setattr("rtseg.batch.plan.versions", lambda engine: {"rtseg": rtseg.__version__, "av": "999"})
+        assert video("a.mp4", "--output", "out") == 4
+    assert re.search(r"\(av \S+, now 999\)", capsys.readouterr().err)
     assert names("out/a.partial/segments") == ["000000.mp4", "000001.mp4"]
     assert video("a.mp4", "--output", "out", "--opacity", "0.7", "--overwrite", "--json", "all.json") == 0
     assert json.loads(Path("all.json").read_text())["inputs"][0]["frames_of_earlier_runs"] == 0
     assert names("out") == ["a.mp4"]
+
+
+def test_outputs_of_two_networks_or_settings_are_not_mixed(capsys):
+    make_video("a.mp4", frames=3)
+    assert video("a.mp4", "--output", "out") == 0
+    before = Path("out/a.mp4").read_bytes()
+    for changed, said in (
+        [("--save", "overlay,summary", "--model", "other", "--size", "32x64"), "(model fake, now other; size 64x96"],
+        [("--save", "summary", "--model", "other"), "out/a.mp4 was made otherwise (model fake, now other)"],
+        [("--save", "labels", "--opacity", "0.7"), "opacity 0.5, now 0.7"],
+    ):
+        assert video("a.mp4", "--output", "out", *changed) == 4
+        assert said in capsys.readouterr().err
+    assert names("out") == ["a.mp4"]
+    assert video("a.mp4", "--output", "out", "--model", "other") == 0  # complete: skipped, and said
+    assert "out/a.mp4 was made otherwise (model fake, now other): --overwrite" in capsys.readouterr().out
+    assert Path("out/a.mp4").read_bytes() == before
+    assert video("a.mp4", "--output", "out", "--save", "overlay,areas") == 0
+    assert video("a.mp4", "--output", "out", "--model", "other", "--save", "overlay", "--overwrite") == 0
+    assert video("a.mp4", "--output", "out", "--model", "other", "--save", "strip") == 4  # areas are still of fake
+    assert "a_areas.csv was made otherwise" in capsys.readouterr().err
+    Path("out/a_areas.csv").unlink()
+    assert video("a.mp4", "--output", "out", "--model", "other", "--save", "overlay,areas,strip") == 0
+    assert names("out") == ["a.mp4", "a_areas.csv", "a_strip.png"]
+
+
+def test_outputs_of_which_nothing_is_noted_are_added_to(capsys):
+    make_video("a.mp4", frames=3)
+    assert video("a.mp4", "--output", "out") == 0
+    for content in ("[]", "no JSON", None):
+        record = Path("out", FOLDER, "a.json")
+        record.unlink() if content is None else record.write_text(content)
+        assert video("a.mp4", "--output", "out", "--model", "other", "--save", "overlay,areas") == 0
+        assert "areas added to outputs" in capsys.readouterr().out
+        Path("out/a_areas.csv").unlink()
+
+
+def test_an_input_that_was_replaced_is_not_added_to(capsys):
+    make_video("a.mp4", frames=3)
+    assert video("a.mp4", "--output", "out") == 0
+    make_video("a.mp4", frames=4)
+    assert video("a.mp4", "--output", "out", "--save", "overlay,areas") == 4
+    assert "the input has changed" in capsys.readouterr().err
+
+
+def test_a_report_of_a_dry_run_is_refused(capsys):
+    make_video("a.mp4", frames=3)
+    assert video("a.mp4", "--output", "out", "--dry-run", "--json", "plan.json") == 2
+    assert "leave one of the two out" in capsys.readouterr().err
+    Path("folder").mkdir()
+    assert video("a.mp4", "--output", "out", "--json", "folder") == 4
+    assert "it is a folder" in capsys.readouterr().err
+    assert not Path("out").exists()  # found before any work
 
 
 def test_an_input_that_has_changed_is_not_mixed(monkeypatch, capsys):

@@ -11,6 +11,7 @@ import numpy as np
 
 from rtseg.batch.join import Sound, join_segments
 from rtseg.batch.layout import move_into_place, remove_numbered, remove_partial
+from rtseg.batch.made import FACTS, note_made
 from rtseg.batch.segments import STRIP_HEIGHT
 from rtseg.batch.task import SegmentDone
 from rtseg.batch.work import Work
@@ -48,6 +49,7 @@ def assemble(work: Work, labels: LabelSet, about: dict[str, Any]) -> list[str]:
             if (made := work.job.partial / work.job.output_name(kind)).is_file():
                 sync(made)  # before the segments that it was made of are removed
         work.journal.state(state="assembled", notes=notes)
+    note_made(work.job, {name: work.journal.fact(name) for name in FACTS})
     names = _picture_names(work)
     for kind in work.job.save:
         made = work.job.partial / work.job.output_name(kind)

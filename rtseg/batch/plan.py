@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from fractions import Fraction
+from functools import cache
 from hashlib import sha256
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -69,10 +70,11 @@ class Choice:
             "size_hw": list(network.size_hw),
             "show": list(show) if show is not None else None,
             "encoder": [CRF, PRESET, ENCODER_THREADS],
-            "versions": versions(self.engine),
+            "versions": {**versions(self.engine)},
         }
 
 
+@cache
 def versions(engine: str) -> dict[str, str | None]:
     """Of every package that decides what comes out."""
     found: dict[str, str | None] = {"rtseg": rtseg.__version__}

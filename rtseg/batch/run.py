@@ -13,6 +13,7 @@ from rtseg.batch.assemble import assemble
 from rtseg.batch.jobs import Job
 from rtseg.batch.journal import Journal
 from rtseg.batch.layout import JOURNAL
+from rtseg.batch.made import check_addition, notes_of_old
 from rtseg.batch.outcome import Outcome
 from rtseg.batch.plan import Choice
 from rtseg.batch.pool import Handle, Pool
@@ -144,14 +145,18 @@ class Batch:
             self._fail(number, error)
 
     def _take_up(self, number: int, outcome: Outcome) -> Work | None:
-        """The input with its journal; None where all its outputs are there."""
+        """The input with its journal; None where all its outputs are there.
+
+        Raises:
+            OutputError: outputs are missing that would be added to those of another network or other settings.
+        """
         job = outcome.job
         missing = tuple(kind for kind in job.save if not job.target(kind).exists())
         if not self._choice.overwrite and _state(job.partial) != "assembled":
             if not missing:
-                if _newer(job):
-                    outcome.notes.append(f"{job.source} is newer than its outputs: --overwrite makes them anew")
+                outcome.notes += notes_of_old(job, self._choice)
                 return None
+            check_addition(job, missing, self._choice)
             if len(missing) < len(job.save):
                 outcome.notes.append(f"{job.name}: {', '.join(missing)} added to outputs that were there already")
                 job = replace(job, save=missing)
@@ -289,10 +294,3 @@ def _state(partial: Path) -> str | None:
     with Journal(partial) as journal:
         state: str | None = journal.fact("state")
         return state
-
-
-def _newer(job: Job) -> bool:
-    """Whether an input was changed after its outputs were made."""
-    with suppress(OSError):
-        return job.source.stat().st_mtime > min(target.stat().st_mtime for target in job.targets)
-    return False

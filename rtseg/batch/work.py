@@ -11,6 +11,7 @@ import numpy as np
 from rtseg.batch.jobs import SAVES, Job
 from rtseg.batch.journal import Journal
 from rtseg.batch.layout import JOURNAL, Layout, clean_passes, is_ours, remove_partial
+from rtseg.batch.made import FACTS, difference, differences
 from rtseg.batch.plan import Choice, fingerprint, picture_paths, plan_input, stops_of
 from rtseg.batch.task import Network, Segment, SegmentDone, Task
 from rtseg.core.errors import InputError, OutputError
@@ -88,13 +89,10 @@ class Work:
 
     def _differences(self, journal: Journal, choice: Choice, stamp: str) -> list[str]:
         """What is not as it was when the work was begun."""
-        if journal.fact("input") != stamp:
-            return ["the input has changed"]
-        before = journal.fact("settings")
-        network = choice.network(tuple(journal.fact("size_hw")), choice.threads or before["threads"])
-        now = {**choice.settings(network), "save": list(self.job.save)}
-        before = {**before, "save": journal.fact("save")}
-        return [f"{name} {before.get(name)}, now {now[name]}" for name in now if before.get(name) != now[name]]
+        found = differences({name: journal.fact(name) for name in FACTS}, choice, stamp)
+        if (save := journal.fact("save")) != list(self.job.save):
+            found.append(difference("save", save, self.job.save))
+        return found
 
     def _check(self, choice: Choice, stamp: str) -> None:
         if self.journal.fact("state") == "assembled":

@@ -15,7 +15,7 @@ _MOST_SHOWN = 30
 
 def unknown_name(kind: str, name: str, allowed: list[str]) -> UsageError:
     """Builds the error for a name that is not known: names the close ones first, then all unless they are very many."""
-    close = get_close_matches(name, allowed, n=3, cutoff=0.5)
+    close = get_close_matches(str(name), allowed, n=3, cutoff=0.5)
     hint = f"did you mean {' or '.join(close)}? " if close else ""
     shown = ", ".join(allowed) if len(allowed) <= _MOST_SHOWN else f"{allowed[0]} and {len(allowed) - 1} others"
     return UsageError(f"unknown {kind} {name!r}: {hint}allowed: {shown}")

@@ -1,6 +1,7 @@
 """Picture sizes: always height first, written 'HxW'."""
 
 import re
+from numbers import Integral
 
 from rtseg.core.errors import UsageError
 
@@ -13,6 +14,15 @@ def parse_size(text: str) -> Size:
     if not match or "0" in match.groups():
         raise UsageError(f"size {text!r} is not HEIGHTxWIDTH in pixels, for example 256x512")
     return int(match[1]), int(match[2])
+
+
+def as_size(size: object) -> Size:
+    """'256x512' or (256, 512), of whole numbers of any kind -> (256, 512); raises UsageError for anything else."""
+    if isinstance(size, str):
+        return parse_size(size)
+    if isinstance(size, tuple | list) and len(size) == 2 and all(isinstance(side, Integral) for side in size):
+        return int(size[0]), int(size[1])
+    raise UsageError(f"size {size!r} is not (HEIGHT, WIDTH) in whole pixels, for example (256, 512) or '256x512'")
 
 
 def format_size(size_hw: Size) -> str:

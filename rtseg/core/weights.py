@@ -23,9 +23,18 @@ class Artifact:
     folder: Path
     card_path: Path | None = None
 
+    @property
+    def paths(self) -> list[Path]:
+        """The card and every file that it names."""
+        return [self._card_file, *(self.folder / entry.file for entry in self.card.files.values())]
+
+    @property
+    def _card_file(self) -> Path:
+        return self.card_path or self.folder / f"{self.card.name}.json"
+
     def save_card(self, card: Card) -> None:
         """Writes a changed card where this one came from; raises OutputError."""
-        card.save(self.card_path or self.folder / f"{card.name}.json")
+        card.save(self._card_file)
 
     def file(self, precision: str) -> Path:
         """The checked ONNX file for a precision.
@@ -63,13 +72,16 @@ def shipped() -> dict[str, Path]:
     return {card.stem: card for card in sorted(weights_folder().glob("*.json"))}
 
 
-def resolve(model: str) -> Artifact:
+def resolve(model: str | Path) -> Artifact:
     """Finds a network by its name (`icnet`) or by the path of a user's own ONNX file (`my/net.onnx`).
 
     Raises:
         UsageError: no such name.
         WeightsError: the file or its card is missing or damaged.
     """
+    if not isinstance(model, str | Path):
+        raise UsageError(f"a model is a name such as 'icnet' or the path of an ONNX file, not {model!r}")
+    model = str(model)
     if model.endswith(".onnx"):
         path = Path(model).expanduser()
         if not path.is_file():

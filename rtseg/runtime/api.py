@@ -5,15 +5,16 @@ from pathlib import Path
 
 import numpy as np
 
+from rtseg.core.errors import UsageError
 from rtseg.core.frame import Frame
-from rtseg.core.sizes import Size, parse_size
+from rtseg.core.sizes import Size, as_size
 from rtseg.runtime.pipeline import Pipeline
 from rtseg.runtime.segmenter import Segmenter, open_segmenter
 from rtseg.vision.sources import Source, open_source
 
 
 def load(
-    model: str = "icnet",
+    model: str | Path = "icnet",
     engine: str = "auto",
     precision: str = "fp32",
     size: str | Size | None = None,
@@ -22,6 +23,7 @@ def load(
     """A segmenter for a network that ships, by name, or for the path of an ONNX file with its card beside it.
 
     The engine is loaded with the first frame, since the input size follows from the frame's unless `size` is given.
+    A segmenter serves one thread or one stream at a time: load one for each.
 
     Args:
         model: a name (`rtseg models` lists them) or a path.
@@ -39,22 +41,26 @@ def load(
         >>> with rtseg.load("icnet") as segmenter:
         ...     labels = segmenter(frame)  # uint8 BGR (H, W, 3) -> uint8 (H, W)
     """
-    return open_segmenter(model, engine, precision, parse_size(size) if isinstance(size, str) else size, threads)
+    return open_segmenter(model, engine, precision, None if size is None else as_size(size), threads)
 
 
 def stream(source: str | int | Path | Source, segmenter: Segmenter) -> Generator[tuple[Frame, np.ndarray], None, None]:
     """Yields (frame, labels uint8 (H, W)) while capture and inference run ahead in their own threads.
 
     A live source gives its newest frame; any other gives every frame in order. The source is opened with the first
-    frame asked for, and closed when the stream ends or is dropped.
+    frame asked for, and closed when the stream ends or is dropped. Until then the segmenter is the stream's alone: load
+    another for anything else, in the body of the loop too.
 
     Raises:
+        UsageError: the segmenter is none, or is in use by another stream or thread.
         InputError: the source cannot be opened or read.
 
     Example:
         >>> for frame, labels in rtseg.stream("drive.mp4", segmenter):
         ...     print(frame.timestamp_s, labels.shape)
     """
+    if not isinstance(segmenter, Segmenter):
+        raise UsageError(f"a stream needs a segmenter, as rtseg.load gives it, not {type(segmenter).__name__}")
     opened = source if isinstance(source, Source) else open_source(source)
     with Pipeline(opened, segmenter) as pipeline:
         for result in pipeline:

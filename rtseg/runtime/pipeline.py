@@ -12,6 +12,7 @@ from typing import Any, Self
 import numpy as np
 
 from rtseg.core.card import Card
+from rtseg.core.errors import UsageError
 from rtseg.core.frame import Frame
 from rtseg.engines import EngineInfo
 from rtseg.runtime.policy import Channel, Ended
@@ -111,7 +112,7 @@ class Pipeline:
 
     Args:
         source: what to read.
-        segmenter: what labels it; used by this pipeline alone from now on.
+        segmenter: what labels it; used by this pipeline alone inside the block.
         pace: read no faster than the source's fps (a video that is watched).
 
     Example:
@@ -225,7 +226,9 @@ class Pipeline:
     def _change(self) -> None:
         while self._asked and not self._segmenter.busy:
             self._segmenter.close()
-            self._segmenter = self._asked.popleft()()
+            segmenter = self._asked.popleft()()
+            segmenter.claim()
+            self._segmenter = segmenter
 
     def _submit(self, captured: _Captured) -> None:
         if not self._segmenter.loaded:
@@ -239,6 +242,11 @@ class Pipeline:
         return Result(captured.frame, labels, segmenter.card, segmenter.info, stages_s)
 
     def __enter__(self) -> Self:
+        try:
+            self._segmenter.claim()
+        except UsageError:
+            self._source.close()
+            raise
         self.crew.start("capture", self._capture, self._frames)
         self.crew.start("inference", self._infer, self._results)
         return self
@@ -251,4 +259,5 @@ class Pipeline:
         self._source.interrupt()
         # A source that is closed while a thread still reads it may end the process: then it is left open.
         if self.crew.join(_JOIN_S):
+            self._segmenter.release()
             self._source.close()

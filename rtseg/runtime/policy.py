@@ -3,6 +3,7 @@
 import os
 from collections import deque
 from dataclasses import dataclass
+from numbers import Integral
 from threading import Condition
 from time import perf_counter
 from typing import Generic, TypeVar
@@ -111,8 +112,9 @@ def thread_budget(total: int | None = None) -> ThreadBudget:
     """
     most = max(cores(), os.cpu_count() or 1)
     total = cores() if total is None else total
-    if not 1 <= total <= most:
-        raise UsageError(f"{total} threads are not allowed: give 1 to {most}, the cores of this machine")
+    if not (isinstance(total, Integral) and 1 <= total <= most):
+        raise UsageError(f"{total!r} threads are not allowed: give 1 to {most}, the cores of this machine")
+    total = int(total)  # of NumPy's whole numbers JSON knows nothing
     rest = max(1, total // 4)
     return ThreadBudget(total=total, engine=total if total <= 2 else total - rest, opencv=rest, codec=rest)
 

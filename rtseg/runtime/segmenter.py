@@ -5,13 +5,15 @@ from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
 from math import sqrt
+from pathlib import Path
+from threading import Lock
 from time import perf_counter
 
 import numpy as np
 
 from rtseg.core.card import PRECISIONS, Card
 from rtseg.core.closing import Closing
-from rtseg.core.errors import UsageError
+from rtseg.core.errors import EngineError, UsageError
 from rtseg.core.frame import Frame
 from rtseg.core.registry import unknown_name
 from rtseg.core.sizes import Size, check_multiple, nearest_multiple
@@ -77,7 +79,7 @@ class EngineChoice:
 
 
 class Segmenter(Closing):
-    """Gives every pixel of a frame its class. Not thread-safe: one thread at a time.
+    """Gives every pixel of a frame its class. One thread or one pipeline at a time; a second one is refused.
 
     Example:
         >>> with Segmenter(EngineChoice(resolve("icnet"))) as segmenter:
@@ -92,6 +94,8 @@ class Segmenter(Closing):
         self._choice = engine if isinstance(engine, EngineChoice) else None
         self._engine = engine if isinstance(engine, Engine) else None
         self._resizes_s: deque[float] = deque()  # of the frames under way
+        self._in_use = Lock()
+        self._closed = False
 
     @property
     def engine(self) -> Engine:
@@ -138,16 +142,33 @@ class Segmenter(Closing):
         """uint8 BGR (H, W, 3) -> labels uint8 (H, W); `out` is filled and returned where given.
 
         Raises:
-            UsageError: the picture has another dtype or shape.
+            UsageError: the picture has another dtype or shape, or a stream or another thread uses the segmenter.
             EngineError: the engine cannot be loaded, is closed, or failed.
         """
         image = _checked(frame)
         size_hw = (image.shape[0], image.shape[1])
-        engine = self._loaded(size_hw)
-        small, seconds = self._input(image, None)
-        labels = engine.labels(small, size_hw, out)
-        self.stages_s = {"resize": seconds, **engine.stages_s}
+        self.claim()
+        try:
+            engine = self._loaded(size_hw)
+            small, seconds = self._input(image, None)
+            labels = engine.labels(small, size_hw, out)
+            self.stages_s = {"resize": seconds, **engine.stages_s}
+        finally:
+            self.release()
         return labels
+
+    def claim(self) -> None:
+        """Keeps the segmenter for a user of `submit` and `collect` until `release`.
+
+        Raises:
+            UsageError: it is in use.
+        """
+        if not self._in_use.acquire(blocking=False):
+            raise UsageError("this segmenter is in use by a stream or another thread: load a second one for this")
+
+    def release(self) -> None:
+        """Ends what `claim` began."""
+        self._in_use.release()
 
     def submit(self, frame: np.ndarray | Frame, resized: np.ndarray | None = None) -> None:
         """Starts a frame; `info.in_flight` may be under way, whose labels `collect` gives in order.
@@ -183,6 +204,8 @@ class Segmenter(Closing):
                 _log.debug("a frame that nobody waits for failed: %s", error)
 
     def _loaded(self, frame_hw: Size, *, ahead: bool = False) -> Engine:
+        if self._closed:
+            raise EngineError("this segmenter is closed: load another")
         if self._engine is None:
             assert self._choice is not None
             self._engine = self._choice.load(frame_hw, ahead=ahead)
@@ -197,6 +220,7 @@ class Segmenter(Closing):
 
     def close(self) -> None:
         """Frees the engine; a second call does nothing."""
+        self._closed = True
         self._resizes_s.clear()
         if self._engine is not None:
             self._engine.close()
@@ -204,13 +228,16 @@ class Segmenter(Closing):
 
 def _checked(frame: np.ndarray | Frame) -> np.ndarray:
     image = frame.image if isinstance(frame, Frame) else frame
+    if not isinstance(image, np.ndarray):
+        kind = type(image).__name__
+        raise UsageError(f"a frame must be an array, uint8 BGR (H, W, 3), not {kind}: rtseg.open_source reads files")
     if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3 or 0 in image.shape:
         raise UsageError(f"a frame must be uint8 BGR (H, W, 3), not {image.dtype} {image.shape}")
     return image
 
 
 def open_segmenter(
-    model: str = "icnet",
+    model: str | Path = "icnet",
     engine: str = "auto",
     precision: str = "fp32",
     size_hw: Size | None = None,

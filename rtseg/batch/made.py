@@ -1,0 +1,108 @@
+"""With what finished outputs were made, so that those of two networks or settings are never mixed under one name."""
+
+import json
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+from rtseg.batch.jobs import SAVES, Job
+from rtseg.batch.plan import Choice, fingerprint, picture_paths
+from rtseg.core.errors import InputError, OutputError
+from rtseg.core.files import write_json
+from rtseg.core.sizes import format_size
+
+FOLDER = ".rtseg-video"  # beside the outputs; a file for each input
+FACTS = ("input", "size_hw", "settings")  # what a journal says that decides what comes out
+_DIGITS = 12  # of a hash
+
+
+def read_made(job: Job) -> dict[str, dict[str, Any]]:
+    """Kind of output -> `FACTS` that it was made with, of those that are there and whose record can be read."""
+    try:
+        noted = json.loads(_path(job).read_text(encoding="utf-8"))
+        return {kind: {name: noted[kind][name] for name in FACTS} for kind in SAVES
+                if kind in noted and job.target(kind).exists()}  # fmt: skip
+    except (OSError, ValueError, KeyError, TypeError):
+        return {}  # of an older version, or somebody's own file: nothing is known then
+
+
+def note_made(job: Job, facts: Mapping[str, Any]) -> None:
+    """Notes that a job's outputs are those of `facts`; raises OutputError."""
+    write_json(_path(job), {**read_made(job), **{kind: dict(facts) for kind in job.save}})
+
+
+def _path(job: Job) -> Path:
+    return job.folder / FOLDER / f"{job.name}.json"
+
+
+def differences(before: Mapping[str, Any], choice: Choice, stamp: str) -> list[str]:
+    """What is not as it was, in words.
+
+    Args:
+        before: `FACTS` of an earlier run.
+        choice: what is wanted now; threads that the user does not give are those of before.
+        stamp: the input's fingerprint now.
+    """
+    if before["input"] != stamp:
+        return ["the input has changed"]
+    old = before["settings"]
+    new = choice.settings(choice.network(tuple(before["size_hw"]), choice.threads or old["threads"]))
+    versions = new.pop("versions")
+    pairs = {name: (old.get(name), value) for name, value in new.items()}
+    pairs |= {name: (old["versions"].get(name), value) for name, value in versions.items()}
+    return [difference(name, *pair) for name, pair in pairs.items() if pair[0] != pair[1]]
+
+
+def notes_of_old(job: Job, choice: Choice) -> list[str]:
+    """What the user should know about outputs that are there already, and stay."""
+    if _newer(job):
+        return [f"{job.source} is newer than its outputs: --overwrite makes them anew"]
+    return [
+        f"{job.target(kind)} was made otherwise ({said}): --overwrite makes it anew"
+        for kind, said in _made_otherwise(job, choice).items() if kind in job.save
+    ]  # fmt: skip
+
+
+def check_addition(job: Job, missing: Sequence[str], choice: Choice) -> None:
+    """Raises OutputError where `missing` outputs would join others of another network or other settings."""
+    for kind, said in _made_otherwise(job, choice).items():
+        raise OutputError(
+            f"{job.target(kind)} was made otherwise ({said}), so {', '.join(missing)} would not belong to it: choose "
+            "another --output, or add --overwrite to make anew what --save names"
+        )
+
+
+def _newer(job: Job) -> bool:
+    """Whether an input was changed after its outputs were made."""
+    with suppress(OSError):
+        return job.source.stat().st_mtime > min(target.stat().st_mtime for target in job.targets)
+    return False
+
+
+def _made_otherwise(job: Job, choice: Choice) -> dict[str, str]:
+    """Kind of output that is there -> how it was made, where that is known and is not what is wanted now."""
+    made = read_made(job)
+    if not made:
+        return {}
+    try:
+        stamp = fingerprint(job.source, picture_paths(job))
+    except InputError:
+        return {}  # whoever opens it says so
+    found = {kind: "; ".join(differences(facts, choice, stamp)) for kind, facts in made.items()}
+    return {kind: said for kind, said in found.items() if said}
+
+
+def difference(name: str, old: Any, new: Any) -> str:
+    """'size 64x128, now 32x64'."""
+    return f"{name.removesuffix('_hw')} {_said(name, old)}, now {_said(name, new)}"
+
+
+def _said(name: str, value: Any) -> str:
+    if value is None:
+        return "all" if name == "show" else "none"
+    if name == "size_hw":
+        return format_size(value)
+    if isinstance(value, list | tuple):
+        return ",".join(map(str, value))
+    return value[:_DIGITS] if name == "sha256" else str(value)
