@@ -5,6 +5,7 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -17,7 +18,9 @@ from torch.nn import functional
 
 from rtseg.core.errors import OutputError, UsageError, WeightsError
 from rtseg.core.labels import CAMVID11, LabelSet
+from rtseg.core.weights import resolve
 from rtseg.datasets import open_data
+from rtseg.datasets.classes import read_classes
 from rtseg.export.network import export_network
 from rtseg.models import build_model
 from rtseg.training.checkpoint import load_tree, save_tree
@@ -144,6 +147,41 @@ def test_a_run_goes_on_only_with_the_settings_it_was_begun_with(root: Path, tmp_
             train(config(root, tmp_path, **{"epochs": 1, **changes}))
     assert (tmp_path / "best.safetensors").read_bytes() == before
     train(config(root, tmp_path, epochs=1, validate_every=2, compile=False))
+
+
+def test_a_run_goes_on_only_with_its_teachers_its_start_and_its_pictures(tmp_path: Path) -> None:
+    mine, other = (
+        make_folder(tmp_path / name, [f"{name}_{index}" for index in range(5)]) for name in ("mine", "alien")
+    )
+    artifact = export_network(
+        lively("tiny", {"classes": 3}), "tiny", read_classes(mine)[0], tmp_path, train_size=(32, 32)
+    )
+    network = str(tmp_path / "tiny.onnx")
+    given = {"data": "folder", "epochs": 1, "model": "tiny", "teacher": (network,), "init": network}
+    train(config(mine, tmp_path / "run", **given))
+    artifact.save_card(replace(artifact.card, metrics={"folder/val": {"miou": 0.5}}))  # as `rtseg eval --enter` does
+    train(config(mine, tmp_path / "run", **given))
+    sha256 = artifact.card.files["fp32"].sha256[:12]
+    for root, changes, message in (
+        (mine, {"teacher": ()}, rf"another teachers \(tiny {sha256}…, now None\)"),
+        (mine, {"init": None}, rf"another init \(tiny {sha256}…, now None\)"),
+        (other, {}, "another data set: other pictures or classes"),
+    ):
+        with pytest.raises(UsageError, match=message):
+            train(config(root, tmp_path / "run", **{**given, **changes}))
+
+
+def test_a_checkpoint_from_before_settings_named_their_pictures_goes_on(root: Path, tmp_path: Path) -> None:
+    last = train(config(root, tmp_path, epochs=1)) / "last.ckpt"
+    saved = load_tree(last)
+    for name in ("data_set", "init", "teachers"):
+        del saved["settings"][name]
+    save_tree(saved, last)
+    train(config(root, tmp_path, epochs=1))
+    saved["settings"]["pictures"] += 1
+    save_tree(saved, last)
+    with pytest.raises(UsageError, match="another pictures"):
+        train(config(root, tmp_path, epochs=1))
 
 
 def test_the_last_epoch_is_validated_whatever_the_interval(root: Path, tmp_path: Path) -> None:
@@ -421,6 +459,31 @@ def test_init_starts_from_an_exported_network(tmp_path: Path) -> None:
     assert torch.equal(fewer.state_dict()["first.0.weight"], same.state_dict()["first.0.weight"])
     with pytest.raises(UsageError, match="their trunks are not the same"):
         start_from(build_model("enet", {}), path)
+
+
+@pytest.mark.parametrize(
+    ("model", "fields", "message"),
+    [
+        ("icnet", {"width": 1.0}, r"has \S+ as \(.*\) instead of \(.*\): leave --set width out"),
+        ("deeplabv3", {"width": 1.0}, r"has \S+ as \(.*\) instead of \(.*\): leave --set width out"),
+        ("deeplabv3", {"encoder": "resnet34"}, r"lacks encoder\.\S+: leave --encoder out"),
+    ],
+)
+def test_init_with_fields_that_do_not_fit_is_refused(model: str, fields: dict[str, object], message: str) -> None:
+    network = build_model(model, {**resolve(model).card.config, **fields})
+    before = {name: value.clone() for name, value in network.state_dict().items()}
+    with pytest.raises(UsageError, match=message):
+        start_from(network, model)
+    assert all(torch.equal(value, before[name]) for name, value in network.state_dict().items())
+
+
+def test_what_starts_fresh_is_told_once(teacher: str, caplog: pytest.LogCaptureFixture) -> None:
+    start_from(build_model("tiny", {"classes": 5}), teacher)
+    (message,) = [record.getMessage() for record in caplog.records if record.levelname == "WARNING"]
+    assert message.endswith("no fitting weights for classifier: they start fresh")
+    caplog.clear()
+    start_from(build_model("tiny", {}), teacher)
+    assert not caplog.records
 
 
 def test_init_from_another_architecture_takes_its_trunk(tmp_path: Path) -> None:

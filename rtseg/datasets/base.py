@@ -58,6 +58,10 @@ class DataSet(ABC):
     def sample(self, index: int) -> Sample:
         """The labelled picture at `index`; raises SampleError where its files cannot be used."""
 
+    def picture_names(self) -> list[str]:
+        """The pictures' names, in the split's order, without a look at the files."""
+        return [f"{self.split}/{index}" for index in range(len(self))]
+
     @cached_property
     def size_hw(self) -> Size:
         """Size of the first picture; a folder of one's own may hold others."""
@@ -110,6 +114,9 @@ class PairedFiles(DataSet):
 
     def __len__(self) -> int:
         return len(self.pairs)
+
+    def picture_names(self) -> list[str]:
+        return [pair.name for pair in self.pairs]
 
     def sample(self, index: int) -> Sample:
         pair = self.pairs[index]

@@ -83,10 +83,13 @@ class SegmentationTask(L.LightningModule):
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         begun: dict[str, Any] = checkpoint.get("settings", {})
-        for name, value in self.settings.items():
-            if begun.get(name) != value:
-                what = "" if isinstance(value, dict) else f" ({begun.get(name)}, now {value})"
-                raise UsageError(f"the run in {self.config.output} was begun with another {name}{what}: go on with "
+        if "data_set" not in begun:  # of an older checkpoint only the number of pictures is known
+            begun = {**begun, "data_set": self.settings.get("data_set")}
+        for name in dict.fromkeys((*self.settings, *begun)):
+            was, now = (_told(settings.get(name)) for settings in (begun, self.settings))
+            if was != now:
+                what = "data set: other pictures or classes" if name == "data_set" else f"{name} ({was}, now {now})"
+                raise UsageError(f"the run in {self.config.output} was begun with another {what}: go on with "
                                  "that one, or give another --output")  # fmt: skip
 
     def on_train_batch_start(self, batch: Any, batch_idx: int) -> None:
@@ -151,3 +154,12 @@ class SegmentationTask(L.LightningModule):
                 optimizer, self.config.lr, steps, pct_start=0.08, cycle_momentum=False, final_div_factor=1e3
             )
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
+
+
+def _told(value: Any) -> Any:
+    """A setting as it is compared and told: of a network its name and hash, for its figures may be entered later."""
+    if isinstance(value, dict):
+        return f"{value['name']} {value['sha256'][:12]}…"
+    if isinstance(value, list) and value and isinstance(value[0], dict):
+        return ", ".join(_told(entry) for entry in value)
+    return value
