@@ -4,6 +4,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
+from math import prod
 from pathlib import Path
 from typing import ClassVar
 
@@ -14,6 +15,8 @@ from rtseg.core.labels import LabelSet
 from rtseg.core.registry import unknown_name
 from rtseg.core.sizes import Size, format_size
 from rtseg.datasets.masks import Masks, SampleError, read_picture
+
+_SIZED = 25  # pictures that are read to learn a split's usual size
 
 
 @dataclass(frozen=True)
@@ -64,8 +67,10 @@ class DataSet(ABC):
 
     @cached_property
     def size_hw(self) -> Size:
-        """Size of the first picture; a folder of one's own may hold others."""
-        height, width = self.sample(0).labels.shape
+        """Size of the picture with the median number of pixels, of some that are spread evenly over the split."""
+        count = min(len(self), _SIZED)
+        shapes = [self.sample(index * len(self) // count).labels.shape for index in range(count)]
+        height, width = sorted(shapes, key=prod)[count // 2]
         return height, width
 
     def strays(self) -> list[Path]:

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from rtseg.core.errors import UsageError
 from rtseg.core.metrics import ConfusionMatrix
-from rtseg.core.sizes import nearest_multiple
+from rtseg.core.sizes import Size, network_size
 from rtseg.datasets import DataSet
 from rtseg.models import SegmentationModel
 from rtseg.models.deploy import normalise
@@ -21,7 +21,8 @@ from rtseg.vision.upsample import upsample_labels
 
 
 class SegmentationTask(L.LightningModule):
-    """Trains one network; validates it just as an engine is scored: one picture at a time, at its own size."""
+    """Trains one network; validates it just as `rtseg eval` scores an engine: one picture at a time, all of a
+    split resized for the network to one size, and compared at their own."""
 
     def __init__(
         self,
@@ -33,7 +34,9 @@ class SegmentationTask(L.LightningModule):
     ) -> None:
         super().__init__()
         self.config, self.model, self.holdouts, self.teaching = config, model, holdouts, teaching
-        self.train_size = config.crop_hw  # of the pictures that crops are cut from, for the card
+        self.train_size = (
+            config.crop_hw
+        )  # of the pictures that crops are cut from: the card has it, and scoring follows it
         self.lineage: dict[str, Any] = {}  # what the weights started from and who taught them, for the card
         self.settings: dict[str, Any] = {}  # what a resumed run must have in common with this one
         self.labels = holdouts[0].labels
@@ -109,7 +112,7 @@ class SegmentationTask(L.LightningModule):
             return
         data = self.holdouts[number]
         sample = data.sample(index)
-        self.scores[data.split].update(self.predict(sample.image), sample.labels)
+        self.scores[data.split].update(self.predict(sample.image, self.input_size(data)), sample.labels)
 
     @property
     def holdout_miou(self) -> float:
@@ -125,11 +128,14 @@ class SegmentationTask(L.LightningModule):
         figures = {f"{split}_miou": matrix.miou for split, matrix in self.scores.items()}
         self.log_dict({**figures, "holdout_miou": self.holdout_miou}, prog_bar=True)
 
+    def input_size(self, data: DataSet) -> Size:
+        """The network's input size for the pictures of a split, as `rtseg eval` chooses it."""
+        return network_size(data.size_hw, self.train_size, self.model.size_multiple)
+
     @torch.no_grad()
-    def predict(self, image: Any) -> Any:
-        """uint8 BGR (H, W, 3) -> labels uint8 (H, W), in fp32 and along the path that engines take."""
+    def predict(self, image: Any, size_hw: Size) -> Any:
+        """uint8 BGR (H, W, 3) -> labels uint8 (H, W), in fp32 and along the path that engines take at `size_hw`."""
         height, width = image.shape[:2]
-        size_hw = nearest_multiple((height, width), self.model.size_multiple)
         resized = torch.from_numpy(resize_image(image, size_hw)).to(self.device)[None]
         with torch.autocast(self.device.type, enabled=False):
             x = normalise(resized).contiguous(memory_format=torch.channels_last)
