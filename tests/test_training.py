@@ -13,9 +13,11 @@ import pytest
 import torch
 from camvid_tree import NAMES, make_camvid
 from folder_tree import make_folder
-from tiny import lively
+from tiny import lively, register_tiny
 from torch.nn import functional
 
+from rtseg.apps.evaluate import EvalOptions, score
+from rtseg.apps.export import ExportOptions, load
 from rtseg.core.errors import OutputError, UsageError, WeightsError
 from rtseg.core.labels import CAMVID11, LabelSet
 from rtseg.core.weights import resolve
@@ -29,6 +31,7 @@ from rtseg.training.data import TrainingSet, training_loader
 from rtseg.training.losses import class_weights, lovasz_loss, near_border, segmentation_loss, shrink_labels
 from rtseg.training.precision import choose_precision, keep_gradients_true
 from rtseg.training.run import architecture, share_of_scenes, start_from, train
+from rtseg.training.task import SegmentationTask
 from rtseg.training.teach import TEACHING, open_teachers
 
 TINY = {
@@ -62,6 +65,9 @@ def losses(folder: Path) -> list[float]:
     [({"epochs": 0}, "epochs is 0"), ({"crop": "12"}, "HEIGHTxWIDTH"), ({"ohem": 2.0}, "ohem is 2.0"),
      ({"scale": (2.0, 1.0)}, "smallest and a largest factor"),
      ({"seed": -1}, "seed is -1"), ({"workers": -1}, "workers is -1"),
+     ({"lr": float("nan")}, "lr is nan: it must be a finite number"), ({"lr": float("inf")}, "lr is inf"),
+     ({"class_balance": float("nan")}, "class_balance is nan"), ({"scale": (float("nan"), 1.0)}, "scale is"),
+     ({"weight_decay": float("nan")}, "weight_decay is nan"), ({"weight_decay": -0.1}, "weight_decay is -0.1: allowed"),
      ({"lr": -1.0}, "lr must be above 0"), ({"class_balance": 0.5}, "class_balance 0 or above 1")],
 )  # fmt: skip
 def test_config_checks_itself(changes: dict[str, object], message: str) -> None:
@@ -72,6 +78,11 @@ def test_config_checks_itself(changes: dict[str, object], message: str) -> None:
 def test_crop_must_fit_the_network(root: Path, tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="multiples of 8; the nearest is 32x40"):
         train(config(root, tmp_path, crop="32x36"))
+
+
+def test_crop_must_fit_the_teachers(root: Path, tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match=r"size 72x72 does not fit the teacher icnet: .* multiples of 32"):
+        train(config(root, tmp_path, crop="72x72", teacher=("icnet",)))
 
 
 def test_encoder_and_fields_reach_the_network(root: Path, tmp_path: Path) -> None:
@@ -444,6 +455,29 @@ def test_a_folder_of_ones_own_trains_with_its_own_classes(tmp_path: Path) -> Non
     steps = load_tree(folder / "last.ckpt")["global_step"]
     assert steps == 2
     assert len(losses(folder)) == 1
+
+
+def test_a_run_on_mixed_sizes_is_scored_as_eval_does(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The first picture of each split is a thumbnail: neither the card nor the scores follow it."""
+    data = make_folder(tmp_path / "mine", ["train/0", "val/0"], (16, 24))
+    make_folder(data, [f"{split}/{index}" for split in ("train", "val") for index in (1, 2)], (96, 128))
+    make_folder(data, ["train/3"], (192, 256))
+    sizes: list[tuple[int, int]] = []
+
+    def predict(task: SegmentationTask, image: np.ndarray, size_hw: tuple[int, int]) -> np.ndarray:
+        sizes.append(size_hw)
+        return plain(task, image, size_hw)
+
+    plain = SegmentationTask.predict
+    monkeypatch.setattr(SegmentationTask, "predict", predict)
+    register_tiny()
+    folder = train(config(data, tmp_path / "run", data="folder", model="tiny", epochs=1))
+    assert json.loads((folder / "best.json").read_text())["train_size"] == [96, 128]
+    network = load(ExportOptions(checkpoint=folder / "best.safetensors"))
+    export_network(network.model, "tiny", network.labels, tmp_path, **network.card)
+    figures = score(EvalOptions(model=str(tmp_path / "tiny.onnx"), data="folder", root=data, engine="onnxruntime"))
+    assert set(sizes) == {tuple(figures["size"])} == {(96, 128)}
+    assert figures["miou"] == pytest.approx(network.card["metrics"]["folder/val"]["miou"], abs=0.005)
 
 
 def test_init_starts_from_an_exported_network(tmp_path: Path) -> None:

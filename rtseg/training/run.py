@@ -73,6 +73,8 @@ def train(config: TrainConfig) -> Path:
     if config.teacher:
         teachers, artifacts = open_teachers(config.teacher, data.labels.names)
         teaching = TEACHING.get(config.teaching)(model, teachers, config.temperature)
+        for teacher, artifact in zip(teachers, artifacts, strict=True):
+            check_multiple(config.crop_hw, teacher.size_multiple, f"the teacher {artifact.card.name}")
         lineage["teachers"] = [_identity(artifact) for artifact in artifacts]
     task = SegmentationTask(config, model, class_weights(data, config.class_balance), holdouts, teaching)
     task.lineage, task.train_size = lineage, data.size_hw
