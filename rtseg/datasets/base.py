@@ -77,6 +77,10 @@ class DataSet(ABC):
         """Label files that no picture belongs to."""
         return []
 
+    def gaps(self) -> list[str]:
+        """What the splits leave out, a line each: pictures that are in none, and splits that training needs."""
+        return []
+
     @classmethod
     def share_pictures(cls, one: str, other: str) -> bool:
         """Whether two splits have pictures in common."""
