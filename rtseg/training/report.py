@@ -50,7 +50,10 @@ def half(value: torch.Tensor) -> torch.Tensor:
 
 
 class Pictures(L.Callback):
-    """Writes `samples.png` (picture, truth, prediction of four holdout frames) and `confusion.png`."""
+    """Writes `samples_EPOCH.png` and `confusion_SPLIT.png`.
+
+    The samples are picture, truth and prediction of two frames of each holdout, or of the only one.
+    """
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -60,7 +63,8 @@ class Pictures(L.Callback):
         if not trainer.is_global_zero:
             return
         epoch = trainer.current_epoch + 1
-        picked = [(data, index) for data in pl_module.holdouts for index in (len(data) // 4, 3 * len(data) // 4)]
+        picked = [(data, index) for data in pl_module.holdouts
+                  for index in sorted({len(data) // 4, 3 * len(data) // 4})]  # fmt: skip
         rows = [beside_truth(data, index, pl_module) for data, index in picked]
         cv2.imwrite(str(self.folder / f"samples_{epoch:04d}.png"), stacked(rows))
         for split, matrix in pl_module.scores.items():
