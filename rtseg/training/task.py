@@ -21,8 +21,10 @@ from rtseg.vision.upsample import upsample_labels
 
 
 class SegmentationTask(L.LightningModule):
-    """Trains one network; validates it just as `rtseg eval` scores an engine: one picture at a time, all of a
-    split resized for the network to one size, and compared at their own."""
+    """Trains one network; validates it just as `rtseg eval` scores an engine.
+
+    That is one picture at a time, all of a split resized to one size for the network and compared at their own.
+    """
 
     def __init__(
         self,
@@ -34,9 +36,7 @@ class SegmentationTask(L.LightningModule):
     ) -> None:
         super().__init__()
         self.config, self.model, self.holdouts, self.teaching = config, model, holdouts, teaching
-        self.train_size = (
-            config.crop_hw
-        )  # of the pictures that crops are cut from: the card has it, and scoring follows it
+        self.train_size = config.crop_hw  # of the pictures that crops are cut from; scoring follows it
         self.lineage: dict[str, Any] = {}  # what the weights started from and who taught them, for the card
         self.settings: dict[str, Any] = {}  # what a resumed run must have in common with this one
         self.labels = holdouts[0].labels
