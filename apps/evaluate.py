@@ -138,13 +138,26 @@ def score(options: EvalOptions) -> dict[str, Any]:
     check_before(options, choice)
     figures: dict[str, Any] = {}
     if options.data_set is not None:
-        figures |= score_data(options, choice)
+        sized = for_split(choice, options)
+        figures |= score_data(options, sized)
         if options.averages:
-            figures["test_time"] = score_averaged(options, choice)
+            figures["test_time"] = score_averaged(options, sized)
     if options.stability is not None:
         figures["stability"], info = measure_stability(options, choice)
         figures = {**about(choice, info), **figures}
     return figures
+
+
+def for_split(choice: "EngineChoice", options: EvalOptions) -> "EngineChoice":
+    """The choice at the size that was asked for, else at the default one for the split's usual picture."""
+    from rtseg.datasets import open_data
+    from rtseg.runtime.segmenter import default_size
+
+    if choice.size_hw is not None:
+        return choice
+    assert options.data_set is not None
+    data = open_data(options.data_set, options.root, options.split)
+    return replace(choice, size_hw=default_size(choice.card, data.size_hw))
 
 
 def check_before(options: EvalOptions, choice: "EngineChoice") -> None:

@@ -139,7 +139,12 @@ def untrained(model: str, options: ExportOptions) -> Network:
 
 
 def from_checkpoint(path: Path, options: ExportOptions) -> Network:
-    """What `rtseg train` wrote: weights, and a JSON file that says what they are."""
+    """What `rtseg train` wrote: weights, and a JSON file that says what they are.
+
+    Raises:
+        UsageError: another file of the run, or its folder.
+        WeightsError: a file is missing or damaged.
+    """
     import json
 
     from rtseg.core.errors import WeightsError
@@ -147,6 +152,10 @@ def from_checkpoint(path: Path, options: ExportOptions) -> Network:
     from rtseg.models.weights import restore
     from rtseg.training.checkpoint import load_tree
 
+    if path.is_dir() or path.suffix == ".ckpt":
+        best = (path if path.is_dir() else path.parent) / "best.safetensors"
+        raise UsageError(f"--checkpoint {path} is {'a folder' if path.is_dir() else 'for going on with a run'}: "
+                         f"give its best weights, {best}")  # fmt: skip
     beside = path.with_suffix(".json")
     try:
         about = json.loads(beside.read_text(encoding="utf-8"))

@@ -1,6 +1,7 @@
 import json
 import math
 import os
+import re
 from pathlib import Path
 
 import numpy as np
@@ -165,3 +166,14 @@ def test_damaged_card_is_one_clear_error(tmp_path: Path, content: str) -> None:
 def test_unknown_model_is_a_usage_error() -> None:
     with pytest.raises((UsageError, WeightsError)):
         resolve("icnett")
+
+
+@pytest.mark.parametrize("given", ["runs/e/best.safetensors", "runs/e/last.ckpt", "runs/e"])
+def test_what_training_leaves_is_exported_first(given, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    run = tmp_path / "runs" / "e"
+    run.mkdir(parents=True)
+    (run / "best.safetensors").touch()
+    best = re.escape(str(Path("runs/e/best.safetensors")))
+    with pytest.raises(UsageError, match=f"export it first, rtseg export --checkpoint {best},"):
+        resolve(given)

@@ -1,6 +1,7 @@
 """`rtseg data`: every kind of mistake is found, told and counted."""
 
 import json
+import shutil
 from pathlib import Path
 
 import cv2
@@ -69,6 +70,30 @@ def test_every_kind_of_mistake_is_found(root: Path, capsys: pytest.CaptureFixtur
     printed = capsys.readouterr().out
     for entry in problems.values():
         assert entry["first"][0] in printed
+
+
+def test_what_the_lists_leave_out_is_found(tmp_path: Path) -> None:
+    root = make_folder(tmp_path / "mine", ["a", "b", "c"])
+    (root / "val.txt").write_text("b\n")
+    code, report = found(root, "--alike", "-1")
+    told = [line.replace("\\", "/") for line in report["problems"]["split"]["first"]]
+    assert code == 3
+    assert told[0] == "the list train.txt is missing"
+    assert [line.removeprefix(root.as_posix()) for line in told[1:]] == [
+        "/images/a.jpg is in no split", "/images/c.jpg is in no split",
+    ]  # fmt: skip
+    (root / "train.txt").write_text("a\nc\n")
+    assert found(root, "--alike", "-1")[0] == 0
+
+
+def test_what_the_folders_leave_out_is_found(root: Path) -> None:
+    make_folder(root, ["loose"])
+    shutil.rmtree(root / "images" / "val")
+    shutil.rmtree(root / "masks" / "val")
+    code, report = found(root)
+    told = [line.replace("\\", "/") for line in report["problems"]["split"]["first"]]
+    assert (code, told[0]) == (3, "the folder images/val is missing")
+    assert told[1].endswith("images/loose.jpg is in no split")
 
 
 def test_only_the_first_are_told_but_all_are_counted(root: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -1,4 +1,5 @@
 import json
+import re
 from collections import Counter
 from hashlib import sha256
 
@@ -273,6 +274,11 @@ class TestCommand:
         (tmp_path / "best.json").unlink()
         with pytest.raises(WeightsError, match=r"best\.json"):
             app.load(options)
+
+    @pytest.mark.parametrize("given", [".", "last.ckpt"])
+    def test_another_file_of_the_run_is_told(self, given, tmp_path):
+        with pytest.raises(UsageError, match=re.escape(f"give its best weights, {tmp_path / 'best.safetensors'}")):
+            app.load(app.ExportOptions(checkpoint=tmp_path / given))
 
     def test_neither_or_both_sources_are_told(self, tmp_path):
         for options in (app.ExportOptions(), app.ExportOptions(model="icnet", checkpoint=tmp_path)):

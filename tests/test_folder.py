@@ -121,6 +121,16 @@ def test_a_wrong_classes_file_is_told_in_a_line(tmp_path: Path, content: str, to
     assert "classes.json" in str(error.value)
 
 
+def test_one_picture_is_no_two_splits(tmp_path: Path) -> None:
+    make_folder(tmp_path, ["a"])
+    with pytest.raises(InputError, match="holds one picture, which cannot be split into train and val: add pictures"):
+        open_data("folder", tmp_path, "val")
+    (tmp_path / "train.txt").write_text("a\n")
+    (tmp_path / "val.txt").write_text("# none yet\n")
+    with pytest.raises(InputError, match=r"val\.txt names no picture"):
+        open_data("folder", tmp_path, "val")
+
+
 def test_what_is_not_there_is_told(tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"classes\.json is missing: .* for example \{\"classes\""):
         open_data("folder", tmp_path, "train")

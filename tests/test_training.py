@@ -5,19 +5,25 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pytest
 import torch
 from camvid_tree import NAMES, make_camvid
 from folder_tree import make_folder
-from tiny import lively
+from tiny import lively, register_tiny
 from torch.nn import functional
 
+from rtseg.apps.evaluate import EvalOptions, score
+from rtseg.apps.export import ExportOptions, load
 from rtseg.core.errors import OutputError, UsageError, WeightsError
 from rtseg.core.labels import CAMVID11, LabelSet
+from rtseg.core.weights import resolve
 from rtseg.datasets import open_data
+from rtseg.datasets.classes import read_classes
 from rtseg.export.network import export_network
 from rtseg.models import build_model
 from rtseg.training.checkpoint import load_tree, save_tree
@@ -26,6 +32,7 @@ from rtseg.training.data import TrainingSet, training_loader
 from rtseg.training.losses import class_weights, lovasz_loss, near_border, segmentation_loss, shrink_labels
 from rtseg.training.precision import choose_precision, keep_gradients_true
 from rtseg.training.run import architecture, share_of_scenes, start_from, train
+from rtseg.training.task import SegmentationTask
 from rtseg.training.teach import TEACHING, open_teachers
 
 TINY = {
@@ -59,6 +66,9 @@ def losses(folder: Path) -> list[float]:
     [({"epochs": 0}, "epochs is 0"), ({"crop": "12"}, "HEIGHTxWIDTH"), ({"ohem": 2.0}, "ohem is 2.0"),
      ({"scale": (2.0, 1.0)}, "smallest and a largest factor"),
      ({"seed": -1}, "seed is -1"), ({"workers": -1}, "workers is -1"),
+     ({"lr": float("nan")}, "lr is nan: it must be a finite number"), ({"lr": float("inf")}, "lr is inf"),
+     ({"class_balance": float("nan")}, "class_balance is nan"), ({"scale": (float("nan"), 1.0)}, "scale is"),
+     ({"weight_decay": float("nan")}, "weight_decay is nan"), ({"weight_decay": -0.1}, "weight_decay is -0.1: allowed"),
      ({"lr": -1.0}, "lr must be above 0"), ({"class_balance": 0.5}, "class_balance 0 or above 1")],
 )  # fmt: skip
 def test_config_checks_itself(changes: dict[str, object], message: str) -> None:
@@ -69,6 +79,11 @@ def test_config_checks_itself(changes: dict[str, object], message: str) -> None:
 def test_crop_must_fit_the_network(root: Path, tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="multiples of 8; the nearest is 32x40"):
         train(config(root, tmp_path, crop="32x36"))
+
+
+def test_crop_must_fit_the_teachers(root: Path, tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match=r"size 72x72 does not fit the teacher icnet: .* multiples of 32"):
+        train(config(root, tmp_path, crop="72x72", teacher=("icnet",)))
 
 
 def test_encoder_and_fields_reach_the_network(root: Path, tmp_path: Path) -> None:
@@ -144,6 +159,41 @@ def test_a_run_goes_on_only_with_the_settings_it_was_begun_with(root: Path, tmp_
             train(config(root, tmp_path, **{"epochs": 1, **changes}))
     assert (tmp_path / "best.safetensors").read_bytes() == before
     train(config(root, tmp_path, epochs=1, validate_every=2, compile=False))
+
+
+def test_a_run_goes_on_only_with_its_teachers_its_start_and_its_pictures(tmp_path: Path) -> None:
+    mine, other = (
+        make_folder(tmp_path / name, [f"{name}_{index}" for index in range(5)]) for name in ("mine", "alien")
+    )
+    artifact = export_network(
+        lively("tiny", {"classes": 3}), "tiny", read_classes(mine)[0], tmp_path, train_size=(32, 32)
+    )
+    network = str(tmp_path / "tiny.onnx")
+    given = {"data": "folder", "epochs": 1, "model": "tiny", "teacher": (network,), "init": network}
+    train(config(mine, tmp_path / "run", **given))
+    artifact.save_card(replace(artifact.card, metrics={"folder/val": {"miou": 0.5}}))  # as `rtseg eval --enter` does
+    train(config(mine, tmp_path / "run", **given))
+    sha256 = artifact.card.files["fp32"].sha256[:12]
+    for root, changes, message in (
+        (mine, {"teacher": ()}, rf"another teachers \(tiny {sha256}…, now None\)"),
+        (mine, {"init": None}, rf"another init \(tiny {sha256}…, now None\)"),
+        (other, {}, "another data set: other pictures or classes"),
+    ):
+        with pytest.raises(UsageError, match=message):
+            train(config(root, tmp_path / "run", **{**given, **changes}))
+
+
+def test_a_checkpoint_from_before_settings_named_their_pictures_goes_on(root: Path, tmp_path: Path) -> None:
+    last = train(config(root, tmp_path, epochs=1)) / "last.ckpt"
+    saved = load_tree(last)
+    for name in ("data_set", "init", "teachers"):
+        del saved["settings"][name]
+    save_tree(saved, last)
+    train(config(root, tmp_path, epochs=1))
+    saved["settings"]["pictures"] += 1
+    save_tree(saved, last)
+    with pytest.raises(UsageError, match="another pictures"):
+        train(config(root, tmp_path, epochs=1))
 
 
 def test_the_last_epoch_is_validated_whatever_the_interval(root: Path, tmp_path: Path) -> None:
@@ -287,7 +337,7 @@ def test_a_student_approaches_its_teachers(method: str, teacher: str) -> None:
         optimizer.step()
         terms.append(term.item())
     assert terms[-1] < 0.5 * terms[0]
-    assert teaching(x, student(x), torch.zeros_like(labelled)).isfinite()
+    assert teaching(x, student(x), torch.zeros_like(labelled)) == 0  # padding teaches nothing
     assert not any(name.startswith("_teachers") for name in teaching.state_dict())
     assert all(parameter.grad is None for parameter in teachers[0].parameters())
 
@@ -403,9 +453,33 @@ def test_a_folder_of_ones_own_trains_with_its_own_classes(tmp_path: Path) -> Non
     assert card["config"]["classes"] == 3
     assert set(card["metrics"]) == {"folder/val"}
     assert (card["recipe"]["split"], card["recipe"]["holdouts"]) == ("train", ["val"])
+    assert cv2.imread(str(folder / "samples_0001.png")).shape == (48, 3 * 64, 3)  # val's one picture, once
     steps = load_tree(folder / "last.ckpt")["global_step"]
     assert steps == 2
     assert len(losses(folder)) == 1
+
+
+def test_a_run_on_mixed_sizes_is_scored_as_eval_does(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The first picture of each split is a thumbnail: neither the card nor the scores follow it."""
+    data = make_folder(tmp_path / "mine", ["train/0", "val/0"], (16, 24))
+    make_folder(data, [f"{split}/{index}" for split in ("train", "val") for index in (1, 2)], (96, 128))
+    make_folder(data, ["train/3"], (192, 256))
+    sizes: list[tuple[int, int]] = []
+
+    def predict(task: SegmentationTask, image: np.ndarray, size_hw: tuple[int, int]) -> np.ndarray:
+        sizes.append(size_hw)
+        return plain(task, image, size_hw)
+
+    plain = SegmentationTask.predict
+    monkeypatch.setattr(SegmentationTask, "predict", predict)
+    register_tiny()
+    folder = train(config(data, tmp_path / "run", data="folder", model="tiny", epochs=1))
+    assert json.loads((folder / "best.json").read_text())["train_size"] == [96, 128]
+    network = load(ExportOptions(checkpoint=folder / "best.safetensors"))
+    export_network(network.model, "tiny", network.labels, tmp_path, **network.card)
+    figures = score(EvalOptions(model=str(tmp_path / "tiny.onnx"), data="folder", root=data, engine="onnxruntime"))
+    assert set(sizes) == {tuple(figures["size"])} == {(96, 128)}
+    assert figures["miou"] == pytest.approx(network.card["metrics"]["folder/val"]["miou"], abs=0.005)
 
 
 def test_init_starts_from_an_exported_network(tmp_path: Path) -> None:
@@ -421,6 +495,31 @@ def test_init_starts_from_an_exported_network(tmp_path: Path) -> None:
     assert torch.equal(fewer.state_dict()["first.0.weight"], same.state_dict()["first.0.weight"])
     with pytest.raises(UsageError, match="their trunks are not the same"):
         start_from(build_model("enet", {}), path)
+
+
+@pytest.mark.parametrize(
+    ("model", "fields", "message"),
+    [
+        ("icnet", {"width": 1.0}, r"has \S+ as \(.*\) instead of \(.*\): leave --set width out"),
+        ("deeplabv3", {"width": 1.0}, r"has \S+ as \(.*\) instead of \(.*\): leave --set width out"),
+        ("deeplabv3", {"encoder": "resnet34"}, r"lacks encoder\.\S+: leave --encoder out"),
+    ],
+)
+def test_init_with_fields_that_do_not_fit_is_refused(model: str, fields: dict[str, object], message: str) -> None:
+    network = build_model(model, {**resolve(model).card.config, **fields})
+    before = {name: value.clone() for name, value in network.state_dict().items()}
+    with pytest.raises(UsageError, match=message):
+        start_from(network, model)
+    assert all(torch.equal(value, before[name]) for name, value in network.state_dict().items())
+
+
+def test_what_starts_fresh_is_told_once(teacher: str, caplog: pytest.LogCaptureFixture) -> None:
+    start_from(build_model("tiny", {"classes": 5}), teacher)
+    (message,) = [record.getMessage() for record in caplog.records if record.levelname == "WARNING"]
+    assert message.endswith("no fitting weights for classifier: they start fresh")
+    caplog.clear()
+    start_from(build_model("tiny", {}), teacher)
+    assert not caplog.records
 
 
 def test_init_from_another_architecture_takes_its_trunk(tmp_path: Path) -> None:

@@ -1,6 +1,7 @@
 """Picture sizes: always height first, written 'HxW'."""
 
 import re
+from math import sqrt
 from numbers import Integral
 
 from rtseg.core.errors import UsageError
@@ -34,6 +35,16 @@ def nearest_multiple(size_hw: Size, multiple: int) -> Size:
     """The nearest size whose height and width are multiples of `multiple` (at least one multiple; ties go up)."""
     height, width = (max(1, int(side / multiple + 0.5)) * multiple for side in size_hw)
     return height, width
+
+
+def network_size(frame_hw: Size, train_hw: Size, multiple: int) -> Size:
+    """A network's input size for a frame: the frame's shape, at most as many pixels as it was trained at.
+
+    Never larger than the frame, then rounded to the nearest multiple that the network takes.
+    """
+    height, width = frame_hw
+    scale = min(1.0, sqrt(train_hw[0] * train_hw[1] / (height * width)))
+    return nearest_multiple((round(height * scale), round(width * scale)), multiple)
 
 
 def check_multiple(size_hw: Size, multiple: int, model: str) -> Size:

@@ -76,7 +76,7 @@ def resolve(model: str | Path) -> Artifact:
     """Finds a network by its name (`icnet`) or by the path of a user's own ONNX file (`my/net.onnx`).
 
     Raises:
-        UsageError: no such name.
+        UsageError: no such name, or what a training run leaves.
         WeightsError: the file or its card is missing or damaged.
     """
     if not isinstance(model, str | Path):
@@ -94,6 +94,10 @@ def resolve(model: str | Path) -> Artifact:
     if not cards:
         raise WeightsError(f"no weights found in {weights_folder()}: install rtseg again")
     if model not in cards:
+        run = Path(model).parent if model.endswith((".safetensors", ".ckpt")) else Path(model)
+        if run != Path(model) or (run / "best.safetensors").is_file():
+            raise UsageError(f"{model} is what training leaves: export it first, rtseg export --checkpoint "
+                             f"{run / 'best.safetensors'}, then give the ONNX file")  # fmt: skip
         error = unknown_name("model", model, list(cards))
         raise UsageError(f"{error}; or give the path of an ONNX file with its card beside it")
     return Artifact(Card.load(cards[model]), cards[model].parent)

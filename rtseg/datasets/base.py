@@ -4,6 +4,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
+from math import prod
 from pathlib import Path
 from typing import ClassVar
 
@@ -14,6 +15,8 @@ from rtseg.core.labels import LabelSet
 from rtseg.core.registry import unknown_name
 from rtseg.core.sizes import Size, format_size
 from rtseg.datasets.masks import Masks, SampleError, read_picture
+
+_SIZED = 25  # pictures that are read to learn a split's usual size
 
 
 @dataclass(frozen=True)
@@ -58,14 +61,24 @@ class DataSet(ABC):
     def sample(self, index: int) -> Sample:
         """The labelled picture at `index`; raises SampleError where its files cannot be used."""
 
+    def picture_names(self) -> list[str]:
+        """The pictures' names, in the split's order, without a look at the files."""
+        return [f"{self.split}/{index}" for index in range(len(self))]
+
     @cached_property
     def size_hw(self) -> Size:
-        """Size of the first picture; a folder of one's own may hold others."""
-        height, width = self.sample(0).labels.shape
+        """Size of the picture with the median number of pixels, of some that are spread evenly over the split."""
+        count = min(len(self), _SIZED)
+        shapes = [self.sample(index * len(self) // count).labels.shape for index in range(count)]
+        height, width = sorted(shapes, key=prod)[count // 2]
         return height, width
 
     def strays(self) -> list[Path]:
         """Label files that no picture belongs to."""
+        return []
+
+    def gaps(self) -> list[str]:
+        """What the splits leave out, a line each: pictures that are in none, and splits that training needs."""
         return []
 
     @classmethod
@@ -110,6 +123,9 @@ class PairedFiles(DataSet):
 
     def __len__(self) -> int:
         return len(self.pairs)
+
+    def picture_names(self) -> list[str]:
+        return [pair.name for pair in self.pairs]
 
     def sample(self, index: int) -> Sample:
         pair = self.pairs[index]

@@ -29,6 +29,7 @@ Measured on CamVid: frames 1/15 s apart differ in 9 to 42 bits, half of them in 
 KINDS: dict[str, str] = {
     "missing": "pictures or label pictures that are missing",
     "stray": "label pictures without a picture",
+    "split": "pictures that are in no split, or splits that are missing",
     "unreadable": "files that cannot be read",
     "size": "label pictures of another size than their picture",
     "unknown label": "label pictures with ids or colours that no class has",
@@ -131,6 +132,8 @@ def check(
                     _note(report, split, seen)
         for path in data.strays():
             _add(report, "stray", f"{path} has no picture")
+    for line in sets[0].gaps():
+        _add(report, "split", line)
     if alike_bits >= 0:
         for (one, first), (two, second) in combinations(report.splits.items(), 2):
             for name, twin, bits in near_duplicates(first.hashes, second.hashes, alike_bits):

@@ -42,7 +42,7 @@ class Folder(PairedFiles):
         pictures, masks = _by_stem(root / "images"), _by_stem(root / "masks")
         stems = _members(root, split, list(pictures))
         if not stems:
-            raise InputError(f"split {split} of {root} holds no picture; allowed: {' '.join(IMAGE_SUFFIXES)}")
+            raise _empty(root, split, len(pictures))
         self.pairs = [
             Pair(stem, pictures.get(stem, root / "images" / stem), masks.get(stem, root / "masks" / f"{stem}.png"))
             for stem in stems
@@ -55,12 +55,30 @@ class Folder(PairedFiles):
         alone = [path for stem, path in masks.items() if stem not in pictures and stem.startswith(below)]
         return alone if below or self.split == self.present(self._root)[0] else []  # told once
 
+    def gaps(self) -> list[str]:
+        there = self.present(self._root)
+        stems = _by_stem(self._root / "images")
+        members = {stem for split in there for stem in _members(self._root, split, list(stems))}
+        kind = "list {}.txt" if _has_lists(self._root) else "folder images/{}"
+        missing = [f"the {kind.format(split)} is missing" for split in _RULE_SPLITS if split not in there]
+        return missing + [f"{path} is in no split" for stem, path in stems.items() if stem not in members]
+
     @classmethod
     def _has(cls, root: Path | None, split: str) -> bool:
         assert root is not None
         if _has_lists(root):
             return (root / f"{split}.txt").is_file()
         return (root / "images" / split).is_dir() if _has_folders(root) else split in _RULE_SPLITS
+
+
+def _empty(root: Path, split: str, pictures: int) -> InputError:
+    """The error for a split without a picture."""
+    if _has_lists(root):
+        return InputError(f"{root / f'{split}.txt'} names no picture")
+    if pictures == 1 and not _has_folders(root):
+        return InputError(f"{root} holds one picture, which cannot be split into train and val: add pictures, or the "
+                          "lists train.txt and val.txt")  # fmt: skip
+    return InputError(f"split {split} of {root} holds no picture; allowed: {' '.join(IMAGE_SUFFIXES)}")
 
 
 def _has_lists(root: Path) -> bool:

@@ -17,6 +17,11 @@ def may_lack(key: str) -> bool:
     return key.startswith("auxiliary") or key.endswith("num_batches_tracked")
 
 
+def is_classifier(key: str) -> bool:
+    """Whether a state-dict key is of the layer that gives the classes, in our networks or in those of smp."""
+    return key.startswith(("classifier.", "network.segmentation_head."))
+
+
 def load_state_dict(path: Path) -> dict[str, Tensor]:
     """Reads the parameters and buffers of a network from the ONNX file that `rtseg export` made, as float32.
 

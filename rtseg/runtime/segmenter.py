@@ -4,7 +4,6 @@ import logging
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
-from math import sqrt
 from pathlib import Path
 from threading import Lock
 from time import perf_counter
@@ -16,7 +15,7 @@ from rtseg.core.closing import Closing
 from rtseg.core.errors import EngineError, UsageError
 from rtseg.core.frame import Frame
 from rtseg.core.registry import unknown_name
-from rtseg.core.sizes import Size, check_multiple, nearest_multiple
+from rtseg.core.sizes import Size, check_multiple, network_size
 from rtseg.core.weights import Artifact, resolve
 from rtseg.engines import ENGINES, Engine, EngineInfo, EngineOptions, load_engine
 from rtseg.runtime.policy import frames_in_flight, thread_budget
@@ -26,13 +25,8 @@ _log = logging.getLogger(__name__)
 
 
 def default_size(card: Card, frame_hw: Size) -> Size:
-    """The network's input size for a frame: the frame's shape, at most as many pixels as it was trained at.
-
-    Never larger than the frame, then rounded to the nearest multiple that the network takes.
-    """
-    height, width = frame_hw
-    scale = min(1.0, sqrt(card.train_size[0] * card.train_size[1] / (height * width)))
-    return nearest_multiple((round(height * scale), round(width * scale)), card.size_multiple)
+    """The network's input size for a frame unless the user gives one."""
+    return network_size(frame_hw, card.train_size, card.size_multiple)
 
 
 @dataclass(frozen=True)

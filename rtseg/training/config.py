@@ -2,6 +2,7 @@
 
 import json
 from dataclasses import asdict, dataclass
+from math import isfinite
 from pathlib import Path
 from typing import Any, Literal
 
@@ -99,6 +100,10 @@ class TrainConfig:
     def __post_init__(self) -> None:
         parse_size(self.crop)
         self.model_config()
+        for name, value in asdict(self).items():
+            numbers = value if isinstance(value, tuple) else (value,)
+            if any(isinstance(number, float) and not isfinite(number) for number in numbers):
+                raise UsageError(f"{name} is {value}: it must be a finite number")
         positive = {"epochs": self.epochs, "batch_size": self.batch_size, "validate_every": self.validate_every,
                     "accumulate": self.accumulate, "devices": self.devices}  # fmt: skip
         for name, value in positive.items():
@@ -110,7 +115,7 @@ class TrainConfig:
                 raise UsageError(f"{name} is {value}: it must be 0 or more")
         shares = {"ohem": (self.ohem, 0.01, 1), "ema": (self.ema, 0, 0.99999), "scenes": (self.scenes or 0, 0, 10),
                   "lovasz": (self.lovasz, 0, 10), "boundary": (self.boundary, 0, 100),
-                  "teaching_weight": (self.teaching_weight, 0, 100),
+                  "teaching_weight": (self.teaching_weight, 0, 100), "weight_decay": (self.weight_decay, 0, 10),
                   "temperature": (self.temperature, 0.1, 100)}  # fmt: skip
         for name, (share, low, high) in shares.items():
             if not low <= share <= high:

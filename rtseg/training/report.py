@@ -10,7 +10,7 @@ import torch
 
 from rtseg.core.files import write_json
 from rtseg.core.metrics import ConfusionMatrix
-from rtseg.datasets import Sample
+from rtseg.datasets import DataSet
 from rtseg.training.checkpoint import save_tree
 from rtseg.training.task import SegmentationTask
 from rtseg.vision.overlay import overlay
@@ -50,7 +50,10 @@ def half(value: torch.Tensor) -> torch.Tensor:
 
 
 class Pictures(L.Callback):
-    """Writes `samples.png` (picture, truth, prediction of four holdout frames) and `confusion.png`."""
+    """Writes `samples_EPOCH.png` and `confusion_SPLIT.png`.
+
+    The samples are picture, truth and prediction of two frames of each holdout, or of the only one.
+    """
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -60,16 +63,18 @@ class Pictures(L.Callback):
         if not trainer.is_global_zero:
             return
         epoch = trainer.current_epoch + 1
-        picked = [(data, index) for data in pl_module.holdouts for index in (len(data) // 4, 3 * len(data) // 4)]
-        rows = [beside_truth(data.sample(index), pl_module) for data, index in picked]
+        picked = [(data, index) for data in pl_module.holdouts
+                  for index in sorted({len(data) // 4, 3 * len(data) // 4})]  # fmt: skip
+        rows = [beside_truth(data, index, pl_module) for data, index in picked]
         cv2.imwrite(str(self.folder / f"samples_{epoch:04d}.png"), stacked(rows))
         for split, matrix in pl_module.scores.items():
             draw_confusion(matrix, f"{split}, epoch {epoch}", self.folder / f"confusion_{split}.png")
 
 
-def beside_truth(sample: Sample, task: SegmentationTask) -> np.ndarray:
+def beside_truth(data: DataSet, index: int, task: SegmentationTask) -> np.ndarray:
     """Picture, truth and prediction side by side: uint8 BGR (H, 3 W, 3)."""
-    drawn = (sample.labels, task.predict(sample.image))
+    sample = data.sample(index)
+    drawn = (sample.labels, task.predict(sample.image, task.input_size(data)))
     overlays = [overlay(sample.image, labels, task.labels, opacity=0.6) for labels in drawn]
     return np.hstack([sample.image, *overlays])
 

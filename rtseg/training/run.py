@@ -1,5 +1,7 @@
 """A training run from its configuration to its best weights."""
 
+import hashlib
+import json
 import logging
 import random
 from dataclasses import replace
@@ -11,14 +13,14 @@ import numpy as np
 import torch
 from lightning.pytorch.callbacks import EMAWeightAveraging, ModelCheckpoint, RichProgressBar
 from lightning.pytorch.loggers import CSVLogger
-from torch import nn
+from torch import Tensor, nn
 
 from rtseg.core.errors import UsageError
 from rtseg.core.sizes import check_multiple
 from rtseg.core.weights import Artifact, resolve
 from rtseg.datasets import DATASETS, DataSet, open_data
 from rtseg.models import SegmentationModel, build_model
-from rtseg.models.weights import load_state_dict, restore
+from rtseg.models.weights import is_classifier, load_state_dict, may_lack, restore
 from rtseg.training.checkpoint import SafetensorsIO
 from rtseg.training.config import TrainConfig
 from rtseg.training.data import Loaders
@@ -71,10 +73,12 @@ def train(config: TrainConfig) -> Path:
     if config.teacher:
         teachers, artifacts = open_teachers(config.teacher, data.labels.names)
         teaching = TEACHING.get(config.teaching)(model, teachers, config.temperature)
+        for teacher, artifact in zip(teachers, artifacts, strict=True):
+            check_multiple(config.crop_hw, teacher.size_multiple, f"the teacher {artifact.card.name}")
         lineage["teachers"] = [_identity(artifact) for artifact in artifacts]
     task = SegmentationTask(config, model, class_weights(data, config.class_balance), holdouts, teaching)
     task.lineage, task.train_size = lineage, data.size_hw
-    task.settings = {**config.decisive(), "pictures": len(data), **lineage}
+    task.settings = run_settings(config, [data, *holdouts], lineage)
     last = config.output / "last.ckpt"
     trainer = _trainer(config)
     resumed = last if last.is_file() else None
@@ -82,6 +86,19 @@ def train(config: TrainConfig) -> Path:
     if trainer.is_global_zero:
         write_report(config.output, task)
     return config.output
+
+
+def run_settings(config: TrainConfig, sets: list[DataSet], lineage: dict[str, Any]) -> dict[str, Any]:
+    """What a run that goes on must have in common with the one that was begun: the same keys in every run."""
+    names = {data.split: data.picture_names() for data in sets}
+    listing = json.dumps([sets[0].labels.names, names])
+    return {
+        **config.decisive(),
+        "pictures": len(sets[0]),
+        "data_set": hashlib.sha256(listing.encode()).hexdigest(),
+        "init": lineage.get("init"),
+        "teachers": lineage.get("teachers"),
+    }
 
 
 def share_of_scenes(config: TrainConfig, data: DataSet) -> float:
@@ -106,27 +123,47 @@ def architecture(config: TrainConfig) -> dict[str, Any]:
 def start_from(model: SegmentationModel, init: str) -> dict[str, Any]:
     """Loads the weights of a network that ships, or of an ONNX file, into `model`; returns what they are.
 
-    Classifiers keep their fresh weights where the number of classes differs. From a network of another architecture
-    only the trunk is taken.
+    Classifiers keep their fresh weights where their shape differs, as with another number of classes. From a network
+    of another architecture that has layers of its own, only the trunk is taken. What starts fresh is logged.
 
     Raises:
-        UsageError: the architectures do not have the same trunk.
+        UsageError: the same architecture with other fields, or architectures that do not have the same trunk.
         WeightsError: the file is missing or damaged.
     """
     artifact = resolve(init)
     state = load_state_dict(artifact.file("fp32"))
     known = {**_identity(artifact), "recipe": artifact.card.recipe}
+    source = build_model(artifact.card.model, artifact.card.config)
     own = model.state_dict()
     if not set(state) <= set(own):
-        source = build_model(artifact.card.model, artifact.card.config)
         restore(source, state, init)
         take_trunk(model, source)
+        log.warning("from %s only the trunk is taken, the rest starts fresh", init)
         return {**known, "part": "trunk"}
     fitting = {name: value for name, value in state.items() if value.shape == own[name].shape}
-    for name in sorted(set(own) - set(fitting)):
-        log.info("%s starts fresh", name)
+    fresh = [name for name in own if name not in fitting and not name.endswith("num_batches_tracked")]
+    whole = type(source) is type(model)  # or one is a part of the other, such as ENet's encoder
+    for name in fresh:
+        if not (is_classifier(name) or may_lack(name) or (name not in state and not whole)):
+            raise _does_not_fit(model, source, init, name, state.get(name))
     model.load_state_dict(fitting, strict=False)
+    if fresh:
+        parts = dict.fromkeys(name if name.startswith("network") else name.split(".")[0] for name in fresh)
+        log.warning("%s has no fitting weights for %s: they start fresh", init, ", ".join(parts))
     return known
+
+
+def _does_not_fit(
+    model: SegmentationModel, source: SegmentationModel, init: str, name: str, value: Tensor | None
+) -> UsageError:
+    """The error for a weight that `source`, which is what `init` holds, lacks or has in another shape."""
+    wanted = tuple(model.state_dict()[name].shape)
+    found = f"lacks {name}" if value is None else f"has {name} as {tuple(value.shape)} instead of {wanted}"
+    theirs = source.config_json()
+    differing = [f for f, v in model.config_json().items() if f != "classes" and theirs.get(f) != v]
+    out = " and ".join("--encoder" if f == "encoder" else f"--set {f}" for f in differing)
+    hint = f"leave {out} out" if out else "start from another network"
+    return UsageError(f"{init} does not fit {type(model).__name__} with {model.config}: it {found}: {hint}")
 
 
 def take_trunk(model: SegmentationModel, source: SegmentationModel) -> None:

@@ -43,7 +43,7 @@ def write_report(folder: Path, task: SegmentationTask) -> Path:
         total, scored = _score(task, data)
         draw_confusion(total, f"{data.split}, best weights", report / f"confusion_{data.split}.png")
         for name, indices in (("worst", scored[:_FRAMES]), ("best", scored[-_FRAMES:][::-1])):
-            rows = [beside_truth(data.sample(index), task) for index in indices]
+            rows = [beside_truth(data, index, task) for index in indices]
             if not rows:
                 continue
             with atomic_path(report / f"{name}_{data.split}.png") as part:
@@ -58,7 +58,7 @@ def _score(task: SegmentationTask, data: DataSet) -> tuple[ConfusionMatrix, list
     total, own = ConfusionMatrix(data.labels), dict[int, float]()
     for index in range(len(data)):
         sample: Sample = data.sample(index)
-        labels = task.predict(sample.image)
+        labels = task.predict(sample.image, task.input_size(data))
         frame = ConfusionMatrix(data.labels)
         for matrix in (total, frame):
             matrix.update(labels, sample.labels)

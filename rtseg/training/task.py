@@ -9,7 +9,7 @@ from torch import Tensor
 
 from rtseg.core.errors import UsageError
 from rtseg.core.metrics import ConfusionMatrix
-from rtseg.core.sizes import nearest_multiple
+from rtseg.core.sizes import Size, network_size
 from rtseg.datasets import DataSet
 from rtseg.models import SegmentationModel
 from rtseg.models.deploy import normalise
@@ -21,7 +21,10 @@ from rtseg.vision.upsample import upsample_labels
 
 
 class SegmentationTask(L.LightningModule):
-    """Trains one network; validates it just as an engine is scored: one picture at a time, at its own size."""
+    """Trains one network; validates it just as `rtseg eval` scores an engine.
+
+    That is one picture at a time, all of a split resized to one size for the network and compared at their own.
+    """
 
     def __init__(
         self,
@@ -33,7 +36,7 @@ class SegmentationTask(L.LightningModule):
     ) -> None:
         super().__init__()
         self.config, self.model, self.holdouts, self.teaching = config, model, holdouts, teaching
-        self.train_size = config.crop_hw  # of the pictures that crops are cut from, for the card
+        self.train_size = config.crop_hw  # of the pictures that crops are cut from; scoring follows it
         self.lineage: dict[str, Any] = {}  # what the weights started from and who taught them, for the card
         self.settings: dict[str, Any] = {}  # what a resumed run must have in common with this one
         self.labels = holdouts[0].labels
@@ -83,10 +86,13 @@ class SegmentationTask(L.LightningModule):
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         begun: dict[str, Any] = checkpoint.get("settings", {})
-        for name, value in self.settings.items():
-            if begun.get(name) != value:
-                what = "" if isinstance(value, dict) else f" ({begun.get(name)}, now {value})"
-                raise UsageError(f"the run in {self.config.output} was begun with another {name}{what}: go on with "
+        if "data_set" not in begun:  # of an older checkpoint only the number of pictures is known
+            begun = {**begun, "data_set": self.settings.get("data_set")}
+        for name in dict.fromkeys((*self.settings, *begun)):
+            was, now = (_told(settings.get(name)) for settings in (begun, self.settings))
+            if was != now:
+                what = "data set: other pictures or classes" if name == "data_set" else f"{name} ({was}, now {now})"
+                raise UsageError(f"the run in {self.config.output} was begun with another {what}: go on with "
                                  "that one, or give another --output")  # fmt: skip
 
     def on_train_batch_start(self, batch: Any, batch_idx: int) -> None:
@@ -106,7 +112,7 @@ class SegmentationTask(L.LightningModule):
             return
         data = self.holdouts[number]
         sample = data.sample(index)
-        self.scores[data.split].update(self.predict(sample.image), sample.labels)
+        self.scores[data.split].update(self.predict(sample.image, self.input_size(data)), sample.labels)
 
     @property
     def holdout_miou(self) -> float:
@@ -122,11 +128,14 @@ class SegmentationTask(L.LightningModule):
         figures = {f"{split}_miou": matrix.miou for split, matrix in self.scores.items()}
         self.log_dict({**figures, "holdout_miou": self.holdout_miou}, prog_bar=True)
 
+    def input_size(self, data: DataSet) -> Size:
+        """The network's input size for the pictures of a split, as `rtseg eval` chooses it."""
+        return network_size(data.size_hw, self.train_size, self.model.size_multiple)
+
     @torch.no_grad()
-    def predict(self, image: Any) -> Any:
-        """uint8 BGR (H, W, 3) -> labels uint8 (H, W), in fp32 and along the path that engines take."""
+    def predict(self, image: Any, size_hw: Size) -> Any:
+        """uint8 BGR (H, W, 3) -> labels uint8 (H, W), in fp32 and along the path that engines take at `size_hw`."""
         height, width = image.shape[:2]
-        size_hw = nearest_multiple((height, width), self.model.size_multiple)
         resized = torch.from_numpy(resize_image(image, size_hw)).to(self.device)[None]
         with torch.autocast(self.device.type, enabled=False):
             x = normalise(resized).contiguous(memory_format=torch.channels_last)
@@ -151,3 +160,12 @@ class SegmentationTask(L.LightningModule):
                 optimizer, self.config.lr, steps, pct_start=0.08, cycle_momentum=False, final_div_factor=1e3
             )
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
+
+
+def _told(value: Any) -> Any:
+    """A setting as it is compared and told: of a network its name and hash, for its figures may be entered later."""
+    if isinstance(value, dict):
+        return f"{value['name']} {value['sha256'][:12]}…"
+    if isinstance(value, list) and value and isinstance(value[0], dict):
+        return ", ".join(_told(entry) for entry in value)
+    return value

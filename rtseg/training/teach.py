@@ -12,6 +12,7 @@ from rtseg.core.registry import Registry
 from rtseg.core.weights import Artifact, resolve
 from rtseg.models import SegmentationModel
 from rtseg.models.weights import load_network
+from rtseg.training.losses import shrink_labels
 
 TEACHING: Registry[type["Teaching"]] = Registry(
     "way of teaching",
@@ -111,9 +112,11 @@ class FeatureTeaching(LogitTeaching):
     def forward(self, x: Tensor, logits: Tensor, labelled: Tensor) -> Tensor:
         features = self._seen[0].float()  # of the student's forward pass for this batch
         total = super().forward(x, logits, labelled)
+        counted = shrink_labels(labelled.byte(), (features.shape[-2], features.shape[-1])).bool()
         for number, adapter in enumerate(self.adapters, start=1):
             taught = F.interpolate(self._seen[number].float(), features.shape[-2:], mode="bilinear")
-            total = total + (1 - F.cosine_similarity(adapter(features), taught, dim=1)).mean() / len(self.adapters)
+            apart = 1 - F.cosine_similarity(adapter(features), taught, dim=1)[counted]
+            total = total + apart.sum() / max(1, apart.numel()) / len(self.adapters)
         self._seen.clear()
         return total
 
