@@ -279,7 +279,7 @@ def test_sound_comes_along(name: str, codec: str, expected: str, starts: tuple[f
 def test_any_name_that_a_file_can_have() -> None:
     make_sounding("file:cam1:front 5% %d é.mp4", "aac")
     assert video("cam1:front 5% %d é.mp4", "--save", "overlay,label-video", output="o:1") == 0
-    assert sorted(os.listdir("o:1")) == ["cam1:front 5% %d é.mp4", "cam1:front 5% %d é_labels.mkv"]
+    assert {path.stem for path in Path("o:1").glob("*.m*")} == {"cam1:front 5% %d é", "cam1:front 5% %d é_labels"}
     pictures, sound, _, _ = times_of("file:o:1/cam1:front 5% %d é.mp4")
     assert (len(pictures), bool(sound)) == (50, True)
     content = Path("o:1/cam1:front 5% %d é.mp4").read_bytes()
