@@ -81,7 +81,8 @@ def kills(videos: list[Path], folder: Path, options: argparse.Namespace) -> dict
         while len(lost) < options.kills and (cost := kill_once(video, out, options, chance)) is not None:
             lost.append(cost)
         finish(start(video, out, options))
-        assert hashes(out) == hashes(whole), f"{video.stem} differs"
+        differing = {name for name, _ in hashes(out).items() ^ hashes(whole).items()}
+        assert not differing, f"{video.stem}: {sorted(differing)} differ"
         with open_source(out / f"{video.stem}.mp4") as source:
             assert sum(1 for _ in source) == options.frames
         compared += len(hashes(out))
@@ -111,7 +112,8 @@ def ray_losses(videos: list[Path], folder: Path, options: argparse.Namespace) ->
                 os.kill(child.pid, signal.SIGKILL)
                 killed += 1
         finish(process)
-        assert hashes(out) == hashes(whole), f"{video.stem} differs"
+        differing = {name for name, _ in hashes(out).items() ^ hashes(whole).items()}
+        assert not differing, f"{video.stem}: {sorted(differing)} differ"
         (entry,) = json.loads((out / "report.json").read_text())["inputs"]
         assert entry["frames"] == options.frames
         compared += len(hashes(out))

@@ -19,8 +19,9 @@ from videos import trim_start
 import rtseg
 from rtseg.apps._console import run
 from rtseg.apps.video import app
+from rtseg.batch.jobs import Job
 from rtseg.batch.lock import output_lock
-from rtseg.batch.made import FOLDER
+from rtseg.batch.made import FOLDER, note_made
 from rtseg.core.errors import EngineError, InputError, OutputError
 from rtseg.runtime.policy import frames_in_flight, thread_budget
 from rtseg.vision.sink_video import VideoSink
@@ -361,6 +362,17 @@ def test_outputs_of_two_networks_or_settings_are_not_mixed(capsys):
     Path("out/a_areas.csv").unlink()
     assert video("a.mp4", "--output", "out", "--model", "other", "--save", "overlay,areas,strip") == 0
     assert names("out") == ["a.mp4", "a_areas.csv", "a_strip.png"]
+
+
+def test_the_record_is_the_same_after_a_break_between_two_outputs():
+    job = Job(Path("a.mp4"), Path("out"), ("overlay", "areas", "labels"))
+    facts = {"input": "stamp", "size_hw": [64, 96], "settings": {}}
+    note_made(job, facts)
+    record = Path("out", FOLDER, "a.json")
+    whole = record.read_bytes()
+    job.target("areas").touch()
+    note_made(job, facts)
+    assert record.read_bytes() == whole
 
 
 def test_outputs_of_which_nothing_is_noted_are_added_to(capsys):

@@ -29,7 +29,8 @@ def read_made(job: Job) -> dict[str, dict[str, Any]]:
 
 def note_made(job: Job, facts: Mapping[str, Any]) -> None:
     """Notes that a job's outputs are those of `facts`; raises OutputError."""
-    write_json(_path(job), {**read_made(job), **{kind: dict(facts) for kind in job.save}})
+    made = {**read_made(job), **{kind: dict(facts) for kind in job.save}}
+    write_json(_path(job), {kind: made[kind] for kind in SAVES if kind in made})  # the same bytes after any break
 
 
 def _path(job: Job) -> Path:
