@@ -90,7 +90,7 @@ def check_report(artifact: Artifact, options: CompileOptions) -> None:
     """Raises UsageError where the report would replace what is read, OutputError where it cannot be written."""
     inputs = {
         "the network": artifact.paths,
-        "a file of the data set": [options.root] if options.root is not None else [],
+        "a file of the data set": [options.root],
         "a picture of --frames": source_files(str(options.frames)) if options.frames is not None else [],
     }
     check_outputs({"--report": options.report}, inputs)

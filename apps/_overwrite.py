@@ -12,14 +12,14 @@ from rtseg.vision.source_images import list_images
 
 def check_outputs(
     files: Mapping[str, Path | None],
-    inputs: Mapping[str, Iterable[Path]],
+    inputs: Mapping[str, Iterable[Path | None]],
     others: Iterable[tuple[str, Path]] = (),
 ) -> None:
     """Checks the files that options name, then that they can be written.
 
     Args:
         files: option -> the file that it has written, if any.
-        inputs: what it is ('the source') -> its files; of a folder among them, every file below it that exists.
+        inputs: what it is ('the source') -> its files, or None; of a folder among them, every file below it.
         others: (option, path) of what is written besides, which is not tried.
 
     Raises:
@@ -44,8 +44,8 @@ def source_files(source: str) -> list[Path]:
     return []
 
 
-def _check_inputs(outputs: list[tuple[str, Path]], inputs: Mapping[str, Iterable[Path]]) -> None:
-    read = {_identity(path): what for what, paths in inputs.items() for path in paths}
+def _check_inputs(outputs: list[tuple[str, Path]], inputs: Mapping[str, Iterable[Path | None]]) -> None:
+    read = {_identity(path): what for what, paths in inputs.items() for path in paths if path is not None}
     for flag, path in outputs:
         inside = _above(path) if path.is_file() else []
         for place in (path, *inside):

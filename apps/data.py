@@ -77,8 +77,7 @@ def command(options: CheckOptions | None = None) -> int:
     from rtseg.vision.sinks import write_picture
 
     options = options or CheckOptions()
-    root = [options.root] if options.root is not None else []
-    check_outputs({"--picture": options.picture, "--json": options.json}, {"a file of the data set": root})
+    check_outputs({"--picture": options.picture, "--json": options.json}, {"a file of the data set": [options.root]})
     if options.picture is not None:
         check_picture(options.picture)
     sets = open_splits(options)
@@ -87,8 +86,8 @@ def command(options: CheckOptions | None = None) -> int:
     if options.picture is not None:
         write_picture(options.picture, sample_sheet(sets))
     if options.json is not None:
-        place = None if options.root is None else str(options.root)
-        write_json(options.json, {"data": options.data, "root": place, **report.to_json(options.first)})
+        root = None if options.root is None else str(options.root)
+        write_json(options.json, {"data": options.data, "root": root, **report.to_json(options.first)})
     return 0 if report.clean else InputError.exit_code
 
 

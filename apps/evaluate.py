@@ -7,13 +7,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 from cyclopts import Parameter
-from rich.console import Console
-from rich.table import Table
 
 from rtseg.apps._console import tracked
+from rtseg.apps._scores import tell_scores, tell_stability
 from rtseg.core.errors import UsageError
 from rtseg.core.files import write_json
-from rtseg.core.sizes import format_size, parse_size
+from rtseg.core.sizes import parse_size
 
 if TYPE_CHECKING:
     from rtseg.engines import EngineInfo
@@ -116,7 +115,7 @@ def check_json(options: EvalOptions) -> None:
     from rtseg.core.weights import resolve
 
     inputs = {
-        "a file of the data set": [options.root] if options.root is not None else [],
+        "a file of the data set": [options.root],
         "the source": source_files(options.stability) if options.stability is not None else [],
         "the network": resolve(options.model).paths,
     }
@@ -265,54 +264,3 @@ def about(choice: "EngineChoice", info: "EngineInfo") -> dict[str, Any]:
         # a GPU engine makes FP16 of the FP32 file
         "sha256": choice.card.files.get(info.precision, choice.card.files["fp32"]).sha256,
     }
-
-
-def tell_scores(figures: dict[str, Any]) -> None:
-    """A table of the classes, then the means in a line each."""
-    console = Console(highlight=False)
-    table = Table("class", "IoU", "boundary F1")
-    for name, iou in figures["iou"].items():
-        table.add_row(name, share(iou), share(figures["boundary_f1_by_class"][name]))
-    console.print(table)
-    where = f"{figures['frames']} frames of {figures['data']} {figures['split']}"
-    console.print(f"{means(figures)} on {where}: {ran(figures)}")
-    if "test_time" in figures:
-        averaged = figures["test_time"]
-        how = " and mirror images" if averaged["flip"] else ""
-        scales = ", ".join(f"{scale:g}" for scale in averaged["scales"])
-        console.print(f"test-time average over scales {scales}{how}, not real-time: {means(averaged)}")
-
-
-def tell_stability(figures: dict[str, Any]) -> None:
-    """Flips by class, then all in a line."""
-    console = Console(highlight=False)
-    measured = figures["stability"]
-    table = Table("class", "labels that flip on still pixels")
-    for name, flips in measured["flips_by_class"].items():
-        table.add_row(name, share(flips))
-    console.print(table)
-    console.print(
-        f"{share(measured['flip_share'])} of still pixels flip ({share(measured['still_share'])} of all are still) in "
-        f"{measured['pairs']} pairs of frames of {measured['source']}: {ran({**figures, 'size': measured['size']})}"
-    )
-
-
-def means(figures: dict[str, Any]) -> str:
-    """The three means in a line."""
-    return (
-        f"mIoU {share(figures['miou'], 4)}, pixel accuracy {share(figures['pixel_accuracy'], 4)}, "
-        f"boundary F1 {share(figures['boundary_f1'], 4)}"
-    )
-
-
-def ran(figures: dict[str, Any]) -> str:
-    """What made the figures, in a line."""
-    return (
-        f"{figures['model']} {figures['precision']} at {format_size(figures['size'])}, {figures['runtime']}, "
-        f"{figures['device']}, {figures['threads']} threads"
-    )
-
-
-def share(value: float | None, digits: int = 3) -> str:
-    """A share 0..1, or that there is none."""
-    return "does not occur" if value is None else f"{value:.{digits}f}"

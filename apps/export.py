@@ -93,7 +93,7 @@ def check_files(options: ExportOptions, name: str) -> None:
         read = [options.checkpoint, options.checkpoint.with_suffix(".json")]
     elif options.model is not None and not options.untrained:
         read = resolve(options.model).paths
-    inputs = {"the network that it is made of": read, "a file of the data set": [options.root] if options.root else []}
+    inputs = {"the network that it is made of": read, "a file of the data set": [options.root]}
     suffixes = (".labels.onnx",) if options.output == "labels" else (".onnx", ".json")
     check_outputs({}, inputs, [("--folder", options.folder / f"{name}{suffix}") for suffix in suffixes])
 
