@@ -26,6 +26,7 @@ from rtseg.datasets import open_data
 from rtseg.datasets.classes import read_classes
 from rtseg.export.network import export_network
 from rtseg.models import build_model
+from rtseg.training.augment import paste_classes
 from rtseg.training.checkpoint import load_tree, save_tree
 from rtseg.training.config import TrainConfig
 from rtseg.training.data import TrainingSet, training_loader
@@ -69,6 +70,7 @@ def losses(folder: Path) -> list[float]:
      ({"lr": float("nan")}, "lr is nan: it must be a finite number"), ({"lr": float("inf")}, "lr is inf"),
      ({"class_balance": float("nan")}, "class_balance is nan"), ({"scale": (float("nan"), 1.0)}, "scale is"),
      ({"weight_decay": float("nan")}, "weight_decay is nan"), ({"weight_decay": -0.1}, "weight_decay is -0.1: allowed"),
+     ({"class_mix": 1.5}, "class_mix is 1.5: allowed is 0 to 1"),
      ({"lr": -1.0}, "lr must be above 0"), ({"class_balance": 0.5}, "class_balance 0 or above 1")],
 )  # fmt: skip
 def test_config_checks_itself(changes: dict[str, object], message: str) -> None:
@@ -243,6 +245,39 @@ def test_augmented_samples_follow_from_seed_epoch_and_index(root: Path, tmp_path
     assert torch.equal(two[0, 2][0], image)
     assert not torch.equal(one[1, 2][0], image)
     assert labels.max() <= 11
+
+
+def test_half_of_another_pictures_classes_are_pasted_whole() -> None:
+    rng = np.random.default_rng(0)
+    labels, other_labels = rng.integers(0, 3, (20, 30), np.uint8), rng.integers(4, 9, (20, 30), np.uint8)
+    other_labels[:5] = 11  # unlabelled
+    image, other = np.full((20, 30, 3), 10, np.uint8), np.full((20, 30, 3), 200, np.uint8)
+    mixed, mixed_labels = paste_classes(image, labels, other, other_labels, 11, rng)
+    pasted = mixed_labels >= 4
+    chosen = set(mixed_labels[pasted].tolist())
+    assert len(chosen) == 3
+    assert 11 not in chosen
+    assert np.array_equal(pasted, np.isin(other_labels, list(chosen)))
+    assert np.array_equal(mixed_labels, np.where(pasted, other_labels, labels))
+    assert np.array_equal(mixed, np.where(pasted[..., None], other, image))
+    assert image.max() == 10
+    assert labels.max() == 2
+
+
+def test_a_picture_without_labels_pastes_nothing() -> None:
+    image, labels = np.zeros((4, 4, 3), np.uint8), np.zeros((4, 4), np.uint8)
+    mixed, mixed_labels = paste_classes(image, labels, image + 1, labels + 11, 11, np.random.default_rng(0))
+    assert not mixed.any()
+    assert not mixed_labels.any()
+
+
+def test_class_mix_is_that_share_of_the_samples_and_follows_from_the_seed(root: Path, tmp_path: Path) -> None:
+    data = open_data("camvid", root, "train")
+    plain, half, again = (TrainingSet(config(root, tmp_path, class_mix=mix), data) for mix in (0.0, 0.5, 0.5))
+    keys = [(epoch, index) for epoch in range(20) for index in range(len(data))]
+    changed = sum(not torch.equal(plain[key][0], half[key][0]) for key in keys) / len(keys)
+    assert 0.35 < changed < 0.65
+    assert all(torch.equal(one, two) for one, two in zip(half[3, 1], again[3, 1], strict=True))
 
 
 def test_loader_mixes_street_scenes_and_shuffles_by_epoch(root: Path, tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""Augmentation: what a training picture goes through (albumentations)."""
+"""Augmentation: what a training picture goes through (albumentations), and pieces of another one pasted onto it."""
 
 import os
 
@@ -6,6 +6,7 @@ os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")  # its import would ask t
 
 import albumentations as A
 import cv2
+import numpy as np
 
 from rtseg.core.sizes import Size
 
@@ -34,3 +35,28 @@ def training_augmentation(crop_hw: Size, scale: tuple[float, float], ignore_inde
             A.GaussNoise(std_range=(0.01, 0.05), per_channel=True, noise_scale_factor=0.5, p=0.15),
         ]
     )  # fmt: skip
+
+
+def paste_classes(
+    image: np.ndarray, labels: np.ndarray, other: np.ndarray, other_labels: np.ndarray, ignore_index: int,
+    rng: np.random.Generator,
+) -> tuple[np.ndarray, np.ndarray]:  # fmt: skip
+    """Pastes all pixels of a random half of another picture's classes (ClassMix, Olsson 2021; there on predicted
+    labels, here on the true ones).
+
+    Things come to stand before backgrounds that the data set does not show them with.
+
+    Args:
+        image, other: uint8 (H, W, 3).
+        labels, other_labels: uint8 (H, W).
+        ignore_index: label that is never pasted.
+        rng: chooses the classes.
+
+    Returns:
+        The mixed image and labels, in new arrays.
+    """
+    present = np.unique(other_labels)
+    present = present[present != ignore_index]
+    chosen = rng.choice(present, (len(present) + 1) // 2, replace=False)
+    pasted = np.isin(other_labels, chosen)
+    return np.where(pasted[..., None], other, image), np.where(pasted, other_labels, labels)

@@ -30,6 +30,8 @@ class TrainConfig:
         crop: HxW that the network sees in training.
         scale: Smallest and largest factor by which pictures are scaled before they are cropped.
         scenes: Street scenes added, as a share of the split's pictures; by default 0.15 where the classes are theirs.
+        class_mix: Share of the pictures onto which half the classes of another picture are pasted (ClassMix, Olsson
+            2021).
         optimizer: AdamW, or SGD with Nesterov momentum 0.9.
         lr: Peak learning rate.
         weight_decay: Weight decay (AdamW: decoupled), of convolutions only.
@@ -71,6 +73,7 @@ class TrainConfig:
     crop: str = "352x480"
     scale: tuple[float, float] = (0.75, 1.5)
     scenes: float | None = None
+    class_mix: float = 0.0
     optimizer: Literal["adamw", "sgd"] = "adamw"
     lr: float = 2e-3
     weight_decay: float = 0.02
@@ -114,6 +117,7 @@ class TrainConfig:
             if not 0 <= value < 2**32:
                 raise UsageError(f"{name} is {value}: it must be 0 or more")
         shares = {"ohem": (self.ohem, 0.01, 1), "ema": (self.ema, 0, 0.99999), "scenes": (self.scenes or 0, 0, 10),
+                  "class_mix": (self.class_mix, 0, 1),
                   "lovasz": (self.lovasz, 0, 10), "boundary": (self.boundary, 0, 100),
                   "teaching_weight": (self.teaching_weight, 0, 100), "weight_decay": (self.weight_decay, 0, 10),
                   "temperature": (self.temperature, 0.1, 100)}  # fmt: skip

@@ -10,7 +10,7 @@ from torch.utils.data import DataLoader, Dataset, Sampler
 
 from rtseg.core.errors import UsageError
 from rtseg.datasets import DataSet, open_data
-from rtseg.training.augment import training_augmentation
+from rtseg.training.augment import paste_classes, training_augmentation
 from rtseg.training.config import TrainConfig
 
 _KEPT_BYTES = 2 << 30  # CamVid's train split takes 0.3 GB, Cityscapes' 24 GB
@@ -53,7 +53,7 @@ class TrainingSet(Dataset[tuple[Tensor, Tensor]]):
     """A data set and a share of street scenes, augmented; keeps samples that were read, up to 2 GiB a process."""
 
     def __init__(self, config: TrainConfig, data: DataSet) -> None:
-        self.data, self.seed = data, config.seed
+        self.data, self.seed, self.class_mix = data, config.seed, config.class_mix
         self.scenes = open_data("scenes", None, "train") if config.scenes else None
         self.scene_count = round(len(data) * (config.scenes or 0))
         self.augment = training_augmentation(config.crop_hw, config.scale, data.labels.ignore_index)
@@ -66,10 +66,18 @@ class TrainingSet(Dataset[tuple[Tensor, Tensor]]):
     def __getitem__(self, key: tuple[int, int]) -> tuple[Tensor, Tensor]:
         """(epoch, index) -> image uint8 BGR (h, w, 3), labels int64 (h, w)."""
         epoch, index = key
-        image, labels = self._sample(epoch, index)
         self.augment.set_random_seed(hash((self.seed, epoch, index)) & 0x7FFFFFFF)
+        image, labels = self._augmented(epoch, index)
+        rng = np.random.default_rng((self.seed, epoch, index))
+        if rng.random() < self.class_mix:
+            other = self._augmented(epoch, int(rng.integers(len(self))))
+            image, labels = paste_classes(image, labels, *other, self.data.labels.ignore_index, rng)
+        return torch.from_numpy(image), torch.from_numpy(labels).long()
+
+    def _augmented(self, epoch: int, index: int) -> tuple[np.ndarray, np.ndarray]:
+        image, labels = self._sample(epoch, index)
         augmented = self.augment(image=image, mask=labels)
-        return torch.from_numpy(augmented["image"]), torch.from_numpy(augmented["mask"]).long()
+        return augmented["image"], augmented["mask"]
 
     def _sample(self, epoch: int, index: int) -> tuple[np.ndarray, np.ndarray]:
         source, position = self.data, index
