@@ -15,6 +15,7 @@ from rtseg.core.files import write_json
 from rtseg.core.sizes import parse_size
 
 if TYPE_CHECKING:
+    from rtseg.datasets import DataSet
     from rtseg.engines import EngineInfo
     from rtseg.runtime.evaluate import Labeller
     from rtseg.runtime.segmenter import EngineChoice
@@ -128,8 +129,9 @@ def score(options: EvalOptions) -> dict[str, Any]:
     "miou" and the other keys of the data set are those of the path that runs in real time: one picture, one scale.
     """
     from rtseg.core.weights import resolve
+    from rtseg.datasets import open_data
     from rtseg.runtime.policy import thread_budget
-    from rtseg.runtime.segmenter import EngineChoice
+    from rtseg.runtime.segmenter import EngineChoice, default_size
 
     size_hw = parse_size(options.size) if options.size else None
     threads = thread_budget(options.threads).engine
@@ -137,26 +139,15 @@ def score(options: EvalOptions) -> dict[str, Any]:
     check_before(options, choice)
     figures: dict[str, Any] = {}
     if options.data_set is not None:
-        sized = for_split(choice, options)
-        figures |= score_data(options, sized)
+        data = open_data(options.data_set, options.root, options.split)
+        sized = replace(choice, size_hw=size_hw or default_size(choice.card, data.size_hw))
+        figures |= score_data(options, sized, data)
         if options.averages:
-            figures["test_time"] = score_averaged(options, sized)
+            figures["test_time"] = score_averaged(options, sized, data)
     if options.stability is not None:
         figures["stability"], info = measure_stability(options, choice)
         figures = {**about(choice, info), **figures}
     return figures
-
-
-def for_split(choice: "EngineChoice", options: EvalOptions) -> "EngineChoice":
-    """The choice at the size that was asked for, else at the default one for the split's usual picture."""
-    from rtseg.datasets import open_data
-    from rtseg.runtime.segmenter import default_size
-
-    if choice.size_hw is not None:
-        return choice
-    assert options.data_set is not None
-    data = open_data(options.data_set, options.root, options.split)
-    return replace(choice, size_hw=default_size(choice.card, data.size_hw))
 
 
 def check_before(options: EvalOptions, choice: "EngineChoice") -> None:
@@ -169,22 +160,22 @@ def check_before(options: EvalOptions, choice: "EngineChoice") -> None:
         open_source(options.stability).close()
 
 
-def score_data(options: EvalOptions, choice: "EngineChoice") -> dict[str, Any]:
+def score_data(options: EvalOptions, choice: "EngineChoice", data: "DataSet") -> dict[str, Any]:
     """The network as it runs in real time, on the whole split."""
     from rtseg.runtime.segmenter import Segmenter
 
     with Segmenter(choice) as segmenter:
-        figures = compare(segmenter, options)
+        figures = compare(segmenter, data, options.boundary_tolerance)
         figures |= about(choice, segmenter.info)
     return {**figures, "data": options.data_set, "split": options.split}
 
 
-def score_averaged(options: EvalOptions, choice: "EngineChoice") -> dict[str, Any]:
+def score_averaged(options: EvalOptions, choice: "EngineChoice", data: "DataSet") -> dict[str, Any]:
     """The network averaged over scales and mirror images, on the whole split."""
     from rtseg.runtime.averaging import AveragingSegmenter
 
     with AveragingSegmenter(choice, options.factors, options.flip) as segmenter:
-        figures = compare(segmenter, options)
+        figures = compare(segmenter, data, options.boundary_tolerance)
         sizes = [list(size_hw) for size_hw in segmenter.sizes]
     return {**figures, "flip": options.flip, "scales": list(options.factors), "sizes": sizes}
 
@@ -215,16 +206,13 @@ def enter_figures(options: EvalOptions, figures: dict[str, Any]) -> None:
     artifact.save_card(card)
 
 
-def compare(segmenter: "Labeller", options: EvalOptions) -> dict[str, Any]:
+def compare(segmenter: "Labeller", data: "DataSet", boundary_tolerance: float) -> dict[str, Any]:
     """mIoU, pixel accuracy and boundary F1 on the whole split."""
-    from rtseg.datasets import open_data
     from rtseg.runtime.evaluate import evaluate
     from rtseg.vision.boundary import BoundaryF1
 
-    assert options.data_set is not None
-    data = open_data(options.data_set, options.root, options.split)
-    boundary = BoundaryF1(data.labels, options.boundary_tolerance)
-    pictures = tracked(data, f"{options.data_set} {options.split}", len(data))
+    boundary = BoundaryF1(data.labels, boundary_tolerance)
+    pictures = tracked(data, f"{data.name} {data.split}", len(data))
     return {**evaluate(segmenter, pictures, data.labels, boundary).to_json(), **boundary.to_json()}
 
 
