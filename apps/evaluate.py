@@ -183,16 +183,13 @@ def score_averaged(options: EvalOptions, choice: "EngineChoice", data: "DataSet"
 def check_unseen(options: EvalOptions) -> None:
     """Raises UsageError where the network was trained on what it is to be scored on."""
     from rtseg.core.weights import resolve
-    from rtseg.datasets import DATASETS
+    from rtseg.datasets.lineage import seen_split
 
-    recipe: dict[str, Any] | None = resolve(options.model).card.recipe
-    data_set = DATASETS.get(options.data_set or "")
-    while recipe:
-        trained_on = recipe.get("split")
-        if recipe.get("data") == options.data_set and data_set.share_pictures(str(trained_on), options.split):
-            raise UsageError(f"{options.model} was trained on {trained_on} of {options.data_set}, which has pictures "
-                             f"of {options.split}: such figures do not enter a card")  # fmt: skip
-        recipe = recipe.get("init", {}).get("recipe")
+    assert options.data_set is not None
+    seen = seen_split(resolve(options.model).card.recipe, options.data_set, options.split)
+    if seen is not None:
+        raise UsageError(f"{options.model} was trained on {seen}, which has pictures of {options.data_set}/"
+                         f"{options.split}: such figures do not enter a card")  # fmt: skip
 
 
 def enter_figures(options: EvalOptions, figures: dict[str, Any]) -> None:

@@ -22,7 +22,12 @@ def command(config: Annotated[TrainConfig, Parameter(name="*")]) -> None:
     check_outputs({}, {"a network that it starts or learns from": read}, written)
     logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)  # its news come twice otherwise, once from our log
     warnings.filterwarnings("ignore", module="lightning")  # about its own internals, and about a folder that we made
-    folder = train(config)
+    try:
+        folder = train(config)
+    except KeyboardInterrupt:
+        if (config.output / "last.ckpt").is_file():
+            Console(stderr=True).print(f"stopped: the same command goes on from {config.output}", highlight=False)
+        raise
     Console().print(
         f"best weights and their card: {folder}/best.safetensors, {folder}/best.json\n"
         f"curves, confusion, best and worst frames: {folder}/report",

@@ -7,6 +7,7 @@ import sys
 import time
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
@@ -19,17 +20,18 @@ from torch.nn import functional
 
 from rtseg.apps.evaluate import EvalOptions, score
 from rtseg.apps.export import ExportOptions, load
-from rtseg.core.errors import OutputError, UsageError, WeightsError
+from rtseg.core.errors import InputError, OutputError, UsageError, WeightsError
 from rtseg.core.labels import CAMVID11, LabelSet
 from rtseg.core.weights import resolve
 from rtseg.datasets import open_data
 from rtseg.datasets.classes import read_classes
+from rtseg.datasets.lineage import seen_split
 from rtseg.export.network import export_network
 from rtseg.models import build_model
 from rtseg.training.augment import paste_classes
 from rtseg.training.checkpoint import load_tree, save_tree
 from rtseg.training.config import TrainConfig
-from rtseg.training.data import TrainingSet, training_loader
+from rtseg.training.data import EpochSampler, TrainingSet, training_loader
 from rtseg.training.losses import class_weights, lovasz_loss, near_border, segmentation_loss, shrink_labels
 from rtseg.training.precision import choose_precision, keep_gradients_true
 from rtseg.training.run import architecture, share_of_scenes, start_from, train
@@ -71,6 +73,7 @@ def losses(folder: Path) -> list[float]:
      ({"class_balance": float("nan")}, "class_balance is nan"), ({"scale": (float("nan"), 1.0)}, "scale is"),
      ({"weight_decay": float("nan")}, "weight_decay is nan"), ({"weight_decay": -0.1}, "weight_decay is -0.1: allowed"),
      ({"class_mix": 1.5}, "class_mix is 1.5: allowed is 0 to 1"),
+     ({"sync_batch_norm": True}, "give --devices 2 or more"),
      ({"lr": -1.0}, "lr must be above 0"), ({"class_balance": 0.5}, "class_balance 0 or above 1")],
 )  # fmt: skip
 def test_config_checks_itself(changes: dict[str, object], message: str) -> None:
@@ -129,8 +132,30 @@ def test_a_network_on_an_encoder_trains_and_is_rebuilt(root: Path, tmp_path: Pat
 
 @pytest.mark.parametrize(("split", "holdouts"), [("train", ("val", "tail")), ("val", ("val",))])
 def test_what_is_trained_on_is_never_scored(root: Path, tmp_path: Path, split: str, holdouts: tuple[str, ...]) -> None:
-    with pytest.raises(UsageError, match="shares pictures with the holdout"):
+    with pytest.raises(UsageError, match=r"this run is trained on camvid/.* has pictures of the holdout"):
         train(config(root, tmp_path, split=split, holdouts=holdouts))
+
+
+@pytest.mark.parametrize("role", ["init", "teacher"])
+def test_what_a_start_or_a_teacher_has_seen_is_never_scored(tmp_path: Path, role: str) -> None:
+    """The networks that ship were trained on all of train, at last."""
+    given = config(tmp_path, tmp_path / "run", **{role: ("enet",) if role == "teacher" else "enet"})
+    with pytest.raises(UsageError, match=r"^enet is trained on camvid/train, .* holdout tail: give --holdouts val$"):
+        train(given)
+
+
+def test_what_a_network_has_seen_is_followed_through_starts_teachers_and_releases() -> None:
+    def trained(data: str, split: str, **before: object) -> dict[str, object]:
+        return {"data": data, "split": split, **before}
+
+    clean = trained("camvid", "fit", init={"recipe": trained("scenes", "train")}, teachers=[{"name": "of old"}])
+    assert seen_split(clean, "camvid", "tail") is None
+    assert seen_split(clean, "camvid-full", "train") == "camvid/fit"
+    for key, before in (("init", {"recipe": trained("camvid32", "tail")}),
+                        ("teachers", [{"recipe": clean}, {"recipe": trained("camvid32", "tail")}])):  # fmt: skip
+        assert seen_split({**clean, key: before}, "camvid", "tail") == "camvid32/tail"
+    assert seen_split({}, "camvid", "tail") is None
+    assert seen_split(trained("mine.own", "train"), "camvid", "train") is None
 
 
 @pytest.mark.parametrize("dilation", [2, 6, 12])
@@ -151,16 +176,17 @@ def test_bf16_gradients_of_dilated_depthwise_convolutions_are_those_of_float32(d
 
 
 def test_a_run_goes_on_only_with_the_settings_it_was_begun_with(root: Path, tmp_path: Path) -> None:
-    train(config(root, tmp_path, epochs=1))
+    given = {"epochs": 1, "holdouts": ("val",)}
+    train(config(root, tmp_path, **given))
     before = (tmp_path / "best.safetensors").read_bytes()
     for changes, name in (
         ({"lr": 0.1}, r"lr \(0.002, now 0.1\)"), ({"epochs": 2}, "epochs"), ({"model": "enet-encoder"}, "model"),
         ({"split": "val", "holdouts": ("train",)}, "split"), ({"init": "enet"}, "init"),
     ):  # fmt: skip
         with pytest.raises(UsageError, match=f"begun with another {name}.*another --output"):
-            train(config(root, tmp_path, **{"epochs": 1, **changes}))
+            train(config(root, tmp_path, **{**given, **changes}))
     assert (tmp_path / "best.safetensors").read_bytes() == before
-    train(config(root, tmp_path, epochs=1, validate_every=2, compile=False))
+    train(config(root, tmp_path, **given, validate_every=2, compile=False))
 
 
 def test_a_run_goes_on_only_with_its_teachers_its_start_and_its_pictures(tmp_path: Path) -> None:
@@ -218,6 +244,41 @@ def test_pictures_without_labels_cost_nothing(options: dict[str, float]) -> None
     loss.backward()
     assert loss == 0
     assert not logits.grad.any()  # type: ignore[union-attr]
+
+
+def test_a_batch_without_labels_costs_no_lovasz_loss() -> None:
+    logits = torch.randn(1, 3, 4, 4, requires_grad=True)
+    loss = lovasz_loss(logits, torch.full((1, 8, 8), 11), 11)
+    loss.backward()
+    assert loss.item() == 0
+    assert not logits.grad.any()  # type: ignore[union-attr]
+
+
+@pytest.mark.parametrize("split", ["train", "val"])
+def test_a_split_without_a_labelled_pixel_is_told_first(tmp_path: Path, split: str) -> None:
+    for name in ("train", "val"):
+        make_camvid(tmp_path / "camvid", NAMES[:4], name)
+    for mask in (tmp_path / "camvid" / f"{split}annot").iterdir():
+        cv2.imwrite(str(mask), np.full_like(cv2.imread(str(mask), cv2.IMREAD_GRAYSCALE), 11))
+    with pytest.raises(InputError, match=f"^split {split} of camvid has no labelled pixel"):
+        train(config(tmp_path / "camvid", tmp_path / "run", split="train", holdouts=("val",)))
+
+
+def test_too_few_pictures_for_a_batch_are_told(root: Path, tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match=r"^8 pictures make no batch of 9: give --batch-size 8 or less$"):
+        train(config(root, tmp_path, batch_size=9, split="train", holdouts=("val",)))
+    with pytest.raises(
+        UsageError, match=r"^2 pictures make no batch of 1 for each of 3 processes: .* fewer --devices$"
+    ):
+        EpochSampler(2, 0, 1, 0, 3)
+
+
+def test_street_scenes_alone_are_trained_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("rtseg.datasets.scenes._SEEDS", {"train": (1000, 2), "val": (0, 1)})
+    given = config(tmp_path, tmp_path / "run", data="scenes", scenes=None, epochs=1)
+    train(given)
+    recipe = json.loads((tmp_path / "run" / "best.json").read_text())["recipe"]
+    assert (recipe["data"], recipe["split"], recipe["scenes"]) == ("scenes", "train", 0)
 
 
 def test_a_loss_that_is_not_finite_ends_the_run(root: Path, tmp_path: Path) -> None:
@@ -324,7 +385,10 @@ def test_loss_ignores_unlabelled_pixels_and_ohem_keeps_the_hard_ones() -> None:
 def test_boundary_term_weighs_the_pixels_near_a_border_and_keeps_the_size_of_the_loss() -> None:
     labels = torch.zeros(1, 12, 12, dtype=torch.long)
     labels[:, :, 6:] = 1
-    assert near_border(labels)[0, 0].tolist() == [False] * 4 + [True] * 4 + [False] * 4
+    assert near_border(labels, 11)[0, 0].tolist() == [False] * 4 + [True] * 4 + [False] * 4
+    padded = functional.pad(labels, (3, 3, 3, 3), value=11)
+    assert not near_border(padded, 11)[:, :, [0, 2, 3, 4, 12, 15]].any()
+    assert torch.equal(near_border(padded, 11)[:, 3:-3, 3:-3], near_border(labels, 11))
     weights, sure, unsure = torch.tensor([0.5, 1.5]), torch.zeros(1, 2, 12, 12), torch.zeros(1, 2, 12, 12)
     sure[:, 0, :, :6] = sure[:, 1, :, 6:] = 9.0
     at_border, elsewhere = sure.clone(), sure.clone()
@@ -598,6 +662,14 @@ train(TrainConfig(**fields))
 """
 
 
+def wait_for_file(path: Path, process: subprocess.Popen[Any]) -> None:
+    deadline = time.monotonic() + 90
+    while not path.is_file():
+        assert process.poll() is None, "the run ended before its first checkpoint"
+        assert time.monotonic() < deadline
+        time.sleep(0.005)
+
+
 def test_killed_run_goes_on_where_it_was(root: Path, tmp_path: Path) -> None:
     """After SIGKILL the same command gives the curve and the weights of a run that was never stopped."""
     epochs = 4
@@ -607,15 +679,26 @@ def test_killed_run_goes_on_where_it_was(root: Path, tmp_path: Path) -> None:
     process = subprocess.Popen(
         [sys.executable, "-c", SCRIPT, json.dumps(fields)], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
     )
-    deadline = time.monotonic() + 90
-    while not (killed / "last.ckpt").is_file():
-        assert process.poll() is None, "the run ended before its first checkpoint"
-        assert time.monotonic() < deadline
-        time.sleep(0.005)
+    wait_for_file(killed / "last.ckpt", process)
     os.kill(process.pid, signal.SIGKILL)
     process.wait()
+    first = load_tree(killed / "last.ckpt")["epoch"] + 1
     train(config(root, killed, epochs=epochs))
+    assert 0 < first < epochs
+    with (killed / "curves" / "version_1" / "metrics.csv").open() as file:
+        assert {int(row["epoch"]) for row in csv.DictReader(file)} == set(range(first, epochs))
     np.testing.assert_allclose(losses(killed), losses(whole)[-len(losses(killed)) :], rtol=1e-4)
     ours, theirs = load_tree(killed / "last.ckpt"), load_tree(whole / "last.ckpt")
     for name, value in theirs["state_dict"].items():
         np.testing.assert_allclose(ours["state_dict"][name].numpy(), value.numpy(), rtol=1e-4, atol=1e-5)
+
+
+def test_ctrl_c_ends_a_run_as_interrupted(root: Path, tmp_path: Path) -> None:
+    command = f"train --model enet --root {root} --output {tmp_path} --crop 32x32 --batch-size 2 --workers 0 --scenes 0"
+    process = subprocess.Popen([sys.executable, "-m", "rtseg.apps.main", *command.split()], stdout=subprocess.DEVNULL,
+                               stderr=subprocess.PIPE, text=True)  # fmt: skip
+    wait_for_file(tmp_path / "last.ckpt", process)
+    process.send_signal(signal.SIGINT)
+    _, errors = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert errors.replace("\n", "").endswith(f"stopped: the same command goes on from {tmp_path}")

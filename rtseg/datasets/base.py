@@ -33,6 +33,7 @@ class DataSet(ABC):
 
     Attributes:
         labels: the classes.
+        collection: of data sets that have the same pictures in splits of the same name; empty for one on its own.
         layout: what the folder holds, in a line; empty for a data set that needs none.
         parts: split -> splits that were cut from it, and so share its pictures.
         default_split: what to train on unless told otherwise.
@@ -40,6 +41,7 @@ class DataSet(ABC):
     """
 
     name: ClassVar[str]
+    collection: ClassVar[str] = ""
     layout: ClassVar[str] = ""
     splits: ClassVar[tuple[str, ...]]
     parts: ClassVar[dict[str, tuple[str, ...]]] = {}

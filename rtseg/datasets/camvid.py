@@ -23,6 +23,7 @@ class CamVid(PairedFiles):
     """One split of CamVid: train, val, test, or train's parts fit and tail."""
 
     name: ClassVar[str] = "camvid"
+    collection: ClassVar[str] = "camvid"
     layout: ClassVar[str] = "train.txt, train/ and trainannot/, the same for val and test"
     splits: ClassVar[tuple[str, ...]] = ("train", "val", "test", "fit", "tail")
     parts: ClassVar[dict[str, tuple[str, ...]]] = {"train": ("fit", "tail")}

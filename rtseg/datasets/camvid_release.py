@@ -68,6 +68,7 @@ class CamVid32(PairedFiles):
     """One split of the release with its own classes: train, val, test, or train's parts fit and tail."""
 
     name: ClassVar[str] = "camvid32"
+    collection: ClassVar[str] = "camvid"
     layout: ClassVar[str] = f"{_PICTURES}/NAME.png and {_LABELS}/NAME_L.png"
     splits: ClassVar[tuple[str, ...]] = ("train", "val", "test", "fit", "tail")
     parts: ClassVar[dict[str, tuple[str, ...]]] = {"train": ("fit", "tail")}

@@ -34,7 +34,9 @@ class EpochSampler(Sampler[tuple[int, int]]):
         self.batch_size, self.rank, self.world = batch_size, rank, world
         self.batches = length // batch_size // world
         if self.batches == 0:
-            raise UsageError(f"{length} samples make no batch of {batch_size} for each of {world} processes")
+            each = f" for each of {world} processes" if world > 1 else ""
+            remedy = f"--batch-size {length // world} or less" if length >= world else "fewer --devices"
+            raise UsageError(f"{length} pictures make no batch of {batch_size}{each}: give {remedy}")
 
     def set_epoch(self, epoch: int) -> None:
         """Called by the trainer before each epoch."""
@@ -98,11 +100,10 @@ class TrainingSet(Dataset[tuple[Tensor, Tensor]]):
 def training_loader(config: TrainConfig, data: DataSet, rank: int = 0) -> DataLoader[tuple[Tensor, Tensor]]:
     """Batches of (uint8 (N, h, w, 3), int64 (N, h, w)); the last, incomplete batch is dropped."""
     samples = TrainingSet(config, data)
-    batch_size = min(config.batch_size, len(samples) // config.devices)
     return DataLoader(
         samples,
-        batch_size=batch_size,
-        sampler=EpochSampler(len(samples), config.seed, batch_size, rank, config.devices),
+        batch_size=config.batch_size,
+        sampler=EpochSampler(len(samples), config.seed, config.batch_size, rank, config.devices),
         num_workers=config.workers,
         persistent_workers=config.workers > 0,
         drop_last=True,

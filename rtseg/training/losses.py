@@ -42,7 +42,7 @@ def segmentation_loss(
     losses = F.cross_entropy(logits, labels, weights, ignore_index=ignore_index, reduction="none")
     labelled = labels != ignore_index
     if boundary > 0:
-        near = 1 + boundary * near_border(labels).float()
+        near = 1 + boundary * near_border(labels, ignore_index).float()
         mean = near[labelled].sum() / labelled.sum().clamp(min=1)
         losses = losses * near / mean.clamp(min=1)  # the size of the loss stays
     if ohem < 1:
@@ -50,13 +50,16 @@ def segmentation_loss(
     return losses.sum() / weights[labels[labelled]].sum().clamp(min=1e-6)
 
 
-def near_border(labels: Tensor, reach: int = 2) -> Tensor:
-    """int64 (N, H, W) -> bool (N, H, W): another class lies within `reach` pixels (in a square)."""
-    values = labels[:, None].float()
+def near_border(labels: Tensor, ignore_index: int, reach: int = 2) -> Tensor:
+    """int64 (N, H, W) -> bool (N, H, W): two classes meet within `reach` pixels (in a square).
+
+    Unlabelled pixels are no class: neither they nor the padding of augmentation make a border.
+    """
+    values, unlabelled = labels[:, None].float(), (labels == ignore_index)[:, None]
     window = 2 * reach + 1
-    highest = F.max_pool2d(values, window, 1, reach)
-    lowest = -F.max_pool2d(-values, window, 1, reach)
-    return (highest != lowest)[:, 0]
+    highest = F.max_pool2d(values.masked_fill(unlabelled, -1), window, 1, reach)
+    lowest = -F.max_pool2d(-values.masked_fill(unlabelled, 256), window, 1, reach)
+    return (highest > lowest)[:, 0]
 
 
 def lovasz_loss(logits: Tensor, labels: Tensor, ignore_index: int) -> Tensor:
@@ -72,6 +75,8 @@ def lovasz_loss(logits: Tensor, labels: Tensor, ignore_index: int) -> Tensor:
     if logits.shape[-1] > labels.shape[-1] // 2:
         logits, labels = logits[..., ::2, ::2], labels[..., ::2, ::2]
     coarse = shrink_labels(labels, (logits.shape[-2], logits.shape[-1]))
+    if not (coarse != ignore_index).any():
+        return logits.float().sum() * 0
     return LovaszLoss("multiclass", ignore_index=ignore_index)(logits.float(), coarse)
 
 

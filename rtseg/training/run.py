@@ -4,6 +4,7 @@ import hashlib
 import json
 import logging
 import random
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -15,10 +16,11 @@ from lightning.pytorch.callbacks import EMAWeightAveraging, ModelCheckpoint, Ric
 from lightning.pytorch.loggers import CSVLogger
 from torch import Tensor, nn
 
-from rtseg.core.errors import UsageError
+from rtseg.core.errors import InputError, UsageError
 from rtseg.core.sizes import check_multiple
 from rtseg.core.weights import Artifact, resolve
 from rtseg.datasets import DATASETS, DataSet, open_data
+from rtseg.datasets.lineage import seen_split
 from rtseg.models import SegmentationModel, build_model
 from rtseg.models.weights import is_classifier, load_state_dict, may_lack, restore
 from rtseg.training.checkpoint import SafetensorsIO
@@ -57,13 +59,11 @@ def train(config: TrainConfig) -> Path:
     kind = DATASETS.get(config.data)
     split, held_out = config.split or kind.default_split, config.holdouts or kind.default_holdouts
     config = replace(config, split=split, holdouts=held_out)
+    check_unseen(config, held_out)
     data = open_data(config.data, config.root, split)
     config = replace(config, scenes=share_of_scenes(config, data))
     holdouts = [open_data(config.data, config.root, held) for held in held_out]
-    for held in held_out:
-        if data.share_pictures(split, held):
-            raise UsageError(f"split {split} of {config.data} shares pictures with the holdout {held}: "
-                             "train on another split, or leave that holdout out")  # fmt: skip
+    check_labelled(data, *holdouts)
     model = build_model(config.model, {**architecture(config), "classes": len(data.labels)})
     check_multiple(config.crop_hw, model.size_multiple, config.model)
     lineage: dict[str, Any] = {"init": start_from(model, config.init)} if config.init is not None else {}
@@ -82,10 +82,33 @@ def train(config: TrainConfig) -> Path:
     last = config.output / "last.ckpt"
     trainer = _trainer(config)
     resumed = last if last.is_file() else None
-    trainer.fit(task, datamodule=Loaders(config, data, holdouts), ckpt_path=resumed, weights_only=False)
+    try:
+        trainer.fit(task, datamodule=Loaders(config, data, holdouts), ckpt_path=resumed, weights_only=False)
+    except SystemExit as error:  # how Lightning ends a run that Ctrl+C stopped
+        raise KeyboardInterrupt from error
     if trainer.is_global_zero:
         write_report(config.output, task)
     return config.output
+
+
+def check_unseen(config: TrainConfig, holdouts: Sequence[str]) -> None:
+    """Raises UsageError for a holdout of which the run, or a network that it starts or learns from, sees pictures."""
+    own = {"data": config.data, "split": config.split}
+    recipes = {"this run": own} | {name: resolve(name).card.recipe for name in (config.init, *config.teacher) if name}
+    for name, recipe in recipes.items():
+        seen = {held: seen_split(recipe, config.data, held) for held in holdouts}
+        unseen = " ".join(f"--holdouts {held}" for held, split in seen.items() if split is None)
+        for held, split in seen.items():
+            if split is not None:
+                raise UsageError(f"{name} is trained on {split}, which has pictures of the holdout {held}: "
+                                 f"give {unseen or 'other --holdouts, or train on another --split'}")  # fmt: skip
+
+
+def check_labelled(*sets: DataSet) -> None:
+    """Raises InputError for a split without a single labelled pixel, from which nothing is learned nor scored."""
+    for data in sets:
+        if not any((sample.labels != data.labels.ignore_index).any() for sample in data):
+            raise InputError(f"split {data.split} of {data.name} has no labelled pixel: use one that has")
 
 
 def run_settings(config: TrainConfig, sets: list[DataSet], lineage: dict[str, Any]) -> dict[str, Any]:
@@ -102,7 +125,7 @@ def run_settings(config: TrainConfig, sets: list[DataSet], lineage: dict[str, An
 
 
 def share_of_scenes(config: TrainConfig, data: DataSet) -> float:
-    """What was asked for, else the default where street scenes have the data set's classes.
+    """What was asked for, else the default where street scenes have the data set's classes and are not all of it.
 
     Raises:
         UsageError: they are asked for and have other classes.
@@ -110,7 +133,7 @@ def share_of_scenes(config: TrainConfig, data: DataSet) -> float:
     fit = DATASETS.get("scenes").labels == data.labels
     if config.scenes and not fit:
         raise UsageError(f"street scenes have other classes than {config.data}: leave --scenes out")
-    return config.scenes if config.scenes is not None else _SCENES * fit
+    return config.scenes if config.scenes is not None else _SCENES * (fit and config.data != "scenes")
 
 
 def architecture(config: TrainConfig) -> dict[str, Any]:
@@ -132,7 +155,7 @@ def start_from(model: SegmentationModel, init: str) -> dict[str, Any]:
     """
     artifact = resolve(init)
     state = load_state_dict(artifact.file("fp32"))
-    known = {**_identity(artifact), "recipe": artifact.card.recipe}
+    known = _identity(artifact)
     source = build_model(artifact.card.model, artifact.card.config)
     own = model.state_dict()
     if not set(state) <= set(own):
@@ -183,12 +206,14 @@ def take_trunk(model: SegmentationModel, source: SegmentationModel) -> None:
 
 
 def _identity(artifact: Artifact) -> dict[str, Any]:
-    """Which network it is, and what it scores."""
+    """Which network it is, what it scores and how it was trained."""
     card = artifact.card
-    return {"name": card.name, "sha256": card.files["fp32"].sha256, "metrics": card.metrics}
+    return {"name": card.name, "sha256": card.files["fp32"].sha256, "metrics": card.metrics, "recipe": card.recipe}
 
 
 def _trainer(config: TrainConfig) -> L.Trainer:
+    if config.sync_batch_norm and not torch.cuda.is_available():
+        raise UsageError("synchronised batch norm needs GPUs: leave --sync-batch-norm out")
     precision: Any = _PLUGIN_PRECISION[choose_precision(config.precision)]
     folder = config.output
     callbacks: list[L.Callback] = [

@@ -26,7 +26,7 @@ class TrunkOptions:
     multi_grid: tuple[int, ...] | None = None
 
     def __post_init__(self) -> None:
-        if self.output_stride not in OUTPUT_STRIDES:
+        if type(self.output_stride) is not int or self.output_stride not in OUTPUT_STRIDES:
             raise UsageError(f"output_stride is {self.output_stride}: allowed are 8, 16 and 32")
         if not 0.1 <= self.width <= 4:
             raise UsageError(f"width is {self.width}: allowed is 0.1 to 4")
