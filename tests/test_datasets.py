@@ -105,6 +105,13 @@ def test_release_has_segnets_splits(tmp_path: Path) -> None:
     assert sorted(name for names in found.values() for name in names) == RELEASE_NAMES
 
 
+def test_release_has_the_splits_whose_pictures_are_there(tmp_path: Path) -> None:
+    kind = DATASETS.get("camvid-full")
+    make_release(tmp_path, [name for name in RELEASE_NAMES if not name.startswith(("Seq05VD", "0001TP_008550"))])
+    assert kind.present(tmp_path) == ["train", "val"]
+    assert kind.present(tmp_path / "nowhere") == []
+
+
 def test_release_labels_are_its_31_classes_or_their_11_groups(tmp_path: Path) -> None:
     make_release(tmp_path, RELEASE_NAMES)
     all_classes = open_data("camvid32", tmp_path, "val").sample(0)

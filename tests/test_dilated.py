@@ -44,6 +44,23 @@ def test_deeplab_has_the_size_of_torchvisions():
         assert count_parameters(ours) == count_parameters(theirs) - (256 * 256 * 9 + 512)
 
 
+@pytest.mark.parametrize("encoder", ["resnet50", "resnet101"])
+def test_deeplab_has_the_arithmetic_and_the_weights_that_torchvision_publishes(encoder):
+    """torchvision's `_ops` are 1e9 multiply-accumulates at 520x520; its network has an auxiliary head and one 3x3
+    convolution more."""
+    published = getattr(torchvision.models.segmentation, f"DeepLabV3_{encoder.replace('resnet', 'ResNet')}_Weights")
+    meta = published.DEFAULT.meta
+    config = {"classes": 21, "encoder": encoder, "separable": False, "multi_grid": (1, 1, 1), "output_stride": 8}
+    with torch.device("meta"):
+        ours = build_model("deeplabv3", config)
+    more = 256 * 256 * 9
+    auxiliary, classifier = 1024 * 256 * 9, 256 * 21
+    macs = count_macs(ours, (520, 520)) + 65 * 65 * (more + auxiliary + classifier)
+    assert macs / 1e9 == pytest.approx(meta["_ops"], abs=0.001)
+    norms, bias = 2 * 512, 21
+    assert count_parameters(ours) + more + auxiliary + classifier + norms + bias == meta["num_params"]
+
+
 @pytest.mark.parametrize(
     ("name", "output_stride", "gmac"),
     [("pspnet", 8, 259.1), ("pspnet", 16, 80.7), ("deeplabv3", 8, 246.7), ("deeplabv3", 16, 77.6)],

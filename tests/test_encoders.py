@@ -156,13 +156,17 @@ def test_initial_activations_keep_their_scale():
     [
         ("resnet51", {}, r"unknown encoder 'resnet51': did you mean resnet\d+.*or timm:NAME"),
         ("timm:resnet51", {}, r"unknown encoder of timm 'resnet51': did you mean resnet\d+.* others$"),
-        ("timm:swin_tiny_patch4_window7_224", {"output_stride": 8}, "no features at output stride 8; 32 may work"),
+        ("timm:densenet121", {"output_stride": 8}, r"no features at output stride 8 \(.*\): try 32, or another"),
+        ("timm:swin_tiny_patch4_window7_224", {}, r"does not take pictures of any size \(Input .*\): use"),
+        ("timm:swinv2_cr_tiny_ns_224", {}, r"does not take pictures of any size"),
+        ("timm:resnet18.foo", {}, r"timm does not build resnet18.foo: Invalid pretrained tag"),
         ("timm:vit_tiny_patch16_224", {}, r"features at strides \[16, 16, 16\]: .*output stride 32"),
         ("timm:resnet18", {"width": 0.5}, "encoder timm:resnet18 has no width"),
         ("mobilenet_v2", {"multi_grid": (1, 2, 4)}, "encoder mobilenet_v2 has no multi_grid"),
         ("mobilenet_v3_small", {"deep_stem": True}, "encoder mobilenet_v3_small has no deep_stem"),
         ("resnet18", {"multi_grid": (1, 2, 4)}, "last stage has 2 blocks"),
         ("resnet18", {"output_stride": 4}, "output_stride is 4: allowed are 8, 16 and 32"),
+        ("resnet18", {"output_stride": 16.0}, r"output_stride is 16.0: allowed are 8, 16 and 32"),
         ("resnet18", {"width": 0}, "width is 0: allowed is"),
     ],
 )  # fmt: skip

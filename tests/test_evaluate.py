@@ -10,7 +10,7 @@ from videos import make_video
 from rtseg.apps import evaluate as app
 from rtseg.core.errors import InputError, UsageError
 from rtseg.core.labels import CAMVID11, LabelSet
-from rtseg.core.weights import resolve
+from rtseg.core.weights import resolve, shipped
 from rtseg.datasets import DATASETS, open_data
 from rtseg.datasets.base import DataSet, Sample
 from rtseg.engines import ENGINES, available
@@ -68,19 +68,15 @@ def test_other_classes_are_told():
         evaluate(Segmenter(FakeEngine()), [], labels)
 
 
-def test_every_engine_gets_the_figures_of_torch(tmp_path, monkeypatch):
+@pytest.mark.parametrize("name", sorted(shipped()))
+def test_every_engine_gets_the_figures_of_torch(name, monkeypatch):
     """The same confusion matrix but for at most 1 pixel in 1000, whose best two classes are all but equal."""
-    from tiny import lively
-
-    from rtseg.export.network import export_network
-
-    export_network(lively("tiny"), "tiny", CAMVID11, tmp_path, train_size=(256, 512))
     monkeypatch.setattr("rtseg.datasets.scenes._SEEDS", {"val": (0, 1)})
     data = open_data("scenes", None, "val")
     figures = {}
     for engine in (engine for engine in ENGINES if available(engine)):
         boundary = BoundaryF1(data.labels)
-        with Segmenter(EngineChoice(resolve(str(tmp_path / "tiny.onnx")), engine)) as segmenter:
+        with Segmenter(EngineChoice(resolve(name), engine)) as segmenter:
             figures[engine] = evaluate(segmenter, data, data.labels, boundary), boundary
             assert segmenter.info.engine == engine
     (reference, outline), others = figures.pop("torch"), figures
@@ -213,7 +209,7 @@ def test_figures_enter_the_card_unless_the_network_was_trained_on_the_pictures(m
     card = resolve("fake").card
     recipe = {"data": "camvid", "split": "fit", "init": {"recipe": {"data": "stripes", "split": "val"}}}
     replace(card, recipe=recipe).save(resolve("fake").folder / "fake.json")
-    with pytest.raises(UsageError, match="trained on val of stripes"):
+    with pytest.raises(UsageError, match="trained on stripes/val"):
         app.command(app.EvalOptions(model="fake", data="stripes", enter=True))
     with pytest.raises(UsageError, match="fp32"):
         app.EvalOptions(model="fake", data="stripes", enter=True, precision="int8")

@@ -15,25 +15,28 @@ import pytest
 import torch
 from camvid_tree import NAMES, make_camvid
 from folder_tree import make_folder
-from tiny import lively, register_tiny
+from tiny import lively, network_file, register_tiny
 from torch.nn import functional
 
 from rtseg.apps.evaluate import EvalOptions, score
 from rtseg.apps.export import ExportOptions, load
 from rtseg.core.errors import InputError, OutputError, UsageError, WeightsError
 from rtseg.core.labels import CAMVID11, LabelSet
+from rtseg.core.sizes import Size
 from rtseg.core.weights import resolve
 from rtseg.datasets import open_data
 from rtseg.datasets.classes import read_classes
 from rtseg.datasets.lineage import seen_split
 from rtseg.export.network import export_network
 from rtseg.models import build_model
+from rtseg.training import summary
 from rtseg.training.augment import paste_classes
 from rtseg.training.checkpoint import load_tree, save_tree
 from rtseg.training.config import TrainConfig
 from rtseg.training.data import EpochSampler, TrainingSet, training_loader
 from rtseg.training.losses import class_weights, lovasz_loss, near_border, segmentation_loss, shrink_labels
 from rtseg.training.precision import choose_precision, keep_gradients_true
+from rtseg.training.progress import time_left
 from rtseg.training.run import architecture, share_of_scenes, start_from, train
 from rtseg.training.task import SegmentationTask
 from rtseg.training.teach import TEACHING, open_teachers
@@ -421,9 +424,11 @@ def teacher(tmp_path_factory: pytest.TempPathFactory) -> str:
 
 
 @pytest.mark.parametrize("method", list(TEACHING))
-def test_a_student_approaches_its_teachers(method: str, teacher: str) -> None:
-    teachers, (artifact,) = open_teachers([teacher], CAMVID11.names)
-    assert artifact.card.name == "tiny"
+@pytest.mark.parametrize("kind", ["tiny", "smp"])
+def test_a_student_approaches_its_teachers(method: str, kind: str, teacher: str, networks: Path) -> None:
+    path = teacher if kind == "tiny" else str(network_file(networks, kind))
+    teachers, (artifact,) = open_teachers([path], CAMVID11.names)
+    assert artifact.card.name == kind
     student = lively("tiny", seed=9).train()
     teaching = TEACHING.get(method)(student, teachers, 2.0)
     x, labelled = torch.randn(2, 3, 32, 32), torch.ones(2, 16, 16, dtype=torch.bool)
@@ -542,6 +547,28 @@ def test_a_run_leaves_weights_card_curves_and_pictures(root: Path, tmp_path: Pat
         assert (folder / picture).stat().st_size > 1000, picture
     assert json.loads((folder / "report/card.json").read_text()) == card
     assert len(losses(folder)) == 1
+
+
+def test_the_report_shows_the_worst_and_the_best_frames(root: Path, tmp_path: Path, monkeypatch: Any) -> None:
+    """Of eight pictures, whose labels are predicted the better the later they come."""
+    data = open_data("camvid", root, "train")
+    truths = [sample.labels for sample in data]
+
+    def predict(task: SegmentationTask, image: np.ndarray, size_hw: Size) -> np.ndarray:
+        index = next(index for index, sample in enumerate(data) if np.array_equal(sample.image, image))
+        rows = index * len(truths[index]) // len(truths)
+        return np.vstack([truths[index][:rows], (truths[index][rows:] + 1) % 11])
+
+    monkeypatch.setattr(SegmentationTask, "predict", predict)
+    monkeypatch.setattr(summary, "beside_truth", lambda data, index, task: np.full((1, 1, 3), index, np.uint8))
+    folder = train(config(root, tmp_path, epochs=1, split="val", holdouts=("train",), batch_size=1))
+    for kind, indices in (("worst", [0, 1, 2, 3]), ("best", [7, 6, 5, 4])):
+        assert cv2.imread(str(folder / "report" / f"{kind}_train.png"))[:, 0, 0].tolist() == indices
+
+
+def test_the_time_that_a_run_still_takes_follows_from_its_pace() -> None:
+    assert time_left(60.0, 30, 1800) == "1:00:00"
+    assert time_left(1.0, 0, 10) == ""
 
 
 def test_a_folder_of_ones_own_trains_with_its_own_classes(tmp_path: Path) -> None:

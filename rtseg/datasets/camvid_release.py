@@ -96,6 +96,10 @@ class CamVid32(PairedFiles):
         """The class of each colour."""
         return {colour: index for index, (_, colour, _) in enumerate(RELEASE)} | {VOID: cls.labels.ignore_index}
 
+    @classmethod
+    def _has(cls, root: Path | None, split: str) -> bool:
+        return root is not None and any(split_of(path.stem) == split for path in (root / _PICTURES).glob("*.png"))
+
     def strays(self) -> list[Path]:
         assert self.root is not None
         stems = [path.name.removesuffix("_L.png") for path in sorted((self.root / _LABELS).glob("*_L.png"))]

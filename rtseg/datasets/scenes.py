@@ -1,9 +1,11 @@
 """Street scenes as a data set: many seeds, a few moments of each, at CamVid's size."""
 
+from functools import lru_cache
 from pathlib import Path
 from typing import ClassVar
 
 from rtseg.core.labels import CAMVID11
+from rtseg.core.sizes import Size
 from rtseg.datasets.base import DataSet, Sample
 from rtseg.vision.scenes import StreetScene
 
@@ -30,6 +32,10 @@ class Scenes(DataSet):
 
     def sample(self, index: int) -> Sample:
         scene, moment = divmod(index, _MOMENTS)
-        fps = 1 / _SECONDS_APART
-        image, labels = StreetScene(self.size_hw, seed=self.first_seed + scene, fps=fps).render(moment)
+        image, labels = _street(self.size_hw, self.first_seed + scene).render(moment)
         return Sample(f"scene{self.first_seed + scene}_{moment}", image, labels)
+
+
+@lru_cache(maxsize=1)  # it takes ten times as long to set up as to render
+def _street(size_hw: Size, seed: int) -> StreetScene:
+    return StreetScene(size_hw, seed=seed, fps=1 / _SECONDS_APART)

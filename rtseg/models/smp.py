@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 import segmentation_models_pytorch as smp
 import timm
-from torch import Tensor
+from torch import Tensor, nn
 
 from rtseg.core.errors import UsageError
 from rtseg.core.registry import unknown_name
@@ -60,6 +60,12 @@ class SmpNetwork(SegmentationModel):
                 raise UsageError(f"smp has no {config.architecture} on {config.encoder}: {error}") from error
         if config.pretrained is not None and not hub:
             load_by_name(self.network.encoder, name, config.pretrained)
+
+    @property
+    def classifier(self) -> nn.Module:
+        """The convolution that ends the network."""
+        head: nn.Module = self.network.segmentation_head[0]
+        return head
 
     def forward(self, x: Tensor) -> Tensor:
         return self.network(x)  # (N, C, H, W)

@@ -12,7 +12,7 @@ from typing import Any
 import lightning as L
 import numpy as np
 import torch
-from lightning.pytorch.callbacks import EMAWeightAveraging, ModelCheckpoint, RichProgressBar
+from lightning.pytorch.callbacks import EMAWeightAveraging, ModelCheckpoint
 from lightning.pytorch.loggers import CSVLogger
 from torch import Tensor, nn
 
@@ -28,6 +28,7 @@ from rtseg.training.config import TrainConfig
 from rtseg.training.data import Loaders
 from rtseg.training.losses import class_weights
 from rtseg.training.precision import choose_precision, keep_gradients_true
+from rtseg.training.progress import RunProgress
 from rtseg.training.report import KeepBest, Pictures
 from rtseg.training.summary import write_report
 from rtseg.training.task import SegmentationTask
@@ -222,7 +223,7 @@ def _trainer(config: TrainConfig) -> L.Trainer:
         EMAWeightAveraging(decay=config.ema),
         ModelCheckpoint(folder, filename="last", save_top_k=1, every_n_epochs=1, save_on_train_epoch_end=True,
                         enable_version_counter=False),
-        RichProgressBar(),
+        RunProgress(),
     ]  # fmt: skip
     return L.Trainer(
         max_epochs=config.epochs,

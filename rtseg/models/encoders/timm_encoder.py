@@ -3,6 +3,7 @@
 from contextlib import nullcontext
 
 import timm
+import torch
 from torch import Tensor
 
 from rtseg.core.errors import UsageError
@@ -31,9 +32,12 @@ class TimmEncoder(Encoder):
             try:
                 self.network = timm.create_model(name, features_only=True, pretrained=hub, **stride)
             except (TypeError, AssertionError, NotImplementedError) as error:
-                raise UsageError(
-                    f"timm:{name} has no features at output stride {options.output_stride}; 32 may work ({error})"
-                ) from error
+                raise UsageError(f"timm:{name} has no features at output stride {options.output_stride} ({error}): "
+                                 "try 32, or another encoder") from error  # fmt: skip
+            except RuntimeError as error:
+                if hub:
+                    raise  # `fetching` tells it
+                raise UsageError(f"timm does not build {name}: {error}") from error
         if pretrained is not None and not hub:
             load_by_name(self.network, f"timm:{name}", pretrained)
         strides = self.network.feature_info.reduction()
@@ -43,6 +47,22 @@ class TimmEncoder(Encoder):
                 f"output stride {options.output_stride}"
             )
         self.channels = tuple(self.network.feature_info.channels())
+        self._check_features(name, strides)
+
+    @torch.no_grad()
+    def _check_features(self, name: str, strides: list[int]) -> None:
+        """Raises UsageError where the network does not give (N, C, H/s, W/s) at any size, as many transformers."""
+        height, width = 2 * strides[-1], 3 * strides[-1]
+        expected = [(1, c, height // s, width // s) for c, s in zip(self.channels, strides, strict=True)]
+        try:
+            found = [tuple(feature.shape) for feature in self.network.eval()(torch.zeros(1, 3, height, width))]
+        except (AssertionError, RuntimeError) as error:
+            raise UsageError(f"timm:{name} does not take pictures of any size ({error}): use another") from error
+        finally:
+            self.network.train()
+        if found != expected:
+            raise UsageError(f"timm:{name} gives features of {found} for a {height}x{width} picture, not {expected}: "
+                             "use another")  # fmt: skip
 
     def forward(self, x: Tensor) -> tuple[Tensor, ...]:
         return tuple(self.network(x))
