@@ -10,7 +10,7 @@ from rich.console import Console
 from rich.table import Table
 
 from rtseg.apps._console import tracked
-from rtseg.core.errors import InputError, OutputError, UsageError
+from rtseg.core.errors import InputError, UsageError
 from rtseg.core.files import write_json
 
 if TYPE_CHECKING:
@@ -74,7 +74,7 @@ def command(options: CheckOptions | None = None) -> int:
     from rtseg.datasets.check import check
     from rtseg.datasets.sheet import sample_sheet
     from rtseg.runtime.policy import cores
-    from rtseg.vision.sinks import write_picture
+    from rtseg.vision.sinks import check_picture, write_picture
 
     options = options or CheckOptions()
     check_outputs({"--picture": options.picture, "--json": options.json}, {"a file of the data set": [options.root]})
@@ -127,11 +127,3 @@ def tell(report: "CheckReport", first: int) -> None:
 def _share(split: "SplitReport", index: int) -> str:
     total = max(1, int(split.pixels.sum()))
     return f"{100 * split.pixels[index] / total:.2f} %, {split.occurs_in[index]}"
-
-
-def check_picture(path: Path) -> None:
-    """Raises OutputError for a suffix that names no kind of picture."""
-    from rtseg.vision.sinks import PICTURE_SUFFIXES
-
-    if path.suffix.lower() not in PICTURE_SUFFIXES:
-        raise OutputError(f"{path} cannot be written: {path.suffix or 'no suffix'} is no kind of picture; use .png")

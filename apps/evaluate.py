@@ -15,6 +15,8 @@ from rtseg.core.files import write_json
 from rtseg.core.sizes import parse_size
 
 if TYPE_CHECKING:
+    import numpy as np
+
     from rtseg.datasets import DataSet
     from rtseg.engines import EngineInfo
     from rtseg.runtime.evaluate import Labeller
@@ -44,6 +46,7 @@ class EvalOptions:
         stability: Also measure how often labels flip on still pixels of this source: a video, a folder of
             consecutive frames, a URL, a camera, or synthetic.
         frames: Frames of that source; by default all, 300 of one without an end.
+        picture: Draw picture, truth and prediction of four pictures of the split, evenly spread, into this file.
         enter: Enter the figures of the data set in the network's card.
         json: Write the figures to this file.
     """
@@ -61,6 +64,7 @@ class EvalOptions:
     boundary_tolerance: float = 0.0075
     stability: str | None = None
     frames: int | None = None
+    picture: Path | None = None
     enter: Annotated[bool, Parameter(negative="")] = False
     json: Path | None = None
 
@@ -71,8 +75,8 @@ class EvalOptions:
             raise UsageError(f"--frames {self.frames} is not allowed: stability compares frames, so give 2 or more")
         if self.frames is not None and self.stability is None:
             raise UsageError("--frames counts frames of --stability SOURCE: give that too; a split is scored whole")
-        if self.averages and self.data_set is None:
-            raise UsageError("--flip and --scales score a data set: give --data or --root too")
+        if (self.averages or self.picture is not None) and self.data_set is None:
+            raise UsageError("--flip, --scales and --picture are of a data set: give --data or --root too")
 
     @property
     def data_set(self) -> str | None:
@@ -96,7 +100,7 @@ class EvalOptions:
 def command(options: EvalOptions | None = None) -> None:
     """Score a network with any engine on any data set, and how steady its labels are on a video."""
     options = options or EvalOptions()
-    check_json(options)
+    check_files(options)
     if options.enter:
         check_unseen(options)
     figures = score(options)
@@ -110,17 +114,20 @@ def command(options: EvalOptions | None = None) -> None:
         write_json(options.json, figures)
 
 
-def check_json(options: EvalOptions) -> None:
-    """Raises UsageError where the figures would replace what is read, OutputError where they cannot be written."""
+def check_files(options: EvalOptions) -> None:
+    """Raises UsageError where an output would replace what is read, OutputError where it cannot be written."""
     from rtseg.apps._overwrite import check_outputs, source_files
     from rtseg.core.weights import resolve
+    from rtseg.vision.sinks import check_picture
 
     inputs = {
         "a file of the data set": [options.root],
         "the source": source_files(options.stability) if options.stability is not None else [],
         "the network": resolve(options.model).paths,
     }
-    check_outputs({"--json": options.json}, inputs)
+    check_outputs({"--json": options.json, "--picture": options.picture}, inputs)
+    if options.picture is not None:
+        check_picture(options.picture)
 
 
 def score(options: EvalOptions) -> dict[str, Any]:
@@ -163,11 +170,23 @@ def check_before(options: EvalOptions, choice: "EngineChoice") -> None:
 def score_data(options: EvalOptions, choice: "EngineChoice", data: "DataSet") -> dict[str, Any]:
     """The network as it runs in real time, on the whole split."""
     from rtseg.runtime.segmenter import Segmenter
+    from rtseg.vision.sinks import write_picture
 
     with Segmenter(choice) as segmenter:
         figures = compare(segmenter, data, options.boundary_tolerance)
         figures |= about(choice, segmenter.info)
+        if options.picture is not None:
+            write_picture(options.picture, draw(segmenter, data))
     return {**figures, "data": options.data_set, "split": options.split}
+
+
+def draw(segmenter: "Labeller", data: "DataSet", rows: int = 4) -> "np.ndarray":
+    """Picture, truth and prediction of some pictures, a row each: uint8 BGR."""
+    from rtseg.vision.comparison import beside_truth, stacked
+
+    indices = sorted({(2 * row + 1) * len(data) // (2 * rows) for row in range(rows)})
+    samples = [data.sample(index) for index in indices]
+    return stacked([beside_truth(s.image, s.labels, segmenter(s.image), data.labels) for s in samples])
 
 
 def score_averaged(options: EvalOptions, choice: "EngineChoice", data: "DataSet") -> dict[str, Any]:

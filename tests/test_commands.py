@@ -29,7 +29,8 @@ SURFACE = {
     "rtseg-bench": "--model --engine --size --precision --json --threads --plot",
     "rtseg": " ".join(COMMANDS),
     "rtseg train": "--model --data --root",
-    "rtseg eval": "--model --data --root --split --engine --precision --size --json --flip --scales --stability",
+    "rtseg eval": "--model --data --root --split --engine --precision --size --json --flip --scales --stability "
+    "--picture",
     "rtseg data": "check list",
     "rtseg data check": "--data --root --picture --json",
     "rtseg export": "--checkpoint --model --output",

@@ -8,7 +8,7 @@ from fakes import FakeEngine, fake_artifact, fake_network  # noqa: F401
 from videos import make_video
 
 from rtseg.apps import evaluate as app
-from rtseg.core.errors import InputError, UsageError
+from rtseg.core.errors import InputError, OutputError, UsageError
 from rtseg.core.labels import CAMVID11, LabelSet
 from rtseg.core.weights import resolve, shipped
 from rtseg.datasets import DATASETS, open_data
@@ -17,6 +17,7 @@ from rtseg.engines import ENGINES, available
 from rtseg.runtime.evaluate import evaluate
 from rtseg.runtime.segmenter import EngineChoice, Segmenter
 from rtseg.vision.boundary import BoundaryF1
+from rtseg.vision.overlay import overlay
 
 
 class Stripes(DataSet):
@@ -93,6 +94,25 @@ class TestCommand:
     @pytest.fixture(autouse=True)
     def _network(self, fake_network, monkeypatch):  # noqa: F811
         monkeypatch.setitem(DATASETS._entries, "stripes", "test_evaluate:Stripes")
+
+    def test_it_draws_pictures_beside_truth_and_prediction(self, tmp_path):
+        data, out = open_data("stripes", None, "val"), tmp_path / "drawn.png"
+        app.command(app.EvalOptions(model="fake", data="stripes", size="64x96", threads=1, picture=out))
+        drawn = cv2.imread(str(out))
+        height, width = data.sample(0).image.shape[:2]
+        assert drawn.shape == (2 * height, 3 * width, 3)  # of two samples
+        for row, sample in enumerate(data):
+            picture, truth, predicted = np.split(drawn[row * height : (row + 1) * height], 3, axis=1)
+            assert np.array_equal(picture, sample.image)
+            assert np.array_equal(truth, overlay(sample.image, sample.labels, data.labels, opacity=0.6))
+            assert (predicted[8:] == truth[8:]).all(2).mean() > 0.9
+            assert not (predicted[:8] == truth[:8]).all(2).any()  # labelled, where nothing is known
+
+    def test_a_picture_is_of_a_data_set_and_has_a_kind(self, tmp_path):
+        with pytest.raises(UsageError, match="give --data or --root"):
+            app.EvalOptions(stability="a.mp4", picture=tmp_path / "drawn.png")
+        with pytest.raises(OutputError, match=r"\.txt is no kind of picture"):
+            app.command(app.EvalOptions(model="fake", data="stripes", picture=tmp_path / "drawn.txt"))
 
     def test_it_prints_and_writes_the_figures(self, tmp_path, capsys):
         out = tmp_path / "figures.json"

@@ -70,6 +70,8 @@ REFUSED = [
     (f"{CHECK} --json mine/classes.json", "would overwrite a file of the data set"),
     (f"{CHECK} --picture new.png --json new.png", "would overwrite what --json writes"),
     (f"{EVAL} --json mine/classes.json", "would overwrite a file of the data set"),
+    (f"{EVAL} --picture mine/images/p_000.jpg", "would overwrite a file of the data set"),
+    (f"{EVAL} --picture new.png --json new.png", "would overwrite what --picture writes"),
     (f"{EVAL} --json a.mp4", "would overwrite the source"),
     (f"{EVAL} --json nets/net.json", "would overwrite the network"),
     (f"{BENCH} --json a.mp4", "would overwrite the source"),

@@ -560,7 +560,7 @@ def test_the_report_shows_the_worst_and_the_best_frames(root: Path, tmp_path: Pa
         return np.vstack([truths[index][:rows], (truths[index][rows:] + 1) % 11])
 
     monkeypatch.setattr(SegmentationTask, "predict", predict)
-    monkeypatch.setattr(summary, "beside_truth", lambda data, index, task: np.full((1, 1, 3), index, np.uint8))
+    monkeypatch.setattr(summary, "drawn", lambda data, index, task: np.full((1, 1, 3), index, np.uint8))
     folder = train(config(root, tmp_path, epochs=1, split="val", holdouts=("train",), batch_size=1))
     for kind, indices in (("worst", [0, 1, 2, 3]), ("best", [7, 6, 5, 4])):
         assert cv2.imread(str(folder / "report" / f"{kind}_train.png"))[:, 0, 0].tolist() == indices

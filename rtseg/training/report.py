@@ -13,7 +13,7 @@ from rtseg.core.metrics import ConfusionMatrix
 from rtseg.datasets import DataSet
 from rtseg.training.checkpoint import save_tree
 from rtseg.training.task import SegmentationTask
-from rtseg.vision.overlay import overlay
+from rtseg.vision.comparison import beside_truth, stacked
 
 
 class KeepBest(L.Callback):
@@ -65,24 +65,17 @@ class Pictures(L.Callback):
         epoch = trainer.current_epoch + 1
         picked = [(data, index) for data in pl_module.holdouts
                   for index in sorted({len(data) // 4, 3 * len(data) // 4})]  # fmt: skip
-        rows = [beside_truth(data, index, pl_module) for data, index in picked]
+        rows = [drawn(data, index, pl_module) for data, index in picked]
         cv2.imwrite(str(self.folder / f"samples_{epoch:04d}.png"), stacked(rows))
         for split, matrix in pl_module.scores.items():
             draw_confusion(matrix, f"{split}, epoch {epoch}", self.folder / f"confusion_{split}.png")
 
 
-def beside_truth(data: DataSet, index: int, task: SegmentationTask) -> np.ndarray:
-    """Picture, truth and prediction side by side: uint8 BGR (H, 3 W, 3)."""
+def drawn(data: DataSet, index: int, task: SegmentationTask) -> np.ndarray:
+    """Picture, truth and prediction of a sample side by side: uint8 BGR (H, 3 W, 3)."""
     sample = data.sample(index)
-    drawn = (sample.labels, task.predict(sample.image, task.input_size(data)))
-    overlays = [overlay(sample.image, labels, task.labels, opacity=0.6) for labels in drawn]
-    return np.hstack([sample.image, *overlays])
-
-
-def stacked(rows: list[np.ndarray]) -> np.ndarray:
-    """Pictures of any width below one another."""
-    width = max(row.shape[1] for row in rows)
-    return np.vstack([np.pad(row, ((0, 0), (0, width - row.shape[1]), (0, 0))) for row in rows])
+    predicted = task.predict(sample.image, task.input_size(data))
+    return beside_truth(sample.image, sample.labels, predicted, task.labels)
 
 
 def draw_confusion(matrix: ConfusionMatrix, title: str, path: Path) -> None:

@@ -16,8 +16,9 @@ from rtseg.core.metrics import ConfusionMatrix
 from rtseg.datasets import DataSet, Sample
 from rtseg.models.weights import restore
 from rtseg.training.checkpoint import load_tree
-from rtseg.training.report import beside_truth, draw_confusion, stacked
+from rtseg.training.report import draw_confusion, drawn
 from rtseg.training.task import SegmentationTask
+from rtseg.vision.comparison import stacked
 
 _FRAMES = 4  # of the best, and of the worst
 
@@ -43,7 +44,7 @@ def write_report(folder: Path, task: SegmentationTask) -> Path:
         total, scored = _score(task, data)
         draw_confusion(total, f"{data.split}, best weights", report / f"confusion_{data.split}.png")
         for name, indices in (("worst", scored[:_FRAMES]), ("best", scored[-_FRAMES:][::-1])):
-            rows = [beside_truth(data, index, task) for index in indices]
+            rows = [drawn(data, index, task) for index in indices]
             if not rows:
                 continue
             with atomic_path(report / f"{name}_{data.split}.png") as part:

@@ -61,15 +61,21 @@ class NullSink(Sink):
         self.frames += 1
 
 
+def check_picture(path: Path) -> None:
+    """Raises OutputError for a suffix that names no kind of picture."""
+    if path.suffix.lower() not in PICTURE_SUFFIXES:
+        raise OutputError(f"{path} cannot be written: {path.suffix or 'no suffix'} is no kind of picture; "
+                          f"allowed: {' '.join(PICTURE_SUFFIXES)}")  # fmt: skip
+
+
 def write_picture(path: Path, picture: np.ndarray) -> None:
     """Writes uint8 (H, W) or BGR (H, W, 3) to a picture file, whole or not at all.
 
     Raises:
         OutputError: unknown suffix, or the file cannot be written.
     """
+    check_picture(path)
     suffix = path.suffix.lower()
-    if suffix not in PICTURE_SUFFIXES:
-        raise OutputError(f"{path}: unknown picture type; allowed: {' '.join(PICTURE_SUFFIXES)}")
     # level 1 is 3x faster than the default, and label maps are small at any level
     options = [cv2.IMWRITE_PNG_COMPRESSION, 1] if suffix == ".png" else []
     _, data = cv2.imencode(suffix, picture, options)
