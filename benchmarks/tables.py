@@ -31,14 +31,20 @@ def result(name: str) -> dict[str, Any]:
 
 
 def figure(card: dict[str, Any], split: str, key: str = "miou") -> str:
-    """A network's figure; in brackets that of what it was fine-tuned from, where only that left the split out."""
-    if key in card["metrics"].get(split, {}):
-        return f"{card['metrics'][split][key]:.3f}"
-    before = card["recipe"].get("init", {})
-    if before.get("part"):  # only a trunk
-        return ""
-    found = figure({"metrics": {}, "recipe": {}, **before}, split, key) if before else ""
-    return found if found.startswith("(") or not found else f"({found})"
+    """A network's figure on a split, '' where it has none."""
+    found = card["metrics"].get(split, {}).get(key)
+    return "" if found is None else f"{found:.3f}"
+
+
+def tail_figure(card: dict[str, Any]) -> str:
+    """On the tail; in brackets that of what the network was fine-tuned from, which had not seen it, with its val."""
+    before, name = card, "camvid/tail"
+    while name not in before["metrics"]:
+        before = before["recipe"].get("init")
+        if before is None or before.get("part"):  # of another network only the trunk was taken
+            return ""
+    tail, val = figure(before, name), figure(before, "camvid/val")
+    return tail if before is card else f"({tail} at val {val})"
 
 
 def epochs(recipe: dict[str, Any]) -> str:
@@ -61,7 +67,7 @@ def models_table() -> str:
                 f"{card['parameters'] / 1e6:.2f} M",
                 f"{card['gmac_1024x2048']:.1f}",
                 figure(card, "camvid/val"),
-                figure(card, "camvid/tail"),
+                tail_figure(card),
                 figure(card, "camvid/val", "boundary_f1"),
                 ", ".join(f"{precision} {file['bytes'] / 2**20:.1f} MiB" for precision, file in card["files"].items()),
                 engine_fps(card["name"]),
