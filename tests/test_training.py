@@ -91,7 +91,7 @@ def test_crop_must_fit_the_network(root: Path, tmp_path: Path) -> None:
 
 def test_crop_must_fit_the_teachers(root: Path, tmp_path: Path) -> None:
     with pytest.raises(UsageError, match=r"size 72x72 does not fit the teacher icnet: .* multiples of 32"):
-        train(config(root, tmp_path, crop="72x72", teacher=("icnet",)))
+        train(config(root, tmp_path, crop="72x72", teacher=("icnet",), holdouts=("val",)))
 
 
 def test_encoder_and_fields_reach_the_network(root: Path, tmp_path: Path) -> None:
