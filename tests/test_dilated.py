@@ -12,7 +12,7 @@ from rtseg.core.errors import UsageError
 from rtseg.models import build_model
 from rtseg.models.base import count_inference_parameters, count_macs, count_parameters
 from rtseg.models.deeplabv3 import AtrousPyramid
-from rtseg.models.pyramid import PyramidConcat
+from rtseg.models.pyramid import PyramidConcat, PyramidPooling
 
 THIN = {"encoder": "resnet50", "width": 0.125, "channels": 16}
 PAPER_SIZE = (1024, 2048)
@@ -207,3 +207,23 @@ def test_one_picture_alone_cannot_train(name):
 def test_configs_that_do_not_fit_are_told(name, config, told):
     with pytest.raises(UsageError, match=told):
         build_model(name, config)
+
+
+@pytest.mark.parametrize("make", [lambda: PyramidPooling(), lambda: PyramidConcat(8, 4)], ids=["sum", "concat"])
+def test_deterministic_training_pools_by_matrices(make, monkeypatch):
+    """CUDA's adaptive pooling has no deterministic gradient; the matrices give the same values."""
+    torch.manual_seed(0)
+    pyramid, x = make().train(), torch.randn(2, 8, 20, 30)
+    usual = pyramid(x)
+
+    def refuse(*arguments):
+        raise RuntimeError("adaptive_avg_pool2d_backward_cuda does not have a deterministic implementation")
+
+    monkeypatch.setattr(F, "adaptive_avg_pool2d", refuse)
+    torch.use_deterministic_algorithms(True)
+    try:
+        torch.testing.assert_close(pyramid(x), usual, rtol=1e-4, atol=1e-5)
+    finally:
+        torch.use_deterministic_algorithms(False)
+    with pytest.raises(RuntimeError, match="deterministic"):
+        pyramid(x)

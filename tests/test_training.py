@@ -471,6 +471,13 @@ def test_a_taught_run_names_its_teachers_in_the_card(root: Path, tmp_path: Path,
     assert (recipe["teaching"], recipe["lovasz"], recipe["optimizer"]) == ("features", 0.5, "sgd")
 
 
+def test_deterministic_runs_give_the_same_bits(root: Path, tmp_path: Path) -> None:
+    options = {"model": "pspnet", "encoder": "resnet18", "set": ("width=0.125", "channels=8"), "deterministic": True}
+    one, two = (train(config(root, tmp_path / name, epochs=1, threads=2, **options)) for name in ("one", "two"))
+    torch.use_deterministic_algorithms(False)
+    assert (one / "best.safetensors").read_bytes() == (two / "best.safetensors").read_bytes()
+
+
 def test_two_processes_train_as_one_that_accumulates(root: Path, tmp_path: Path) -> None:
     """DDP over gloo: same batches, plain batch norm and SGD give the parameters of one process."""
     same = {"optimizer": "sgd", "lr": 0.05, "epochs": 1, "schedule": "poly", "split": "train", "holdouts": ("val",)}
