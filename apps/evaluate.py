@@ -184,8 +184,7 @@ def draw(segmenter: "Labeller", data: "DataSet", rows: int = 4) -> "np.ndarray":
     """Picture, truth and prediction of some pictures, a row each: uint8 BGR."""
     from rtseg.vision.comparison import beside_truth, stacked
 
-    indices = sorted({(2 * row + 1) * len(data) // (2 * rows) for row in range(rows)})
-    samples = [data.sample(index) for index in indices]
+    samples = [data.sample(index) for index in data.spread(rows)]
     return stacked([beside_truth(s.image, s.labels, segmenter(s.image), data.labels) for s in samples])
 
 

@@ -75,6 +75,11 @@ class DataSet(ABC):
         height, width = sorted(shapes, key=prod)[count // 2]
         return height, width
 
+    def spread(self, count: int) -> list[int]:
+        """Indices of `count` samples that are spread evenly over the split; of all where it has fewer."""
+        count = min(count, len(self))
+        return [(2 * number + 1) * len(self) // (2 * count) for number in range(count)]
+
     def strays(self) -> list[Path]:
         """Label files that no picture belongs to."""
         return []

@@ -4,6 +4,7 @@ import numpy as np
 
 from rtseg.datasets.base import DataSet
 from rtseg.datasets.masks import SampleError
+from rtseg.vision.comparison import stacked
 from rtseg.vision.overlay import legend
 from rtseg.vision.resize import resize_image, resize_labels
 
@@ -17,15 +18,12 @@ def sample_sheet(sets: list[DataSet], each: int = 3) -> np.ndarray:
     """
     rows = []
     for data in sets:
-        count = min(each, len(data))
-        for number in range(count):
+        for index in data.spread(each):
             try:
-                rows.append(_row(data, (2 * number + 1) * len(data) // (2 * count)))
+                rows.append(_row(data, index))
             except SampleError:
                 continue
-    width = max((row.shape[1] for row in rows), default=0)
-    rows = [np.pad(row, ((0, 0), (0, width - row.shape[1]), (0, 0))) for row in rows]
-    columns = [*([np.vstack(rows)] if rows else []), legend(sets[0].labels)]
+    columns = [*([stacked(rows)] if rows else []), legend(sets[0].labels)]
     height = max(column.shape[0] for column in columns)
     return np.hstack([np.pad(column, ((0, height - column.shape[0]), (0, 0), (0, 0))) for column in columns])
 

@@ -4,7 +4,6 @@ import hashlib
 import json
 import logging
 import random
-from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -60,7 +59,7 @@ def train(config: TrainConfig) -> Path:
     kind = DATASETS.get(config.data)
     split, held_out = config.split or kind.default_split, config.holdouts or kind.default_holdouts
     config = replace(config, split=split, holdouts=held_out)
-    check_unseen(config, held_out)
+    check_unseen(config)
     data = open_data(config.data, config.root, split)
     config = replace(config, scenes=share_of_scenes(config, data))
     holdouts = [open_data(config.data, config.root, held) for held in held_out]
@@ -92,12 +91,12 @@ def train(config: TrainConfig) -> Path:
     return config.output
 
 
-def check_unseen(config: TrainConfig, holdouts: Sequence[str]) -> None:
+def check_unseen(config: TrainConfig) -> None:
     """Raises UsageError for a holdout of which the run, or a network that it starts or learns from, sees pictures."""
     own = {"data": config.data, "split": config.split}
     recipes = {"this run": own} | {name: resolve(name).card.recipe for name in (config.init, *config.teacher) if name}
     for name, recipe in recipes.items():
-        seen = {held: seen_split(recipe, config.data, held) for held in holdouts}
+        seen = {held: seen_split(recipe, config.data, held) for held in config.holdouts or ()}
         unseen = " ".join(f"--holdouts {held}" for held, split in seen.items() if split is None)
         for held, split in seen.items():
             if split is not None:
