@@ -63,7 +63,7 @@ def test_deeplab_has_the_arithmetic_and_the_weights_that_torchvision_publishes(e
 
 @pytest.mark.parametrize(
     ("name", "output_stride", "gmac"),
-    [("pspnet", 8, 259.1), ("pspnet", 16, 80.7), ("deeplabv3", 8, 246.7), ("deeplabv3", 16, 77.6)],
+    [("pspnet", 8, 258.6), ("pspnet", 16, 80.6), ("deeplabv3", 8, 246.7), ("deeplabv3", 16, 77.6)],
 )
 def test_arithmetic_of_the_default_networks(name, output_stride, gmac):
     with torch.device("meta"):

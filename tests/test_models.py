@@ -28,7 +28,7 @@ def test_enet_has_the_size_of_its_paper():
 def test_icnet_has_the_size_of_its_paper():
     model = build_model("icnet", {"classes": 19})
     assert count_inference_parameters(model) == pytest.approx(6.7e6, rel=0.01)
-    assert count_macs(model, PAPER_SIZE) == pytest.approx(29.08e9, rel=0.001)
+    assert count_macs(model, PAPER_SIZE) == pytest.approx(29.02e9, rel=0.001)
     assert 28e9 < count_macs(model, PAPER_SIZE) < 30e9
     assert count_parameters(model) > count_inference_parameters(model)  # two auxiliary classifiers
 
@@ -155,10 +155,11 @@ def test_masked_unpooling_has_the_bits_of_index_unpooling(kind):
 
 
 @pytest.mark.parametrize("size", [(1, 1), (2, 3), (5, 7), (6, 6), (8, 16), (11, 15), (32, 64)])
-def test_pyramid_pooling_by_matrices_equals_adaptive_pooling(size):
-    pyramid = PyramidPooling().double()
-    x = torch.randn(2, 4, *size, dtype=torch.float64)
-    torch.testing.assert_close(pyramid.eval()(x), pyramid.train()(x), rtol=1e-5, atol=1e-6)
+def test_pyramid_pooling_by_matrices_equals_adaptive_pooling(size, monkeypatch):
+    pyramid, x = PyramidPooling().double(), torch.randn(2, 4, *size, dtype=torch.float64)
+    usual = pyramid(x)
+    monkeypatch.setattr(torch.compiler, "is_exporting", lambda: True)
+    torch.testing.assert_close(pyramid(x), usual, rtol=1e-5, atol=1e-6)
 
 
 def test_normalising_is_fixed_and_rgb():

@@ -453,6 +453,14 @@ def test_an_identical_teacher_has_nothing_to_say(teacher: str) -> None:
     assert TEACHING.get("logits")(student, teachers, 3.0)(x, student(x), labelled).abs() < 1e-5
 
 
+def test_a_compiled_teacher_says_the_same(teacher: str) -> None:
+    (student, *teachers), _ = open_teachers([teacher] * 2, CAMVID11.names)
+    x, labelled = torch.randn(2, 3, 32, 32), torch.ones(2, 16, 16, dtype=torch.bool)
+    other = lively("tiny", seed=9)(x)
+    plain, compiled = (TEACHING.get("logits")(student, teachers, 2.0, compiled=on) for on in (False, True))
+    torch.testing.assert_close(compiled(x, other, labelled), plain(x, other, labelled), rtol=1e-4, atol=1e-5)
+
+
 def test_teachers_must_know_the_classes(teacher: str, root: Path, tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="knows the classes of camvid11, not the 2"):
         open_teachers([teacher], ("road", "other"))
@@ -474,7 +482,7 @@ def test_a_taught_run_names_its_teachers_in_the_card(root: Path, tmp_path: Path,
 def test_deterministic_runs_give_the_same_bits(root: Path, tmp_path: Path) -> None:
     options = {"model": "pspnet", "encoder": "resnet18", "set": ("width=0.125", "channels=8"), "deterministic": True}
     one, two = (train(config(root, tmp_path / name, epochs=1, threads=2, **options)) for name in ("one", "two"))
-    torch.use_deterministic_algorithms(False)
+    assert not torch.are_deterministic_algorithms_enabled()  # the caller's setting is back
     assert (one / "best.safetensors").read_bytes() == (two / "best.safetensors").read_bytes()
 
 

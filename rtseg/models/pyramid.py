@@ -1,8 +1,8 @@
 """Pyramid pooling (Zhao et al. 2017, "Pyramid Scene Parsing Network", CVPR), in its own and in ICNet's summing form.
 
-Pooling and interpolation are linear and separable, so in evaluation each level is U P x Pᵀ Uᵀ with small matrices that
-follow from the shape alone: no adaptive pooling is left to export, at any size. The same in deterministic training, for
-CUDA's adaptive pooling has no deterministic gradient.
+Pooling and interpolation are linear and separable, so in an export each level is U P x Pᵀ Uᵀ with small matrices that
+follow from the shape alone: no adaptive pooling is left in the graph, at any size. The same in deterministic training,
+for CUDA's adaptive pooling has no deterministic gradient.
 """
 
 import torch
@@ -14,9 +14,9 @@ from rtseg.models.blocks import ConvNormAct, check_batch, pooling_matrix, resize
 BINS = (1, 2, 3, 6)
 
 
-def by_matrices(module: nn.Module) -> bool:
-    """Whether levels are computed as products of matrices, rather than by the faster kernels of training."""
-    return not module.training or torch.are_deterministic_algorithms_enabled()
+def by_matrices() -> bool:
+    """Whether levels are computed as products of matrices, rather than by torch's kernels, which take half the time."""
+    return torch.compiler.is_exporting() or torch.are_deterministic_algorithms_enabled()
 
 
 def pool_regions(x: Tensor, bins: int, matrices: bool) -> Tensor:
@@ -43,7 +43,7 @@ class PyramidPooling(nn.Module):
         self.bins = bins
 
     def forward(self, x: Tensor) -> Tensor:
-        matrices, total = by_matrices(self), x
+        matrices, total = by_matrices(), x
         for bins in self.bins:
             total = total + spread_regions(pool_regions(x, bins, matrices), x, matrices)
         return total
@@ -67,6 +67,6 @@ class PyramidConcat(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         if self.training:
             check_batch(x)
-        matrices = by_matrices(self)
+        matrices = by_matrices()
         pooled = (level(pool_regions(x, bins, matrices)) for bins, level in zip(self.bins, self.levels, strict=True))
         return torch.cat([x, *(spread_regions(level, x, matrices) for level in pooled)], 1)

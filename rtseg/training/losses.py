@@ -3,6 +3,7 @@
 import numpy as np
 import torch
 import torch.nn.functional as F
+from rich.progress import track
 from segmentation_models_pytorch.losses import LovaszLoss
 from torch import Tensor
 
@@ -15,7 +16,7 @@ def class_weights(data: DataSet, balance: float) -> Tensor:
     if balance == 0:
         return torch.ones(classes)
     counts = np.zeros(256, np.int64)
-    for sample in data:
+    for sample in track(data, "class weights", transient=True):  # scenes are rendered: minutes
         counts += np.bincount(sample.labels.ravel(), minlength=256)
     shares = counts[:classes] / max(1, counts[:classes].sum())
     weights = 1 / np.log(balance + shares)

@@ -72,7 +72,8 @@ def train(config: TrainConfig) -> Path:
     teaching = None
     if config.teacher:
         teachers, artifacts = open_teachers(config.teacher, data.labels.names)
-        teaching = TEACHING.get(config.teaching)(model, teachers, config.temperature)
+        fused = {"compiled": True} if config.compile else {}
+        teaching = TEACHING.get(config.teaching)(model, teachers, config.temperature, **fused)
         for teacher, artifact in zip(teachers, artifacts, strict=True):
             check_multiple(config.crop_hw, teacher.size_multiple, f"the teacher {artifact.card.name}")
         lineage["teachers"] = [_identity(artifact) for artifact in artifacts]
@@ -80,12 +81,15 @@ def train(config: TrainConfig) -> Path:
     task.lineage, task.train_size = lineage, data.size_hw
     task.settings = run_settings(config, [data, *holdouts], lineage)
     last = config.output / "last.ckpt"
+    deterministic = torch.are_deterministic_algorithms_enabled()
     trainer = _trainer(config)
     resumed = last if last.is_file() else None
     try:
         trainer.fit(task, datamodule=Loaders(config, data, holdouts), ckpt_path=resumed, weights_only=False)
     except SystemExit as error:  # how Lightning ends a run that Ctrl+C stopped
         raise KeyboardInterrupt from error
+    finally:
+        torch.use_deterministic_algorithms(deterministic)  # Lightning would leave this run's setting to the caller
     if trainer.is_global_zero:
         write_report(config.output, task)
     return config.output

@@ -46,12 +46,20 @@ class Teaching(nn.Module):
         student: the network that learns; what a method needs of it is found out here.
         teachers: in evaluation mode; several are an ensemble.
         temperature: softens the classes' probabilities.
+        compiled: fuses the teachers with torch.compile, batch norm into their weights, on their first batch.
     """
 
-    def __init__(self, student: SegmentationModel, teachers: Sequence[SegmentationModel], temperature: float) -> None:
+    def __init__(
+        self,
+        student: SegmentationModel,
+        teachers: Sequence[SegmentationModel],
+        temperature: float,
+        compiled: bool = False,
+    ) -> None:
         super().__init__()
-        self.temperature = temperature
+        self.temperature, self.compiled = temperature, compiled
         self._teachers = tuple(teacher.eval().requires_grad_(False) for teacher in teachers)
+        self._asked: list[Any] = []  # what is called: made on first use, after the trainer made its copies of this
 
     def forward(self, x: Tensor, logits: Tensor, labelled: Tensor) -> Tensor:
         """The term for one batch.
@@ -65,10 +73,14 @@ class Teaching(nn.Module):
 
     def _probabilities(self, x: Tensor, size: torch.Size) -> Tensor:
         """The ensemble's mean of softened probabilities, (N, C, h, w) of `size`."""
+        if not self._asked:
+            there = [teacher.to(x.device) for teacher in self._teachers]
+            fused = [torch.compile(teacher, options={"freezing": True}) for teacher in there]  # nothing runs yet
+            self._asked = fused if self.compiled else there
         total = torch.zeros((), device=x.device)
         with torch.no_grad():
-            for teacher in self._teachers:
-                logits = teacher.to(x.device)(x).float()
+            for teacher in self._asked:
+                logits = teacher(x).float()
                 if logits.shape[-2:] != size:
                     logits = F.interpolate(logits, size, mode="bilinear", align_corners=False)
                 total = total + (logits / self.temperature).softmax(1)
@@ -95,7 +107,7 @@ class FeatureTeaching(LogitTeaching):
     """
 
     def __init__(self, student: SegmentationModel, teachers: Sequence[SegmentationModel], temperature: float) -> None:
-        super().__init__(student, teachers, temperature)
+        super().__init__(student, teachers, temperature)  # not compiled: that would hide the features
         self._seen: dict[int, Tensor] = {}
         for number, network in enumerate((student, *self._teachers)):
             _classifier(network).register_forward_pre_hook(self._keeper(number))
