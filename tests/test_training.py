@@ -29,6 +29,7 @@ from rtseg.datasets.classes import read_classes
 from rtseg.datasets.lineage import seen_split
 from rtseg.export.network import export_network
 from rtseg.models import build_model
+from rtseg.models.weights import load_state_dict
 from rtseg.training import summary
 from rtseg.training.augment import paste_classes
 from rtseg.training.checkpoint import load_tree, save_tree
@@ -679,6 +680,16 @@ def test_init_from_another_architecture_takes_its_trunk(tmp_path: Path) -> None:
     assert (found - expected).abs().max() < 0.01 * expected.abs().max()
     with pytest.raises(UsageError, match="their trunks are not the same"):
         start_from(build_model("pspnet", {"deep_stem": False, "width": 0.25}), path)
+
+
+def test_dilated_networks_share_their_trunk(tmp_path: Path) -> None:
+    trunk = {"encoder": "resnet18", "width": 0.125, "deep_stem": True}
+    export_network(lively("pspnet", trunk | {"channels": 8}), "pspnet", CAMVID11, tmp_path, train_size=(32, 32))
+    network = build_model("deeplabv3", trunk | {"channels": 8, "multi_grid": (1, 2)})
+    assert start_from(network, str(tmp_path / "pspnet.onnx"))["part"] == "trunk"
+    given = load_state_dict(tmp_path / "pspnet.onnx")
+    assert all(torch.equal(value, given[f"encoder.{name}"]) for name, value in network.encoder.state_dict().items()
+               if not name.endswith("num_batches_tracked"))  # fmt: skip
 
 
 def test_init_brings_its_architecture(tmp_path: Path) -> None:

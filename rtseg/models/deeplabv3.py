@@ -6,7 +6,7 @@ because 3x3 convolutions from 1024 channels would weigh more than all of the tru
 separable=false, output_stride=16` is the paper's.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor, nn
@@ -50,7 +50,7 @@ class DeepLabV3Config(EncoderConfig):
             raise UsageError(f"rates is {self.rates}: at least one rate of 2 or more is needed")
 
     def options(self) -> TrunkOptions:
-        return TrunkOptions(self.output_stride, self.width, multi_grid=self.grid)
+        return replace(super().options(), multi_grid=self.grid)
 
     @property
     def grid(self) -> tuple[int, ...] | None:

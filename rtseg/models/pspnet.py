@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from rtseg.models.base import SegmentationModel, initialise
 from rtseg.models.blocks import ConvNormAct
-from rtseg.models.encoders import TrunkOptions, build_encoder
+from rtseg.models.encoders import build_encoder
 from rtseg.models.encoders.config import EncoderConfig
 from rtseg.models.pyramid import PyramidConcat
 
@@ -20,12 +20,6 @@ from rtseg.models.pyramid import PyramidConcat
 @dataclass(frozen=True)
 class PSPNetConfig(EncoderConfig):
     """`channels` is the width of each pyramid level and of the convolution behind them (512 in the paper)."""
-
-    channels: int = 128
-    deep_stem: bool = False
-
-    def options(self) -> TrunkOptions:
-        return TrunkOptions(self.output_stride, self.width, deep_stem=self.deep_stem)
 
 
 class PSPNet(SegmentationModel):

@@ -19,6 +19,7 @@ class EncoderConfig:
         width: factor on the encoder's channel counts.
         channels: of the head.
         dropout: before the classifier.
+        deep_stem: three 3x3 convolutions instead of one 7x7 where the encoder begins (PSPNet's; ResNets only).
         pretrained: encoder weights to start from: 'imagenet', or the path of a state-dict file. Never stored: a
             network that is rebuilt gets its own weights.
     """
@@ -29,6 +30,7 @@ class EncoderConfig:
     width: float = 1.0
     channels: int = 128
     dropout: float = 0.1
+    deep_stem: bool = False
     pretrained: str | None = None
 
     def __post_init__(self) -> None:
@@ -38,4 +40,4 @@ class EncoderConfig:
         self.options()  # checks what the encoder is built with
 
     def options(self) -> TrunkOptions:
-        return TrunkOptions(self.output_stride, self.width)
+        return TrunkOptions(self.output_stride, self.width, deep_stem=self.deep_stem)
