@@ -72,8 +72,8 @@ def train(config: TrainConfig) -> Path:
     teaching = None
     if config.teacher:
         teachers, artifacts = open_teachers(config.teacher, data.labels.names)
-        fused = {"compiled": True} if config.compile else {}
-        teaching = TEACHING.get(config.teaching)(model, teachers, config.temperature, **fused)
+        teaching = TEACHING.get(config.teaching)(model, teachers, config.temperature)
+        teaching.compiled = config.compile
         for teacher, artifact in zip(teachers, artifacts, strict=True):
             check_multiple(config.crop_hw, teacher.size_multiple, f"the teacher {artifact.card.name}")
         lineage["teachers"] = [_identity(artifact) for artifact in artifacts]

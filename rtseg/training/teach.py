@@ -46,18 +46,14 @@ class Teaching(nn.Module):
         student: the network that learns; what a method needs of it is found out here.
         teachers: in evaluation mode; several are an ensemble.
         temperature: softens the classes' probabilities.
-        compiled: fuses the teachers with torch.compile, batch norm into their weights, on their first batch.
+
+    Attributes:
+        compiled: whether the first batch fuses the teachers with torch.compile, batch norm into their weights.
     """
 
-    def __init__(
-        self,
-        student: SegmentationModel,
-        teachers: Sequence[SegmentationModel],
-        temperature: float,
-        compiled: bool = False,
-    ) -> None:
+    def __init__(self, student: SegmentationModel, teachers: Sequence[SegmentationModel], temperature: float) -> None:
         super().__init__()
-        self.temperature, self.compiled = temperature, compiled
+        self.temperature, self.compiled = temperature, False
         self._teachers = tuple(teacher.eval().requires_grad_(False) for teacher in teachers)
         self._asked: list[Any] = []  # what is called: made on first use, after the trainer made its copies of this
 
@@ -107,7 +103,7 @@ class FeatureTeaching(LogitTeaching):
     """
 
     def __init__(self, student: SegmentationModel, teachers: Sequence[SegmentationModel], temperature: float) -> None:
-        super().__init__(student, teachers, temperature)  # not compiled: that would hide the features
+        super().__init__(student, teachers, temperature)
         self._seen: dict[int, Tensor] = {}
         for number, network in enumerate((student, *self._teachers)):
             _classifier(network).register_forward_pre_hook(self._keeper(number))
