@@ -454,14 +454,15 @@ def test_an_identical_teacher_has_nothing_to_say(teacher: str) -> None:
     assert TEACHING.get("logits")(student, teachers, 3.0)(x, student(x), labelled).abs() < 1e-5
 
 
-def test_a_compiled_teacher_says_the_same(teacher: str) -> None:
-    (student, *teachers), _ = open_teachers([teacher] * 2, CAMVID11.names)
-    x, labelled = torch.randn(2, 3, 32, 32), torch.ones(2, 16, 16, dtype=torch.bool)
-    other = lively("tiny", seed=9)(x)
-    plain, compiled = (TEACHING.get("logits")(student, teachers, 2.0) for _ in range(2))
-    compiled.compiled = True
-    torch.testing.assert_close(compiled(x, other, labelled), plain(x, other, labelled), rtol=1e-4, atol=1e-5)
-    assert isinstance(compiled._asked[0], torch._dynamo.OptimizedModule)
+def test_compiling_fuses_student_and_teachers(
+    root: Path, tmp_path: Path, teacher: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fused: list[Any] = []
+    monkeypatch.setattr(torch, "compile", lambda called: fused.append(called) or called)
+    train(config(root, tmp_path, epochs=1, teacher=(teacher, teacher), compile=True))
+    student, *teachers = fused
+    assert student.__name__ == "forward_train"
+    assert [(type(network).__name__, network.training) for network in teachers] == [("TinyNet", False)] * 2
 
 
 def test_teachers_must_know_the_classes(teacher: str, root: Path, tmp_path: Path) -> None:

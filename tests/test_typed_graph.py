@@ -212,7 +212,7 @@ def test_weights_are_rounded_with_the_scale_that_is_written():
 
 
 def test_the_cost_of_convolutions_is_that_of_the_card(networks):
-    """The card counts all products of the torch network, the 1x1 pooling levels included."""
+    """The card counts the torch network before it is exported."""
     for name in ("icnet", "enet"):
         card = Card.load(WEIGHTS / f"{name}.json")
         macs = sum(

@@ -83,7 +83,10 @@ def count_inference_parameters(model: SegmentationModel) -> int:
 
 
 def count_macs(model: nn.Module, size_hw: tuple[int, int]) -> int:
-    """Multiply-accumulates of one picture's inference, without running it; pooling and interpolation count nothing."""
+    """Multiply-accumulates of one picture's inference, without running it.
+
+    Pooling and interpolation count nothing, unless torch is set to deterministic algorithms.
+    """
     parameters = {name: p.to("meta") for name, p in [*model.named_parameters(), *model.named_buffers()]}
     picture = torch.empty(1, 3, *size_hw, device="meta")
     was_training = model.training

@@ -51,7 +51,7 @@ class TrainConfig:
         sync_batch_norm: Batch statistics over all processes; GPUs only.
         deterministic: Only operations that give the same bits every time; slower.
         precision: 'auto' takes bf16 where the device computes with it, else fp32.
-        compile: Fuse the network with torch.compile: minutes at the start, less time for each step.
+        compile: Fuse the network, and its teachers, with torch.compile: minutes at the start, less time for each step.
         validate_every: Epochs between validations; the last one is always followed by one.
         workers: Processes that read and augment pictures.
         threads: CPU threads of the network; 0 leaves torch's default.

@@ -3,6 +3,7 @@
 import numpy as np
 import torch
 import torch.nn.functional as F
+from rich.console import Console
 from rich.progress import track
 from segmentation_models_pytorch.losses import LovaszLoss
 from torch import Tensor
@@ -16,7 +17,8 @@ def class_weights(data: DataSet, balance: float) -> Tensor:
     if balance == 0:
         return torch.ones(classes)
     counts = np.zeros(256, np.int64)
-    for sample in track(data, "class weights", transient=True):  # scenes are rendered: minutes
+    console = Console(stderr=True)  # a bar, for a data set of rendered scenes takes minutes
+    for sample in track(data, "class weights", console=console, transient=True, disable=not console.is_terminal):
         counts += np.bincount(sample.labels.ravel(), minlength=256)
     shares = counts[:classes] / max(1, counts[:classes].sum())
     weights = 1 / np.log(balance + shares)

@@ -4,6 +4,8 @@ import hashlib
 import json
 import logging
 import random
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -51,6 +53,23 @@ def train(config: TrainConfig) -> Path:
         OutputError: the run's folder cannot be written.
     """
     make_folder(config.output)
+    with kept_determinism():
+        _train(config)
+    return config.output
+
+
+@contextmanager
+def kept_determinism() -> Iterator[None]:
+    """Gives torch's global setting back: Lightning would leave a run's own to the caller."""
+    enabled = torch.are_deterministic_algorithms_enabled()
+    warn_only = torch.is_deterministic_algorithms_warn_only_enabled()
+    try:
+        yield
+    finally:
+        torch.use_deterministic_algorithms(enabled, warn_only=warn_only)
+
+
+def _train(config: TrainConfig) -> None:
     torch.manual_seed(config.seed)
     np.random.seed(config.seed)
     random.seed(config.seed)
@@ -81,18 +100,14 @@ def train(config: TrainConfig) -> Path:
     task.lineage, task.train_size = lineage, data.size_hw
     task.settings = run_settings(config, [data, *holdouts], lineage)
     last = config.output / "last.ckpt"
-    deterministic = torch.are_deterministic_algorithms_enabled()
     trainer = _trainer(config)
     resumed = last if last.is_file() else None
     try:
         trainer.fit(task, datamodule=Loaders(config, data, holdouts), ckpt_path=resumed, weights_only=False)
     except SystemExit as error:  # how Lightning ends a run that Ctrl+C stopped
         raise KeyboardInterrupt from error
-    finally:
-        torch.use_deterministic_algorithms(deterministic)  # Lightning would leave this run's setting to the caller
     if trainer.is_global_zero:
         write_report(config.output, task)
-    return config.output
 
 
 def check_unseen(config: TrainConfig) -> None:

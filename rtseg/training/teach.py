@@ -48,14 +48,14 @@ class Teaching(nn.Module):
         temperature: softens the classes' probabilities.
 
     Attributes:
-        compiled: whether the first batch fuses the teachers with torch.compile, batch norm into their weights.
+        compiled: whether the teachers are fused with torch.compile, on the first batch.
     """
 
     def __init__(self, student: SegmentationModel, teachers: Sequence[SegmentationModel], temperature: float) -> None:
         super().__init__()
         self.temperature, self.compiled = temperature, False
         self._teachers = tuple(teacher.eval().requires_grad_(False) for teacher in teachers)
-        self._asked: list[Any] = []  # what is called: made on first use, after the trainer made its copies of this
+        self._called: list[Any] = []  # made of them on first use, after the trainer made its copies of this
 
     def forward(self, x: Tensor, logits: Tensor, labelled: Tensor) -> Tensor:
         """The term for one batch.
@@ -69,13 +69,12 @@ class Teaching(nn.Module):
 
     def _probabilities(self, x: Tensor, size: torch.Size) -> Tensor:
         """The ensemble's mean of softened probabilities, (N, C, h, w) of `size`."""
-        if not self._asked:
+        if not self._called:
             there = [teacher.to(x.device) for teacher in self._teachers]
-            fused = [torch.compile(teacher, options={"freezing": True}) for teacher in there]  # nothing runs yet
-            self._asked = fused if self.compiled else there
+            self._called = [torch.compile(teacher) for teacher in there] if self.compiled else there
         total = torch.zeros((), device=x.device)
         with torch.no_grad():
-            for teacher in self._asked:
+            for teacher in self._called:
                 logits = teacher(x).float()
                 if logits.shape[-2:] != size:
                     logits = F.interpolate(logits, size, mode="bilinear", align_corners=False)
