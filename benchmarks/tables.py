@@ -15,7 +15,7 @@ from typing import Any
 from batch_scaling import MACHINES, scaling
 
 ROOT = Path(__file__).resolve().parents[1]
-PAGES = [ROOT / "README.md", ROOT / "docs" / "video.md"]
+PAGES = [ROOT / "README.md", ROOT / "docs" / "training.md", ROOT / "docs" / "video.md"]
 RESULTS = ROOT / "benchmarks" / "results"
 
 
@@ -56,27 +56,49 @@ def epochs(recipe: dict[str, Any]) -> str:
     return f"{f'({earlier})' if before.get('part') else earlier} + {recipe['epochs_done']}"
 
 
+def card_row(card: dict[str, Any]) -> dict[str, str]:
+    """A network's line, by the names of the columns."""
+    return {
+        "network": card["name"],
+        "trunk": trunk(card),
+        "parameters": f"{card['parameters'] / 1e6:.2f} M",
+        "GMAC at 1024x2048": f"{card['gmac_1024x2048']:.1f}",
+        "mIoU CamVid val": figure(card, "camvid/val"),
+        "mIoU tail": tail_figure(card),
+        "boundary F1 val": figure(card, "camvid/val", "boundary_f1"),
+        "files": ", ".join(f"{precision} {file['bytes'] / 2**20:.1f} MiB" for precision, file in card["files"].items()),
+        "engine fps at 256x512": engine_fps(card["name"]),
+        "epochs": epochs(card["recipe"]),
+    }
+
+
+def cards_table(folder: Path, without: Iterable[str] = ()) -> str:
+    """The cards in a folder, a line each, without some of the columns."""
+    rows = [card_row(json.loads(path.read_text(encoding="utf-8"))) for path in sorted(folder.glob("*.json"))]
+    if not rows:
+        raise FileNotFoundError(2, "no cards", str(folder))
+    header = [column for column in rows[0] if column not in without]
+    return markdown(header, [[row[column] for column in header] for row in rows])
+
+
 def models_table() -> str:
+    return cards_table(ROOT / "weights")
+
+
+def trunks_table() -> str:
+    """Networks that were trained and do not ship."""
+    return cards_table(RESULTS / "trunks", without=("mIoU tail", "engine fps at 256x512"))
+
+
+def sizes_table() -> str:
+    """A line for each network, a column for each input size."""
+    results = result("sizes")["results"]
+    factors = sorted({r["factor"] for r in results})
     rows = []
-    for path in sorted((ROOT / "weights").glob("*.json")):
-        card = json.loads(path.read_text(encoding="utf-8"))
-        rows.append(
-            [
-                card["name"],
-                trunk(card),
-                f"{card['parameters'] / 1e6:.2f} M",
-                f"{card['gmac_1024x2048']:.1f}",
-                figure(card, "camvid/val"),
-                tail_figure(card),
-                figure(card, "camvid/val", "boundary_f1"),
-                ", ".join(f"{precision} {file['bytes'] / 2**20:.1f} MiB" for precision, file in card["files"].items()),
-                engine_fps(card["name"]),
-                epochs(card["recipe"]),
-            ]
-        )
-    header = ["network", "trunk", "parameters", "GMAC at 1024x2048", "mIoU CamVid val", "mIoU tail",
-              "boundary F1 val", "files", "engine fps at 256x512", "epochs"]  # fmt: skip
-    return markdown(header, rows)
+    for model in dict.fromkeys(r["model"] for r in results):
+        found = {r["factor"]: f"{r['miou']:.3f} ({r['gmac']:.1f} GMAC)" for r in results if r["model"] == model}
+        rows.append([model, *(found[factor] for factor in factors)])
+    return markdown(["network", *(f"{factor:g}" for factor in factors)], rows)
 
 
 def trunk(card: dict[str, Any]) -> str:
@@ -214,6 +236,8 @@ def scaling_table() -> str:
 
 TABLES: dict[str, Callable[[], str]] = {
     "models": models_table,
+    "sizes": sizes_table,
+    "trunks": trunks_table,
     "environment": environment_line,
     "engines": engines_table,
     "pipeline": pipeline_table,

@@ -39,6 +39,7 @@ from rtseg.vision.sinks import make_folder
 log = logging.getLogger(__name__)
 
 _SCENES = 0.15
+_TOLD = ("miou", "pixel_accuracy", "boundary_f1")
 _PLUGIN_PRECISION = {"fp32": "32-true", "bf16": "bf16-mixed", "fp16": "16-mixed"}
 
 
@@ -225,9 +226,10 @@ def take_trunk(model: SegmentationModel, source: SegmentationModel) -> None:
 
 
 def _identity(artifact: Artifact) -> dict[str, Any]:
-    """Which network it is, what it scores and how it was trained."""
+    """Which network it is, what it scores (not class by class: lineages grow) and how it was trained."""
     card = artifact.card
-    return {"name": card.name, "sha256": card.files["fp32"].sha256, "metrics": card.metrics, "recipe": card.recipe}
+    metrics = {split: {key: found[key] for key in _TOLD if key in found} for split, found in card.metrics.items()}
+    return {"name": card.name, "sha256": card.files["fp32"].sha256, "metrics": metrics, "recipe": card.recipe}
 
 
 def _trainer(config: TrainConfig) -> L.Trainer:

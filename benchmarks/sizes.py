@@ -1,0 +1,53 @@
+"""Labels against the network's input size: the mIoU of the networks that ship, at smaller and larger inputs.
+
+    python benchmarks/sizes.py --root CAMVID --json benchmarks/results/sizes.json
+
+A validation split at one scale, against its own truth: what `--size` costs or brings. Arithmetic grows with the pixels.
+"""
+
+from pathlib import Path
+from typing import Any
+
+from cyclopts import App
+from rich.console import Console
+
+from rtseg.apps.evaluate import EvalOptions, score
+from rtseg.core.files import write_json
+from rtseg.core.sizes import Size, format_size, nearest_multiple
+from rtseg.core.weights import resolve, shipped
+from rtseg.runtime.environment import environment
+
+app = App(help=__doc__)
+FACTORS = (0.75, 1.0, 1.25, 1.5)
+
+
+def measure(model: str, size_hw: Size, root: Path) -> dict[str, Any]:
+    options = EvalOptions(model=model, data="camvid", root=root, engine="onnxruntime", size=format_size(size_hw))
+    figures = score(options)
+    gmac = resolve(model).card.gmac_1024x2048 * size_hw[0] * size_hw[1] / (1024 * 2048)
+    kept = {key: figures[key] for key in ("model", "size", "miou", "boundary_f1", "frames", "sha256")}
+    return {**kept, "gmac": round(gmac, 2)}
+
+
+@app.default
+def main(*, root: Path, json: Path | None = None) -> None:
+    """Scores each network at each size.
+
+    Args:
+        root: CamVid in SegNet's layout, of 360x480 pictures.
+        json: Write the figures to this file.
+    """
+    results = []
+    for model in shipped():
+        card = resolve(model).card
+        for factor in FACTORS:
+            height, width = (round(side * factor) for side in card.train_size)
+            found = measure(model, nearest_multiple((height, width), card.size_multiple), root)
+            results.append({**found, "factor": factor})
+            Console().print(f"{model} {format_size(tuple(found['size']))}: mIoU {found['miou']:.4f}")
+    if json is not None:
+        write_json(json, {"environment": environment(), "results": results})
+
+
+if __name__ == "__main__":
+    app()
