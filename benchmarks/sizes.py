@@ -18,7 +18,7 @@ from rtseg.core.weights import resolve, shipped
 from rtseg.runtime.environment import environment
 
 app = App(help=__doc__)
-FACTORS = (0.75, 1.0, 1.25, 1.5)
+FACTORS = (0.75, 1.0, 1.25)
 
 
 def measure(model: str, size_hw: Size, root: Path) -> dict[str, Any]:
