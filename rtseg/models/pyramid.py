@@ -19,17 +19,17 @@ def by_matrices() -> bool:
     return torch.compiler.is_exporting() or torch.are_deterministic_algorithms_enabled()
 
 
-def pool_regions(x: Tensor, bins: int, matrices: bool) -> Tensor:
+def pool_regions(x: Tensor, bins: int) -> Tensor:
     """(N, C, H, W) -> (N, C, bins, bins): averages over equal regions, as adaptive average pooling."""
-    if not matrices:
+    if not by_matrices():
         return F.adaptive_avg_pool2d(x, bins)
     return pooling_matrix(x.shape[-2], bins, x) @ x @ pooling_matrix(x.shape[-1], bins, x).T
 
 
-def spread_regions(level: Tensor, like: Tensor, matrices: bool) -> Tensor:
+def spread_regions(level: Tensor, like: Tensor) -> Tensor:
     """(N, C, bins, bins) -> (N, C, H, W) of the size of `like`, bilinear."""
     height, width = like.shape[-2:]
-    if not matrices:
+    if not by_matrices():
         return F.interpolate(level, (height, width), mode="bilinear")
     bins = level.shape[-1]
     return resize_matrix(height, bins, level) @ level @ resize_matrix(width, bins, level).T
@@ -43,9 +43,9 @@ class PyramidPooling(nn.Module):
         self.bins = bins
 
     def forward(self, x: Tensor) -> Tensor:
-        matrices, total = by_matrices(), x
+        total = x
         for bins in self.bins:
-            total = total + spread_regions(pool_regions(x, bins, matrices), x, matrices)
+            total = total + spread_regions(pool_regions(x, bins), x)
         return total
 
 
@@ -67,6 +67,5 @@ class PyramidConcat(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         if self.training:
             check_batch(x)
-        matrices = by_matrices()
-        pooled = (level(pool_regions(x, bins, matrices)) for bins, level in zip(self.bins, self.levels, strict=True))
-        return torch.cat([x, *(spread_regions(level, x, matrices) for level in pooled)], 1)
+        pooled = (level(pool_regions(x, bins)) for bins, level in zip(self.bins, self.levels, strict=True))
+        return torch.cat([x, *(spread_regions(level, x) for level in pooled)], 1)
