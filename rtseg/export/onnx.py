@@ -131,8 +131,9 @@ def _drop_zero_biases(graph: onnx.GraphProto) -> None:
 def _fold_padding(graph: onnx.GraphProto) -> None:
     """Moves a constant padding with zeros into the convolution that reads it: ONNX's may be padded unevenly."""
     constants = {tensor.name: numpy_helper.to_array(tensor) for tensor in graph.initializer}
-    constants |= {node.output[0]: numpy_helper.to_array(node.attribute[0].t)
-                  for node in graph.node if node.op_type == "Constant" and node.attribute[0].name == "value"}  # fmt: skip
+    for node in graph.node:
+        if node.op_type == "Constant" and node.attribute[0].name == "value":
+            constants[node.output[0]] = numpy_helper.to_array(node.attribute[0].t)
     pads = {node.output[0]: node for node in graph.node if node.op_type == "Pad" and node.input[1] in constants}
     for node in graph.node:
         pad = pads.get(node.input[0]) if node.op_type == "Conv" else None

@@ -31,7 +31,7 @@ class ICNetConfig:
         classes: channels of the logits.
         width: factor on the channels of the cascade and of the paper's ResNet; 0.5 is the compressed network that the
             paper reports.
-        encoder: trunk of the low and the medium branch, in full width: one of `ENCODERS`; None is the paper's ResNet-50.
+        encoder: trunk of the low and the medium branch, in full width: one of `ENCODERS`; None is the paper's ResNet.
         pretrained: weights of that encoder to start from: 'imagenet', or the path of a state-dict file. Never stored.
     """
 

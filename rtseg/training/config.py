@@ -42,7 +42,8 @@ class TrainConfig:
         coarse_labels: Compare at the logits' size, with labels shrunk to it, rather than at the labels' own size.
         lovasz: Weight of the Lovász-Softmax term (Berman 2018), which follows the mean IoU itself; 0 leaves it out.
         ema: Decay of the running mean of the weights, which is what is validated and kept.
-        teacher: Networks whose averaged predictions teach this one: names that ship, or paths of ONNX files.
+        teacher: Networks whose averaged predictions teach this one: names that ship, or paths of ONNX files or of
+            runs' best.safetensors.
         teaching: How: logits (their softened probabilities) or features (what their classifiers see, as well).
         teaching_weight: Of the teaching term.
         temperature: By which logits are divided before the softmax that teaches.
@@ -56,8 +57,8 @@ class TrainConfig:
         workers: Processes that read and augment pictures.
         threads: CPU threads of the network; 0 leaves torch's default.
         seed: Seeds weights, order and augmentation.
-        init: Start from a network that ships (name) or from the path of an ONNX file, instead of fresh weights; of
-            another architecture only the trunk is taken.
+        init: Start from a network that ships (name), or from the path of an ONNX file or of a run's best.safetensors,
+            instead of fresh weights; of another architecture only the trunk is taken.
     """
 
     model: str

@@ -9,11 +9,10 @@ from torch import Tensor, nn
 
 from rtseg.core.errors import UsageError
 from rtseg.core.registry import Registry
-from rtseg.core.weights import Artifact, resolve
 from rtseg.models import SegmentationModel
 from rtseg.models.deploy import normalise
-from rtseg.models.weights import load_network
 from rtseg.training.losses import shrink_labels
+from rtseg.training.origin import Origin, find_origin
 
 TEACHING: Registry[type["Teaching"]] = Registry(
     "way of teaching",
@@ -21,23 +20,23 @@ TEACHING: Registry[type["Teaching"]] = Registry(
 )
 
 
-def open_teachers(names: Sequence[str], labels: Sequence[str]) -> tuple[list[SegmentationModel], list[Artifact]]:
-    """Loads networks that ship, or a user's own, as teachers.
+def find_teachers(names: Sequence[str], labels: Sequence[str]) -> list[Origin]:
+    """Finds trained networks that can teach.
 
     Args:
-        names: as `--model` takes them.
+        names: as `find_origin` takes them.
         labels: the classes to teach.
 
     Raises:
         UsageError: no such network, or it knows other classes.
         WeightsError: a file is missing or damaged.
     """
-    artifacts = [resolve(name) for name in names]
-    for artifact in artifacts:
-        if artifact.card.labels.names != tuple(labels):
-            raise UsageError(f"teacher {artifact.card.name} knows the classes of {artifact.card.labels.name}, "
+    origins = [find_origin(name) for name in names]
+    for origin in origins:
+        if origin.labels.names != tuple(labels):
+            raise UsageError(f"teacher {origin.name} knows the classes of {origin.labels.name}, "
                              f"not the {len(labels)} of the data set: {', '.join(labels)}")  # fmt: skip
-    return [load_network(artifact) for artifact in artifacts], artifacts
+    return origins
 
 
 class Teaching(nn.Module):
