@@ -20,7 +20,14 @@ from rtseg.datasets.masks import IdMasks
 
 TAIL_SHARE = 0.15
 DRIVES = ("0001TP", "0006R0", "0016E5")
-SPLITS = ("train", "val", "test", "fit", "tail", *(f"{kind}-{drive}" for drive in DRIVES for kind in ("only", "without")))
+SPLITS = (
+    "train",
+    "val",
+    "test",
+    "fit",
+    "tail",
+    *(f"{kind}-{drive}" for drive in DRIVES for kind in ("only", "without")),
+)
 
 
 def _pieces() -> dict[str, frozenset[str]]:
