@@ -1,3 +1,4 @@
+from itertools import product
 from pathlib import Path
 
 import cv2
@@ -8,8 +9,10 @@ from camvid_tree import NAMES, make_camvid
 from rtseg.core.errors import InputError, UsageError
 from rtseg.core.labels import CAMVID11
 from rtseg.datasets import DATASETS, open_data
+from rtseg.datasets.camvid import DRIVES
 from rtseg.datasets.camvid_release import CAMVID32, RELEASE, split_of
 from rtseg.datasets.cityscapes import CITYSCAPES19
+from rtseg.datasets.lineage import seen_split
 from rtseg.datasets.masks import SampleError
 
 DOCS = Path(__file__).resolve().parents[1] / "docs" / "data.md"
@@ -24,6 +27,49 @@ def test_tail_is_the_end_of_each_drive(tmp_path: Path) -> None:
     assert not set(fit) & set(tail)
     assert set(fit) | set(tail) == set(NAMES)
     assert tail == NAMES[17:20] + NAMES[54:60]
+
+
+def names_of(data: str, root: Path, split: str) -> list[str]:
+    return open_data(data, root, split).picture_names()
+
+
+DRIVE_NAMES = {drive: [f"{drive}_{frame:05d}" for frame in range(0, 300, 30)] for drive in DRIVES}
+
+
+@pytest.mark.parametrize("data", ["camvid", "camvid-full", "camvid32"])
+def test_a_drive_is_left_out_whole(data: str, tmp_path: Path) -> None:
+    stems = [name for names in DRIVE_NAMES.values() for name in names]
+    if data == "camvid":
+        make_camvid(tmp_path, [f"{stem}.png" for stem in stems], size_hw=(8, 8))
+    else:
+        make_release(tmp_path, stems)
+    for drive, frames in DRIVE_NAMES.items():
+        assert [Path(name).stem for name in names_of(data, tmp_path, f"only-{drive}")] == frames
+        others = [Path(name).stem for name in names_of(data, tmp_path, f"without-{drive}")]
+        assert others == [stem for stem in stems if stem not in frames]
+    assert open_data(data, tmp_path, "only-0006R0").sample(3).name.startswith("0006R0_00090")
+
+
+def test_splits_share_pictures_as_their_lists_do(tmp_path: Path) -> None:
+    """Whichever two: what lineage says without a look at the files is what the files say."""
+    make_camvid(tmp_path, [f"{stem}.png" for names in DRIVE_NAMES.values() for stem in names], size_hw=(8, 8))
+    make_camvid(tmp_path, ["0016E5_07959.png"], "val", size_hw=(8, 8))
+    make_camvid(tmp_path, ["Seq05VD_f00000.png"], "test", size_hw=(8, 8))
+    kind = DATASETS.get("camvid")
+    found = {split: set(names_of("camvid", tmp_path, split)) for split in kind.splits}
+    for one, other in product(kind.splits, kind.splits):
+        assert kind.share_pictures(one, other) == bool(found[one] & found[other]), (one, other)
+    assert seen_split({"data": "camvid32", "split": "without-0006R0"}, "camvid", "only-0006R0") is None
+    assert seen_split({"data": "camvid32", "split": "without-0006R0"}, "camvid", "tail") == "camvid32/without-0006R0"
+    assert kind.present(tmp_path) == ["train", "val", "test"]  # what `data check` reads, each picture once
+
+
+def test_a_drive_that_is_not_there_is_told(tmp_path: Path) -> None:
+    make_camvid(tmp_path, NAMES[:2], size_hw=(8, 8))
+    with pytest.raises(InputError, match=r"train\.txt lists no pictures of the split only-0006R0"):
+        open_data("camvid", tmp_path, "only-0006R0")
+    with pytest.raises(InputError, match=r"lists no pictures of the split without-0001TP"):
+        open_data("camvid", tmp_path, "without-0001TP")
 
 
 def test_sample_is_picture_and_labels(tmp_path: Path) -> None:
@@ -200,8 +246,10 @@ def test_cityscapes_ids_become_its_19_classes(tmp_path: Path) -> None:
 
 @pytest.mark.skipif(not CAMVID.is_dir(), reason="CamVid is not beside the project")
 def test_camvid_splits_have_their_published_sizes() -> None:
-    sizes = {split: len(open_data("camvid", CAMVID, split)) for split in ("train", "val", "fit", "tail")}
-    assert sizes == {"train": 367, "val": 101, "fit": 312, "tail": 55}
+    splits = ("train", "val", "fit", "tail", *(f"only-{drive}" for drive in DRIVES))
+    sizes = {split: len(open_data("camvid", CAMVID, split)) for split in splits}
+    assert sizes == {"train": 367, "val": 101, "fit": 312, "tail": 55,
+                     "only-0001TP": 62, "only-0006R0": 101, "only-0016E5": 204}  # fmt: skip
     sample = open_data("camvid", CAMVID, "val").sample(50)
     assert sample.image.shape == (360, 480, 3)
     assert set(np.unique(sample.labels)) <= set(range(12))

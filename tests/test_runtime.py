@@ -34,9 +34,10 @@ from rtseg.runtime.segmenter import EngineChoice, Segmenter, default_size
         ((360, 480), (352, 480)),  # as trained: only rounded
         ((720, 960), (352, 480)),  # larger: its shape, as many pixels as trained at
         ((1080, 1920), (320, 544)),
-        ((200, 300), (192, 288)),  # smaller: never enlarged
+        ((200, 300), (352, 512)),  # smaller: enlarged, for things are found at the scale they were learned at
+        ((90, 120), (192, 256)),  # but to no more than twice its height and width
         ((1, 1), (32, 32)),  # at least one multiple
-        ((32, 4000), (32, 4000)),
+        ((32, 4000), (32, 4640)),
     ],
 )
 def test_default_size(frame_hw, expected):

@@ -8,6 +8,8 @@ from rtseg.core.errors import UsageError
 
 Size = tuple[int, int]  # (height, width) in pixels
 
+_LARGEST = 2.0  # times a frame's height and width, where it is enlarged for a network
+
 
 def parse_size(text: str) -> Size:
     """'256x512' -> (256, 512); raises UsageError for anything else."""
@@ -38,13 +40,24 @@ def nearest_multiple(size_hw: Size, multiple: int) -> Size:
 
 
 def network_size(frame_hw: Size, train_hw: Size, multiple: int) -> Size:
-    """A network's input size for a frame: the frame's shape, at most as many pixels as it was trained at.
+    """A network's input size for a frame: the frame's shape, as many pixels as the network was trained at.
 
-    Never larger than the frame, then rounded to the nearest multiple that the network takes.
+    A network finds things at the scale at which it learned them, so a smaller frame is enlarged too; but to at most
+    twice its height and width, for beyond that there is nothing to see. Then rounded to the nearest multiple that the
+    network takes.
     """
-    height, width = frame_hw
-    scale = min(1.0, sqrt(train_hw[0] * train_hw[1] / (height * width)))
-    return nearest_multiple((round(height * scale), round(width * scale)), multiple)
+    scale = min(_LARGEST, sqrt(train_hw[0] * train_hw[1] / (frame_hw[0] * frame_hw[1])))
+    return nearest_multiple(scaled(frame_hw, scale), multiple)
+
+
+def same_pixels(frame_hw: Size, pixels_hw: Size) -> Size:
+    """The size of the frame's shape that has as many pixels as `pixels_hw`, to the nearest whole sides."""
+    return scaled(frame_hw, sqrt(pixels_hw[0] * pixels_hw[1] / (frame_hw[0] * frame_hw[1])))
+
+
+def scaled(size_hw: Size, factor: float) -> Size:
+    """Height and width times a factor, to the nearest pixel and at least one."""
+    return max(1, round(size_hw[0] * factor)), max(1, round(size_hw[1] * factor))
 
 
 def check_multiple(size_hw: Size, multiple: int, model: str) -> Size:

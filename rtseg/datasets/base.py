@@ -35,7 +35,7 @@ class DataSet(ABC):
         labels: the classes.
         collection: of data sets that have the same pictures in splits of the same name; empty for one on its own.
         layout: what the folder holds, in a line; empty for a data set that needs none.
-        parts: split -> splits that were cut from it, and so share its pictures.
+        pieces: of splits that overlap, the pieces that each is made of; those with a piece in common share pictures.
         default_split: what to train on unless told otherwise.
         default_holdouts: what to choose the best weights by unless told otherwise.
     """
@@ -44,7 +44,7 @@ class DataSet(ABC):
     collection: ClassVar[str] = ""
     layout: ClassVar[str] = ""
     splits: ClassVar[tuple[str, ...]]
-    parts: ClassVar[dict[str, tuple[str, ...]]] = {}
+    pieces: ClassVar[dict[str, frozenset[str]]] = {}
     default_split: ClassVar[str] = "train"
     default_holdouts: ClassVar[tuple[str, ...]] = ("val",)
     labels: LabelSet
@@ -91,12 +91,13 @@ class DataSet(ABC):
     @classmethod
     def share_pictures(cls, one: str, other: str) -> bool:
         """Whether two splits have pictures in common."""
-        return one == other or other in cls.parts.get(one, ()) or one in cls.parts.get(other, ())
+        first, second = (cls.pieces.get(split, frozenset({split})) for split in (one, other))
+        return not first.isdisjoint(second)
 
     @classmethod
     def present(cls, root: Path | None) -> list[str]:
         """The splits that are there, each picture in one of them."""
-        cut = {part for parts in cls.parts.values() for part in parts}
+        cut = {split for split, own in cls.pieces.items() if any(own < whole for whole in cls.pieces.values())}
         return [split for split in cls.splits if split not in cut and cls._has(root, split)]
 
     @classmethod

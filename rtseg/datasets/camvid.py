@@ -3,8 +3,10 @@
 `ROOT/train.txt` lists the pictures of a split, which lie in `ROOT/train` with label pictures of the same name in
 `ROOT/trainannot`; `val` and `test` likewise. The lists' folders are ignored: only their file names count.
 
-The val split is one seven-second clip of a drive that train also has. So two more splits are cut from train: `tail`,
-the last 15 % in time of each of its drives, and `fit`, the rest. Training on `fit` leaves `tail` unseen.
+The val split is one seven-second clip of a drive that train also has. So more splits are cut from train: `tail`, the
+last 15 % in time of each of its drives, and `fit`, the rest: training on `fit` leaves `tail` unseen. And for each drive
+`only-DRIVE` and `without-DRIVE`: training on the one and scoring on the other tells what a network makes of streets
+that it never saw.
 """
 
 from itertools import groupby
@@ -17,16 +19,39 @@ from rtseg.datasets.base import Pair, PairedFiles, read_lines
 from rtseg.datasets.masks import IdMasks
 
 TAIL_SHARE = 0.15
+DRIVES = ("0001TP", "0006R0", "0016E5")
+SPLITS = (
+    "train",
+    "val",
+    "test",
+    "fit",
+    "tail",
+    *(f"{kind}-{drive}" for drive in DRIVES for kind in ("only", "without")),
+)
+
+
+def _pieces() -> dict[str, frozenset[str]]:
+    """The splits that are cut from train, and train, as what they have of each drive: its `fit` and its `tail`."""
+    drives = (*DRIVES, "other")  # a user's list may have drives of its own
+    both = {drive: {f"{drive}/fit", f"{drive}/tail"} for drive in drives}
+    train = frozenset[str]().union(*both.values())
+    of_drives = {f"only-{drive}": frozenset(both[drive]) for drive in DRIVES}
+    others = {f"without-{drive}": train - both[drive] for drive in DRIVES}
+    ends = {part: frozenset(f"{drive}/{part}" for drive in drives) for part in ("fit", "tail")}
+    return {"train": train, **ends, **of_drives, **others}
+
+
+PIECES = _pieces()
 
 
 class CamVid(PairedFiles):
-    """One split of CamVid: train, val, test, or train's parts fit and tail."""
+    """One split of CamVid: train, val, test, or what is cut from train: fit, tail, only-DRIVE, without-DRIVE."""
 
     name: ClassVar[str] = "camvid"
     collection: ClassVar[str] = "camvid"
     layout: ClassVar[str] = "train.txt, train/ and trainannot/, the same for val and test"
-    splits: ClassVar[tuple[str, ...]] = ("train", "val", "test", "fit", "tail")
-    parts: ClassVar[dict[str, tuple[str, ...]]] = {"train": ("fit", "tail")}
+    splits: ClassVar[tuple[str, ...]] = SPLITS
+    pieces: ClassVar[dict[str, frozenset[str]]] = PIECES
     default_split: ClassVar[str] = "fit"
     default_holdouts: ClassVar[tuple[str, ...]] = ("val", "tail")
     labels = CAMVID11
@@ -35,8 +60,10 @@ class CamVid(PairedFiles):
     def __init__(self, root: Path | None, split: str) -> None:
         super().__init__(root, split)
         assert root is not None
-        self._folder = "train" if split in ("fit", "tail") else split
-        names = cut_tail(_listed_names(root, self._folder), split)
+        self._folder = "train" if split in PIECES else split
+        names = cut_from_train(_listed_names(root, self._folder), split)
+        if not names:
+            raise InputError(f"{root / 'train.txt'} lists no pictures of the split {split}")
         self._labels_in = root / f"{self._folder}annot"
         self.pairs = [Pair(name, root / self._folder / name, self._labels_in / name) for name in names]
 
@@ -62,16 +89,19 @@ def _listed_names(root: Path, folder: str) -> list[str]:
     return names
 
 
-def cut_tail(names: list[str], split: str) -> list[str]:
-    """For split tail the last 15 % of each drive, for fit what comes before, else all.
+def cut_from_train(names: list[str], split: str) -> list[str]:
+    """The part of train's pictures that is `split`, which may be any: of train, val and test all of them.
 
     File names start with the drive, then count frames.
     """
+    kind, _, drive = split.partition("-")
+    if kind in ("only", "without"):
+        return [name for name in names if name.startswith(drive) == (kind == "only")]
     if split not in ("fit", "tail"):
         return names
     cut: list[str] = []
-    for _, drive in groupby(sorted(names), key=lambda name: name[:6]):
-        frames = list(drive)
+    for _, of_drive in groupby(sorted(names), key=lambda name: name[:6]):
+        frames = list(of_drive)
         first_of_tail = len(frames) - round(len(frames) * TAIL_SHARE)
         cut += frames[first_of_tail:] if split == "tail" else frames[:first_of_tail]
     return cut

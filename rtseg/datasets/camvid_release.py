@@ -9,7 +9,7 @@ its 367, 101 and 233 pictures:
 
 - val: drive 0016E5, frames 7959 to 8159 (the stretch labelled at 15 Hz);
 - test: drive Seq05VD, and drive 0001TP from frame 8550 on (its second half);
-- train: everything else. `fit` and `tail` are cut from it as for the data set camvid.
+- train: everything else. `fit`, `tail` and the others are cut from it as for the data set camvid.
 
 The 11 classes that most papers score are groups of the 31; Animal, say, counts as pedestrian.
 """
@@ -21,7 +21,7 @@ from typing import ClassVar
 from rtseg.core.errors import InputError
 from rtseg.core.labels import CAMVID11, LabelSet
 from rtseg.datasets.base import Pair, PairedFiles, listed
-from rtseg.datasets.camvid import cut_tail
+from rtseg.datasets.camvid import PIECES, SPLITS, cut_from_train
 from rtseg.datasets.masks import Colour, ColourMasks
 
 VOID: Colour = (0, 0, 0)
@@ -65,13 +65,13 @@ _PICTURES, _LABELS = "701_StillsRaw_full", "LabeledApproved_full"
 
 
 class CamVid32(PairedFiles):
-    """One split of the release with its own classes: train, val, test, or train's parts fit and tail."""
+    """One split of the release with its own classes; its splits are those of the data set camvid."""
 
     name: ClassVar[str] = "camvid32"
     collection: ClassVar[str] = "camvid"
     layout: ClassVar[str] = f"{_PICTURES}/NAME.png and {_LABELS}/NAME_L.png"
-    splits: ClassVar[tuple[str, ...]] = ("train", "val", "test", "fit", "tail")
-    parts: ClassVar[dict[str, tuple[str, ...]]] = {"train": ("fit", "tail")}
+    splits: ClassVar[tuple[str, ...]] = SPLITS
+    pieces: ClassVar[dict[str, frozenset[str]]] = PIECES
     default_split: ClassVar[str] = "fit"
     default_holdouts: ClassVar[tuple[str, ...]] = ("val", "tail")
     labels = CAMVID32
@@ -84,8 +84,8 @@ class CamVid32(PairedFiles):
                 f"{root} holds CamVid in SegNet's layout, not the original release: use the data set camvid"
             )
         stems = [path.stem for path in listed(root / _PICTURES, "*.png", self.layout)]
-        self._whole = "train" if split in ("fit", "tail") else split
-        names = cut_tail([stem for stem in stems if split_of(stem) == self._whole], split)
+        self._whole = "train" if split in PIECES else split
+        names = cut_from_train([stem for stem in stems if split_of(stem) == self._whole], split)
         if not names:
             raise InputError(f"{root / _PICTURES} holds no picture of the {split} split")
         self.pairs = [Pair(stem, root / _PICTURES / f"{stem}.png", root / _LABELS / f"{stem}_L.png") for stem in names]

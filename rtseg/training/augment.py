@@ -9,10 +9,13 @@ import cv2
 import numpy as np
 
 from rtseg.core.sizes import Size
+from rtseg.training.light import other_light
 
 
-def training_augmentation(crop_hw: Size, scale: tuple[float, float], ignore_index: int) -> A.Compose:
-    """Scale, crop, flip, light, colour, blur and noise.
+def training_augmentation(
+    crop_hw: Size, scale: tuple[float, float], ignore_index: int, light: float = 0.0
+) -> A.Compose:
+    """Scale, crop, flip, light, colour, blur and noise; then, for a share `light`, another light or weather.
 
     The photometric part is strong on purpose: CamVid's drives differ more in light than its splits show.
     """
@@ -33,6 +36,7 @@ def training_augmentation(crop_hw: Size, scale: tuple[float, float], ignore_inde
             A.RandomGamma(gamma_limit=(65, 150), p=0.4),
             A.OneOf([A.GaussianBlur(blur_limit=(3, 5)), A.MotionBlur(blur_limit=(3, 7))], p=0.15),
             A.GaussNoise(std_range=(0.01, 0.05), per_channel=True, noise_scale_factor=0.5, p=0.15),
+            *([other_light(light)] if light else []),
         ]
     )  # fmt: skip
 

@@ -27,21 +27,30 @@ class TrainConfig:
             By default the data set's own choice: val, and CamVid's `tail`.
         epochs: Passes over the split.
         batch_size: Pictures per step.
+        train_size: HxW: pictures are resized on load, in their own shape, to as many pixels; the card's train_size, so
+            that the network sees frames at this size when it runs. By default pictures stay as they are.
         crop: HxW that the network sees in training.
         scale: Smallest and largest factor by which pictures are scaled before they are cropped.
         scenes: Street scenes added, as a share of the split's pictures; by default 0.15 where the classes are theirs.
         class_mix: Share of the pictures onto which half the classes of another picture are pasted (ClassMix, Olsson
             2021).
+        light: Share of the pictures that get another light or weather: dark or overexposed, warm or cold, haze,
+            uneven light, washed-out colours, a poor camera.
         optimizer: AdamW, or SGD with Nesterov momentum 0.9.
         lr: Peak learning rate.
         weight_decay: Weight decay (AdamW: decoupled), of convolutions only.
+        trunk_factor: Times the learning rate and the weight decay of the trunk; a quarter suits a pretrained one
+            (SwiftNet, Orsic 2019).
         schedule: One-cycle (warm-up, then cosine) or poly (power 0.9, Chen 2017).
         class_balance: The c of the class weights 1 / ln(c + share) (ENet paper, 1.02 there); 0 weighs all the same.
         ohem: Share of the pixels with the largest loss that count; 1 counts all.
         boundary: Extra weight, beside 1, of pixels within two pixels of a border between classes; 0 weighs all alike.
         coarse_labels: Compare at the logits' size, with labels shrunk to it, rather than at the labels' own size.
         lovasz: Weight of the Lovász-Softmax term (Berman 2018), which follows the mean IoU itself; 0 leaves it out.
-        ema: Decay of the running mean of the weights, which is what is validated and kept.
+        dice: Weight of a soft Dice term (Milletari 2016), which counts every class of a batch alike; 0 leaves it out.
+        ema: Decay of the running mean of the weights, which is what is validated and kept; reached within the first
+            10 / (1 - decay) steps.
+        keep: Which epoch's weights are the run's: best on the holdouts, or last, so that no holdout chooses them.
         teacher: Networks whose averaged predictions teach this one: names that ship, or paths of ONNX files or of
             runs' best.safetensors.
         teaching: How: logits (their softened probabilities) or features (what their classifiers see, as well).
@@ -54,6 +63,7 @@ class TrainConfig:
         precision: 'auto' takes bf16 where the device computes with it, else fp32.
         compile: Fuse the network, and its teachers, with torch.compile: minutes at the start, less time for each step.
         validate_every: Epochs between validations; the last one is always followed by one.
+        checkpoint_every: Epochs between the checkpoints that a stopped run goes on from; the last one is always kept.
         workers: Processes that read and augment pictures.
         threads: CPU threads of the network; 0 leaves torch's default.
         seed: Seeds weights, order and augmentation.
@@ -71,20 +81,25 @@ class TrainConfig:
     holdouts: tuple[str, ...] | None = None
     epochs: int = 100
     batch_size: int = 8
+    train_size: str | None = None
     crop: str = "352x480"
     scale: tuple[float, float] = (0.75, 1.5)
     scenes: float | None = None
     class_mix: float = 0.0
+    light: float = 0.0
     optimizer: Literal["adamw", "sgd"] = "adamw"
     lr: float = 2e-3
     weight_decay: float = 0.02
+    trunk_factor: float = 1.0
     schedule: Literal["one-cycle", "poly"] = "one-cycle"
     class_balance: float = 1.10
     ohem: float = 1.0
     boundary: float = 0.0
     coarse_labels: bool = False
     lovasz: float = 0.0
+    dice: float = 0.0
     ema: float = 0.995
+    keep: Literal["best", "last"] = "best"
     teacher: tuple[str, ...] = ()
     teaching: str = "logits"
     teaching_weight: float = 1.0
@@ -96,20 +111,24 @@ class TrainConfig:
     precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto"
     compile: bool = False
     validate_every: int = 5
+    checkpoint_every: int = 1
     workers: int = 1
     threads: int = 0
     seed: int = 0
     init: str | None = None
 
     def __post_init__(self) -> None:
-        parse_size(self.crop)
+        for size in (self.crop, self.train_size):
+            if size is not None:
+                parse_size(size)
         self.model_config()
         for name, value in asdict(self).items():
             numbers = value if isinstance(value, tuple) else (value,)
             if any(isinstance(number, float) and not isfinite(number) for number in numbers):
                 raise UsageError(f"{name} is {value}: it must be a finite number")
         positive = {"epochs": self.epochs, "batch_size": self.batch_size, "validate_every": self.validate_every,
-                    "accumulate": self.accumulate, "devices": self.devices}  # fmt: skip
+                    "checkpoint_every": self.checkpoint_every, "accumulate": self.accumulate,
+                    "devices": self.devices}  # fmt: skip
         for name, value in positive.items():
             if value < 1:
                 raise UsageError(f"{name} is {value}: it must be at least 1")
@@ -118,7 +137,8 @@ class TrainConfig:
             if not 0 <= value < 2**32:
                 raise UsageError(f"{name} is {value}: it must be 0 or more")
         shares = {"ohem": (self.ohem, 0.01, 1), "ema": (self.ema, 0, 0.99999), "scenes": (self.scenes or 0, 0, 10),
-                  "class_mix": (self.class_mix, 0, 1),
+                  "class_mix": (self.class_mix, 0, 1), "light": (self.light, 0, 1), "dice": (self.dice, 0, 10),
+                  "trunk_factor": (self.trunk_factor, 0, 1),
                   "lovasz": (self.lovasz, 0, 10), "boundary": (self.boundary, 0, 100),
                   "teaching_weight": (self.teaching_weight, 0, 100), "weight_decay": (self.weight_decay, 0, 10),
                   "temperature": (self.temperature, 0.1, 100)}  # fmt: skip
@@ -137,6 +157,10 @@ class TrainConfig:
     @property
     def crop_hw(self) -> tuple[int, int]:
         return parse_size(self.crop)
+
+    @property
+    def train_hw(self) -> tuple[int, int] | None:
+        return None if self.train_size is None else parse_size(self.train_size)
 
     def model_config(self) -> dict[str, Any]:
         """The fields that the architecture is built with, but for its classes.
@@ -161,7 +185,7 @@ class TrainConfig:
 
     def decisive(self) -> dict[str, Any]:
         """The fields of `to_json` that decide the weights, rather than how fast they come and how often one looks."""
-        idle = ("validate_every", "workers", "threads", "compile")
+        idle = ("validate_every", "checkpoint_every", "workers", "threads", "compile")
         return {name: value for name, value in self.to_json().items() if name not in idle}
 
     def to_json(self) -> dict[str, Any]:

@@ -9,9 +9,11 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler
 
 from rtseg.core.errors import UsageError
+from rtseg.core.sizes import same_pixels
 from rtseg.datasets import DataSet, open_data
 from rtseg.training.augment import paste_classes, training_augmentation
 from rtseg.training.config import TrainConfig
+from rtseg.vision.resize import resize_image, resize_labels
 
 _KEPT_BYTES = 2 << 30  # CamVid's train split takes 0.3 GB, Cityscapes' 24 GB
 
@@ -58,7 +60,8 @@ class TrainingSet(Dataset[tuple[Tensor, Tensor]]):
         self.data, self.seed, self.class_mix = data, config.seed, config.class_mix
         self.scenes = open_data("scenes", None, "train") if config.scenes else None
         self.scene_count = round(len(data) * (config.scenes or 0))
-        self.augment = training_augmentation(config.crop_hw, config.scale, data.labels.ignore_index)
+        self.train_hw = config.train_hw
+        self.augment = training_augmentation(config.crop_hw, config.scale, data.labels.ignore_index, config.light)
         self._read: dict[int, tuple[np.ndarray, np.ndarray]] = {}
         self._room = _KEPT_BYTES
 
@@ -66,7 +69,7 @@ class TrainingSet(Dataset[tuple[Tensor, Tensor]]):
         return len(self.data) + self.scene_count
 
     def __getitem__(self, key: tuple[int, int]) -> tuple[Tensor, Tensor]:
-        """(epoch, index) -> image uint8 BGR (h, w, 3), labels int64 (h, w)."""
+        """(epoch, index) -> image uint8 BGR (h, w, 3), labels uint8 (h, w), which are int64 on the device only."""
         epoch, index = key
         self.augment.set_random_seed(hash((self.seed, epoch, index)) & 0x7FFFFFFF)
         image, labels = self._augmented(epoch, index)
@@ -74,7 +77,7 @@ class TrainingSet(Dataset[tuple[Tensor, Tensor]]):
         if rng.random() < self.class_mix:
             other = self._augmented(epoch, int(rng.integers(len(self))))
             image, labels = paste_classes(image, labels, *other, self.data.labels.ignore_index, rng)
-        return torch.from_numpy(image), torch.from_numpy(labels).long()
+        return torch.from_numpy(image), torch.from_numpy(labels)
 
     def _augmented(self, epoch: int, index: int) -> tuple[np.ndarray, np.ndarray]:
         image, labels = self._sample(epoch, index)
@@ -91,14 +94,18 @@ class TrainingSet(Dataset[tuple[Tensor, Tensor]]):
         if index in self._read:
             return self._read[index]
         sample = source.sample(position)
-        self._room -= sample.image.nbytes + sample.labels.nbytes
+        image, labels = sample.image, sample.labels
+        if self.train_hw is not None:
+            size_hw = same_pixels((labels.shape[0], labels.shape[1]), self.train_hw)
+            image, labels = resize_image(image, size_hw), resize_labels(labels, size_hw)
+        self._room -= image.nbytes + labels.nbytes
         if self._room >= 0:
-            self._read[index] = sample.image, sample.labels
-        return sample.image, sample.labels
+            self._read[index] = image, labels
+        return image, labels
 
 
 def training_loader(config: TrainConfig, data: DataSet, rank: int = 0) -> DataLoader[tuple[Tensor, Tensor]]:
-    """Batches of (uint8 (N, h, w, 3), int64 (N, h, w)); the last, incomplete batch is dropped."""
+    """Batches of (uint8 (N, h, w, 3), uint8 (N, h, w)); the last, incomplete batch is dropped."""
     samples = TrainingSet(config, data)
     return DataLoader(
         samples,
@@ -106,6 +113,8 @@ def training_loader(config: TrainConfig, data: DataSet, rank: int = 0) -> DataLo
         sampler=EpochSampler(len(samples), config.seed, config.batch_size, rank, config.devices),
         num_workers=config.workers,
         persistent_workers=config.workers > 0,
+        prefetch_factor=4 if config.workers else None,
+        pin_memory=torch.cuda.is_available(),
         drop_last=True,
     )
 

@@ -83,6 +83,32 @@ def lovasz_loss(logits: Tensor, labels: Tensor, ignore_index: int) -> Tensor:
     return LovaszLoss("multiclass", ignore_index=ignore_index)(logits.float(), coarse)
 
 
+def dice_loss(logits: Tensor, labels: Tensor, ignore_index: int) -> Tensor:
+    """1 - the mean over the classes of 2 Σpt / (Σp² + Σt²) (V-Net, Milletari 2016; there of two classes).
+
+    Over all pixels of the batch together; classes that do not occur in it are left out. 0 without a labelled pixel.
+
+    Args:
+        logits: float (N, C, h, w).
+        labels: int64 (N, h, w).
+        ignore_index: label that does not count.
+    """
+    labelled = (labels != ignore_index)[:, None]
+    truth = one_hot(labels, logits.shape[1], ignore_index)
+    share = logits.float().softmax(1) * labelled
+    overlap, size = (share * truth).sum((0, 2, 3)), (share.square() + truth).sum((0, 2, 3))
+    present = truth.sum((0, 2, 3)) > 0
+    missed = (1 - 2 * overlap / size.clamp(min=1e-6)) * present
+    return missed.sum() / present.sum().clamp(min=1)
+
+
+def one_hot(labels: Tensor, classes: int, ignore_index: int) -> Tensor:
+    """int64 (N, h, w) -> float32 (N, C, h, w): 1 at a pixel's class, nothing at unlabelled ones."""
+    index = labels.masked_fill(labels == ignore_index, classes)[:, None]
+    n, _, h, w = index.shape
+    return torch.zeros(n, classes + 1, h, w, device=labels.device).scatter_(1, index, 1.0)[:, :classes]
+
+
 def shrink_labels(labels: Tensor, size_hw: tuple[int, int]) -> Tensor:
     """int64 (N, H, W) -> (N, h, w), nearest pixel centre: what an auxiliary output is compared with."""
     if tuple(labels.shape[-2:]) == size_hw:

@@ -22,6 +22,10 @@ class RunProgress(RichProgressBar):
         left = time_left(seconds, steps, int(trainer.estimated_stepping_batches) - trainer.global_step)
         return {**metrics, **({"run ends in": left} if left else {})}
 
+    def _get_train_description(self, current_epoch: int) -> str:
+        """'Epoch 1/100', where Lightning counts from 0, as wide as the bar of the validation."""
+        return f"Epoch {current_epoch + 1}/{self.trainer.max_epochs}".ljust(len(self.validation_description))
+
 
 def time_left(seconds: float, steps: int, to_go: int) -> str:
     """'1:02:03' for `to_go` steps at the pace of `steps` in `seconds`; empty while there is no pace."""

@@ -7,6 +7,7 @@ import cv2
 import lightning as L
 import numpy as np
 import torch
+from lightning.pytorch.callbacks import Checkpoint
 
 from rtseg.core.files import write_json
 from rtseg.core.metrics import ConfusionMatrix
@@ -17,10 +18,13 @@ from rtseg.vision.comparison import beside_truth, stacked
 
 
 class KeepBest(L.Callback):
-    """Writes `best.safetensors` (averaged weights, fp16) and `best.json` when the mean mIoU of the holdouts rises."""
+    """Writes `best.safetensors` (averaged weights, fp16) and `best.json` when the mean mIoU of the holdouts rises.
 
-    def __init__(self, folder: Path) -> None:
-        self.folder, self.best = folder, -1.0
+    With `last`, after every validation: then the last epoch's stay, whatever they score.
+    """
+
+    def __init__(self, folder: Path, last: bool = False) -> None:
+        self.folder, self.last, self.best = folder, last, -1.0
 
     def state_dict(self) -> dict[str, Any]:
         return {"best": self.best}
@@ -30,7 +34,8 @@ class KeepBest(L.Callback):
 
     def on_validation_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         assert isinstance(pl_module, SegmentationTask)
-        if not pl_module.holdout_miou > self.best or not trainer.is_global_zero:
+        pl_module.sum_scores()
+        if not (self.last or pl_module.holdout_miou > self.best) or not trainer.is_global_zero:
             return
         self.best = pl_module.holdout_miou
         model = pl_module.model
@@ -47,6 +52,18 @@ class KeepBest(L.Callback):
 def half(value: torch.Tensor) -> torch.Tensor:
     """fp16 for convolution weights, which are nearly all bytes; batch norm's variances may not fit in it."""
     return value.half() if value.ndim > 1 else value
+
+
+class KeepLast(Checkpoint):
+    """Writes `last.ckpt`, which a stopped run goes on from, every so many epochs and after the last one."""
+
+    def __init__(self, folder: Path, every: int = 1) -> None:
+        self.folder, self.every = folder, every
+
+    def on_train_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        done = trainer.current_epoch + 1
+        if done % self.every == 0 or done == trainer.max_epochs:
+            trainer.save_checkpoint(self.folder / "last.ckpt")
 
 
 class Pictures(L.Callback):

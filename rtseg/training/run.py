@@ -13,7 +13,6 @@ from typing import Any
 import lightning as L
 import numpy as np
 import torch
-from lightning.pytorch.callbacks import EMAWeightAveraging, ModelCheckpoint
 from lightning.pytorch.loggers import CSVLogger
 from torch import Tensor, nn
 
@@ -23,14 +22,16 @@ from rtseg.datasets import DATASETS, DataSet, open_data
 from rtseg.datasets.lineage import seen_split
 from rtseg.models import SegmentationModel, build_model
 from rtseg.models.weights import is_classifier, may_lack, restore
+from rtseg.training.averaging import Averaging
 from rtseg.training.checkpoint import SafetensorsIO
 from rtseg.training.config import TrainConfig
 from rtseg.training.data import Loaders
 from rtseg.training.losses import class_weights
+from rtseg.training.optimise import check_trunk
 from rtseg.training.origin import find_origin
 from rtseg.training.precision import choose_precision, keep_gradients_true
 from rtseg.training.progress import RunProgress
-from rtseg.training.report import KeepBest, Pictures
+from rtseg.training.report import KeepBest, KeepLast, Pictures
 from rtseg.training.summary import write_report
 from rtseg.training.task import SegmentationTask
 from rtseg.training.teach import TEACHING, find_teachers
@@ -85,6 +86,7 @@ def _train(config: TrainConfig) -> None:
     check_labelled(data, *holdouts)
     model = build_model(config.model, {**architecture(config), "classes": len(data.labels)})
     check_multiple(config.crop_hw, model.size_multiple, config.model)
+    check_trunk(config, model)
     lineage: dict[str, Any] = {"init": start_from(model, config.init)} if config.init is not None else {}
     keep_gradients_true(model)
     model = model.to(memory_format=torch.channels_last)
@@ -98,7 +100,7 @@ def _train(config: TrainConfig) -> None:
             check_multiple(config.crop_hw, teacher.size_multiple, f"the teacher {origin.name}")
         lineage["teachers"] = [origin.identity() for origin in origins]
     task = SegmentationTask(config, model, class_weights(data, config.class_balance), holdouts, teaching)
-    task.lineage, task.train_size = lineage, data.size_hw
+    task.lineage, task.train_size = lineage, config.train_hw or data.size_hw
     task.settings = run_settings(config, [data, *holdouts], lineage)
     last = config.output / "last.ckpt"
     trainer = _trainer(config)
@@ -230,13 +232,12 @@ def _trainer(config: TrainConfig) -> L.Trainer:
     precision: Any = _PLUGIN_PRECISION[choose_precision(config.precision)]
     folder = config.output
     callbacks: list[L.Callback] = [
-        KeepBest(folder),  # this and the next before the averaging, which takes its weights back after validation
+        KeepBest(folder, config.keep == "last"),  # this and the next before the averaging, which takes its weights back
         Pictures(folder),
-        EMAWeightAveraging(decay=config.ema),
-        ModelCheckpoint(folder, filename="last", save_top_k=1, every_n_epochs=1, save_on_train_epoch_end=True,
-                        enable_version_counter=False),
+        Averaging(config.ema),
+        KeepLast(folder, config.checkpoint_every),
         RunProgress(),
-    ]  # fmt: skip
+    ]
     return L.Trainer(
         max_epochs=config.epochs,
         precision=precision,

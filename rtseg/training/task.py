@@ -1,5 +1,7 @@
 """The training and validation steps (a Lightning module)."""
 
+from dataclasses import fields
+from math import isfinite
 from typing import Any
 
 import lightning as L
@@ -14,10 +16,14 @@ from rtseg.datasets import DataSet
 from rtseg.models import SegmentationModel
 from rtseg.models.deploy import normalise
 from rtseg.training.config import TrainConfig
-from rtseg.training.losses import lovasz_loss, segmentation_loss, shrink_labels
+from rtseg.training.losses import dice_loss, lovasz_loss, segmentation_loss, shrink_labels
+from rtseg.training.optimise import make_optimizer, make_schedule, parameter_groups
 from rtseg.training.teach import Teaching
+from rtseg.training.watch import StepWatch
 from rtseg.vision.resize import resize_image
 from rtseg.vision.upsample import upsample_labels
+
+_LOOK_EVERY = 20  # steps: to look is to wait for the device
 
 
 class SegmentationTask(L.LightningModule):
@@ -36,17 +42,17 @@ class SegmentationTask(L.LightningModule):
     ) -> None:
         super().__init__()
         self.config, self.model, self.holdouts, self.teaching = config, model, holdouts, teaching
-        self.train_size = config.crop_hw  # of the pictures that crops are cut from; scoring follows it
+        self.train_size = config.train_hw or config.crop_hw  # of what crops are cut from; scoring follows it
         self.lineage: dict[str, Any] = {}  # what the weights started from and who taught them, for the card
         self.settings: dict[str, Any] = {}  # what a resumed run must have in common with this one
         self.labels = holdouts[0].labels
         self.register_buffer("class_weights", weights, persistent=False)
-        self.running = ConfusionMatrix(self.labels)
+        self.watch = StepWatch(self.labels)
         self.scores: dict[str, ConfusionMatrix] = {}
         self._forward: Any = None  # compiled on first use, after the trainer made its copies of the module
 
     def training_step(self, batch: tuple[Tensor, Tensor], _: int) -> Tensor:
-        images, labels = batch
+        images, labels = batch[0], batch[1].long()
         if self._forward is None:
             forward = self.model.forward_train
             self._forward = torch.compile(forward) if self.config.compile else forward
@@ -58,11 +64,18 @@ class SegmentationTask(L.LightningModule):
         for output, share in zip(auxiliary, self.model.auxiliary_weights, strict=True):
             coarse = shrink_labels(labels, (output.shape[-2], output.shape[-1]))
             loss = loss + share * segmentation_loss(output, coarse, weights, ignore)
-        if not loss.isfinite():
-            raise UsageError(f"the loss became {loss.item()} in epoch {self.current_epoch}: start anew with a smaller "
-                             f"--lr (it was {self.config.lr:g}), or with --precision fp32")  # fmt: skip
-        self._follow(logits, at_logits, loss)
+        self.watch.update(logits, at_logits, loss)
+        if self.watch.steps % _LOOK_EVERY == 0:
+            self._look()
+        self.log("loss", loss.detach(), prog_bar=True, on_step=False, on_epoch=True)
         return loss
+
+    def _look(self) -> None:
+        """Waits for the device; raises UsageError where a loss was not finite."""
+        loss = self.watch.look()
+        if not isfinite(loss):
+            raise UsageError(f"the loss became {loss} in epoch {self.current_epoch + 1}: start anew with a smaller "
+                             f"--lr (it was {self.config.lr:g}), or with --precision fp32")  # fmt: skip
 
     def _loss(self, images: Tensor, logits: Tensor, labels: Tensor, coarse: Tensor) -> Tensor:
         """Cross-entropy, and what else the configuration asks for, of the network's main output."""
@@ -71,15 +84,11 @@ class SegmentationTask(L.LightningModule):
         loss = segmentation_loss(logits, compared, self.class_weights, ignore, config.ohem, config.boundary)
         if config.lovasz:
             loss = loss + config.lovasz * lovasz_loss(logits, labels, ignore)
+        if config.dice:
+            loss = loss + config.dice * dice_loss(logits, coarse, ignore)
         if self.teaching is not None:
             loss = loss + config.teaching_weight * self.teaching(images, logits, coarse != ignore)
         return loss
-
-    def _follow(self, logits: Tensor, coarse: Tensor, loss: Tensor) -> None:
-        """Shows the epoch's running mIoU on the augmented training pictures, at the logits' size."""
-        self.running.update(logits.detach().argmax(1).byte().cpu().numpy(), coarse.byte().cpu().numpy())
-        self.log("loss", loss.detach(), prog_bar=True, on_step=False, on_epoch=True)
-        self.log("train_miou", self.running.miou, prog_bar=True)
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         checkpoint["settings"] = self.settings
@@ -88,6 +97,8 @@ class SegmentationTask(L.LightningModule):
         begun: dict[str, Any] = checkpoint.get("settings", {})
         if "data_set" not in begun:  # of an older checkpoint only the number of pictures is known
             begun = {**begun, "data_set": self.settings.get("data_set")}
+        since = {field.name: field.default for field in fields(TrainConfig) if field.name in self.settings}
+        begun = {**since, **begun}  # what an option does by default is what runs did before there was one
         for name in dict.fromkeys((*self.settings, *begun)):
             was, now = (_told(settings.get(name)) for settings in (begun, self.settings))
             if was != now:
@@ -96,12 +107,22 @@ class SegmentationTask(L.LightningModule):
                                  "that one, or give another --output")  # fmt: skip
 
     def on_train_batch_start(self, batch: Any, batch_idx: int) -> None:
-        torch.manual_seed(hash((self.config.seed, self.global_step)))  # dropout: the same in a resumed run
+        """Dropout: another mask in each batch of each process, and the same ones in a resumed run."""
+        number = batch_idx * self.trainer.world_size + self.trainer.global_rank
+        words = np.random.SeedSequence((self.config.seed, self.current_epoch, number)).generate_state(1, np.uint64)
+        torch.manual_seed(int(words[0]))
 
     def on_train_epoch_start(self) -> None:
-        self.running = ConfusionMatrix(self.labels)
+        self.watch.reset()
         if self.current_epoch + 1 == self.trainer.max_epochs:
             self.trainer.check_val_every_n_epoch = 1  # the last weights are scored whatever the interval
+
+    def on_train_epoch_end(self) -> None:
+        self._look()
+        self.log("train_miou", self.watch.miou, prog_bar=True)
+
+    def on_validation_start(self) -> None:
+        self._look()  # before weights are kept
 
     def on_validation_epoch_start(self) -> None:
         self.scores = {data.split: ConfusionMatrix(self.labels) for data in self.holdouts}
@@ -119,12 +140,18 @@ class SegmentationTask(L.LightningModule):
         """Mean of the mIoU of the holdouts: what the best weights are chosen by."""
         return sum(matrix.miou for matrix in self.scores.values()) / len(self.scores)
 
-    def on_validation_epoch_end(self) -> None:
+    def sum_scores(self) -> None:
+        """Adds up what all processes have scored: once after a validation and in all of them, before scores are read.
+
+        Callbacks call it, for their end of the validation comes before the module's.
+        """
         if self.trainer.world_size > 1:
             for matrix in self.scores.values():
                 own = torch.from_numpy(np.append(matrix.counts, matrix.frames)).to(self.device)
                 total: Tensor = self.all_gather(own).sum(0).cpu()  # type: ignore[union-attr]
                 matrix.counts, matrix.frames = total[:-1].reshape(matrix.counts.shape).numpy(), int(total[-1])
+
+    def on_validation_epoch_end(self) -> None:
         figures = {f"{split}_miou": matrix.miou for split, matrix in self.scores.items()}
         self.log_dict({**figures, "holdout_miou": self.holdout_miou}, prog_bar=True)
 
@@ -143,23 +170,9 @@ class SegmentationTask(L.LightningModule):
         return upsample_labels(logits, (height, width))
 
     def configure_optimizers(self) -> Any:
-        decayed = [p for p in self.parameters() if p.ndim > 1]
-        plain = [p for p in self.parameters() if p.ndim <= 1]  # batch norm, PReLU slopes, biases
-        groups = [{"params": decayed, "weight_decay": self.config.weight_decay}, {"params": plain, "weight_decay": 0.0}]
-        optimizer: torch.optim.Optimizer
-        if self.config.optimizer == "sgd":
-            optimizer = torch.optim.SGD(groups, self.config.lr, momentum=0.9, nesterov=True)
-        else:
-            optimizer = torch.optim.AdamW(groups, self.config.lr)
-        steps = int(self.trainer.estimated_stepping_batches)
-        scheduler: torch.optim.lr_scheduler.LRScheduler
-        if self.config.schedule == "poly":
-            scheduler = torch.optim.lr_scheduler.PolynomialLR(optimizer, steps, power=0.9)
-        else:
-            scheduler = torch.optim.lr_scheduler.OneCycleLR(
-                optimizer, self.config.lr, steps, pct_start=0.08, cycle_momentum=False, final_div_factor=1e3
-            )
-        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
+        optimizer = make_optimizer(self.config, parameter_groups(self.config, self, self.model))
+        schedule = make_schedule(self.config, optimizer, int(self.trainer.estimated_stepping_batches))
+        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
 
 
 def _told(value: Any) -> Any:

@@ -1,0 +1,47 @@
+"""The running mean of the weights, which is what a run validates and keeps."""
+
+from typing import Any
+
+import lightning as L
+import torch
+from lightning.pytorch.callbacks import WeightAveraging
+from torch import Tensor
+
+
+class Averaging(WeightAveraging):
+    """An exponential mean whose decay grows with the number of steps.
+
+    With a fixed decay of 0.995 the mean of a run of fifty steps is mostly the weights that it started from. So after
+    step n it is (1 + n) / (10 + n), as in TensorFlow's ExponentialMovingAverage, until it reaches the one asked for.
+
+    Args:
+        decay: of a long run, in 0..1.
+    """
+
+    def __init__(self, decay: float) -> None:
+        super().__init__(multi_avg_fn=self._average)
+        self.decay, self._steps = decay, 0
+
+    def setup(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
+        self._device = trainer.strategy.root_device  # the network gets there later: the mean would stay on the CPU
+        super().setup(trainer, pl_module, stage)
+        if self._average_model is not None:  # a count that is compared at every step must not be read from a GPU
+            self._average_model.n_averaged = self._average_model.n_averaged.cpu()
+
+    def should_update(self, step_idx: int | None = None, epoch_idx: int | None = None) -> bool:
+        if step_idx is None:
+            return False
+        self._steps = step_idx + 1
+        return True
+
+    def _average(self, averaged: Any, current: Any, _: Tensor) -> None:
+        """Moves tensors of one device and dtype towards the current ones."""
+        if averaged[0].is_floating_point():
+            torch._foreach_lerp_(averaged, current, 1 - decay_after(self._steps, self.decay))
+        else:
+            torch._foreach_copy_(averaged, current)
+
+
+def decay_after(steps: int, decay: float) -> float:
+    """The share of the old mean that is kept at optimizer step `steps`, counted from 1."""
+    return min(decay, (1 + steps) / (10 + steps))

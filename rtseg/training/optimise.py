@@ -1,0 +1,53 @@
+"""What moves the weights: parameter groups, optimizer and schedule."""
+
+from typing import Any
+
+import torch
+from torch import nn
+from torch.optim.lr_scheduler import LRScheduler, OneCycleLR, PolynomialLR
+
+from rtseg.core.errors import UsageError
+from rtseg.models import SegmentationModel
+from rtseg.training.config import TrainConfig
+
+
+def check_trunk(config: TrainConfig, model: SegmentationModel) -> None:
+    """Raises UsageError for a trunk factor where the network has no trunk."""
+    if config.trunk_factor != 1 and not model.trunk():
+        raise UsageError(f"{config.model} has no trunk that could learn more slowly: leave --trunk-factor "
+                         f"{config.trunk_factor:g} out, or train a network that stands on an encoder")  # fmt: skip
+
+
+def parameter_groups(config: TrainConfig, trained: nn.Module, model: SegmentationModel) -> list[dict[str, Any]]:
+    """The optimizer's groups: without weight decay what has one axis (batch norm, PReLU slopes, biases).
+
+    Where the trunk learns more slowly, each of the two is split in trunk and rest (SwiftNet, Orsic 2019).
+
+    Args:
+        trained: everything that is trained, `model` included.
+    """
+    trunk = {id(p) for module in model.trunk() for p in module.parameters()} if config.trunk_factor != 1 else set()
+    groups: list[dict[str, Any]] = []
+    for factor, in_trunk in ((1.0, False), (config.trunk_factor, True)):
+        ours = [p for p in trained.parameters() if (id(p) in trunk) == in_trunk]
+        for decay, chosen in (
+            (config.weight_decay * factor, [p for p in ours if p.ndim > 1]),
+            (0.0, [p for p in ours if p.ndim <= 1]),
+        ):
+            if chosen:
+                groups.append({"params": chosen, "lr": config.lr * factor, "weight_decay": decay})
+    return groups
+
+
+def make_optimizer(config: TrainConfig, groups: list[dict[str, Any]]) -> torch.optim.Optimizer:
+    if config.optimizer == "sgd":
+        return torch.optim.SGD(groups, config.lr, momentum=0.9, nesterov=True)
+    return torch.optim.AdamW(groups, config.lr)
+
+
+def make_schedule(config: TrainConfig, optimizer: torch.optim.Optimizer, steps: int) -> LRScheduler:
+    """The learning rate of each of `steps` optimizer steps; every group follows its own peak."""
+    if config.schedule == "poly":
+        return PolynomialLR(optimizer, steps, power=0.9)
+    peaks = [group["lr"] for group in optimizer.param_groups]
+    return OneCycleLR(optimizer, peaks, steps, pct_start=0.08, cycle_momentum=False, final_div_factor=1e3)
