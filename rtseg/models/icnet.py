@@ -23,6 +23,9 @@ from rtseg.models.encoders.resnet import CaffeBottleneck, stage
 from rtseg.models.pyramid import PyramidPooling
 
 
+HIGH = ("plain", "trunk")
+
+
 @dataclass(frozen=True)
 class ICNetConfig:
     """The fields that ICNet is built with.
@@ -32,12 +35,15 @@ class ICNetConfig:
         width: factor on the channels of the cascade and of the paper's ResNet; 0.5 is the compressed network that the
             paper reports.
         encoder: trunk of the low and the medium branch, in full width: one of `ENCODERS`; None is the paper's ResNet.
+        high: what sees the picture at full size: 'plain' for the paper's three convolutions, 'trunk' for layers like the
+            encoder's up to stride 8, with weights of their own, which start pretrained where the encoder's do.
         pretrained: weights of that encoder to start from: 'imagenet', or the path of a state-dict file. Never stored.
     """
 
     classes: int = 11
     width: float = 0.5
     encoder: str | None = None
+    high: str = "plain"
     pretrained: str | None = None
 
     def __post_init__(self) -> None:
@@ -45,6 +51,8 @@ class ICNetConfig:
             raise UsageError(f"ICNet needs classes >= 1 and a width of 0.125 to 2, not {self}")
         if self.pretrained is not None and self.encoder is None:
             raise UsageError("there are no pretrained weights of ICNet's own trunk: name an encoder as well")
+        if self.high not in HIGH or (self.high == "trunk" and self.encoder is None):
+            raise UsageError(f"high is {self.high!r}: allowed are {' and '.join(HIGH)}, the latter with an encoder")
 
 
 class Trunk(NamedTuple):
@@ -119,18 +127,21 @@ class ICNet(SegmentationModel):
         self.config = config
         trunk = _paper_trunk(config.width) if config.encoder is None else _encoder_trunk(config)
         stem, fused, head = (scaled(channels, config.width) for channels in (64, 256, 512))
-        self.high = nn.Sequential(
+        self.high: nn.Module = nn.Sequential(
             ConvNormAct(3, stem, stride=2), ConvNormAct(stem, stem, stride=2), ConvNormAct(stem, 2 * stem, stride=2)
         )
+        fine = 2 * stem if config.high == "plain" else trunk.middle
         self.low = nn.Sequential(PyramidPooling(), ConvNormAct(trunk.outputs, head, 1))
         self.fuse_medium = CascadeFeatureFusion(head, trunk.middle, fused)
-        self.fuse_high = CascadeFeatureFusion(fused, 2 * stem, fused)
+        self.fuse_high = CascadeFeatureFusion(fused, fine, fused)
         self.classifier = nn.Conv2d(fused, config.classes, 1)
         self.auxiliary_medium = nn.Conv2d(fused, config.classes, 1)
         self.auxiliary_low = nn.Conv2d(head, config.classes, 1)
         initialise(self)
         # after that: the trunk has its own initialisation, or pretrained weights
         self.stem, self.shared, self.low = trunk.stem, trunk.shared, nn.Sequential(*trunk.deep, *self.low)
+        if config.high == "trunk":
+            self.high = _encoder_trunk(config).shared
         self.normalisation = trunk.normalisation
 
     def trunk(self) -> list[nn.Module]:
