@@ -14,10 +14,10 @@ def command(config: Annotated[TrainConfig, Parameter(name="*")]) -> None:
     from rich.console import Console
 
     from rtseg.apps._overwrite import check_outputs
-    from rtseg.core.weights import resolve
+    from rtseg.training.origin import find_origin
     from rtseg.training.run import train
 
-    read = [path for name in (config.init, *config.teacher) if name is not None for path in resolve(name).paths]
+    read = [path for name in (config.init, *config.teacher) if name is not None for path in find_origin(name).paths]
     written = [("--output", config.output / name) for name in ("best.safetensors", "best.json")]
     check_outputs({}, {"a network that it starts or learns from": read}, written)
     logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)  # its news come twice otherwise, once from our log

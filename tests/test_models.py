@@ -8,8 +8,8 @@ from torch import nn
 
 from rtseg.core.errors import UsageError
 from rtseg.models import MODELS, build_model
-from rtseg.models.base import count_inference_parameters, count_macs, count_parameters
-from rtseg.models.deploy import MEAN_RGB, STD_RGB, DeployGraph, normalise
+from rtseg.models.base import IMAGENET_STATISTICS, count_inference_parameters, count_macs, count_parameters
+from rtseg.models.deploy import DeployGraph, normalise
 from rtseg.models.enet import max_pool_mask, max_unpool_mask
 from rtseg.models.pyramid import PyramidPooling
 
@@ -123,8 +123,8 @@ def test_icnet_runs_its_shared_stages_once():
         stages.register_forward_hook(lambda module, inputs, output: calls.append(tuple(output.shape[-2:])))
     with torch.inference_mode():
         model(torch.randn(1, 3, 64, 128))
-    # half-size picture -> 1/4; the trunk at 1/16; the low branch goes on at 1/32
-    assert calls == [(16, 32), (4, 8), (2, 4)]
+    # half-size picture -> 1/8; the trunk at 1/16; the low branch goes on at 1/32
+    assert calls == [(8, 16), (4, 8), (2, 4)]
 
 
 def awkward(kind):
@@ -165,13 +165,14 @@ def test_pyramid_pooling_by_matrices_equals_adaptive_pooling(size, monkeypatch):
 
 def test_normalising_is_fixed_and_rgb():
     black, white = (torch.full((1, 2, 2, 3), value, dtype=torch.uint8) for value in (0, 255))
-    mean, deviation = torch.tensor(MEAN_RGB), torch.tensor(STD_RGB)
-    torch.testing.assert_close(normalise(black)[0, :, 0, 0], -mean / deviation)
-    torch.testing.assert_close(normalise(white)[0, :, 0, 0], (1 - mean) / deviation)
+    by = IMAGENET_STATISTICS
+    mean, deviation = torch.tensor(by.mean), torch.tensor(by.std)
+    torch.testing.assert_close(normalise(black, by)[0, :, 0, 0], -mean / deviation)
+    torch.testing.assert_close(normalise(white, by)[0, :, 0, 0], (1 - mean) / deviation)
     blue = black.clone()
     blue[..., 0] = 255  # BGR
-    assert (normalise(blue) - normalise(black))[0, :, 0, 0].nonzero().tolist() == [[2]]
-    assert normalise(blue).shape == (1, 3, 2, 2)
+    assert (normalise(blue, by) - normalise(black, by))[0, :, 0, 0].nonzero().tolist() == [[2]]
+    assert normalise(blue, by).shape == (1, 3, 2, 2)
 
 
 @pytest.mark.parametrize("name", ["icnet", "tiny"])

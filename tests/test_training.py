@@ -29,6 +29,7 @@ from rtseg.datasets.classes import read_classes
 from rtseg.datasets.lineage import seen_split
 from rtseg.export.network import export_network
 from rtseg.models import build_model
+from rtseg.models.deploy import normalise
 from rtseg.models.weights import load_state_dict
 from rtseg.training import summary
 from rtseg.training.augment import paste_classes
@@ -40,7 +41,7 @@ from rtseg.training.precision import choose_precision, keep_gradients_true
 from rtseg.training.progress import time_left
 from rtseg.training.run import architecture, share_of_scenes, start_from, train
 from rtseg.training.task import SegmentationTask
-from rtseg.training.teach import TEACHING, open_teachers
+from rtseg.training.teach import TEACHING, find_teachers
 
 TINY = {
     "model": "enet", "crop": "32x32", "batch_size": 2, "scenes": 0.0, "workers": 0, "validate_every": 1,
@@ -428,30 +429,32 @@ def teacher(tmp_path_factory: pytest.TempPathFactory) -> str:
 @pytest.mark.parametrize("kind", ["tiny", "smp"])
 def test_a_student_approaches_its_teachers(method: str, kind: str, teacher: str, networks: Path) -> None:
     path = teacher if kind == "tiny" else str(network_file(networks, kind))
-    teachers, (artifact,) = open_teachers([path], CAMVID11.names)
-    assert artifact.card.name == kind
+    (origin,) = find_teachers([path], CAMVID11.names)
+    assert origin.name == kind
+    teachers = [origin.network()]
     student = lively("tiny", seed=9).train()
     teaching = TEACHING.get(method)(student, teachers, 2.0)
-    x, labelled = torch.randn(2, 3, 32, 32), torch.ones(2, 16, 16, dtype=torch.bool)
+    images, labelled = torch.randint(0, 256, (2, 32, 32, 3), dtype=torch.uint8), torch.ones(2, 16, 16, dtype=torch.bool)
+    x = normalise(images, student.normalisation)
     optimizer = torch.optim.Adam([*student.parameters(), *teaching.parameters()], 3e-3)
     terms = []
     for _ in range(60):
-        term = teaching(x, student(x), labelled)
+        term = teaching(images, student(x), labelled)
         optimizer.zero_grad()
         term.backward()
         optimizer.step()
         terms.append(term.item())
     assert terms[-1] < 0.5 * terms[0]
-    assert teaching(x, student(x), torch.zeros_like(labelled)) == 0  # padding teaches nothing
+    assert teaching(images, student(x), torch.zeros_like(labelled)) == 0  # padding teaches nothing
     assert not any(name.startswith("_teachers") for name in teaching.state_dict())
     assert all(parameter.grad is None for parameter in teachers[0].parameters())
 
 
 def test_an_identical_teacher_has_nothing_to_say(teacher: str) -> None:
-    teachers, _ = open_teachers([teacher, teacher], CAMVID11.names)
-    (student,), _ = open_teachers([teacher], CAMVID11.names)
-    x, labelled = torch.randn(1, 3, 32, 32), torch.ones(1, 16, 16, dtype=torch.bool)
-    assert TEACHING.get("logits")(student, teachers, 3.0)(x, student(x), labelled).abs() < 1e-5
+    *teachers, student = (origin.network() for origin in find_teachers([teacher] * 3, CAMVID11.names))
+    images, labelled = torch.randint(0, 256, (1, 32, 32, 3), dtype=torch.uint8), torch.ones(1, 16, 16, dtype=torch.bool)
+    logits = student(normalise(images, student.normalisation))
+    assert TEACHING.get("logits")(student, teachers, 3.0)(images, logits, labelled).abs() < 1e-5
 
 
 def test_compiling_fuses_student_and_teachers(
@@ -467,7 +470,7 @@ def test_compiling_fuses_student_and_teachers(
 
 def test_teachers_must_know_the_classes(teacher: str, root: Path, tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="knows the classes of camvid11, not the 2"):
-        open_teachers([teacher], ("road", "other"))
+        find_teachers([teacher], ("road", "other"))
     with pytest.raises(UsageError, match="leave one of the two out"):
         config(root, tmp_path, teacher=(teacher,), teaching="features", compile=True)
     with pytest.raises(UsageError, match="did you mean logits"):
@@ -678,7 +681,7 @@ def test_init_from_another_architecture_takes_its_trunk(tmp_path: Path) -> None:
     assert {name.split(".")[0] for name in after if not torch.equal(after[name], before[name])} == {"encoder"}
     picture, network = torch.rand(1, 3, 64, 64), network.eval()
     with torch.no_grad():  # as far as both have the same strides, they compute the same
-        expected = icnet.shared[:3](icnet.stem(picture))
+        expected = icnet.shared[:3](icnet.stem[:3](picture))
         found = network.encoder.layer1(network.encoder.stem(picture))
     assert (found - expected).abs().max() < 0.01 * expected.abs().max()
     with pytest.raises(UsageError, match="their trunks are not the same"):

@@ -41,6 +41,7 @@ class Card:
         metrics: data set and split -> figures ("camvid/val" -> {"miou": …, "iou": {…}}).
         recipe: how it was trained (configuration, epochs, seed).
         data_terms: where the training pictures come from and what may be done with the weights.
+        normalisation: how the graph scales pictures: `mean` and `std` of RGB values in 0..1; it follows the trunk.
         activation_ranges: ONNX tensor -> [low, high], measured for the INT8 form.
     """
 
@@ -58,6 +59,7 @@ class Card:
     metrics: dict[str, Any] = field(default_factory=dict)
     recipe: dict[str, Any] = field(default_factory=dict)
     data_terms: str = ""
+    normalisation: dict[str, tuple[float, ...]] = field(default_factory=dict)
     activation_ranges: dict[str, tuple[float, float]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -78,6 +80,7 @@ class Card:
         known["files"] = {precision: CardFile(**file) for precision, file in data["files"].items()}
         known["train_size"] = (int(data["train_size"][0]), int(data["train_size"][1]))
         known["engine_order"] = tuple(data["engine_order"])
+        known["normalisation"] = {name: tuple(v) for name, v in data.get("normalisation", {}).items()}
         ranges = data.get("activation_ranges", {})
         known["activation_ranges"] = {tensor: (float(low), float(high)) for tensor, (low, high) in ranges.items()}
         return cls(**known)

@@ -1,6 +1,7 @@
 """PyTorch on an NVIDIA GPU at its best: compiled, channels last, CUDA graphs, page-locked copies. A comparator."""
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -30,8 +31,8 @@ class TorchCudaEngine(Engine):
 
         torch.backends.cudnn.allow_tf32 = torch.backends.cuda.matmul.allow_tf32 = False
         kind = torch.float16 if options.precision == "fp16" else torch.float32
-        self._normalise, self._kind = normalise, kind
         network: Any = load_network(artifact)
+        self._normalise, self._kind = partial(normalise, by=network.normalisation), kind
         try:
             self._network: Any = network.to("cuda", kind, memory_format=torch.channels_last)
             self._device_image = torch.empty((1, *options.size_hw, 3), dtype=torch.uint8, device="cuda")

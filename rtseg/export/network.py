@@ -72,6 +72,7 @@ def export_network(
         metrics=dict(metrics or {}),
         recipe=dict(recipe or {}),
         data_terms=data_terms,
+        normalisation=model.normalisation._asdict(),
     )
     card.save(folder / f"{name}.json")
     return Artifact(card, folder)
@@ -107,6 +108,7 @@ def describe(model: SegmentationModel, name: str, labels: LabelSet) -> dict[str,
         "labels": labels.to_json(),
         "size_multiple": model.size_multiple,
         "logits_stride": model.logits_stride,
+        "normalisation": model.normalisation._asdict(),
         "input": "uint8 BGR (N, height, width, 3)",
     }
 

@@ -71,6 +71,7 @@ def export_graph(model: SegmentationModel, path: Path, metadata: dict[str, Any],
     _clean(proto)
     _name_axes(proto, output)
     _drop_zero_biases(proto.graph)
+    _fold_padding(proto.graph)
     _name_parameters(proto.graph, model)
     helper.set_model_props(proto, {METADATA_KEY: json.dumps({**metadata, "output": output})})
     onnx.checker.check_model(proto)
@@ -125,6 +126,28 @@ def _drop_zero_biases(graph: onnx.GraphProto) -> None:
     for node in graph.node:
         if node.op_type in ("Conv", "ConvTranspose") and len(node.input) == 3 and node.input[2] in zeros:
             del node.input[2]
+
+
+def _fold_padding(graph: onnx.GraphProto) -> None:
+    """Moves a constant padding with zeros into the convolution that reads it: ONNX's may be padded unevenly."""
+    constants = {tensor.name: numpy_helper.to_array(tensor) for tensor in graph.initializer}
+    for node in graph.node:
+        if node.op_type == "Constant" and node.attribute[0].name == "value":
+            constants[node.output[0]] = numpy_helper.to_array(node.attribute[0].t)
+    pads = {node.output[0]: node for node in graph.node if node.op_type == "Pad" and node.input[1] in constants}
+    for node in graph.node:
+        pad = pads.get(node.input[0]) if node.op_type == "Conv" else None
+        if pad is None or any(float(constants[name]) for name in pad.input[2:3] if name):
+            continue
+        before, after = np.split(constants[pad.input[1]], 2)
+        own = next(attribute for attribute in node.attribute if attribute.name == "pads")
+        if not before[:2].any() and not after[:2].any():  # of height and width only
+            own.ints[:] = [int(a + b) for a, b in zip(own.ints, [*before[2:], *after[2:]], strict=True)]
+            node.input[0] = pad.input[0]
+    read = {name for node in graph.node for name in node.input}
+    for pad in pads.values():
+        if pad.output[0] not in read:
+            graph.node.remove(pad)
 
 
 def _name_parameters(graph: onnx.GraphProto, model: SegmentationModel) -> None:

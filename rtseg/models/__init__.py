@@ -19,6 +19,7 @@ MODELS: Registry[type[SegmentationModel]] = Registry(
         "enet-encoder": "rtseg.models.enet:ENetEncoder",
         "icnet": "rtseg.models.icnet:ICNet",
         "pspnet": "rtseg.models.pspnet:PSPNet",
+        "swiftnet": "rtseg.models.swiftnet:SwiftNet",
         "deeplabv3": "rtseg.models.deeplabv3:DeepLabV3",
         "smp": "rtseg.models.smp:SmpNetwork",
     },

@@ -1,7 +1,7 @@
 """What every network has in common."""
 
 from dataclasses import asdict, fields
-from typing import Any, ClassVar, Self
+from typing import Any, ClassVar, NamedTuple, Self
 
 import torch
 from torch import Tensor, nn
@@ -9,6 +9,16 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from rtseg.core.errors import UsageError
 from rtseg.core.registry import unknown_name
+
+
+class Normalisation(NamedTuple):
+    """How pictures are scaled for a network: (x - mean) / std of RGB values in 0..1."""
+
+    mean: tuple[float, float, float]
+    std: tuple[float, float, float]
+
+
+IMAGENET_STATISTICS = Normalisation((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
 
 
 class SegmentationModel(nn.Module):
@@ -19,12 +29,14 @@ class SegmentationModel(nn.Module):
             config decides it.
         logits_stride: the logits are this many times smaller than the input; likewise.
         auxiliary_weights: share in the loss of each auxiliary output.
+        normalisation: how pictures are scaled; a network on an encoder follows the encoder.
     """
 
     config_class: ClassVar[type]
     size_multiple: int
     logits_stride: int
     auxiliary_weights: ClassVar[tuple[float, ...]] = ()
+    normalisation: Normalisation = IMAGENET_STATISTICS
 
     config: Any
 

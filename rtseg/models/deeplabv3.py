@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from rtseg.core.errors import UsageError
 from rtseg.models.base import SegmentationModel, initialise
 from rtseg.models.blocks import ConvNormAct, check_batch
+from rtseg.models.decoders import Refinement
 from rtseg.models.encoders import Encoder, TrunkOptions, build_encoder
 from rtseg.models.encoders.config import EncoderConfig
 from rtseg.models.encoders.resnet import ResNet, stage
@@ -107,7 +108,7 @@ def cascade(encoder: Encoder, name: str, rate: int, grid: tuple[int, ...]) -> nn
 
 
 class DeepLabV3(SegmentationModel):
-    """Logits at the output stride.
+    """Logits at the output stride, or finer (`logits_stride`, which makes it DeepLab-v3+).
 
     Example:
         >>> DeepLabV3(DeepLabV3Config(classes=11)).eval()(torch.zeros(1, 3, 256, 512)).shape
@@ -119,7 +120,7 @@ class DeepLabV3(SegmentationModel):
     def __init__(self, config: DeepLabV3Config) -> None:
         super().__init__()
         self.config = config
-        self.size_multiple = self.logits_stride = config.output_stride
+        self.size_multiple, self.logits_stride = config.output_stride, config.finest
         encoder = build_encoder(config.encoder, config.options(), config.pretrained)
         deep = encoder.channels[-1]
         if config.form == "aspp":
@@ -129,12 +130,16 @@ class DeepLabV3(SegmentationModel):
         else:
             self.context = cascade(encoder, config.encoder, 32 // config.output_stride, config.grid or (1, 1, 1))
         self.dropout = nn.Dropout(config.dropout)
-        self.classifier = nn.Conv2d(deep, config.classes, 1)
+        self.refine = Refinement(deep, encoder.channels[-4:-1], config.output_stride, config.finest)
+        self.classifier = nn.Conv2d(self.refine.channels, config.classes, 1)
         initialise(self)
         self.encoder = encoder  # after that: it has its own initialisation, or pretrained weights
+        self.normalisation = encoder.normalisation
 
     def trunk(self) -> list[nn.Module]:
         return [self.encoder]
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.classifier(self.dropout(self.context(self.encoder(x)[-1])))  # (N, C, H/s, W/s)
+        features = self.encoder(x)
+        refined = self.refine(self.context(features[-1]), features[-4:-1])
+        return self.classifier(self.dropout(refined))  # (N, C, H/s, W/s)

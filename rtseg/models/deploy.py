@@ -9,19 +9,15 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from rtseg.core.errors import UsageError
-from rtseg.models.base import SegmentationModel
-
-# ImageNet mean and standard deviation of pictures in 0..1, RGB order
-MEAN_RGB = (0.485, 0.456, 0.406)
-STD_RGB = (0.229, 0.224, 0.225)
+from rtseg.models.base import Normalisation, SegmentationModel
 
 OUTPUTS = ("logits", "labels")
 
 
-def normalise(images: Tensor) -> Tensor:
+def normalise(images: Tensor, by: Normalisation) -> Tensor:
     """uint8 BGR (N, H, W, 3) -> float32 RGB (N, 3, H, W) of about zero mean and unit variance."""
-    mean = torch.tensor([255 * value for value in MEAN_RGB], device=images.device)
-    scale = torch.tensor([1 / (255 * value) for value in STD_RGB], device=images.device)
+    mean = torch.tensor([255 * value for value in by.mean], device=images.device)
+    scale = torch.tensor([1 / (255 * value) for value in by.std], device=images.device)
     rgb = images.permute(0, 3, 1, 2).flip(1).float()
     return (rgb - mean[:, None, None]) * scale[:, None, None]
 
@@ -47,7 +43,7 @@ class DeployGraph(nn.Module):
 
     def forward(self, images: Tensor) -> Tensor:
         """uint8 BGR (N, H, W, 3) -> what `output` says."""
-        logits = self.model(normalise(images))
+        logits = self.model(normalise(images, self.model.normalisation))
         if self.output == "logits":
             return logits
         stride = self.model.logits_stride

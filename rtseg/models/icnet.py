@@ -5,32 +5,87 @@ Three branches see the picture at 1/4, 1/2 and full size. The low and the medium
 half-width ResNet-50, run once at half size; the low branch goes on from those features at half their resolution.
 
 Deviations from the authors' Caffe network: resizing uses half-pixel centres instead of aligned corners, and the
-pictures are halved by averaging 2x2 pixels.
+pictures are halved by averaging 2x2 pixels. Any encoder that can be cut at stride 8 may stand in for the ResNet
+(`encoder`); the cascade stays what it is.
 """
 
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import ClassVar, NamedTuple
 
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from rtseg.core.errors import UsageError
-from rtseg.models.base import SegmentationModel, initialise
+from rtseg.models.base import IMAGENET_STATISTICS, Normalisation, SegmentationModel, initialise
 from rtseg.models.blocks import ConvNormAct, scaled, upsample2
+from rtseg.models.encoders import TrunkOptions, build_encoder
 from rtseg.models.encoders.resnet import CaffeBottleneck, stage
 from rtseg.models.pyramid import PyramidPooling
 
 
 @dataclass(frozen=True)
 class ICNetConfig:
-    """`width` scales every channel count: 0.5 is the compressed network that the paper reports."""
+    """The fields that ICNet is built with.
+
+    Attributes:
+        classes: channels of the logits.
+        width: factor on the channels of the cascade and of the paper's ResNet; 0.5 is the compressed network that the
+            paper reports.
+        encoder: trunk of the low and the medium branch, in full width: one of `ENCODERS`; None is the paper's ResNet.
+        pretrained: weights of that encoder to start from: 'imagenet', or the path of a state-dict file. Never stored.
+    """
 
     classes: int = 11
     width: float = 0.5
+    encoder: str | None = None
+    pretrained: str | None = None
 
     def __post_init__(self) -> None:
         if self.classes < 1 or not 0.125 <= self.width <= 2:
             raise UsageError(f"ICNet needs classes >= 1 and a width of 0.125 to 2, not {self}")
+        if self.pretrained is not None and self.encoder is None:
+            raise UsageError("there are no pretrained weights of ICNet's own trunk: name an encoder as well")
+
+
+class Trunk(NamedTuple):
+    """The layers of the medium and the low branch.
+
+    Attributes:
+        stem: the first layers, which see the picture at half size.
+        shared: from there to stride 8 of that half; both branches use them.
+        deep: the low branch's further layers, which keep the size.
+        middle: channels behind `shared`.
+        outputs: channels behind `deep`.
+        normalisation: how pictures are scaled.
+    """
+
+    stem: nn.Module
+    shared: nn.Module
+    deep: list[nn.Module]
+    middle: int
+    outputs: int
+    normalisation: Normalisation
+
+
+def _paper_trunk(width: float) -> Trunk:
+    """The authors' ResNet-50 with a deep stem, its last two stages dilated."""
+    stem, c2, c3, c4, c5 = (scaled(channels, width) for channels in (64, 256, 512, 1024, 2048))
+    first = [ConvNormAct(3, stem, stride=2), ConvNormAct(stem, stem), ConvNormAct(stem, 2 * stem)]
+    stage3 = stage(CaffeBottleneck, c2, c3, [1] * 4, stride=2)
+    shared = nn.Sequential(*stage(CaffeBottleneck, 2 * stem, c2, [1] * 3), stage3[0])
+    deep = [*stage3[1:], *stage(CaffeBottleneck, c3, c4, [2] * 6), *stage(CaffeBottleneck, c4, c5, [4] * 3)]
+    trunk = Trunk(nn.Sequential(*first, nn.MaxPool2d(3, 2, 1)), shared, deep, c3, c5, IMAGENET_STATISTICS)
+    for part in (trunk.stem, shared, *deep):
+        initialise(part)
+    return trunk
+
+
+def _encoder_trunk(config: ICNetConfig) -> Trunk:
+    assert config.encoder is not None
+    encoder = build_encoder(config.encoder, TrunkOptions(output_stride=8), config.pretrained)
+    shared, deep = encoder.halves()
+    *_, middle, _, outputs = encoder.channels
+    return Trunk(nn.Identity(), shared, [deep], middle, outputs, encoder.normalisation)
 
 
 class CascadeFeatureFusion(nn.Module):
@@ -62,33 +117,27 @@ class ICNet(SegmentationModel):
     def __init__(self, config: ICNetConfig) -> None:
         super().__init__()
         self.config = config
-
-        stem, c2, c3, c4, c5, fused, head = (scaled(c, config.width) for c in (64, 256, 512, 1024, 2048, 256, 512))
-        self.stem = nn.Sequential(
-            ConvNormAct(3, stem, stride=2), ConvNormAct(stem, stem), ConvNormAct(stem, 2 * stem)
-        )  # fmt: skip
-        stage3 = stage(CaffeBottleneck, c2, c3, [1] * 4, stride=2)
-        self.shared = nn.Sequential(*stage(CaffeBottleneck, 2 * stem, c2, [1] * 3), stage3[0])
-        self.low = nn.Sequential(
-            *stage3[1:], *stage(CaffeBottleneck, c3, c4, [2] * 6), *stage(CaffeBottleneck, c4, c5, [4] * 3),
-            PyramidPooling(), ConvNormAct(c5, head, 1),
-        )  # fmt: skip
+        trunk = _paper_trunk(config.width) if config.encoder is None else _encoder_trunk(config)
+        stem, fused, head = (scaled(channels, config.width) for channels in (64, 256, 512))
         self.high = nn.Sequential(
             ConvNormAct(3, stem, stride=2), ConvNormAct(stem, stem, stride=2), ConvNormAct(stem, 2 * stem, stride=2)
         )
-        self.fuse_medium = CascadeFeatureFusion(head, c3, fused)
+        self.low = nn.Sequential(PyramidPooling(), ConvNormAct(trunk.outputs, head, 1))
+        self.fuse_medium = CascadeFeatureFusion(head, trunk.middle, fused)
         self.fuse_high = CascadeFeatureFusion(fused, 2 * stem, fused)
         self.classifier = nn.Conv2d(fused, config.classes, 1)
         self.auxiliary_medium = nn.Conv2d(fused, config.classes, 1)
         self.auxiliary_low = nn.Conv2d(head, config.classes, 1)
         initialise(self)
+        # after that: the trunk has its own initialisation, or pretrained weights
+        self.stem, self.shared, self.low = trunk.stem, trunk.shared, nn.Sequential(*trunk.deep, *self.low)
+        self.normalisation = trunk.normalisation
 
     def trunk(self) -> list[nn.Module]:
         return [self.stem, self.shared, self.low[:-2]]  # without pyramid pooling and head
 
     def _features(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        medium = self.stem(F.avg_pool2d(x, 2))  # (N, ·, H/4, W/4)
-        medium = self.shared(F.max_pool2d(medium, 3, 2, 1))  # (N, ·, H/16, W/16)
+        medium = self.shared(self.stem(F.avg_pool2d(x, 2)))  # (N, ·, H/16, W/16)
         low = upsample2(self.low(F.avg_pool2d(medium, 2)))  # computed at H/32, (N, ·, H/16, W/16)
         middle = upsample2(self.fuse_medium(low, medium))  # (N, ·, H/8, W/8)
         fused = self.fuse_high(middle, self.high(x))  # (N, ·, H/8, W/8)

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from rtseg.models.base import SegmentationModel, initialise
 from rtseg.models.blocks import ConvNormAct
+from rtseg.models.decoders import Refinement
 from rtseg.models.encoders import build_encoder
 from rtseg.models.encoders.config import EncoderConfig
 from rtseg.models.pyramid import PyramidConcat
@@ -23,7 +24,7 @@ class PSPNetConfig(EncoderConfig):
 
 
 class PSPNet(SegmentationModel):
-    """Logits at the output stride; the auxiliary classifier behind stage 4 weighs 0.4.
+    """Logits at the output stride, or finer (`logits_stride`); the auxiliary classifier behind stage 4 weighs 0.4.
 
     Example:
         >>> PSPNet(PSPNetConfig(classes=11)).eval()(torch.zeros(1, 3, 256, 512)).shape
@@ -36,29 +37,33 @@ class PSPNet(SegmentationModel):
     def __init__(self, config: PSPNetConfig) -> None:
         super().__init__()
         self.config = config
-        self.size_multiple = self.logits_stride = config.output_stride
+        self.size_multiple, self.logits_stride = config.output_stride, config.finest
         encoder = build_encoder(config.encoder, config.options(), config.pretrained)
         middle, deep = encoder.channels[-2:]
         self.pyramid = PyramidConcat(deep, config.channels)
         self.fuse = ConvNormAct(self.pyramid.channels, config.channels)
         self.dropout = nn.Dropout(config.dropout)
-        self.classifier = nn.Conv2d(config.channels, config.classes, 1)
+        skips = encoder.channels[-4:-1]
+        self.refine = Refinement(config.channels, skips, config.output_stride, config.finest)
+        self.classifier = nn.Conv2d(self.refine.channels, config.classes, 1)
         self.auxiliary = nn.Sequential(
             ConvNormAct(middle, config.channels), nn.Dropout(config.dropout),
             nn.Conv2d(config.channels, config.classes, 1),
         )  # fmt: skip
         initialise(self)
         self.encoder = encoder  # after that: it has its own initialisation, or pretrained weights
+        self.normalisation = encoder.normalisation
 
     def trunk(self) -> list[nn.Module]:
         return [self.encoder]
 
-    def _logits(self, deep: Tensor) -> Tensor:
-        return self.classifier(self.dropout(self.fuse(self.pyramid(deep))))
+    def _logits(self, features: tuple[Tensor, ...]) -> Tensor:
+        context = self.fuse(self.pyramid(features[-1]))
+        return self.classifier(self.dropout(self.refine(context, features[-4:-1])))  # (N, C, H/s, W/s)
 
     def forward(self, x: Tensor) -> Tensor:
-        return self._logits(self.encoder(x)[-1])  # (N, C, H/s, W/s)
+        return self._logits(self.encoder(x))
 
     def forward_train(self, x: Tensor) -> tuple[Tensor, ...]:
-        *_, middle, deep = self.encoder(x)
-        return self._logits(deep), self.auxiliary(middle)
+        features = self.encoder(x)
+        return self._logits(features), self.auxiliary(features[-2])

@@ -51,7 +51,8 @@ class TrainConfig:
         ema: Decay of the running mean of the weights, which is what is validated and kept; reached within the first
             10 / (1 - decay) steps.
         keep: Which epoch's weights are the run's: best on the holdouts, or last, so that no holdout chooses them.
-        teacher: Networks whose averaged predictions teach this one: names that ship, or paths of ONNX files.
+        teacher: Networks whose averaged predictions teach this one: names that ship, or paths of ONNX files or of
+            runs' best.safetensors.
         teaching: How: logits (their softened probabilities) or features (what their classifiers see, as well).
         teaching_weight: Of the teaching term.
         temperature: By which logits are divided before the softmax that teaches.
@@ -66,8 +67,8 @@ class TrainConfig:
         workers: Processes that read and augment pictures.
         threads: CPU threads of the network; 0 leaves torch's default.
         seed: Seeds weights, order and augmentation.
-        init: Start from a network that ships (name) or from the path of an ONNX file, instead of fresh weights; of
-            another architecture only the trunk is taken.
+        init: Start from a network that ships (name), or from the path of an ONNX file or of a run's best.safetensors,
+            instead of fresh weights; of another architecture only the trunk is taken.
     """
 
     model: str

@@ -40,6 +40,7 @@ def parameter_groups(config: TrainConfig, trained: nn.Module, model: Segmentatio
 
 
 def make_optimizer(config: TrainConfig, groups: list[dict[str, Any]]) -> torch.optim.Optimizer:
+    """AdamW or SGD, over groups that bring their own learning rate."""
     if config.optimizer == "sgd":
         return torch.optim.SGD(groups, config.lr, momentum=0.9, nesterov=True)
     return torch.optim.AdamW(groups, config.lr)

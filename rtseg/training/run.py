@@ -18,29 +18,28 @@ from torch import Tensor, nn
 
 from rtseg.core.errors import InputError, UsageError
 from rtseg.core.sizes import check_multiple
-from rtseg.core.weights import Artifact, resolve
 from rtseg.datasets import DATASETS, DataSet, open_data
 from rtseg.datasets.lineage import seen_split
 from rtseg.models import SegmentationModel, build_model
-from rtseg.models.weights import is_classifier, load_state_dict, may_lack, restore
+from rtseg.models.weights import is_classifier, may_lack, restore
 from rtseg.training.averaging import Averaging
 from rtseg.training.checkpoint import SafetensorsIO
 from rtseg.training.config import TrainConfig
 from rtseg.training.data import Loaders
 from rtseg.training.losses import class_weights
 from rtseg.training.optimise import check_trunk
+from rtseg.training.origin import find_origin
 from rtseg.training.precision import choose_precision, keep_gradients_true
 from rtseg.training.progress import RunProgress
 from rtseg.training.report import KeepBest, KeepLast, Pictures
 from rtseg.training.summary import write_report
 from rtseg.training.task import SegmentationTask
-from rtseg.training.teach import TEACHING, open_teachers
+from rtseg.training.teach import TEACHING, find_teachers
 from rtseg.vision.sinks import make_folder
 
 log = logging.getLogger(__name__)
 
 _SCENES = 0.15
-_TOLD = ("miou", "pixel_accuracy", "boundary_f1")
 _PLUGIN_PRECISION = {"fp32": "32-true", "bf16": "bf16-mixed", "fp16": "16-mixed"}
 
 
@@ -93,12 +92,13 @@ def _train(config: TrainConfig) -> None:
     model = model.to(memory_format=torch.channels_last)
     teaching = None
     if config.teacher:
-        teachers, artifacts = open_teachers(config.teacher, data.labels.names)
+        origins = find_teachers(config.teacher, data.labels.names)
+        teachers = [origin.network() for origin in origins]
         teaching = TEACHING.get(config.teaching)(model, teachers, config.temperature)
         teaching.compiled = config.compile
-        for teacher, artifact in zip(teachers, artifacts, strict=True):
-            check_multiple(config.crop_hw, teacher.size_multiple, f"the teacher {artifact.card.name}")
-        lineage["teachers"] = [_identity(artifact) for artifact in artifacts]
+        for teacher, origin in zip(teachers, origins, strict=True):
+            check_multiple(config.crop_hw, teacher.size_multiple, f"the teacher {origin.name}")
+        lineage["teachers"] = [origin.identity() for origin in origins]
     task = SegmentationTask(config, model, class_weights(data, config.class_balance), holdouts, teaching)
     task.lineage, task.train_size = lineage, config.train_hw or data.size_hw
     task.settings = run_settings(config, [data, *holdouts], lineage)
@@ -116,7 +116,7 @@ def _train(config: TrainConfig) -> None:
 def check_unseen(config: TrainConfig) -> None:
     """Raises UsageError for a holdout of which the run, or a network that it starts or learns from, sees pictures."""
     own = {"data": config.data, "split": config.split}
-    recipes = {"this run": own} | {name: resolve(name).card.recipe for name in (config.init, *config.teacher) if name}
+    recipes = {"this run": own} | {name: find_origin(name).recipe for name in (config.init, *config.teacher) if name}
     for name, recipe in recipes.items():
         seen = {held: seen_split(recipe, config.data, held) for held in config.holdouts or ()}
         unseen = " ".join(f"--holdouts {held}" for held, split in seen.items() if split is None)
@@ -160,13 +160,13 @@ def share_of_scenes(config: TrainConfig, data: DataSet) -> float:
 
 def architecture(config: TrainConfig) -> dict[str, Any]:
     """The fields that the network is built with: those of what it starts from, then those that were asked for."""
-    card = resolve(config.init).card if config.init is not None else None
-    before = card.config if card is not None and card.model == config.model else {}
+    start = find_origin(config.init) if config.init is not None else None
+    before = start.config if start is not None and start.model == config.model else {}
     return {**before, **config.model_config()}
 
 
 def start_from(model: SegmentationModel, init: str) -> dict[str, Any]:
-    """Loads the weights of a network that ships, or of an ONNX file, into `model`; returns what they are.
+    """Loads the weights of a trained network, as `find_origin` finds it, into `model`; returns what they are.
 
     Classifiers keep their fresh weights where their shape differs, as with another number of classes. From a network
     of another architecture that has layers of its own, only the trunk is taken. What starts fresh is logged.
@@ -175,10 +175,9 @@ def start_from(model: SegmentationModel, init: str) -> dict[str, Any]:
         UsageError: the same architecture with other fields, or architectures that do not have the same trunk.
         WeightsError: the file is missing or damaged.
     """
-    artifact = resolve(init)
-    state = load_state_dict(artifact.file("fp32"))
-    known = _identity(artifact)
-    source = build_model(artifact.card.model, artifact.card.config)
+    origin = find_origin(init)
+    state, known = origin.state(), origin.identity()
+    source = build_model(origin.model, origin.config)
     own = model.state_dict()
     if not set(state) <= set(own):
         restore(source, state, init)
@@ -225,13 +224,6 @@ def take_trunk(model: SegmentationModel, source: SegmentationModel) -> None:
     with torch.no_grad():
         for target, value in zip(own.values(), found.values(), strict=True):
             target.copy_(value)
-
-
-def _identity(artifact: Artifact) -> dict[str, Any]:
-    """Which network it is, what it scores (not class by class: lineages grow) and how it was trained."""
-    card = artifact.card
-    metrics = {split: {key: found[key] for key in _TOLD if key in found} for split, found in card.metrics.items()}
-    return {"name": card.name, "sha256": card.files["fp32"].sha256, "metrics": metrics, "recipe": card.recipe}
 
 
 def _trainer(config: TrainConfig) -> L.Trainer:

@@ -56,10 +56,10 @@ class SegmentationTask(L.LightningModule):
         if self._forward is None:
             forward = self.model.forward_train
             self._forward = torch.compile(forward) if self.config.compile else forward
-        x = normalise(images).contiguous(memory_format=torch.channels_last)
+        x = normalise(images, self.model.normalisation).contiguous(memory_format=torch.channels_last)
         logits, *auxiliary = self._forward(x)
         at_logits = shrink_labels(labels, (logits.shape[-2], logits.shape[-1]))
-        loss = self._loss(x, logits, labels, at_logits)
+        loss = self._loss(images, logits, labels, at_logits)
         weights, ignore = self.class_weights, self.labels.ignore_index
         for output, share in zip(auxiliary, self.model.auxiliary_weights, strict=True):
             coarse = shrink_labels(labels, (output.shape[-2], output.shape[-1]))
@@ -77,7 +77,7 @@ class SegmentationTask(L.LightningModule):
             raise UsageError(f"the loss became {loss} in epoch {self.current_epoch + 1}: start anew with a smaller "
                              f"--lr (it was {self.config.lr:g}), or with --precision fp32")  # fmt: skip
 
-    def _loss(self, x: Tensor, logits: Tensor, labels: Tensor, coarse: Tensor) -> Tensor:
+    def _loss(self, images: Tensor, logits: Tensor, labels: Tensor, coarse: Tensor) -> Tensor:
         """Cross-entropy, and what else the configuration asks for, of the network's main output."""
         config, ignore = self.config, self.labels.ignore_index
         compared = coarse if config.coarse_labels else labels
@@ -87,7 +87,7 @@ class SegmentationTask(L.LightningModule):
         if config.dice:
             loss = loss + config.dice * dice_loss(logits, coarse, ignore)
         if self.teaching is not None:
-            loss = loss + config.teaching_weight * self.teaching(x, logits, coarse != ignore)
+            loss = loss + config.teaching_weight * self.teaching(images, logits, coarse != ignore)
         return loss
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
@@ -165,7 +165,7 @@ class SegmentationTask(L.LightningModule):
         height, width = image.shape[:2]
         resized = torch.from_numpy(resize_image(image, size_hw)).to(self.device)[None]
         with torch.autocast(self.device.type, enabled=False):
-            x = normalise(resized).contiguous(memory_format=torch.channels_last)
+            x = normalise(resized, self.model.normalisation).contiguous(memory_format=torch.channels_last)
             logits = self.model(x)[0].float().cpu().contiguous().numpy()
         return upsample_labels(logits, (height, width))
 

@@ -9,10 +9,10 @@ from torch import Tensor, nn
 
 from rtseg.core.errors import UsageError
 from rtseg.core.registry import Registry
-from rtseg.core.weights import Artifact, resolve
 from rtseg.models import SegmentationModel
-from rtseg.models.weights import load_network
+from rtseg.models.deploy import normalise
 from rtseg.training.losses import shrink_labels
+from rtseg.training.origin import Origin, find_origin
 
 TEACHING: Registry[type["Teaching"]] = Registry(
     "way of teaching",
@@ -20,23 +20,23 @@ TEACHING: Registry[type["Teaching"]] = Registry(
 )
 
 
-def open_teachers(names: Sequence[str], labels: Sequence[str]) -> tuple[list[SegmentationModel], list[Artifact]]:
-    """Loads networks that ship, or a user's own, as teachers.
+def find_teachers(names: Sequence[str], labels: Sequence[str]) -> list[Origin]:
+    """Finds trained networks that can teach.
 
     Args:
-        names: as `--model` takes them.
+        names: as `find_origin` takes them.
         labels: the classes to teach.
 
     Raises:
         UsageError: no such network, or it knows other classes.
         WeightsError: a file is missing or damaged.
     """
-    artifacts = [resolve(name) for name in names]
-    for artifact in artifacts:
-        if artifact.card.labels.names != tuple(labels):
-            raise UsageError(f"teacher {artifact.card.name} knows the classes of {artifact.card.labels.name}, "
+    origins = [find_origin(name) for name in names]
+    for origin in origins:
+        if origin.labels.names != tuple(labels):
+            raise UsageError(f"teacher {origin.name} knows the classes of {origin.labels.name}, "
                              f"not the {len(labels)} of the data set: {', '.join(labels)}")  # fmt: skip
-    return [load_network(artifact) for artifact in artifacts], artifacts
+    return origins
 
 
 class Teaching(nn.Module):
@@ -57,25 +57,26 @@ class Teaching(nn.Module):
         self._teachers = tuple(teacher.eval().requires_grad_(False) for teacher in teachers)
         self._called: list[Any] = []  # made of them on first use, after the trainer made its copies of this
 
-    def forward(self, x: Tensor, logits: Tensor, labelled: Tensor) -> Tensor:
+    def forward(self, images: Tensor, logits: Tensor, labelled: Tensor) -> Tensor:
         """The term for one batch.
 
         Args:
-            x: the normalised pictures, float32 (N, 3, H, W).
+            images: the pictures, uint8 BGR (N, H, W, 3).
             logits: the student's, (N, C, h, w).
             labelled: bool (N, h, w), where the truth is known: much of the rest is padding.
         """
         raise NotImplementedError
 
-    def _probabilities(self, x: Tensor, size: torch.Size) -> Tensor:
+    def _probabilities(self, images: Tensor, size: torch.Size) -> Tensor:
         """The ensemble's mean of softened probabilities, (N, C, h, w) of `size`."""
         if not self._called:
-            there = [teacher.to(x.device) for teacher in self._teachers]
+            there = [teacher.to(images.device, memory_format=torch.channels_last) for teacher in self._teachers]
             self._called = [torch.compile(teacher) for teacher in there] if self.compiled else there
-        total = torch.zeros((), device=x.device)
+        total = torch.zeros((), device=images.device)
         with torch.no_grad():
-            for teacher in self._called:
-                logits = teacher(x).float()
+            for teacher, called in zip(self._teachers, self._called, strict=True):
+                x = normalise(images, teacher.normalisation).contiguous(memory_format=torch.channels_last)
+                logits = called(x).float()
                 if logits.shape[-2:] != size:
                     logits = F.interpolate(logits, size, mode="bilinear", align_corners=False)
                 total = total + (logits / self.temperature).softmax(1)
@@ -89,8 +90,8 @@ class LogitTeaching(Teaching):
     keep their size.
     """
 
-    def forward(self, x: Tensor, logits: Tensor, labelled: Tensor) -> Tensor:
-        taught = self._probabilities(x, logits.shape[-2:])
+    def forward(self, images: Tensor, logits: Tensor, labelled: Tensor) -> Tensor:
+        taught = self._probabilities(images, logits.shape[-2:])
         said = (logits.float() / self.temperature).log_softmax(1)
         apart = F.kl_div(said, taught, reduction="none").sum(1)[labelled]  # one value a labelled pixel
         return self.temperature**2 * apart.sum() / max(1, apart.numel())
@@ -116,9 +117,9 @@ class FeatureTeaching(LogitTeaching):
 
         return keep
 
-    def forward(self, x: Tensor, logits: Tensor, labelled: Tensor) -> Tensor:
+    def forward(self, images: Tensor, logits: Tensor, labelled: Tensor) -> Tensor:
         features = self._seen[0].float()  # of the student's forward pass for this batch
-        total = super().forward(x, logits, labelled)
+        total = super().forward(images, logits, labelled)
         counted = shrink_labels(labelled.byte(), (features.shape[-2], features.shape[-1])).bool()
         for number, adapter in enumerate(self.adapters, start=1):
             taught = F.interpolate(self._seen[number].float(), features.shape[-2:], mode="bilinear")

@@ -21,6 +21,9 @@ ENCODERS: Registry[Callable[[TrunkOptions], Encoder]] = Registry(
         "mobilenet_v2": "rtseg.models.encoders.mobilenet:mobilenet_v2",
         "mobilenet_v3_large": "rtseg.models.encoders.mobilenet:mobilenet_v3_large",
         "mobilenet_v3_small": "rtseg.models.encoders.mobilenet:mobilenet_v3_small",
+        "efficientnet_lite0": "rtseg.models.encoders.efficientnet_lite:efficientnet_lite0",
+        "efficientnet_lite1": "rtseg.models.encoders.efficientnet_lite:efficientnet_lite1",
+        "efficientnet_lite2": "rtseg.models.encoders.efficientnet_lite:efficientnet_lite2",
     },
     open_names="timm:NAME for one of timm's",
 )

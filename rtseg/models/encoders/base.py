@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from torch import Tensor, nn
 
 from rtseg.core.errors import UsageError
+from rtseg.models.base import IMAGENET_STATISTICS, Normalisation
 
 OUTPUT_STRIDES = (8, 16, 32)
 
@@ -38,13 +39,26 @@ class Encoder(nn.Module):
     """Maps float32 (N, 3, H, W) to features (N, C, H/s, W/s), fine to coarse, at least two.
 
     The coarsest has the output stride; those that would be coarser still are computed at it, with dilated convolutions.
-    Comes initialised. `channels` has the channel count of each feature map.
+    Comes initialised.
+
+    Attributes:
+        channels: channel count of each feature map.
+        normalisation: how its pictures are scaled.
     """
 
     channels: tuple[int, ...]
+    normalisation: Normalisation = IMAGENET_STATISTICS
 
     def forward(self, x: Tensor) -> tuple[Tensor, ...]:
         raise NotImplementedError
+
+    def halves(self) -> tuple[nn.Module, nn.Module]:
+        """The layers up to the features at stride 8, and those behind them: what ICNet runs at two sizes.
+
+        Raises:
+            UsageError: this encoder cannot be cut there.
+        """
+        raise UsageError(f"a {type(self).__name__} cannot be cut at stride 8: choose a mobilenet or efficientnet_lite")
 
 
 class StrideBudget:

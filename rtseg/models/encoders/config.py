@@ -16,6 +16,8 @@ class EncoderConfig:
         output_stride: the encoder's last features, and the logits, are this many times smaller than the picture. 16
             takes a third of the arithmetic of 8, and loses what is thinner than its cells: of labels averaged over
             cells and interpolated back, CamVid's validation split (360x480) keeps a mean IoU of 0.85 at 8, 0.75 at 16.
+        logits_stride: where a decoder (DeepLab-v3+'s, `Refinement`) brings the features before they are classified: 4,
+            8 or 16, finer than the output stride. None, the papers' networks, classifies at the output stride.
         width: factor on the encoder's channel counts.
         channels: of the head.
         dropout: before the classifier.
@@ -32,12 +34,23 @@ class EncoderConfig:
     dropout: float = 0.1
     deep_stem: bool = False
     pretrained: str | None = None
+    logits_stride: int | None = None
 
     def __post_init__(self) -> None:
         if self.classes < 1 or not 0 <= self.dropout < 1 or self.channels < 1:
             name = type(self).__name__.removesuffix("Config")
             raise UsageError(f"{name} needs classes and channels of at least 1 and a dropout in [0, 1), not {self}")
         self.options()  # checks what the encoder is built with
+        if self.logits_stride is not None and self.logits_stride not in (4, 8, 16, self.output_stride):
+            raise UsageError(f"logits_stride is {self.logits_stride}: allowed are 4, 8 and 16")
+        if self.finest > self.output_stride:
+            raise UsageError(f"logits_stride is {self.logits_stride}, above the output stride {self.output_stride}: "
+                             "leave it out, or give a smaller one")  # fmt: skip
+
+    @property
+    def finest(self) -> int:
+        """The stride of the logits."""
+        return self.logits_stride or self.output_stride
 
     def options(self) -> TrunkOptions:
         return TrunkOptions(self.output_stride, self.width, deep_stem=self.deep_stem)

