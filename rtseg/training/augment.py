@@ -1,9 +1,5 @@
 """Augmentation: what a training picture goes through (albumentations), and pieces of another one pasted onto it."""
 
-import os
-
-os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")  # its import would ask the network for a newer version
-
 import albumentations as A
 import cv2
 import numpy as np

@@ -125,10 +125,23 @@ class Loaders(L.LightningDataModule):
     def __init__(self, config: TrainConfig, data: DataSet, holdouts: list[DataSet]) -> None:
         super().__init__()
         self.config, self.data, self.holdouts = config, data, holdouts
+        self.first_epoch = 0
+
+    def state_dict(self) -> dict[str, int]:
+        """Kept with a checkpoint, which is written when an epoch is done."""
+        assert self.trainer is not None
+        return {"epochs_done": self.trainer.current_epoch + 1}
+
+    def load_state_dict(self, state_dict: dict[str, int]) -> None:
+        self.first_epoch = state_dict["epochs_done"]
 
     def train_dataloader(self) -> DataLoader[tuple[Tensor, Tensor]]:
         assert self.trainer is not None
-        return training_loader(self.config, self.data, self.trainer.global_rank)
+        loader = training_loader(self.config, self.data, self.trainer.global_rank)
+        assert isinstance(loader.sampler, EpochSampler)
+        # a resumed run's workers are sent their first indices before the trainer tells the sampler its epoch
+        loader.sampler.set_epoch(self.first_epoch)
+        return loader
 
     def val_dataloader(self) -> DataLoader[tuple[int, int]]:
         assert self.trainer is not None

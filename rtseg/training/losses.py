@@ -5,7 +5,6 @@ import torch
 import torch.nn.functional as F
 from rich.console import Console
 from rich.progress import track
-from segmentation_models_pytorch.losses import LovaszLoss
 from torch import Tensor
 
 from rtseg.datasets import DataSet
@@ -28,7 +27,7 @@ def class_weights(data: DataSet, balance: float) -> Tensor:
 def segmentation_loss(
     logits: Tensor, labels: Tensor, weights: Tensor, ignore_index: int, ohem: float = 1.0, boundary: float = 0.0
 ) -> Tensor:
-    """Weighted cross-entropy at the labels' size.
+    """Weighted cross-entropy at the labels' size. Like the other terms it never makes the device wait for the CPU.
 
     Args:
         logits: float (N, C, h, w); interpolated to the labels' size where it differs.
@@ -46,11 +45,14 @@ def segmentation_loss(
     labelled = labels != ignore_index
     if boundary > 0:
         near = 1 + boundary * near_border(labels, ignore_index).float()
-        mean = near[labelled].sum() / labelled.sum().clamp(min=1)
+        mean = (near * labelled).sum() / labelled.sum().clamp(min=1)
         losses = losses * near / mean.clamp(min=1)  # the size of the loss stays
     if ohem < 1:
-        return losses.flatten().topk(max(1, int(ohem * int(labelled.sum())))).values.mean()
-    return losses.sum() / weights[labels[labelled]].sum().clamp(min=1e-6)
+        count = (ohem * labelled.sum()).floor().clamp(min=1)
+        hardest = losses.flatten().sort(descending=True).values
+        return (hardest * (torch.arange(len(hardest), device=hardest.device) < count)).sum() / count
+    shares = weights[labels.masked_fill(~labelled, 0)] * labelled
+    return losses.sum() / shares.sum().clamp(min=1e-6)
 
 
 def near_border(labels: Tensor, ignore_index: int, reach: int = 2) -> Tensor:
@@ -78,9 +80,17 @@ def lovasz_loss(logits: Tensor, labels: Tensor, ignore_index: int) -> Tensor:
     if logits.shape[-1] > labels.shape[-1] // 2:
         logits, labels = logits[..., ::2, ::2], labels[..., ::2, ::2]
     coarse = shrink_labels(labels, (logits.shape[-2], logits.shape[-1]))
-    if not (coarse != ignore_index).any():
-        return logits.float().sum() * 0
-    return LovaszLoss("multiclass", ignore_index=ignore_index)(logits.float(), coarse)
+    truth = one_hot(coarse, logits.shape[1], ignore_index).transpose(0, 1).flatten(1)  # (C, pixels)
+    errors = (truth - logits.float().softmax(1).transpose(0, 1).flatten(1)).abs()
+    errors = errors.masked_fill((coarse == ignore_index).flatten(), -1.0)  # so that they come last
+    errors, order = errors.sort(dim=1, descending=True)
+    truth = truth.gather(1, order)
+    total = truth.sum(1, keepdim=True)
+    lost = 1 - (total - truth.cumsum(1)) / (total + (1 - truth).cumsum(1))  # of the IoU, with so many pixels wrong
+    steps = torch.diff(lost, dim=1, prepend=torch.zeros_like(total))
+    present = total[:, 0] > 0
+    terms = (errors.clamp(min=0) * steps).sum(1) * present
+    return terms.sum() / present.sum().clamp(min=1)
 
 
 def dice_loss(logits: Tensor, labels: Tensor, ignore_index: int) -> Tensor:

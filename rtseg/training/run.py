@@ -32,7 +32,7 @@ from rtseg.training.origin import find_origin
 from rtseg.training.precision import choose_precision, keep_gradients_true
 from rtseg.training.progress import RunProgress
 from rtseg.training.report import KeepBest, KeepLast, Pictures
-from rtseg.training.summary import write_report
+from rtseg.training.summary import parting, read_curves, write_report
 from rtseg.training.task import SegmentationTask
 from rtseg.training.teach import TEACHING, find_teachers
 from rtseg.vision.sinks import make_folder
@@ -111,6 +111,9 @@ def _train(config: TrainConfig) -> None:
         raise KeyboardInterrupt from error
     if trainer.is_global_zero:
         write_report(config.output, task)
+        apart = parting(read_curves(config.output))
+        if apart:
+            log.warning(apart)
 
 
 def check_unseen(config: TrainConfig) -> None:

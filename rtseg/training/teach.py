@@ -93,8 +93,7 @@ class LogitTeaching(Teaching):
     def forward(self, images: Tensor, logits: Tensor, labelled: Tensor) -> Tensor:
         taught = self._probabilities(images, logits.shape[-2:])
         said = (logits.float() / self.temperature).log_softmax(1)
-        apart = F.kl_div(said, taught, reduction="none").sum(1)[labelled]  # one value a labelled pixel
-        return self.temperature**2 * apart.sum() / max(1, apart.numel())
+        return self.temperature**2 * mean_of(F.kl_div(said, taught, reduction="none").sum(1), labelled)
 
 
 class FeatureTeaching(LogitTeaching):
@@ -123,10 +122,15 @@ class FeatureTeaching(LogitTeaching):
         counted = shrink_labels(labelled.byte(), (features.shape[-2], features.shape[-1])).bool()
         for number, adapter in enumerate(self.adapters, start=1):
             taught = F.interpolate(self._seen[number].float(), features.shape[-2:], mode="bilinear")
-            apart = 1 - F.cosine_similarity(adapter(features), taught, dim=1)[counted]
-            total = total + apart.sum() / max(1, apart.numel()) / len(self.adapters)
+            apart = 1 - F.cosine_similarity(adapter(features), taught, dim=1)
+            total = total + mean_of(apart, counted) / len(self.adapters)
         self._seen.clear()
         return total
+
+
+def mean_of(values: Tensor, counted: Tensor) -> Tensor:
+    """Mean of the counted values, 0 where none is; picking them out would make the device wait."""
+    return (values * counted).sum() / counted.sum().clamp(min=1)
 
 
 def _classifier(network: SegmentationModel) -> Any:

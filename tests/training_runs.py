@@ -1,0 +1,45 @@
+"""Training runs of a few steps on a few pictures."""
+
+import csv
+import subprocess
+import time
+from pathlib import Path
+from typing import Any
+
+from rtseg.training.config import TrainConfig
+
+TINY = {
+    "model": "enet", "crop": "32x32", "batch_size": 2, "scenes": 0.0, "workers": 0, "validate_every": 1,
+    "precision": "fp32", "threads": 1,
+}  # fmt: skip
+
+
+def config(root: Path, output: Path, **changes: object) -> TrainConfig:
+    return TrainConfig(root=root, output=output, **{**TINY, **changes})  # type: ignore[arg-type]
+
+
+def losses(folder: Path) -> list[float]:
+    found: dict[int, float] = {}
+    for path in sorted(folder.glob("curves/version_*/metrics.csv")):
+        with path.open() as file:
+            found.update({int(row["epoch"]): float(row["loss"]) for row in csv.DictReader(file) if row.get("loss")})
+    return [found[epoch] for epoch in sorted(found)]
+
+
+SCRIPT = """
+import sys, json
+from pathlib import Path
+from rtseg.training.config import TrainConfig
+from rtseg.training.run import train
+fields = json.loads(sys.argv[1])
+fields["root"], fields["output"] = Path(fields["root"]), Path(fields["output"])
+train(TrainConfig(**fields))
+"""
+
+
+def wait_for_file(path: Path, process: subprocess.Popen[Any]) -> None:
+    deadline = time.monotonic() + 90
+    while not path.is_file():
+        assert process.poll() is None, "the run ended before its first checkpoint"
+        assert time.monotonic() < deadline
+        time.sleep(0.005)
