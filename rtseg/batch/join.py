@@ -18,8 +18,8 @@ from av.packet import Packet
 
 from rtseg.core.errors import OutputError
 from rtseg.core.files import file_url
+from rtseg.vision.containers import reason_of
 from rtseg.vision.sink_video import reason_of_write
-from rtseg.vision.source_video import reason_of
 
 COPIED = ("aac", "mp3", "ac3", "eac3", "alac", "opus", "flac")  # what MP4 holds and players expect in it
 _AAC_RATES = (96000, 88200, 64000, 48000, 44100, 32000, 24000, 22050, 16000, 12000, 11025, 8000)

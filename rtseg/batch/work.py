@@ -269,10 +269,10 @@ class Work:
 
     def count_instead(self) -> None:
         """Begins anew with frames that are counted, since decoded pictures do not carry their packets' timestamps."""
-        index = replace(index_video(self.job.source), pts=None, keys=np.empty(0, np.int64))
-        names = ("input", "save", "settings", "size_hw", "fps", "time_base", "frames", "announced", "start",
-                 "duration", "aspect")  # fmt: skip
+        index = replace(index_video(self.job.source, decode=True), pts=None, keys=np.empty(0, np.int64))
+        names = ("input", "save", "settings", "size_hw", "fps", "time_base", "start", "duration", "aspect")
         facts = {name: self.journal.fact(name) for name in names}
+        facts |= {"frames": index.frames, "announced": index.announced}
         stops = stops_of(index, self.fps or NOMINAL_FPS)
         self.journal.begin({"state": "begun", **facts}, {"stops": stops, "keys": index.keys})
 
