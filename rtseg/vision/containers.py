@@ -3,10 +3,12 @@
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
+from fractions import Fraction
 from pathlib import Path
 
 import av
 import av.error
+import numpy as np
 from av.container import InputContainer
 from av.stream import Disposition
 from av.video.stream import VideoStream
@@ -63,6 +65,16 @@ def _pixels(stream: VideoStream) -> int:
 
 def _size(stream: VideoStream) -> str:
     return "no decoder" if stream.codec_context is None else f"{stream.height}x{stream.width}"
+
+
+def shown_aspect(stream: VideoStream, image: np.ndarray) -> Fraction | None:
+    """Width of a pixel by its height in the upright picture of a stream; None: square or unknown."""
+    ratio = stream.sample_aspect_ratio
+    if not ratio or ratio <= 0 or ratio == 1:
+        return None
+    height, width = image.shape[:2]
+    turned = (stream.height, stream.width) == (width, height) != (height, width)
+    return 1 / ratio if turned else ratio
 
 
 def nominal_rate(stream: VideoStream) -> float | None:

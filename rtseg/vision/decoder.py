@@ -7,6 +7,7 @@ from typing import Any
 import av.error
 from av.container import InputContainer
 from av.packet import Packet
+from av.stream import Stream
 from av.video.frame import VideoFrame
 from av.video.stream import VideoStream
 
@@ -92,12 +93,12 @@ class Decoder:
             self._index += 1
 
 
-def stream_packets(container: InputContainer, stream: VideoStream, timeline: Timeline) -> "Iterator[Packet[Any]]":
-    """A video's packets on one clock, and at the end the empty one that makes a decoder give what it holds.
+def stream_packets(container: InputContainer, stream: Stream, timeline: Timeline) -> "Iterator[Packet[Any]]":
+    """A stream's packets on one clock, and at the end the empty one that makes a decoder give what it holds.
 
-    Sound is read along, since it may be the first to tell that the clock has started again.
+    Pictures and sound are read together, since either may be the first to tell that the clock has started again.
     """
-    for packet in container.demux([stream, *container.streams.audio]):
+    for packet in container.demux([*container.streams.video, *container.streams.audio]):
         if packet.size:
             timeline.place(packet)
         elif packet.dts is not None:

@@ -199,8 +199,8 @@ class VideoSpan(SpanSource, VideoSource):
                 if index >= self.span.first:
                     yield self._frame(decoded, index, timestamp_s)
 
-    def _note_end(self, frames: int, told: int | None) -> None:
-        """Nothing: whoever planned the spans knows what the whole file lacks."""
+    def _warn(self, text: str) -> None:
+        """Nothing: whoever planned the spans knows what the whole file is like."""
 
     def _frame(self, decoded: VideoFrame, index: int, timestamp_s: float) -> Frame:
         image = self._picture(decoded)

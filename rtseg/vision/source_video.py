@@ -16,7 +16,14 @@ from rtseg.core.errors import InputError
 from rtseg.core.files import file_url
 from rtseg.core.frame import Frame
 from rtseg.vision.clock import PictureClock
-from rtseg.vision.containers import frames_told, nominal_rate, reason_of, video_stream
+from rtseg.vision.containers import (
+    frames_told,
+    nominal_rate,
+    reason_of,
+    shown_aspect,
+    streams_note,
+    video_stream,
+)
 from rtseg.vision.decoder import Decoder
 from rtseg.vision.pixels import ToBgr
 from rtseg.vision.sources import Source
@@ -46,12 +53,15 @@ class VideoSource(Source):
         with self._container() as container:
             stream = self._stream(container)
             self.frame_count = frames_told(container, stream)
+            self.notes = [note for note in (streams_note(container, stream),) if note]
             clock, to_bgr = PictureClock(container, stream, self.live), ToBgr(self._threads)
             if clock.invented:
                 self.fps = None
             for index, decoded in self._decoded(container, stream):
                 timestamp_s = float(clock.tell(decoded) * clock.time_base)
-                yield Frame(to_bgr(decoded), index, timestamp_s, perf_counter())
+                image = to_bgr(decoded)
+                self.pixel_aspect = shown_aspect(stream, image)
+                yield Frame(image, index, timestamp_s, perf_counter())
 
     def _container(self) -> InputContainer:
         options: dict[str, str] = {}
@@ -86,18 +96,21 @@ class VideoSource(Source):
     def _decoded(self, container: InputContainer, stream: VideoStream) -> Iterator[tuple[int, VideoFrame]]:
         """Yields (index, frame), counts what cannot be decoded, and reads on after damaged stretches."""
         decoder = Decoder(container, stream, self.name, url=self._is_url, timeout_s=self._timeout_s)
-        before, index = self.corrupt, -1
+        before, index, restarts = self.corrupt, -1, 0
         try:
             for index, frame in decoder.pictures():
                 self.corrupt = before + decoder.corrupt
+                if decoder.restarts > restarts:
+                    restarts = decoder.restarts
+                    self._warn("starts its clock again: pictures go on where they were")
                 yield index, frame
         finally:
             self.corrupt = before + decoder.corrupt
-        self._note_end(index + 1, decoder.told)
+        if decoder.told:
+            self._warn(f"ended after {index + 1} of {decoder.told} frames: it is cut short")
 
-    def _note_end(self, frames: int, told: int | None) -> None:
-        if told:
-            log.warning("%s ended after %d of %d frames: it is cut short", self.name, frames, told)
+    def _warn(self, text: str) -> None:
+        log.warning("%s %s", self.name, text)
 
 
 def _without_password(url: str) -> str:

@@ -3,6 +3,7 @@
 import re
 from abc import ABC, abstractmethod
 from collections.abc import Generator
+from fractions import Fraction
 from pathlib import Path
 from typing import ClassVar, Self
 
@@ -35,6 +36,8 @@ class Source(Closing, ABC):
         frame_count: number of frames, or None where the source does not say.
         live: frames arrive by the clock; whoever cannot follow should keep the newest and drop the rest.
         corrupt: frames that could not be decoded, so far; they are skipped, and `Frame.index` counts them.
+        notes: what a user should know about it.
+        pixel_aspect: width of a pixel by its height as shown, where pixels are not square; else None.
 
     Example:
         >>> with open_source("drive.mp4") as source:
@@ -52,6 +55,8 @@ class Source(Closing, ABC):
         self.frame_count: int | None = None
         self.live = False
         self.corrupt = 0
+        self.notes: list[str] = []
+        self.pixel_aspect: Fraction | None = None
         self._first: Frame | None = None
 
     @property

@@ -15,7 +15,6 @@ from av.container import InputContainer
 from av.packet import Packet
 from av.video.stream import VideoStream
 
-from rtseg.core.sizes import Size
 from rtseg.vision.clock import Timeline
 from rtseg.vision.containers import (
     frames_told,
@@ -47,8 +46,6 @@ class VideoIndex:
         keys: int64, `pts` of the pictures that decoding may start at; empty where `pts` is None.
         start: timestamp of the first picture, in ticks; 0 where none is known.
         duration: ticks that the last picture is shown for.
-        size_hw: (height, width) as stored, before a rotation is applied.
-        aspect: width of a pixel by its height, as stored; None: square or unknown.
         notes: what a user should know about it.
     """
 
@@ -59,8 +56,6 @@ class VideoIndex:
     keys: np.ndarray
     start: int
     duration: int
-    size_hw: Size = (0, 0)
-    aspect: Fraction | None = None
     notes: tuple[str, ...] = ()
 
 
@@ -160,8 +155,6 @@ class _Walk:
             keys=np.array(sorted(self._keys) if shown is not None else [], np.int64),
             start=min((tick for tick in first[:_REORDERED] if tick is not None), default=0),
             duration=self._duration or (max(1, round(1 / (rate * time_base))) if rate else 1),
-            size_hw=(stream.height, stream.width),
-            aspect=_aspect(stream.sample_aspect_ratio),
             notes=tuple(note for note in notes if note),
         )
 
@@ -233,7 +226,3 @@ def _increasing(pts: list[int | None]) -> np.ndarray | None:
     if np.any(np.diff(shown) <= 0) or np.any(np.abs(order - np.arange(len(order))) > _REORDERED):
         return None
     return shown
-
-
-def _aspect(ratio: Fraction | None) -> Fraction | None:
-    return ratio if ratio and ratio > 0 and ratio != 1 else None
