@@ -25,6 +25,7 @@ from rtseg.vision.containers import (
     video_stream,
 )
 from rtseg.vision.decoder import Decoder
+from rtseg.vision.hdr import hdr_name
 from rtseg.vision.pixels import ToBgr
 from rtseg.vision.sources import Source
 
@@ -46,6 +47,7 @@ class VideoSource(Source):
         self._target = target if isinstance(target, str) else file_url(target)
         self._timeout_s = timeout_s
         self._threads = threads
+        self._hdr: str | None = None
         # the thread's own time-outs come first; this one also bounds a name look-up that FFmpeg cannot interrupt
         self._start(2 * timeout_s + 1 if self._is_url else None)
 
@@ -61,6 +63,9 @@ class VideoSource(Source):
                 timestamp_s = float(clock.tell(decoded) * clock.time_base)
                 image = to_bgr(decoded)
                 self.pixel_aspect = shown_aspect(stream, image)
+                if not self._hdr and (kind := hdr_name(decoded)):
+                    self._hdr = f"HDR ({kind}): it is mapped to SDR, which the network has learned"
+                    self.notes.append(self._hdr)
                 yield Frame(image, index, timestamp_s, perf_counter())
 
     def _container(self) -> InputContainer:
