@@ -40,6 +40,8 @@ def video_stream(container: InputContainer, name: str) -> VideoStream:
     if not moving:
         found = "its only picture is a cover" if container.streams.video else "it is sound only, damaged or cut short"
         raise InputError(f"{name} holds no video stream: {found}")
+    if any("enc_key_id" in stream.metadata for stream in moving):  # WebM
+        raise InputError(f"{name} is encrypted (DRM): decrypt it first")
     flagged = [stream for stream in moving if stream.disposition & Disposition.default] or moving
     return max(flagged, key=_pixels)
 

@@ -100,6 +100,8 @@ def stream_packets(container: InputContainer, stream: Stream, timeline: Timeline
     """
     for packet in container.demux([*container.streams.video, *container.streams.audio]):
         if packet.size:
+            if packet.stream is stream and packet.has_sidedata("encryption_info"):
+                raise InputError(f"{container.name.removeprefix('file:')} is encrypted (DRM): decrypt it first")
             timeline.place(packet)
         elif packet.dts is not None:
             continue  # an empty packet among others would end the decoder

@@ -43,7 +43,8 @@ class ToneMap:
             light *= cv2.pow(luma, _SYSTEM_GAMMA - 1)[:, :, None] * (_PEAK_NITS / _WHITE_NITS)
         if frame.color_primaries == _BT2020:
             light = np.asarray(cv2.transform(light, _TO_BT709), np.float32)
-        steps = np.asarray(cv2.multiply(light, _STEPS, dtype=cv2.CV_16U))  # saturates: clips below 0 and above 1
+        # in 16 bits it saturates: clips below 0 and above 1
+        steps = np.asarray(cv2.multiply(light, (float(_STEPS),) * 4, dtype=cv2.CV_16U))  # type: ignore[call-overload]
         return np.take(self._gamma, steps)
 
 
