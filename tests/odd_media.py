@@ -133,6 +133,7 @@ def bands(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setattr("rtseg.core.weights.weights_folder", lambda: weights)
     monkeypatch.setitem(engines._NEEDS, "fake", ("numpy", "pip install fake"))
     monkeypatch.setitem(engines.ENGINES._entries, "fake", "odd_media:BandEngine")
+    monkeypatch.setattr("rtseg.runtime.loop.Loop._hud_lines", lambda loop: [])  # it would lie over the numbers
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("COLUMNS", "300")
     return tmp_path
@@ -151,7 +152,7 @@ def label(*inputs: object, save: str = "overlay,labels,areas") -> int:
 
 
 def watch(source: object) -> int:
-    """`rtseg-cam` into out/cam.mp4; what is recorded is the pictures and a few figures in a corner."""
+    """`rtseg-cam` into out/cam.mp4; what is recorded is the pictures themselves."""
     return command(cam_app, "--source", source, "--no-window", "--record", "out/cam.mp4", "--opacity", 0, "--no-legend")
 
 
