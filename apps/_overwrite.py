@@ -6,6 +6,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from rtseg.core.errors import InputError, UsageError
+from rtseg.core.paths import user_path
 from rtseg.vision.sinks import check_file
 from rtseg.vision.source_images import list_images
 
@@ -36,7 +37,7 @@ def check_outputs(
 
 def source_files(source: str) -> list[Path]:
     """The files that a source is read from; a camera's number or a URL names none that exists."""
-    path = Path(os.path.expanduser(source))
+    path = user_path(source)
     if not path.is_dir():
         return [path]
     with suppress(InputError):  # whoever opens it says what is missing

@@ -208,7 +208,8 @@ def _open_source(options: CamOptions, codec_threads: int) -> "Source":
 def _open_recording(source: "Source", codec_threads: int, console: Console, path: Path) -> "VideoSink":
     from rtseg.vision.sink_video import NOMINAL_FPS, VideoSink
 
-    sink = VideoSink(path, source.size_hw, source.fps or NOMINAL_FPS, threads=codec_threads)
+    sink = VideoSink(path, source.size_hw, source.fps or NOMINAL_FPS, threads=codec_threads,
+                     pixel_aspect=source.pixel_aspect)  # fmt: skip
     if sink.padded:
         console.print(f"{path}: H.264 has even sizes only, so {format_size(source.size_hw)} is padded by one pixel")
     return sink
@@ -223,6 +224,8 @@ def _introduce(console: Console, options: CamOptions, segmenter: "Segmenter", so
         f"engine  {info.engine} ({chosen}{info.runtime} on {info.device}, threads: {info.threads})\n"
         f"source  {source.name}, {format_size(source.size_hw)}{f', {source.fps:.4g} fps' if source.fps else ''}"
     )
+    for note in source.notes:
+        console.print(f"note    {note}")
     if labels.names == CAMVID11.names:
         console.print(
             "labels  street scenes seen from a car, 11 classes; indoors the picture shows the loop, not useful labels"

@@ -9,6 +9,7 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")  # before numpy and torch load: wo
 
 import pytest
 from fake_gpu import gpu_machine  # noqa: F401 - a fixture
+from odd_media import bands  # noqa: F401 - a fixture
 
 
 def _missing(marker: str) -> str | None:

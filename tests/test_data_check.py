@@ -33,19 +33,45 @@ def test_a_clean_set_ends_with_0_and_its_figures(root: Path, capsys: pytest.Capt
     ids = np.zeros((48, 64), np.uint8)
     ids[:12] = 1
     ids[12:24] = 255
-    for mask in (root / "masks" / "val").iterdir():
+    ids[47] = 2
+    for mask in (root / "masks").rglob("*.png"):
         cv2.imwrite(str(mask), ids)
     code, report = found(root)
     assert (code, report["clean"], report["problems"]) == (0, True, {})
     assert (report["data"], report["root"]) == ("folder", str(root))
     val = report["splits"]["val"]
     assert (val["pictures"], val["sizes"], val["unlabelled"]) == (3, {"48x64": 3}, 0.25)
-    assert val["classes"]["grass"] == {"pixels": 3 * 24 * 64, "share": 0.5, "pictures": 3}
-    assert val["classes"]["shed"] == {"pixels": 0, "share": 0.0, "pictures": 0}
+    assert val["classes"]["grass"] == {"pixels": 3 * 23 * 64, "share": 0.479167, "pictures": 3}
+    assert val["classes"]["shed"] == {"pixels": 3 * 64, "share": 0.020833, "pictures": 3}
     printed = capsys.readouterr()
     assert printed.err == ""
     assert "no problems found" in printed.out
     assert "val: 3 pictures, 3 of 48x64" in printed.out
+
+
+@pytest.mark.parametrize("value", [255, 0])
+def test_a_class_without_a_pixel_is_named(root: Path, value: int) -> None:
+    """Binary masks of 0 and 255, of 8 bits and of one: 255 means 'not labelled'."""
+    ids = np.zeros((48, 64), np.uint8)
+    ids[10:20] = value
+    for mask in (root / "masks" / "train").iterdir():
+        cv2.imwrite(str(mask), ids, [cv2.IMWRITE_PNG_BILEVEL, 1] if value else [])
+    code, report = found(root)
+    told = [line for line in report["problems"]["class"]["first"] if line.startswith("train")]
+    assert code == 3
+    assert [line.split(";")[0] for line in told] == [f"train has no pixel of {name!r}" for name in ("path", "shed")]
+    assert all(("20.8% of all pixels are unlabelled" in line) == bool(value) for line in told)
+
+
+def test_folders_that_are_links_belong_to_the_set(root: Path) -> None:
+    for kind in ("images", "masks"):
+        (root / kind / "train").rename(root.parent / kind)
+        (root / kind / "train").mkdir()
+        (root / kind / "train" / "drive").symlink_to(root.parent / kind)
+        (root / kind / "train" / "loop").symlink_to(root / kind)
+    _, report = found(root)
+    assert report["splits"]["train"]["pictures"] == 6
+    assert "missing" not in report["problems"]
 
 
 def test_every_kind_of_mistake_is_found(root: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -111,7 +137,9 @@ def test_samples_are_drawn_beside_their_colours(root: Path) -> None:
     ids[:, 32:] = 255
     for mask in (root / "masks").rglob("*.png"):
         cv2.imwrite(str(mask), ids)
-    assert call("rtseg data check", "--root", str(root), "--picture", str(root / "deep" / "samples.png")) == 0
+    assert (
+        call("rtseg data check", "--root", str(root), "--picture", str(root / "deep" / "samples.png")) == 3
+    )  # no shed
     sheet = cv2.imread(str(root / "deep" / "samples.png"))
     assert sheet.shape[0] == 6 * 240
     assert tuple(sheet[100, 330]) == (0, 128, 0)  # grass

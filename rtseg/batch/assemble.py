@@ -9,10 +9,11 @@ from typing import Any
 import cv2
 import numpy as np
 
-from rtseg.batch.join import Sound, join_segments
+from rtseg.batch.join import join_segments
 from rtseg.batch.layout import move_into_place, remove_numbered, remove_partial
 from rtseg.batch.made import FACTS, note_made
 from rtseg.batch.segments import STRIP_HEIGHT
+from rtseg.batch.sound import Sound
 from rtseg.batch.task import SegmentDone
 from rtseg.batch.work import Work
 from rtseg.core.errors import InputError, OutputError

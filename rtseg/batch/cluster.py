@@ -21,6 +21,7 @@ from rtseg.batch.pool import Handle, Pool
 from rtseg.batch.task import Event, Task, TaskDone, TaskFailed, WorkerLost
 from rtseg.batch.worker import Worker
 from rtseg.core.errors import EngineError
+from rtseg.core.paths import user_path
 from rtseg.engines import ON_GPU
 
 LOCAL = "local"
@@ -197,7 +198,7 @@ def _absolute(task: Task) -> Task:
     """The task with paths that mean the same in every process; links stay, which may lead elsewhere on each machine."""
     network = task.network
     if network.model.endswith(".onnx"):
-        network = replace(network, model=str(Path(network.model).expanduser().absolute()))
+        network = replace(network, model=str(user_path(network.model).absolute()))
     return replace(
         task, network=network, source=task.source.absolute(), partial=task.partial.absolute(),
         pictures=tuple(path.absolute() for path in task.pictures),

@@ -1,5 +1,6 @@
 """What a batch reads and writes: the inputs that the arguments mean, and the names of their outputs."""
 
+import logging
 import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -8,8 +9,11 @@ from itertools import takewhile
 from pathlib import Path
 
 from rtseg.core.errors import InputError, UsageError
+from rtseg.core.paths import natural_key, user_path, walk
 from rtseg.core.registry import unknown_name
-from rtseg.vision.sources import IMAGE_SUFFIXES, VIDEO_SUFFIXES
+from rtseg.vision.kinds import IMAGE_SUFFIXES, VIDEO_SUFFIXES, kind_of, skipped_note
+
+log = logging.getLogger(__name__)
 
 SAVES = ("overlay", "labels", "label-video", "areas", "strip", "summary")
 LIST_SUFFIX = ".txt"
@@ -43,7 +47,7 @@ class Job:
     @property
     def pictures(self) -> bool:
         """Whether this is a picture or a folder of pictures: the overlay is pictures then."""
-        return self.source.is_dir() or self.source.suffix.lower() in IMAGE_SUFFIXES
+        return self.source.is_dir() or kind_of(self.source) == "picture"
 
     def output_name(self, kind: str) -> str:
         """The file or folder that an output of a kind is called."""
@@ -109,12 +113,12 @@ def _find(text: str, output: Path, listed: bool = False) -> Iterator[tuple[Path,
     """The inputs that an argument or a line of a list means, each with where its outputs go below the output."""
     if "://" in text:
         raise UsageError(f"{text} is no file: for a stream use rtseg-cam --source URL --no-window --record OUT.mp4")
-    path = Path(text).expanduser()
+    path = user_path(text)
     if path.is_dir():
         yield from _walk(path, output)
     elif path.suffix.lower() == LIST_SUFFIX and path.is_file():
         for line in _lines(path):
-            yield from _find(line if "://" in line else str(path.parent / Path(line).expanduser()), output, listed=True)
+            yield from _find(line if "://" in line else str(path.parent / user_path(line)), output, listed=True)
     elif path.exists():
         yield path, Path()
     else:  # patterns are for shells that do not expand them
@@ -131,7 +135,7 @@ def _matches(pattern: Path, output: Path) -> list[Path]:
     plain = list(takewhile(lambda part: not is_pattern(part), pattern.parts))
     root, target = Path(*plain).resolve(), output.resolve()
     found = []
-    for match in map(Path, sorted(glob(str(pattern), recursive=True))):
+    for match in map(Path, sorted(glob(str(pattern), recursive=True), key=natural_key)):
         here = match.resolve()
         ours = root in target.parents and (here == target or target in here.parents)
         unfinished = any(part.endswith(PARTIAL_SUFFIX) for part in match.parts[len(plain) :])
@@ -157,18 +161,20 @@ def _walk(root: Path, output: Path) -> Iterator[tuple[Path, Path]]:
     if root.resolve() == output.resolve():
         raise UsageError(f"{root} is both input and output: choose another --output")
     found = False
-    for folder, below, files in os.walk(root):
-        here = Path(folder)
-        below[:] = sorted(
+    for here, below, files in walk(root):
+        below[:] = [
             name for name in below
             if not name.startswith(".") and not name.endswith(PARTIAL_SUFFIX)
             and (here / name).resolve() != output.resolve()
-        )  # fmt: skip
-        suffixes = {name: Path(name).suffix.lower() for name in sorted(files) if not name.startswith(".")}
+        ]  # fmt: skip
+        suffixes = {name: Path(name).suffix.lower() for name in files if not name.startswith(".")}
         place = here.relative_to(root)
-        if any(suffix in IMAGE_SUFFIXES for suffix in suffixes.values()):
+        pictures = any(suffix in IMAGE_SUFFIXES for suffix in suffixes.values())
+        if pictures:  # whoever reads them says what else lies there
             found = True
             yield here, place.parent
+        elif others := [name for name, suffix in suffixes.items() if suffix not in VIDEO_SUFFIXES]:
+            log.warning("%s: %s", here, skipped_note(others))
         for name, suffix in suffixes.items():
             if suffix in VIDEO_SUFFIXES:
                 found = True

@@ -1,39 +1,24 @@
 """Joins segments to one video without encoding anything anew, and takes the sound over from the source."""
 
 import heapq
+import logging
 import math
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
-from typing import Any
 
 import av
 import av.error
-from av.audio.resampler import AudioResampler
-from av.audio.stream import AudioStream
-from av.container import InputContainer, OutputContainer
-from av.packet import Packet
 
+from rtseg.batch.sound import Sound, Timed, tracks
 from rtseg.core.errors import OutputError
-from rtseg.core.files import file_url
+from rtseg.core.files import file_url, is_full
+from rtseg.vision.containers import reason_of
 from rtseg.vision.sink_video import reason_of_write
-from rtseg.vision.source_video import reason_of
 
-COPIED = ("aac", "mp3", "ac3", "eac3", "alac", "opus", "flac")  # what MP4 holds and players expect in it
-_AAC_RATES = (96000, 88200, 64000, 48000, 44100, 32000, 24000, 22050, 16000, 12000, 11025, 8000)
-
-Timed = tuple[Fraction, int, "Packet[Any]"]
-"""(when it is decoded, in seconds; place of its stream; packet)"""
-
-
-@dataclass(frozen=True)
-class Sound:
-    """Whose sound to take over, and when its first picture is shown, in seconds of its own clock."""
-
-    source: Path
-    video_start: Fraction
+log = logging.getLogger(__name__)
 
 
 def join_segments(
@@ -46,7 +31,7 @@ def join_segments(
         target: the file to write.
         time_base: seconds a tick.
         last_duration: ticks that the very last picture is shown for.
-        sound: audio streams are copied where `COPIED` names their codec, else encoded as AAC.
+        sound: audio streams are copied where MP4 holds them, else encoded as AAC, else left out.
 
     Returns:
         What a user should know about the sound.
@@ -54,27 +39,42 @@ def join_segments(
     Raises:
         OutputError: it cannot be written.
     """
+    attempts = [sound, replace(sound, copy=False), None] if sound else [None]
     notes: list[str] = []
-    try:
-        with ExitStack() as stack:
-            options = {"movflags": "+faststart", "movie_timescale": str(_timescale(time_base))}
-            output = stack.enter_context(
-                av.open(file_url(target), "w", container_options=options if target.suffix == ".mp4" else {})
-            )
-            first = stack.enter_context(av.open(file_url(parts[0][0]))).streams.video[0]
-            video = output.add_stream_from_template(first)
-            video.time_base = time_base
-            tracks = list(_tracks(sound, output, stack, notes)) if sound else []
-            early = max([Fraction(0), *(-track.start for track in tracks)])  # sound that begins before the pictures
-            delay = math.ceil(early / time_base)
-            streams = [video, *(track.output for track in tracks)]
-            queues = [_pictures(parts, time_base, last_duration, delay)]
-            queues += [track.packets(place, delay * time_base) for place, track in enumerate(tracks, start=1)]
-            for _, place, packet in heapq.merge(*queues, key=lambda timed: timed[:2]):
-                packet.stream = streams[place]
-                output.mux(packet)
-    except (av.error.FFmpegError, OSError) as error:
-        raise OutputError(f"cannot write {target}: {reason_of_write(error)}") from error
+    for attempt in attempts:
+        try:
+            return notes + _join(parts, target, time_base, last_duration, attempt)
+        except (av.error.FFmpegError, OSError, ValueError) as error:
+            if is_full(error) or attempt is None:
+                raise OutputError(f"cannot write {target}: {reason_of_write(error)}") from error
+            log.info("%s with its sound: %s", target, error)
+            notes = [f"{attempt.source.name}: its sound is left out: {reason_of(error)}"] if not attempt.copy else []
+    raise AssertionError("the last attempt returns or raises")
+
+
+def _join(
+    parts: Sequence[tuple[Path, int]], target: Path, time_base: Fraction, last_duration: int, sound: Sound | None
+) -> list[str]:
+    notes: list[str] = []
+    with ExitStack() as stack:
+        options = {"movflags": "+faststart", "movie_timescale": str(_timescale(time_base))}
+        output = stack.enter_context(
+            av.open(file_url(target), "w", container_options=options if target.suffix == ".mp4" else {})
+        )
+        first = stack.enter_context(av.open(file_url(parts[0][0]))).streams.video[0]
+        video = output.add_stream_from_template(first)
+        video.time_base = time_base
+        sounds = list(tracks(sound, output, stack, notes)) if sound else []
+        early = max([Fraction(0), *(-track.start for track in sounds)])  # sound that begins before the pictures
+        delay = math.ceil(early / time_base)
+        streams = [video, *(track.output for track in sounds)]
+        queues = [_pictures(parts, time_base, last_duration, delay)]
+        queues += [track.packets(place, delay * time_base) for place, track in enumerate(sounds, start=1)]
+        for _, place, packet in heapq.merge(*queues, key=lambda timed: timed[:2]):
+            packet.stream = streams[place]
+            output.mux(packet)
+    if sound:
+        notes += [f"{sound.source.name}: sound ends early: {track.ends_early}" for track in sounds if track.ends_early]
     return notes
 
 
@@ -103,88 +103,3 @@ def _pictures(
     if held is not None:
         held[2].duration = last_duration
         yield held
-
-
-class _Track:
-    """One audio stream of the source on its way into the output."""
-
-    def __init__(
-        self, source: InputContainer, stream: AudioStream, output: OutputContainer, sound: Sound, notes: list[str]
-    ) -> None:
-        assert stream.time_base is not None
-        self._source = source
-        self._stream = stream
-        self._notes = notes
-        self._name = sound.source.name
-        self._zero = sound.video_start
-        self._time_base = stream.time_base
-        self.start = (stream.start_time or 0) * stream.time_base - sound.video_start
-        name = stream.codec_context.codec.canonical_name
-        self._copied = name in COPIED
-        if self._copied:
-            self.output = output.add_stream_from_template(stream)
-            return
-        rate = min(_AAC_RATES, key=lambda known: abs(known - stream.rate))
-        layout = "mono" if stream.codec_context.channels == 1 else "stereo"
-        self.output = output.add_stream("aac", rate=rate, layout=layout)
-        self._wanted = "fltp", layout, rate
-        notes.append(f"{sound.source.name}: sound ({name}) is encoded as AAC, {layout}, since MP4 does not hold it")
-
-    def packets(self, place: int, delay: Fraction) -> Iterator[Timed]:
-        """The stream's packets, up to where it is damaged."""
-        shift = round((delay - self._zero) / self._time_base)
-        made = self._copies(shift) if self._copied else self._encoded(shift)
-        last: int | None = None
-        try:
-            for packet in made:
-                assert packet.time_base is not None
-                decoded_at = packet.dts if packet.dts is not None else packet.pts or 0
-                if last is not None and decoded_at <= last:
-                    continue  # a broadcast that jumps back: MP4 cannot hold it
-                last = decoded_at
-                yield decoded_at * packet.time_base, place, packet
-        except av.error.FFmpegError as error:
-            self._notes.append(f"{self._name}: sound ends early: {reason_of(error)}")
-
-    def _copies(self, shift: int) -> "Iterator[Packet[Any]]":
-        for packet in self._source.demux(self._stream):
-            if not packet.size or packet.pts is None:
-                continue
-            packet.pts += shift
-            packet.dts = packet.pts if packet.dts is None else packet.dts + shift
-            yield packet
-
-    def _encoded(self, shift: int) -> "Iterator[Packet[Any]]":
-        resampler, given = AudioResampler(*self._wanted), None
-        for packet in self._source.demux(self._stream):
-            try:
-                frames = packet.decode()
-            except av.error.InvalidDataError:
-                continue
-            for frame in frames:
-                if frame.pts is not None:
-                    frame.pts += shift
-                before, given = given, (frame.format.name, frame.layout.name, frame.sample_rate)
-                if before not in (None, given):  # broadcasts go from stereo to mono; a resampler takes one kind only
-                    for piece in resampler.resample(None):
-                        yield from self.output.encode(piece)
-                    resampler = AudioResampler(*self._wanted)
-                for piece in resampler.resample(frame):
-                    yield from self.output.encode(piece)
-        for piece in resampler.resample(None):
-            yield from self.output.encode(piece)
-        yield from self.output.encode(None)
-
-
-def _tracks(sound: Sound, output: OutputContainer, stack: ExitStack, notes: list[str]) -> Iterator[_Track]:
-    """The audio streams that can be taken over; each reads the source on its own."""
-    with av.open(file_url(sound.source), metadata_errors="replace") as probe:
-        indices = [stream.index for stream in probe.streams.audio]
-    for index in indices:
-        source = stack.enter_context(av.open(file_url(sound.source), metadata_errors="replace"))
-        stream = source.streams[index]
-        assert isinstance(stream, AudioStream)
-        if stream.codec_context is None or not stream.rate:
-            notes.append(f"{sound.source.name}: a sound track is left out, since this build of FFmpeg cannot read it")
-            continue
-        yield _Track(source, stream, output, sound, notes)

@@ -118,12 +118,10 @@ def plan_input(
         InputError: the input cannot be read.
     """
     with open_source(job.path, threads=1) as source:
-        size_hw, fps = source.size_hw, source.fps
+        size_hw, fps, aspect, notes = source.size_hw, source.fps, source.pixel_aspect, source.notes
     index = _index_pictures(len(pictures)) if pictures else index_video(job.source)
     if not index.frames:
         raise InputError(f"{job.source} holds no frame that can be decoded; it may be empty or damaged")
-    turned = index.size_hw != size_hw and index.size_hw == size_hw[::-1]
-    aspect = 1 / index.aspect if index.aspect and turned else index.aspect
     facts = {
         "settings": choice.settings(choice.network(size_hw, threads)),
         "size_hw": size_hw,
@@ -134,6 +132,7 @@ def plan_input(
         "start": index.start,
         "duration": index.duration,
         "aspect": str(aspect) if aspect else None,
+        "input_notes": [f"{job.source}: {note}" for note in dict.fromkeys((*index.notes, *notes))],
     }
     stops = _picture_stops(len(pictures)) if pictures else stops_of(index, fps or NOMINAL_FPS)
     arrays = {"stops": stops, "keys": index.keys}

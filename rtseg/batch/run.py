@@ -243,6 +243,7 @@ class Batch:
             if announced and announced > work.frames:
                 read = outcome.frames
                 outcome.notes.append(f"{work.job.source} is cut short: it ended after {read} of {announced} frames")
+            outcome.notes += work.input_notes
             if work.padded:
                 outcome.notes.append(work.padded)
             outcome.notes += assemble(work, self._choice.card.labels, self._about(outcome))

@@ -19,7 +19,7 @@ from rtseg.vision.sink_video import NOMINAL_FPS, VideoSink, reason_of_write
 from rtseg.vision.sinks import Sink, write_picture
 from rtseg.vision.source_span import SpanSource
 
-STRIP_HEIGHT = 180
+STRIP_HEIGHT, _STRIP_WIDTH = 180, 720
 _EXACT = 1 << 24  # pixels that float32 counts exactly
 
 
@@ -30,6 +30,16 @@ def class_areas(labels: np.ndarray, classes: int) -> np.ndarray:
     counts = [cv2.calcHist([band], [0], None, [256], [0, 256]) for band in bands]
     areas: np.ndarray = np.sum(counts, axis=0, dtype=np.int64).ravel()[:classes]
     return areas
+
+
+def _for_strip(picture: np.ndarray) -> np.ndarray:
+    """uint8 BGR (H, W, 3) -> (STRIP_HEIGHT, at most _STRIP_WIDTH, 3); a long one lies in the middle, on black."""
+    height, width = picture.shape[:2]
+    scale = min(STRIP_HEIGHT / height, _STRIP_WIDTH / width)
+    size_wh = max(1, round(width * scale)), max(1, round(height * scale))
+    small = cv2.resize(picture, size_wh, interpolation=cv2.INTER_AREA)
+    above = (STRIP_HEIGHT - small.shape[0]) // 2
+    return cv2.copyMakeBorder(small, above, STRIP_HEIGHT - small.shape[0] - above, 0, 0, cv2.BORDER_CONSTANT)
 
 
 class SegmentSink(Sink):
@@ -82,9 +92,7 @@ class SegmentSink(Sink):
         if self._task.pictures and "overlay" in self._task.save:
             self._write_picture(self._layout.picture(frame.index), picture)
         if frame.index in self._task.strip:
-            width = max(1, round(picture.shape[1] * STRIP_HEIGHT / picture.shape[0]))
-            small = cv2.resize(picture, (width, STRIP_HEIGHT), interpolation=cv2.INTER_AREA)
-            self._write_picture(self._layout.strip(frame.index), small)
+            self._write_picture(self._layout.strip(frame.index), _for_strip(picture))
         for sink in self._sinks:
             sink.write(frame, labels, picture)
         self._indices.append(frame.index)

@@ -228,6 +228,11 @@ class Work:
         return sum(len(done.indices) for done in self.journal.segments())
 
     @property
+    def input_notes(self) -> list[str]:
+        """What the user should know about the input."""
+        return self.journal.fact("input_notes") or []
+
+    @property
     def padded(self) -> str | None:
         """A note where the overlay is larger than the frames."""
         if "overlay" in self.job.save and not self.job.pictures and any(side % 2 for side in self.size_hw):
@@ -269,10 +274,11 @@ class Work:
 
     def count_instead(self) -> None:
         """Begins anew with frames that are counted, since decoded pictures do not carry their packets' timestamps."""
-        index = replace(index_video(self.job.source), pts=None, keys=np.empty(0, np.int64))
-        names = ("input", "save", "settings", "size_hw", "fps", "time_base", "frames", "announced", "start",
-                 "duration", "aspect")  # fmt: skip
+        index = replace(index_video(self.job.source, decode=True), pts=None, keys=np.empty(0, np.int64))
+        names = ("input", "save", "settings", "size_hw", "fps", "time_base", "start", "duration", "aspect",
+                 "input_notes")  # fmt: skip
         facts = {name: self.journal.fact(name) for name in names}
+        facts |= {"frames": index.frames, "announced": index.announced}
         stops = stops_of(index, self.fps or NOMINAL_FPS)
         self.journal.begin({"state": "begun", **facts}, {"stops": stops, "keys": index.keys})
 

@@ -6,6 +6,7 @@ from pathlib import Path
 from rtseg.core.card import Card
 from rtseg.core.errors import UsageError, WeightsError
 from rtseg.core.files import file_sha256
+from rtseg.core.paths import user_path
 from rtseg.core.registry import unknown_name
 
 _PACKAGE = Path(__file__).resolve().parents[1]
@@ -83,7 +84,7 @@ def resolve(model: str | Path) -> Artifact:
         raise UsageError(f"a model is a name such as 'icnet' or the path of an ONNX file, not {model!r}")
     model = str(model)
     if model.endswith(".onnx"):
-        path = Path(model).expanduser()
+        path = user_path(model)
         if not path.is_file():
             raise WeightsError(f"no such file: {path}")
         card = Card.load(path.with_suffix(".json"))

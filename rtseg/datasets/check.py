@@ -33,6 +33,7 @@ KINDS: dict[str, str] = {
     "unreadable": "files that cannot be read",
     "size": "label pictures of another size than their picture",
     "unknown label": "label pictures with ids or colours that no class has",
+    "class": "classes that no pixel of a split has",
     "duplicate": "pictures that are nearly the same as one of another split",
 }
 
@@ -130,6 +131,8 @@ def check(
             with closing(looks):  # so that Ctrl-C does not wait for the rest
                 for seen in follow(looks, data.split, len(data)):
                     _note(report, split, seen)
+        for line in _empty_classes(report.labels, data.split, split):
+            _add(report, "class", line)
         for path in data.strays():
             _add(report, "stray", f"{path} has no picture")
     for line in sets[0].gaps():
@@ -158,6 +161,17 @@ def _note(report: CheckReport, split: SplitReport, seen: _Seen | SampleError) ->
     split.pixels += seen.pixels
     split.occurs_in += seen.pixels > 0
     split.hashes.append((seen.name, seen.hash))
+
+
+def _empty_classes(labels: LabelSet, name: str, split: SplitReport) -> Iterator[str]:
+    if not split.pixels.any():
+        return  # there is nothing that can be read
+    unlabelled = int(split.pixels[labels.ignore_index])
+    share = unlabelled / int(split.pixels.sum())
+    hint = f"; {share:.1%} of all pixels are unlabelled, are they meant?" if unlabelled else ""
+    for index, label in enumerate(labels.names):
+        if not split.pixels[index]:
+            yield f"{name} has no pixel of {label!r}{hint}"
 
 
 def _add(report: CheckReport, kind: str, line: str) -> None:

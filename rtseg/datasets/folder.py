@@ -16,9 +16,10 @@ from pathlib import Path
 from typing import ClassVar
 
 from rtseg.core.errors import InputError
+from rtseg.core.paths import walk
 from rtseg.datasets.base import Pair, PairedFiles, read_lines
 from rtseg.datasets.classes import FILE, read_classes
-from rtseg.vision.sources import IMAGE_SUFFIXES
+from rtseg.vision.kinds import IMAGE_SUFFIXES
 
 _VAL_SHARE = 0.2
 _SHORT = 5
@@ -94,7 +95,7 @@ def _by_stem(folder: Path) -> dict[str, Path]:
     if not folder.is_dir():
         raise InputError(f"{folder} is missing: the data set's folder holds {Folder.layout}")
     found: dict[str, Path] = {}
-    for path in sorted(folder.rglob("*")):
+    for path in (place / name for place, _, names in walk(folder) for name in names):
         if path.suffix.lower() not in IMAGE_SUFFIXES or path.name.startswith(".") or not path.is_file():
             continue
         stem = path.relative_to(folder).with_suffix("").as_posix()

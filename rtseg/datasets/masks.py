@@ -96,12 +96,13 @@ def read_picture(path: Path) -> np.ndarray:
 
 
 def _read_mask(path: Path) -> np.ndarray:
-    """The pixels as they are written: uint8 or uint16 (H, W) or (H, W, 3 or 4), BGR."""
+    """The pixels as they are written: uint8 or uint16 (H, W) or BGR (H, W, 3)."""
     if not path.is_file():
         raise SampleError("missing", f"{path} is missing: every picture needs its label picture")
     try:
         data = np.fromfile(path, np.uint8)  # cv2.imread cannot open every path on every system
-        mask = cv2.imdecode(data, cv2.IMREAD_UNCHANGED) if data.size else None
+        # turned by its EXIF data as the picture is; alpha is dropped
+        mask = cv2.imdecode(data, cv2.IMREAD_ANYCOLOR | cv2.IMREAD_ANYDEPTH) if data.size else None
     except (OSError, cv2.error) as error:
         raise SampleError("unreadable", f"{path} cannot be read: {error}") from error
     if mask is None:

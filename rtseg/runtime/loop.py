@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from time import perf_counter
+from time import perf_counter, process_time
 from typing import Any, Protocol
 
 import numpy as np
@@ -15,7 +15,8 @@ from rtseg.runtime.segmenter import Segmenter
 from rtseg.vision.sinks import Sink
 from rtseg.vision.sources import Source
 
-_WRITE_S = 30.0  # for the two or three frames that are under way to a sink
+_WRITE_S = 30.0  # without progress of the two or three frames that are under way to a sink
+_LOOK_S, _BUSY_S = 1.0, 0.05
 _POLL_S = 0.02  # keys are looked at this often while no frame comes
 
 
@@ -214,7 +215,7 @@ class Loop:
     def _finish(self, complete: bool) -> None:
         """Writes what is under way, closes every sink, and raises what failed while doing so."""
         self._jobs.close()
-        if not self._crew.join(_WRITE_S):  # closing a sink that is being written to could end the process
+        if not self._written():  # closing a sink that is being written to could end the process
             raise OutputError(f"writing did not end within {_WRITE_S:.0f} s: is the disk or network folder stalled?")
         failed = self._crew.error
         for sink in self._all_sinks:
@@ -224,6 +225,17 @@ class Loop:
                 failed = failed or error
         if complete and failed is not None:
             raise failed
+
+    def _written(self) -> bool:
+        """Waits for the writer; False where it has come no further for `_WRITE_S`."""
+        before, since = -1.0, perf_counter()
+        while not self._crew.join(min(_WRITE_S, _LOOK_S), tell=False):
+            progress = self.stats.frames + process_time()  # a huge picture takes time, but the processor is busy
+            if progress >= before + _BUSY_S:
+                before, since = progress, perf_counter()
+            if perf_counter() - since >= _WRITE_S:
+                return False
+        return True
 
     def report(self) -> LoopReport:
         """The figures of the run so far, or, once it has ended, of the whole run."""

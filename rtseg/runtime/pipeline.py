@@ -92,13 +92,13 @@ class Crew:
         for channel in self._channels:
             channel.abort()
 
-    def join(self, timeout_s: float) -> bool:
-        """Waits for the threads; False where one is stuck in a foreign call."""
+    def join(self, timeout_s: float, tell: bool = True) -> bool:
+        """Waits for the threads; False where one is stuck in a foreign call, which is told in the log."""
         deadline = perf_counter() + timeout_s
         for thread in self._threads:
             thread.join(max(0.0, deadline - perf_counter()))
         stuck = [thread.name for thread in self._threads if thread.is_alive()]
-        if stuck:
+        if stuck and tell:
             _log.warning("still busy after %.0f s: %s", timeout_s, ", ".join(stuck))
         return not stuck
 

@@ -3,15 +3,19 @@
 import logging
 from collections.abc import Generator, Iterator, Sequence
 from fractions import Fraction
+from functools import lru_cache
 from pathlib import Path
 from time import perf_counter
+from typing import Literal
 
 import cv2
 import numpy as np
 
 from rtseg.core.errors import InputError
 from rtseg.core.frame import Frame
-from rtseg.vision.sources import IMAGE_SUFFIXES, Source
+from rtseg.core.paths import natural_key
+from rtseg.vision.kinds import IMAGE_SUFFIXES, VIDEO_SUFFIXES, skipped_note
+from rtseg.vision.sources import Source
 
 log = logging.getLogger(__name__)
 
@@ -34,7 +38,28 @@ def read_image(path: Path) -> np.ndarray:
         raise InputError(f"{path} cannot be decoded: {error.err}") from error
     if image is None:
         raise InputError(f"{path} is no picture that can be read: it is damaged, cut short or of another type")
+    if _holds_more(data):
+        _note_more(path)
     return to_bgr8(image, str(path))
+
+
+@lru_cache(1024)  # each file once, however often it is read
+def _note_more(path: Path) -> None:
+    log.warning("%s holds several pictures: only the first is read", path)
+
+
+def _holds_more(data: np.ndarray) -> bool:
+    """Whether a file is animated (APNG, WebP, AVIF) or has several pages (TIFF), by its head."""
+    head = data[:4096].tobytes()
+    if head[:4] in (b"II*\0", b"MM\0*"):
+        order: Literal["little", "big"] = "little" if head[:2] == b"II" else "big"
+        place = int.from_bytes(head[4:8], order)
+        entries = int.from_bytes(data[place : place + 2].tobytes(), order)
+        after = place + 2 + 12 * entries
+        return any(data[after : after + 4].tolist())
+    if head[:4] == b"RIFF" and head[8:16] == b"WEBPVP8X":
+        return bool(head[20] & 2)
+    return head[4:12] == b"ftypavis" or (head[:4] == b"\x89PNG" and b"acTL" in head.partition(b"IDAT")[0])
 
 
 def to_bgr8(image: np.ndarray, name: str) -> np.ndarray:
@@ -52,11 +77,12 @@ def to_bgr8(image: np.ndarray, name: str) -> np.ndarray:
 
 
 def list_images(folder: Path) -> list[Path]:
-    """The pictures that lie in a folder, sorted by name; raises InputError where there is none."""
+    """The pictures that lie in a folder, numbers in their names in order; raises InputError where there is none."""
     try:
-        paths = sorted(p for p in folder.iterdir() if p.suffix.lower() in IMAGE_SUFFIXES and p.is_file())
+        found = sorted((p for p in folder.iterdir() if p.is_file()), key=lambda path: natural_key(path.name))
     except OSError as error:
         raise InputError(f"cannot read folder {folder}: {error.strerror or error}") from error
+    paths = [path for path in found if path.suffix.lower() in IMAGE_SUFFIXES]
     if not paths:
         allowed = " ".join(suffix[1:] for suffix in IMAGE_SUFFIXES)
         raise InputError(f"folder {folder} holds no images; allowed: {allowed}")
@@ -73,6 +99,10 @@ def read_images(source: Source, paths: Sequence[Path], indices: range, step_s: F
             source.corrupt += 1
             continue
         yield Frame(image, index, float(index * step_s), perf_counter())
+
+
+def _is_video(name: str) -> bool:
+    return Path(name).suffix.lower() in VIDEO_SUFFIXES
 
 
 class ImageSource(Source):
@@ -99,6 +129,10 @@ class ImagesSource(Source):
     def __init__(self, folder: Path, fps: float = 1.0) -> None:
         super().__init__(str(folder))
         self._paths = list_images(folder)
+        known = {path.name for path in self._paths}
+        others = [path.name for path in folder.iterdir() if path.is_file() and path.name not in known]
+        if others := [name for name in sorted(others) if not name.startswith(".") and not _is_video(name)]:
+            self.notes.append(skipped_note(others))
         self._rate = self.fps = fps
         self.frame_count = len(self._paths)
         self._start()

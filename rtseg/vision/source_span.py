@@ -12,16 +12,16 @@ import av.error
 import numpy as np
 from av.container import InputContainer
 from av.video.frame import VideoFrame
-from av.video.reformatter import VideoReformatter
 from av.video.stream import VideoStream
 
-from rtseg.core.arrays import ArrayPool
 from rtseg.core.errors import InputError
 from rtseg.core.frame import Frame
 from rtseg.core.sizes import Size
+from rtseg.vision.clock import PictureClock
+from rtseg.vision.pixels import ToBgr
 from rtseg.vision.prefetch import Prefetch
 from rtseg.vision.source_images import read_images
-from rtseg.vision.source_video import VideoSource, copied, upright
+from rtseg.vision.source_video import VideoSource
 from rtseg.vision.sources import Source
 
 log = logging.getLogger(__name__)
@@ -120,7 +120,7 @@ class VideoSpan(SpanSource, VideoSource):
 
     def __init__(self, path: Path, span: Span, *, threads: int | None = None) -> None:
         SpanSource.__init__(self, str(path), span)
-        self._convert, self._arrays = VideoReformatter(), ArrayPool()
+        self._picture = ToBgr(threads)
         VideoSource.__init__(self, path, threads=threads)
 
     def _frames(self) -> Generator[Frame, None, None]:
@@ -146,6 +146,7 @@ class VideoSpan(SpanSource, VideoSource):
             self._seek(container, stream, start, margin_s)
             before: VideoFrame | None = None
             seen = started = False
+            following = 0  # the place in `pts` of the picture that is to come
             for _, decoded in self._decoded(container, stream):
                 if decoded.pts is None:
                     raise TimestampError(f"{self.name}: a picture has no timestamp")
@@ -159,10 +160,15 @@ class VideoSpan(SpanSource, VideoSource):
                     self._check_seam(before, start)
                     started, before = True, None
                 place = int(np.searchsorted(pts, decoded.pts))
+                if place < following:
+                    raise TimestampError(f"{self.name}: the pictures' timestamps do not rise")
+                if place > following and not self.corrupt:
+                    raise TimestampError(f"{self.name}: a packet gave no picture and is not damaged")
                 if place == len(pts):
                     return
                 if pts[place] != decoded.pts:
                     raise TimestampError(f"{self.name}: a picture has the timestamp of no packet")
+                following = place + 1
                 timestamp_s = float((decoded.pts - span.origin) * span.time_base)
                 yield self._frame(decoded, span.first + place, timestamp_s)
             if not started:
@@ -184,33 +190,22 @@ class VideoSpan(SpanSource, VideoSource):
             raise _SeamError("a picture differs from what decoding from the start gave")
 
     def _counted(self) -> Generator[Frame, None, None]:
-        """Frames from `span.first` on, counted from the file's start; made-up timestamps where they do not increase."""
-        span = self.span
-        step = max(1, round(1 / ((span.fps or 30.0) * span.time_base)))
-        ticks: int | None = None
-        origin = 0
+        """Frames from `span.first` on, counted from the file's start, on the clock that a source of the file has."""
         with self._container() as container:
             stream = self._stream(container)
+            clock = PictureClock(container, stream)
             for index, decoded in self._decoded(container, stream):
-                if ticks is None:
-                    origin, ticks = decoded.pts or 0, 0
-                else:
-                    told = ticks + step if decoded.pts is None else decoded.pts - origin
-                    ticks = told if told > ticks else ticks + 1
-                if index >= span.first:
-                    yield self._frame(decoded, index, float(ticks * span.time_base))
+                timestamp_s = float(clock.tell(decoded) * clock.time_base)
+                if index >= self.span.first:
+                    yield self._frame(decoded, index, timestamp_s)
 
-    def _note_end(self, frames: int, told: int | None) -> None:
-        """Nothing: whoever planned the spans knows what the whole file lacks."""
+    def _warn(self, text: str) -> None:
+        """Nothing: whoever planned the spans knows what the whole file is like."""
 
     def _frame(self, decoded: VideoFrame, index: int, timestamp_s: float) -> Frame:
         image = self._picture(decoded)
         self._note_seam(index, image)
         return Frame(image, index, timestamp_s, perf_counter())
-
-    def _picture(self, decoded: VideoFrame) -> np.ndarray:
-        bgr = copied(self._convert.reformat(decoded, format="bgr24", threads=self._threads), self._arrays)
-        return upright(bgr, decoded)
 
 
 class PictureSpan(SpanSource):

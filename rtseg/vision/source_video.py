@@ -1,34 +1,35 @@
 """Video files and network streams, through PyAV (FFmpeg)."""
 
 import logging
-import re
 from collections.abc import Generator, Iterator
-from fractions import Fraction
 from pathlib import Path
 from time import perf_counter
-from typing import Any
 from urllib.parse import urlsplit
 
 import av
 import av.error
-import cv2
-import numpy as np
 from av.container import InputContainer
-from av.sidedata.sidedata import SideDataContainer
 from av.video.frame import VideoFrame
-from av.video.reformatter import VideoReformatter
 from av.video.stream import VideoStream
 
-from rtseg.core.arrays import ArrayPool
 from rtseg.core.errors import InputError
 from rtseg.core.files import file_url
 from rtseg.core.frame import Frame
+from rtseg.vision.clock import PictureClock
+from rtseg.vision.containers import (
+    frames_told,
+    nominal_rate,
+    reason_of,
+    shown_aspect,
+    streams_note,
+    video_stream,
+)
+from rtseg.vision.decoder import Decoder
+from rtseg.vision.hdr import hdr_name
+from rtseg.vision.pixels import ToBgr
 from rtseg.vision.sources import Source
 
 log = logging.getLogger(__name__)
-
-_FAILURES_ALLOWED = 200  # failed reads without a frame between them until the rest counts as lost
-_EARLY_S = 1.0  # before its stated end that a file may end: how long a last frame is shown is often made up
 
 
 class VideoSource(Source):
@@ -46,6 +47,7 @@ class VideoSource(Source):
         self._target = target if isinstance(target, str) else file_url(target)
         self._timeout_s = timeout_s
         self._threads = threads
+        self._hdr: str | None = None
         # the thread's own time-outs come first; this one also bounds a name look-up that FFmpeg cannot interrupt
         self._start(2 * timeout_s + 1 if self._is_url else None)
 
@@ -53,18 +55,18 @@ class VideoSource(Source):
         with self._container() as container:
             stream = self._stream(container)
             self.frame_count = frames_told(container, stream)
-            start = None
-            timestamp = 0.0
-            convert, arrays = VideoReformatter(), ArrayPool()
+            self.notes = [note for note in (streams_note(container, stream),) if note]
+            clock, to_bgr = PictureClock(container, stream, self.live), ToBgr(self._threads)
+            if clock.invented:
+                self.fps = None
             for index, decoded in self._decoded(container, stream):
-                if decoded.pts is not None and decoded.time_base is not None:
-                    time = float(decoded.pts * decoded.time_base)
-                    start = time if start is None else start
-                    timestamp = time - start
-                elif index:
-                    timestamp += 1 / (self.fps or 30.0)
-                bgr = convert.reformat(decoded, format="bgr24", threads=self._threads)
-                yield Frame(upright(copied(bgr, arrays), decoded), index, timestamp, perf_counter())
+                timestamp_s = float(clock.tell(decoded) * clock.time_base)
+                image = to_bgr(decoded)
+                self.pixel_aspect = shown_aspect(stream, image)
+                if not self._hdr and (kind := hdr_name(decoded)):
+                    self._hdr = f"HDR ({kind}): it is mapped to SDR, which the network has learned"
+                    self.notes.append(self._hdr)
+                yield Frame(image, index, timestamp_s, perf_counter())
 
     def _container(self) -> InputContainer:
         options: dict[str, str] = {}
@@ -84,10 +86,8 @@ class VideoSource(Source):
             raise InputError(f"cannot open {self.name}: {reason_of(error)}; {hint}") from error
 
     def _stream(self, container: InputContainer) -> VideoStream:
-        """The first moving picture; also fills in what the container knows about it."""
-        if not container.streams.video:
-            raise InputError(f"{self.name} holds no video stream: it is sound only, damaged or cut short")
-        stream = container.streams.video[0]
+        """The moving picture; also fills in what the container knows about it."""
+        stream = video_stream(container, self.name)
         if stream.codec_context is None:
             raise InputError(f"{self.name}: this build of FFmpeg has no decoder for its video")
         self.live = self._is_url and container.duration is None
@@ -95,112 +95,27 @@ class VideoSource(Source):
         stream.thread_type = "SLICE" if self.live else "AUTO"
         if self._threads:
             stream.codec_context.thread_count = self._threads
-        rate: Fraction | None = stream.average_rate or stream.guessed_rate
-        # a container that counts in milliseconds and says no rate announces a thousand frames per second
-        self.fps = float(rate) if rate and 0.01 <= rate < 1000 else None
+        self.fps = nominal_rate(stream)
         return stream
 
     def _decoded(self, container: InputContainer, stream: VideoStream) -> Iterator[tuple[int, VideoFrame]]:
         """Yields (index, frame), counts what cannot be decoded, and reads on after damaged stretches."""
-        index = failures = end = 0
-        while True:
-            try:
-                for packet in container.demux(stream):
-                    if packet.pts is not None:
-                        end = max(end, packet.pts + (packet.duration or 0))
-                    try:
-                        frames = packet.decode()
-                    except av.error.EOFError:
-                        continue
-                    except av.error.FFmpegError as error:
-                        log.debug("%s: packet skipped: %s", self.name, error)
-                        self.corrupt, index = self.corrupt + 1, index + 1
-                        continue
-                    for frame in frames:
-                        if frame.is_corrupt:
-                            self.corrupt += 1
-                        else:
-                            failures = 0
-                            yield index, frame
-                        index += 1
-                self._note_end(index, self.frame_count or frames_by_duration(container, stream, index, end))
-                return
-            except av.error.ExitError:
-                raise InputError(
-                    f"{self.name} sent nothing for {self._timeout_s:g} s: the stream has stopped"
-                ) from None
-            except av.error.FFmpegError as error:
-                self.corrupt, failures = self.corrupt + 1, failures + 1
-                if is_unreadable(error) or (self._is_url and isinstance(error, OSError)):
-                    hint = "start again" if self._is_url else "check the disk or the network drive"
-                    raise InputError(f"{self.name} broke off: {reason_of(error)}; {hint}") from error
-                if failures > _FAILURES_ALLOWED:
-                    log.warning("%s: the rest cannot be read: %s", self.name, reason_of(error))
-                    return
+        decoder = Decoder(container, stream, self.name, url=self._is_url, timeout_s=self._timeout_s)
+        before, index, restarts = self.corrupt, -1, 0
+        try:
+            for index, frame in decoder.pictures():
+                self.corrupt = before + decoder.corrupt
+                if decoder.restarts > restarts:
+                    restarts = decoder.restarts
+                    self._warn("starts its clock again: pictures go on where they were")
+                yield index, frame
+        finally:
+            self.corrupt = before + decoder.corrupt
+        if decoder.told:
+            self._warn(f"ended after {index + 1} of {decoder.told} frames: it is cut short")
 
-    def _note_end(self, frames: int, told: int | None) -> None:
-        if told and frames < told:
-            log.warning("%s ended after %d of %d frames: it is cut short", self.name, frames, told)
-
-
-def frames_told(container: InputContainer, stream: VideoStream) -> int | None:
-    """How many frames a container says that it shows; None: it does not say."""
-    if stream.frames and "mp4" in container.format.name:  # an edit list hides samples, the index knows which
-        return sum(not entry.is_discard for entry in stream.index_entries) or stream.frames
-    return stream.frames or None
-
-
-def frames_by_duration(container: InputContainer, stream: VideoStream, found: int, end: int) -> int | None:
-    """About how many frames a file was to hold that states a duration and ends long before it, at `end` ticks.
-
-    None where nothing is missing, and where it cannot be told: MPEG-TS and others have their duration estimated from
-    the end of the very file, and one that is stated for pictures and sound together may be that of the sound.
-    """
-    if not container.duration or not container.format.name.startswith(("matroska", "flv")):
-        return None
-    told_s, end_s = container.duration / av.time_base, float(end * (stream.time_base or 0))
-    own = re.fullmatch(r"(\d+):(\d+):(\d+\.\d+)", stream.metadata.get("DURATION", ""))
-    if own:
-        told_s = min(told_s, int(own[1]) * 3600 + int(own[2]) * 60 + float(own[3]))
-    elif len(container.streams) > 1:
-        return None
-    return round(found * told_s / end_s) if 0 < end_s < told_s - _EARLY_S else None
-
-
-def is_unreadable(error: av.error.FFmpegError) -> bool:
-    """Whether a disk or network gave nothing, rather than something damaged, which need not be the last word."""
-    # some demuxers say -1 (EPERM) or "try again" of damage
-    return isinstance(error, OSError) and not isinstance(error, PermissionError | BlockingIOError)
-
-
-def copied(frame: VideoFrame, arrays: ArrayPool) -> np.ndarray:
-    """The pixels of a bgr24 frame, uint8 (H, W, 3); FFmpeg's own memory has padded rows and is its to reuse."""
-    image = arrays.take((frame.height, frame.width, 3))
-    plane = frame.planes[0]
-    rows = np.frombuffer(memoryview(plane), np.uint8).reshape(plane.height, plane.line_size)
-    np.copyto(image.reshape(frame.height, -1), rows[: frame.height, : 3 * frame.width])
-    return image
-
-
-def upright(image: np.ndarray, frame: VideoFrame) -> np.ndarray:
-    """Applies the display matrix, which maps a stored pixel (x, y) to (a x + c y, b x + d y), in right angles."""
-    # `frame.side_data` is a reference cycle: hundreds of pictures would live until Python's collector finds them
-    side_data: Any = SideDataContainer(frame)  # type: ignore[call-arg]  # missing in the stub
-    matrix = side_data.get("DISPLAYMATRIX")
-    if matrix is None:
-        return image
-    a, b, _, c, d = np.frombuffer(bytes(matrix), np.int32)[:5].tolist()
-    if abs(b) > abs(a):
-        image = cv2.transpose(image)
-        a, d = c, b
-    if a < 0:
-        image = cv2.flip(image, 1)
-    return cv2.flip(image, 0) if d < 0 else image
-
-
-def reason_of(error: Exception) -> str:
-    """FFmpeg's words."""
-    return str(getattr(error, "strerror", None) or error).strip()
+    def _warn(self, text: str) -> None:
+        log.warning("%s %s", self.name, text)
 
 
 def _without_password(url: str) -> str:

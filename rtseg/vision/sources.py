@@ -3,20 +3,18 @@
 import re
 from abc import ABC, abstractmethod
 from collections.abc import Generator
+from fractions import Fraction
 from pathlib import Path
 from typing import ClassVar, Self
 
 from rtseg.core.closing import Closing
 from rtseg.core.errors import InputError, UsageError
 from rtseg.core.frame import Frame
+from rtseg.core.paths import user_path
 from rtseg.core.sizes import Size
+from rtseg.vision.kinds import IMAGE_SUFFIXES, VIDEO_SUFFIXES, kind_of
 from rtseg.vision.prefetch import Prefetch
 
-IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp", ".ppm", ".pgm")
-VIDEO_SUFFIXES = (
-    ".mp4", ".m4v", ".mov", ".mkv", ".webm", ".avi", ".mpg", ".mpeg", ".ts", ".m2ts", ".mts", ".flv", ".wmv", ".3gp",
-    ".ogv", ".gif", ".y4m", ".mjpeg", ".h264", ".264", ".h265", ".hevc",
-)  # fmt: skip
 URL_SCHEMES = ("rtsp", "rtsps", "rtmp", "http", "https", "udp", "tcp", "srt")
 _ALLOWED = "a source is a camera index such as 0, a video, an image, a folder of images, a URL, or synthetic"
 
@@ -35,6 +33,8 @@ class Source(Closing, ABC):
         frame_count: number of frames, or None where the source does not say.
         live: frames arrive by the clock; whoever cannot follow should keep the newest and drop the rest.
         corrupt: frames that could not be decoded, so far; they are skipped, and `Frame.index` counts them.
+        notes: what a user should know about it.
+        pixel_aspect: width of a pixel by its height as shown, where pixels are not square; else None.
 
     Example:
         >>> with open_source("drive.mp4") as source:
@@ -52,6 +52,8 @@ class Source(Closing, ABC):
         self.frame_count: int | None = None
         self.live = False
         self.corrupt = 0
+        self.notes: list[str] = []
+        self.pixel_aspect: Fraction | None = None
         self._first: Frame | None = None
 
     @property
@@ -155,8 +157,8 @@ def open_source(
         if match[1].lower() not in URL_SCHEMES:
             raise InputError(f"URL scheme {match[1]!r} is not supported; allowed: {', '.join(URL_SCHEMES)}")
         return VideoSource(text, timeout_s=timeout_s, threads=threads)
-    exact = Path(str(spec)).expanduser()
-    return _open_path(exact if exact.exists() else Path(text).expanduser(), fps, threads)
+    exact = user_path(str(spec))
+    return _open_path(exact if exact.exists() else user_path(text), fps, threads)
 
 
 def _open_path(path: Path, fps: float | None, threads: int | None) -> Source:
@@ -168,10 +170,10 @@ def _open_path(path: Path, fps: float | None, threads: int | None) -> Source:
         raise InputError(f"no such file: {path}; {_ALLOWED}")
     if path.is_file() and path.stat().st_size == 0:
         raise InputError(f"{path} is empty (0 bytes): fetch or record it again")
-    suffix = path.suffix.lower()
-    if suffix in IMAGE_SUFFIXES:
+    kind = kind_of(path)
+    if kind == "picture":
         return ImageSource(path, fps or 1.0)
-    if suffix in VIDEO_SUFFIXES:
+    if kind == "video":
         from rtseg.vision.source_video import VideoSource
 
         return VideoSource(path, threads=threads)

@@ -1,9 +1,10 @@
-"""Where the pictures of a video file lie: every timestamp and every key frame, read without decoding."""
+"""Where the pictures of a video file lie: every timestamp and every key frame, hardly decoding anything."""
 
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+import logging
+from contextlib import suppress
+from dataclasses import dataclass, replace
 from fractions import Fraction
+from itertools import islice, pairwise
 from pathlib import Path
 from typing import Any
 
@@ -14,30 +15,38 @@ from av.container import InputContainer
 from av.packet import Packet
 from av.video.stream import VideoStream
 
-from rtseg.core.errors import InputError
-from rtseg.core.files import file_url
-from rtseg.core.sizes import Size
-from rtseg.vision.source_video import frames_by_duration, frames_told, is_unreadable, reason_of
+from rtseg.vision.clock import Timeline
+from rtseg.vision.containers import (
+    frames_told,
+    is_unreadable,
+    opened,
+    packets_missing,
+    streams_note,
+    video_stream,
+)
+from rtseg.vision.decoder import Decoder, is_shown, stream_packets
+
+log = logging.getLogger(__name__)
 
 _SAMPLE = 300  # pictures
 _REORDERED = 64  # a picture lies at most so many places from where it is shown; no codec keeps more in mind
+_HEAD = 64  # packets that are decoded to see whether they are pictures
 
 
 @dataclass(frozen=True)
 class VideoIndex:
-    """The pictures of a video stream, as its packets announce them.
+    """The pictures of a video stream, in the order in which they are shown.
 
     Attributes:
         time_base: seconds a tick.
-        frames: pictures; where `pts` is None an estimate, since not every packet need hold one.
+        frames: pictures, those that cannot be decoded among them; may be off by a few where `pts` is None.
         announced: number of pictures that the container claims, or None; an estimate where it says its duration only.
-        pts: int64 (frames,), ticks, strictly increasing; None where timestamps are missing, occur twice or jump back,
-            so that a picture can only be found by counting from the start.
+        pts: int64 (frames,), ticks, strictly increasing; None where timestamps are missing, occur twice, jump back, or
+            are not those of the decoded pictures, so that a picture can only be found by counting from the start.
         keys: int64, `pts` of the pictures that decoding may start at; empty where `pts` is None.
         start: timestamp of the first picture, in ticks; 0 where none is known.
         duration: ticks that the last picture is shown for.
-        size_hw: (height, width) as stored, before a rotation is applied.
-        aspect: width of a pixel by its height, as stored; None: square or unknown.
+        notes: what a user should know about it.
     """
 
     time_base: Fraction
@@ -47,8 +56,7 @@ class VideoIndex:
     keys: np.ndarray
     start: int
     duration: int
-    size_hw: Size = (0, 0)
-    aspect: Fraction | None = None
+    notes: tuple[str, ...] = ()
 
 
 def estimate_frames(path: Path) -> int | None:
@@ -57,21 +65,33 @@ def estimate_frames(path: Path) -> int | None:
     Raises:
         InputError: the file cannot be opened or holds no video.
     """
-    with _opened(path) as container:
-        stream = container.streams.video[0]
+    with opened(path) as container:
+        stream = video_stream(container, str(path))
         seconds = float(container.duration / av.time_base) if container.duration else 0.0
         told = frames_told(container, stream) or round(seconds * float(stream.average_rate or 0))
         return told or _frames_by_size(container, stream, path.stat().st_size) or None
 
 
-def index_video(path: Path) -> VideoIndex:
-    """Reads every packet of a file's first video stream, at the speed of the disk.
+def index_video(path: Path, *, decode: bool = False) -> VideoIndex:
+    """Reads every packet of a file's video, at the speed of the disk, and decodes the first pictures.
+
+    Where these show that packets are not pictures (two fields make one, some hold none, timestamps are made up), or
+    `decode` says so, the whole file is decoded, which takes longer.
 
     Raises:
         InputError: the file cannot be opened or holds no video.
     """
-    with _opened(path) as container:
-        return _index(container)
+    with opened(path) as container:
+        stream = video_stream(container, str(path))
+        walk = _Walk(container, stream)
+        index = walk.index()
+    head = None if decode else _head(path)
+    if head is None or not head.fits:
+        return _decoded_index(path, index)
+    if head.lead and index.pts is not None:  # a recording that begins between two key frames
+        pts = index.pts[head.lead :]
+        return replace(index, frames=len(pts), pts=pts, start=int(pts[0]))
+    return index
 
 
 def _frames_by_size(container: InputContainer, stream: VideoStream, size: int) -> int:
@@ -86,56 +106,114 @@ def _frames_by_size(container: InputContainer, stream: VideoStream, size: int) -
     return pictures
 
 
-@contextmanager
-def _opened(path: Path) -> Iterator[InputContainer]:
-    try:
-        with av.open(file_url(path), metadata_errors="replace") as container:
-            if not container.streams.video:
-                raise InputError(f"{path} holds no video stream: it is sound only, damaged or cut short")
-            yield container
-    except (av.error.FFmpegError, OSError) as error:
-        raise InputError(f"cannot open {path}: {reason_of(error)}; damaged, cut short or no video") from error
+class _Walk:
+    """What the packets of a stream say."""
+
+    def __init__(self, container: InputContainer, stream: VideoStream) -> None:
+        self._container, self._stream = container, stream
+        self._pts: list[int | None] = []
+        self._dts: list[int] = []
+        self._keys: list[int] = []
+        self._duration = 0
+        self._timeline = Timeline(container)
+        self._damaged = False
+        try:
+            for packet in stream_packets(container, stream, self._timeline):
+                if is_shown(packet):
+                    self._add(packet)
+        except av.error.FFmpegError as error:
+            if is_unreadable(error):
+                raise
+            self._damaged = True  # whoever decodes goes on behind it, which cannot be repeated from another place
+
+    def _add(self, packet: "Packet[Any]") -> None:
+        self._pts.append(packet.pts)
+        self._duration = packet.duration or self._duration
+        if packet.dts is not None:
+            self._dts.append(packet.dts)
+        if packet.is_keyframe and packet.pts is not None:
+            self._keys.append(packet.pts)
+
+    def index(self) -> VideoIndex:
+        container, stream, frames = self._container, self._stream, len(self._pts)
+        time_base = stream.time_base or Fraction(1, 1000)
+        restarts = self._timeline.restarts
+        shown = None if self._damaged or restarts else _increasing(self._pts)
+        rate = stream.average_rate
+        end = max((tick for tick in self._pts if tick is not None), default=0) + self._duration
+        missing = None if self._damaged else packets_missing(container, stream, frames, end)
+        first = self._dts if container.format.name == "avi" else self._pts
+        notes = [streams_note(container, stream)]
+        if restarts:
+            times = "once" if restarts == 1 else f"{restarts} times"
+            notes.append(f"its clock starts again {times}: pictures and sound go on where they were")
+        return VideoIndex(
+            time_base=time_base,
+            frames=frames,
+            announced=missing or (frames if frames_told(container, stream) else None),
+            pts=shown,
+            keys=np.array(sorted(self._keys) if shown is not None else [], np.int64),
+            start=min((tick for tick in first[:_REORDERED] if tick is not None), default=0),
+            duration=self._duration or (max(1, round(1 / (rate * time_base))) if rate else 1),
+            notes=tuple(note for note in notes if note),
+        )
 
 
-def _index(container: InputContainer) -> VideoIndex:
-    stream = container.streams.video[0]
+@dataclass(frozen=True)
+class _Head:
+    """Whether the first packets of a file are its first pictures, but for the first `lead` that nothing comes of."""
+
+    fits: bool
+    lead: int = 0
+
+
+def _head(path: Path) -> _Head:
+    """Decodes the first packets and compares."""
+    packets: list[int | None] = []
+    pictures: list[int | None] = []
+    with opened(path) as container:
+        stream = video_stream(container, str(path))
+        if stream.codec_context is None:
+            return _Head(fits=True)  # whoever decodes it says so
+        try:
+            for packet in islice(stream_packets(container, stream, Timeline(container)), _HEAD):
+                packets += [packet.pts] * is_shown(packet)
+                pictures += [frame.pts for frame in packet.decode()]
+            pictures += [frame.pts for frame in stream.codec_context.decode(None)]
+        except av.error.EOFError:
+            pass  # the file was so short that it has given everything before
+        except av.error.FFmpegError:
+            return _Head(fits=True)  # damage: a picture that cannot be decoded keeps its place
+    if None in packets:
+        return _Head(fits=len(packets) == len(pictures))
+    lead = len(packets) - len(pictures)
+    told = sorted(tick for tick in packets if tick is not None)
+    return _Head(fits=0 <= lead < _HEAD // 2 and pictures == told[lead:], lead=lead)
+
+
+def _decoded_index(path: Path, index: VideoIndex) -> VideoIndex:
+    """The index by what decoding gives."""
+    log.info("%s: its pictures are counted by decoding them", path)
     pts: list[int | None] = []
-    keys: list[int] = []
-    duration = 0
-    damaged = False
-    try:
-        for packet in container.demux(stream):
-            if not _shows(packet):
-                continue
-            pts.append(packet.pts)
-            duration = packet.duration or duration
-            if packet.is_keyframe and packet.pts is not None:
-                keys.append(packet.pts)
-    except av.error.FFmpegError as error:
-        if is_unreadable(error):
-            raise
-        damaged = True  # whoever decodes goes on behind it, which cannot be repeated from another place
-    time_base = stream.time_base or Fraction(1, 1000)
-    shown = None if damaged else _increasing(pts)
-    rate = stream.average_rate
-    end = max((tick for tick in pts if tick is not None), default=0) + duration
-    told = None if damaged else frames_by_duration(container, stream, len(pts), end)
-    return VideoIndex(
-        time_base=time_base,
-        frames=len(pts),
-        announced=frames_told(container, stream) or told,
+    frames = 0
+    with opened(path) as container:
+        stream = video_stream(container, str(path))
+        stream.thread_type = "AUTO"
+        stream.codec_context.options = {"skip_loop_filter": "all", "skip_idct": "all"}  # nobody looks at them
+        decoder = Decoder(container, stream, str(path))
+        for number, frame in decoder.pictures():
+            pts.append(frame.pts)
+            frames = number + 1
+    rise = all(one is not None and other is not None and one < other for one, other in pairwise(pts))
+    shown = _increasing(pts) if index.pts is not None and rise and not decoder.corrupt else None
+    return replace(
+        index,
+        frames=max(frames, len(pts) + decoder.corrupt),
+        announced=index.announced if (index.announced or 0) > index.frames else None,
         pts=shown,
-        keys=np.array(sorted(keys) if shown is not None else [], np.int64),
-        start=min((tick for tick in pts[:_REORDERED] if tick is not None), default=0),
-        duration=duration or (max(1, round(1 / (rate * time_base))) if rate else 1),
-        size_hw=(stream.height, stream.width),
-        aspect=_aspect(stream.sample_aspect_ratio),
+        keys=index.keys[np.isin(index.keys, shown)] if shown is not None else np.empty(0, np.int64),
+        start=index.start if shown is None else int(shown[0]),
     )
-
-
-def _shows(packet: "Packet[Any]") -> bool:
-    """False for the empty packet at the end, and for what an edit list cuts away."""
-    return packet.size > 0 and not packet.is_discard
 
 
 def _increasing(pts: list[int | None]) -> np.ndarray | None:
@@ -148,7 +226,3 @@ def _increasing(pts: list[int | None]) -> np.ndarray | None:
     if np.any(np.diff(shown) <= 0) or np.any(np.abs(order - np.arange(len(order))) > _REORDERED):
         return None
     return shown
-
-
-def _aspect(ratio: Fraction | None) -> Fraction | None:
-    return ratio if ratio and ratio > 0 and ratio != 1 else None

@@ -1,0 +1,46 @@
+"""Names and folders as people mean them: `~` of a shell, numbers in order, folders that are links."""
+
+import os
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+
+def user_path(text: str | Path) -> Path:
+    """Expands `~` and `~/` to the home folder as a shell does; a file that is called `~clip.mp4` stays what it is."""
+    path = Path(text)
+    if str(path).startswith("~") and not os.path.lexists(path):
+        try:
+            return path.expanduser()
+        except RuntimeError:  # no such user: it is a name like any other
+            return path
+    return path
+
+
+def natural_key(name: str) -> tuple[list[tuple[int, int, str]], str]:
+    """Sorts `frame_2` before `frame_10`; equal numbers by the name itself."""
+    parts = re.split(r"([0-9]+)", name)
+    return [(0, int(part), "") if place % 2 else (1, 0, part) for place, part in enumerate(parts)], name
+
+
+def walk(root: Path) -> Iterator[tuple[Path, list[str], list[str]]]:
+    """`os.walk` that follows links to folders; one that leads to a folder it lies in is passed over.
+
+    Yields (folder, names of folders below, names of files), both sorted; the first may be cut down on the way.
+    """
+    yield from _walk(root, frozenset())
+
+
+def _walk(folder: Path, above: frozenset[str]) -> Iterator[tuple[Path, list[str], list[str]]]:
+    here = os.path.realpath(folder)
+    if here in above:
+        return
+    try:
+        names = sorted(os.listdir(folder), key=natural_key)
+    except OSError:
+        return  # as os.walk does
+    below = [name for name in names if (folder / name).is_dir()]
+    kept = set(below)
+    yield folder, below, [name for name in names if name not in kept]
+    for name in below:
+        yield from _walk(folder / name, above | {here})

@@ -1,0 +1,151 @@
+"""What containers say of themselves: which stream is the video, how many pictures, and whether all are there."""
+
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+from fractions import Fraction
+from pathlib import Path
+
+import av
+import av.error
+import numpy as np
+from av.container import InputContainer
+from av.stream import Disposition
+from av.video.stream import VideoStream
+
+from rtseg.core.errors import InputError
+from rtseg.core.files import file_url
+
+_PICTURES_BESIDE = Disposition.attached_pic | Disposition.timed_thumbnails | Disposition.still_image
+_EARLY_S = 1.0  # before its stated end that a file may end: how long a last frame is shown is often made up
+
+
+@contextmanager
+def opened(path: Path) -> Iterator[InputContainer]:
+    """A file's container; raises InputError where it cannot be opened, or breaks while the block reads it."""
+    try:
+        with av.open(file_url(path), metadata_errors="replace") as container:
+            yield container
+    except (av.error.FFmpegError, OSError) as error:
+        raise InputError(f"cannot open {path}: {reason_of(error)}; damaged, cut short or no video") from error
+
+
+def video_stream(container: InputContainer, name: str) -> VideoStream:
+    """The stream that players show: of those with the default flag, or else of all, the one with the most pixels.
+
+    Covers of a sound file, thumbnails and the still of a motion photo are pictures beside the video, wherever they
+    stand. Raises InputError where nothing else is there.
+    """
+    moving = moving_streams(container)
+    if not moving:
+        found = "its only picture is a cover" if container.streams.video else "it is sound only, damaged or cut short"
+        raise InputError(f"{name} holds no video stream: {found}")
+    if any("enc_key_id" in stream.metadata for stream in moving):  # WebM
+        raise InputError(f"{name} is encrypted (DRM): decrypt it first")
+    flagged = [stream for stream in moving if stream.disposition & Disposition.default] or moving
+    return max(flagged, key=_pixels)
+
+
+def moving_streams(container: InputContainer) -> list[VideoStream]:
+    """Every video stream but covers and thumbnails."""
+    return [stream for stream in container.streams.video if not stream.disposition & _PICTURES_BESIDE]
+
+
+def streams_note(container: InputContainer, chosen: VideoStream) -> str | None:
+    """Which of several video streams is taken; None where there is one."""
+    moving = moving_streams(container)
+    if len(moving) < 2:
+        return None
+    sizes = ", ".join(_size(stream) for stream in moving)
+    why = "the default one" if chosen.disposition & Disposition.default else "the largest"
+    return f"{len(moving)} video streams ({sizes}): {why}, number {moving.index(chosen) + 1}, is read"
+
+
+def _pixels(stream: VideoStream) -> int:
+    return 0 if stream.codec_context is None else stream.width * stream.height
+
+
+def _size(stream: VideoStream) -> str:
+    return "no decoder" if stream.codec_context is None else f"{stream.height}x{stream.width}"
+
+
+def shown_aspect(stream: VideoStream, image: np.ndarray) -> Fraction | None:
+    """Width of a pixel by its height in the upright picture of a stream; None: square or unknown."""
+    ratio = stream.sample_aspect_ratio
+    if not ratio or ratio <= 0 or ratio == 1:
+        return None
+    height, width = image.shape[:2]
+    turned = (stream.height, stream.width) == (width, height) != (height, width)
+    return 1 / ratio if turned else ratio
+
+
+def nominal_rate(stream: VideoStream) -> float | None:
+    """Frames per second as the stream says, or None."""
+    rate = stream.average_rate or stream.guessed_rate
+    # a container that counts in milliseconds and says no rate announces a thousand frames per second
+    return float(rate) if rate and 0.01 <= rate < 1000 else None
+
+
+def frames_told(container: InputContainer, stream: VideoStream) -> int | None:
+    """How many frames a container says that it shows; None: it does not say."""
+    if stream.frames and "mp4" in container.format.name:  # an edit list hides samples, the index knows which
+        return sum(not entry.is_discard for entry in stream.index_entries) or stream.frames
+    return stream.frames or None
+
+
+def packets_missing(container: InputContainer, stream: VideoStream, packets: int, end: int) -> int | None:
+    """How many frames a file was to hold that gave only `packets`, the last of which ends at `end` ticks; None: all."""
+    told = frames_told(container, stream)
+    if container.format.name == "avi" and told:
+        # an empty chunk counts and means 'show the picture before again'; the last ones may be empty
+        seconds = float(end * (stream.time_base or 0))
+        seen = max(packets, round(seconds * float(stream.average_rate or 0)))
+        return told if seen < told and not _is_whole_riff(container.name.removeprefix("file:")) else None
+    if told:
+        return told if packets < told else None
+    return _frames_by_duration(container, stream, packets, end)
+
+
+def _is_whole_riff(path: str) -> bool:
+    """Whether an AVI's outermost chunks end where the file ends, or before."""
+    try:
+        with open(path, "rb") as file:
+            size, place = file.seek(0, 2), 0
+            while place + 8 <= size:
+                file.seek(place)
+                head = file.read(8)
+                length = int.from_bytes(head[4:], "little")
+                if head[:4] != b"RIFF" or not length:
+                    break
+                place += 8 + length + length % 2
+            return 0 < place <= size + 1
+    except OSError:
+        return False
+
+
+def _frames_by_duration(container: InputContainer, stream: VideoStream, found: int, end: int) -> int | None:
+    """About how many frames a file was to hold that states a duration and ends long before it, at `end` ticks.
+
+    None where nothing is missing, and where it cannot be told: MPEG-TS and others have their duration estimated from
+    the end of the very file, and one that is stated for pictures and sound together may be that of the sound.
+    """
+    if not container.duration or not container.format.name.startswith(("matroska", "flv")):
+        return None
+    told_s, end_s = container.duration / av.time_base, float(end * (stream.time_base or 0))
+    own = re.fullmatch(r"(\d+):(\d+):(\d+\.\d+)", stream.metadata.get("DURATION", ""))
+    if own:
+        told_s = min(told_s, int(own[1]) * 3600 + int(own[2]) * 60 + float(own[3]))
+    elif len(container.streams) > 1:
+        return None
+    return round(found * told_s / end_s) if 0 < end_s < told_s - _EARLY_S else None
+
+
+def is_unreadable(error: av.error.FFmpegError) -> bool:
+    """Whether a disk or network gave nothing, rather than something damaged, which need not be the last word."""
+    # some demuxers say -1 (EPERM) or "try again" of damage
+    return isinstance(error, OSError) and not isinstance(error, PermissionError | BlockingIOError)
+
+
+def reason_of(error: Exception) -> str:
+    """FFmpeg's words."""
+    return str(getattr(error, "strerror", None) or error).strip()

@@ -1,0 +1,62 @@
+"""From HDR video to the SDR that networks have learned and screens show.
+
+Transfer functions: ITU-R BT.2100-2 (2018), PQ (SMPTE ST 2084) and HLG for a display of 1000 cd/m². As ITU-R BT.2408 has
+it, 203 cd/m² is the white of SDR. What is brighter is clipped, as a camera clips it, so that all else keeps its tone.
+"""
+
+import cv2
+import numpy as np
+from av.video.frame import VideoFrame
+
+PQ, HLG = 16, 18  # codes of transfer characteristics in ITU-T H.273
+_BT2020 = 9  # code of its primaries
+_WHITE_NITS, _PEAK_NITS = 203.0, 1000.0
+_SYSTEM_GAMMA = 1.2  # of HLG, for that peak
+_LUMA = np.array([[0.0593, 0.6780, 0.2627]], np.float32)  # of BT.2020, blue first
+_TO_BT709 = np.array(
+    [[1.1187, -0.1006, -0.0182], [-0.0083, 1.1329, -0.1246], [-0.0728, -0.5876, 1.6605]], np.float32
+)  # ITU-R BT.2087, of linear light, blue first
+_STEPS = 65535
+
+
+def hdr_name(frame: VideoFrame) -> str | None:
+    """'PQ' or 'HLG' where a picture is HDR, else None."""
+    return {PQ: "PQ", HLG: "HLG"}.get(frame.color_trc)
+
+
+class ToneMap:
+    """Makes SDR of HDR pictures, by tables that it works out once."""
+
+    def __init__(self) -> None:
+        codes = np.linspace(0, 1, 256)
+        self._pq = (_pq_nits(codes) / _WHITE_NITS).astype(np.float32)
+        self._hlg = _hlg_scene(codes).astype(np.float32)
+        self._gamma = np.round(255 * np.linspace(0, 1, _STEPS + 1) ** (1 / 2.4)).astype(np.uint8)
+
+    def __call__(self, image: np.ndarray, frame: VideoFrame) -> np.ndarray:
+        """uint8 BGR (H, W, 3) in the transfer function of `frame` -> the same in that of BT.709 displays (BT.1886)."""
+        if frame.color_trc == PQ:
+            light = np.asarray(cv2.LUT(image, self._pq), np.float32)
+        else:
+            light = np.asarray(cv2.LUT(image, self._hlg), np.float32)
+            luma = np.asarray(cv2.transform(light, _LUMA), np.float32)
+            light *= cv2.pow(luma, _SYSTEM_GAMMA - 1)[:, :, None] * (_PEAK_NITS / _WHITE_NITS)
+        if frame.color_primaries == _BT2020:
+            light = np.asarray(cv2.transform(light, _TO_BT709), np.float32)
+        # in 16 bits it saturates: clips below 0 and above 1
+        steps = np.asarray(cv2.multiply(light, (float(_STEPS),) * 4, dtype=cv2.CV_16U))  # type: ignore[call-overload]
+        return np.take(self._gamma, steps)
+
+
+def _pq_nits(codes: np.ndarray) -> np.ndarray:
+    """PQ's electro-optical transfer function, 0..1 -> cd/m²."""
+    m1, m2, c1, c2, c3 = 1305 / 8192, 2523 / 32, 107 / 128, 2413 / 128, 2392 / 128
+    root = codes ** (1 / m2)
+    light: np.ndarray = 10_000 * (np.maximum(root - c1, 0) / (c2 - c3 * root)) ** (1 / m1)
+    return light
+
+
+def _hlg_scene(codes: np.ndarray) -> np.ndarray:
+    """HLG's inverse opto-electronic transfer function, 0..1 -> light of the scene, 0..1."""
+    a, b, c = 0.17883277, 0.28466892, 0.55991073
+    return np.where(codes <= 0.5, codes**2 / 3, (np.exp((codes - c) / a) + b) / 12)

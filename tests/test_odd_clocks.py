@@ -1,0 +1,136 @@
+"""Videos whose clocks, packets and streams are not what they seem, through `rtseg-video` and `rtseg-cam`."""
+
+from fractions import Fraction
+from pathlib import Path
+
+import av
+import cv2
+import pytest
+from odd_makers import cover_first, empty_chunks, jpegs_with_exif, leaping, restarted, two_streams, with_cover
+from odd_media import Video, area_times, label, label_numbers, seen, sound_s, watch
+from paff import field_coded
+
+NUMBERS = list(range(12))
+
+
+def times_of(path: Path) -> list[float]:
+    return [time for _, time in area_times(path)]
+
+
+@pytest.mark.parametrize("sound", ["aac", "mp2", None])
+def test_a_clock_that_starts_again_goes_on_and_so_does_the_sound(
+    bands: Path, sound: str | None, capsys: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture
+) -> None:
+    path = restarted(bands / "a.ts", 3, sound)
+    assert label(path) == 0
+    assert "its clock starts again 2 times" in capsys.readouterr().out
+    out = seen(bands / "out/a.mp4")
+    assert out.numbers == [*range(25)] * 3
+    # between two recordings there may be as much as one of them ends after the other
+    assert out.times_s == pytest.approx([number / 25 for number in range(75)], abs=0.12)
+    assert min(b - a for a, b in zip(out.times_s, out.times_s[1:], strict=False)) > 0.03
+    if sound:
+        assert out.sound_s == pytest.approx(3 * sound_s(bands / "once_a.ts"), abs=0.15)  # type: ignore[operator]
+    assert times_of(bands / "out/a_areas.csv") == pytest.approx(out.times_s, abs=1e-4)
+    assert watch(path) == 0
+    assert "starts its clock again" in caplog.text
+    assert seen(bands / "out/cam.mp4").times_s == pytest.approx(out.times_s, abs=1e-3)
+
+
+@pytest.mark.parametrize("leap_s", [60, 20_000])
+def test_a_clock_that_leaps_is_one_that_starts_again(bands: Path, leap_s: int) -> None:
+    path = leaping(bands / "a.ts", leap_s)
+    assert label(path) == 0
+    out = seen(bands / "out/a.mp4")
+    assert out.numbers == [*range(24)]
+    assert out.times_s == pytest.approx([number / 25 for number in range(24)], abs=0.001)
+
+
+@pytest.mark.parametrize("last", [False, True])
+def test_empty_chunks_of_an_avi_are_not_missing(
+    bands: Path, last: bool, capsys: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture
+) -> None:
+    path = empty_chunks(bands / "a.avi", last)
+    assert label(path) == watch(path) == 0
+    assert "cut short" not in capsys.readouterr().out + caplog.text
+    expected = NUMBERS[:10] if last else [number for number in NUMBERS if number % 3 != 2]
+    out = seen(bands / "out/a.mp4")
+    assert out.numbers == expected
+    assert out.times_s == pytest.approx([number / 25 for number in expected])
+
+
+def test_an_avi_that_is_cut_short_is_said_so(
+    bands: Path, capsys: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture
+) -> None:
+    path = Video("a.avi", "mjpeg", "yuvj420p").make(bands)
+    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+    assert label(path) == watch(path) == 0
+    assert "a.avi is cut short: it ended after" in capsys.readouterr().out
+    assert "of 12 frames: it is cut short" in caplog.text
+
+
+@pytest.mark.parametrize("pairs", [False, True])
+@pytest.mark.parametrize("frames", [12, 60])
+def test_two_fields_are_one_picture(bands: Path, pairs: bool, frames: int, capsys: pytest.CaptureFixture[str]) -> None:
+    path = field_coded(bands / "a.mts", frames, pairs)
+    assert label(path, save="overlay,labels,areas,strip,summary") == 0
+    assert f"│ {frames} " in capsys.readouterr().out
+    out = seen(bands / "out/a.mp4")
+    assert out.numbers == [*range(frames)]
+    assert out.times_s == pytest.approx([number / 25 for number in range(frames)], abs=0.001)
+    assert label_numbers(bands / "out/a_labels") == {number: number for number in range(frames)}
+    assert '"corrupt": 0' in (bands / "out/a_summary.json").read_text()
+    assert cv2.imread(str(bands / "out/a_strip.png")).shape == (180, 8 * 270 + 7 * 4, 3)
+    assert watch(bands / "a.h264") == 0
+    assert seen(bands / "out/cam.mp4").numbers == [*range(frames)]
+
+
+@pytest.mark.parametrize("first", [True, False])
+def test_a_cover_is_not_the_video(bands: Path, first: bool) -> None:
+    path = with_cover(bands / "a.mp4", "libx264", None)
+    if first:
+        cover_first(path)
+    with av.open(str(path)) as container:
+        assert [stream.width for stream in container.streams.video] == ([192, 96] if first else [96, 192])
+    assert label(path) == watch(path) == 0
+    assert seen(bands / "out/a.mp4").numbers == seen(bands / "out/cam.mp4").numbers == NUMBERS
+
+
+def test_sound_with_a_cover_is_no_video(bands: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = with_cover(bands / "a.mp4", None, "aac")
+    assert label(path) == watch(path) == 3
+    assert capsys.readouterr().err.count("holds no video stream: its only picture is a cover") == 2
+
+
+@pytest.mark.parametrize(("default", "first"), [(0, 0), (1, 20), (None, 20)])
+def test_of_several_videos_the_one_that_players_show(
+    bands: Path, default: int | None, first: int, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = two_streams(bands / "a.mkv", default)
+    assert label(path) == 0
+    assert "2 video streams (64x96, 96x144)" in capsys.readouterr().out
+    assert watch(path) == 0
+    assert "note    2 video streams" in capsys.readouterr().out
+    expected = [first + number for number in NUMBERS]
+    assert seen(bands / "out/a.mp4").numbers == seen(bands / "out/cam.mp4").numbers == expected
+
+
+@pytest.mark.parametrize("orientation", [1, 3])
+def test_side_data_that_nobody_knows_is_passed_over(bands: Path, orientation: int) -> None:
+    path = jpegs_with_exif(bands / "a.avi", orientation)
+    assert label(path) == watch(path) == 0
+    if orientation == 1:
+        assert seen(bands / "out/a.mp4").numbers == seen(bands / "out/cam.mp4").numbers == NUMBERS
+
+
+def test_encrypted_video_is_said_to_be(bands: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    key = {"encryption_scheme": "cenc-aes-ctr", "encryption_key": "0" * 31 + "1", "encryption_kid": "0" * 31 + "2"}
+    path = Video("a.mp4", muxer=key).make(bands)
+    assert label(path) == watch(path) == 3
+    assert capsys.readouterr().err.count("a.mp4 is encrypted (DRM): decrypt it first") == 2
+
+
+def test_the_shape_of_pixels_is_recorded(bands: Path) -> None:
+    video = Video("a.mp4", aspect=Fraction(16, 11))
+    assert watch(video.make(bands)) == 0
+    assert seen(bands / "out/cam.mp4").aspect == video.aspect
