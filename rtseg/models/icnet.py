@@ -22,7 +22,6 @@ from rtseg.models.encoders import TrunkOptions, build_encoder
 from rtseg.models.encoders.resnet import CaffeBottleneck, stage
 from rtseg.models.pyramid import PyramidPooling
 
-
 HIGH = ("plain", "trunk")
 
 
@@ -35,8 +34,8 @@ class ICNetConfig:
         width: factor on the channels of the cascade and of the paper's ResNet; 0.5 is the compressed network that the
             paper reports.
         encoder: trunk of the low and the medium branch, in full width: one of `ENCODERS`; None is the paper's ResNet.
-        high: what sees the picture at full size: 'plain' for the paper's three convolutions, 'trunk' for layers like the
-            encoder's up to stride 8, with weights of their own, which start pretrained where the encoder's do.
+        high: what sees the picture at full size: 'plain' for the paper's three convolutions, 'trunk' for a second copy
+            of the encoder's layers up to stride 8, which starts pretrained where the encoder does.
         pretrained: weights of that encoder to start from: 'imagenet', or the path of a state-dict file. Never stored.
     """
 
