@@ -144,7 +144,8 @@ class ICNet(SegmentationModel):
         self.normalisation = trunk.normalisation
 
     def trunk(self) -> list[nn.Module]:
-        return [self.stem, self.shared, self.low[:-2]]  # without pyramid pooling and head
+        layers = [self.stem, self.shared, self.low[:-2]]  # without pyramid pooling and head
+        return [*layers, self.high] if self.config.high == "trunk" else layers
 
     def _features(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         medium = self.shared(self.stem(F.avg_pool2d(x, 2)))  # (N, ·, H/16, W/16)
