@@ -2,8 +2,8 @@
 # Trains networks as those that ship were trained. benchmarks/recipes/NAME.txt has an option a line, on top of
 # benchmarks/recipes/common.txt.
 #
-#   bash benchmarks/train.sh CAMVID RUNS teacher                # first the teacher: the others learn from it
-#   bash benchmarks/train.sh CAMVID RUNS swiftnet icnet         # at the same time, on one GPU where there is one
+#   bash benchmarks/train.sh CAMVID RUNS swiftnet               # first: the others learn from it
+#   bash benchmarks/train.sh CAMVID RUNS icnet pspnet            # at the same time, on one GPU where there is one
 #   bash benchmarks/train.sh CAMVID RUNS icnet -- --epochs 40 --split without-0006R0 --holdouts only-0006R0
 #
 # Options after -- replace those of the recipes. Each run leaves RUNS/NAME and RUNS/NAME.log; the same command again

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 
+import cv2
 import lightning as L
 import numpy as np
 import torch
@@ -115,8 +116,14 @@ def training_loader(config: TrainConfig, data: DataSet, rank: int = 0) -> DataLo
         persistent_workers=config.workers > 0,
         prefetch_factor=4 if config.workers else None,
         pin_memory=torch.cuda.is_available(),
+        worker_init_fn=_one_thread,
         drop_last=True,
     )
+
+
+def _one_thread(_: int) -> None:
+    """OpenCV would start a thread for each core in every worker: on 16 cores they got in each other's way."""
+    cv2.setNumThreads(1)
 
 
 class Loaders(L.LightningDataModule):
