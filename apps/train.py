@@ -1,7 +1,10 @@
 """`rtseg train`: trains a network on a labelled data set."""
 
 import logging
+import signal
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Annotated
 
 from cyclopts import Parameter
@@ -9,10 +12,34 @@ from cyclopts import Parameter
 from rtseg.training.config import TrainConfig
 
 
+@contextmanager
+def stopped_by_sigterm() -> Iterator[None]:
+    """Lets `kill` end a run as Ctrl-C does, also where its data-loader workers were told as well."""
+    told = False
+
+    def stop(*_: object) -> None:
+        nonlocal told
+        told = True
+        raise KeyboardInterrupt
+
+    before = signal.signal(signal.SIGTERM, stop)
+    try:
+        yield
+    except Exception as error:  # a worker that ended first
+        if told:
+            raise KeyboardInterrupt from error
+        raise
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
 def command(config: Annotated[TrainConfig, Parameter(name="*")]) -> None:
     """Train a network; the same command again goes on with a run that was stopped."""
     from rich.console import Console
 
+    from rtseg.training.before import read_data
+
+    read_data(config)  # what is wrong with the options is told before torch is loaded
     from rtseg.apps._overwrite import check_outputs
     from rtseg.training.origin import find_origin
     from rtseg.training.run import train
@@ -22,8 +49,10 @@ def command(config: Annotated[TrainConfig, Parameter(name="*")]) -> None:
     check_outputs({}, {"a network that it starts or learns from": read}, written)
     logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)  # its news come twice otherwise, once from our log
     warnings.filterwarnings("ignore", module="lightning")  # about its own internals, and about a folder that we made
+    logging.getLogger("rtseg.training").setLevel(logging.INFO)  # where a run goes on, and that it is done
     try:
-        folder = train(config)
+        with stopped_by_sigterm():
+            folder = train(config)
     except KeyboardInterrupt:
         if (config.output / "last.ckpt").is_file():
             Console(stderr=True).print(f"stopped: the same command goes on from {config.output}", highlight=False)

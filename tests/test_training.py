@@ -33,13 +33,14 @@ from rtseg.models.deploy import normalise
 from rtseg.models.weights import load_state_dict
 from rtseg.training import summary
 from rtseg.training.augment import paste_classes
+from rtseg.training.before import share_of_scenes
 from rtseg.training.checkpoint import load_tree, save_tree
 from rtseg.training.config import TrainConfig
 from rtseg.training.data import EpochSampler, TrainingSet, training_loader
 from rtseg.training.losses import class_weights, near_border, segmentation_loss, shrink_labels
 from rtseg.training.precision import choose_precision, keep_gradients_true
 from rtseg.training.progress import time_left
-from rtseg.training.run import architecture, share_of_scenes, start_from, train
+from rtseg.training.run import architecture, start_from, train
 from rtseg.training.task import SegmentationTask
 from rtseg.training.teach import TEACHING, find_teachers
 
@@ -125,9 +126,9 @@ def test_what_is_trained_on_is_never_scored(root: Path, tmp_path: Path, split: s
 
 
 @pytest.mark.parametrize("role", ["init", "teacher"])
-def test_what_a_start_or_a_teacher_has_seen_is_never_scored(tmp_path: Path, role: str) -> None:
+def test_what_a_start_or_a_teacher_has_seen_is_never_scored(root: Path, tmp_path: Path, role: str) -> None:
     """The networks that ship were trained on all of train, at last."""
-    given = config(tmp_path, tmp_path / "run", **{role: ("enet",) if role == "teacher" else "enet"})
+    given = config(root, tmp_path / "run", **{role: ("enet",) if role == "teacher" else "enet"})
     with pytest.raises(UsageError, match=r"^enet is trained on camvid/train, .* holdout tail: give --holdouts val$"):
         train(given)
 
@@ -164,11 +165,11 @@ def test_bf16_gradients_of_dilated_depthwise_convolutions_are_those_of_float32(d
 
 
 def test_a_run_goes_on_only_with_the_settings_it_was_begun_with(root: Path, tmp_path: Path) -> None:
-    given = {"epochs": 1, "holdouts": ("val",)}
+    given = {"epochs": 2, "holdouts": ("val",)}
     train(config(root, tmp_path, **given))
     before = (tmp_path / "best.safetensors").read_bytes()
     for changes, name in (
-        ({"lr": 0.1}, r"lr \(0.002, now 0.1\)"), ({"epochs": 2}, "epochs"), ({"model": "enet-encoder"}, "model"),
+        ({"lr": 0.1}, r"lr \(0.002, now 0.1\)"), ({"epochs": 1}, "epochs"), ({"model": "enet-encoder"}, "model"),
         ({"split": "val", "holdouts": ("train",)}, "split"), ({"init": "enet"}, "init"),
     ):  # fmt: skip
         with pytest.raises(UsageError, match=f"begun with another {name}.*another --output"):

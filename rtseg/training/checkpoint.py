@@ -1,6 +1,7 @@
 """Checkpoints as safetensors: tensors by name, everything else as JSON in the file's header; never pickle."""
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -36,7 +37,7 @@ def flatten(tree: Any, tensors: dict[str, torch.Tensor], name: str = "") -> Any:
     raise TypeError(f"{name} is a {type(tree).__name__}: a checkpoint holds tensors and plain values only")
 
 
-def unflatten(tree: Any, tensors: dict[str, torch.Tensor]) -> Any:
+def unflatten(tree: Any, tensors: Mapping[str, Any]) -> Any:
     """The inverse of `flatten`."""
     if isinstance(tree, list):
         return [unflatten(value, tensors) for value in tree]
@@ -63,6 +64,17 @@ def load_tree(path: Path) -> dict[str, Any]:
         with safe_open(str(path), framework="pt") as file:
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
             tree: dict[str, Any] = unflatten(json.loads(file.metadata()["tree"]), tensors)
+            return tree
+    except (OSError, SafetensorError, KeyError, TypeError, ValueError) as error:
+        raise WeightsError(f"{path} is not a checkpoint of rtseg, or is damaged: {error}") from error
+
+
+def load_plain(path: Path) -> dict[str, Any]:
+    """The tree without its tensors, None in their place: of a large file only the head is read; raises WeightsError."""
+    try:
+        with safe_open(str(path), framework="pt") as file:
+            names = dict.fromkeys(file.keys())
+            tree: dict[str, Any] = unflatten(json.loads(file.metadata()["tree"]), names)
             return tree
     except (OSError, SafetensorError, KeyError, TypeError, ValueError) as error:
         raise WeightsError(f"{path} is not a checkpoint of rtseg, or is damaged: {error}") from error

@@ -18,14 +18,14 @@ class TrainConfig:
         model: Architecture to train; smp:ARCHITECTURE:ENCODER is one of segmentation-models-pytorch.
         encoder: Trunk of an architecture that stands on one (pspnet, deeplabv3); timm:NAME is one of timm's.
         set: FIELD=VALUE of the architecture's config, for example output_stride=16; once for each field.
-        data: Data set to train on.
+        data: Data set to train on; auto is your own folder where the root holds classes.json, else camvid.
         root: Folder of the data set.
         output: Folder of the run: checkpoints, curves, pictures. A run that is there already goes on.
         split: What to train on; by default the data set's own choice, train. CamVid's is `fit`, which leaves the
             held-out `tail` of each drive unseen.
         holdouts: Splits scored after each validation interval; the best weights are those with the best mean mIoU.
             By default the data set's own choice: val, and CamVid's `tail`.
-        epochs: Passes over the split.
+        epochs: Passes over the split; a larger number lengthens a finished run by another cycle.
         batch_size: Pictures per step.
         train_size: HxW: pictures are resized on load, in their own shape, to as many pixels; the card's train_size, so
             that the network sees frames at this size when it runs. By default pictures stay as they are.
@@ -76,7 +76,7 @@ class TrainConfig:
     set: tuple[str, ...] = ()
     root: Path | None = None
     output: Path = Path("runs/train")
-    data: str = "camvid"
+    data: str = "auto"
     split: str | None = None
     holdouts: tuple[str, ...] | None = None
     epochs: int = 100

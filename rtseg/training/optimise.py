@@ -4,7 +4,7 @@ from typing import Any
 
 import torch
 from torch import nn
-from torch.optim.lr_scheduler import LRScheduler, OneCycleLR, PolynomialLR
+from torch.optim.lr_scheduler import LambdaLR, LRScheduler, OneCycleLR
 
 from rtseg.core.errors import UsageError
 from rtseg.models import SegmentationModel
@@ -49,6 +49,6 @@ def make_optimizer(config: TrainConfig, groups: list[dict[str, Any]]) -> torch.o
 def make_schedule(config: TrainConfig, optimizer: torch.optim.Optimizer, steps: int) -> LRScheduler:
     """The learning rate of each of `steps` optimizer steps; every group follows its own peak."""
     if config.schedule == "poly":
-        return PolynomialLR(optimizer, steps, power=0.9)
+        return LambdaLR(optimizer, lambda step: max(0.0, 1 - step / steps) ** 0.9)
     peaks = [group["lr"] for group in optimizer.param_groups]
     return OneCycleLR(optimizer, peaks, steps, pct_start=0.08, cycle_momentum=False, final_div_factor=1e3)

@@ -5,8 +5,7 @@ import json
 import logging
 import random
 from collections.abc import Iterator
-from contextlib import contextmanager
-from dataclasses import replace
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -16,13 +15,14 @@ import torch
 from lightning.pytorch.loggers import CSVLogger
 from torch import Tensor, nn
 
-from rtseg.core.errors import InputError, UsageError
+from rtseg.core.errors import UsageError
 from rtseg.core.sizes import check_multiple
-from rtseg.datasets import DATASETS, DataSet, open_data
-from rtseg.datasets.lineage import seen_split
+from rtseg.datasets import DataSet
 from rtseg.models import SegmentationModel, build_model
 from rtseg.models.weights import is_classifier, may_lack, restore
 from rtseg.training.averaging import Averaging
+from rtseg.training.before import check_unseen, read_data
+from rtseg.training.begun import go_on, read_begun
 from rtseg.training.checkpoint import SafetensorsIO
 from rtseg.training.config import TrainConfig
 from rtseg.training.data import Loaders
@@ -32,14 +32,13 @@ from rtseg.training.origin import find_origin
 from rtseg.training.precision import choose_precision, keep_gradients_true
 from rtseg.training.progress import RunProgress
 from rtseg.training.report import KeepBest, KeepLast, Pictures
-from rtseg.training.summary import parting, read_curves, write_report
+from rtseg.training.summary import is_reported, parting, read_curves, write_report
 from rtseg.training.task import SegmentationTask
 from rtseg.training.teach import TEACHING, find_teachers
 from rtseg.vision.sinks import make_folder
 
 log = logging.getLogger(__name__)
 
-_SCENES = 0.15
 _PLUGIN_PRECISION = {"fp32": "32-true", "bf16": "bf16-mixed", "fp16": "16-mixed"}
 
 
@@ -53,9 +52,16 @@ def train(config: TrainConfig) -> Path:
         InputError: the data set cannot be read.
         OutputError: the run's folder cannot be written.
     """
+    made = [folder for folder in (config.output, *config.output.parents) if not folder.exists()]
     make_folder(config.output)
-    with kept_determinism():
-        _train(config)
+    try:
+        with kept_determinism():
+            _train(config)
+    except BaseException:
+        with suppress(OSError):  # a run that was refused leaves no folder; one with something in it stays
+            for folder in made:
+                folder.rmdir()
+        raise
     return config.output
 
 
@@ -76,14 +82,10 @@ def _train(config: TrainConfig) -> None:
     random.seed(config.seed)
     if config.threads:
         torch.set_num_threads(config.threads)
-    kind = DATASETS.get(config.data)
-    split, held_out = config.split or kind.default_split, config.holdouts or kind.default_holdouts
-    config = replace(config, split=split, holdouts=held_out)
-    check_unseen(config)
-    data = open_data(config.data, config.root, split)
-    config = replace(config, scenes=share_of_scenes(config, data))
-    holdouts = [open_data(config.data, config.root, held) for held in held_out]
-    check_labelled(data, *holdouts)
+    config, data, holdouts = read_data(config)
+    for name in (config.init, *config.teacher):
+        if name is not None:
+            check_unseen(name, find_origin(name).recipe, config)
     model = build_model(config.model, {**architecture(config), "classes": len(data.labels)})
     check_multiple(config.crop_hw, model.size_multiple, config.model)
     check_trunk(config, model)
@@ -99,12 +101,19 @@ def _train(config: TrainConfig) -> None:
         for teacher, origin in zip(teachers, origins, strict=True):
             check_multiple(config.crop_hw, teacher.size_multiple, f"the teacher {origin.name}")
         lineage["teachers"] = [origin.identity() for origin in origins]
+    settings, last = run_settings(config, [data, *holdouts], lineage), config.output / "last.ckpt"
+    begun = read_begun(last)
+    cycle_from = 0 if begun is None else go_on(begun, settings, config.output)
+    if begun is not None:
+        if begun.epochs_done == config.epochs and is_reported(config.output):
+            log.info("the run in %s is done: %d epochs; a larger --epochs lengthens it", config.output, config.epochs)
+            return
+        log.info("resumed at epoch %d of %d", min(begun.epochs_done + 1, config.epochs), config.epochs)
     task = SegmentationTask(config, model, class_weights(data, config.class_balance), holdouts, teaching)
     task.lineage, task.train_size = lineage, config.train_hw or data.size_hw
-    task.settings = run_settings(config, [data, *holdouts], lineage)
-    last = config.output / "last.ckpt"
+    task.settings, task.cycle_from = settings, cycle_from
     trainer = _trainer(config)
-    resumed = last if last.is_file() else None
+    resumed = None if begun is None else last
     try:
         trainer.fit(task, datamodule=Loaders(config, data, holdouts), ckpt_path=resumed, weights_only=False)
     except SystemExit as error:  # how Lightning ends a run that Ctrl+C stopped
@@ -114,26 +123,6 @@ def _train(config: TrainConfig) -> None:
         apart = parting(read_curves(config.output))
         if apart:
             log.warning(apart)
-
-
-def check_unseen(config: TrainConfig) -> None:
-    """Raises UsageError for a holdout of which the run, or a network that it starts or learns from, sees pictures."""
-    own = {"data": config.data, "split": config.split}
-    recipes = {"this run": own} | {name: find_origin(name).recipe for name in (config.init, *config.teacher) if name}
-    for name, recipe in recipes.items():
-        seen = {held: seen_split(recipe, config.data, held) for held in config.holdouts or ()}
-        unseen = " ".join(f"--holdouts {held}" for held, split in seen.items() if split is None)
-        for held, split in seen.items():
-            if split is not None:
-                raise UsageError(f"{name} is trained on {split}, which has pictures of the holdout {held}: "
-                                 f"give {unseen or 'other --holdouts, or train on another --split'}")  # fmt: skip
-
-
-def check_labelled(*sets: DataSet) -> None:
-    """Raises InputError for a split without a single labelled pixel, from which nothing is learned nor scored."""
-    for data in sets:
-        if not any((sample.labels != data.labels.ignore_index).any() for sample in data):
-            raise InputError(f"split {data.split} of {data.name} has no labelled pixel: use one that has")
 
 
 def run_settings(config: TrainConfig, sets: list[DataSet], lineage: dict[str, Any]) -> dict[str, Any]:
@@ -147,18 +136,6 @@ def run_settings(config: TrainConfig, sets: list[DataSet], lineage: dict[str, An
         "init": lineage.get("init"),
         "teachers": lineage.get("teachers"),
     }
-
-
-def share_of_scenes(config: TrainConfig, data: DataSet) -> float:
-    """What was asked for, else the default where street scenes have the data set's classes and are not all of it.
-
-    Raises:
-        UsageError: they are asked for and have other classes.
-    """
-    fit = DATASETS.get("scenes").labels == data.labels
-    if config.scenes and not fit:
-        raise UsageError(f"street scenes have other classes than {config.data}: leave --scenes out")
-    return config.scenes if config.scenes is not None else _SCENES * (fit and config.data != "scenes")
 
 
 def architecture(config: TrainConfig) -> dict[str, Any]:

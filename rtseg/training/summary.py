@@ -55,6 +55,12 @@ def write_report(folder: Path, task: SegmentationTask) -> Path:
     return report
 
 
+def is_reported(folder: Path) -> bool:
+    """Whether the report is that of the run's best weights."""
+    cards = [folder / "report" / "card.json", folder / "best.json"]
+    return all(card.is_file() for card in cards) and cards[0].read_bytes() == cards[1].read_bytes()
+
+
 def _score(task: SegmentationTask, data: DataSet) -> tuple[ConfusionMatrix, list[int]]:
     """The whole split, and its labelled frames from the lowest to the highest mIoU of their own."""
     total, own = ConfusionMatrix(data.labels), dict[int, float]()

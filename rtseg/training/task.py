@@ -1,6 +1,5 @@
 """The training and validation steps (a Lightning module)."""
 
-from dataclasses import fields
 from math import isfinite
 from typing import Any
 
@@ -45,6 +44,7 @@ class SegmentationTask(L.LightningModule):
         self.train_size = config.train_hw or config.crop_hw  # of what crops are cut from; scoring follows it
         self.lineage: dict[str, Any] = {}  # what the weights started from and who taught them, for the card
         self.settings: dict[str, Any] = {}  # what a resumed run must have in common with this one
+        self.cycle_from = 0  # epochs after which the schedule begins
         self.labels = holdouts[0].labels
         self.register_buffer("class_weights", weights, persistent=False)
         self.watch = StepWatch(self.labels)
@@ -91,20 +91,11 @@ class SegmentationTask(L.LightningModule):
         return loss
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        checkpoint["settings"] = self.settings
+        checkpoint["settings"], checkpoint["cycle_from"] = self.settings, self.cycle_from
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        begun: dict[str, Any] = checkpoint.get("settings", {})
-        if "data_set" not in begun:  # of an older checkpoint only the number of pictures is known
-            begun = {**begun, "data_set": self.settings.get("data_set")}
-        since = {field.name: field.default for field in fields(TrainConfig) if field.name in self.settings}
-        begun = {**since, **begun}  # what an option does by default is what runs did before there was one
-        for name in dict.fromkeys((*self.settings, *begun)):
-            was, now = (_told(settings.get(name)) for settings in (begun, self.settings))
-            if was != now:
-                what = "data set: other pictures or classes" if name == "data_set" else f"{name} ({was}, now {now})"
-                raise UsageError(f"the run in {self.config.output} was begun with another {what}: go on with "
-                                 "that one, or give another --output")  # fmt: skip
+        if self.cycle_from != checkpoint.get("cycle_from", 0):
+            checkpoint["lr_schedulers"] = []  # a finished run is lengthened: its schedule begins anew
 
     def on_train_batch_start(self, batch: Any, batch_idx: int) -> None:
         """Dropout: another mask in each batch of each process, and the same ones in a resumed run."""
@@ -171,14 +162,7 @@ class SegmentationTask(L.LightningModule):
 
     def configure_optimizers(self) -> Any:
         optimizer = make_optimizer(self.config, parameter_groups(self.config, self, self.model))
-        schedule = make_schedule(self.config, optimizer, int(self.trainer.estimated_stepping_batches))
+        share = 1 - self.cycle_from / self.config.epochs
+        steps = max(1, round(self.trainer.estimated_stepping_batches * share))
+        schedule = make_schedule(self.config, optimizer, steps)
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
-
-
-def _told(value: Any) -> Any:
-    """A setting as it is compared and told: of a network its name and hash, for its figures may be entered later."""
-    if isinstance(value, dict):
-        return f"{value['name']} {value['sha256'][:12]}…"
-    if isinstance(value, list) and value and isinstance(value[0], dict):
-        return ", ".join(_told(entry) for entry in value)
-    return value

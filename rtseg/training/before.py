@@ -1,0 +1,66 @@
+"""What is found out about a run before anything slow: without torch, so that a mistyped option costs no waiting."""
+
+from dataclasses import replace
+from pathlib import Path
+
+from rtseg.core.errors import InputError, UsageError
+from rtseg.datasets import DATASETS, DataSet, open_data
+from rtseg.datasets.classes import FILE
+from rtseg.datasets.lineage import seen_split
+from rtseg.training.config import TrainConfig
+
+_SCENES = 0.15
+
+
+def read_data(config: TrainConfig) -> tuple[TrainConfig, DataSet, list[DataSet]]:
+    """The configuration with what follows from the data, what to train on, and the holdouts.
+
+    Raises:
+        UsageError: a name that is not known, or a holdout that shares pictures with what is trained on.
+        InputError: the data set cannot be read, or has no labelled pixel.
+    """
+    config = replace(config, data=data_of(config.data, config.root))
+    kind = DATASETS.get(config.data)
+    split, held_out = config.split or kind.default_split, config.holdouts or kind.default_holdouts
+    data = open_data(config.data, config.root, split)
+    holdouts = [open_data(config.data, config.root, held) for held in held_out]
+    config = replace(config, split=split, holdouts=held_out, scenes=share_of_scenes(config, data))
+    check_unseen("this run", {"data": config.data, "split": split}, config)
+    check_labelled(data, *holdouts)
+    return config, data, holdouts
+
+
+def data_of(name: str, root: Path | None) -> str:
+    """'auto' is the data set folder where its description of the classes is there, else camvid."""
+    if name != "auto":
+        return name
+    return "folder" if root is not None and (root / FILE).is_file() else "camvid"
+
+
+def check_unseen(name: str, recipe: dict[str, object], config: TrainConfig) -> None:
+    """Raises UsageError for a holdout of which `name`, trained as in `recipe`, has seen pictures."""
+    seen = {held: seen_split(recipe, config.data, held) for held in config.holdouts or ()}
+    unseen = " ".join(f"--holdouts {held}" for held, split in seen.items() if split is None)
+    for held, split in seen.items():
+        if split is not None:
+            raise UsageError(f"{name} is trained on {split}, which has pictures of the holdout {held}: "
+                             f"give {unseen or 'other --holdouts, or train on another --split'}")  # fmt: skip
+
+
+def check_labelled(*sets: DataSet) -> None:
+    """Raises InputError for a split without a single labelled pixel, from which nothing is learned nor scored."""
+    for data in sets:
+        if not any((sample.labels != data.labels.ignore_index).any() for sample in data):
+            raise InputError(f"split {data.split} of {data.name} has no labelled pixel: use one that has")
+
+
+def share_of_scenes(config: TrainConfig, data: DataSet) -> float:
+    """What was asked for, else the default where street scenes have the data set's classes and are not all of it.
+
+    Raises:
+        UsageError: they are asked for and have other classes.
+    """
+    fit = DATASETS.get("scenes").labels == data.labels
+    if config.scenes and not fit:
+        raise UsageError(f"street scenes have other classes than {data.name}: leave --scenes out")
+    return config.scenes if config.scenes is not None else _SCENES * (fit and data.name != "scenes")

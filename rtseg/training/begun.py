@@ -1,0 +1,63 @@
+"""A run that its folder holds already: how far it came, and whether this one may go on with it."""
+
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Any
+
+from rtseg.core.errors import UsageError
+from rtseg.training.checkpoint import load_plain
+from rtseg.training.config import TrainConfig
+
+
+@dataclass(frozen=True)
+class Begun:
+    """What a checkpoint says of its run.
+
+    Attributes:
+        epochs_done: passes over the split that it has behind it.
+        settings: what a run that goes on must have in common with it.
+        cycle_from: epochs after which its schedule began: 0, or where a finished run was lengthened.
+    """
+
+    epochs_done: int
+    settings: dict[str, Any]
+    cycle_from: int = 0
+
+
+def read_begun(checkpoint: Path) -> Begun | None:
+    """The run of `last.ckpt`, None where there is none; raises WeightsError where it is damaged."""
+    if not checkpoint.is_file():
+        return None
+    saved = load_plain(checkpoint)
+    return Begun(saved["epoch"] + 1, saved.get("settings", {}), saved.get("cycle_from", 0))
+
+
+def go_on(begun: Begun, settings: dict[str, Any], output: Path) -> int:
+    """The epochs after which the schedule begins in the run that goes on: anew where a finished one is lengthened.
+
+    Raises:
+        UsageError: the run was begun with other settings.
+    """
+    before = begun.settings
+    if "data_set" not in before:  # of an older checkpoint only the number of pictures is known
+        before = {**before, "data_set": settings.get("data_set")}
+    since = {field.name: field.default for field in fields(TrainConfig) if field.name in settings}
+    before = {**since, **before}  # what an option does by default is what runs did before there was one
+    finished = begun.epochs_done == before["epochs"]
+    lengthened = finished and settings["epochs"] > before["epochs"]
+    for name in dict.fromkeys((*settings, *before)):
+        was, now = (_told(found.get(name)) for found in (before, settings))
+        if was != now and not (name == "epochs" and lengthened):
+            what = "data set: other pictures or classes" if name == "data_set" else f"{name} ({was}, now {now})"
+            raise UsageError(f"the run in {output} was begun with another {what}: go on with that one, or give "
+                             "another --output")  # fmt: skip
+    return begun.epochs_done if lengthened else begun.cycle_from
+
+
+def _told(value: Any) -> Any:
+    """A setting as it is compared and told: of a network its name and hash, for its figures may be entered later."""
+    if isinstance(value, dict):
+        return f"{value['name']} {value['sha256'][:12]}…"
+    if isinstance(value, list) and value and isinstance(value[0], dict):
+        return ", ".join(_told(entry) for entry in value)
+    return value
