@@ -36,15 +36,10 @@ def figure(card: dict[str, Any], split: str, key: str = "miou") -> str:
     return "" if found is None else f"{found:.3f}"
 
 
-def tail_figure(card: dict[str, Any]) -> str:
-    """On the tail; in brackets that of what the network was fine-tuned from, which had not seen it, with its val."""
-    before, name = card, "camvid/tail"
-    while name not in before["metrics"]:
-        before = before["recipe"].get("init")
-        if before is None or before.get("part"):  # of another network only the trunk was taken
-            return ""
-    tail, val = figure(before, name), figure(before, "camvid/val")
-    return tail if before is card else f"({tail} at val {val})"
+def other_light(name: str) -> str:
+    """A network's mean mIoU on val under changes of light; '' where it was not measured."""
+    found = [r for r in result("light")["results"] if r["model"] == name]
+    return f"{found[0]['mean']:.3f}" if found else ""
 
 
 def epochs(recipe: dict[str, Any]) -> str:
@@ -64,7 +59,7 @@ def card_row(card: dict[str, Any]) -> dict[str, str]:
         "parameters": f"{card['parameters'] / 1e6:.2f} M",
         "GMAC at 1024x2048": f"{card['gmac_1024x2048']:.1f}",
         "mIoU CamVid val": figure(card, "camvid/val"),
-        "mIoU tail": tail_figure(card),
+        "in other light": other_light(card["name"]),
         "boundary F1 val": figure(card, "camvid/val", "boundary_f1"),
         "files": ", ".join(f"{precision} {file['bytes'] / 2**20:.1f} MiB" for precision, file in card["files"].items()),
         "engine fps at 256x512": engine_fps(card["name"]),
@@ -87,7 +82,7 @@ def models_table() -> str:
 
 def trunks_table() -> str:
     """Networks that were trained and do not ship."""
-    return cards_table(RESULTS / "trunks", without=("mIoU tail", "engine fps at 256x512"))
+    return cards_table(RESULTS / "trunks", without=("in other light", "engine fps at 256x512"))
 
 
 def sizes_table() -> str:
@@ -101,12 +96,43 @@ def sizes_table() -> str:
     return markdown(["network", *(f"{factor:g}" for factor in factors)], rows)
 
 
+WEAK = ("pole", "sign", "fence", "pedestrian", "cyclist")
+
+
+def left_out_table() -> str:
+    """What each choice scores on the drive that its run did not see, with the classes that are hardest."""
+    rows = [
+        [name, f"{found['miou']:.3f}", *(f"{found['iou'][c]:.2f}" for c in WEAK)]
+        for name, found in result("left_out")["results"].items()
+    ]
+    return markdown(["run", "mIoU", *WEAK], rows)
+
+
+def decoders_table() -> str:
+    """The decoders that SwiftNet may have: what they score, what they cost."""
+    scored, timed = result("left_out")["results"], result("decoders")["results"]
+    rows = [
+        [kind, f"{scored[found['run']]['miou']:.3f}", f"{found['gmac']:.2f}", f"{found['ms']['p50']:.1f}"]
+        for kind, found in timed.items()
+    ]
+    return markdown(["decoder", "mIoU on the left-out drive", "GMAC at 256x512", "p50 at 256x512, ms"], rows)
+
+
+def light_table() -> str:
+    """mIoU on val as it is, and under changes of light."""
+    results = result("light")["results"]
+    kinds = list(results[0]["miou"])
+    return markdown(["network", *kinds], [[r["model"], *(f"{r['miou'][k]:.3f}" for k in kinds)] for r in results])
+
+
 def trunk(card: dict[str, Any]) -> str:
     """What extracts the features."""
     own = {"enet": "its own", "icnet": "resnet50_half"}
     config = card["config"]
-    if "encoder" not in config:
+    if config.get("encoder") is None:
         return own[card["model"]]
+    if "output_stride" not in config:  # ICNet's width is that of its cascade
+        return str(config["encoder"])
     width = f", width {config['width']:g}" if config["width"] != 1 else ""
     return f"{config['encoder']}{width}, stride {config['output_stride']}"
 
@@ -238,6 +264,9 @@ TABLES: dict[str, Callable[[], str]] = {
     "models": models_table,
     "sizes": sizes_table,
     "trunks": trunks_table,
+    "left_out": left_out_table,
+    "decoders": decoders_table,
+    "light": light_table,
     "environment": environment_line,
     "engines": engines_table,
     "pipeline": pipeline_table,
