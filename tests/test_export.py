@@ -66,6 +66,23 @@ def test_several_pictures_at_once_give_what_each_gives(networks, name):
         np.testing.assert_allclose(logits, alone, atol=1e-3 * np.abs(alone).max())
 
 
+def test_uneven_padding_is_inside_the_convolutions(networks):
+    graph = onnx.load(network_file(networks, "swiftnet")).graph
+    pads = [list(a.ints) for node in graph.node if node.op_type == "Conv" for a in node.attribute if a.name == "pads"]
+    assert not any(node.op_type == "Pad" for node in graph.node)
+    assert [found for found in pads if found[:2] != found[2:]] == [
+        [0, 0, 1, 1], [0, 0, 1, 1], [1, 1, 2, 2], [0, 0, 1, 1], [1, 1, 2, 2],
+    ]  # fmt: skip
+
+
+def test_the_card_says_how_pictures_are_scaled(networks):
+    card = Card.load(network_file(networks, "swiftnet").with_suffix(".json"))
+    assert card.normalisation == {"mean": (127 / 255,) * 3, "std": (128 / 255,) * 3}
+    older = card.to_json()
+    del older["normalisation"]
+    assert Card.from_json(older).normalisation == {}
+
+
 @REAL
 def test_initialisers_are_the_state_dict(networks, name):
     own = build_model(name, SMALL[name]).state_dict()

@@ -84,10 +84,13 @@ class QuantizationPlan:
 
 
 def _after_relu(node: onnx.NodeProto, readers: dict[str, list[onnx.NodeProto]]) -> str:
-    """The node's output, or that of the ReLU which alone reads it: engines make the two one operator."""
+    """The node's output, or that of the ReLU or ReLU6 which alone reads it: engines make the two one operator.
+
+    Rounding between the two would spend most of the 8 bits on values that the activation cuts off.
+    """
     name: str = node.output[0]
     after = readers.get(name, [])
-    if len(after) == 1 and after[0].op_type == "Relu":
+    if len(after) == 1 and after[0].op_type in ("Relu", "Clip"):
         return str(after[0].output[0])
     return name
 
