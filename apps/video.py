@@ -70,11 +70,6 @@ class VideoOptions:
     overwrite: Annotated[bool, Parameter(negative="")] = False
     dry_run: Annotated[bool, Parameter(negative="")] = False
 
-    @property
-    def classes(self) -> tuple[str, ...] | None:
-        """The names in `show`."""
-        return tuple(name.strip() for name in self.show.split(",")) if self.show else None
-
 
 @app.default
 def video(*inputs: str, options: VideoOptions) -> None:
@@ -161,7 +156,8 @@ def _choice(options: VideoOptions) -> "Choice":
     engine = choose_engine(artifact) if options.engine == "auto" else options.engine
     size_hw = parse_size(options.size) if options.size else None
     EngineChoice(artifact, engine, options.precision, size_hw)
-    look = Look(options.opacity, options.legend, options.classes)
+    show = artifact.card.labels.split_names(options.show) if options.show else None
+    look = Look(options.opacity, options.legend, show)
     Painter(opacity=look.opacity, legend=look.legend, show=look.show).prepare(artifact.card.labels)
     return Choice(
         artifact.card, options.model, engine, options.precision, size_hw, look, options.threads, options.overwrite
