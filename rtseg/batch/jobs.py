@@ -39,7 +39,7 @@ class Job:
     @property
     def name(self) -> str:
         """What the outputs' names begin with."""
-        return self.source.resolve().name if self.source.is_dir() else self.source.stem
+        return Path(os.path.abspath(self.source)).name if self.source.is_dir() else self.source.stem
 
     @property
     def path(self) -> str:
