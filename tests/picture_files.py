@@ -12,7 +12,7 @@ COLOURED[:8], COLOURED[8:, :12], COLOURED[8:, 12:] = 255, (255, 0, 85), (85, 170
 GREY = np.zeros((HEIGHT, WIDTH), np.uint8)
 GREY[:8, 12:], GREY[8:, 12:] = 255, 85
 _COLOURS = np.unique(COLOURED.reshape(-1, 3), axis=0)
-PLACES = np.array([[int(np.where((_COLOURS == pixel).all(1))[0][0]) for pixel in row] for row in COLOURED])
+PLACES = np.array([[int(np.where((pixel == _COLOURS).all(1))[0][0]) for pixel in row] for row in COLOURED])
 
 
 def packed(values: np.ndarray, bits: int) -> bytes:
