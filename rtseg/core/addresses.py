@@ -2,7 +2,7 @@
 
 import re
 
-_SECRET = re.compile(r"(?i)([?&;#][^=&;#]*(?:pw|pass|token|secret|key|auth|sig|credential)[^=&;#]*=)[^&;]*")
+_SECRET = re.compile(r"(?i)([?&;#][^=&;#]*(?:pw|pas|token|secret|key|auth|sig|credential)[^=&;#]*=)[^&;]*")
 HINT = "in a user name or password write # as %23, / as %2F, ? as %3F, [ as %5B, @ as %40"
 
 
