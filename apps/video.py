@@ -119,6 +119,7 @@ def _check_outputs(inputs: Sequence[str], jobs: "Sequence[Job]", options: VideoO
     from rtseg.batch.jobs import LIST_SUFFIX, SAVES
     from rtseg.core.weights import resolve
 
+    jobs = [job for job in jobs if job.nameable]  # whoever opens the others says what is wrong
     lists = [Path(text) for given in inputs if given.lower().endswith(LIST_SUFFIX)
              for text in (given, *glob(given, recursive=True))]  # fmt: skip
     read = {"the network": resolve(options.model).paths, "a list of inputs": lists}
@@ -188,6 +189,7 @@ def _crew(jobs: "Sequence[Job]", choice: "Choice", options: VideoOptions, consol
     cores = _cores()
     if options.jobs is not None:
         return Crew(options.jobs, options.threads or max(1, cores // options.jobs))
+    jobs = [job for job in jobs if job.nameable]
     left = [job for job in jobs if options.overwrite or not all(target.exists() for target in job.targets)]
     if cores == 1 or frames_at_a_glance(left, ENOUGH) < ENOUGH:
         return Crew(1, options.threads or cores)

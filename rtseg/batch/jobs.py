@@ -69,11 +69,20 @@ class Job:
         """Final names of all outputs that are wanted."""
         return [self.target(kind) for kind in self.save]
 
+    @property
+    def _longest(self) -> int:
+        """Bytes of the longest name that is needed."""
+        names = [path.name for path in (self.partial, *self.targets)] + [f"{self.name}.json"]
+        return max(len(os.fsencode(name)) for name in names)
+
+    @property
+    def nameable(self) -> bool:
+        """Whether file systems take the names of all its outputs."""
+        return self._longest <= _NAME_MAX
+
     def check_names(self) -> None:
         """Raises InputError where a name of an output would be longer than file systems take."""
-        names = [path.name for path in (self.partial, *self.targets)] + [f"{self.name}.json"]
-        longest = max(names, key=lambda name: len(os.fsencode(name)))
-        if (length := len(os.fsencode(longest))) > _NAME_MAX:
+        if (length := self._longest) > _NAME_MAX:
             raise InputError(
                 f"{self.source}: its name is too long, since outputs need up to {length} bytes and file systems take "
                 f"{_NAME_MAX}: rename it"
