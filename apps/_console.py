@@ -1,11 +1,12 @@
 """What every command shares: from the parsed command line to one clear line and an exit code."""
 
+import errno
 import logging
 import os
 import sys
 import traceback
-from collections.abc import Iterable, Sequence
-from typing import NoReturn, TypeVar
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any, NoReturn, TypeVar
 
 from cyclopts import App, CycloptsError
 
@@ -30,14 +31,21 @@ def run(app: App, arguments: Sequence[str] | None = None) -> NoReturn:
     logging.getLogger("rtseg").setLevel(
         logging.DEBUG if debug else logging.WARNING
     )  # what is done otherwise than asked
+    before = sys.stdout, sys.stderr
+    sys.stdout, sys.stderr = Steady(sys.stdout), Steady(sys.stderr)
+    try:
+        _run(app, arguments, debug)
+    finally:
+        sys.stdout.flush()
+        sys.stdout, sys.stderr = before
+
+
+def _run(app: App, arguments: Sequence[str] | None, debug: bool) -> NoReturn:
     try:
         command, bound, _ = app.parse_args(arguments, exit_on_error=False, print_error=False)
         code = command(*bound.args, **bound.kwargs)
     except KeyboardInterrupt:
         sys.exit(_INTERRUPTED)
-    except BrokenPipeError:  # `rtseg models | head`
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        sys.exit(0)
     except Exception as error:
         if debug:
             traceback.print_exc()
@@ -45,6 +53,36 @@ def run(app: App, arguments: Sequence[str] | None = None) -> NoReturn:
         print(f"error: {message}", file=sys.stderr)
         sys.exit(code)
     sys.exit(code if isinstance(code, int) else 0)
+
+
+class Steady:
+    """stdout or stderr that what is said may be lost on: who reads it has gone, or its disk is full.
+
+    What a command says is never worth what it makes, so that nothing but the words is lost.
+    """
+
+    def __init__(self, stream: Any) -> None:
+        self._stream = stream
+
+    def write(self, text: str) -> int:
+        self._try(lambda: self._stream.write(text))
+        return len(text)
+
+    def flush(self) -> None:
+        self._try(self._stream.flush)
+
+    def _try(self, work: Callable[[], object]) -> None:
+        try:
+            work()
+        except OSError as error:
+            if error.errno not in (errno.EPIPE, errno.ENOSPC, errno.EIO, errno.EDQUOT):
+                raise
+            nowhere = os.open(os.devnull, os.O_WRONLY)  # also for what Python still holds back
+            os.dup2(nowhere, self._stream.fileno())
+            os.close(nowhere)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._stream, name)
 
 
 def tracked(items: Iterable[T], title: str, total: int | None = None) -> Iterable[T]:

@@ -31,7 +31,9 @@ def summary_table(outcomes: Sequence[Outcome]) -> Table:
     table = Table("input", "frames", "fps", "corrupt", Column("output", overflow="fold"))
     for outcome in outcomes:
         ran = outcome.frames > 0 and not outcome.skipped
-        figures = [str(outcome.frames), f"{outcome.fps:.1f}", str(outcome.corrupt)] if ran else ["-", "-", "-"]
+        new = outcome.frames - outcome.kept
+        frames = f"{new} + {outcome.kept} of earlier runs" if outcome.kept else str(outcome.frames)
+        figures = [frames, f"{outcome.fps:.1f}", str(outcome.corrupt)] if ran else ["-", "-", "-"]
         said = [f"failed: {outcome.failure}"] if outcome.error else []
         said += ["there already"] if outcome.skipped else []
         said += ["interrupted: the same command goes on"] if outcome.interrupted else []

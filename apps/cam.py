@@ -71,11 +71,6 @@ class CamOptions:
     legend: bool = True
     threads: int | None = None
 
-    @property
-    def classes(self) -> list[str] | None:
-        """The names in `show`."""
-        return [name.strip() for name in self.show.split(",")] if self.show else None
-
 
 _DEFAULTS = CamOptions()
 
@@ -118,7 +113,8 @@ def _watch(options: CamOptions, console: Console, stack: ExitStack) -> None:
     budget = thread_budget(options.threads)
     apply_budget(budget)
     segmenter = stack.enter_context(_open_segmenter(options, options.model))
-    painter = Painter(opacity=options.opacity, legend=options.legend, show=options.classes)
+    show = segmenter.labels.split_names(options.show) if options.show else None
+    painter = Painter(opacity=options.opacity, legend=options.legend, show=show)
     painter.prepare(segmenter.labels)
     window = _open_window() if options.window else None
     source = stack.enter_context(_open_source(options, budget.codec))

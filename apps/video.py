@@ -70,11 +70,6 @@ class VideoOptions:
     overwrite: Annotated[bool, Parameter(negative="")] = False
     dry_run: Annotated[bool, Parameter(negative="")] = False
 
-    @property
-    def classes(self) -> tuple[str, ...] | None:
-        """The names in `show`."""
-        return tuple(name.strip() for name in self.show.split(",")) if self.show else None
-
 
 @app.default
 def video(*inputs: str, options: VideoOptions) -> None:
@@ -124,6 +119,7 @@ def _check_outputs(inputs: Sequence[str], jobs: "Sequence[Job]", options: VideoO
     from rtseg.batch.jobs import LIST_SUFFIX, SAVES
     from rtseg.core.weights import resolve
 
+    jobs = [job for job in jobs if job.nameable]  # whoever opens the others says what is wrong
     lists = [Path(text) for given in inputs if given.lower().endswith(LIST_SUFFIX)
              for text in (given, *glob(given, recursive=True))]  # fmt: skip
     read = {"the network": resolve(options.model).paths, "a list of inputs": lists}
@@ -161,7 +157,8 @@ def _choice(options: VideoOptions) -> "Choice":
     engine = choose_engine(artifact) if options.engine == "auto" else options.engine
     size_hw = parse_size(options.size) if options.size else None
     EngineChoice(artifact, engine, options.precision, size_hw)
-    look = Look(options.opacity, options.legend, options.classes)
+    show = artifact.card.labels.split_names(options.show) if options.show else None
+    look = Look(options.opacity, options.legend, show)
     Painter(opacity=look.opacity, legend=look.legend, show=look.show).prepare(artifact.card.labels)
     return Choice(
         artifact.card, options.model, engine, options.precision, size_hw, look, options.threads, options.overwrite
@@ -192,6 +189,7 @@ def _crew(jobs: "Sequence[Job]", choice: "Choice", options: VideoOptions, consol
     cores = _cores()
     if options.jobs is not None:
         return Crew(options.jobs, options.threads or max(1, cores // options.jobs))
+    jobs = [job for job in jobs if job.nameable]
     left = [job for job in jobs if options.overwrite or not all(target.exists() for target in job.targets)]
     if cores == 1 or frames_at_a_glance(left, ENOUGH) < ENOUGH:
         return Crew(1, options.threads or cores)

@@ -214,9 +214,9 @@ class FakeView:
 
 
 def loop_threads():
-    """Names of the loop's threads that are alive; the upsampler's pool is shared and stays."""
-    names = ("rtseg-capture", "rtseg-inference", "rtseg-writer")
-    return [thread.name for thread in all_threads() if thread.name in names]
+    """Names of the loop's and the sources' threads that are alive; the upsampler's pool is shared and stays."""
+    names = ("rtseg-capture", "rtseg-inference", "rtseg-writer", "rtseg-source-")
+    return [thread.name for thread in all_threads() if thread.name.startswith(names)]
 
 
 @pytest.fixture

@@ -8,6 +8,7 @@ from glob import glob
 from itertools import takewhile
 from pathlib import Path
 
+from rtseg.core.addresses import without_password
 from rtseg.core.errors import InputError, UsageError
 from rtseg.core.paths import natural_key, user_path, walk
 from rtseg.core.registry import unknown_name
@@ -18,6 +19,7 @@ log = logging.getLogger(__name__)
 SAVES = ("overlay", "labels", "label-video", "areas", "strip", "summary")
 LIST_SUFFIX = ".txt"
 PARTIAL_SUFFIX = ".partial"
+_NAME_MAX = 255  # bytes of a name, on all common file systems
 
 
 @dataclass(frozen=True)
@@ -37,7 +39,7 @@ class Job:
     @property
     def name(self) -> str:
         """What the outputs' names begin with."""
-        return self.source.resolve().name if self.source.is_dir() else self.source.stem
+        return Path(os.path.abspath(self.source)).name if self.source.is_dir() else self.source.stem
 
     @property
     def path(self) -> str:
@@ -66,6 +68,25 @@ class Job:
     def targets(self) -> list[Path]:
         """Final names of all outputs that are wanted."""
         return [self.target(kind) for kind in self.save]
+
+    @property
+    def _longest(self) -> int:
+        """Bytes of the longest name that is needed."""
+        names = [path.name for path in (self.partial, *self.targets)] + [f"{self.name}.json"]
+        return max(len(os.fsencode(name)) for name in names)
+
+    @property
+    def nameable(self) -> bool:
+        """Whether file systems take the names of all its outputs."""
+        return self._longest <= _NAME_MAX
+
+    def check_names(self) -> None:
+        """Raises InputError where a name of an output would be longer than file systems take."""
+        if (length := self._longest) > _NAME_MAX:
+            raise InputError(
+                f"{self.source}: its name is too long, since outputs need up to {length} bytes and file systems take "
+                f"{_NAME_MAX}: rename it"
+            )
 
     @property
     def partial(self) -> Path:
@@ -112,7 +133,8 @@ def find_jobs(inputs: Sequence[str], output: Path, save: tuple[str, ...]) -> lis
 def _find(text: str, output: Path, listed: bool = False) -> Iterator[tuple[Path, Path]]:
     """The inputs that an argument or a line of a list means, each with where its outputs go below the output."""
     if "://" in text:
-        raise UsageError(f"{text} is no file: for a stream use rtseg-cam --source URL --no-window --record OUT.mp4")
+        shown = without_password(text)
+        raise UsageError(f"{shown} is no file: for a stream use rtseg-cam --source URL --no-window --record OUT.mp4")
     path = user_path(text)
     if path.is_dir():
         yield from _walk(path, output)

@@ -49,6 +49,8 @@ class Outcome:
     @property
     def outputs(self) -> list[Path]:
         """What there is now: the outputs, or the folder with the unfinished ones."""
+        if not self.job.nameable:
+            return []
         paths = self.job.targets if self.done or self.skipped else [self.job.partial]
         return [path for path in paths if path.exists()]
 

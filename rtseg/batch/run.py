@@ -151,6 +151,7 @@ class Batch:
             OutputError: outputs are missing that would be added to those of another network or other settings.
         """
         job = outcome.job
+        job.check_names()
         missing = tuple(kind for kind in job.save if not job.target(kind).exists())
         if not self._choice.overwrite and _state(job.partial) != "assembled":
             if not missing:

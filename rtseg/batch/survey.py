@@ -57,6 +57,7 @@ class Glance:
 def glance(job: Job, overwrite: bool) -> Glance:
     """Opens an input and reads its first frame."""
     try:
+        job.check_names()
         kept = _kept(job.partial)
         if not overwrite and all(target.exists() for target in job.targets):
             return Glance(job, done=True)

@@ -4,6 +4,7 @@ TensorRT calls back from C++, where an exception would end the process; so the b
 the caller waits, and Ctrl-C asks the build to stop instead of tearing it down.
 """
 
+import logging
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -18,6 +19,8 @@ from rtseg.core.errors import EngineError, OutputError
 from rtseg.core.files import atomic_path
 from rtseg.engines.engine_cache import BuildOptions
 from rtseg.engines.tensorrt_plan import VERSION, Messages
+
+log = logging.getLogger(__name__)
 
 _WAIT_S = 0.1
 _CONVOLUTION_LAYERS = ("CONVOLUTION", "DECONVOLUTION")
@@ -201,5 +204,5 @@ def _save(path: Path, data: bytes) -> None:
     try:
         with atomic_path(path) as part:
             part.write_bytes(data)
-    except OutputError:  # it only saves time, and another process may be writing it
-        pass
+    except OutputError as error:  # it only saves time
+        log.warning("the next build will take as long as this one: %s", error)

@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
+from zlib import crc32
 
 from rtseg.core.errors import OutputError
 
@@ -48,7 +49,8 @@ def atomic_path(path: Path) -> Iterator[Path]:
     """
     if path.is_dir():
         raise OutputError(f"cannot write {path}: it is a folder; give a file name")
-    part = path.with_name(f".{path.stem}.{os.getpid()}.part{path.suffix}")
+    # short, so that a name that just fits has room for it
+    part = path.with_name(f".{crc32(os.fsencode(path.name)):08x}.{os.getpid()}.part{path.suffix}")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         try:

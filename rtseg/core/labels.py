@@ -40,6 +40,17 @@ class LabelSet:
             raise unknown_name("class", name, list(self.names))
         return self.names.index(name)
 
+    def split_names(self, text: str) -> tuple[str, ...]:
+        """'car, road, route' -> ('car', 'road, route') where that is a class; what is none stays a piece."""
+        pieces = text.split(",")
+        found, first = [], 0
+        while first < len(pieces):
+            rows = [",".join(pieces[first:stop]).strip() for stop in range(len(pieces), first, -1)]
+            taken = next((place for place, row in enumerate(rows) if row in self.names), len(rows) - 1)
+            found.append(rows[taken])
+            first = len(pieces) - taken
+        return tuple(found)
+
     def indices(self, names: Iterable[str]) -> tuple[int, ...]:
         return tuple(self.index(name) for name in names)
 

@@ -116,8 +116,9 @@ class LoopStats:
     def begin(self, result: Result) -> None:
         """Counts a frame that inference handed over."""
         if result.card is not self.card or result.info != self.info:
-            self._restart()
-            self.card, self.info = result.card, result.info
+            with self._lock:  # the writer may be counting a frame
+                self._restart()
+                self.card, self.info = result.card, result.info
         for name, seconds in result.stages_s.items():
             self.stages[name].add(seconds)
         if self.begun % _SCORE_EVERY == 0:
@@ -150,10 +151,11 @@ class LoopStats:
     @property
     def fps(self) -> float:
         """Since the start; 0 until a frame is finished."""
-        if self._finished < _FEW:
-            span = self._last_at - self._captured_at
-            return self._finished / span if self._finished and span > 0 else 0.0
-        return (self._finished - 1) / (self._last_at - self._first_at)
+        with self._lock:
+            if self._finished < _FEW:
+                span = self._last_at - self._captured_at
+                return self._finished / span if self._finished and span > 0 else 0.0
+            return (self._finished - 1) / (self._last_at - self._first_at)
 
     @property
     def accuracy(self) -> dict[str, Any] | None:

@@ -7,10 +7,10 @@ from typing import Literal
 
 import cv2
 
-# what OpenCV decodes, and a few that FFmpeg does
+FFMPEG_SUFFIXES = (".tga", ".pcx", ".qoi", ".sgi", ".pam")  # pictures that OpenCV does not decode
 IMAGE_SUFFIXES = (
     ".png", ".jpg", ".jpeg", ".jpe", ".jfif", ".bmp", ".dib", ".tif", ".tiff", ".webp", ".ppm", ".pgm", ".pbm", ".pnm",
-    ".pam", ".jp2", ".avif", ".apng", ".sr", ".ras", ".tga", ".pcx", ".qoi", ".sgi",
+    ".jp2", ".avif", ".apng", ".sr", ".ras", *FFMPEG_SUFFIXES,
 )  # fmt: skip
 VIDEO_SUFFIXES = (
     ".mp4", ".m4v", ".mov", ".qt", ".mkv", ".mk3d", ".webm", ".avi", ".divx", ".mpg", ".mpeg", ".mpe", ".mpv", ".m1v",

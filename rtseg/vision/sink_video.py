@@ -16,6 +16,7 @@ from av.video.stream import VideoStream
 from rtseg.core.errors import OutputError, UsageError
 from rtseg.core.files import file_url, is_full
 from rtseg.core.frame import Frame
+from rtseg.core.lock import Lock
 from rtseg.core.sizes import Size, format_size
 from rtseg.vision.resize import resize_image
 from rtseg.vision.sinks import Sink, make_folder
@@ -94,7 +95,7 @@ class VideoSink(Sink):
             pixel_aspect: width of a pixel by its height, where they are not square.
 
         Raises:
-            OutputError: the file cannot be made there.
+            OutputError: the file cannot be made there, or another process records to it.
             UsageError: `fps` is no frame rate.
         """
         if path.suffix.lower() != ".mp4":
@@ -115,6 +116,10 @@ class VideoSink(Sink):
         self._last_pts = -1
         self._failed = False
         make_folder(path.parent)
+        self._lock: Lock | None = None
+        if not joinable:  # the parts of a batch lie in a folder of its own
+            busy = f"cannot record to {path}: another rtseg is recording to it; name another file"
+            self._lock = Lock(path.with_name(f".{path.name}.lock"), busy)
         options = {"preset": preset, "crf": str(crf)}
         if joinable:
             options |= {"bf": "0", "sc_threshold": "0"}
@@ -123,7 +128,12 @@ class VideoSink(Sink):
             self._stream = self._add_stream(self._container, options, threads, pixel_aspect)
         except (av.error.FFmpegError, OSError, ValueError) as error:
             self.partial_path.unlink(missing_ok=True)
+            self._free()
             raise self._error(error) from error
+
+    def _free(self) -> None:
+        if self._lock is not None:
+            self._lock.close()
 
     def _open(self) -> OutputContainer:
         options = {"movflags": "frag_keyframe+empty_moov+default_base_moof", "flush_packets": "1"}
@@ -181,6 +191,12 @@ class VideoSink(Sink):
             self._container.mux(packet)
 
     def close(self, complete: bool = True) -> None:
+        try:
+            self._end(complete)
+        finally:
+            self._free()
+
+    def _end(self, complete: bool) -> None:
         if self._container is None:
             return
         error: Exception | None = None

@@ -6,7 +6,6 @@ from fractions import Fraction
 from functools import lru_cache
 from pathlib import Path
 from time import perf_counter
-from typing import Literal
 
 import cv2
 import numpy as np
@@ -14,7 +13,8 @@ import numpy as np
 from rtseg.core.errors import InputError
 from rtseg.core.frame import Frame
 from rtseg.core.paths import natural_key
-from rtseg.vision.kinds import IMAGE_SUFFIXES, VIDEO_SUFFIXES, skipped_note
+from rtseg.vision.kinds import FFMPEG_SUFFIXES, IMAGE_SUFFIXES, VIDEO_SUFFIXES, skipped_note
+from rtseg.vision.odd_pictures import by_ffmpeg, decode_pnm, holds_more, mend_tiff
 from rtseg.vision.sources import Source
 
 log = logging.getLogger(__name__)
@@ -33,33 +33,30 @@ def read_image(path: Path) -> np.ndarray:
     except OSError as error:
         raise InputError(f"cannot read {path}: {error.strerror or error}") from error
     try:
-        image = cv2.imdecode(data, cv2.IMREAD_ANYCOLOR | cv2.IMREAD_ANYDEPTH) if data.size else None
+        image = _decoded(path, data) if data.size else None
     except cv2.error as error:
         raise InputError(f"{path} cannot be decoded: {error.err}") from error
     if image is None:
         raise InputError(f"{path} is no picture that can be read: it is damaged, cut short or of another type")
-    if _holds_more(data):
+    if holds_more(data):
         _note_more(path)
     return to_bgr8(image, str(path))
+
+
+def _decoded(path: Path, data: np.ndarray) -> np.ndarray | None:
+    if data[:1] == ord("P") and (image := decode_pnm(data.tobytes())) is not None:
+        return image
+    if path.suffix.lower() in FFMPEG_SUFFIXES:
+        return by_ffmpeg(path)
+    image = cv2.imdecode(data, cv2.IMREAD_ANYCOLOR | cv2.IMREAD_ANYDEPTH)
+    if image is not None and (image := mend_tiff(image, data)) is None:
+        raise InputError(f"{path} is a TIFF of 16 bits whose planes lie one after the other: convert it to PNG")
+    return image
 
 
 @lru_cache(1024)  # each file once, however often it is read
 def _note_more(path: Path) -> None:
     log.warning("%s holds several pictures: only the first is read", path)
-
-
-def _holds_more(data: np.ndarray) -> bool:
-    """Whether a file is animated (APNG, WebP, AVIF) or has several pages (TIFF), by its head."""
-    head = data[:4096].tobytes()
-    if head[:4] in (b"II*\0", b"MM\0*"):
-        order: Literal["little", "big"] = "little" if head[:2] == b"II" else "big"
-        place = int.from_bytes(head[4:8], order)
-        entries = int.from_bytes(data[place : place + 2].tobytes(), order)
-        after = place + 2 + 12 * entries
-        return any(data[after : after + 4].tolist())
-    if head[:4] == b"RIFF" and head[8:16] == b"WEBPVP8X":
-        return bool(head[20] & 2)
-    return head[4:12] == b"ftypavis" or (head[:4] == b"\x89PNG" and b"acTL" in head.partition(b"IDAT")[0])
 
 
 def to_bgr8(image: np.ndarray, name: str) -> np.ndarray:

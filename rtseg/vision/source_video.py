@@ -4,7 +4,6 @@ import logging
 from collections.abc import Generator, Iterator
 from pathlib import Path
 from time import perf_counter
-from urllib.parse import urlsplit
 
 import av
 import av.error
@@ -12,6 +11,7 @@ from av.container import InputContainer
 from av.video.frame import VideoFrame
 from av.video.stream import VideoStream
 
+from rtseg.core.addresses import HINT, is_badly_written, without_password
 from rtseg.core.errors import InputError
 from rtseg.core.files import file_url
 from rtseg.core.frame import Frame
@@ -43,7 +43,7 @@ class VideoSource(Source):
     def __init__(self, target: Path | str, *, timeout_s: float = 10.0, threads: int | None = None) -> None:
         """Opens a file (Path) or a URL (str) and reads the first frame; raises InputError."""
         self._is_url = isinstance(target, str)
-        super().__init__(_without_password(target) if isinstance(target, str) else str(target))
+        super().__init__(without_password(target) if isinstance(target, str) else str(target))
         self._target = target if isinstance(target, str) else file_url(target)
         self._timeout_s = timeout_s
         self._threads = threads
@@ -83,6 +83,8 @@ class VideoSource(Source):
                     f"{self.name} did not answer within {self._timeout_s:g} s: check the address and the network"
                 ) from None
             hint = "check the address and that the server runs" if self._is_url else "damaged, cut short or no video"
+            if self._is_url and is_badly_written(self._target):
+                hint = HINT
             raise InputError(f"cannot open {self.name}: {reason_of(error)}; {hint}") from error
 
     def _stream(self, container: InputContainer) -> VideoStream:
@@ -116,11 +118,3 @@ class VideoSource(Source):
 
     def _warn(self, text: str) -> None:
         log.warning("%s %s", self.name, text)
-
-
-def _without_password(url: str) -> str:
-    try:
-        parts = urlsplit(url)
-    except ValueError as error:
-        raise InputError(f"{url} is no URL: {error}; check the address") from None
-    return parts._replace(netloc=parts.netloc.rpartition("@")[2]).geturl()
