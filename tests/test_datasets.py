@@ -50,6 +50,19 @@ def test_a_drive_is_left_out_whole(data: str, tmp_path: Path) -> None:
     assert open_data(data, tmp_path, "only-0006R0").sample(3).name.startswith("0006R0_00090")
 
 
+@pytest.mark.parametrize("data", ["camvid", "camvid-full"])
+def test_an_eighth_is_spread_over_each_drive_in_time(data: str, tmp_path: Path) -> None:
+    stems = [name for names in DRIVE_NAMES.values() for name in names]
+    if data == "camvid":
+        make_camvid(tmp_path, [f"{stem}.png" for stem in reversed(stems)], size_hw=(8, 8))
+    else:
+        make_release(tmp_path, stems)
+    few = {Path(name).stem for name in names_of(data, tmp_path, "eighth")}
+    rest = {Path(name).stem for name in names_of(data, tmp_path, "without-eighth")}
+    assert few == {names[place] for names in DRIVE_NAMES.values() for place in (0, 8)}
+    assert rest == set(stems) - few
+
+
 def test_splits_share_pictures_as_their_lists_do(tmp_path: Path) -> None:
     """Whichever two: what lineage says without a look at the files is what the files say."""
     make_camvid(tmp_path, [f"{stem}.png" for names in DRIVE_NAMES.values() for stem in names], size_hw=(8, 8))
@@ -246,9 +259,9 @@ def test_cityscapes_ids_become_its_19_classes(tmp_path: Path) -> None:
 
 @pytest.mark.skipif(not CAMVID.is_dir(), reason="CamVid is not beside the project")
 def test_camvid_splits_have_their_published_sizes() -> None:
-    splits = ("train", "val", "fit", "tail", *(f"only-{drive}" for drive in DRIVES))
+    splits = ("train", "val", "fit", "tail", "eighth", "without-eighth", *(f"only-{drive}" for drive in DRIVES))
     sizes = {split: len(open_data("camvid", CAMVID, split)) for split in splits}
-    assert sizes == {"train": 367, "val": 101, "fit": 312, "tail": 55,
+    assert sizes == {"train": 367, "val": 101, "fit": 312, "tail": 55, "eighth": 47, "without-eighth": 320,
                      "only-0001TP": 62, "only-0006R0": 101, "only-0016E5": 204}  # fmt: skip
     sample = open_data("camvid", CAMVID, "val").sample(50)
     assert sample.image.shape == (360, 480, 3)

@@ -6,10 +6,11 @@
 The val split is one seven-second clip of a drive that train also has. So more splits are cut from train: `tail`, the
 last 15 % in time of each of its drives, and `fit`, the rest: training on `fit` leaves `tail` unseen. And for each drive
 `only-DRIVE` and `without-DRIVE`: training on the one and scoring on the other tells what a network makes of streets
-that it never saw.
+that it never saw. `eighth` is every eighth picture of each drive and `without-eighth` the rest: what few labels and
+much unlabelled video give is measured on them.
 """
 
-from itertools import groupby
+from itertools import groupby, product
 from pathlib import Path
 from typing import ClassVar
 
@@ -26,26 +27,30 @@ SPLITS = (
     "test",
     "fit",
     "tail",
+    "eighth",
+    "without-eighth",
     *(f"{kind}-{drive}" for drive in DRIVES for kind in ("only", "without")),
 )
 
 
 def _pieces() -> dict[str, frozenset[str]]:
-    """The splits that are cut from train, and train, as what they have of each drive: its `fit` and its `tail`."""
+    """The splits that are cut from train, and train, as the pieces (drive, end of the drive, share) that they have."""
     drives = (*DRIVES, "other")  # a user's list may have drives of its own
-    both = {drive: {f"{drive}/fit", f"{drive}/tail"} for drive in drives}
-    train = frozenset[str]().union(*both.values())
-    of_drives = {f"only-{drive}": frozenset(both[drive]) for drive in DRIVES}
-    others = {f"without-{drive}": train - both[drive] for drive in DRIVES}
-    ends = {part: frozenset(f"{drive}/{part}" for drive in drives) for part in ("fit", "tail")}
-    return {"train": train, **ends, **of_drives, **others}
+    train = frozenset("/".join(piece) for piece in product(drives, ("fit", "tail"), ("eighth", "rest")))
+
+    def having(word: str) -> frozenset[str]:
+        return frozenset(piece for piece in train if word in piece.split("/"))
+
+    of_drives = {f"only-{drive}": having(drive) for drive in DRIVES}
+    others = {f"without-{word}": train - having(word) for word in ("eighth", *DRIVES)}
+    return {"train": train, **{word: having(word) for word in ("fit", "tail", "eighth")}, **of_drives, **others}
 
 
 PIECES = _pieces()
 
 
 class CamVid(PairedFiles):
-    """One split of CamVid: train, val, test, or what is cut from train: fit, tail, only-DRIVE, without-DRIVE."""
+    """One split of CamVid: train, val, test, or what is cut from train: fit, tail, eighth, only-DRIVE, without-…."""
 
     name: ClassVar[str] = "camvid"
     collection: ClassVar[str] = "camvid"
@@ -94,14 +99,21 @@ def cut_from_train(names: list[str], split: str) -> list[str]:
 
     File names start with the drive, then count frames.
     """
+    if split in ("eighth", "without-eighth"):
+        chosen = {name for frames in _by_drive(names) for name in frames[::8]}
+        return [name for name in names if (name in chosen) == (split == "eighth")]
     kind, _, drive = split.partition("-")
     if kind in ("only", "without"):
         return [name for name in names if name.startswith(drive) == (kind == "only")]
     if split not in ("fit", "tail"):
         return names
     cut: list[str] = []
-    for _, of_drive in groupby(sorted(names), key=lambda name: name[:6]):
-        frames = list(of_drive)
+    for frames in _by_drive(names):
         first_of_tail = len(frames) - round(len(frames) * TAIL_SHARE)
         cut += frames[first_of_tail:] if split == "tail" else frames[:first_of_tail]
     return cut
+
+
+def _by_drive(names: list[str]) -> list[list[str]]:
+    """The pictures of each drive, in time."""
+    return [list(of_drive) for _, of_drive in groupby(sorted(names), key=lambda name: name[:6])]

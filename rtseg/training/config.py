@@ -56,6 +56,11 @@ class TrainConfig:
         teaching: How: logits (their softened probabilities) or features (what their classifiers see, as well).
         teaching_weight: Of the teaching term.
         temperature: By which logits are divided before the softmax that teaches.
+        unlabelled: Folder of pictures and videos without labels, from which the network learns as well: what it is sure
+            of in a picture is what it has to say about the same one in another light (UniMatch, Yang 2023).
+        unlabelled_every: Seconds between the frames that are taken of its videos.
+        unlabelled_confidence: Probability from which on a label that the network gives itself counts.
+        unlabelled_weight: Of that term of the loss.
         accumulate: Batches whose gradients make one step.
         devices: Processes that train together (DDP), each with its own batches, on as many GPUs where there are any.
         sync_batch_norm: Batch statistics over all processes; GPUs only.
@@ -104,6 +109,10 @@ class TrainConfig:
     teaching: str = "logits"
     teaching_weight: float = 1.0
     temperature: float = 2.0
+    unlabelled: Path | None = None
+    unlabelled_every: float = 1.0
+    unlabelled_confidence: float = 0.95
+    unlabelled_weight: float = 1.0
     accumulate: int = 1
     devices: int = 1
     sync_batch_norm: bool = False
@@ -141,6 +150,9 @@ class TrainConfig:
                   "trunk_factor": (self.trunk_factor, 0, 1),
                   "lovasz": (self.lovasz, 0, 10), "boundary": (self.boundary, 0, 100),
                   "teaching_weight": (self.teaching_weight, 0, 100), "weight_decay": (self.weight_decay, 0, 10),
+                  "unlabelled_every": (self.unlabelled_every, 0.01, 86400),
+                  "unlabelled_confidence": (self.unlabelled_confidence, 0, 1),
+                  "unlabelled_weight": (self.unlabelled_weight, 0, 100),
                   "temperature": (self.temperature, 0.1, 100)}  # fmt: skip
         for name, (share, low, high) in shares.items():
             if not low <= share <= high:
@@ -191,7 +203,7 @@ class TrainConfig:
     def to_json(self) -> dict[str, Any]:
         """The fields as JSON; paths are left out or cut to the file's name, for they say nothing about the weights."""
         data = asdict(self)
-        for path in ("root", "output", "init", "teacher"):  # the last two are in the card with what they are
+        for path in ("root", "output", "init", "teacher", "unlabelled"):  # the last three are told with what they are
             del data[path]
         given = [f"pretrained={Path(entry).name}" if entry.startswith("pretrained=") else entry for entry in self.set]
         return {**data, "set": given, "holdouts": list(self.holdouts or ()), "scale": list(self.scale)}

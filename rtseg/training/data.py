@@ -14,6 +14,7 @@ from rtseg.core.sizes import same_pixels
 from rtseg.datasets import DataSet, open_data
 from rtseg.training.augment import paste_classes, training_augmentation
 from rtseg.training.config import TrainConfig
+from rtseg.training.unlabelled import UnlabelledViews
 from rtseg.vision.resize import resize_image, resize_labels
 
 _KEPT_BYTES = 2 << 30  # CamVid's train split takes 0.3 GB, Cityscapes' 24 GB
@@ -54,11 +55,16 @@ class EpochSampler(Sampler[tuple[int, int]]):
         return ((self.epoch, int(index)) for index in batches[self.rank :: self.world].ravel())
 
 
-class TrainingSet(Dataset[tuple[Tensor, Tensor]]):
-    """A data set and a share of street scenes, augmented; keeps samples that were read, up to 2 GiB a process."""
+class TrainingSet(Dataset[tuple[Tensor, ...]]):
+    """A data set and a share of street scenes, augmented; keeps samples that were read, up to 2 GiB a process.
 
-    def __init__(self, config: TrainConfig, data: DataSet) -> None:
+    Where there are pictures without labels, each sample brings the next of them along: so their order follows from the
+    samples' own, whoever reads them.
+    """
+
+    def __init__(self, config: TrainConfig, data: DataSet, unlabelled: UnlabelledViews | None = None) -> None:
         self.data, self.seed, self.class_mix = data, config.seed, config.class_mix
+        self.unlabelled = unlabelled
         self.scenes = open_data("scenes", None, "train") if config.scenes else None
         self.scene_count = round(len(data) * (config.scenes or 0))
         self.train_hw = config.train_hw
@@ -69,8 +75,11 @@ class TrainingSet(Dataset[tuple[Tensor, Tensor]]):
     def __len__(self) -> int:
         return len(self.data) + self.scene_count
 
-    def __getitem__(self, key: tuple[int, int]) -> tuple[Tensor, Tensor]:
-        """(epoch, index) -> image uint8 BGR (h, w, 3), labels uint8 (h, w), which are int64 on the device only."""
+    def __getitem__(self, key: tuple[int, int]) -> tuple[Tensor, ...]:
+        """(epoch, index) -> image uint8 BGR (h, w, 3), labels uint8 (h, w), which are int64 on the device only.
+
+        Then, where there are pictures without labels, what `UnlabelledViews` makes of one.
+        """
         epoch, index = key
         self.augment.set_random_seed(hash((self.seed, epoch, index)) & 0x7FFFFFFF)
         image, labels = self._augmented(epoch, index)
@@ -78,7 +87,8 @@ class TrainingSet(Dataset[tuple[Tensor, Tensor]]):
         if rng.random() < self.class_mix:
             other = self._augmented(epoch, int(rng.integers(len(self))))
             image, labels = paste_classes(image, labels, *other, self.data.labels.ignore_index, rng)
-        return torch.from_numpy(image), torch.from_numpy(labels)
+        more = () if self.unlabelled is None else self.unlabelled.take(epoch * len(self) + index)
+        return torch.from_numpy(image), torch.from_numpy(labels), *more
 
     def _augmented(self, epoch: int, index: int) -> tuple[np.ndarray, np.ndarray]:
         image, labels = self._sample(epoch, index)
@@ -105,9 +115,11 @@ class TrainingSet(Dataset[tuple[Tensor, Tensor]]):
         return image, labels
 
 
-def training_loader(config: TrainConfig, data: DataSet, rank: int = 0) -> DataLoader[tuple[Tensor, Tensor]]:
-    """Batches of (uint8 (N, h, w, 3), uint8 (N, h, w)); the last, incomplete batch is dropped."""
-    samples = TrainingSet(config, data)
+def training_loader(
+    config: TrainConfig, data: DataSet, rank: int = 0, unlabelled: UnlabelledViews | None = None
+) -> DataLoader[tuple[Tensor, ...]]:
+    """Batches of (uint8 (N, h, w, 3), uint8 (N, h, w), …); the last, incomplete batch is dropped."""
+    samples = TrainingSet(config, data, unlabelled)
     return DataLoader(
         samples,
         batch_size=config.batch_size,
@@ -129,9 +141,15 @@ def _one_thread(_: int) -> None:
 class Loaders(L.LightningDataModule):
     """Hands each process of a run its share of the batches and of the holdouts."""
 
-    def __init__(self, config: TrainConfig, data: DataSet, holdouts: list[DataSet]) -> None:
+    def __init__(
+        self,
+        config: TrainConfig,
+        data: DataSet,
+        holdouts: list[DataSet],
+        unlabelled: UnlabelledViews | None = None,
+    ) -> None:
         super().__init__()
-        self.config, self.data, self.holdouts = config, data, holdouts
+        self.config, self.data, self.holdouts, self.unlabelled = config, data, holdouts, unlabelled
         self.first_epoch = 0
 
     def state_dict(self) -> dict[str, int]:
@@ -142,9 +160,9 @@ class Loaders(L.LightningDataModule):
     def load_state_dict(self, state_dict: dict[str, int]) -> None:
         self.first_epoch = state_dict["epochs_done"]
 
-    def train_dataloader(self) -> DataLoader[tuple[Tensor, Tensor]]:
+    def train_dataloader(self) -> DataLoader[tuple[Tensor, ...]]:
         assert self.trainer is not None
-        loader = training_loader(self.config, self.data, self.trainer.global_rank)
+        loader = training_loader(self.config, self.data, self.trainer.global_rank, self.unlabelled)
         assert isinstance(loader.sampler, EpochSampler)
         # a resumed run's workers are sent their first indices before the trainer tells the sampler its epoch
         loader.sampler.set_epoch(self.first_epoch)

@@ -35,6 +35,7 @@ from rtseg.training.report import KeepBest, KeepLast, Pictures
 from rtseg.training.summary import is_reported, parting, read_curves, write_report
 from rtseg.training.task import SegmentationTask
 from rtseg.training.teach import TEACHING, find_teachers
+from rtseg.training.unlabelled import UnlabelledViews, gather
 from rtseg.vision.sinks import make_folder
 
 log = logging.getLogger(__name__)
@@ -90,6 +91,10 @@ def _train(config: TrainConfig) -> None:
     check_multiple(config.crop_hw, model.size_multiple, config.model)
     check_trunk(config, model)
     lineage: dict[str, Any] = {"init": start_from(model, config.init)} if config.init is not None else {}
+    views = None
+    if config.unlabelled is not None:
+        pool = gather(config.unlabelled, config.unlabelled_every, config.output, holdouts)
+        views, lineage["unlabelled"] = UnlabelledViews(config, pool.paths), pool.identity()
     keep_gradients_true(model)
     model = model.to(memory_format=torch.channels_last)
     teaching = None
@@ -115,7 +120,7 @@ def _train(config: TrainConfig) -> None:
     trainer = _trainer(config)
     resumed = None if begun is None else last
     try:
-        trainer.fit(task, datamodule=Loaders(config, data, holdouts), ckpt_path=resumed, weights_only=False)
+        trainer.fit(task, datamodule=Loaders(config, data, holdouts, views), ckpt_path=resumed, weights_only=False)
     except SystemExit as error:  # how Lightning ends a run that Ctrl+C stopped
         raise KeyboardInterrupt from error
     if trainer.is_global_zero:
@@ -129,12 +134,14 @@ def run_settings(config: TrainConfig, sets: list[DataSet], lineage: dict[str, An
     """What a run that goes on must have in common with the one that was begun: the same keys in every run."""
     names = {data.split: data.picture_names() for data in sets}
     listing = json.dumps([sets[0].labels.names, names])
+    pool = lineage.get("unlabelled")
     return {
         **config.decisive(),
         "pictures": len(sets[0]),
         "data_set": hashlib.sha256(listing.encode()).hexdigest(),
         "init": lineage.get("init"),
         "teachers": lineage.get("teachers"),
+        "unlabelled": pool and f"{pool['pictures']} pictures, {pool['frames']} frames, {pool['sha256'][:12]}…",
     }
 
 

@@ -18,6 +18,7 @@ from rtseg.training.config import TrainConfig
 from rtseg.training.losses import dice_loss, lovasz_loss, segmentation_loss, shrink_labels
 from rtseg.training.optimise import make_optimizer, make_schedule, parameter_groups
 from rtseg.training.teach import Teaching
+from rtseg.training.unlabelled import consistency_loss
 from rtseg.training.watch import StepWatch
 from rtseg.vision.resize import resize_image
 from rtseg.vision.upsample import upsample_labels
@@ -51,7 +52,7 @@ class SegmentationTask(L.LightningModule):
         self.scores: dict[str, ConfusionMatrix] = {}
         self._forward: Any = None  # compiled on first use, after the trainer made its copies of the module
 
-    def training_step(self, batch: tuple[Tensor, Tensor], _: int) -> Tensor:
+    def training_step(self, batch: tuple[Tensor, ...], _: int) -> Tensor:
         images, labels = batch[0], batch[1].long()
         if self._forward is None:
             forward = self.model.forward_train
@@ -64,6 +65,12 @@ class SegmentationTask(L.LightningModule):
         for output, share in zip(auxiliary, self.model.auxiliary_weights, strict=True):
             coarse = shrink_labels(labels, (output.shape[-2], output.shape[-1]))
             loss = loss + share * segmentation_loss(output, coarse, weights, ignore)
+        if len(batch) > 2:
+            term, sure = consistency_loss(
+                self.model, self._forward, *batch[2:], weights, self.config.unlabelled_confidence
+            )
+            loss = loss + self.config.unlabelled_weight * term
+            self.log("sure", sure, on_step=False, on_epoch=True)
         self.watch.update(logits, at_logits, loss)
         if self.watch.steps % _LOOK_EVERY == 0:
             self._look()
