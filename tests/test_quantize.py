@@ -5,11 +5,12 @@ import numpy as np
 import onnx
 import onnxruntime as ort
 import pytest
+from tiny import network_file
 
 from rtseg.apps import compile as app
 from rtseg.compilers.calibration import measure_ranges
 from rtseg.compilers.graph import load_float_graph
-from rtseg.compilers.quantize import WEIGHT_LIMIT, quantise_range, quantised_tensors, quantize
+from rtseg.compilers.quantize import WEIGHT_LIMIT, QuantizationPlan, quantise_range, quantised_tensors, quantize
 from rtseg.core.card import Card
 from rtseg.core.errors import ParityError, UsageError, WeightsError
 from rtseg.core.weights import Artifact
@@ -54,6 +55,24 @@ def test_the_float_graph_computes_the_same(networks, frames, name):
     expected = run(networks / f"{name}.onnx", frames[0])
     made = run(graph.SerializeToString(), frames[0])
     assert (made.argmax(0) == expected.argmax(0)).mean() > 0.999
+
+
+def test_a_relu6_is_part_of_its_convolution(networks):
+    """What lies between the two is not rounded: most of its range is cut off."""
+    graph = load_float_graph(network_file(networks, "swiftnet"))
+    clipped = {node.input[0] for node in graph.graph.node if node.op_type == "Clip"}
+    behind = {node.output[0] for node in graph.graph.node if node.op_type == "Clip"}
+    rounded = set(quantised_tensors(graph))
+    assert len(clipped) > 20
+    assert not clipped & rounded
+    assert len(behind & rounded) > 20
+
+
+def test_the_first_block_of_a_mobile_trunk_stays_in_float(networks):
+    graph = load_float_graph(network_file(networks, "swiftnet"))
+    integer = {node.input[1] for node in QuantizationPlan(graph).convolutions}
+    encoder = [node.input[1] for node in graph.graph.node if node.op_type == "Conv" and "encoder" in node.input[1]]
+    assert [name for name in encoder if name not in integer] == encoder[:3]  # the picture's, depthwise, projection
 
 
 def test_ranges_hold_nearly_all_values(networks, frames, ranges):

@@ -2,11 +2,12 @@
 
 Activations are unsigned 8 bits with the ranges that `calibration` measured, weights signed with a scale per output
 channel. Weights use 7 bits only: the AVX2 multiply-add that CPUs without VNNI have saturates with 8.
-Convolutions on the picture itself and the classifier stay in float32: they cost little and lose most.
+Convolutions on the picture itself and the classifier stay in float32, and so do a depthwise convolution right behind
+the picture's and its projection (the first block of MobileNets and their kin): they cost little and lose most.
 """
 
 import json
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -67,20 +68,37 @@ class QuantizationPlan:
         outputs = {output.name for output in graph.output}
         self.convolutions: list[onnx.NodeProto] = []
         self.tensors: dict[str, None] = {}  # an ordered set
+        first = _first_block(graph, weights, readers)
         for node in graph.node:
             result = _after_relu(node, readers)
-            if (
-                node.op_type == "Conv"
-                and weights[node.input[1]][1] != 3
-                and result not in outputs
-                and node.name not in skip
-            ):
+            if node.op_type == "Conv" and node.name not in first and result not in outputs and node.name not in skip:
                 self.convolutions.append(node)
                 self.tensors |= {node.input[0]: None, result: None}
             elif (node.op_type == "Add" and all(name in self.tensors for name in node.input)) or (
                 node.op_type in _CARRIERS and node.input[0] in self.tensors
             ):
                 self.tensors |= {result: None}
+
+
+def _first_block(
+    graph: onnx.GraphProto, weights: Mapping[str, Sequence[int]], readers: dict[str, list[onnx.NodeProto]]
+) -> set[str]:
+    """Names of the convolutions that see the picture, of depthwise ones right behind them, and of their projections."""
+    first: set[str] = set()
+    seen: set[str] = set()  # what the picture's convolutions give
+    spread: set[str] = set()  # what the depthwise ones behind them give
+    for node in graph.node:
+        if node.op_type != "Conv":
+            continue
+        channels_each = weights[node.input[1]][1]
+        if channels_each == 3:
+            seen.add(_after_relu(node, readers))
+        elif channels_each == 1 and node.input[0] in seen:
+            spread.add(_after_relu(node, readers))
+        elif node.input[0] not in spread:
+            continue
+        first.add(node.name)
+    return first
 
 
 def _after_relu(node: onnx.NodeProto, readers: dict[str, list[onnx.NodeProto]]) -> str:
