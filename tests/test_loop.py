@@ -1,5 +1,6 @@
 import signal
 import threading
+from itertools import count
 from time import perf_counter
 
 import pytest
@@ -278,3 +279,29 @@ def test_pipeline_gives_frames_in_order_and_may_be_left_early():
         for expected, result in zip(range(10), pipeline, strict=False):
             assert result.frame.index == expected
     assert source.closed == 1
+
+
+@pytest.mark.parametrize("busy", [True, False])
+def test_a_huge_picture_is_no_stalled_disk(monkeypatch: pytest.MonkeyPatch, busy: bool) -> None:
+    """What counts is that the processor works, however long one picture takes."""
+    monkeypatch.setattr("rtseg.runtime.loop._WRITE_S", 0.2)
+    monkeypatch.setattr("rtseg.runtime.loop._LOOK_S", 0.02)
+    seconds = count()
+    monkeypatch.setattr("rtseg.runtime.loop.process_time", lambda: next(seconds) if busy else 0)
+    written = threading.Event()
+
+    class Slow(FakeSink):
+        def write(self, frame, labels, picture):
+            written.wait(0.8)
+            super().write(frame, labels, picture)
+
+    sink = Slow()
+    loop = Loop(FakeSource(1), segmenter(), sinks=[sink])
+    if busy:
+        assert loop.run().frames == 1
+        assert sink.closed_as is True
+        return
+    with pytest.raises(OutputError, match="writing did not end"):
+        loop.run()
+    written.set()
+    assert loop._crew.join(2)
