@@ -167,11 +167,7 @@ class _Writer:
         return extra
 
     def _dequantise(self, name: str, rounded: np.ndarray, scale: np.ndarray) -> onnx.NodeProto:
-        inputs = [
-            self._constant(f"{name}.q", rounded),
-            self._constant(f"{name}.scale", scale.astype(np.float32)),
-            self._constant(f"{name}.zero", np.zeros(len(scale), rounded.dtype)),
-        ]
+        inputs = [self._constant(f"{name}.q", rounded), self._constant(f"{name}.scale", scale.astype(np.float32))]
         return helper.make_node("DequantizeLinear", inputs, [f"{name}.dq"], f"{name}.dequantize", axis=0)
 
 
