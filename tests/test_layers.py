@@ -16,10 +16,10 @@ TRAINING = {"torch", "torchvision", "lightning", "segmentation_models_pytorch", 
             "safetensors", "matplotlib", "rich", "cv2"}  # fmt: skip
 ARROWS: dict[str, tuple[set[str], set[str]]] = {
     "core": (set(), set()),
-    "vision": ({"core"}, {"cv2", "numba", "av"}),
+    "vision": ({"core"}, {"cv2", "numba", "av", "filelock"}),
     "engines": ({"core", "vision"}, set()),  # and one vendor library per file: ENGINE_VENDOR
     "runtime": ({"core", "vision", "engines"}, {"cv2"}),
-    "batch": ({"core", "vision", "engines", "runtime"}, {"cv2", "av", "filelock", "psutil", "ray"}),
+    "batch": ({"core", "vision", "engines", "runtime"}, {"cv2", "av", "psutil", "ray"}),
     "compilers": ({"core", "vision", "engines"}, {"onnx", "onnxruntime", "tensorrt", "rich"}),
     "models": ({"core"}, {"torch", "torchvision", "timm", "segmentation_models_pytorch", "safetensors", "onnx"}),
     "datasets": ({"core", "vision"}, {"cv2"}),

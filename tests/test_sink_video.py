@@ -2,6 +2,7 @@
 
 import errno
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -60,8 +61,7 @@ def test_any_name_that_a_file_can_have(tmp_path: Path, monkeypatch: pytest.Monke
 @pytest.mark.skipif(os.name == "nt", reason="Windows keeps a folder that is in use")
 def test_only_a_recording_that_was_begun_is_said_to_be_kept(tmp_path: Path) -> None:
     sink = VideoSink(tmp_path / "gone" / "a.mp4", (48, 64), 25)
-    sink.partial_path.unlink(missing_ok=True)
-    sink.partial_path.parent.rmdir()
+    shutil.rmtree(sink.partial_path.parent)
     with pytest.raises(OutputError, match=r"No such file or directory$"):
         record(sink, [n / 25 for n in range(200)])
     assert sink.frames > 0  # x264 holds the first ones, and FFmpeg opens the file for what comes out

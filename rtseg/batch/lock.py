@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from rtseg.core.lock import Lock
+from rtseg.vision.lock import Lock
 
 _NAME = ".rtseg-video.lock"
 

@@ -16,8 +16,8 @@ from av.video.stream import VideoStream
 from rtseg.core.errors import OutputError, UsageError
 from rtseg.core.files import file_url, is_full
 from rtseg.core.frame import Frame
-from rtseg.core.lock import Lock
 from rtseg.core.sizes import Size, format_size
+from rtseg.vision.lock import Lock
 from rtseg.vision.resize import resize_image
 from rtseg.vision.sinks import Sink, make_folder
 

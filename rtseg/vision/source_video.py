@@ -4,6 +4,7 @@ import logging
 from collections.abc import Generator, Iterator
 from pathlib import Path
 from time import perf_counter
+from urllib.parse import urlsplit
 
 import av
 import av.error
@@ -44,6 +45,11 @@ class VideoSource(Source):
         """Opens a file (Path) or a URL (str) and reads the first frame; raises InputError."""
         self._is_url = isinstance(target, str)
         super().__init__(without_password(target) if isinstance(target, str) else str(target))
+        if self._is_url:
+            try:
+                urlsplit(self.name)
+            except ValueError as error:
+                raise InputError(f"{self.name} is no URL: {error}; check the address") from None
         self._target = target if isinstance(target, str) else file_url(target)
         self._timeout_s = timeout_s
         self._threads = threads
