@@ -97,6 +97,7 @@ def test_videos_are_read_once_and_again_where_that_was_stopped(tmp_path: Path, m
 def test_the_runs_own_pictures_are_left_out(tmp_path: Path) -> None:
     folder = make_pictures(tmp_path, ["a.png", "run/samples_0001.png"])
     assert gather(folder, 1.0, tmp_path / "run", []).names == ("a.png",)
+    assert gather(folder / "run", 1.0, tmp_path, []).names == ("samples_0001.png",)
 
 
 @pytest.mark.parametrize(
@@ -333,7 +334,7 @@ def test_a_run_on_street_scenes_learns_from_pictures_and_videos(
     assert str(tmp_path) not in json.dumps(recipe)
     assert len(list((folder / "unlabelled").rglob("*.jpg"))) == 2
     rows = (folder / "curves" / "version_0" / "metrics.csv").read_text().splitlines()
-    assert "sure" in rows[0].split(",")
+    assert "sure_share" in rows[0].split(",")
 
 
 def test_the_term_changes_the_weights_and_zero_weight_does_not(root: Path, tmp_path: Path, pictures: Path) -> None:

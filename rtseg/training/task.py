@@ -70,7 +70,7 @@ class SegmentationTask(L.LightningModule):
                 self.model, self._forward, *batch[2:], weights, self.config.unlabelled_confidence
             )
             loss = loss + self.config.unlabelled_weight * term
-            self.log("sure", sure, on_step=False, on_epoch=True)
+            self.log("sure_share", sure, on_step=False, on_epoch=True)
         self.watch.update(logits, at_logits, loss)
         if self.watch.steps % _LOOK_EVERY == 0:
             self._look()

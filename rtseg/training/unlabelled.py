@@ -98,20 +98,20 @@ def gather(folder: Path, every_s: float, run: Path, holdouts: Sequence[DataSet])
     frames = [frame for path in bar(videos, "frames of videos") for frame in _kept_frames(path, folder, every_s, run)]
     names = [path.relative_to(folder).as_posix() for path in pictures] + [name for _, name in frames]
     log.warning("learning from %d pictures without labels and from %d frames of %d videos, one every %g s",
-                 len(pictures), len(frames), len(videos), every_s)  # fmt: skip
+                len(pictures), len(frames), len(videos), every_s)  # fmt: skip
     return Pool((*pictures, *(path for path, _ in frames)), tuple(names), len(frames))
 
 
 def _files(folder: Path, run: Path) -> list[Path]:
-    """All files below the folder but hidden ones and the run's own."""
+    """All files below the folder but hidden ones and, where the run's folder is there too, the run's own."""
     if not folder.is_dir():
         raise InputError(f"--unlabelled {folder} is no folder: give one that holds pictures or videos")
-    own = run.resolve()
+    own = run.resolve() if run.resolve().is_relative_to(folder.resolve()) else None
     return [
         here / name
         for here, _, names in walk(folder)
         for name in names
-        if not name.startswith(".") and not (here / name).absolute().resolve().is_relative_to(own)
+        if not name.startswith(".") and not (own and (here / name).resolve().is_relative_to(own))
     ]
 
 
