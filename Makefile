@@ -1,5 +1,5 @@
-# `make demo` shows street scenes being segmented; `make test` runs every check. Both make their own virtual
-# environment in .venv from a plain Python 3.11-3.13. `make demo` installs the runtime only (no torch), `make test`
+# `make demo` shows street scenes being segmented; `make test` runs every check, `make check` those that take a minute.
+# All make their own virtual environment in .venv from a plain Python 3.11-3.13. `make demo` installs the runtime only (no torch), `make test`
 # adds to the same environment. Another interpreter: `make demo PYTHON=/path/to/python3.12`.
 
 VENV := .venv
@@ -7,8 +7,9 @@ PIP := $(VENV)/bin/python -m pip --disable-pip-version-check
 PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11; do \
 	$$p -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))' 2>/dev/null && echo $$p && break; done)
 JOBS ?= 2
+MATRIX ?= 3.11 3.12 3.13
 
-.PHONY: demo test lint types pytest format clean
+.PHONY: demo test check matrix lint types pytest format clean
 .DELETE_ON_ERROR:
 
 demo: $(VENV)/.base
@@ -16,6 +17,21 @@ demo: $(VENV)/.base
 
 # Cheap checks first: the first that fails ends the run.
 test: lint types pytest
+
+# The daily one: all of `make test` but the tests that are marked slow.
+check: lint types
+	$(MAKE) pytest ARGS="-m 'not slow and not network' $(ARGS)"
+
+# `make check` under every Python of MATRIX that is installed, each in its own .venv-VERSION (several GB each).
+matrix:
+	@ran= failed=; for version in $(MATRIX); do \
+	  if ! python$$version -c "" 2>/dev/null; then echo "python$$version is not installed: left out"; continue; fi; \
+	  ran="$$ran $$version"; \
+	  $(MAKE) check VENV=.venv-$$version PYTHON=python$$version || failed="$$failed $$version"; \
+	done; \
+	test -n "$$ran" || { echo "error: none of Python $(MATRIX) is installed" >&2; exit 1; }; \
+	test -z "$$failed" || { echo "error: make check fails under Python$$failed" >&2; exit 1; }; \
+	echo "make check passes under Python$$ran"
 
 lint: $(VENV)/.dev
 	$(VENV)/bin/ruff check
@@ -33,7 +49,7 @@ format: $(VENV)/.dev
 	$(VENV)/bin/ruff format
 
 clean:
-	rm -rf $(VENV) build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache demo.mp4 demo.png
+	rm -rf $(VENV) .venv-* build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache demo.mp4 demo.png
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 $(VENV)/bin/python:

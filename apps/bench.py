@@ -72,7 +72,7 @@ def bench(options: BenchOptions = _DEFAULTS) -> None:
     from rtseg.runtime.policy import apply_budget, thread_budget
 
     models = options.model or tuple(shipped())
-    sizes = [parse_size(size) for size in options.size] or [None]
+    sizes: list[Size | None] = [parse_size(size) for size in options.size] or [None]
     _check(options, models, sizes)
     budget = thread_budget(options.threads)
     apply_budget(budget)

@@ -19,7 +19,7 @@ from rtseg.core.weights import resolve, shipped
 
 if TYPE_CHECKING:
     from rtseg.apps._viewer import Viewer
-    from rtseg.runtime.loop import LoopReport
+    from rtseg.runtime.report import LoopReport
     from rtseg.runtime.segmenter import Segmenter
     from rtseg.vision.sink_video import VideoSink
     from rtseg.vision.sink_window import WindowSink
@@ -153,7 +153,8 @@ def _watch(options: CamOptions, console: Console, stack: ExitStack) -> None:
 def _saved(viewer: "Viewer | None", recording: "VideoSink | None") -> list[Path]:
     """What there is now that was not there before."""
     if viewer:
-        return viewer.saved
+        saved: list[Path] = viewer.saved
+        return saved
     return [recording.path] if recording and recording.saved else []
 
 

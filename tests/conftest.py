@@ -1,6 +1,7 @@
 """What all tests share: pinned thread counts and markers that skip where the hardware or package is missing."""
 
 import os
+import re
 import signal
 from importlib.util import find_spec
 from pathlib import Path
@@ -10,6 +11,9 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")  # before numpy and torch load: wo
 import pytest
 from fake_gpu import gpu_machine  # noqa: F401 - a fixture
 from odd_media import bands  # noqa: F401 - a fixture
+
+_SLOW_FILE = re.compile(r"^pytestmark = \[?pytest\.mark\.slow\b", re.MULTILINE)
+_SLOW_FIXTURES = {"networks", "wheel"}  # they export networks, and build the package
 
 
 def _missing(marker: str) -> str | None:
@@ -28,6 +32,20 @@ def _missing(marker: str) -> str | None:
 def pytest_configure() -> None:
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # a shell's background job, and so would be its children
         signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
+    """Files that are slow as a whole are not imported where slow tests are left out: torch alone takes seconds."""
+    if collection_path.suffix != ".py" or "not slow" not in config.option.markexpr:
+        return None
+    return True if _SLOW_FILE.search(collection_path.read_text(encoding="utf-8")) else None
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    for item in items:
+        if _SLOW_FIXTURES.intersection(getattr(item, "fixturenames", ())):
+            item.add_marker("slow")
 
 
 def pytest_runtest_setup(item: pytest.Item) -> None:

@@ -136,15 +136,19 @@ class FlyingEngine(FakeEngine):
 
 
 class FakeSource(Source):
-    """`count` frames (None: endless), each filled with its index; may fail or block at frame `fail_at`."""
+    """`count` frames (None: endless), each filled with its index; may fail at frame `fail_at`, or block at `block_at`.
+
+    `gates` are events by the index of the frame that waits for them.
+    """
 
     kind = "fake"
 
     def __init__(self, count=20, *, size_hw=(64, 96), live=False, delay_s=0.0, fps=None, fail_at=None, error=None,
-                 block_at=None, truth=False):  # fmt: skip
+                 block_at=None, gates=None, truth=False):  # fmt: skip
         super().__init__("fake source")
         self.count, self.size_hw, self.live, self.delay_s, self.fps = count, size_hw, live, delay_s, fps
         self.fail_at, self.error, self.block_at, self.truth = fail_at, error, block_at, truth
+        self.gates = gates or {}
         self.interrupted = Event()
         self.closed = 0
         self.index = 0
@@ -159,8 +163,10 @@ class FakeSource(Source):
         if index == self.fail_at:
             raise self.error
         if index == self.block_at:
-            self.interrupted.wait(30)
+            self.interrupted.wait()
             return None
+        if index in self.gates:
+            self.gates[index].wait()
         sleep(self.delay_s)
         image = np.full((*self.size_hw, 3), index % 11, np.uint8)
         truth = np.full(self.size_hw, index % 11, np.uint8) if self.truth else None
@@ -194,10 +200,10 @@ class FakeSink(Sink):
 
 
 class FakeView:
-    """Calls `script[n](loop)` at the n-th poll."""
+    """Calls `script[n](loop)` at the n-th poll, and `after[n](loop)` once n frames were shown."""
 
-    def __init__(self, script=None):
-        self.script = script or {}
+    def __init__(self, script=None, after=None):
+        self.script, self.after = script or {}, dict(after or {})
         self.polls = 0
         self.shown = []
 
@@ -208,6 +214,8 @@ class FakeView:
         action = self.script.get(self.polls)
         self.polls += 1
         if action:
+            action(loop)
+        if action := self.after.pop(len(self.shown), None):
             action(loop)
         if loop.paused:
             sleep(0.005)

@@ -358,6 +358,7 @@ def start(module: str, *arguments: str, site: Path | None = None) -> subprocess.
     )  # fmt: skip
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("module", "arguments"),
     [
@@ -388,6 +389,7 @@ def wait_for(done: object, process: subprocess.Popen[str]) -> None:
         sleep(0.05)
 
 
+@pytest.mark.slow
 def test_ctrl_c_ends_a_camera_with_a_whole_recording(tiny_model: Path) -> None:
     process = start(
         "cam", "--source", "synthetic", "--camera-size", "128x256", "--no-window", "--model", str(tiny_model),
@@ -403,6 +405,7 @@ def test_ctrl_c_ends_a_camera_with_a_whole_recording(tiny_model: Path) -> None:
     assert outputs() == ["report.json", "run.mp4"]
 
 
+@pytest.mark.slow
 def test_ctrl_c_ends_a_video_and_keeps_what_is_finished(tiny_model: Path, material: Path) -> None:
     many = Path("many")
     many.mkdir()

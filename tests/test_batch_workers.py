@@ -29,7 +29,7 @@ from rtseg.engines import ENGINES
 from rtseg.vision.source_span import TimestampError
 
 SAVE = ("overlay", "labels", "areas")
-pytestmark = pytest.mark.skipif(not hasattr(signal, "SIGKILL"), reason="needs SIGKILL")
+pytestmark = [pytest.mark.slow, pytest.mark.skipif(not hasattr(signal, "SIGKILL"), reason="needs SIGKILL")]
 
 
 class Watcher:

@@ -14,6 +14,8 @@ from rtseg.models.base import count_inference_parameters, count_macs, count_para
 from rtseg.models.deeplabv3 import AtrousPyramid
 from rtseg.models.pyramid import PyramidConcat, PyramidPooling
 
+pytestmark = pytest.mark.slow
+
 THIN = {"encoder": "resnet50", "width": 0.125, "channels": 16}
 PAPER_SIZE = (1024, 2048)
 

@@ -11,6 +11,8 @@ from rtseg.core.errors import UsageError
 from rtseg.models.base import count_macs, count_parameters
 from rtseg.models.encoders import ENCODERS, TrunkOptions, build_encoder
 
+pytestmark = pytest.mark.slow
+
 NAMES = list(ENCODERS)
 LITE = [name for name in NAMES if name.startswith("efficientnet_lite")]
 MOBILENETS = [name for name in NAMES if name.startswith("mobilenet")]

@@ -16,6 +16,8 @@ from rtseg.models.deploy import DeployGraph
 from rtseg.vision.scenes import StreetScene
 from rtseg.vision.upsample import upsample_labels
 
+pytestmark = pytest.mark.slow
+
 CUDA_PROVIDER = pytest.mark.skipif(
     "CUDAExecutionProvider" not in ort.get_available_providers(), reason="onnxruntime is the CPU build"
 )

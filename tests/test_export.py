@@ -28,6 +28,8 @@ from rtseg.models.base import count_inference_parameters
 from rtseg.models.deploy import DeployGraph
 from rtseg.models.weights import load_network, load_state_dict, may_lack, restore
 
+pytestmark = pytest.mark.slow
+
 REAL = pytest.mark.parametrize("name", SMALL)
 
 

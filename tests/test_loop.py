@@ -1,7 +1,7 @@
 import signal
 import threading
 from itertools import count
-from time import perf_counter
+from time import perf_counter, sleep
 
 import pytest
 from fakes import FakeEngine, FakeSink, FakeSource, FakeView, fake_choice, loop_threads
@@ -9,6 +9,7 @@ from fakes import FakeEngine, FakeSink, FakeSource, FakeView, fake_choice, loop_
 from rtseg.core.errors import EngineError, InputError, OutputError
 from rtseg.runtime.loop import Loop
 from rtseg.runtime.pipeline import Pipeline
+from rtseg.runtime.report import LoopStats
 from rtseg.runtime.segmenter import Segmenter
 from rtseg.vision import upsample
 from rtseg.vision.sinks import NullSink
@@ -20,11 +21,36 @@ def _kernels():
 
 
 @pytest.fixture(autouse=True)
-def _ends_quickly_and_leaves_no_thread(_kernels):
-    start = perf_counter()
+def _leaves_no_thread(_kernels):
+    """No test has a limit of its own: pytest's ends what waits for something that never comes."""
     yield
-    assert perf_counter() - start < 4  # well below one second, but for a busy machine
     assert loop_threads() == []
+
+
+class Clock:
+    """The loop's clock; it goes as the real one, however busy the machine is, and jumps when told to."""
+
+    def __init__(self):
+        self.ahead_s = 0.0
+
+    def __call__(self):
+        return perf_counter() + self.ahead_s
+
+    def jump(self, seconds):
+        self.ahead_s += seconds
+
+
+@pytest.fixture
+def clock(monkeypatch):
+    made = Clock()
+    for module in ("fakes", "rtseg.runtime.loop", "rtseg.runtime.pipeline", "rtseg.runtime.report"):
+        monkeypatch.setattr(f"{module}.perf_counter", made)
+    return made
+
+
+def wait_until(condition):
+    while not condition():
+        sleep(0.001)
 
 
 def segmenter(threads=1, **settings):
@@ -47,7 +73,7 @@ def test_frames_under_way_at_once_come_out_in_order_and_none_is_lost():
     assert sink.indices == list(range(41))
     assert sink.labels == [index % 11 for index in range(41)]
     assert report.engine.in_flight == len(made) == 4
-    assert all(engine.calls > 5 for engine in made)  # all four worked
+    assert all(engine.calls for engine in made)  # all four worked
     assert {"resize", "engine", "upsample"} <= set(report.stages_ms)
 
 
@@ -60,15 +86,20 @@ def test_a_live_frame_never_waits_behind_another():
 
 @pytest.mark.parametrize("live", [False, True])
 def test_a_network_is_changed_between_two_frames_and_none_is_lost(live):
-    old, new, sink = [], [], FakeSink()
-    view = FakeView({9: lambda loop: loop.change_segmenter(lambda: Segmenter(fake_choice(new, threads=3)))})
-    source = FakeSource(60, live=live, delay_s=0.002)
+    old, new, sink, changed = [], [], FakeSink(), threading.Event()
+
+    def change(loop):
+        loop.change_segmenter(lambda: Segmenter(fake_choice(new, threads=3)))
+        changed.set()
+
+    source = FakeSource(60, live=live, delay_s=0.002, gates={30: changed})
+    view = FakeView(after={1: change})
     report = Loop(source, Segmenter(fake_choice(old, threads=3)), sinks=[sink], view=view).run()
     assert sink.indices == sorted(set(sink.indices))
     assert sink.labels == [index % 11 for index in sink.indices]
     assert len(sink.indices) + report.drops == 60
     assert all(engine.released for engine in old)
-    assert sum(engine.calls for engine in new) > 5
+    assert sum(engine.calls for engine in new) > (0 if live else 20)  # live: it may keep up with none but the last
 
 
 def test_a_slow_sink_loses_no_frame_of_a_file():
@@ -78,12 +109,19 @@ def test_a_slow_sink_loses_no_frame_of_a_file():
 
 
 def test_a_live_source_keeps_the_newest_frame_and_counts_drops():
-    source, sink = FakeSource(40, live=True, delay_s=0.005), FakeSink()
-    report = Loop(source, segmenter(delay_s=0.03), sinks=[sink]).run()
+    class FourFramesLate(FakeEngine):
+        def _infer(self, image):
+            labels = super()._infer(image)
+            wait_until(lambda: source.index >= min(4 * self.calls, 40))
+            return labels
+
+    source, sink = FakeSource(40, live=True, delay_s=0.001), FakeSink()
+    report = Loop(source, Segmenter(FourFramesLate()), sinks=[sink]).run()
+    # once read() is asked for frame n, frame n - 2 has been handed over
+    assert all(index >= min(4 * labelled, 40) - 2 for labelled, index in enumerate(sink.indices))
     assert sink.indices == sorted(set(sink.indices))
-    assert report.drops > 10
+    assert report.drops > 20
     assert report.frames + report.drops == 40
-    assert report.latency_ms["p50"] < 200
 
 
 FAILURES = {
@@ -171,12 +209,18 @@ def test_a_failure_during_a_pause_ends_it(where):
         Loop(source, segmenter(), sinks=[sink], view=Pausing()).run()
 
 
-@pytest.mark.parametrize("frames", [1, 2, 29, 30, 60])
-def test_fps_of_few_frames_are_those_of_the_whole_run(frames):
-    report = Loop(FakeSource(frames), segmenter(threads=4, delay_s=0.02)).run()
-    assert report.frames == frames
-    at_most = 4 / 0.02  # four engines
-    assert 0.2 * min(frames / 0.02, at_most) < report.fps <= 1.05 * at_most
+@pytest.mark.parametrize(
+    ("frames", "fps"), [(1, 50), (2, 100), (4, 200), (29, 29 / 0.16), (30, 29 / 0.14), (60, 59 / 0.28)]
+)
+def test_fps_of_few_frames_are_those_of_the_whole_run(frames, fps, monkeypatch):
+    """Four engines take 0.02 s each and end together, so the time between a few frames says nothing."""
+    now = 0.0
+    monkeypatch.setattr("rtseg.runtime.report.perf_counter", lambda: now)
+    stats = LoopStats()
+    for index in range(frames):
+        now = 0.02 * (index // 4 + 1)
+        stats.finish(captured_at=now - 0.02)
+    assert stats.fps == pytest.approx(fps)
 
 
 def test_no_frame_at_all():
@@ -193,14 +237,13 @@ def test_max_frames(limit, expected):
     assert sink.closed_as is True
 
 
-def test_duration_ends_an_endless_source():
-    report = Loop(FakeSource(None, delay_s=0.002), segmenter(), duration_s=0.2).run()
-    assert 0.15 < report.seconds < 1
-
-
-def test_duration_ends_a_source_that_blocks():
-    source = FakeSource(None, block_at=3)
-    assert Loop(source, segmenter(), duration_s=0.2).run().frames == 3
+@pytest.mark.parametrize("block_at", [None, 3])
+def test_duration_ends_a_source_that_is_endless_or_blocks(clock, block_at):
+    source = FakeSource(None, delay_s=0.002, block_at=block_at)
+    view = FakeView(after={3: lambda loop: clock.jump(1000)})
+    report = Loop(source, segmenter(), view=view, duration_s=1000).run()
+    assert 3 <= report.frames <= (block_at or 4)  # the jump is noticed before the next frame or right after it
+    assert 1000 <= report.seconds < 2000
 
 
 def test_pace_follows_the_fps_of_the_source():
@@ -221,20 +264,39 @@ def test_report_keeps_stages_latency_and_throughput_apart():
     assert data["accuracy"]["frames"] == 2
 
 
-def test_pause_and_resume_do_not_count_as_latency():
-    view = FakeView({5: lambda loop: loop.pause(True), 60: lambda loop: loop.pause(False)})
-    report = Loop(FakeSource(20), segmenter(), view=view).run()
+class PausingView(FakeView):
+    """Pauses after two frames; `meanwhile` happens, and 1000 s pass, before it resumes."""
+
+    def __init__(self, clock, meanwhile=lambda: None):
+        super().__init__(after={2: lambda loop: loop.pause(True)})
+        self.clock, self.meanwhile = clock, meanwhile
+
+    def poll(self, loop):
+        super().poll(loop)
+        if loop.paused:
+            self.meanwhile()
+            self.clock.jump(1000)
+            loop.pause(False)
+
+
+def test_pause_and_resume_do_not_count_as_latency(clock):
+    source = FakeSource(20)
+    view = PausingView(clock, lambda: wait_until(lambda: source.index >= 4))  # frame 2 waits from before the pause
+    report = Loop(source, segmenter(), view=view).run()
     assert view.shown == list(range(20))
-    assert report.latency_ms["n"] < 20
-    assert report.latency_ms["p99"] < 100
+    assert 0 < report.latency_ms["n"] < 20
+    assert report.latency_ms["p99"] < 1_000_000
 
 
-def test_a_live_source_resumes_with_its_newest_frame():
-    view = FakeView({5: lambda loop: loop.pause(True), 60: lambda loop: loop.pause(False)})
-    report = Loop(FakeSource(200, live=True, delay_s=0.003), segmenter(), view=view).run()
+def test_a_live_source_resumes_with_its_newest_frame(clock):
+    source = FakeSource(200, live=True, delay_s=0.001)
+    view = PausingView(clock, lambda: wait_until(lambda: source.index >= 150))
+    report = Loop(source, segmenter(), view=view).run()
     assert view.shown == sorted(view.shown)
+    assert view.shown[2] >= 148
     assert report.drops > 20
-    assert report.latency_ms["p99"] < 100
+    assert report.frames + report.drops == 200
+    assert report.latency_ms["p99"] < 1_000_000
 
 
 def test_a_view_may_stop_the_loop():
@@ -244,17 +306,16 @@ def test_a_view_may_stop_the_loop():
 
 def test_sinks_come_and_go():
     sink = FakeSink()
-    polls = {4: lambda loop: loop.add_sink(sink), 60: lambda loop: loop.remove_sink(sink), 90: lambda loop: loop.stop()}
-    view = FakeView(polls)
+    view = FakeView(after={4: lambda loop: loop.add_sink(sink), 30: lambda loop: loop.remove_sink(sink),
+                           40: lambda loop: loop.stop()})  # fmt: skip
     Loop(FakeSource(None, delay_s=0.001), segmenter(), view=view).run()
-    assert 0 < len(sink.indices) < len(view.shown)
-    assert sink.indices == list(range(sink.indices[0], sink.indices[-1] + 1))
+    assert sink.indices == list(range(4, 30))
     assert sink.closed_as is True
 
 
 def test_the_network_can_be_changed_while_the_loop_runs():
     first, second = FakeEngine(), FakeEngine()
-    view = FakeView({10: lambda loop: loop.change_segmenter(lambda: Segmenter(second))})
+    view = FakeView(after={10: lambda loop: loop.change_segmenter(lambda: Segmenter(second))})
     report = Loop(FakeSource(60, delay_s=0.001), Segmenter(first), view=view).run()
     assert view.shown == list(range(60))
     assert (first.released, second.released) == (True, False)
@@ -269,7 +330,7 @@ def test_two_loops_at_once_do_not_disturb_each_other():
     for thread in threads:
         thread.start()
     for thread in threads:
-        thread.join(2)
+        thread.join()
     assert [sink.indices for sink in sinks] == [list(range(40))] * 2
 
 

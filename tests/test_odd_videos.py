@@ -15,6 +15,8 @@ from odd_media import (
     sound_s,
 )
 
+pytestmark = pytest.mark.slow
+
 B_FRAMES = {"bf": "3", "g": "12"}
 VP = {"deadline": "realtime", "cpu-used": "8"}
 HEVC = {"x265-params": "log-level=none:open-gop=1:keyint=6", "preset": "ultrafast"}

@@ -17,6 +17,8 @@ from rtseg.models.encoders import TrunkOptions, build_encoder
 from rtseg.models.encoders.pretrained import PACKAGES
 from rtseg.models.weights import restore
 
+pytestmark = pytest.mark.slow
+
 SIZE = (64, 96)
 
 

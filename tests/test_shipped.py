@@ -57,6 +57,7 @@ def test_parameters_and_arithmetic(card: Card) -> None:
     assert count_macs(network, (1024, 2048)) / 1e9 == pytest.approx(card.gmac_1024x2048, abs=0.01)
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not CAMVID.is_dir(), reason="CamVid is not beside this checkout")
 @pytest.mark.parametrize(("name", "precision"), FORMS)
 def test_figures_on_val_are_those_of_the_card(name: str, precision: str) -> None:

@@ -11,6 +11,8 @@ from rtseg.models import build_model
 from rtseg.models.base import count_parameters
 from rtseg.models.smp import SmpNetwork
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.mark.parametrize("name", ["smp:unet:resnet18", "smp:fpn:mobilenet_v2", "smp:deeplabv3plus:resnet18"])
 def test_a_name_gives_that_network(name):

@@ -11,6 +11,8 @@ from rtseg.models.base import count_inference_parameters, count_macs
 from rtseg.models.decoders import STEPS, Refinement
 from rtseg.models.deploy import DeployGraph
 
+pytestmark = pytest.mark.slow
+
 THIN = {"encoder": "mobilenet_v3_small", "width": 0.25, "channels": 16}
 
 

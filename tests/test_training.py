@@ -44,6 +44,8 @@ from rtseg.training.run import architecture, start_from, train
 from rtseg.training.task import SegmentationTask
 from rtseg.training.teach import TEACHING, find_teachers
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module")
 def root(tmp_path_factory: pytest.TempPathFactory) -> Path:

@@ -19,6 +19,8 @@ from rtseg.training.run import train
 from rtseg.training.summary import parting
 from rtseg.training.task import SegmentationTask
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module")
 def root(tmp_path_factory: pytest.TempPathFactory) -> Path:

@@ -10,6 +10,8 @@ from rtseg.training.augment import training_augmentation
 from rtseg.training.data import TrainingSet
 from rtseg.training.light import Exposure, Haze, Temperature, UnevenLight, other_light
 
+pytestmark = pytest.mark.slow
+
 PICTURE = np.random.default_rng(0).integers(40, 160, (48, 64, 3), np.uint8)
 LABELS = np.random.default_rng(1).integers(0, 12, (48, 64), np.uint8)
 

@@ -10,6 +10,8 @@ from torch.nn import functional
 
 from rtseg.training.losses import dice_loss, lovasz_loss, segmentation_loss
 
+pytestmark = pytest.mark.slow
+
 
 def sure(labels: Tensor, classes: int) -> Tensor:
     """Logits that say `labels`."""

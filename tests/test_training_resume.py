@@ -21,6 +21,8 @@ from rtseg.training.data import TrainingSet, training_loader
 from rtseg.training.run import train
 from rtseg.training.task import SegmentationTask
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module")
 def root(tmp_path_factory: pytest.TempPathFactory) -> Path:

@@ -21,6 +21,8 @@ from rtseg.training.run import train
 from rtseg.training.task import SegmentationTask
 from rtseg.training.watch import StepWatch
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module")
 def root(tmp_path_factory: pytest.TempPathFactory) -> Path:

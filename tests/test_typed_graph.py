@@ -171,6 +171,7 @@ def test_a_sum_ends_its_convolution_without_rounding_in_between(int8):
     assert sides.count(["Conv", "DequantizeLinear"]) >= 16  # every block of the ResNet, and the fusions
 
 
+@pytest.mark.slow
 def test_int8_gives_nearly_the_labels_of_fp32():
     """On weights that were trained, as the gate measures it: an untrained network has near ties everywhere."""
     card = Card.load(WEIGHTS / "icnet.json")

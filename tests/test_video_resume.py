@@ -28,6 +28,8 @@ from rtseg.vision.sink_video import VideoSink
 from rtseg.vision.source_video import VideoSource
 from rtseg.vision.video_index import index_video
 
+pytestmark = pytest.mark.slow
+
 SAVE = "overlay,labels,areas"
 
 

@@ -91,7 +91,9 @@ def _cast_first(graph: onnx.GraphProto) -> None:
             made.attribute.extend(perm)
         else:
             _, starts, ends, axes, steps = (constants.get(name) for name in node.input)
-            if axes is None or steps is None or axes.tolist() != [1] or steps.tolist() != [-1]:
+            if starts is None or ends is None or axes is None or steps is None:
+                return  # computed
+            if axes.tolist() != [1] or steps.tolist() != [-1]:
                 return
             order = np.arange(3)[slice(starts[0], None if ends[0] < -3 else ends[0], -1)]
             graph.initializer.append(numpy_helper.from_array(order.astype(np.int64), f"{node.name}.order"))

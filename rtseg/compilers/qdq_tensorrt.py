@@ -77,7 +77,7 @@ def _summed_at_once(graph: onnx.GraphProto, plan: QuantizationPlan) -> set[str]:
 
 def _write(graph: onnx.GraphProto, scales: dict[str, np.float32], integer: set[str]) -> None:
     weights = {tensor.name: numpy_helper.to_array(tensor) for tensor in graph.initializer}
-    new = [numpy_helper.from_array(np.int8(0).reshape(()), "zero.int8")]
+    new = [numpy_helper.from_array(np.array(0, np.int8), "zero.int8")]
     nodes: list[onnx.NodeProto] = []
     for node in list(graph.node):
         if node.name in integer:
@@ -94,7 +94,7 @@ def _write(graph: onnx.GraphProto, scales: dict[str, np.float32], integer: set[s
         node.input[:] = [f"{name}.dq" if name in scales else name for name in node.input]
         nodes.append(node)
         for name in (name for name in node.output if name in scales):
-            new.append(numpy_helper.from_array(scales[name].reshape(()), f"{name}.scale"))
+            new.append(numpy_helper.from_array(np.array(scales[name]), f"{name}.scale"))
             given = [f"{name}.scale", "zero.int8"]
             nodes += [
                 helper.make_node("QuantizeLinear", [name, *given], [f"{name}.q"], f"{name}.quantize"),

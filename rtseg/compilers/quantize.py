@@ -175,4 +175,4 @@ def quantise_range(low: float, high: float) -> tuple[np.ndarray, np.ndarray]:
     """Scale and zero point of unsigned 8 bits over a range; zero itself is always exact."""
     low, high = min(low, 0.0), max(high, 0.0)
     scale = max(high - low, 1e-8) / 255
-    return np.float32(scale).reshape(()), np.uint8(round(-low / scale)).reshape(())
+    return np.array(scale, np.float32), np.array(round(-low / scale), np.uint8)

@@ -193,7 +193,7 @@ def near_duplicates(first: Hashes, second: Hashes, bits: int) -> Iterator[tuple[
     for start in range(0, len(second), _ROWS_AT_ONCE):
         rows = np.stack([hash_ for _, hash_ in second[start : start + _ROWS_AT_ONCE]])
         differing = [np.bitwise_count(rows[:, None, word] ^ table[None, :, word]) for word in range(table.shape[1])]
-        distances = np.sum(differing, axis=0, dtype=np.int16)
+        distances = np.asarray(np.sum(differing, axis=0, dtype=np.int16))
         for row, nearest in enumerate(distances.argmin(1)):
             if distances[row, nearest] <= bits:
                 yield second[start + row][0], first[nearest][0], int(distances[row, nearest])
