@@ -37,16 +37,18 @@ def command(config: Annotated[TrainConfig, Parameter(name="*")]) -> None:
     """Train a network; the same command again goes on with a run that was stopped."""
     from rich.console import Console
 
+    from rtseg.apps._overwrite import check_outputs
     from rtseg.training.before import read_data
 
+    if config.init is not None or config.teacher:
+        from rtseg.training.origin import find_origin
+
+        read = [path for name in (config.init, *config.teacher) if name is not None for path in find_origin(name).paths]
+        written = [("--output", config.output / name) for name in ("best.safetensors", "best.json")]
+        check_outputs({}, {"a network that it starts or learns from": read}, written)
     read_data(config)  # what is wrong with the options is told before torch is loaded
-    from rtseg.apps._overwrite import check_outputs
-    from rtseg.training.origin import find_origin
     from rtseg.training.run import train
 
-    read = [path for name in (config.init, *config.teacher) if name is not None for path in find_origin(name).paths]
-    written = [("--output", config.output / name) for name in ("best.safetensors", "best.json")]
-    check_outputs({}, {"a network that it starts or learns from": read}, written)
     logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)  # its news come twice otherwise, once from our log
     warnings.filterwarnings("ignore", module="lightning")  # about its own internals, and about a folder that we made
     logging.getLogger("rtseg.training").setLevel(logging.INFO)  # where a run goes on, and that it is done

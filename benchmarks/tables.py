@@ -118,6 +118,18 @@ def decoders_table() -> str:
     return markdown(["decoder", "mIoU on the left-out drive", "GMAC at 256x512", "p50 at 256x512, ms"], rows)
 
 
+def unlabelled_table() -> str:
+    """An eighth of the labels, alone and with the rest of the pictures."""
+    found = result("unlabelled")
+    names = {"labels": "an eighth of the labels", "labels and rest": "the same, the rest unlabelled"}
+    rows = [
+        [names.get(run, run), str(found["steps"]), *(f"{scored[split]['miou']:.3f}" for split in scored)]
+        for run, scored in found["results"].items()
+    ]
+    splits = next(iter(found["results"].values()))
+    return markdown(["run", "steps", *(f"mIoU {split}" for split in splits)], rows)
+
+
 def light_table() -> str:
     """mIoU on val as it is, and under changes of light."""
     results = result("light")["results"]
@@ -267,6 +279,7 @@ TABLES: dict[str, Callable[[], str]] = {
     "left_out": left_out_table,
     "decoders": decoders_table,
     "light": light_table,
+    "unlabelled": unlabelled_table,
     "environment": environment_line,
     "engines": engines_table,
     "pipeline": pipeline_table,

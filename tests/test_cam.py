@@ -92,7 +92,7 @@ def test_synthetic_street_without_a_window(capsys):
     data = json.loads(Path("reports/report.json").read_text())
     assert data["frames"] == 12
     assert data["engine"] == {
-        "name": "fake", "runtime": "fake 1", "device": "CPU", "precision": "fp32", "size": [64, 96],
+        "name": "fake", "runtime": "fake 1", "device": "CPU", "precision": "fp32", "size": [128, 192],
         "threads": data["engine"]["threads"],
     }  # fmt: skip
     assert {"p50", "p99"} <= set(data["latency_ms"])
@@ -100,7 +100,7 @@ def test_synthetic_street_without_a_window(capsys):
     assert 0 <= data["accuracy"]["miou"] <= 1
     assert data["environment"]["cores"] >= 1
     printed = capsys.readouterr().out
-    for words in ("fake 1 on CPU", "chosen by auto", "fp32", "input 64x96", "11 classes", "12 frames in", "mIoU"):
+    for words in ("fake 1 on CPU", "chosen by auto", "fp32", "input 128x192", "11 classes", "12 frames in", "mIoU"):
         assert words in printed
 
 

@@ -179,7 +179,7 @@ class TestCommand:
         figures = app.score(app.EvalOptions(model="fake", data="stripes", stability=str(video)))
         assert figures["frames"] == 2
         assert figures["stability"]["pairs"] == 5  # every frame of a file
-        assert figures["size"] == figures["stability"]["size"] == [64, 96]
+        assert figures["size"] == figures["stability"]["size"] == [128, 192]
 
     @pytest.mark.parametrize(
         ("options", "error", "told"),
@@ -221,7 +221,7 @@ class TestCommand:
 @pytest.mark.usefixtures("fake_network")
 def test_figures_enter_the_card_unless_the_network_was_trained_on_the_pictures(monkeypatch):
     monkeypatch.setitem(DATASETS._entries, "stripes", "test_evaluate:Stripes")
-    app.command(app.EvalOptions(model="fake", data="stripes", enter=True))
+    app.command(app.EvalOptions(model="fake", data="stripes", size="64x96", enter=True))
     entered = resolve("fake").card.metrics["stripes/val"]
     assert entered["miou"] == pytest.approx(1.0)
     assert {"boundary_f1", "iou", "pixel_accuracy", "frames"} <= set(entered)

@@ -594,7 +594,7 @@ def test_init_starts_from_an_exported_network(tmp_path: Path) -> None:
     ("model", "fields", "message"),
     [
         ("icnet", {"width": 1.0}, r"has \S+ as \(.*\) instead of \(.*\): leave --set width out"),
-        ("deeplabv3", {"width": 1.0}, r"has \S+ as \(.*\) instead of \(.*\): leave --set width out"),
+        ("deeplabv3", {"width": 0.5}, r"has \S+ as \(.*\) instead of \(.*\): leave --set width out"),
         ("deeplabv3", {"encoder": "resnet34"}, r"lacks encoder\.\S+: leave --encoder out"),
     ],
 )

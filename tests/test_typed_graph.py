@@ -175,7 +175,7 @@ def test_a_sum_ends_its_convolution_without_rounding_in_between(int8):
 def test_int8_gives_nearly_the_labels_of_fp32():
     """On weights that were trained, as the gate measures it: an untrained network has near ties everywhere."""
     card = Card.load(WEIGHTS / "icnet.json")
-    size = (192, 256)
+    size = card.train_size
     run = emulate(typed_graph(WEIGHTS / "icnet.onnx", "int8", size, card.activation_ranges).model)
     for seed in range(2):
         image = StreetScene(size, seed=seed).render(40)[0]

@@ -69,7 +69,7 @@ def test_an_overlay_keeps_frames_fps_and_size(fps, capsys):
     assert rate == pytest.approx(float(fps), rel=1e-4)
     assert names("out") == ["a.mp4"]
     printed = capsys.readouterr()
-    for words in ("fake 1 on CPU", "chosen by auto", "input 64x96", "a.mp4", "7"):
+    for words in ("fake 1 on CPU", "chosen by auto", "input 128x192", "a.mp4", "7"):
         assert words in printed.out
     assert printed.err == ""
 
@@ -116,7 +116,7 @@ def test_many_inputs_are_labelled_in_turn_with_one_engine(monkeypatch, capsys):
     make_video("c.mp4", frames=2, size_hw=(128, 96))
     assert video("*.mp4", "--output", "out", "--json", "reports/all.json") == 0
     assert names("out") == ["a.mp4", "b.mp4", "c.mp4"]
-    assert loaded == [(64, 96)] * copies + [(128, 96)] * copies  # a's engine served b as well
+    assert loaded == [(128, 192)] * copies + [(256, 192)] * copies  # a's engine served b as well
     report = json.loads(Path("reports/all.json").read_text())
     assert [entry["frames"] for entry in report["inputs"]] == [3, 4, 2]
     assert [entry["error"] for entry in report["inputs"]] == [None] * 3
@@ -321,7 +321,7 @@ def test_unfinished_work_of_other_settings_is_not_mixed(monkeypatch, capsys):
     broken.clear()
     for changed, said in (
         [("--opacity", "0.7"), "(opacity 0.5, now 0.7)"],
-        [("--size", "32x64"), "(size 64x96, now 32x64)"],
+        [("--size", "32x64"), "(size 128x192, now 32x64)"],
         [
             ("--save", "overlay,areas", "--show", "car,road"),
             "(show all, now car,road; save overlay, now overlay,areas)",
@@ -345,7 +345,7 @@ def test_outputs_of_two_networks_or_settings_are_not_mixed(capsys):
     assert video("a.mp4", "--output", "out") == 0
     before = Path("out/a.mp4").read_bytes()
     for changed, said in (
-        [("--save", "overlay,summary", "--model", "other", "--size", "32x64"), "(model fake, now other; size 64x96"],
+        [("--save", "overlay,summary", "--model", "other", "--size", "32x64"), "(model fake, now other; size 128x192"],
         [("--save", "summary", "--model", "other"), "out/a.mp4 was made otherwise (model fake, now other)"],
         [("--save", "labels", "--opacity", "0.7"), "opacity 0.5, now 0.7"],
     ):

@@ -23,6 +23,7 @@ from rtseg.models.encoders.resnet import CaffeBottleneck, stage
 from rtseg.models.pyramid import PyramidPooling
 
 HIGH = ("plain", "trunk")
+_OWN = ("high", "fuse_medium", "fuse_high", "classifier", "auxiliary_medium", "auxiliary_low")
 
 
 @dataclass(frozen=True)
@@ -81,10 +82,7 @@ def _paper_trunk(width: float) -> Trunk:
     stage3 = stage(CaffeBottleneck, c2, c3, [1] * 4, stride=2)
     shared = nn.Sequential(*stage(CaffeBottleneck, 2 * stem, c2, [1] * 3), stage3[0])
     deep = [*stage3[1:], *stage(CaffeBottleneck, c3, c4, [2] * 6), *stage(CaffeBottleneck, c4, c5, [4] * 3)]
-    trunk = Trunk(nn.Sequential(*first, nn.MaxPool2d(3, 2, 1)), shared, deep, c3, c5, IMAGENET_STATISTICS)
-    for part in (trunk.stem, shared, *deep):
-        initialise(part)
-    return trunk
+    return Trunk(nn.Sequential(*first, nn.MaxPool2d(3, 2, 1)), shared, deep, c3, c5, IMAGENET_STATISTICS)
 
 
 def _encoder_trunk(config: ICNetConfig) -> Trunk:
@@ -126,19 +124,21 @@ class ICNet(SegmentationModel):
         self.config = config
         trunk = _paper_trunk(config.width) if config.encoder is None else _encoder_trunk(config)
         stem, fused, head = (scaled(channels, config.width) for channels in (64, 256, 512))
+        self.stem, self.shared = trunk.stem, trunk.shared
+        self.low = nn.Sequential(*trunk.deep, PyramidPooling(), ConvNormAct(trunk.outputs, head, 1))
         self.high: nn.Module = nn.Sequential(
             ConvNormAct(3, stem, stride=2), ConvNormAct(stem, stem, stride=2), ConvNormAct(stem, 2 * stem, stride=2)
         )
         fine = 2 * stem if config.high == "plain" else trunk.middle
-        self.low = nn.Sequential(PyramidPooling(), ConvNormAct(trunk.outputs, head, 1))
         self.fuse_medium = CascadeFeatureFusion(head, trunk.middle, fused)
         self.fuse_high = CascadeFeatureFusion(fused, fine, fused)
         self.classifier = nn.Conv2d(fused, config.classes, 1)
         self.auxiliary_medium = nn.Conv2d(fused, config.classes, 1)
         self.auxiliary_low = nn.Conv2d(head, config.classes, 1)
-        initialise(self)
-        # after that: the trunk has its own initialisation, or pretrained weights
-        self.stem, self.shared, self.low = trunk.stem, trunk.shared, nn.Sequential(*trunk.deep, *self.low)
+        if config.encoder is None:
+            initialise(self)
+        else:  # an encoder has its own initialisation, or pretrained weights
+            initialise(nn.ModuleList([self.low[-1], *(part for name, part in self.named_children() if name in _OWN)]))
         if config.high == "trunk":
             self.high = _encoder_trunk(config).shared
         self.normalisation = trunk.normalisation

@@ -168,7 +168,13 @@ def start_from(model: SegmentationModel, init: str) -> dict[str, Any]:
     own = model.state_dict()
     if not set(state) <= set(own):
         restore(source, state, init)
-        take_trunk(model, source)
+        try:
+            take_trunk(model, source)
+        except UsageError:
+            lacking = next((name for name in own if name not in state and not may_lack(name)), None)
+            if type(source) is type(model) and lacking is not None:
+                raise _does_not_fit(model, source, init, lacking, None) from None
+            raise
         log.warning("from %s only the trunk is taken, the rest starts fresh", init)
         return {**known, "part": "trunk"}
     fitting = {name: value for name, value in state.items() if value.shape == own[name].shape}
