@@ -132,6 +132,7 @@ def test_video_writes_the_segmenters_own_labels(tiny_model: Path, capfd: pytest.
     assert (entry["frames"], entry["corrupt"], entry["error"]) == (8, 0, None)
 
 
+@pytest.mark.slow
 def test_bench_measures_every_combination(tiny_model: Path) -> None:
     sizes = ["--size", "64x96", "--size", "32x64"]
     arguments = ["--model", str(tiny_model), *sizes, "--engine", "onnxruntime", "--runs", "3", "--frames", "5"]
