@@ -169,7 +169,7 @@ class TestBundle:
         environment = {**os.environ, "RTSEG_GPU_HOME": str(folder / "home"), "PYTHON": str(folder / "python")}
         environment.pop("PYTHONPATH", None)
         command = ["bash", str(clone / "benchmarks" / "gpu.sh"), *arguments]
-        return subprocess.run(command, capture_output=True, text=True, timeout=60, env=environment, cwd=folder)
+        return subprocess.run(command, capture_output=True, text=True, timeout=250, env=environment, cwd=folder)
 
     def test_parts_may_come_one_at_a_time(self, clone):
         folder, parts, _ = clone
