@@ -13,6 +13,7 @@ from fake_gpu import gpu_machine  # noqa: F401 - a fixture
 from odd_media import bands  # noqa: F401 - a fixture
 
 _SLOW_FILE = re.compile(r"^pytestmark = \[?pytest\.mark\.slow\b", re.MULTILINE)
+_SLOW_LIMIT_S = 1800  # ends what hangs, also on a machine that is busy with other things
 _SLOW_FIXTURES = {"networks", "wheel"}  # they export networks, and build the package
 
 
@@ -46,6 +47,8 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if _SLOW_FIXTURES.intersection(getattr(item, "fixturenames", ())):
             item.add_marker("slow")
+        if item.get_closest_marker("slow") and not item.get_closest_marker("timeout"):
+            item.add_marker(pytest.mark.timeout(_SLOW_LIMIT_S))
 
 
 def pytest_runtest_setup(item: pytest.Item) -> None:

@@ -301,7 +301,7 @@ def test_opencv_that_cannot_load_is_explained(tmp_path):
     command = [sys.executable, "-c", "from rtseg.apps.cam import main; main()", "--source", "synthetic", "--no-window"]
     root = Path(cam_module.__file__).parents[1]
     paths = os.pathsep.join([str(broken.parent), str(root)])
-    done = subprocess.run(command, env={**os.environ, "PYTHONPATH": paths}, capture_output=True, text=True, timeout=60)
+    done = subprocess.run(command, env={**os.environ, "PYTHONPATH": paths}, capture_output=True, text=True, timeout=250)
     assert done.returncode == 5
     assert len(done.stderr.splitlines()) == 1
     assert "libGL.so.1" in done.stderr

@@ -137,7 +137,7 @@ for _ in range(3):
         count.write_text(str(number + 1))
 """
     children = [subprocess.Popen([sys.executable, "-c", code]) for _ in range(2)]
-    assert [child.wait(timeout=60) for child in children] == [0, 0]
+    assert [child.wait(timeout=250) for child in children] == [0, 0]
     assert count.read_text() == "6"
 
 

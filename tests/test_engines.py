@@ -189,7 +189,7 @@ except KeyboardInterrupt:
 def test_ctrl_c_after_engines_were_closed_is_only_ctrl_c(name, networks):
     artifact(networks, "enet")
     command = [sys.executable, "-c", INTERRUPTED, name, str(networks / "enet.onnx")]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
+    done = subprocess.run(command, capture_output=True, text=True, timeout=1200, check=False)
     assert (done.returncode, done.stdout.strip()) == (0, "interrupted"), done.stderr
 
 

@@ -69,6 +69,7 @@ def test_other_classes_are_told():
         evaluate(Segmenter(FakeEngine()), [], labels)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", sorted(shipped()))
 def test_every_engine_gets_the_figures_of_torch(name, monkeypatch):
     """The same confusion matrix but for at most 1 pixel in 1000, whose best two classes are all but equal."""

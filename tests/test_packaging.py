@@ -35,7 +35,7 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
         (folder / "tree" / path).parent.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(ROOT / path, folder / "tree" / path)
     command = [sys.executable, "-m", "build", "--no-isolation", "--outdir", str(folder), str(folder / "tree")]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=200)
+    done = subprocess.run(command, capture_output=True, text=True, timeout=1200)
     assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-2000:]
     return next(folder.glob("*.whl"))
 
@@ -151,5 +151,5 @@ def test_the_wheel_runs_alone(wheel: Path, tmp_path: Path) -> None:
     listed = subprocess.run([folder / "python", "-m", "pip", "list"], capture_output=True, text=True, check=True).stdout
     assert "torch" not in listed.split()
     command = [folder / "rtseg-cam", "--source", "synthetic", "--no-window", "--frames", "30", "--json", "report.json"]
-    subprocess.run(command, check=True, cwd=tmp_path, timeout=120)
+    subprocess.run(command, check=True, cwd=tmp_path, timeout=1200)
     assert json.loads((tmp_path / "report.json").read_text(encoding="utf-8"))["frames"] == 30

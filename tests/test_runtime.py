@@ -331,6 +331,7 @@ def bench(*arguments):
     return ended.value.code
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("fake_network")
 def test_bench_measures_every_combination(tmp_path, capsys):
     path, picture = tmp_path / "bench.json", tmp_path / "plot.svg"

@@ -60,6 +60,7 @@ def test_renders_do_not_alias():
     assert np.array_equal(labels, kept[1])
 
 
+@pytest.mark.slow
 def test_most_frames_show_every_class(samples):
     shares = np.array([np.bincount(labels.ravel(), minlength=len(CAMVID11)) / labels.size for _, labels in samples])
     assert shares.shape[1] == len(CAMVID11), "a label beyond the classes"
@@ -102,6 +103,7 @@ def test_sky_is_above_and_brighter_than_the_road(samples):
         assert np.nonzero(sky)[0].mean() < np.nonzero(road)[0].mean()
 
 
+@pytest.mark.slow
 def test_label_edges_lie_on_image_edges():
     """Along sky borders the picture's step is where the labels' is: moved by pixels the agreement falls."""
     steps = {shift: [] for shift in (-3, 0, 3)}

@@ -55,6 +55,7 @@ def plans(machine):
     return sorted(machine.cache.glob("*.plan"))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("version", "precision", "share"),
     [

@@ -466,7 +466,7 @@ def test_synchronised_batch_norm_sees_the_whole_batch(root: Path, tmp_path: Path
     fields = {**TINY, **same, "root": str(root), "output": str(tmp_path / "two"), "devices": 2, "sync_batch_norm": True}
     script = tmp_path / "train_two.py"
     script.write_text(SCRIPT)
-    subprocess.run([sys.executable, str(script), json.dumps(fields)], check=True, timeout=200)
+    subprocess.run([sys.executable, str(script), json.dumps(fields)], check=True, timeout=1200)
     ours, theirs = load_tree(tmp_path / "two" / "last.ckpt"), load_tree(one / "last.ckpt")
     for name, value in theirs["state_dict"].items():
         np.testing.assert_allclose(ours["state_dict"][name], value, rtol=1e-3, atol=1e-4, err_msg=name)
@@ -684,6 +684,6 @@ def test_ctrl_c_ends_a_run_as_interrupted(root: Path, tmp_path: Path) -> None:
                                stderr=subprocess.PIPE, text=True)  # fmt: skip
     wait_for_file(tmp_path / "last.ckpt", process)
     process.send_signal(signal.SIGINT)
-    _, errors = process.communicate(timeout=60)
+    _, errors = process.communicate(timeout=1200)
     assert process.returncode == 130
     assert errors.replace("\n", "").endswith(f"stopped: the same command goes on from {tmp_path}")

@@ -121,7 +121,7 @@ def test_two_processes_train_and_score_as_one_that_accumulates(root: Path, tmp_p
     script = tmp_path / "train_two.py"
     script.write_text(SCRIPT)
     done = subprocess.run(
-        [sys.executable, str(script), json.dumps(fields)], capture_output=True, text=True, timeout=200
+        [sys.executable, str(script), json.dumps(fields)], capture_output=True, text=True, timeout=1200
     )
     assert done.returncode == 0, done.stderr[-2000:]
     ours, theirs = load_tree(tmp_path / "two" / "last.ckpt"), load_tree(one / "last.ckpt")

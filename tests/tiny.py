@@ -72,7 +72,7 @@ def lively(name, config=None, seed=0):
     return randomise(build_model(name, config or {}), seed)
 
 
-def network_file(folder, name, timeout_s=280):
+def network_file(folder, name, timeout_s=1500):
     """The ONNX file of `name` as in SMALL: exported into `folder`, with its card, when it is first asked for.
 
     Waits where another worker exports it.
