@@ -120,7 +120,7 @@ def test_many_inputs_are_labelled_in_turn_with_one_engine(monkeypatch, capsys):
     report = json.loads(Path("reports/all.json").read_text())
     assert [entry["frames"] for entry in report["inputs"]] == [3, 4, 2]
     assert [entry["error"] for entry in report["inputs"]] == [None] * 3
-    assert report["inputs"][2]["engine"]["size"] == [128, 96]
+    assert report["inputs"][2]["engine"]["size"] == [256, 192]
     assert report["environment"]["cores"] >= 1
     printed = capsys.readouterr().out
     assert all(f"out/{name}.mp4" in printed for name in "abc")
