@@ -62,8 +62,8 @@ def plans(machine):
         ("10.15.1.29", "fp32", 0.9999),
         ("10.3.0", "fp16", 0.995),
         ("11.4.0.106", "fp16", 0.995),
-        ("10.15.1.29", "int8", 0.92),  # a small picture is mostly borders
-        ("11.4.0.106", "int8", 0.92),
+        ("10.15.1.29", "int8", 0.9),  # a small picture is mostly borders, of a network that learned at 480x640
+        ("11.4.0.106", "int8", 0.9),
     ],
 )
 def test_labels_are_those_of_onnxruntime(gpu_machine, monkeypatch, frames, load, version, precision, share):
