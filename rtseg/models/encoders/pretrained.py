@@ -132,8 +132,7 @@ def _counted(state: State) -> State:
 
 def _from_hub(name: str, options: TrunkOptions) -> State:
     """The state dict of ImageNet weights, cached by torch hub; of all of a network, with its classifier."""
-    if name.endswith("_half") or options.width != 1:
-        raise UsageError(f"there are ImageNet weights for full width only, not for {name} at width {options.width}")
+    _check_full_width(name, options)
     if options.deep_stem and name not in _DEEP_STEM:
         raise UsageError(f"there are no ImageNet weights for {name} with a deep stem, only for {', '.join(_DEEP_STEM)}")
     if options.deep_stem or name == "mobilenet_v1":
@@ -146,6 +145,11 @@ def _from_hub(name: str, options: TrunkOptions) -> State:
     return get_model_weights(name).DEFAULT.get_state_dict(progress=False, check_hash=True)
 
 
+def _check_full_width(name: str, options: TrunkOptions) -> None:
+    if name.endswith("_half") or options.width != 1:
+        raise UsageError(f"there are ImageNet weights for full width only, not for {name} at width {options.width}")
+
+
 def _from_package(name: str, own: list[str], options: TrunkOptions) -> State:
     """The state dict of the installed package that holds the ImageNet weights, under the encoder's own names.
 
@@ -156,8 +160,7 @@ def _from_package(name: str, own: list[str], options: TrunkOptions) -> State:
         WeightsError: the package is not installed, or its file is not the one that is known.
     """
     package, digest = PACKAGES[name]
-    if options.width != 1:
-        raise UsageError(f"there are ImageNet weights for full width only, not for {name} at width {options.width}")
+    _check_full_width(name, options)
     try:
         files = metadata.files(package) or []
     except metadata.PackageNotFoundError:
