@@ -93,19 +93,20 @@ def test_efficientnet_lites_are_timms(name):
 
 
 @pytest.mark.parametrize("name", ["resnet18", "mobilenet_v3_small", "efficientnet_lite0"])
-def test_an_encoder_in_halves_is_the_whole(name):
+@pytest.mark.parametrize(("stride", "level"), [(4, 0), (8, 1), (16, 2)])
+def test_the_two_parts_of_a_cut_encoder_are_the_whole(name, stride, level):
     encoder, x = built(name, output_stride=8), torch.randn(1, 3, 64, 96)
-    shared, deep = encoder.halves()
+    shallow, deep = encoder.cut(stride)
     with torch.inference_mode():
         features = encoder(x)
-        middle = shared(x)
-        torch.testing.assert_close(middle, features[-3])
+        middle = shallow(x)
+        torch.testing.assert_close(middle, features[level - 4])
         torch.testing.assert_close(deep(middle), features[-1])
 
 
-def test_an_encoder_of_timm_has_no_halves():
-    with pytest.raises(UsageError, match="TimmEncoder cannot be cut at stride 8: choose a mobilenet"):
-        built("timm:resnet18").halves()
+def test_an_encoder_of_timm_cannot_be_cut():
+    with pytest.raises(UsageError, match="TimmEncoder cannot be cut at a stride: choose a mobilenet"):
+        built("timm:resnet18").cut(8)
 
 
 @pytest.mark.parametrize("name", ["mobilenet_v2", "mobilenet_v3_large", "mobilenet_v3_small"])

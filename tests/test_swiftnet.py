@@ -77,11 +77,16 @@ def test_without_a_finer_stride_the_networks_are_the_papers():
     assert not any(name.startswith("refine") for name in model.state_dict())
 
 
-@pytest.mark.parametrize("high", ["plain", "trunk"])
-def test_icnet_stands_on_an_encoder(high):
-    model = lively("icnet", {"width": 0.125, "encoder": "mobilenet_v3_small", "high": high})
+ICNET = {"width": 0.125, "encoder": "mobilenet_v3_small"}
+
+
+@pytest.mark.parametrize(
+    "fields", [{}, {"high": "trunk"}, {"shared_stride": 16}, {"high": "trunk", "shared_stride": 16, "detail": True}]
+)
+def test_icnet_stands_on_an_encoder(fields):
+    model = lively("icnet", {**ICNET, **fields})
     sizes = []
-    for part in (model.shared, model.low, model.high):
+    for part in (model.shared, model.low, model.high[-1]):
         part.register_forward_hook(lambda module, inputs, output: sizes.append(tuple(output.shape[-2:])))
     with torch.inference_mode():
         assert model(torch.randn(1, 3, 64, 128)).shape == (1, 11, 16, 32)
@@ -90,11 +95,24 @@ def test_icnet_stands_on_an_encoder(high):
     assert len({id(p) for p in model.parameters()}) == len(list(model.parameters()))  # the copy is one of its own
 
 
+def test_icnet_sees_stride_4_at_full_size():
+    model = lively("icnet", {**ICNET, "high": "trunk", "detail": True})
+    seen = []
+    model.detail.register_forward_pre_hook(lambda module, inputs: seen.extend(inputs))
+    x = torch.randn(1, 3, 64, 128)
+    with torch.inference_mode():
+        model(x)
+        torch.testing.assert_close(seen[1], model.high[:2](x))
+
+
 @pytest.mark.parametrize(
     ("fields", "told"),
     [({"pretrained": "imagenet"}, "no pretrained weights of ICNet's own trunk: name an encoder"),
      ({"high": "trunk"}, "allowed are plain and trunk, the latter with an encoder"),
-     ({"encoder": "timm:resnet18"}, "cannot be cut at stride 8")],
+     ({"shared_stride": 16}, "allowed are 8 and 16, the latter with an encoder"),
+     ({"encoder": "resnet18", "shared_stride": 4}, "shared_stride is 4"),
+     ({"encoder": "resnet18", "detail": True}, "set high=trunk as well"),
+     ({"encoder": "timm:resnet18"}, "cannot be cut at a stride")],
 )  # fmt: skip
 def test_what_icnet_cannot_be_is_told(fields, told):
     with pytest.raises(UsageError, match=told):

@@ -67,6 +67,10 @@ class SegmentationModel(nn.Module):
         """The layers that another network may start from, in the order in which they compute; none without a trunk."""
         return []
 
+    def trunk_copies(self) -> list[nn.Module]:
+        """Further copies of the trunk's first layers, each with weights of its own that start as the trunk's."""
+        return []
+
     def forward_train(self, x: Tensor) -> tuple[Tensor, ...]:
         """The logits, then one auxiliary output for each of `auxiliary_weights`."""
         return (self(x),)

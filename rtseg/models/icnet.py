@@ -5,10 +5,13 @@ Three branches see the picture at 1/4, 1/2 and full size. The low and the medium
 half-width ResNet-50, run once at half size; the low branch goes on from those features at half their resolution.
 
 Deviations from the authors' Caffe network: resizing uses half-pixel centres instead of aligned corners, and the
-pictures are halved by averaging 2x2 pixels. Any encoder that can be cut at stride 8 may stand in for the ResNet
-(`encoder`); the cascade stays what it is.
+pictures are halved by averaging 2x2 pixels. Any encoder that can be cut may stand in for the ResNet (`encoder`); the
+cascade stays what it is. On an encoder, the full-size branch may be a copy of the encoder's first layers (`high`), the
+two small branches may share more of it (`shared_stride`), and a last step may bring back what the full-size branch saw
+at stride 4 (`detail`).
 """
 
+from copy import deepcopy
 from dataclasses import dataclass
 from typing import ClassVar, NamedTuple
 
@@ -18,12 +21,13 @@ from torch import Tensor, nn
 from rtseg.core.errors import UsageError
 from rtseg.models.base import IMAGENET_STATISTICS, Normalisation, SegmentationModel, initialise
 from rtseg.models.blocks import ConvNormAct, scaled, upsample2
+from rtseg.models.decoders import SumStep
 from rtseg.models.encoders import TrunkOptions, build_encoder
 from rtseg.models.encoders.resnet import CaffeBottleneck, stage
 from rtseg.models.pyramid import PyramidPooling
 
 HIGH = ("plain", "trunk")
-_OWN = ("high", "fuse_medium", "fuse_high", "classifier", "auxiliary_medium", "auxiliary_low")
+_OWN = ("high", "fuse_medium", "fuse_high", "detail", "classifier", "auxiliary_medium", "auxiliary_low")
 
 
 @dataclass(frozen=True)
@@ -37,6 +41,9 @@ class ICNetConfig:
         encoder: trunk of the low and the medium branch, in full width: one of `ENCODERS`; None is the paper's ResNet.
         high: what sees the picture at full size: 'plain' for the paper's three convolutions, 'trunk' for a second copy
             of the encoder's layers up to stride 8, which starts pretrained where the encoder does.
+        shared_stride: the low and the medium branch share the encoder's layers up to this stride: 8 as in the paper, or
+            16. Both compute at stride 8 of their input from there on; 16 gives the medium branch deeper features.
+        detail: a decoder step from stride 8 to 4, with the full-size branch's features there; needs high='trunk'.
         pretrained: weights of that encoder to start from: 'imagenet', or the path of a state-dict file. Never stored.
     """
 
@@ -44,6 +51,8 @@ class ICNetConfig:
     width: float = 0.5
     encoder: str | None = None
     high: str = "plain"
+    shared_stride: int = 8
+    detail: bool = False
     pretrained: str | None = None
 
     def __post_init__(self) -> None:
@@ -53,6 +62,10 @@ class ICNetConfig:
             raise UsageError("there are no pretrained weights of ICNet's own trunk: name an encoder as well")
         if self.high not in HIGH or (self.high == "trunk" and self.encoder is None):
             raise UsageError(f"high is {self.high!r}: allowed are {' and '.join(HIGH)}, the latter with an encoder")
+        if self.shared_stride not in (8, 16) or (self.shared_stride == 16 and self.encoder is None):
+            raise UsageError(f"shared_stride is {self.shared_stride}: allowed are 8 and 16, the latter with an encoder")
+        if self.detail and self.high != "trunk":
+            raise UsageError("detail takes features of the copied trunk at stride 4: set high=trunk as well")
 
 
 class Trunk(NamedTuple):
@@ -60,11 +73,14 @@ class Trunk(NamedTuple):
 
     Attributes:
         stem: the first layers, which see the picture at half size.
-        shared: from there to stride 8 of that half; both branches use them.
+        shared: from there on, both branches use them; they end at stride 8 of that half.
         deep: the low branch's further layers, which keep the size.
         middle: channels behind `shared`.
         outputs: channels behind `deep`.
         normalisation: how pictures are scaled.
+        high: the layers of the full-size branch up to stride 8, where they are copied from an encoder.
+        fine: channels at strides 4 and 8 of that branch.
+        to_4: how many of its layers lead to stride 4.
     """
 
     stem: nn.Module
@@ -73,6 +89,9 @@ class Trunk(NamedTuple):
     middle: int
     outputs: int
     normalisation: Normalisation
+    high: nn.Sequential | None = None
+    fine: tuple[int, int] = (0, 0)
+    to_4: int = 0
 
 
 def _paper_trunk(width: float) -> Trunk:
@@ -88,9 +107,13 @@ def _paper_trunk(width: float) -> Trunk:
 def _encoder_trunk(config: ICNetConfig) -> Trunk:
     assert config.encoder is not None
     encoder = build_encoder(config.encoder, TrunkOptions(output_stride=8), config.pretrained)
-    shared, deep = encoder.halves()
-    *_, middle, _, outputs = encoder.channels
-    return Trunk(nn.Identity(), shared, [deep], middle, outputs, encoder.normalisation)
+    shared, deep = encoder.cut(config.shared_stride)
+    *_, c4, c8, c16, outputs = encoder.channels
+    middle = c8 if config.shared_stride == 8 else c16
+    trunk = Trunk(nn.Identity(), shared, [deep], middle, outputs, encoder.normalisation)
+    if config.high == "plain":
+        return trunk
+    return trunk._replace(high=deepcopy(encoder.cut(8)[0]), fine=(c4, c8), to_4=len(encoder.cut(4)[0]))
 
 
 class CascadeFeatureFusion(nn.Module):
@@ -126,33 +149,46 @@ class ICNet(SegmentationModel):
         stem, fused, head = (scaled(channels, config.width) for channels in (64, 256, 512))
         self.stem, self.shared = trunk.stem, trunk.shared
         self.low = nn.Sequential(*trunk.deep, PyramidPooling(), ConvNormAct(trunk.outputs, head, 1))
-        self.high: nn.Module = nn.Sequential(
+        self.high = trunk.high or nn.Sequential(
             ConvNormAct(3, stem, stride=2), ConvNormAct(stem, stem, stride=2), ConvNormAct(stem, 2 * stem, stride=2)
         )
-        fine = 2 * stem if config.high == "plain" else trunk.middle
+        c4, c8 = trunk.fine if trunk.high else (0, 2 * stem)
         self.fuse_medium = CascadeFeatureFusion(head, trunk.middle, fused)
-        self.fuse_high = CascadeFeatureFusion(fused, fine, fused)
-        self.classifier = nn.Conv2d(fused, config.classes, 1)
+        self.fuse_high = CascadeFeatureFusion(fused, c8, fused)
+        last = fused // 2 if config.detail else fused
+        self.detail = SumStep(fused, c4, last) if config.detail else None
+        self.classifier = nn.Conv2d(last, config.classes, 1)
         self.auxiliary_medium = nn.Conv2d(fused, config.classes, 1)
         self.auxiliary_low = nn.Conv2d(head, config.classes, 1)
+        self.normalisation, self._to_4 = trunk.normalisation, trunk.to_4
         if config.encoder is None:
             initialise(self)
         else:  # an encoder has its own initialisation, or pretrained weights
-            initialise(nn.ModuleList([self.low[-1], *(part for name, part in self.named_children() if name in _OWN)]))
-        if config.high == "trunk":
-            self.high = _encoder_trunk(config).shared
-        self.normalisation = trunk.normalisation
+            copied = "high" if trunk.high else None
+            own = [part for name, part in self.named_children() if name in _OWN and name != copied]
+            initialise(nn.ModuleList([self.low[-1], *own]))
 
     def trunk(self) -> list[nn.Module]:
-        layers = [self.stem, self.shared, self.low[:-2]]  # without pyramid pooling and head
-        return [*layers, self.high] if self.config.high == "trunk" else layers
+        return [self.stem, self.shared, self.low[:-2]]  # without pyramid pooling and head
+
+    def trunk_copies(self) -> list[nn.Module]:
+        return [self.high] if self.config.high == "trunk" else []
+
+    def _high(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """The full-size branch at strides 4 and 8."""
+        at_4 = x
+        for number, layer in enumerate(self.high, 1):
+            x = layer(x)
+            at_4 = x if number == self._to_4 else at_4
+        return at_4, x
 
     def _features(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         medium = self.shared(self.stem(F.avg_pool2d(x, 2)))  # (N, ·, H/16, W/16)
         low = upsample2(self.low(F.avg_pool2d(medium, 2)))  # computed at H/32, (N, ·, H/16, W/16)
         middle = upsample2(self.fuse_medium(low, medium))  # (N, ·, H/8, W/8)
-        fused = self.fuse_high(middle, self.high(x))  # (N, ·, H/8, W/8)
-        return upsample2(fused), middle, low
+        at_4, at_8 = self._high(x)
+        fused = self.fuse_high(middle, at_8)  # (N, ·, H/8, W/8)
+        return (upsample2(fused) if self.detail is None else self.detail(fused, at_4)), middle, low
 
     def forward(self, x: Tensor) -> Tensor:
         fused, _, _ = self._features(x)

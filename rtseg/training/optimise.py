@@ -26,7 +26,8 @@ def parameter_groups(config: TrainConfig, trained: nn.Module, model: Segmentatio
     Args:
         trained: everything that is trained, `model` included.
     """
-    trunk = {id(p) for module in model.trunk() for p in module.parameters()} if config.trunk_factor != 1 else set()
+    slower = [*model.trunk(), *model.trunk_copies()] if config.trunk_factor != 1 else []
+    trunk = {id(p) for module in slower for p in module.parameters()}
     groups: list[dict[str, Any]] = []
     for factor, in_trunk in ((1.0, False), (config.trunk_factor, True)):
         ours = [p for p in trained.parameters() if (id(p) in trunk) == in_trunk]

@@ -217,6 +217,10 @@ def take_trunk(model: SegmentationModel, source: SegmentationModel) -> None:
     with torch.no_grad():
         for target, value in zip(own.values(), found.values(), strict=True):
             target.copy_(value)
+        for copy in model.trunk_copies():
+            state = list(copy.state_dict().values())
+            for target, value in zip(state, list(found.values())[: len(state)], strict=True):
+                target.copy_(value)
 
 
 def _trainer(config: TrainConfig) -> L.Trainer:

@@ -52,13 +52,14 @@ class Encoder(nn.Module):
     def forward(self, x: Tensor) -> tuple[Tensor, ...]:
         raise NotImplementedError
 
-    def halves(self) -> tuple[nn.Module, nn.Module]:
-        """The layers up to the features at stride 8, and those behind them: what ICNet runs at two sizes.
+    def cut(self, stride: int) -> tuple[nn.Sequential, nn.Sequential]:
+        """The layers up to the features at a stride, 4, 8 or 16, and those behind: ICNet runs them at two sizes.
 
         Raises:
-            UsageError: this encoder cannot be cut there.
+            UsageError: this encoder cannot be cut.
         """
-        raise UsageError(f"a {type(self).__name__} cannot be cut at stride 8: choose a mobilenet or efficientnet_lite")
+        raise UsageError(f"a {type(self).__name__} cannot be cut at a stride: choose a mobilenet, efficientnet_lite "
+                         "or resnet")  # fmt: skip
 
 
 class StrideBudget:

@@ -116,8 +116,9 @@ class MobileNet(Encoder):
             features.append(x)
         return tuple(features[1:])
 
-    def halves(self) -> tuple[nn.Module, nn.Module]:
-        return nn.Sequential(*self.stages[:3]), nn.Sequential(*self.stages[3:])
+    def cut(self, stride: int) -> tuple[nn.Sequential, nn.Sequential]:
+        count = stride.bit_length() - 1  # one stage for each halving
+        return nn.Sequential(*self.stages[:count]), nn.Sequential(*self.stages[count:])
 
 
 def mobilenet_v1(options: TrunkOptions) -> MobileNet:

@@ -133,9 +133,10 @@ class ResNet(Encoder):
         c4 = self.layer3(c3)
         return c2, c3, c4, self.layer4(c4)
 
-    def halves(self) -> tuple[nn.Module, nn.Module]:
-        shared = nn.Sequential(self.stem, nn.MaxPool2d(3, 2, 1), self.layer1, self.layer2)
-        return shared, nn.Sequential(self.layer3, self.layer4)
+    def cut(self, stride: int) -> tuple[nn.Sequential, nn.Sequential]:
+        layers = [self.stem, nn.MaxPool2d(3, 2, 1), self.layer1, self.layer2, self.layer3, self.layer4]
+        count = stride.bit_length()  # stem and pooling together lead to stride 4
+        return nn.Sequential(*layers[:count]), nn.Sequential(*layers[count:])
 
 
 def resnet18(options: TrunkOptions) -> ResNet:
