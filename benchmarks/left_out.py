@@ -21,6 +21,8 @@ RESULT = Path(__file__).parent / "results" / "left_out.json"
 LITE0 = ("--encoder", "efficientnet_lite0", "--set", "pretrained=imagenet")
 SWIFTNET = ("--model", "swiftnet", *LITE0)
 STRIDES = ("--set", "output_stride=16", "--set", "logits_stride=4")
+TWICE = ("--set", "high=trunk")
+DETAIL = ("--set", "shared_stride=16", "--set", "detail=true", "--set", "width=0.3125")
 LARGER = ("--train-size", "480x640", "--crop", "480x640")
 COMMON = ("--epochs", "24", "--batch-size", "16", "--crop", "352x480", "--scale", "0.7", "1.7", "--light", "0.6",
           "--scenes", "0", "--lovasz", "1", "--lr", "2e-3", "--trunk-factor", "0.25", "--ema", "0.998",
@@ -36,6 +38,8 @@ VARIANTS: dict[str, tuple[str, ...]] = {
     "deeplabv3": ("--model", "deeplabv3", *LITE0, *STRIDES, "--set", "channels=128"),
     "icnet": ("--model", "icnet", *LITE0),
     "icnet at 480x640": ("--model", "icnet", *LITE0, *LARGER),
+    "icnet trunk twice": ("--model", "icnet", *LITE0, *TWICE),
+    "icnet shared to 16, detail": ("--model", "icnet", *LITE0, *TWICE, *DETAIL),
 }
 
 

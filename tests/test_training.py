@@ -93,6 +93,8 @@ def test_encoder_and_fields_reach_the_network(root: Path, tmp_path: Path) -> Non
     assert recipe["encoder"] == "resnet18"
     assert recipe["set"] == ["output_stride=16", "rates=[4,8]", "pretrained=x.pth", "separable=false"]
     assert json.loads(json.dumps(recipe)) == recipe
+    by_name = config(root, tmp_path, model="deeplabv3", encoder="efficientnet_lite0", set=("pretrained=imagenet",))
+    assert by_name.to_json()["set"] == ["pretrained=imagenet"]
 
 
 @pytest.mark.parametrize(

@@ -205,5 +205,10 @@ class TrainConfig:
         data = asdict(self)
         for path in ("root", "output", "init", "teacher", "unlabelled"):  # the last three are told with what they are
             del data[path]
-        given = [f"pretrained={Path(entry).name}" if entry.startswith("pretrained=") else entry for entry in self.set]
+        given = [self._without_folder(entry) for entry in self.set]
         return {**data, "set": given, "holdouts": list(self.holdouts or ()), "scale": list(self.scale)}
+
+    @staticmethod
+    def _without_folder(entry: str) -> str:
+        field, _, value = entry.partition("=")
+        return f"{field}={Path(value).name}" if field == "pretrained" else entry
