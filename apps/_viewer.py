@@ -135,7 +135,7 @@ class Viewer:
         self._note = (perf_counter(), text)
 
     def _redraw(self, loop: Loop) -> None:
-        """Draws the held picture anew, with the settings that were changed during the pause."""
+        """Redraws the held picture, with the settings that were changed during the pause."""
         if self._shown is not None:
             result = self._shown[0]
             self._painter.notes = self._notes(loop)

@@ -48,7 +48,7 @@ class CheckOptions:
         alike: Pictures of two splits that differ in at most so many bits of their 256-bit hash count as
             near-duplicates; -1 looks for none. Frames of a video 1/15 s apart differ in some 20 bits, different
             places in more than 70.
-        first: Problems of each kind that are told one by one.
+        first: Problems of each kind that are listed one by one.
     """
 
     data: str = "folder"

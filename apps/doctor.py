@@ -1,4 +1,4 @@
-"""`rtseg doctor`: what works on this machine, what does not, and how to mend it."""
+"""`rtseg doctor`: what works on this machine, what does not, and how to fix it."""
 
 import os
 import platform
@@ -58,7 +58,7 @@ def command(*, cameras: Annotated[bool, Parameter(negative="")] = False) -> None
             console.print(f"{check.state}: {check.name}: {check.fix}", markup=False, highlight=False, soft_wrap=True)
     broken = [check.name for check in checks if check.state == "broken"]
     if broken:
-        raise EngineError(f"rtseg cannot run here: {', '.join(broken)} broken; the lines above say how to mend it")
+        raise EngineError(f"rtseg cannot run here: {', '.join(broken)} broken; the lines above say how to fix it")
     console.print("The main path works: rtseg-cam --source synthetic", highlight=False)
 
 
@@ -177,7 +177,7 @@ def check_kernels() -> list[Check]:
         with tempfile.TemporaryFile(dir=folder):
             return [Check("numba", "ok", found)]
     except OSError:
-        fix = "set NUMBA_CACHE_DIR to a folder that you can write, else every start compiles anew"
+        fix = "set NUMBA_CACHE_DIR to a folder that you can write, else every start compiles again"
         return [Check("numba", "warning", f"{found}, which cannot be written", fix)]
 
 
@@ -221,7 +221,7 @@ def check_engines() -> list[Check]:
                 "engines",
                 "broken",
                 "none runs a network that ships",
-                "mend the lines above, or: pip install onnxruntime openvino",
+                "fix the lines above, or: pip install onnxruntime openvino",
             )
         )
     return checks
@@ -234,7 +234,7 @@ def probe_engine(name: str) -> str:
     from rtseg.core.weights import resolve, shipped
     from rtseg.engines import EngineOptions, load_engine
 
-    artifact = resolve(next(iter(shipped()), "icnet"))  # without any, `resolve` says how to mend that
+    artifact = resolve(next(iter(shipped()), "icnet"))  # without any, `resolve` says how to fix that
     side = 4 * artifact.card.size_multiple
     with load_engine(name, artifact, EngineOptions((side, side))) as engine:
         engine.infer(np.full((side, side, 3), 128, np.uint8))

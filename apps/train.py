@@ -46,7 +46,7 @@ def command(config: Annotated[TrainConfig, Parameter(name="*")]) -> None:
         read = [path for name in (config.init, *config.teacher) if name is not None for path in find_origin(name).paths]
         written = [("--output", config.output / name) for name in ("best.safetensors", "best.json")]
         check_outputs({}, {"a network that it starts or learns from": read}, written)
-    read_data(config)  # what is wrong with the options is told before torch is loaded
+    read_data(config)  # wrong options are reported before torch is loaded
     from rtseg.training.run import train
 
     logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)  # its news come twice otherwise, once from our log

@@ -28,7 +28,7 @@ EVERY_S = 1.0
 
 
 def loop_video(clip: Path, target: Path, hours: float) -> int:
-    """Writes the clip again and again without encoding it anew; returns the number of frames."""
+    """Writes the clip again and again without re-encoding it; returns the number of frames."""
     part = clip.with_name("part.mp4")
     tick = Fraction(1, 30000)
     with open_source(clip) as source, VideoSink(part, source.size_hw, FPS, time_base=tick, joinable=True) as sink:

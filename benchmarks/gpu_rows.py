@@ -148,7 +148,7 @@ def latency(engine: Engine, images: list[np.ndarray], plan: Plan) -> dict[str, f
 
 
 def throughput(engine: Engine, images: list[np.ndarray], plan: Plan) -> float:
-    """Pictures per second with as many under way as the engine takes, between the first and the last result."""
+    """Pictures per second with as many in flight as the engine takes, between the first and the last result."""
     out, size_hw = np.empty(engine.info.size_hw, np.uint8), engine.info.size_hw
     ahead = engine.info.in_flight
     for index in range(ahead):

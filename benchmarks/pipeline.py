@@ -3,7 +3,7 @@
     python benchmarks/pipeline.py --json benchmarks/results/pipeline.json
 
 Videos of procedural street scenes are made first, at the network's input size and at 1024x2048. Each round then
-times the engine alone, one picture at a time and with as many under way as the loop keeps, and the loop of
+times the engine alone, one picture at a time and with as many in flight as the loop keeps, and the loop of
 `rtseg-cam --no-window`, one after the other, so that all meet the same machine. The share of a round is that of the
 engine's better rate; the median over the rounds is reported.
 """

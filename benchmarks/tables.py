@@ -150,7 +150,7 @@ def trunk(card: dict[str, Any]) -> str:
 
 
 def engine_fps(name: str) -> str:
-    """The better rate of the engine that `auto` takes, one picture at a time or several under way."""
+    """The better rate of the engine that `auto` takes, one picture at a time or several in flight."""
     found = [r["engine_fps"] for r in result("pipeline")["results"] if r["model"] == name and r["precision"] == "fp32"]
     return f"{found[0]:.0f}" if found else ""
 
@@ -292,7 +292,7 @@ TABLES: dict[str, Callable[[], str]] = {
 
 
 def fill(text: str) -> str:
-    """The text with every block between `<!-- table: NAME -->` and `<!-- end -->` made anew."""
+    """The text with every block between `<!-- table: NAME -->` and `<!-- end -->` made again."""
 
     def block(match: re.Match[str]) -> str:
         try:

@@ -94,7 +94,7 @@ class FakeEngine(Engine):
 
 
 def fake_choice(made, *, threads=1, **settings):
-    """What loads FakeEngines with `settings`, a pool of them where frames are to be under way; `made` collects them."""
+    """What loads FakeEngines with `settings`, a pool of them where frames are to be in flight; `made` collects them."""
 
     def make(artifact, options):
         made.append(FakeEngine(artifact, options, **settings))
@@ -109,7 +109,7 @@ def fake_choice(made, *, threads=1, **settings):
 class FlyingEngine(FakeEngine):
     """Takes `in_flight` pictures at a time and labels each in a thread of its own, one after the other.
 
-    `most` counts how many were under way at once; `fail_at` fails when that picture is collected.
+    `most` counts how many were in flight at once; `fail_at` fails when that picture is collected.
     """
 
     def __init__(self, artifact=None, options=None, *, in_flight=2, **arguments):

@@ -20,7 +20,7 @@ def restarted(path: Path, times: int = 2, sound: str | None = "aac", **changes: 
 
 
 def leaping(path: Path, leap_s: int) -> Path:
-    """A transport stream whose clock leaps after 12 of 24 pictures, as when an encoder is started anew."""
+    """A transport stream whose clock leaps after 12 of 24 pictures, as when an encoder restarts."""
     with av.open(file_url(path), "w", format="mpegts") as container:
         stream = container.add_stream("libx264", rate=25, options={"tune": "zerolatency"})
         stream.height, stream.width, stream.pix_fmt = *SIZE, "yuv420p"

@@ -173,7 +173,7 @@ def test_keys(press, capsys):
     assert f"saved   {screenshot}" in capsys.readouterr().out
     indices = [index for index, _ in window.pictures]
     assert indices == sorted(indices)
-    assert len(indices) > len(set(indices))  # the held picture was drawn anew with the split view off
+    assert len(indices) > len(set(indices))  # the held picture was drawn again with the split view off
 
 
 def test_r_starts_and_ends_a_recording(press):

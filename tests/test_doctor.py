@@ -90,10 +90,10 @@ def test_models_without_weights(capsys: pytest.CaptureFixture[str], weights: Pat
 def test_doctor_ends_with_5_where_the_main_path_is_broken(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, state: str, code: int
 ) -> None:
-    monkeypatch.setattr(doctor, "examine", lambda cameras: iter([doctor.Check("part", state, "found", "mend it so")]))
+    monkeypatch.setattr(doctor, "examine", lambda cameras: iter([doctor.Check("part", state, "found", "fix it so")]))
     ended, out, err = rtseg(capsys, "doctor")
     assert ended == code
-    assert f"{state}: part: mend it so" in out
+    assert f"{state}: part: fix it so" in out
     assert ("part broken" in err) == (state == "broken")
 
 

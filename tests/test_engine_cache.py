@@ -86,7 +86,7 @@ def test_what_is_damaged_or_foreign_is_left_with_one_line(cache, caplog, name):
     with caplog.at_level(logging.WARNING):
         assert cache.find(KEY) is None
     (record,) = caplog.records
-    assert "building it anew" in record.message
+    assert "rebuilding it" in record.message
     assert "\n" not in record.message
     cache.store(KEY, b"plan2", {})
     assert cache.find(KEY).plan == b"plan2"

@@ -113,7 +113,7 @@ def test_a_live_source_is_labelled_newest_first_and_drops_are_counted(flying):
 
 
 def test_copies_and_compute_overlap(flying):
-    """While one frame computes, the next is already under way: the engine never sees only one for long."""
+    """While one frame computes, the next is already in flight: the engine never sees only one for long."""
     engine = flying(delay_s=0.005)
     report = Loop(FakeSource(30), Segmenter(engine), sinks=[NullSink()]).run()
     assert report.frames == 30

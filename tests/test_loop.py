@@ -185,7 +185,7 @@ def test_ctrl_c_finishes_the_recording_and_keeps_the_report():
     class Interrupts(FakeSink):
         def write(self, frame, labels, picture):
             super().write(frame, labels, picture)
-            if len(self.indices) == 3:  # the run is under way: no other code is interrupted
+            if len(self.indices) == 3:  # the run is in flight: no other code is interrupted
                 signal.pthread_kill(threading.main_thread().ident, signal.SIGINT)
 
     source, sink = FakeSource(None, delay_s=0.005), Interrupts()

@@ -102,7 +102,7 @@ def test_two_pictures_are_in_flight_and_come_out_in_order(gpu_machine, frames, l
         engine.submit(frames[0], SIZE)
         for index in range(1, len(frames)):
             engine.submit(frames[index], SIZE)
-            with pytest.raises(EngineError, match="2 pictures are under way"):
+            with pytest.raises(EngineError, match="2 pictures are in flight"):
                 engine.submit(frames[0], SIZE)
             np.testing.assert_array_equal(engine.collect(), expected[index - 1])
         for call in (lambda: engine.infer(frames[0]), lambda: engine.labels(frames[0], SIZE)):
@@ -186,7 +186,7 @@ class TestKept:
         load().close()
         assert plan.read_bytes() == whole
         assert [record.message.split(":")[1] for record in caplog.records] == [
-            " its hash differs from the one it was written with; building it anew"
+            " its hash differs from the one it was written with; rebuilding it"
         ]
 
     def test_a_plan_that_tensorrt_refuses_is_built_anew(self, gpu_machine, caplog, monkeypatch, load):

@@ -108,7 +108,7 @@ def test_many_inputs_are_labelled_in_turn_with_one_engine(monkeypatch, capsys):
             loaded.append(options.size_hw)
             super().__init__(artifact, options)
 
-    copies = frames_in_flight(thread_budget().engine)  # of an engine, for frames under way at once
+    copies = frames_in_flight(thread_budget().engine)  # of an engine, for frames in flight at once
 
     monkeypatch.setattr("fakes.FakeEngine", CountedEngine)
     make_video("a.mp4", frames=3)

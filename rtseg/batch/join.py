@@ -1,4 +1,4 @@
-"""Joins segments to one video without encoding anything anew, and takes the sound over from the source."""
+"""Joins segments to one video without re-encoding anything, and takes the sound over from the source."""
 
 import heapq
 import logging

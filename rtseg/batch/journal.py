@@ -50,7 +50,7 @@ class Journal(Closing):
                 if version not in (0, VERSION):
                     raise OutputError(
                         f"{self._path} is of version {version}, this program writes {VERSION}: finish with the program "
-                        "that began, or start anew with --overwrite"
+                        "that began, or start over with --overwrite"
                     )
                 self._db.executescript(f"{_SCHEMA} PRAGMA user_version = {VERSION};")
             except BaseException:

@@ -58,9 +58,9 @@ def differences(before: Mapping[str, Any], choice: Choice, stamp: str) -> list[s
 def notes_of_old(job: Job, choice: Choice) -> list[str]:
     """What the user should know about outputs that are there already, and stay."""
     if _newer(job):
-        return [f"{job.source} is newer than its outputs: --overwrite makes them anew"]
+        return [f"{job.source} is newer than its outputs: --overwrite makes them again"]
     return [
-        f"{job.target(kind)} was made otherwise ({said}): --overwrite makes it anew"
+        f"{job.target(kind)} was made otherwise ({said}): --overwrite makes it again"
         for kind, said in _made_otherwise(job, choice).items() if kind in job.save
     ]  # fmt: skip
 
@@ -70,7 +70,7 @@ def check_addition(job: Job, missing: Sequence[str], choice: Choice) -> None:
     for kind, said in _made_otherwise(job, choice).items():
         raise OutputError(
             f"{job.target(kind)} was made otherwise ({said}), so {', '.join(missing)} would not belong to it: choose "
-            "another --output, or add --overwrite to make anew what --save names"
+            "another --output, or add --overwrite to make what --save names again"
         )
 
 

@@ -25,7 +25,7 @@ from rtseg.vision.source_span import ENDLESS
 from rtseg.vision.sources import open_source
 from rtseg.vision.video_index import VideoIndex, index_video
 
-LOST_S = 2.0  # of video, that a kill costs at most: what was labelled of a segment, and the frames that are under way
+LOST_S = 2.0  # of video, that a kill costs at most: what was labelled of a segment, and the frames that are in flight
 IN_FLIGHT = 8  # of those, between the engine and the writer
 _SEGMENT_S = 1.5
 _PICTURES = 16  # in a segment
@@ -41,7 +41,7 @@ class Choice:
         engine: its name; never 'auto'.
         size_hw: the network's input; None where it follows from each input's own size.
         threads: given by the user; None: the batch decides, and what is unfinished keeps what it was begun with.
-        overwrite: replace finished outputs, and begin anew what was begun with other settings.
+        overwrite: replace finished outputs, and start over what was begun with other settings.
     """
 
     card: Card
@@ -149,7 +149,7 @@ def _picture_stops(count: int) -> np.ndarray:
 
 
 def segment_s(fps: float) -> float:
-    """Seconds of a segment: 1.5, or less where the frames under way last longer than the half second that is left."""
+    """Seconds of a segment: 1.5, or less where the frames in flight last longer than the half second that is left."""
     return min(_SEGMENT_S, LOST_S - IN_FLIGHT / fps)
 
 

@@ -36,7 +36,7 @@ class Pool(Closing, ABC):
     @property
     @abstractmethod
     def busy(self) -> int:
-        """Tasks that are under way."""
+        """Tasks that are in flight."""
 
     @abstractmethod
     def start(self, task: Task) -> None:

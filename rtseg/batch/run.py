@@ -68,7 +68,7 @@ class Batch:
         self._waiting = deque(range(len(jobs)))
         self._works: dict[int, Work] = {}
         self._tasks: deque[Task] = deque()
-        self._running: dict[int, int] = {}  # job -> tasks under way
+        self._running: dict[int, int] = {}  # job -> tasks in flight
         self._losses: dict[tuple[int, int], int] = {}  # (job, segment that was to be made) -> workers
         self._started: dict[int, float] = {}
         self._recount: set[int] = set()  # jobs whose frames are to be counted, once their tasks have ended
@@ -210,7 +210,7 @@ class Batch:
         self._tasks = deque(task for task in self._tasks if task.job != number)
 
     def _count_instead(self, number: int) -> None:
-        """Plans an input anew; nothing of it is under way."""
+        """Plans an input again; nothing of it is in flight."""
         self._recount.discard(number)
         try:
             self._works[number].count_instead()

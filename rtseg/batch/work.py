@@ -100,7 +100,7 @@ class Work:
         if differences := self._differences(self.journal, choice, stamp):
             raise OutputError(
                 f"{self.job.partial} was begun otherwise ({'; '.join(differences)}): go on as it was begun, "
-                "or add --overwrite to begin anew"
+                "or add --overwrite to start over"
             )
 
     def _read_plan(self, choice: Choice) -> None:
@@ -250,10 +250,10 @@ class Work:
         return broken
 
     def distrust(self) -> None:
-        """Begins anew without seeking, which gave other pictures; where that does not mend it, from the first frame.
+        """Starts over without seeking, which gave other pictures; where that does not help, from the first frame.
 
         Raises:
-            InputError: that does not mend it either; nothing of it is kept.
+            InputError: that does not help either; nothing of it is kept.
         """
         if self.journal.fact("anew"):
             self._forget_from(0)
@@ -273,7 +273,7 @@ class Work:
             self._last.pop(segment.number, None)
 
     def count_instead(self) -> None:
-        """Begins anew with frames that are counted, since decoded pictures do not carry their packets' timestamps."""
+        """Starts over with frames that are counted, since decoded pictures do not carry their packets' timestamps."""
         index = replace(index_video(self.job.source, decode=True), pts=None, keys=np.empty(0, np.int64))
         names = ("input", "save", "settings", "size_hw", "fps", "time_base", "start", "duration", "aspect",
                  "input_notes")  # fmt: skip

@@ -50,7 +50,7 @@ class Artifact:
             raise UsageError(f"{self.card.name} has no {precision} file; it comes as: {have}")
         path = self.folder / entry.file
         if not path.is_file():
-            raise WeightsError(f"{path} is missing: install again, or export the network anew")
+            raise WeightsError(f"{path} is missing: install again, or export the network again")
         size = path.stat().st_size
         if size != entry.bytes:
             raise WeightsError(f"{path} has {size} bytes but its card says {entry.bytes}: fetch the file again")

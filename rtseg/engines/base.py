@@ -24,7 +24,7 @@ class EngineOptions:
         size_hw: input height and width, multiples of the card's `size_multiple`.
         precision: 'fp32', 'fp16' or 'int8'; an engine that cannot run it raises, it never substitutes.
         threads: CPU threads the engine may use.
-        in_flight: pictures that are to be under way at once: more fps, and each picture takes longer.
+        in_flight: pictures to keep in flight at once: more fps, and each picture takes longer.
     """
 
     size_hw: Size
@@ -97,21 +97,21 @@ class Engine(Closing, ABC):
 
         Raises:
             UsageError: wrong dtype or shape.
-            EngineError: the engine is closed, failed, or has `info.in_flight` pictures under way already.
+            EngineError: the engine is closed, failed, or has `info.in_flight` pictures already.
         """
         image = self._checked(image)
         if len(self._pending) >= self.info.in_flight:
-            raise EngineError(f"{len(self._pending)} pictures are under way already: call collect() first")
+            raise EngineError(f"{len(self._pending)} pictures are in flight already: call collect() first")
         self._pending.append((perf_counter(), self._submit(image, size_hw)))
 
     def collect(self, out: np.ndarray | None = None) -> np.ndarray:
         """The labels of the oldest submitted picture.
 
         Raises:
-            EngineError: none is under way, or the picture failed.
+            EngineError: none is in flight, or the picture failed.
         """
         if not self._pending:
-            raise EngineError("no picture is under way: call submit() first")
+            raise EngineError("no picture is in flight: call submit() first")
         submitted, started = self._pending.popleft()
         self.stages_s = {}
         labels = self._collect(started)

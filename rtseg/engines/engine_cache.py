@@ -183,4 +183,4 @@ def _digest(data: Any) -> str:
 
 
 def _tell(key: PlanKey, reason: str) -> None:
-    _log.warning("the kept engine %s is not used: %s; building it anew", key.digest[:12], reason)
+    _log.warning("the kept engine %s is not used: %s; rebuilding it", key.digest[:12], reason)

@@ -35,7 +35,7 @@ def open_session(path: Path, size_hw: Size, threads: int) -> ort.InferenceSessio
 
 
 class OnnxRuntimeEngine(Engine):
-    """Runs fp32 and int8 files; the logits of `infer` lie in one buffer that the next call fills anew."""
+    """Runs fp32 and int8 files; the logits of `infer` lie in one buffer that the next call overwrites."""
 
     def __init__(self, artifact: Artifact, options: EngineOptions) -> None:
         super().__init__(artifact, options)

@@ -14,7 +14,7 @@ from rtseg.engines.base import Engine, EngineInfo, EngineOptions
 
 
 class OpenVinoEngine(Engine):
-    """Runs fp32 and int8 files; the logits of `infer` lie in one buffer that the next call fills anew."""
+    """Runs fp32 and int8 files; the logits of `infer` lie in one buffer that the next call overwrites."""
 
     def __init__(self, artifact: Artifact, options: EngineOptions) -> None:
         super().__init__(artifact, options)

@@ -17,7 +17,7 @@ Labelled = tuple[np.ndarray, dict[str, float]]
 
 
 class EnginePool(Engine):
-    """Keeps `in_flight` pictures under way on as many engines, which share the threads.
+    """Keeps `in_flight` pictures at once on as many engines, which share the threads.
 
     Threads of one engine wait for each other after every operator, and all of them as long as the slowest. Where
     other work takes turns on the cores that adds up; engines that know nothing of each other do not wait.
@@ -48,7 +48,7 @@ class EnginePool(Engine):
 
     def _infer(self, image: np.ndarray) -> np.ndarray:
         if self._pending:
-            raise EngineError("pictures are under way: call collect() first")
+            raise EngineError("pictures are in flight: call collect() first")
         return self._engines[0].infer(image)
 
     def _submit(self, image: np.ndarray, size_hw: Size) -> Future[Labelled]:

@@ -91,13 +91,13 @@ class TensorRtEngine(Engine):
 
     def _infer(self, image: np.ndarray) -> np.ndarray:
         if self._pending:
-            raise EngineError("pictures are under way: call collect() first")
+            raise EngineError("pictures are in flight: call collect() first")
         np.copyto(self._logits, self._runner.infer(image))
         return self._logits
 
     def _labels(self, image: np.ndarray, size_hw: Size, out: np.ndarray | None) -> np.ndarray:
         if self._pending:
-            raise EngineError("pictures are under way: call collect() first")
+            raise EngineError("pictures are in flight: call collect() first")
         self.submit(image, size_hw)
         return self.collect(out)
 

@@ -237,12 +237,12 @@ class _Slot:
         self._sized, self._size_hw = [], None
 
     def close(self) -> None:
-        """Frees everything, once what is under way has ended."""
+        """Frees everything, once what is in flight has ended."""
         if self._closing:  # the stream is the first of them
             try:
                 self.stream.wait()
             except EngineError as error:
-                _log.debug("what was under way failed: %s", error)
+                _log.debug("what was in flight failed: %s", error)
         self._close_sized()
         for item in reversed(self._closing):
             item.close()

@@ -49,7 +49,7 @@ class AveragingSegmenter(Closing):
         views = []
         for engine in self._engines:
             resized = resize_image(image, engine.info.size_hw)
-            views.append(engine.infer(resized).copy())  # the engine fills its buffer anew at the next call
+            views.append(engine.infer(resized).copy())  # the engine overwrites its buffer at the next call
             if self.flip:
                 views.append(engine.infer(resized[:, ::-1])[..., ::-1].copy())
         return average_labels(views, frame_hw)

@@ -53,7 +53,7 @@ def bench(
 
     A size of None is what `rtseg-cam` would take for the source. `engine_ms` is the engine alone, one picture at a
     time. `stages_ms`, `end_to_end_fps` and `latency_ms` come from the loop with overlay and HUD drawn and a null sink,
-    exactly what `rtseg-cam --no-window` runs; it keeps `in_flight` pictures under way, and `engine_ahead_fps` is the
+    exactly what `rtseg-cam --no-window` runs; it keeps `in_flight` pictures at once, and `engine_ahead_fps` is the
     engine alone in that manner.
 
     Raises:
@@ -132,7 +132,7 @@ def time_engine(segmenter: Segmenter, pictures: Sequence[np.ndarray], runs: int,
 
 
 def time_ahead(segmenter: Segmenter, pictures: Sequence[np.ndarray], runs: int, warm_up: int) -> float:
-    """Pictures per second of the engine alone, resized beforehand, with as many under way as it takes."""
+    """Pictures per second of the engine alone, resized beforehand, with as many in flight as it takes."""
     engine = segmenter.engine
     small = [resize_image(picture, engine.info.size_hw) for picture in pictures]
     logits_hw = (engine.info.size_hw[0] // segmenter.card.logits_stride,

@@ -15,7 +15,7 @@ from rtseg.runtime.segmenter import Segmenter
 from rtseg.vision.sinks import Sink
 from rtseg.vision.sources import Source
 
-_WRITE_S = 30.0  # without progress of the two or three frames that are under way to a sink
+_WRITE_S = 30.0  # without progress of the two or three frames that are in flight to a sink
 _LOOK_S, _BUSY_S = 1.0, 0.05
 _POLL_S = 0.02  # keys are looked at this often while no frame comes
 
@@ -117,7 +117,7 @@ class Loop:
         self._all_sinks.append(sink)
 
     def remove_sink(self, sink: Sink) -> None:
-        """Closes `sink` once the frames that are under way to it are written."""
+        """Closes `sink` once the frames that are in flight to it are written."""
         self._sinks.remove(sink)
         self._jobs.put(sink)
 
@@ -213,7 +213,7 @@ class Loop:
                 self._done(job.result, job.timely)
 
     def _finish(self, complete: bool) -> None:
-        """Writes what is under way, closes every sink, and raises what failed while doing so."""
+        """Writes what is in flight, closes every sink, and raises what failed while doing so."""
         self._jobs.close()
         if not self._written():  # closing a sink that is being written to could end the process
             raise OutputError(f"writing did not end within {_WRITE_S:.0f} s: is the disk or network folder stalled?")

@@ -20,7 +20,7 @@ from rtseg.runtime.segmenter import Segmenter
 from rtseg.vision.sources import Source
 
 _log = logging.getLogger(__name__)
-_JOIN_S = 5.0  # one slow inference may be under way; it is not stopped by force
+_JOIN_S = 5.0  # one slow inference may be in flight; it is not stopped by force
 
 
 @dataclass(frozen=True)
@@ -93,7 +93,7 @@ class Crew:
             channel.abort()
 
     def join(self, timeout_s: float, tell: bool = True) -> bool:
-        """Waits for the threads; False where one is stuck in a foreign call, which is told in the log."""
+        """Waits for the threads; False where one is stuck in a foreign call, which is logged."""
         deadline = perf_counter() + timeout_s
         for thread in self._threads:
             thread.join(max(0.0, deadline - perf_counter()))
@@ -199,7 +199,7 @@ class Pipeline:
             self._segmenter.discard()
 
     def _label(self) -> None:
-        """Keeps as many frames under way as the engine takes, and hands their labels over in order."""
+        """Keeps as many frames in flight as the engine takes, and hands their labels over in order."""
         under_way: deque[_Captured] = deque()
         ended = False
         while not ended or under_way:

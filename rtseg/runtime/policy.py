@@ -120,7 +120,7 @@ def thread_budget(total: int | None = None) -> ThreadBudget:
 
 
 def frames_in_flight(threads: int) -> int:
-    """Frames that an engine of `threads` keeps under way where fps count more than the age of a frame.
+    """Frames that an engine of `threads` keeps in flight where fps count more than the age of a frame.
 
     One a thread is fastest, since no thread then waits for another; above four the memory is better spent otherwise.
     """
@@ -128,7 +128,7 @@ def frames_in_flight(threads: int) -> int:
 
 
 def apply_budget(budget: ThreadBudget) -> None:
-    """Sets the process-wide part of the budget; engines and codecs are told theirs when they are opened."""
+    """Sets the process-wide part of the budget; engines and codecs get theirs when they are opened."""
     import cv2
 
     cv2.setNumThreads(budget.opencv)

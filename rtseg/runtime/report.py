@@ -16,7 +16,7 @@ from rtseg.runtime.pipeline import Result
 
 STAGES = ("capture", "resize", "engine", "upsample", "draw", "show", "write")
 _KEEP = 100_000  # durations kept per stage: an hour at 30 fps, so that a camera may run for months
-_FEW = 30  # frames; several are under way at once and end together, so the time between a few says nothing
+_FEW = 30  # frames; several are in flight at once and end together, so the time between a few says nothing
 # Scoring must not slow the loop: one frame in ten, on a grid of pixels, costs well below a millisecond a frame.
 _SCORE_EVERY = 10
 _SCORE_PIXELS = 1 << 17
@@ -90,7 +90,7 @@ class LoopReport:
 
 
 class LoopStats:
-    """Collects while the loop runs; starts anew when the network is changed, since a mixture says nothing.
+    """Collects while the loop runs; starts again when the network is changed, since a mixture says nothing.
 
     Frames begin in the loop's thread and are finished in the writer's; the HUD reads what both have counted.
     """

@@ -87,7 +87,7 @@ class Segmenter(Closing):
         """Seconds that the last frame spent in 'resize', 'engine' and, unless the engine does it, 'upsample'."""
         self._choice = engine if isinstance(engine, EngineChoice) else None
         self._engine = engine if isinstance(engine, Engine) else None
-        self._resizes_s: deque[float] = deque()  # of the frames under way
+        self._resizes_s: deque[float] = deque()  # of the frames in flight
         self._in_use = Lock()
         self._closed = False
 
@@ -105,7 +105,7 @@ class Segmenter(Closing):
 
     @property
     def busy(self) -> bool:
-        """Whether frames are under way."""
+        """Whether frames are in flight."""
         return bool(self._resizes_s)
 
     @property
@@ -118,7 +118,7 @@ class Segmenter(Closing):
 
         Args:
             frame_hw: height and width of the frames.
-            ahead: load for as many frames under way as give the most fps (`submit`, `collect`), rather than for the
+            ahead: load for as many frames in flight as give the most fps (`submit`, `collect`), rather than for the
                 shortest time of one; an engine that is loaded already stays as it is.
         """
         engine = self._loaded(frame_hw, ahead=ahead)
@@ -165,7 +165,7 @@ class Segmenter(Closing):
         self._in_use.release()
 
     def submit(self, frame: np.ndarray | Frame, resized: np.ndarray | None = None) -> None:
-        """Starts a frame; `info.in_flight` may be under way, whose labels `collect` gives in order.
+        """Starts a frame; up to `info.in_flight` may wait, whose labels `collect` gives in order.
 
         Args:
             frame: uint8 BGR (H, W, 3); it must stay as it is until it is collected.
@@ -183,18 +183,18 @@ class Segmenter(Closing):
         self._resizes_s.append(seconds)
 
     def collect(self) -> np.ndarray:
-        """The labels, uint8 (H, W), of the oldest frame under way; raises EngineError where there is none."""
+        """The labels, uint8 (H, W), of the oldest frame in flight; raises EngineError where there is none."""
         resize_s = self._resizes_s.popleft() if self._resizes_s else 0.0
         labels = self.engine.collect()
         self.stages_s = {"resize": resize_s, **self.engine.stages_s}
         return labels
 
     def discard(self) -> None:
-        """Waits for the frames under way and throws their labels away."""
+        """Waits for the frames in flight and throws their labels away."""
         while self._resizes_s:
             try:
                 self.collect()
-            except Exception as error:  # whatever it is: what made the caller give up is told already
+            except Exception as error:  # whatever it is: what made the caller give up is reported already
                 _log.debug("a frame that nobody waits for failed: %s", error)
 
     def _loaded(self, frame_hw: Size, *, ahead: bool = False) -> Engine:

@@ -33,7 +33,7 @@ def read_begun(checkpoint: Path) -> Begun | None:
 
 
 def go_on(begun: Begun, settings: dict[str, Any], output: Path) -> int:
-    """The epochs after which the schedule begins in the run that goes on: anew where a finished one is lengthened.
+    """The epochs after which the schedule begins in the resumed run: again where a finished one is lengthened.
 
     Raises:
         UsageError: the run was begun with other settings.

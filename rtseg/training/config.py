@@ -203,7 +203,7 @@ class TrainConfig:
     def to_json(self) -> dict[str, Any]:
         """The fields as JSON; paths are left out or cut to the file's name, for they say nothing about the weights."""
         data = asdict(self)
-        for path in ("root", "output", "init", "teacher", "unlabelled"):  # the last three are told with what they are
+        for path in ("root", "output", "init", "teacher", "unlabelled"):  # the lineage names the last three
             del data[path]
         given = [self._without_folder(entry) for entry in self.set]
         return {**data, "set": given, "holdouts": list(self.holdouts or ()), "scale": list(self.scale)}

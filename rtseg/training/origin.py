@@ -24,7 +24,7 @@ class Origin:
     """A trained network, its weights not read yet.
 
     Attributes:
-        name: as it is told, and as cards of later networks call it.
+        name: what messages and the cards of later networks call it.
         model: architecture, a name of the model registry.
         config: what it is built with.
         labels: its classes.

@@ -81,7 +81,7 @@ class SegmentationTask(L.LightningModule):
         """Waits for the device; raises UsageError where a loss was not finite."""
         loss = self.watch.look()
         if not isfinite(loss):
-            raise UsageError(f"the loss became {loss} in epoch {self.current_epoch + 1}: start anew with a smaller "
+            raise UsageError(f"the loss became {loss} in epoch {self.current_epoch + 1}: start over with a smaller "
                              f"--lr (it was {self.config.lr:g}), or with --precision fp32")  # fmt: skip
 
     def _loss(self, images: Tensor, logits: Tensor, labels: Tensor, coarse: Tensor) -> Tensor:
@@ -102,7 +102,7 @@ class SegmentationTask(L.LightningModule):
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         if self.cycle_from != checkpoint.get("cycle_from", 0):
-            checkpoint["lr_schedulers"] = []  # a finished run is lengthened: its schedule begins anew
+            checkpoint["lr_schedulers"] = []  # a finished run is lengthened: its schedule begins again
 
     def on_train_batch_start(self, batch: Any, batch_idx: int) -> None:
         """Dropout: another mask in each batch of each process, and the same ones in a resumed run."""

@@ -31,4 +31,4 @@ def compiled(signature: Any, **options: Any) -> Callable[[Callable[..., Any]], A
 @cache
 def _warn_uncached(module: str) -> None:
     """Once per module."""
-    _log.warning("%s is compiled anew at every start, its cache cannot be written: set NUMBA_CACHE_DIR", module)
+    _log.warning("%s is compiled again at every start, its cache cannot be written: set NUMBA_CACHE_DIR", module)

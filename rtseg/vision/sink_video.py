@@ -58,7 +58,7 @@ class VideoSink(Sink):
     is written it is called `NAME.partial.mp4` and replaces an older one of that name; `close` gives it its own name.
     After a failure, or with `close(complete=False)`, it keeps the partial name.
 
-    A `joinable` recording is a part of a longer one, to be joined to others without encoding them anew: a plain MP4 of
+    A `joinable` recording is a part of a longer one, to be joined to others without re-encoding them: a plain MP4 of
     one closed group of pictures without B frames, so that pictures lie in the file in the order they are shown in.
 
     Attributes:
