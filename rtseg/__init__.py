@@ -9,18 +9,20 @@ from typing import TYPE_CHECKING, Any
 __version__ = "0.1.0"
 
 if TYPE_CHECKING:
+    from rtseg.core.errors import RtsegError
     from rtseg.runtime.api import load, stream
     from rtseg.vision.overlay import overlay
     from rtseg.vision.sources import open_source
 
 _LAZY = {
+    "RtsegError": "rtseg.core.errors",
     "load": "rtseg.runtime.api",
     "stream": "rtseg.runtime.api",
     "open_source": "rtseg.vision.sources",
     "overlay": "rtseg.vision.overlay",
 }
 
-__all__ = ["__version__", "load", "open_source", "overlay", "stream"]
+__all__ = ["RtsegError", "__version__", "load", "open_source", "overlay", "stream"]
 
 
 def __getattr__(name: str) -> Any:

@@ -154,3 +154,8 @@ def test_public_overlay_takes_a_frame_or_a_picture() -> None:
     expected = bare(opacity=0.4).render(image, labels)
     assert np.array_equal(overlay(image, labels, CAMVID11, 0.4), expected)
     assert np.array_equal(rtseg.overlay(Frame(image, 0, 0.0, 0.0), labels, CAMVID11, opacity=0.4), expected)
+
+
+def test_names_are_no_label_set():
+    with pytest.raises(UsageError, match="overlay needs a label set, such as segmenter.labels, not tuple"):
+        overlay(np.zeros((4, 5, 3), np.uint8), np.zeros((4, 5), np.uint8), ("road", "sky"))

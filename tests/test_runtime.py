@@ -168,6 +168,16 @@ def test_a_stream_that_is_dropped_closes_its_source():
     assert loop_threads() == []
 
 
+@pytest.mark.usefixtures("fake_network")
+def test_a_stream_opens_its_source_at_once_and_closes_it_unread():
+    with pytest.raises(rtseg.RtsegError, match=r"nope\.mp4"):
+        rtseg.stream("nope.mp4", rtseg.load("fake"))
+    source = FakeSource(None)
+    rtseg.stream(source, rtseg.load("fake")).close()
+    assert source.closed == 1
+    assert loop_threads() == []
+
+
 def test_a_stream_that_fails_gives_the_original_error():
     error = InputError("gone")
     stream = rtseg.stream(FakeSource(None, fail_at=3, error=error), Segmenter(FakeEngine()))
@@ -225,7 +235,7 @@ def test_what_is_no_array_is_refused(frame):
 
 def test_a_stream_without_a_segmenter_is_refused():
     with pytest.raises(UsageError, match="not NoneType"):
-        next(rtseg.stream(FakeSource(3), None))
+        rtseg.stream(FakeSource(3), None)
 
 
 def test_a_segmenter_in_a_stream_is_not_for_others():

@@ -635,6 +635,19 @@ def test_init_from_another_architecture_takes_its_trunk(tmp_path: Path) -> None:
         start_from(build_model("pspnet", {"deep_stem": False, "width": 0.25}), path)
 
 
+def test_the_copied_trunk_of_icnet_starts_as_the_trunk(tmp_path: Path) -> None:
+    trunk = {"encoder": "mobilenet_v3_small"}
+    export_network(lively("pspnet", trunk | {"channels": 8}), "pspnet", CAMVID11, tmp_path, train_size=(32, 32))
+    fields = {"width": 0.125, "high": "trunk", "shared_stride": 16, "detail": True}
+    network = build_model("icnet", trunk | fields)
+    assert start_from(network, str(tmp_path / "pspnet.onnx"))["part"] == "trunk"
+    given = load_state_dict(tmp_path / "pspnet.onnx")
+    layers = {name.removeprefix("encoder.stages."): value for name, value in given.items() if "stages" in name}
+    for part in (network.shared, network.high):
+        own = {name: value for name, value in part.state_dict().items() if not name.endswith("num_batches_tracked")}
+        assert own and all(torch.equal(value, layers[name]) for name, value in own.items())
+
+
 def test_dilated_networks_share_their_trunk(tmp_path: Path) -> None:
     trunk = {"encoder": "resnet18", "width": 0.125, "deep_stem": True}
     export_network(lively("pspnet", trunk | {"channels": 8}), "pspnet", CAMVID11, tmp_path, train_size=(32, 32))

@@ -45,8 +45,9 @@ class IdMasks:
     def read(self, path: Path) -> np.ndarray:
         ids = _read_mask(path)
         if ids.ndim != 2 or ids.dtype != np.uint8:
-            found = "a colour" if ids.ndim == 3 else f"a {8 * ids.dtype.itemsize}-bit"
-            raise SampleError("unreadable", f"{path} is {found} picture, not one of 8-bit class ids (grey, no palette)")
+            found = "a colour or palette" if ids.ndim == 3 else f"a {8 * ids.dtype.itemsize}-bit"
+            hint = '; if its colours stand for classes, set "masks": "colours" in classes.json' if ids.ndim == 3 else ""
+            raise SampleError("unreadable", f"{path} is {found} picture, not one of 8-bit grey class ids{hint}")
         occurs = np.bincount(ids.ravel(), minlength=256) > 0
         unknown = np.flatnonzero(occurs & ~self._known)
         if unknown.size:

@@ -2,6 +2,7 @@
 
 from collections.abc import Generator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -47,9 +48,9 @@ def load(
 def stream(source: str | int | Path | Source, segmenter: Segmenter) -> Generator[tuple[Frame, np.ndarray], None, None]:
     """Yields (frame, labels uint8 (H, W)) while capture and inference run ahead in their own threads.
 
-    A live source gives its newest frame; any other gives every frame in order. The source is opened with the first
-    frame asked for, and closed when the stream ends or is dropped. Until then the segmenter is the stream's alone: load
-    another for anything else, in the body of the loop too.
+    A live source gives its newest frame; any other gives every frame in order. The source is opened by this call, and
+    closed when the stream ends or is dropped. From the first frame asked for until then the segmenter is the stream's
+    alone: load another for anything else, in the body of the loop too.
 
     Raises:
         UsageError: the segmenter is none, or is in use by another stream or thread.
@@ -61,7 +62,19 @@ def stream(source: str | int | Path | Source, segmenter: Segmenter) -> Generator
     """
     if not isinstance(segmenter, Segmenter):
         raise UsageError(f"a stream needs a segmenter, as rtseg.load gives it, not {type(segmenter).__name__}")
+    frames = _frames(source, segmenter)
+    next(frames)  # opens the source: what is wrong with it is raised here, and a stream that is dropped closes it
+    return frames
+
+
+def _frames(source: str | int | Path | Source, segmenter: Segmenter) -> Generator[Any, None, None]:
+    """Yields None once the source is open, then what `stream` promises."""
     opened = source if isinstance(source, Source) else open_source(source)
+    try:
+        yield None
+    except GeneratorExit:
+        opened.close()
+        raise
     with Pipeline(opened, segmenter) as pipeline:
         for result in pipeline:
             yield result.frame, result.labels

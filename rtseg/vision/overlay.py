@@ -104,8 +104,10 @@ def overlay(image: Frame | np.ndarray, labels: np.ndarray, label_set: LabelSet, 
     """Draws `labels` over a frame or uint8 BGR picture (H, W, 3) in the set's colours; returns a new picture.
 
     Raises:
-        UsageError: shapes or types that do not fit, or an opacity outside 0..1.
+        UsageError: shapes or types that do not fit, no label set, or an opacity outside 0..1.
     """
+    if not isinstance(label_set, LabelSet):
+        raise UsageError(f"overlay needs a label set, such as segmenter.labels, not {type(label_set).__name__}")
     return Overlay(label_set, opacity, legend=False).render(image.image if isinstance(image, Frame) else image, labels)
 
 
