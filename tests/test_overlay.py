@@ -157,5 +157,5 @@ def test_public_overlay_takes_a_frame_or_a_picture() -> None:
 
 
 def test_names_are_no_label_set():
-    with pytest.raises(UsageError, match="overlay needs a label set, such as segmenter.labels, not tuple"):
+    with pytest.raises(UsageError, match=r"overlay needs a label set, such as segmenter.labels, not tuple"):
         overlay(np.zeros((4, 5, 3), np.uint8), np.zeros((4, 5), np.uint8), ("road", "sky"))
