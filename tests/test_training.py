@@ -16,7 +16,7 @@ from camvid_tree import NAMES, make_camvid
 from folder_tree import make_folder
 from tiny import lively, network_file, register_tiny
 from torch.nn import functional
-from training_runs import SCRIPT, TINY, config, losses, wait_for_file
+from training_runs import SCRIPT, TINY, config, finished, losses, wait_for_file
 
 from rtseg.apps.evaluate import EvalOptions, score
 from rtseg.apps.export import ExportOptions, load
@@ -30,7 +30,6 @@ from rtseg.datasets.lineage import seen_split
 from rtseg.export.network import export_network
 from rtseg.models import build_model
 from rtseg.models.deploy import normalise
-from rtseg.models.weights import load_state_dict
 from rtseg.training import summary
 from rtseg.training.augment import paste_classes
 from rtseg.training.before import share_of_scenes
@@ -40,6 +39,7 @@ from rtseg.training.data import EpochSampler, TrainingSet, training_loader
 from rtseg.training.losses import class_weights, near_border, segmentation_loss, shrink_labels
 from rtseg.training.precision import choose_precision, keep_gradients_true
 from rtseg.training.progress import time_left
+from rtseg.training.report import half
 from rtseg.training.run import architecture, start_from, take_trunk, train
 from rtseg.training.task import SegmentationTask
 from rtseg.training.teach import TEACHING, find_teachers
@@ -477,10 +477,10 @@ def test_synchronised_batch_norm_sees_the_whole_batch(root: Path, tmp_path: Path
 def test_enet_goes_on_from_its_encoder(tmp_path: Path) -> None:
     """The two stages of the paper: everything but the classifier and the decoder is taken over."""
     encoder = lively("enet-encoder")
-    export_network(encoder, "encoder", CAMVID11, tmp_path, train_size=(32, 32))
+    init = finished(encoder, "enet-encoder", tmp_path)
     network = build_model("enet", {})
     fresh = {name: value.clone() for name, value in network.state_dict().items()}
-    start_from(network, str(tmp_path / "encoder.onnx"))
+    start_from(network, init)
     changed = {name for name, value in network.state_dict().items() if not torch.equal(value, fresh[name])}
     assert {name.split(".")[0] for name in changed} == {"initial", "down1", "section1", "down2", "section2", "section3"}
     assert torch.equal(network.section3[7].residual[0].weight, encoder.section3[7].residual[0].weight.half().float())
@@ -619,8 +619,7 @@ def test_what_starts_fresh_is_told_once(teacher: str, caplog: pytest.LogCaptureF
 
 def test_init_from_another_architecture_takes_its_trunk(tmp_path: Path) -> None:
     icnet = lively("icnet", {"width": 0.125})
-    export_network(icnet, "icnet", CAMVID11, tmp_path, train_size=(32, 32))
-    path = str(tmp_path / "icnet.onnx")
+    path = finished(icnet, "icnet", tmp_path)
     network = build_model("pspnet", {"deep_stem": True, "width": 0.25})  # of a trunk that is half as wide
     before = {name: value.clone() for name, value in network.state_dict().items()}
     assert start_from(network, path)["part"] == "trunk"
@@ -649,18 +648,16 @@ def test_the_copied_trunk_of_icnet_starts_as_the_trunk() -> None:
 
 def test_dilated_networks_share_their_trunk(tmp_path: Path) -> None:
     trunk = {"encoder": "resnet18", "width": 0.125, "deep_stem": True}
-    export_network(lively("pspnet", trunk | {"channels": 8}), "pspnet", CAMVID11, tmp_path, train_size=(32, 32))
+    source = lively("pspnet", trunk | {"channels": 8})
     network = build_model("deeplabv3", trunk | {"channels": 8, "multi_grid": (1, 2)})
-    assert start_from(network, str(tmp_path / "pspnet.onnx"))["part"] == "trunk"
-    given = load_state_dict(tmp_path / "pspnet.onnx")
-    assert all(torch.equal(value, given[f"encoder.{name}"]) for name, value in network.encoder.state_dict().items()
-               if not name.endswith("num_batches_tracked"))  # fmt: skip
+    assert start_from(network, finished(source, "pspnet", tmp_path))["part"] == "trunk"
+    given = source.encoder.state_dict()
+    assert all(torch.equal(value, half(given[name]).float()) for name, value in network.encoder.state_dict().items())
 
 
 def test_init_brings_its_architecture(tmp_path: Path) -> None:
     network = lively("pspnet", {"encoder": "resnet18", "width": 0.125, "channels": 8, "output_stride": 16})
-    export_network(network, "mine", CAMVID11, tmp_path, train_size=(32, 32))
-    init = str(tmp_path / "mine.onnx")
+    init = finished(network, "pspnet", tmp_path)
     own = {name: value for name, value in network.config_json().items() if name != "pretrained"}
     assert architecture(TrainConfig(model="pspnet", init=init)) == own
     changed = architecture(TrainConfig(model="pspnet", init=init, set=("output_stride=8",)))

@@ -6,7 +6,12 @@ import time
 from pathlib import Path
 from typing import Any
 
+from rtseg.core.files import write_json
+from rtseg.core.labels import CAMVID11
+from rtseg.models import SegmentationModel
+from rtseg.training.checkpoint import save_tree
 from rtseg.training.config import TrainConfig
+from rtseg.training.report import half
 
 TINY = {
     "model": "enet", "crop": "32x32", "batch_size": 2, "scenes": 0.0, "workers": 0, "validate_every": 1,
@@ -16,6 +21,14 @@ TINY = {
 
 def config(root: Path, output: Path, **changes: object) -> TrainConfig:
     return TrainConfig(root=root, output=output, **{**TINY, **changes})  # type: ignore[arg-type]
+
+
+def finished(model: SegmentationModel, name: str, folder: Path) -> str:
+    """`best.safetensors` with its card, as a run of `name` leaves them: no export, which takes far longer."""
+    card = {"model": name, "config": model.config_json(), "labels": CAMVID11.to_json(), "metrics": {}, "recipe": {}}
+    save_tree({key: half(value) for key, value in model.state_dict().items()}, folder / "best.safetensors")
+    write_json(folder / "best.json", card)
+    return str(folder / "best.safetensors")
 
 
 def losses(folder: Path) -> list[float]:
