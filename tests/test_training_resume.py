@@ -32,14 +32,24 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+SPLITS = {"split": "train", "holdouts": ("val",)}
+EXACT = {"epochs": 4, "scenes": 0.25, "class_mix": 0.3, "light": 0.5, "deterministic": True, "validate_every": 4,
+         **SPLITS}  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def whole(root: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run that was never stopped, without workers."""
+    return train(config(root, tmp_path_factory.mktemp("whole"), **EXACT))
+
+
 @pytest.mark.parametrize("workers", [0, 1, 2])
 @pytest.mark.parametrize("batch", [0, 2])
 def test_a_stopped_run_ends_in_the_same_bits(
-    root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, workers: int, batch: int
+    root: Path, whole: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, workers: int, batch: int
 ) -> None:
     """Stopped in the third epoch, at its start or in the middle, whatever number of workers reads ahead."""
-    options = {"epochs": 4, "workers": workers, "scenes": 0.25, "class_mix": 0.3, "light": 0.5, "deterministic": True,
-               "split": "train", "holdouts": ("val",), "validate_every": 4}  # fmt: skip
+    options = {**EXACT, "workers": workers}
     plain = SegmentationTask.training_step
 
     def step_or_stop(task: SegmentationTask, pair: Any, number: int) -> Any:
@@ -47,7 +57,6 @@ def test_a_stopped_run_ends_in_the_same_bits(
             raise KeyboardInterrupt
         return plain(task, pair, number)
 
-    whole = train(config(root, tmp_path / "whole", **options))
     with monkeypatch.context() as stopped:
         stopped.setattr(SegmentationTask, "training_step", step_or_stop)
         with pytest.raises(KeyboardInterrupt):
@@ -68,9 +77,6 @@ def test_samples_do_not_depend_on_who_reads_them_nor_when(root: Path, tmp_path: 
     for one, two in zip(*loaders, strict=True):
         assert all(torch.equal(*pair) for pair in zip(one, two, strict=True))
     assert isinstance(loaders[0].dataset, TrainingSet)
-
-
-SPLITS = {"split": "train", "holdouts": ("val",)}
 
 
 @pytest.mark.parametrize("schedule", ["one-cycle", "poly"])
