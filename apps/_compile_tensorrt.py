@@ -10,7 +10,7 @@ from rtseg.apps.compile import ALLOWED_LOSS, CompileOptions, calibration_picture
 from rtseg.core.errors import EngineError, ParityError, UsageError
 from rtseg.core.files import write_json
 from rtseg.core.sizes import Size, format_size
-from rtseg.core.weights import Artifact
+from rtseg.core.zoo import Artifact
 
 if TYPE_CHECKING:
     import numpy as np
@@ -34,11 +34,11 @@ def compile_tensorrt(artifact: Artifact, options: CompileOptions) -> None:
     if (reason := missing("tensorrt")) is not None:
         raise EngineError(reason)
     try:
-        from rtseg.compilers.tensorrt import build_entry
-        from rtseg.engines.cuda_memory import Device
-        from rtseg.engines.engine_cache import BuildOptions, EngineCache
-        from rtseg.engines.tensorrt_engine import plan_key
-        from rtseg.engines.tensorrt_plan import check_version
+        from rtseg.engines.cuda.memory import Device
+        from rtseg.engines.tensorrt.cache import BuildOptions, EngineCache
+        from rtseg.engines.tensorrt.compile import build_entry
+        from rtseg.engines.tensorrt.engine import plan_key
+        from rtseg.engines.tensorrt.plan import check_version
     except (ImportError, OSError) as error:
         said = " ".join(str(error).split())
         raise EngineError(
@@ -107,8 +107,8 @@ def worst_convolutions(artifact: Artifact, options: CompileOptions) -> list[str]
 
 def sensitivity(artifact: Artifact, options: CompileOptions) -> list[Any]:
     """Every convolution that INT8 rounds, the most sensitive first, measured on the CPU at the size of training."""
-    from rtseg.compilers.gate import street_frames
-    from rtseg.compilers.sensitivity import measure_sensitivity
+    from rtseg.engines.tensorrt.gate import street_frames
+    from rtseg.engines.tensorrt.sensitivity import measure_sensitivity
 
     size_hw = input_size(artifact.card, None)
     given: list[np.ndarray] = []

@@ -66,6 +66,6 @@ def duration_text(seconds: float) -> str:
 
 def write_report(path: Path, outcomes: Sequence[Outcome]) -> None:
     """Writes every input's figures, and what they were measured on, as JSON."""
-    from rtseg.runtime.environment import environment
+    from rtseg.live.environment import environment
 
     write_json(path, {"inputs": [outcome.to_json() for outcome in outcomes], "environment": environment()})

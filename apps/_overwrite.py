@@ -7,8 +7,8 @@ from pathlib import Path
 
 from rtseg.core.errors import InputError, UsageError
 from rtseg.core.paths import user_path
-from rtseg.vision.sinks import check_file
-from rtseg.vision.source_images import list_images
+from rtseg.sinks.base import check_file
+from rtseg.sources.images import list_images
 
 
 def check_outputs(

@@ -10,13 +10,13 @@ import numpy as np
 
 from rtseg.core.errors import RtsegError
 from rtseg.core.sizes import Size
-from rtseg.runtime.loop import Loop
-from rtseg.runtime.painter import Painter
-from rtseg.runtime.pipeline import Result
-from rtseg.runtime.segmenter import Segmenter
-from rtseg.vision.sink_video import VideoSink
-from rtseg.vision.sink_window import WindowSink
-from rtseg.vision.sinks import write_picture
+from rtseg.live.loop import Loop
+from rtseg.live.painter import Painter
+from rtseg.live.pipeline import Result
+from rtseg.live.segmenter import Segmenter
+from rtseg.sinks.base import write_picture
+from rtseg.sinks.video import VideoSink
+from rtseg.sinks.window import WindowSink
 
 KEYS = {
     "q, Esc": "quit",

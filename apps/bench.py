@@ -16,7 +16,7 @@ from rtseg.apps._plot import check_plot, plot
 from rtseg.core.errors import UsageError
 from rtseg.core.files import write_json
 from rtseg.core.sizes import Size, format_size, parse_size
-from rtseg.core.weights import resolve, shipped
+from rtseg.core.zoo import resolve, shipped
 
 app = App(name="rtseg-bench", version=rtseg.__version__)
 _Many = Parameter(consume_multiple=True, negative="")
@@ -66,10 +66,10 @@ def bench(options: BenchOptions = _DEFAULTS) -> None:
     The engine alone, every stage, and the whole loop that rtseg-cam runs without a window: three figures that are
     never derived from one another.
     """
-    from rtseg.runtime.bench import BenchPlan
-    from rtseg.runtime.bench import bench as measure
-    from rtseg.runtime.environment import environment
-    from rtseg.runtime.policy import apply_budget, thread_budget
+    from rtseg.live.bench import BenchPlan
+    from rtseg.live.bench import bench as measure
+    from rtseg.live.environment import environment
+    from rtseg.live.policy import apply_budget, thread_budget
 
     models = options.model or tuple(shipped())
     sizes: list[Size | None] = [parse_size(size) for size in options.size] or [None]
@@ -99,8 +99,8 @@ def _check(options: BenchOptions, models: tuple[str, ...], sizes: Sequence[Size 
     """Finds what is wrong before minutes are spent on measuring."""
     from rtseg.apps._overwrite import check_outputs, source_files
     from rtseg.engines import runnable
-    from rtseg.runtime.bench import miou_of_card
-    from rtseg.runtime.segmenter import EngineChoice
+    from rtseg.live.bench import miou_of_card
+    from rtseg.live.segmenter import EngineChoice
 
     for flag, value in (("--frames", options.frames), ("--runs", options.runs)):
         if value < 2:

@@ -15,15 +15,15 @@ from rtseg.core.errors import InputError, UsageError
 from rtseg.core.files import write_json
 from rtseg.core.labels import CAMVID11
 from rtseg.core.sizes import Size, format_size, parse_size
-from rtseg.core.weights import resolve, shipped
+from rtseg.core.zoo import resolve, shipped
 
 if TYPE_CHECKING:
     from rtseg.apps._viewer import Viewer
-    from rtseg.runtime.report import LoopReport
-    from rtseg.runtime.segmenter import Segmenter
-    from rtseg.vision.sink_video import VideoSink
-    from rtseg.vision.sink_window import WindowSink
-    from rtseg.vision.sources import Source
+    from rtseg.live.report import LoopReport
+    from rtseg.live.segmenter import Segmenter
+    from rtseg.sinks.video import VideoSink
+    from rtseg.sinks.window import WindowSink
+    from rtseg.sources.base import Source
 
 app = App(name="rtseg-cam", version=rtseg.__version__)
 
@@ -91,7 +91,7 @@ def cam(options: CamOptions = _DEFAULTS) -> None:
 
 
 def _list_cameras(console: Console) -> None:
-    from rtseg.vision.source_camera import list_cameras
+    from rtseg.sources.camera import list_cameras
 
     cameras = list_cameras()
     if not cameras:
@@ -104,10 +104,10 @@ def _list_cameras(console: Console) -> None:
 def _watch(options: CamOptions, console: Console, stack: ExitStack) -> None:
     """Opens everything, cheapest checks first, runs the loop, and reports."""
     from rtseg.apps._viewer import Viewer
-    from rtseg.runtime.loop import Loop
-    from rtseg.runtime.painter import Painter
-    from rtseg.runtime.policy import apply_budget, thread_budget
-    from rtseg.vision.sinks import NullSink
+    from rtseg.live.loop import Loop
+    from rtseg.live.painter import Painter
+    from rtseg.live.policy import apply_budget, thread_budget
+    from rtseg.sinks.base import NullSink
 
     _check(options)
     budget = thread_budget(options.threads)
@@ -160,7 +160,7 @@ def _saved(viewer: "Viewer | None", recording: "VideoSink | None") -> list[Path]
 
 def _check(options: CamOptions) -> None:
     from rtseg.apps._overwrite import check_outputs, source_files
-    from rtseg.vision.sink_video import partial_path
+    from rtseg.sinks.video import partial_path
 
     for flag, value in (("--frames", options.frames), ("--duration", options.duration)):
         if value is not None and not value > 0:  # nan too
@@ -174,7 +174,7 @@ def _check(options: CamOptions) -> None:
 
 
 def _open_segmenter(options: CamOptions, model: str) -> "Segmenter":
-    from rtseg.runtime.segmenter import open_segmenter
+    from rtseg.live.segmenter import open_segmenter
 
     size_hw = parse_size(options.size) if options.size else None
     return open_segmenter(model, options.engine, options.precision, size_hw, options.threads)
@@ -188,13 +188,13 @@ def _ready_segmenter(options: CamOptions, ahead: bool, model: str, frame_hw: Siz
 
 
 def _open_window() -> "WindowSink":
-    from rtseg.vision.sink_window import WindowSink
+    from rtseg.sinks.window import WindowSink
 
     return WindowSink("rtseg-cam (h: help)")
 
 
 def _open_source(options: CamOptions, codec_threads: int) -> "Source":
-    from rtseg.vision.sources import open_source
+    from rtseg.sources.open import open_source
 
     asked_hw = parse_size(options.camera_size) if options.camera_size else None
     return open_source(
@@ -203,7 +203,7 @@ def _open_source(options: CamOptions, codec_threads: int) -> "Source":
 
 
 def _open_recording(source: "Source", codec_threads: int, console: Console, path: Path) -> "VideoSink":
-    from rtseg.vision.sink_video import NOMINAL_FPS, VideoSink
+    from rtseg.sinks.video import NOMINAL_FPS, VideoSink
 
     sink = VideoSink(path, source.size_hw, source.fps or NOMINAL_FPS, threads=codec_threads,
                      pixel_aspect=source.pixel_aspect)  # fmt: skip
@@ -237,7 +237,7 @@ def _report(console: Console, options: CamOptions, report: "LoopReport", saved: 
     for path in saved:
         console.print(f"saved   {path}")
     if options.json:
-        from rtseg.runtime.environment import environment
+        from rtseg.live.environment import environment
 
         told = {**report.to_json(), "saved": [str(path) for path in saved]}
         write_json(options.json, {**told, "environment": environment()})

@@ -15,12 +15,12 @@ from rtseg.core.card import Card, CardFile
 from rtseg.core.errors import EngineError, ParityError, UsageError
 from rtseg.core.files import atomic_path, file_sha256
 from rtseg.core.sizes import Size, check_multiple, nearest_multiple, parse_size
-from rtseg.core.weights import Artifact, resolve
+from rtseg.core.zoo import Artifact, resolve
 
 if TYPE_CHECKING:
     import numpy as np
 
-    from rtseg.compilers.quantize import Ranges
+    from rtseg.int8.quantise import Ranges
 
 ALLOWED_LOSS = 0.005
 _CALIBRATION_PICTURES = 32
@@ -97,8 +97,8 @@ def command(options: CompileOptions | None = None) -> None:
 
 def compile_int8(artifact: Artifact, options: CompileOptions) -> None:
     """Writes the INT8 file for onnxruntime beside the network's and enters it in the card."""
-    from rtseg.compilers.quantize import quantize
     from rtseg.engines.trial import first_run
+    from rtseg.int8.quantise import quantize
 
     if options.precision not in (None, "int8"):
         raise UsageError(
@@ -128,9 +128,9 @@ def activation_ranges(artifact: Artifact, options: CompileOptions) -> "Ranges":
     Raises:
         UsageError: neither is there.
     """
-    from rtseg.compilers.calibration import measure_ranges
-    from rtseg.compilers.graph import load_float_graph
-    from rtseg.compilers.quantize import quantised_tensors
+    from rtseg.int8.calibrate import measure_ranges
+    from rtseg.int8.fold import load_float_graph
+    from rtseg.int8.quantise import quantised_tensors
 
     card = artifact.card
     if options.data is None and options.frames is None:
@@ -152,8 +152,8 @@ def input_size(card: Card, size: str | None) -> Size:
 
 def calibration_pictures(options: CompileOptions, size_hw: Size) -> "list[np.ndarray]":
     """Up to 32 pictures, evenly spread, at the network's input size."""
-    from rtseg.vision.resize import resize_image
-    from rtseg.vision.sources import open_source
+    from rtseg.pictures.resize import resize_image
+    from rtseg.sources.open import open_source
 
     if options.frames is not None:
         kept: list[np.ndarray] = []
@@ -177,7 +177,7 @@ def calibration_pictures(options: CompileOptions, size_hw: Size) -> "list[np.nda
 
 def trial_picture(card: Card) -> "np.ndarray":
     """One street scene at the smallest size with a few cells: (1, h, w, 3)."""
-    from rtseg.vision.scenes import StreetScene
+    from rtseg.scenes import StreetScene
 
     return StreetScene((8 * card.size_multiple, 12 * card.size_multiple)).render(0)[0][None]
 
@@ -210,9 +210,9 @@ def score(
 ) -> dict[str, Any]:
     """The figures of an engine on the val split."""
     from rtseg.datasets import open_data
-    from rtseg.runtime.evaluate import evaluate
-    from rtseg.runtime.policy import thread_budget
-    from rtseg.runtime.segmenter import EngineChoice, Segmenter
+    from rtseg.live.policy import thread_budget
+    from rtseg.live.segmenter import EngineChoice, Segmenter
+    from rtseg.metrics.evaluate import evaluate
 
     assert options.data is not None
     data = open_data(options.data, options.root, "val")

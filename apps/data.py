@@ -73,8 +73,8 @@ def command(options: CheckOptions | None = None) -> int:
     from rtseg.apps._overwrite import check_outputs
     from rtseg.datasets.check import check
     from rtseg.datasets.sheet import sample_sheet
-    from rtseg.runtime.policy import cores
-    from rtseg.vision.sinks import check_picture, write_picture
+    from rtseg.live.policy import cores
+    from rtseg.sinks.base import check_picture, write_picture
 
     options = options or CheckOptions()
     check_outputs({"--picture": options.picture, "--json": options.json}, {"a file of the data set": [options.root]})

@@ -17,7 +17,7 @@ app = App(name="python -m rtseg.apps.demo")
 @app.default
 def demo() -> None:
     """Segment ten seconds of a procedural street; leave demo.mp4 and demo.png in the current folder."""
-    from rtseg.vision.sink_window import gui_available
+    from rtseg.sinks.window import gui_available
 
     window, reason = gui_available()
     console = Console(highlight=False, markup=False, soft_wrap=True)
@@ -33,8 +33,8 @@ def demo() -> None:
 
 def save_middle_frame(video: Path, picture: Path) -> None:
     """Writes the frame in the middle of a video; raises InputError where the video does not play."""
-    from rtseg.vision.sinks import write_picture
-    from rtseg.vision.sources import open_source
+    from rtseg.sinks.base import write_picture
+    from rtseg.sources.open import open_source
 
     with open_source(video) as source:
         frames = sum(1 for _ in source)

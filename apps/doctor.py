@@ -118,7 +118,7 @@ def check_python() -> Check:
 
 def check_threads() -> Check:
     """How the cores are shared among the parts of the loop."""
-    from rtseg.runtime.policy import cores, thread_budget
+    from rtseg.live.policy import cores, thread_budget
 
     budget = thread_budget()
     found = f"{cores()} of {os.cpu_count()} cores; engine {budget.engine}, OpenCV {budget.opencv}, codec {budget.codec}"
@@ -142,7 +142,7 @@ def check_opencv() -> list[Check]:
 
 def check_display() -> list[Check]:
     """Whether a window can be opened; none is."""
-    from rtseg.vision.sink_window import gui_available
+    from rtseg.sinks.window import gui_available
 
     usable, reason = gui_available()
     if usable:
@@ -164,12 +164,12 @@ def check_codecs() -> list[Check]:
 
 def check_kernels() -> list[Check]:
     """The compiled label upsampling works, and what it compiles stays on disk for the next start."""
-    from rtseg.vision.upsample import warm_up
+    from rtseg.pictures.upsample import warm_up
 
     start = perf_counter()
     warm_up()
     seconds = perf_counter() - start
-    from rtseg.vision._upsample_kernel import fill_rows
+    from rtseg.pictures._upsample_kernel import fill_rows
 
     folder = Path(fill_rows.stats.cache_path)
     found = f"{installed('numba')}, kernels ready in {seconds:.1f} s, kept in {folder}"
@@ -183,7 +183,7 @@ def check_kernels() -> list[Check]:
 
 def check_weights() -> list[Check]:
     """The files that ship are whole: sizes and hashes agree with their cards."""
-    from rtseg.core.weights import resolve, shipped, weights_folder
+    from rtseg.core.zoo import resolve, shipped, weights_folder
 
     checks = []
     for name in shipped():
@@ -231,7 +231,7 @@ def probe_engine(name: str) -> str:
     """Runs the first network that ships on a grey picture; returns what ran it. Called in a child process."""
     import numpy as np
 
-    from rtseg.core.weights import resolve, shipped
+    from rtseg.core.zoo import resolve, shipped
     from rtseg.engines import EngineOptions, load_engine
 
     artifact = resolve(next(iter(shipped()), "icnet"))  # without any, `resolve` says how to fix that
@@ -243,7 +243,7 @@ def probe_engine(name: str) -> str:
 
 def check_gpu() -> Check:
     """What NVIDIA's driver and TensorRT say; neither is needed."""
-    from rtseg.engines.gpu import driver_version, gpu_problem
+    from rtseg.engines.cuda.device import driver_version, gpu_problem
 
     if (problem := gpu_problem()) is not None:
         return Check("NVIDIA GPU", "info", problem)
@@ -253,7 +253,7 @@ def check_gpu() -> Check:
 
 def check_cameras() -> list[Check]:
     """Opens and closes every camera."""
-    from rtseg.vision.source_camera import list_cameras
+    from rtseg.sources.camera import list_cameras
 
     cameras = list_cameras()
     if not cameras:

@@ -19,8 +19,8 @@ if TYPE_CHECKING:
 
     from rtseg.datasets import DataSet
     from rtseg.engines import EngineInfo
-    from rtseg.runtime.evaluate import Labeller
-    from rtseg.runtime.segmenter import EngineChoice
+    from rtseg.live.segmenter import EngineChoice
+    from rtseg.metrics.evaluate import Labeller
 
 _FRAMES_OF_ENDLESS = 300
 
@@ -117,8 +117,8 @@ def command(options: EvalOptions | None = None) -> None:
 def check_files(options: EvalOptions) -> None:
     """Raises UsageError where an output would replace what is read, OutputError where it cannot be written."""
     from rtseg.apps._overwrite import check_outputs, source_files
-    from rtseg.core.weights import resolve
-    from rtseg.vision.sinks import check_picture
+    from rtseg.core.zoo import resolve
+    from rtseg.sinks.base import check_picture
 
     inputs = {
         "a file of the data set": [options.root],
@@ -135,10 +135,10 @@ def score(options: EvalOptions) -> dict[str, Any]:
 
     "miou" and the other keys of the data set are those of the path that runs in real time: one picture, one scale.
     """
-    from rtseg.core.weights import resolve
+    from rtseg.core.zoo import resolve
     from rtseg.datasets import open_data
-    from rtseg.runtime.policy import thread_budget
-    from rtseg.runtime.segmenter import EngineChoice, default_size
+    from rtseg.live.policy import thread_budget
+    from rtseg.live.segmenter import EngineChoice, default_size
 
     size_hw = parse_size(options.size) if options.size else None
     threads = thread_budget(options.threads).engine
@@ -159,8 +159,8 @@ def score(options: EvalOptions) -> dict[str, Any]:
 
 def check_before(options: EvalOptions, choice: "EngineChoice") -> None:
     """Finds what is wrong with what comes second before minutes are spent on what comes first."""
-    from rtseg.runtime.averaging import AveragingSegmenter
-    from rtseg.vision.sources import open_source
+    from rtseg.live.averaging import AveragingSegmenter
+    from rtseg.sources.open import open_source
 
     AveragingSegmenter(choice, options.factors, options.flip).close()
     if options.stability is not None and options.data_set is not None:
@@ -169,8 +169,8 @@ def check_before(options: EvalOptions, choice: "EngineChoice") -> None:
 
 def score_data(options: EvalOptions, choice: "EngineChoice", data: "DataSet") -> dict[str, Any]:
     """The network as it runs in real time, on the whole split."""
-    from rtseg.runtime.segmenter import Segmenter
-    from rtseg.vision.sinks import write_picture
+    from rtseg.live.segmenter import Segmenter
+    from rtseg.sinks.base import write_picture
 
     with Segmenter(choice) as segmenter:
         figures = compare(segmenter, data, options.boundary_tolerance)
@@ -182,7 +182,7 @@ def score_data(options: EvalOptions, choice: "EngineChoice", data: "DataSet") ->
 
 def draw(segmenter: "Labeller", data: "DataSet", rows: int = 4) -> "np.ndarray":
     """Picture, truth and prediction of some pictures, a row each: uint8 BGR."""
-    from rtseg.vision.comparison import beside_truth, stacked
+    from rtseg.pictures.comparison import beside_truth, stacked
 
     samples = [data.sample(index) for index in data.spread(rows)]
     return stacked([beside_truth(s.image, s.labels, segmenter(s.image), data.labels) for s in samples])
@@ -190,7 +190,7 @@ def draw(segmenter: "Labeller", data: "DataSet", rows: int = 4) -> "np.ndarray":
 
 def score_averaged(options: EvalOptions, choice: "EngineChoice", data: "DataSet") -> dict[str, Any]:
     """The network averaged over scales and mirror images, on the whole split."""
-    from rtseg.runtime.averaging import AveragingSegmenter
+    from rtseg.live.averaging import AveragingSegmenter
 
     with AveragingSegmenter(choice, options.factors, options.flip) as segmenter:
         figures = compare(segmenter, data, options.boundary_tolerance)
@@ -200,7 +200,7 @@ def score_averaged(options: EvalOptions, choice: "EngineChoice", data: "DataSet"
 
 def check_unseen(options: EvalOptions) -> None:
     """Raises UsageError where the network was trained on what it is to be scored on."""
-    from rtseg.core.weights import resolve
+    from rtseg.core.zoo import resolve
     from rtseg.datasets.lineage import seen_split
 
     assert options.data_set is not None
@@ -212,7 +212,7 @@ def check_unseen(options: EvalOptions) -> None:
 
 def enter_figures(options: EvalOptions, figures: dict[str, Any]) -> None:
     """Writes the real-time figures of the data set into the network's card."""
-    from rtseg.core.weights import resolve
+    from rtseg.core.zoo import resolve
 
     artifact = resolve(options.model)
     kept = ("miou", "pixel_accuracy", "boundary_f1", "iou", "boundary_f1_by_class", "frames")
@@ -223,8 +223,8 @@ def enter_figures(options: EvalOptions, figures: dict[str, Any]) -> None:
 
 def compare(segmenter: "Labeller", data: "DataSet", boundary_tolerance: float) -> dict[str, Any]:
     """mIoU, pixel accuracy and boundary F1 on the whole split."""
-    from rtseg.runtime.evaluate import evaluate
-    from rtseg.vision.boundary import BoundaryF1
+    from rtseg.metrics.boundary import BoundaryF1
+    from rtseg.metrics.evaluate import evaluate
 
     boundary = BoundaryF1(data.labels, boundary_tolerance)
     pictures = tracked(data, f"{data.name} {data.split}", len(data))
@@ -233,10 +233,10 @@ def compare(segmenter: "Labeller", data: "DataSet", boundary_tolerance: float) -
 
 def measure_stability(options: EvalOptions, choice: "EngineChoice") -> "tuple[dict[str, Any], EngineInfo]":
     """The stability of the labels on a source, and what ran."""
-    from rtseg.runtime.api import stream
-    from rtseg.runtime.segmenter import Segmenter
-    from rtseg.runtime.stability import Stability
-    from rtseg.vision.sources import open_source
+    from rtseg.live.api import stream
+    from rtseg.live.segmenter import Segmenter
+    from rtseg.metrics.stability import Stability
+    from rtseg.sources.open import open_source
 
     assert options.stability is not None
     with open_source(options.stability) as source, Segmenter(choice) as segmenter:

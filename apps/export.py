@@ -86,7 +86,7 @@ def command(options: ExportOptions | None = None) -> None:
 def check_files(options: ExportOptions, name: str) -> None:
     """Raises UsageError where a file of that name would replace what the network or its pictures are read from."""
     from rtseg.apps._overwrite import check_outputs
-    from rtseg.core.weights import resolve
+    from rtseg.core.zoo import resolve
 
     read: list[Path] = []
     if options.checkpoint is not None:
@@ -114,7 +114,7 @@ def load(options: ExportOptions) -> Network:
     assert options.model is not None
     if options.untrained:
         return untrained(options.model, options)
-    from rtseg.core.weights import resolve
+    from rtseg.core.zoo import resolve
     from rtseg.models.weights import load_network
 
     artifact = resolve(options.model)

@@ -10,7 +10,7 @@ from rich.table import Column, Table
 
 from rtseg.core.card import Card
 from rtseg.core.errors import WeightsError
-from rtseg.core.weights import resolve, shipped, weights_folder
+from rtseg.core.zoo import resolve, shipped, weights_folder
 
 
 def command(*, json: Annotated[bool, Parameter(negative="")] = False) -> None:

@@ -87,7 +87,7 @@ def video(*inputs: str, options: VideoOptions) -> None:
     from rtseg.batch.jobs import find_jobs, parse_save
     from rtseg.batch.lock import output_lock
     from rtseg.batch.run import Batch
-    from rtseg.vision.sinks import make_folder
+    from rtseg.sinks.base import make_folder
 
     jobs = find_jobs(inputs, options.output, parse_save(options.save))
     choice = _choice(options)
@@ -117,7 +117,7 @@ def _check_outputs(inputs: Sequence[str], jobs: "Sequence[Job]", options: VideoO
     """That nothing replaces the network or a list of inputs, and the report no input and no output of any run."""
     from rtseg.apps._overwrite import check_each_other, check_outputs, source_files
     from rtseg.batch.jobs import LIST_SUFFIX, SAVES
-    from rtseg.core.weights import resolve
+    from rtseg.core.zoo import resolve
 
     jobs = [job for job in jobs if job.nameable]  # whoever opens the others says what is wrong
     lists = [Path(text) for given in inputs if given.lower().endswith(LIST_SUFFIX)
@@ -132,7 +132,7 @@ def _check_outputs(inputs: Sequence[str], jobs: "Sequence[Job]", options: VideoO
 
 
 def _cores() -> int:
-    from rtseg.runtime.policy import cores
+    from rtseg.live.policy import cores
 
     return cores()
 
@@ -141,11 +141,11 @@ def _choice(options: VideoOptions) -> "Choice":
     """Checks all settings that do not depend on an input."""
     from rtseg.batch.plan import Choice
     from rtseg.batch.task import Look
-    from rtseg.core.weights import resolve
+    from rtseg.core.zoo import resolve
     from rtseg.engines import choose_engine
-    from rtseg.runtime.painter import Painter
-    from rtseg.runtime.policy import thread_budget
-    from rtseg.runtime.segmenter import EngineChoice
+    from rtseg.live.painter import Painter
+    from rtseg.live.policy import thread_budget
+    from rtseg.live.segmenter import EngineChoice
 
     if options.jobs is not None and not 1 <= options.jobs <= _MOST_JOBS:
         raise UsageError(f"{options.jobs} jobs: give 1 or more, up to {_MOST_JOBS}")

@@ -30,18 +30,18 @@ from rtseg.batch.task import CRF, ENCODER_THREADS, PRESET, Loaded, Look
 from rtseg.core.files import write_json
 from rtseg.core.frame import Frame
 from rtseg.core.sizes import Size, format_size, parse_size
-from rtseg.core.weights import resolve
+from rtseg.core.zoo import resolve
 from rtseg.engines import choose_engine
-from rtseg.runtime.environment import environment
-from rtseg.runtime.painter import Painter
-from rtseg.runtime.pipeline import Result
-from rtseg.runtime.policy import apply_budget, cores, thread_budget
-from rtseg.runtime.segmenter import Segmenter, default_size, open_segmenter
-from rtseg.vision.scenes import StreetScene
-from rtseg.vision.sink_video import VideoSink
-from rtseg.vision.sinks import LabelSink
-from rtseg.vision.sources import open_source
-from rtseg.vision.video_index import index_video
+from rtseg.live.environment import environment
+from rtseg.live.painter import Painter
+from rtseg.live.pipeline import Result
+from rtseg.live.policy import apply_budget, cores, thread_budget
+from rtseg.live.segmenter import Segmenter, default_size, open_segmenter
+from rtseg.scenes import StreetScene
+from rtseg.sinks.base import LabelSink
+from rtseg.sinks.video import VideoSink
+from rtseg.sources.open import open_source
+from rtseg.sources.video_index import index_video
 
 FPS = 30.0
 SAVE = ("overlay", "labels")

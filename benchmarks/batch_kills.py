@@ -26,8 +26,8 @@ from batch import make_videos
 from rtseg.batch.plan import IN_FLIGHT
 from rtseg.core.files import write_json
 from rtseg.core.sizes import parse_size
-from rtseg.runtime.environment import environment
-from rtseg.vision.sources import open_source
+from rtseg.live.environment import environment
+from rtseg.sources.open import open_source
 
 FPS = 30.0
 

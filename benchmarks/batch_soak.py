@@ -20,9 +20,9 @@ from batch import FPS, make_videos
 from rtseg.batch.join import join_segments
 from rtseg.core.files import write_json
 from rtseg.core.sizes import parse_size
-from rtseg.runtime.environment import environment
-from rtseg.vision.sink_video import VideoSink
-from rtseg.vision.sources import open_source
+from rtseg.live.environment import environment
+from rtseg.sinks.video import VideoSink
+from rtseg.sources.open import open_source
 
 EVERY_S = 1.0
 

@@ -19,11 +19,11 @@ from rtseg.core.labels import CAMVID11
 from rtseg.core.sizes import parse_size
 from rtseg.engines import EngineOptions, load_engine
 from rtseg.export.network import export_network
+from rtseg.live.environment import environment
+from rtseg.live.policy import thread_budget
 from rtseg.models import build_model
 from rtseg.models.base import count_macs
 from rtseg.models.decoders import STEPS
-from rtseg.runtime.environment import environment
-from rtseg.runtime.policy import thread_budget
 
 app = App(help=__doc__)
 

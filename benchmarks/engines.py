@@ -41,7 +41,7 @@ def measure(
 
 
 def street_pictures(size_hw: tuple[int, int]) -> "list[np.ndarray]":
-    from rtseg.vision.scenes import StreetScene
+    from rtseg.scenes import StreetScene
 
     return [StreetScene(size_hw, seed=seed).render(10)[0] for seed in range(PICTURES)]
 
@@ -50,7 +50,7 @@ def arithmetic(model: str, size_hw: tuple[int, int], threads: int, runs: int) ->
     """Share of the matrix product's rate that ICNet's convolutions reach."""
     import numpy as np
 
-    from rtseg.core.weights import resolve
+    from rtseg.core.zoo import resolve
     from rtseg.engines import EngineOptions, load_engine
 
     artifact = resolve(model)
@@ -70,7 +70,7 @@ def arithmetic(model: str, size_hw: tuple[int, int], threads: int, runs: int) ->
 
 def int8(model: str, size_hw: tuple[int, int], threads: int, runs: int) -> dict[str, Any]:
     """How much faster the INT8 file is."""
-    from rtseg.core.weights import resolve
+    from rtseg.core.zoo import resolve
     from rtseg.engines import EngineOptions, load_engine
 
     artifact = resolve(model)
@@ -89,7 +89,7 @@ def int8(model: str, size_hw: tuple[int, int], threads: int, runs: int) -> dict[
 
 def eager(model: str, size_hw: tuple[int, int], threads: int, runs: int) -> dict[str, Any]:
     """ENet in eager torch with index unpooling, in both memory layouts, and on every engine that is installed."""
-    from rtseg.core.weights import resolve
+    from rtseg.core.zoo import resolve
     from rtseg.engines import ENGINES, EngineOptions, available, choose_engine, load_engine
 
     artifact = resolve(model)
@@ -182,8 +182,8 @@ def main(
     """
     from rtseg.core.files import write_json
     from rtseg.core.sizes import parse_size
-    from rtseg.runtime.environment import environment
-    from rtseg.runtime.policy import cores
+    from rtseg.live.environment import environment
+    from rtseg.live.policy import cores
 
     threads = threads or cores()
     size_hw = parse_size(size)

@@ -21,12 +21,12 @@ from rich.table import Table
 from rtseg.core.files import write_json
 from rtseg.core.sizes import Size, parse_size
 from rtseg.core.timing import Durations
-from rtseg.core.weights import resolve, shipped
+from rtseg.core.zoo import resolve, shipped
+from rtseg.live.environment import environment
+from rtseg.live.policy import cores
 from rtseg.models.deploy import DeployGraph
 from rtseg.models.weights import load_network
-from rtseg.runtime.environment import environment
-from rtseg.runtime.policy import cores
-from rtseg.vision.scenes import StreetScene
+from rtseg.scenes import StreetScene
 
 app = App(help="Compares the file that serves every size with one that serves a single size.")
 PICTURES = 4

@@ -22,7 +22,7 @@ from typing import Any
 from rtseg.core.errors import RtsegError
 from rtseg.core.files import write_json
 from rtseg.core.sizes import Size, format_size, parse_size
-from rtseg.core.weights import resolve, shipped
+from rtseg.core.zoo import resolve, shipped
 
 sys.path.insert(0, str(Path(__file__).parent))
 import gpu_machine

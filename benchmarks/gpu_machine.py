@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from rtseg.runtime.environment import environment
+from rtseg.live.environment import environment
 
 BENCHED = ("tensorrt", "cuda-bindings", "onnx", "onnxruntime-gpu", "filelock", "cupy-cuda13x", "triton")
 

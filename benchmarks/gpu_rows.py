@@ -15,9 +15,9 @@ from gpu_machine import median_s
 from rtseg.core.errors import ParityError, RtsegError
 from rtseg.core.sizes import Size, format_size, nearest_multiple
 from rtseg.core.timing import Durations
-from rtseg.core.weights import Artifact, resolve
+from rtseg.core.zoo import Artifact, resolve
 from rtseg.engines import Engine, EngineOptions, load_engine, missing
-from rtseg.runtime.policy import thread_budget
+from rtseg.live.policy import thread_budget
 
 PICTURES = 4
 KEPT = 4  # convolutions that stay FP16 where INT8 does not pass the parity gate with all of them
@@ -55,7 +55,7 @@ def smoke(plan: Plan) -> dict[str, Any]:
 
 def pictures(size_hw: Size) -> list[np.ndarray]:
     """Street scenes, different ones."""
-    from rtseg.vision.scenes import StreetScene
+    from rtseg.scenes import StreetScene
 
     return [StreetScene(size_hw, seed=seed).render(10)[0] for seed in range(PICTURES)]
 
@@ -101,11 +101,11 @@ def engine_row(engine_name: str, model: str, precision: str, size_hw: Size, plan
 
 def keep_sensitive(artifact: Artifact, size_hw: Size) -> list[str]:
     """What `rtseg compile --keep-worst 4` does: from now on the most sensitive convolutions stay FP16 under INT8."""
-    from rtseg.compilers.gate import street_frames
-    from rtseg.compilers.sensitivity import measure_sensitivity
-    from rtseg.engines.cuda_memory import Device
-    from rtseg.engines.engine_cache import BuildOptions, EngineCache
-    from rtseg.engines.tensorrt_engine import plan_key
+    from rtseg.engines.cuda.memory import Device
+    from rtseg.engines.tensorrt.cache import BuildOptions, EngineCache
+    from rtseg.engines.tensorrt.engine import plan_key
+    from rtseg.engines.tensorrt.gate import street_frames
+    from rtseg.engines.tensorrt.sensitivity import measure_sensitivity
 
     card = artifact.card
     images = street_frames(nearest_multiple(card.train_size, card.size_multiple), count=1)
@@ -166,7 +166,7 @@ def throughput(engine: Engine, images: list[np.ndarray], plan: Plan) -> float:
 
 def work(artifact: Artifact, size_hw: Size, bytes_each: int) -> dict[str, float]:
     """Convolution GFLOP of a picture, and the GB that move where each convolution reads and writes its tensors once."""
-    from rtseg.compilers.typed_graph import CONVOLUTIONS, convolution_macs, typed_graph
+    from rtseg.engines.tensorrt.typed_graph import CONVOLUTIONS, convolution_macs, typed_graph
 
     model = typed_graph(artifact.file("fp32"), "fp32", size_hw).model
     values = (*model.graph.input, *model.graph.value_info, *model.graph.output)
@@ -205,12 +205,12 @@ def torch_labels(artifact: Artifact, precision: str, size_hw: Size, runs: int) -
 
 def loop_row(model: str, precision: str, size_hw: Size, plan: Plan, folder: Path) -> dict[str, Any]:
     """The loop of `rtseg-cam --no-window` on a video file of the network's size, and decoding that file alone."""
-    from rtseg.runtime.loop import Loop
-    from rtseg.runtime.painter import Painter
-    from rtseg.runtime.policy import apply_budget
-    from rtseg.runtime.segmenter import open_segmenter
-    from rtseg.vision.sinks import NullSink
-    from rtseg.vision.sources import open_source
+    from rtseg.live.loop import Loop
+    from rtseg.live.painter import Painter
+    from rtseg.live.policy import apply_budget
+    from rtseg.live.segmenter import open_segmenter
+    from rtseg.sinks.base import NullSink
+    from rtseg.sources.open import open_source
 
     video = make_video(folder / f"{format_size(size_hw)}-{plan.frames}.mp4", size_hw, plan.frames)
     budget = thread_budget()
@@ -236,8 +236,8 @@ def loop_row(model: str, precision: str, size_hw: Size, plan: Plan, folder: Path
 
 def make_video(path: Path, size_hw: Size, frames: int) -> Path:
     from rtseg.core.frame import Frame
-    from rtseg.vision.scenes import StreetScene
-    from rtseg.vision.sink_video import VideoSink
+    from rtseg.scenes import StreetScene
+    from rtseg.sinks.video import VideoSink
 
     if not path.exists():
         scene = StreetScene(size_hw, seed=1, fps=30.0)
@@ -251,8 +251,8 @@ def make_video(path: Path, size_hw: Size, frames: int) -> Path:
 def miou_row(engine_name: str, model: str, precision: str, plan: Plan) -> dict[str, Any]:
     """mIoU on CamVid's val split, at the input size that `rtseg eval` takes for its pictures."""
     from rtseg.datasets import open_data
-    from rtseg.runtime.evaluate import evaluate
-    from rtseg.runtime.segmenter import open_segmenter
+    from rtseg.live.segmenter import open_segmenter
+    from rtseg.metrics.evaluate import evaluate
 
     data = open_data("camvid", plan.root, "val")
     with open_segmenter(model, engine_name, precision) as segmenter:

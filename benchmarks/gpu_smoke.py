@@ -3,14 +3,14 @@
 import numpy as np
 from onnx import TensorProto, helper, numpy_helper
 
-from rtseg.compilers.fixed_graph import with_shapes
-from rtseg.compilers.half import to_half
-from rtseg.compilers.tensorrt_build import build
-from rtseg.compilers.typed_graph import Convolution, TypedGraph
-from rtseg.engines.cuda_memory import Device
-from rtseg.engines.engine_cache import BuildOptions
-from rtseg.engines.tensorrt_plan import VERSION
-from rtseg.engines.tensorrt_runner import Runner
+from rtseg.engines.cuda.memory import Device
+from rtseg.engines.tensorrt.build import build
+from rtseg.engines.tensorrt.cache import BuildOptions
+from rtseg.engines.tensorrt.fixed_graph import with_shapes
+from rtseg.engines.tensorrt.half import to_half
+from rtseg.engines.tensorrt.plan import VERSION
+from rtseg.engines.tensorrt.runner import Runner
+from rtseg.engines.tensorrt.typed_graph import Convolution, TypedGraph
 
 SIZE = (64, 96)
 

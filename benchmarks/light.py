@@ -16,11 +16,11 @@ from cyclopts import App
 from rich.console import Console
 
 from rtseg.core.files import write_json
-from rtseg.core.metrics import ConfusionMatrix
-from rtseg.core.weights import resolve, shipped
+from rtseg.core.zoo import resolve, shipped
 from rtseg.datasets import DataSet, open_data
-from rtseg.runtime.environment import environment
-from rtseg.runtime.segmenter import open_segmenter
+from rtseg.live.environment import environment
+from rtseg.live.segmenter import open_segmenter
+from rtseg.metrics.confusion import ConfusionMatrix
 from rtseg.training.light import Exposure, Haze, Temperature, UnevenLight
 
 app = App(help=__doc__)

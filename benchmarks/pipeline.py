@@ -18,12 +18,12 @@ from typing import Any
 from rtseg.core.files import write_json
 from rtseg.core.frame import Frame
 from rtseg.core.sizes import Size, format_size, parse_size
-from rtseg.core.weights import shipped
-from rtseg.runtime.bench import BenchPlan, bench
-from rtseg.runtime.environment import environment
-from rtseg.runtime.policy import ThreadBudget, apply_budget, thread_budget
-from rtseg.vision.scenes import StreetScene
-from rtseg.vision.sink_video import VideoSink
+from rtseg.core.zoo import shipped
+from rtseg.live.bench import BenchPlan, bench
+from rtseg.live.environment import environment
+from rtseg.live.policy import ThreadBudget, apply_budget, thread_budget
+from rtseg.scenes import StreetScene
+from rtseg.sinks.video import VideoSink
 
 FPS = 30.0
 

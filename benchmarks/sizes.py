@@ -14,8 +14,8 @@ from rich.console import Console
 from rtseg.apps.evaluate import EvalOptions, score
 from rtseg.core.files import write_json
 from rtseg.core.sizes import Size, format_size, nearest_multiple
-from rtseg.core.weights import resolve, shipped
-from rtseg.runtime.environment import environment
+from rtseg.core.zoo import resolve, shipped
+from rtseg.live.environment import environment
 
 app = App(help=__doc__)
 FACTORS = (0.75, 1.0, 1.25)

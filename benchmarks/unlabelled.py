@@ -16,11 +16,11 @@ from rich.console import Console
 
 from rtseg.apps.export import ExportOptions, load
 from rtseg.core.files import write_json
-from rtseg.core.metrics import ConfusionMatrix
 from rtseg.core.sizes import format_size
 from rtseg.datasets import open_data
 from rtseg.datasets.base import PairedFiles
-from rtseg.runtime.environment import environment
+from rtseg.live.environment import environment
+from rtseg.metrics.confusion import ConfusionMatrix
 from rtseg.training.config import TrainConfig
 from rtseg.training.run import train
 from rtseg.training.task import SegmentationTask

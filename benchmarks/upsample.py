@@ -21,10 +21,10 @@ from rich.table import Table
 from rtseg.core.files import write_json
 from rtseg.core.sizes import Size, format_size, parse_size
 from rtseg.core.timing import Durations
-from rtseg.core.weights import resolve, shipped
-from rtseg.runtime.environment import environment
-from rtseg.runtime.policy import cores
-from rtseg.vision.upsample import border_share, upsample_labels
+from rtseg.core.zoo import resolve, shipped
+from rtseg.live.environment import environment
+from rtseg.live.policy import cores
+from rtseg.pictures.upsample import border_share, upsample_labels
 
 app = App(help="Compares label upsampling by torch, OpenCV and rtseg.")
 PICTURES = 4  # different ones in turn, so that no branch predictor learns a single picture
@@ -73,7 +73,7 @@ def smooth_logits(classes: int, size_hw: Size, patch: int) -> list[np.ndarray]:
 def network_logits(name: str, input_hw: Size, threads: int) -> list[np.ndarray]:
     """What a network that ships gives for street scenes."""
     from rtseg.engines import EngineOptions, load_engine
-    from rtseg.vision.scenes import StreetScene
+    from rtseg.scenes import StreetScene
 
     images = [StreetScene(input_hw, seed=seed).render(10)[0] for seed in range(PICTURES)]
     with load_engine("auto", resolve(name), EngineOptions(input_hw, threads=threads)) as engine:

@@ -10,16 +10,16 @@ __version__ = "0.1.0"
 
 if TYPE_CHECKING:
     from rtseg.core.errors import RtsegError
-    from rtseg.runtime.api import load, stream
-    from rtseg.vision.overlay import overlay
-    from rtseg.vision.sources import open_source
+    from rtseg.live.api import load, stream
+    from rtseg.pictures.overlay import overlay
+    from rtseg.sources.open import open_source
 
 _LAZY = {
     "RtsegError": "rtseg.core.errors",
-    "load": "rtseg.runtime.api",
-    "stream": "rtseg.runtime.api",
-    "open_source": "rtseg.vision.sources",
-    "overlay": "rtseg.vision.overlay",
+    "load": "rtseg.live.api",
+    "stream": "rtseg.live.api",
+    "open_source": "rtseg.sources.open",
+    "overlay": "rtseg.pictures.overlay",
 }
 
 __all__ = ["RtsegError", "__version__", "load", "open_source", "overlay", "stream"]

@@ -24,7 +24,7 @@ def _missing(marker: str) -> str | None:
     if marker == "tensorrt" and not find_spec("tensorrt"):
         return "tensorrt is not installed"
     if marker in ("gpu", "tensorrt"):
-        from rtseg.engines.gpu import gpu_problem
+        from rtseg.engines.cuda.device import gpu_problem
 
         return gpu_problem()
     return None

@@ -16,8 +16,8 @@ import numpy as np
 import onnx
 import pytest
 
-from rtseg.engines import gpu
-from rtseg.vision.scenes import StreetScene
+from rtseg.engines.cuda import device as gpu
+from rtseg.scenes import StreetScene
 
 
 class FakeDriver:
@@ -261,7 +261,7 @@ def fake_tensorrt(driver, version="10.15.1.29", layer_types=None, cancel_at=None
         def parse(self, data):
             if refuse == "parse":
                 return False
-            from rtseg.compilers.fixed_graph import tensor_types
+            from rtseg.engines.tensorrt.fixed_graph import tensor_types
 
             self.network.model = model = onnx.load_from_string(data)
             types = tensor_types(model)
@@ -347,7 +347,7 @@ def fake_tensorrt(driver, version="10.15.1.29", layer_types=None, cancel_at=None
         num_io_tensors = 2
 
         def __init__(self, data):
-            from rtseg.compilers.sensitivity import emulate
+            from rtseg.engines.tensorrt.sensitivity import emulate
 
             self.model = onnx.load_from_string(data)
             graph = self.model.graph
@@ -407,8 +407,8 @@ def fake_tensorrt(driver, version="10.15.1.29", layer_types=None, cancel_at=None
     return trt
 
 
-USERS = ("rtseg.engines.tensorrt_plan", "rtseg.engines.tensorrt_runner", "rtseg.engines.tensorrt_engine",
-         "rtseg.compilers.tensorrt_build", "rtseg.compilers.tensorrt")  # fmt: skip
+USERS = ("rtseg.engines.tensorrt.plan", "rtseg.engines.tensorrt.runner", "rtseg.engines.tensorrt.engine",
+         "rtseg.engines.tensorrt.build", "rtseg.engines.tensorrt.compile")  # fmt: skip
 
 
 @cache
@@ -421,7 +421,8 @@ def street(size_hw, seed, fps=30.0):
 def gpu_machine(monkeypatch, tmp_path):
     """Makes this a machine with the fake GPU; call it to install a TensorRT, with the arguments of `fake_tensorrt`."""
     pytest.importorskip("cuda.bindings.driver", reason="cuda-bindings is not installed")
-    from rtseg.engines import cuda_memory, upsample_cuda
+    from rtseg.engines.cuda import memory as cuda_memory
+    from rtseg.engines.cuda import upsampling as upsample_cuda
 
     driver = FakeDriver()
     monkeypatch.setattr(cuda_memory, "driver", driver)
@@ -430,7 +431,7 @@ def gpu_machine(monkeypatch, tmp_path):
     monkeypatch.setattr(cuda_memory, "driver_version", lambda: "580.1")
     monkeypatch.setattr("rtseg.engines.gpu_problem", lambda: None)
     monkeypatch.setattr(upsample_cuda, "compile_kernel", lambda capability, half: b"kernel")
-    monkeypatch.setattr("rtseg.compilers.gate.StreetScene", street)
+    monkeypatch.setattr("rtseg.engines.tensorrt.gate.StreetScene", street)
     monkeypatch.setenv("RTSEG_CACHE", str(tmp_path / "cache"))
     monkeypatch.setattr("rtseg.engines.find_spec", lambda name: True)
 

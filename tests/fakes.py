@@ -15,13 +15,13 @@ from rtseg.core.card import Card, CardFile
 from rtseg.core.files import file_sha256
 from rtseg.core.frame import Frame
 from rtseg.core.labels import CAMVID11
-from rtseg.core.weights import Artifact
+from rtseg.core.zoo import Artifact
 from rtseg.engines.base import Engine, EngineInfo, EngineOptions
 from rtseg.engines.pool import EnginePool
-from rtseg.runtime.segmenter import EngineChoice
-from rtseg.vision.sinks import Sink
-from rtseg.vision.sources import Source
-from rtseg.vision.upsample import upsample_labels
+from rtseg.live.segmenter import EngineChoice
+from rtseg.pictures.upsample import upsample_labels
+from rtseg.sinks.base import Sink
+from rtseg.sources.base import Source
 
 
 def fake_card(**changes):
@@ -234,7 +234,7 @@ def fake_network(tmp_path, monkeypatch):
     folder.mkdir()
     for name in ("fake", "other"):
         fake_card(name=name, engine_order=("fake",)).save(folder / f"{name}.json")
-    monkeypatch.setattr("rtseg.core.weights.weights_folder", lambda: folder)
+    monkeypatch.setattr("rtseg.core.zoo.weights_folder", lambda: folder)
     monkeypatch.setitem(engines.ENGINES._entries, "fake", "fakes:FakeEngine")
     monkeypatch.setitem(engines._NEEDS, "fake", ("numpy", "pip install fake"))
     return folder

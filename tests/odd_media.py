@@ -130,10 +130,10 @@ def bands(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     weights = tmp_path / "weights"
     weights.mkdir()
     fake_card(engine_order=("fake",)).save(weights / "fake.json")
-    monkeypatch.setattr("rtseg.core.weights.weights_folder", lambda: weights)
+    monkeypatch.setattr("rtseg.core.zoo.weights_folder", lambda: weights)
     monkeypatch.setitem(engines._NEEDS, "fake", ("numpy", "pip install fake"))
     monkeypatch.setitem(engines.ENGINES._entries, "fake", "odd_media:BandEngine")
-    monkeypatch.setattr("rtseg.runtime.loop.Loop._hud_lines", lambda loop: [])  # it would lie over the numbers
+    monkeypatch.setattr("rtseg.live.loop.Loop._hud_lines", lambda loop: [])  # it would lie over the numbers
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("COLUMNS", "300")
     return tmp_path

@@ -3,7 +3,7 @@
 import numpy as np
 
 from rtseg.core.frame import Frame
-from rtseg.vision.sinks import Sink
+from rtseg.sinks.base import Sink
 
 RED = (0, 0, 220)
 

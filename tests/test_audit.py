@@ -4,9 +4,9 @@ import json
 
 import pytest
 
-from rtseg.compilers.audit import audit, read_layers, require, type_name
-from rtseg.compilers.typed_graph import Convolution
 from rtseg.core.errors import EngineError
+from rtseg.engines.tensorrt.audit import audit, read_layers, require, type_name
+from rtseg.engines.tensorrt.typed_graph import Convolution
 
 WORK = {"conv_1": Convolution(600, "fp16"), "conv_2": Convolution(350, "fp16"), "conv_3": Convolution(50, "fp16")}
 

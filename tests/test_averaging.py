@@ -7,9 +7,9 @@ from fakes import FakeEngine, fake_artifact
 from torch.nn import functional
 
 from rtseg.core.errors import UsageError
-from rtseg.runtime.averaging import AveragingSegmenter
-from rtseg.runtime.segmenter import EngineChoice
-from rtseg.vision.average import average_labels
+from rtseg.live.averaging import AveragingSegmenter
+from rtseg.live.segmenter import EngineChoice
+from rtseg.pictures.average import average_labels
 
 
 @pytest.mark.parametrize("size_hw", [(50, 70), (33, 2000), (300, 300)])

@@ -24,7 +24,7 @@ import rtseg.engines
 from rtseg.apps._console import run
 from rtseg.core.card import CardFile
 from rtseg.core.files import file_sha256
-from rtseg.vision import source_camera
+from rtseg.sources import camera as source_camera
 
 OK, USAGE, INPUT, OUTPUT, ENGINE, WEIGHTS, INTERRUPTED = 0, 2, 3, 4, 5, 6, 130
 ROOT = Path(__file__).parents[1]
@@ -105,7 +105,7 @@ def shipped(tiny_model: Path, tmp_path_factory: pytest.TempPathFactory, monkeypa
     folder = tmp_path_factory.mktemp("weights")
     for name in ("enet", "icnet"):
         make_network(folder, name)
-    monkeypatch.setattr("rtseg.core.weights.weights_folder", lambda: folder)
+    monkeypatch.setattr("rtseg.core.zoo.weights_folder", lambda: folder)
 
 
 class Command:

@@ -25,7 +25,7 @@ from rtseg.batch.plan import IN_FLIGHT, stops_of
 from rtseg.batch.segments import class_areas
 from rtseg.batch.task import Segment, SegmentDone
 from rtseg.core.errors import OutputError, UsageError
-from rtseg.vision.video_index import VideoIndex
+from rtseg.sources.video_index import VideoIndex
 
 
 @pytest.fixture(autouse=True)

@@ -24,9 +24,9 @@ from rtseg.batch.run import Batch
 from rtseg.batch.survey import largest_of_a_few
 from rtseg.batch.task import Look, SegmentDone, TaskFailed, WorkerLost
 from rtseg.core.errors import EngineError, InputError
-from rtseg.core.weights import resolve
+from rtseg.core.zoo import resolve
 from rtseg.engines import ENGINES
-from rtseg.vision.source_span import TimestampError
+from rtseg.sources.span import TimestampError
 
 SAVE = ("overlay", "labels", "areas")
 pytestmark = [pytest.mark.slow, pytest.mark.skipif(not hasattr(signal, "SIGKILL"), reason="needs SIGKILL")]

@@ -6,7 +6,7 @@ import pytest
 
 from rtseg.core.errors import UsageError
 from rtseg.core.labels import CAMVID11, LabelSet
-from rtseg.vision.boundary import BoundaryF1
+from rtseg.metrics.boundary import BoundaryF1
 
 TWO = LabelSet("two", ("left", "right"), ((0, 0, 0), (1, 1, 1)))
 

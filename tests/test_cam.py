@@ -224,7 +224,7 @@ def test_a_picture_stays_until_a_key(press, quick_source):
 
 def test_no_window_can_be_opened(fake_network, monkeypatch, capsys):  # noqa: F811
     reason = "there is no display"
-    monkeypatch.setattr("rtseg.vision.sink_window.gui_available", lambda: (False, reason))
+    monkeypatch.setattr("rtseg.sinks.window.gui_available", lambda: (False, reason))
     assert cam() == 4
     error = capsys.readouterr().err.strip()
     assert reason in error

@@ -17,7 +17,7 @@ import rtseg
 from rtseg.apps._console import run
 from rtseg.apps.main import COMMANDS
 from rtseg.core.errors import EngineError
-from rtseg.core.weights import shipped
+from rtseg.core.zoo import shipped
 
 ROOT = Path(__file__).parents[1]
 # kept stable: what is documented to exist
@@ -151,12 +151,12 @@ def test_bench_measures_every_combination(tiny_model: Path) -> None:
 def test_bench_finds_what_cannot_run_before_it_measures(
     tiny_model: Path, monkeypatch: pytest.MonkeyPatch, wrong: str
 ) -> None:
-    monkeypatch.setattr("rtseg.runtime.bench.bench", lambda *_: pytest.fail("it measures"))
+    monkeypatch.setattr("rtseg.live.bench.bench", lambda *_: pytest.fail("it measures"))
     assert call("rtseg-bench", "--model", str(tiny_model), *wrong.split()) in (2, 6)
 
 
 def test_bench_keeps_what_it_measured_before_an_error(tiny_model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    import rtseg.runtime.bench as runtime
+    import rtseg.live.bench as runtime
 
     whole = runtime._whole_loop
 

@@ -11,11 +11,11 @@ from rtseg.core.card import Card, CardFile
 from rtseg.core.errors import OutputError, RtsegError, UsageError, WeightsError
 from rtseg.core.files import atomic_path, file_sha256, write_json
 from rtseg.core.labels import CAMVID11, LabelSet
-from rtseg.core.metrics import ConfusionMatrix
 from rtseg.core.registry import Registry
 from rtseg.core.sizes import check_multiple, nearest_multiple, parse_size
 from rtseg.core.timing import Durations, RateMeter
-from rtseg.core.weights import Artifact, resolve
+from rtseg.core.zoo import Artifact, resolve
+from rtseg.metrics.confusion import ConfusionMatrix
 
 
 def test_registry_imports_on_demand_and_names_close_matches() -> None:

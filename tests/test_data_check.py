@@ -14,7 +14,7 @@ from rtseg.apps.data import CheckOptions
 from rtseg.apps.evaluate import EvalOptions
 from rtseg.datasets import DATASETS, open_data
 from rtseg.datasets.check import ALIKE_BITS, check, difference_hash, near_duplicates
-from rtseg.vision.boundary import TOLERANCE
+from rtseg.metrics.boundary import TOLERANCE
 
 NAMES = [f"train/{i}" for i in range(6)] + [f"val/{i}" for i in range(3)]
 

@@ -9,7 +9,7 @@ import pytest
 from rtseg.apps import demo
 from rtseg.apps.cam import CamOptions
 from rtseg.core.frame import Frame
-from rtseg.vision.sink_video import VideoSink
+from rtseg.sinks.video import VideoSink
 
 
 @pytest.mark.parametrize("display", [True, False])
@@ -29,7 +29,7 @@ def test_the_demo_records_and_opens_a_window_where_it_can(
     monkeypatch.chdir(tmp_path)
     Path("demo.mp4").write_bytes(b"old")
     monkeypatch.setattr(demo, "cam", cam)
-    monkeypatch.setattr("rtseg.vision.sink_window.gui_available", lambda: (display, "there is no display"))
+    monkeypatch.setattr("rtseg.sinks.window.gui_available", lambda: (display, "there is no display"))
     demo.demo()
     (options,) = asked
     assert (options.source, options.window) == ("synthetic", display)

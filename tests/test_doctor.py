@@ -23,7 +23,7 @@ def weights(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     fake_card(name="tiny", files={"fp32": file}, parameters=370_000, data_terms="drawn here").save(
         tmp_path / "tiny.json"
     )
-    for module in ("rtseg.core.weights", "rtseg.apps.models"):
+    for module in ("rtseg.core.zoo", "rtseg.apps.models"):
         monkeypatch.setattr(f"{module}.weights_folder", lambda: tmp_path)
     return tmp_path
 

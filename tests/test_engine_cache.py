@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from rtseg.core.errors import OutputError
-from rtseg.engines.engine_cache import BuildOptions, EngineCache, PlanKey, cache_folder
+from rtseg.engines.tensorrt.cache import BuildOptions, EngineCache, PlanKey, cache_folder
 
 KEY = PlanKey(
     onnx_sha256="a" * 64,
@@ -95,7 +95,7 @@ def test_what_is_damaged_or_foreign_is_left_with_one_line(cache, caplog, name):
 def test_a_write_that_is_cut_short_leaves_no_entry(cache, monkeypatch):
     cache.store(KEY, b"plan", {})
     monkeypatch.setattr(
-        "rtseg.engines.engine_cache.write_json", lambda *arguments: (_ for _ in ()).throw(KeyboardInterrupt)
+        "rtseg.engines.tensorrt.cache.write_json", lambda *arguments: (_ for _ in ()).throw(KeyboardInterrupt)
     )
     with pytest.raises(KeyboardInterrupt):
         cache.store(KEY, b"new plan", {})
@@ -128,7 +128,7 @@ import sys, time
 sys.path.insert(0, {str(Path(__file__).parent)!r})
 from pathlib import Path
 from test_engine_cache import KEY
-from rtseg.engines.engine_cache import EngineCache
+from rtseg.engines.tensorrt.cache import EngineCache
 count = Path({str(count)!r})
 for _ in range(3):
     with EngineCache(Path({str(cache.folder)!r})).lock(KEY):

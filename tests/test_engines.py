@@ -9,12 +9,12 @@ from tiny import SMALL, lively, network_file
 
 from rtseg.core.card import Card
 from rtseg.core.errors import EngineError, UsageError, WeightsError
-from rtseg.core.weights import Artifact
+from rtseg.core.zoo import Artifact
 from rtseg.engines import ENGINES, EngineOptions, choose_engine, load_engine
 from rtseg.export.onnx import round_weights
 from rtseg.models.deploy import DeployGraph
-from rtseg.vision.scenes import StreetScene
-from rtseg.vision.upsample import upsample_labels
+from rtseg.pictures.upsample import upsample_labels
+from rtseg.scenes import StreetScene
 
 pytestmark = pytest.mark.slow
 
@@ -173,7 +173,7 @@ def test_pictures_under_way_at_once_have_the_labels_of_one_after_the_other(name,
 INTERRUPTED = """
 import signal, sys
 import numpy as np
-from rtseg.core.weights import resolve
+from rtseg.core.zoo import resolve
 from rtseg.engines import EngineOptions, load_engine
 
 with load_engine(sys.argv[1], resolve(sys.argv[2]), EngineOptions((64, 96), threads=2, in_flight=2)) as engine:

@@ -10,14 +10,14 @@ from videos import make_video
 from rtseg.apps import evaluate as app
 from rtseg.core.errors import InputError, OutputError, UsageError
 from rtseg.core.labels import CAMVID11, LabelSet
-from rtseg.core.weights import resolve, shipped
+from rtseg.core.zoo import resolve, shipped
 from rtseg.datasets import DATASETS, open_data
 from rtseg.datasets.base import DataSet, Sample
 from rtseg.engines import ENGINES, available
-from rtseg.runtime.evaluate import evaluate
-from rtseg.runtime.segmenter import EngineChoice, Segmenter
-from rtseg.vision.boundary import BoundaryF1
-from rtseg.vision.overlay import overlay
+from rtseg.live.segmenter import EngineChoice, Segmenter
+from rtseg.metrics.boundary import BoundaryF1
+from rtseg.metrics.evaluate import evaluate
+from rtseg.pictures.overlay import overlay
 
 
 class Stripes(DataSet):

@@ -16,7 +16,7 @@ from rtseg.core.card import Card
 from rtseg.core.errors import OutputError, ParityError, UsageError, WeightsError
 from rtseg.core.files import file_sha256
 from rtseg.core.labels import CAMVID11
-from rtseg.core.weights import Artifact
+from rtseg.core.zoo import Artifact
 from rtseg.engines.onnxruntime_engine import open_session
 from rtseg.engines.trial import first_run
 from rtseg.export import network as network_module

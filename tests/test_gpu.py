@@ -7,10 +7,10 @@ import numpy as np
 import pytest
 
 from rtseg.core.card import Card
-from rtseg.core.weights import Artifact
+from rtseg.core.zoo import Artifact
 from rtseg.engines import EngineOptions, load_engine
-from rtseg.vision.scenes import StreetScene
-from rtseg.vision.upsample import upsample_labels
+from rtseg.pictures.upsample import upsample_labels
+from rtseg.scenes import StreetScene
 
 WEIGHTS = Path(__file__).parents[1] / "weights"
 SIZE = (256, 512)
@@ -29,8 +29,8 @@ def own_cache(monkeypatch, tmp_path):
 def test_the_kernel_gives_the_labels_of_the_cpu(half, shape, size):
     import ctypes
 
-    from rtseg.engines.cuda_memory import Buffer, Device, Kernel, Pinned, Stream
-    from rtseg.engines.upsample_cuda import BLOCK, NAME, compile_kernel, grid, places
+    from rtseg.engines.cuda.memory import Buffer, Device, Kernel, Pinned, Stream
+    from rtseg.engines.cuda.upsampling import BLOCK, NAME, compile_kernel, grid, places
 
     device, stream = Device(), Stream()
     kernel = Kernel(compile_kernel(device.info.compute_capability, half), NAME)

@@ -28,7 +28,7 @@ def bench(gpu_machine, monkeypatch, tiny_model, tmp_path):
     gpu = importlib.import_module("gpu")
     monkeypatch.setattr(gpu.rows, "smoke", lambda plan: importlib.import_module("gpu_smoke").main() or {"exit_code": 0})
     monkeypatch.setattr(gpu.rows, "lacking", lambda name: "no such engine here")
-    monkeypatch.setattr("rtseg.vision.scenes.StreetScene", street)  # a scene takes a second to set up
+    monkeypatch.setattr("rtseg.scenes.StreetScene", street)  # a scene takes a second to set up
     path = tmp_path / "gpu.json"
 
     def run(*arguments):
@@ -81,17 +81,17 @@ def test_a_row_that_fails_is_written_down_and_tried_again(bench, monkeypatch, ca
 def test_int8_that_misses_the_gate_keeps_its_sensitive_convolutions(bench, monkeypatch):
     network = str(BENCHMARKS.parent / "weights" / "icnet.onnx")
     found = [type("S", (), {"convolution": f"node_conv2d_{index}"}) for index in (2, 59, 61, 60, 1)]
-    monkeypatch.setattr("rtseg.compilers.sensitivity.measure_sensitivity", lambda *arguments: found)
+    monkeypatch.setattr("rtseg.engines.tensorrt.sensitivity.measure_sensitivity", lambda *arguments: found)
     shares = iter([0.98])
-    check = importlib.import_module("rtseg.compilers.gate").check_labels
+    check = importlib.import_module("rtseg.engines.tensorrt.gate").check_labels
 
     def gate(*arguments):
         if next(shares, None):
             raise ParityError("only 98.00%")
-        monkeypatch.setattr("rtseg.compilers.gate.AGREEMENT", {"int8": 0.9})
+        monkeypatch.setattr("rtseg.engines.tensorrt.gate.AGREEMENT", {"int8": 0.9})
         return check(*arguments)
 
-    monkeypatch.setattr("rtseg.compilers.tensorrt.check_labels", gate)
+    monkeypatch.setattr("rtseg.engines.tensorrt.compile.check_labels", gate)
     row = bench.gpu.rows.engine_row("tensorrt", network, "int8", (64, 96), bench.gpu.rows.Plan(2, 1, 2))
     assert row["kept_fp16"] == ["node_conv2d_2", "node_conv2d_59", "node_conv2d_61", "node_conv2d_60"]
     assert 0.1 < row["audit"]["shares"]["fp16"] < 0.15

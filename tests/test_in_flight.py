@@ -7,10 +7,10 @@ import pytest
 from fakes import FakeSource, FlyingEngine, loop_threads
 
 from rtseg.core.errors import EngineError
-from rtseg.runtime.loop import Loop
-from rtseg.runtime.pipeline import Pipeline
-from rtseg.runtime.segmenter import Segmenter
-from rtseg.vision.sinks import NullSink
+from rtseg.live.loop import Loop
+from rtseg.live.pipeline import Pipeline
+from rtseg.live.segmenter import Segmenter
+from rtseg.sinks.base import NullSink
 
 HW = (64, 96)
 

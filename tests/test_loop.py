@@ -7,12 +7,12 @@ import pytest
 from fakes import FakeEngine, FakeSink, FakeSource, FakeView, fake_choice, loop_threads
 
 from rtseg.core.errors import EngineError, InputError, OutputError
-from rtseg.runtime.loop import Loop
-from rtseg.runtime.pipeline import Pipeline
-from rtseg.runtime.report import LoopStats
-from rtseg.runtime.segmenter import Segmenter
-from rtseg.vision import upsample
-from rtseg.vision.sinks import NullSink
+from rtseg.live.loop import Loop
+from rtseg.live.pipeline import Pipeline
+from rtseg.live.report import LoopStats
+from rtseg.live.segmenter import Segmenter
+from rtseg.pictures import upsample
+from rtseg.sinks.base import NullSink
 
 
 @pytest.fixture(autouse=True, scope="module")
@@ -43,7 +43,7 @@ class Clock:
 @pytest.fixture
 def clock(monkeypatch):
     made = Clock()
-    for module in ("fakes", "rtseg.runtime.loop", "rtseg.runtime.pipeline", "rtseg.runtime.report"):
+    for module in ("fakes", "rtseg.live.loop", "rtseg.live.pipeline", "rtseg.live.report"):
         monkeypatch.setattr(f"{module}.perf_counter", made)
     return made
 
@@ -215,7 +215,7 @@ def test_a_failure_during_a_pause_ends_it(where):
 def test_fps_of_few_frames_are_those_of_the_whole_run(frames, fps, monkeypatch):
     """Four engines take 0.02 s each and end together, so the time between a few frames says nothing."""
     now = 0.0
-    monkeypatch.setattr("rtseg.runtime.report.perf_counter", lambda: now)
+    monkeypatch.setattr("rtseg.live.report.perf_counter", lambda: now)
     stats = LoopStats()
     for index in range(frames):
         now = 0.02 * (index // 4 + 1)
@@ -345,10 +345,10 @@ def test_pipeline_gives_frames_in_order_and_may_be_left_early():
 @pytest.mark.parametrize("busy", [True, False])
 def test_a_huge_picture_is_no_stalled_disk(monkeypatch: pytest.MonkeyPatch, busy: bool) -> None:
     """What counts is that the processor works, however long one picture takes."""
-    monkeypatch.setattr("rtseg.runtime.loop._WRITE_S", 0.2)
-    monkeypatch.setattr("rtseg.runtime.loop._LOOK_S", 0.02)
+    monkeypatch.setattr("rtseg.live.loop._WRITE_S", 0.2)
+    monkeypatch.setattr("rtseg.live.loop._LOOK_S", 0.02)
     seconds = count()
-    monkeypatch.setattr("rtseg.runtime.loop.process_time", lambda: next(seconds) if busy else 0)
+    monkeypatch.setattr("rtseg.live.loop.process_time", lambda: next(seconds) if busy else 0)
     written = threading.Event()
 
     class Slow(FakeSink):

@@ -17,9 +17,9 @@ from rtseg.core.addresses import is_badly_written, without_password
 from rtseg.core.errors import InputError, OutputError, UsageError
 from rtseg.core.labels import CAMVID11, LabelSet
 from rtseg.core.paths import natural_key, user_path, walk
-from rtseg.runtime.report import LoopStats
-from rtseg.vision.sink_video import VideoSink
-from rtseg.vision.sources import open_source
+from rtseg.live.report import LoopStats
+from rtseg.sinks.video import VideoSink
+from rtseg.sources.open import open_source
 
 SECRETS = [
     "rtsp://admin:secret@10.0.0.5/live",

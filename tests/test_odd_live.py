@@ -15,7 +15,7 @@ from odd_media import Video, label, numbered, seen
 
 from rtseg.batch.sound import Sound
 from rtseg.core.files import file_url
-from rtseg.vision.sources import open_source
+from rtseg.sources.open import open_source
 
 _STEP_S = 0.15
 

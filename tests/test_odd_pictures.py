@@ -10,9 +10,9 @@ from odd_media import label, label_numbers, numbered, watch
 from picture_files import GREY, tiff, write_all
 
 from rtseg.core.errors import InputError
-from rtseg.vision.kinds import kind_of
-from rtseg.vision.source_images import read_image
-from rtseg.vision.sources import open_source
+from rtseg.sources.images import read_image
+from rtseg.sources.kinds import kind_of
+from rtseg.sources.open import open_source
 
 
 def test_pictures_are_decoded_right_or_refused(tmp_path: Path) -> None:

@@ -13,9 +13,9 @@ import onnx
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
-from rtseg.compilers.fixed_graph import tensor_types
-from rtseg.compilers.typed_graph import typed_graph
 from rtseg.core.card import Card
+from rtseg.engines.tensorrt.fixed_graph import tensor_types
+from rtseg.engines.tensorrt.typed_graph import typed_graph
 
 WEIGHTS = Path(__file__).parents[1] / "weights"
 SIZE = (96, 160)  # operators do not depend on it

@@ -7,7 +7,7 @@ import rtseg
 from rtseg.core.errors import UsageError
 from rtseg.core.frame import Frame
 from rtseg.core.labels import CAMVID11
-from rtseg.vision.overlay import Overlay, overlay
+from rtseg.pictures.overlay import Overlay, overlay
 
 CAR, ROAD, IGNORED = CAMVID11.index("car"), CAMVID11.index("road"), CAMVID11.ignore_index
 

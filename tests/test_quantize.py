@@ -8,15 +8,15 @@ import pytest
 from tiny import network_file
 
 from rtseg.apps import compile as app
-from rtseg.compilers.calibration import measure_ranges
-from rtseg.compilers.graph import load_float_graph
-from rtseg.compilers.quantize import WEIGHT_LIMIT, QuantizationPlan, quantise_range, quantised_tensors, quantize
 from rtseg.core.card import Card
 from rtseg.core.errors import ParityError, UsageError, WeightsError
-from rtseg.core.weights import Artifact
+from rtseg.core.zoo import Artifact
 from rtseg.engines import EngineOptions, load_engine
 from rtseg.engines.onnxruntime_engine import open_session
-from rtseg.vision.scenes import StreetScene
+from rtseg.int8.calibrate import measure_ranges
+from rtseg.int8.fold import load_float_graph
+from rtseg.int8.quantise import WEIGHT_LIMIT, QuantizationPlan, quantise_range, quantised_tensors, quantize
+from rtseg.scenes import StreetScene
 
 SIZE = (128, 224)
 

@@ -4,7 +4,7 @@ import cv2
 import numpy as np
 import pytest
 
-from rtseg.vision.resize import resize_image
+from rtseg.pictures.resize import resize_image
 
 
 @pytest.mark.parametrize("size_hw", [(12, 20), (16, 28), (24, 40), (25, 40), (48, 80), (96, 160), (4, 4), (1, 1)])

@@ -23,9 +23,9 @@ from rtseg.apps.bench import app as bench_app
 from rtseg.core.errors import EngineError, InputError, UsageError, WeightsError
 from rtseg.core.frame import Frame
 from rtseg.engines import EngineOptions
-from rtseg.runtime.environment import environment
-from rtseg.runtime.policy import Channel, Ended, ThreadBudget, cores, thread_budget
-from rtseg.runtime.segmenter import EngineChoice, Segmenter, default_size
+from rtseg.live.environment import environment
+from rtseg.live.policy import Channel, Ended, ThreadBudget, cores, thread_budget
+from rtseg.live.segmenter import EngineChoice, Segmenter, default_size
 
 
 @pytest.mark.parametrize(

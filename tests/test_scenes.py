@@ -4,7 +4,7 @@ import pytest
 
 from rtseg.core.errors import UsageError
 from rtseg.core.labels import CAMVID11
-from rtseg.vision.scenes import StreetScene
+from rtseg.scenes import StreetScene
 
 SIZE = (180, 240)
 

@@ -8,13 +8,13 @@ import pytest
 
 from rtseg.core.card import Card
 from rtseg.core.files import file_sha256
-from rtseg.core.weights import resolve, shipped
+from rtseg.core.zoo import resolve, shipped
 from rtseg.datasets import open_data
+from rtseg.live.segmenter import open_segmenter
+from rtseg.metrics.boundary import BoundaryF1
+from rtseg.metrics.evaluate import evaluate
 from rtseg.models.base import count_inference_parameters, count_macs
 from rtseg.models.weights import load_network
-from rtseg.runtime.evaluate import evaluate
-from rtseg.runtime.segmenter import open_segmenter
-from rtseg.vision.boundary import BoundaryF1
 
 CAMVID = Path(__file__).resolve().parents[2] / "shared" / "data" / "camvid"
 NAMES = sorted(shipped())

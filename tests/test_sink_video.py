@@ -18,10 +18,10 @@ from sink_frames import RED, a_frame, a_picture, record
 
 from rtseg.core.errors import OutputError, UsageError
 from rtseg.core.frame import Frame
-from rtseg.vision import sinks
-from rtseg.vision.sink_video import VideoSink, exact_rate
-from rtseg.vision.sinks import LabelSink
-from rtseg.vision.sources import open_source
+from rtseg.sinks import base as sinks
+from rtseg.sinks.base import LabelSink
+from rtseg.sinks.video import VideoSink, exact_rate
+from rtseg.sources.open import open_source
 
 
 def played(path: Path) -> list[Frame]:
@@ -162,7 +162,7 @@ KILLED = """
 import sys, time, numpy as np
 from pathlib import Path
 from rtseg.core.frame import Frame
-from rtseg.vision.sink_video import VideoSink
+from rtseg.sinks.video import VideoSink
 sink = VideoSink(Path(sys.argv[1]), (48, 64), 10, threads=1)
 for index in range(100):
     picture = np.full((48, 64, 3), index, np.uint8)
@@ -190,7 +190,7 @@ import resource, sys, numpy as np
 from pathlib import Path
 from rtseg.core.errors import OutputError
 from rtseg.core.frame import Frame
-from rtseg.vision.sink_video import VideoSink
+from rtseg.sinks.video import VideoSink
 resource.setrlimit(resource.RLIMIT_FSIZE, (120_000, 120_000))
 noise = np.random.default_rng(0)
 try:

@@ -8,8 +8,8 @@ import pytest
 from sink_frames import a_frame, a_picture, record
 
 from rtseg.core.errors import OutputError
-from rtseg.vision import sink_window
-from rtseg.vision.sink_window import WindowSink, gui_available
+from rtseg.sinks import window as sink_window
+from rtseg.sinks.window import WindowSink, gui_available
 
 
 @pytest.fixture

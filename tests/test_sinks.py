@@ -9,7 +9,7 @@ import pytest
 from sink_frames import a_frame, a_picture, record
 
 from rtseg.core.errors import OutputError
-from rtseg.vision.sinks import LabelSink, NullSink, write_picture
+from rtseg.sinks.base import LabelSink, NullSink, write_picture
 
 
 @pytest.mark.parametrize("size_hw", [(1, 1), (33, 47)])

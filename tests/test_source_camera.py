@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 
 from rtseg.core.errors import InputError
-from rtseg.vision import source_camera
-from rtseg.vision.source_camera import list_cameras
-from rtseg.vision.sources import open_source
+from rtseg.sources import camera as source_camera
+from rtseg.sources.camera import list_cameras
+from rtseg.sources.open import open_source
 
 
 class FakeCapture:

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from rtseg.core.errors import InputError
-from rtseg.vision.sources import open_source
+from rtseg.sources.open import open_source
 
 
 @pytest.mark.parametrize(

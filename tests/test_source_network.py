@@ -12,7 +12,7 @@ from videos import make_video
 
 from rtseg.core.errors import InputError
 from rtseg.core.frame import Frame
-from rtseg.vision.sources import open_source
+from rtseg.sources.open import open_source
 
 ENDS_WITHIN_S = 5.0
 

@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 from videos import make_video, picture
 
-from rtseg.vision.source_images import list_images
-from rtseg.vision.source_span import ENDLESS, PictureSpan, Span, TimestampError, VideoSpan
-from rtseg.vision.video_index import VideoIndex, estimate_frames, index_video
+from rtseg.sources.images import list_images
+from rtseg.sources.span import ENDLESS, PictureSpan, Span, TimestampError, VideoSpan
+from rtseg.sources.video_index import VideoIndex, estimate_frames, index_video
 
 SIZE = (48, 64)
 OPEN = {"bf": "3", "x264-params": "open-gop=1:keyint=12:scenecut=0"}

@@ -14,8 +14,8 @@ from av.video.frame import VideoFrame
 from videos import corners, make_video, picture, trim_start
 
 from rtseg.core.errors import InputError
-from rtseg.vision.sources import open_source
-from rtseg.vision.video_index import estimate_frames, index_video
+from rtseg.sources.open import open_source
+from rtseg.sources.video_index import estimate_frames, index_video
 
 
 def test_video_reports_what_it_is_and_gives_every_frame_in_order(tmp_path: Path) -> None:

@@ -14,8 +14,9 @@ from videos import make_video
 
 from rtseg.core.errors import InputError, RtsegError, UsageError
 from rtseg.core.frame import Frame
-from rtseg.vision.prefetch import Prefetch
-from rtseg.vision.sources import Source, open_source
+from rtseg.sources.base import Source
+from rtseg.sources.open import open_source
+from rtseg.sources.prefetch import Prefetch
 
 
 def _truncated(path: Path) -> None:

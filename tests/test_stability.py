@@ -6,8 +6,8 @@ from fakes import FakeEngine
 
 from rtseg.core.frame import Frame
 from rtseg.core.labels import LabelSet
-from rtseg.runtime.segmenter import Segmenter
-from rtseg.runtime.stability import Stability
+from rtseg.live.segmenter import Segmenter
+from rtseg.metrics.stability import Stability
 
 LABELS = LabelSet("three", ("a", "b", "c"), ((0, 0, 0), (1, 1, 1), (2, 2, 2)))
 

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from rtseg.core.weights import resolve, shipped
+from rtseg.core.zoo import resolve, shipped
 
 ROOT = Path(__file__).resolve().parents[1]
 

@@ -17,9 +17,9 @@ from fakes import make_network
 from rtseg.apps import compile as app
 from rtseg.core.card import Card
 from rtseg.core.errors import EngineError, ParityError, UsageError
-from rtseg.core.weights import Artifact
+from rtseg.core.zoo import Artifact
 from rtseg.engines import EngineOptions, choose_engine, load_engine
-from rtseg.vision.scenes import StreetScene
+from rtseg.scenes import StreetScene
 
 SIZE = (64, 96)
 WEIGHTS = Path(__file__).parents[1] / "weights"
@@ -68,7 +68,7 @@ def plans(machine):
 )
 def test_labels_are_those_of_onnxruntime(gpu_machine, monkeypatch, frames, load, version, precision, share):
     machine = gpu_machine(version=version)
-    monkeypatch.setattr("rtseg.compilers.gate.AGREEMENT", {"fp32": 0.999, "fp16": 0.99, "int8": 0.9})
+    monkeypatch.setattr("rtseg.engines.tensorrt.gate.AGREEMENT", {"fp32": 0.999, "fp16": 0.99, "int8": 0.9})
     with load(precision, artifact=ICNET) as engine:
         info = engine.info
         assert (info.engine, info.runtime, info.device) == ("tensorrt", f"tensorrt {version}", "Fake H100")
@@ -163,7 +163,7 @@ class TestKept:
         machine = gpu_machine()
         load().close()
         first = plans(machine)
-        monkeypatch.setattr("rtseg.compilers.tensorrt.build_entry", lambda *arguments: pytest.fail("built again"))
+        monkeypatch.setattr("rtseg.engines.tensorrt.compile.build_entry", lambda *arguments: pytest.fail("built again"))
         load().close()
         assert plans(machine) == first
 
@@ -233,8 +233,8 @@ class TestRefused:
 
     def test_a_parser_that_types_otherwise(self, gpu_machine, tiny):
         gpu_machine()
-        from rtseg.compilers.tensorrt_build import check_types
-        from rtseg.compilers.typed_graph import typed_graph
+        from rtseg.engines.tensorrt.build import check_types
+        from rtseg.engines.tensorrt.typed_graph import typed_graph
 
         graph = typed_graph(tiny.file("fp32"), "fp16", SIZE)
         (name,) = graph.convolutions
@@ -248,7 +248,7 @@ class TestRefused:
             check_types({}, graph)
 
     def test_layers_that_run_in_another_type(self, gpu_machine, tiny, load):
-        from rtseg.compilers.typed_graph import typed_graph
+        from rtseg.engines.tensorrt.typed_graph import typed_graph
 
         (name,) = typed_graph(tiny.file("fp32"), "fp16", SIZE).convolutions
         machine = gpu_machine(layer_types={name: "Float"})
@@ -301,8 +301,8 @@ def test_auto_takes_tensorrt_where_it_works(gpu_machine, monkeypatch, caplog, ti
     gpu_machine()
     assert choose_engine(tiny) == "tensorrt"
     monkeypatch.setitem(sys.modules, "tensorrt", None)
-    monkeypatch.delitem(sys.modules, "rtseg.engines.tensorrt_plan", raising=False)
-    monkeypatch.delitem(sys.modules, "rtseg.engines.tensorrt_engine", raising=False)
+    monkeypatch.delitem(sys.modules, "rtseg.engines.tensorrt.plan", raising=False)
+    monkeypatch.delitem(sys.modules, "rtseg.engines.tensorrt.engine", raising=False)
     assert choose_engine(tiny) == "onnxruntime"
     assert "TensorRT cannot be loaded" in caplog.text
     monkeypatch.setattr("rtseg.engines.gpu_problem", lambda: "no driver")
@@ -333,7 +333,7 @@ class TestCommand:
         app.command(replace(options, optimization_level=5, workspace=256))
         config = machine.trt.config
         assert (config.builder_optimization_level, list(config.pools.values())) == (5, [256 << 20])
-        monkeypatch.setattr("rtseg.compilers.tensorrt.build_entry", lambda *arguments: pytest.fail("built again"))
+        monkeypatch.setattr("rtseg.engines.tensorrt.compile.build_entry", lambda *arguments: pytest.fail("built again"))
         load("fp16").close()
 
     def test_tf32_is_reported(self, gpu_machine, options, capsys):
@@ -345,7 +345,7 @@ class TestCommand:
     @pytest.mark.parametrize("force", [False, True])
     def test_int8_that_loses_too_much(self, gpu_machine, monkeypatch, capsys, force):
         machine = gpu_machine()
-        monkeypatch.setattr("rtseg.compilers.gate.AGREEMENT", {"int8": 0.9})
+        monkeypatch.setattr("rtseg.engines.tensorrt.gate.AGREEMENT", {"int8": 0.9})
         scores = {"fp32": {"miou": 0.6}, "int8": {"miou": 0.59}}
         monkeypatch.setattr("rtseg.apps._compile_tensorrt.score", lambda _, precision, *rest, **more: scores[precision])
         found = [type("S", (), {"convolution": "node_conv2d_7", "differing": 0.02, "error": 0.1})]

@@ -83,8 +83,8 @@ def test_the_class_has(kind, name):
 
 
 def test_callbacks_can_be_overridden():
-    from rtseg.compilers.tensorrt_build import Monitor
-    from rtseg.engines.tensorrt_plan import Messages
+    from rtseg.engines.tensorrt.build import Monitor
+    from rtseg.engines.tensorrt.plan import Messages
 
     shown = []
     progress = type("Progress", (), {"update": lambda self, *what: shown.append(what)})()

@@ -23,7 +23,7 @@ from rtseg.apps.export import ExportOptions, load
 from rtseg.core.errors import InputError, OutputError, UsageError, WeightsError
 from rtseg.core.labels import CAMVID11, LabelSet
 from rtseg.core.sizes import Size
-from rtseg.core.weights import resolve
+from rtseg.core.zoo import resolve
 from rtseg.datasets import open_data
 from rtseg.datasets.classes import read_classes
 from rtseg.datasets.lineage import seen_split

@@ -13,7 +13,7 @@ from camvid_tree import NAMES, make_camvid
 from training_runs import SCRIPT, TINY, config
 
 from rtseg.core.labels import CAMVID11
-from rtseg.core.metrics import ConfusionMatrix
+from rtseg.metrics.confusion import ConfusionMatrix
 from rtseg.models import build_model
 from rtseg.training.averaging import decay_after
 from rtseg.training.checkpoint import load_tree

@@ -20,13 +20,13 @@ from videos import make_video, picture
 from rtseg.core.errors import InputError, UsageError
 from rtseg.datasets import open_data
 from rtseg.models.deploy import normalise
+from rtseg.scenes import StreetScene
 from rtseg.training.checkpoint import load_tree
 from rtseg.training.config import TrainConfig
 from rtseg.training.data import training_loader
 from rtseg.training.run import train
 from rtseg.training.task import SegmentationTask
 from rtseg.training.unlabelled import UnlabelledViews, consistency_loss, cut, gather, pseudo_labels
-from rtseg.vision.scenes import StreetScene
 
 SPLITS = {"split": "train", "holdouts": ("val",)}
 

@@ -7,19 +7,19 @@ import onnx
 import pytest
 from onnx import TensorProto, numpy_helper
 
-from rtseg.compilers.calibration import measure_ranges
-from rtseg.compilers.fixed_graph import fix_shape, tensor_types
-from rtseg.compilers.graph import load_float_graph
-from rtseg.compilers.half import to_half
-from rtseg.compilers.qdq_tensorrt import quantize_for_tensorrt, round_weights, symmetric_scale
-from rtseg.compilers.quantize import quantised_tensors
-from rtseg.compilers.sensitivity import emulate, measure_sensitivity
-from rtseg.compilers.typed_graph import typed_graph
 from rtseg.core.card import Card
 from rtseg.core.errors import WeightsError
 from rtseg.engines.onnxruntime_engine import open_session
-from rtseg.vision.scenes import StreetScene
-from rtseg.vision.upsample import upsample_labels
+from rtseg.engines.tensorrt.fixed_graph import fix_shape, tensor_types
+from rtseg.engines.tensorrt.half import to_half
+from rtseg.engines.tensorrt.qdq import quantize_for_tensorrt, round_weights, symmetric_scale
+from rtseg.engines.tensorrt.sensitivity import emulate, measure_sensitivity
+from rtseg.engines.tensorrt.typed_graph import typed_graph
+from rtseg.int8.calibrate import measure_ranges
+from rtseg.int8.fold import load_float_graph
+from rtseg.int8.quantise import quantised_tensors
+from rtseg.pictures.upsample import upsample_labels
+from rtseg.scenes import StreetScene
 
 SIZE = (96, 160)
 WEIGHTS = Path(__file__).parents[1] / "weights"

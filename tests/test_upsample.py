@@ -12,10 +12,10 @@ import pytest
 import torch
 
 from rtseg.core.errors import UsageError
-from rtseg.core.weights import resolve, shipped
-from rtseg.vision import upsample
-from rtseg.vision._jit import compiled
-from rtseg.vision.upsample import border_share, upsample_labels
+from rtseg.core.zoo import resolve, shipped
+from rtseg.pictures import upsample
+from rtseg.pictures._jit import compiled
+from rtseg.pictures.upsample import border_share, upsample_labels
 
 SIZES = [
     ((16, 32), (64, 128)),  # whole ratio
@@ -87,7 +87,7 @@ def test_reference_is_torchs_interpolation(coarse_hw, size_hw):
 @pytest.mark.parametrize("name", sorted(shipped()))
 def test_exact_on_shipped_networks(name):
     from rtseg.engines import EngineOptions, load_engine
-    from rtseg.vision.scenes import StreetScene
+    from rtseg.scenes import StreetScene
 
     scene = StreetScene((256, 512), seed=3)
     with load_engine("auto", resolve(name), EngineOptions((256, 512))) as engine:
@@ -236,7 +236,7 @@ def test_border_share():
 
 
 def test_import_leaves_numba_alone():
-    code = "import sys, rtseg.vision.upsample; sys.exit('numba' in sys.modules)"
+    code = "import sys, rtseg.pictures.upsample; sys.exit('numba' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
 
 

@@ -12,9 +12,9 @@ import pytest
 pytest.importorskip("cuda.bindings.nvrtc", reason="cuda-bindings is not installed")
 
 from rtseg.core.errors import EngineError
-from rtseg.engines import upsample_cuda
-from rtseg.engines.upsample_cuda import SOURCE, compile_kernel, grid, places
-from rtseg.vision.upsample import upsample_labels
+from rtseg.engines.cuda import upsampling as upsample_cuda
+from rtseg.engines.cuda.upsampling import SOURCE, compile_kernel, grid, places
+from rtseg.pictures.upsample import upsample_labels
 
 SHAPES = [
     ((11, 24, 40), (96, 160)),  # ICNet: a quarter

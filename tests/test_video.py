@@ -23,8 +23,8 @@ from rtseg.batch.jobs import Job
 from rtseg.batch.lock import output_lock
 from rtseg.batch.made import FOLDER, note_made
 from rtseg.core.errors import EngineError, InputError, OutputError
-from rtseg.runtime.policy import frames_in_flight, thread_budget
-from rtseg.vision.sink_video import VideoSink
+from rtseg.live.policy import frames_in_flight, thread_budget
+from rtseg.sinks.video import VideoSink
 
 pytestmark = pytest.mark.usefixtures("fake_network")
 
@@ -188,7 +188,7 @@ def test_the_exit_code_is_that_of_the_first_failure(monkeypatch):
     def full(self, frame, labels, picture):
         raise OutputError("the disk is full")
 
-    monkeypatch.setattr("rtseg.vision.sink_video.VideoSink.write", full)
+    monkeypatch.setattr("rtseg.sinks.video.VideoSink.write", full)
     assert video("a.mp4", "missing.mp4", "--output", "out") == 4
     assert names("out") == []
 
@@ -203,7 +203,7 @@ def test_a_failure_in_mid_run_leaves_playable_segments_but_no_final_name(monkeyp
             raise OutputError("this folder is gone")
         original(self, frame, labels, picture)
 
-    monkeypatch.setattr("rtseg.vision.sink_video.VideoSink.write", full)
+    monkeypatch.setattr("rtseg.sinks.video.VideoSink.write", full)
     assert video("a.mp4", "b.mp4", "--output", "out", "--save", "labels,overlay", "--json", "all.json") == 4
     assert names("out") == ["a.partial", "b.mp4", "b_labels"]
     assert "a.mp4: this folder is gone" in capsys.readouterr().err
@@ -315,7 +315,7 @@ def test_unfinished_work_of_other_settings_is_not_mixed(monkeypatch, capsys):
         original(self, frame, labels, picture)
 
     broken = [True]
-    monkeypatch.setattr("rtseg.vision.sink_video.VideoSink.write", gone)
+    monkeypatch.setattr("rtseg.sinks.video.VideoSink.write", gone)
     make_video("a.mp4", frames=40, rate=10)
     assert video("a.mp4", "--output", "out") == 4
     broken.clear()
@@ -412,7 +412,7 @@ def test_an_input_that_has_changed_is_not_mixed(monkeypatch, capsys):
             raise OutputError("this folder is gone")
         original(self, frame, labels, picture)
 
-    monkeypatch.setattr("rtseg.vision.sink_video.VideoSink.write", gone)
+    monkeypatch.setattr("rtseg.sinks.video.VideoSink.write", gone)
     make_video("a.mp4", frames=40, rate=10)
     assert video("a.mp4", "--output", "out") == 4
     make_video("a.mp4", frames=20, rate=10)

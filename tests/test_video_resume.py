@@ -24,9 +24,9 @@ from videos import make_video
 from rtseg.apps._console import run
 from rtseg.apps.video import app
 from rtseg.core.errors import OutputError
-from rtseg.vision.sink_video import VideoSink
-from rtseg.vision.source_video import VideoSource
-from rtseg.vision.video_index import index_video
+from rtseg.sinks.video import VideoSink
+from rtseg.sources.video import VideoSource
+from rtseg.sources.video_index import index_video
 
 pytestmark = pytest.mark.slow
 

@@ -19,9 +19,9 @@ from rtseg.batch.work import Work
 from rtseg.core.errors import InputError, OutputError
 from rtseg.core.files import atomic_path, sync, write_json
 from rtseg.core.labels import LabelSet
-from rtseg.vision.sink_video import reason_of_write
-from rtseg.vision.sinks import write_picture
-from rtseg.vision.source_images import read_image
+from rtseg.sinks.base import write_picture
+from rtseg.sinks.video import reason_of_write
+from rtseg.sources.images import read_image
 
 
 def assemble(work: Work, labels: LabelSet, about: dict[str, Any]) -> list[str]:

@@ -12,7 +12,7 @@ from rtseg.core.addresses import without_password
 from rtseg.core.errors import InputError, UsageError
 from rtseg.core.paths import natural_key, user_path, walk
 from rtseg.core.registry import unknown_name
-from rtseg.vision.kinds import IMAGE_SUFFIXES, VIDEO_SUFFIXES, kind_of, skipped_note
+from rtseg.sources.kinds import IMAGE_SUFFIXES, VIDEO_SUFFIXES, kind_of, skipped_note
 
 log = logging.getLogger(__name__)
 

@@ -15,8 +15,8 @@ import av.error
 from rtseg.batch.sound import Sound, Timed, tracks
 from rtseg.core.errors import OutputError
 from rtseg.core.files import file_url, is_full
-from rtseg.vision.containers import reason_of
-from rtseg.vision.sink_video import reason_of_write
+from rtseg.sinks.video import reason_of_write
+from rtseg.sources.containers import reason_of
 
 log = logging.getLogger(__name__)
 

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from rtseg.vision.lock import Lock
+from rtseg.sinks.lock import Lock
 
 _NAME = ".rtseg-video.lock"
 

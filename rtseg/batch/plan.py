@@ -18,12 +18,12 @@ from rtseg.core.card import Card
 from rtseg.core.errors import InputError
 from rtseg.core.sizes import Size
 from rtseg.engines import distribution
-from rtseg.runtime.segmenter import default_size
-from rtseg.vision.sink_video import NOMINAL_FPS
-from rtseg.vision.source_images import list_images
-from rtseg.vision.source_span import ENDLESS
-from rtseg.vision.sources import open_source
-from rtseg.vision.video_index import VideoIndex, index_video
+from rtseg.live.segmenter import default_size
+from rtseg.sinks.video import NOMINAL_FPS
+from rtseg.sources.images import list_images
+from rtseg.sources.open import open_source
+from rtseg.sources.span import ENDLESS
+from rtseg.sources.video_index import VideoIndex, index_video
 
 LOST_S = 2.0  # of video, that a kill costs at most: what was labelled of a segment, and the frames that are in flight
 IN_FLIGHT = 8  # of those, between the engine and the writer

@@ -21,8 +21,8 @@ from rtseg.batch.task import Defect, Event, Loaded, Progress, SegmentDone, Task,
 from rtseg.batch.work import Work
 from rtseg.core.errors import InputError, OutputError, RtsegError
 from rtseg.core.files import is_full
-from rtseg.runtime.environment import environment
-from rtseg.vision.source_span import TimestampError
+from rtseg.live.environment import environment
+from rtseg.sources.span import TimestampError
 
 log = logging.getLogger(__name__)
 

@@ -14,10 +14,10 @@ from rtseg.batch.task import CRF, ENCODER_THREADS, PRESET, SegmentDone, Task
 from rtseg.core.errors import OutputError
 from rtseg.core.files import sync
 from rtseg.core.frame import Frame
-from rtseg.vision.sink_labels import LabelVideoSink
-from rtseg.vision.sink_video import NOMINAL_FPS, VideoSink, reason_of_write
-from rtseg.vision.sinks import Sink, write_picture
-from rtseg.vision.source_span import SpanSource
+from rtseg.sinks.base import Sink, write_picture
+from rtseg.sinks.labels import LabelVideoSink
+from rtseg.sinks.video import NOMINAL_FPS, VideoSink, reason_of_write
+from rtseg.sources.span import SpanSource
 
 STRIP_HEIGHT, _STRIP_WIDTH = 180, 720
 _EXACT = 1 << 24  # pixels that float32 counts exactly

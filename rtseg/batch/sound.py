@@ -17,9 +17,9 @@ from av.container import InputContainer, OutputContainer
 from av.packet import Packet
 
 from rtseg.core.files import file_url
-from rtseg.vision.clock import Timeline
-from rtseg.vision.containers import reason_of
-from rtseg.vision.decoder import stream_packets
+from rtseg.sources.clock import Timeline
+from rtseg.sources.containers import reason_of
+from rtseg.sources.decoder import stream_packets
 
 COPIED = ("aac", "mp3", "ac3", "eac3", "alac", "opus", "flac")  # what MP4 holds and players expect in it
 _AAC_RATES = (96000, 88200, 64000, 48000, 44100, 32000, 24000, 22050, 16000, 12000, 11025, 8000)

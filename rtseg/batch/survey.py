@@ -12,8 +12,8 @@ from rtseg.batch.layout import JOURNAL
 from rtseg.batch.plan import picture_paths
 from rtseg.core.errors import RtsegError
 from rtseg.core.sizes import Size
-from rtseg.vision.sources import open_source
-from rtseg.vision.video_index import estimate_frames
+from rtseg.sources.open import open_source
+from rtseg.sources.video_index import estimate_frames
 
 _FEW = 5
 

@@ -11,7 +11,7 @@ from rtseg.core.errors import RtsegError
 from rtseg.core.files import is_full
 from rtseg.core.sizes import Size
 from rtseg.engines import EngineInfo
-from rtseg.vision.source_span import Span
+from rtseg.sources.span import Span
 
 CRF, PRESET = 23, "superfast"
 ENCODER_THREADS = 1  # it decides the pictures, so it is the same on every machine

@@ -16,9 +16,9 @@ from rtseg.batch.plan import Choice, fingerprint, picture_paths, plan_input, sto
 from rtseg.batch.task import Network, Segment, SegmentDone, Task
 from rtseg.core.errors import InputError, OutputError
 from rtseg.core.sizes import Size, format_size
-from rtseg.vision.sink_video import NOMINAL_FPS
-from rtseg.vision.source_span import Span
-from rtseg.vision.video_index import index_video
+from rtseg.sinks.video import NOMINAL_FPS
+from rtseg.sources.span import Span
+from rtseg.sources.video_index import index_video
 
 log = logging.getLogger(__name__)
 

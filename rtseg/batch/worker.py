@@ -7,12 +7,12 @@ import numpy as np
 
 from rtseg.batch.segments import SegmentSink
 from rtseg.batch.task import Event, Loaded, Network, Progress, Task, TaskDone, TaskFailed
-from rtseg.runtime.loop import Loop
-from rtseg.runtime.painter import Painter
-from rtseg.runtime.pipeline import Result
-from rtseg.runtime.policy import apply_budget, thread_budget
-from rtseg.runtime.segmenter import Segmenter, open_segmenter
-from rtseg.vision.source_span import PictureSpan, SpanSource, VideoSpan
+from rtseg.live.loop import Loop
+from rtseg.live.painter import Painter
+from rtseg.live.pipeline import Result
+from rtseg.live.policy import apply_budget, thread_budget
+from rtseg.live.segmenter import Segmenter, open_segmenter
+from rtseg.sources.span import PictureSpan, SpanSource, VideoSpan
 
 _TELL_S = 0.2
 

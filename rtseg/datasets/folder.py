@@ -19,7 +19,7 @@ from rtseg.core.errors import InputError
 from rtseg.core.paths import walk
 from rtseg.datasets.base import Pair, PairedFiles, read_lines
 from rtseg.datasets.classes import FILE, read_classes
-from rtseg.vision.kinds import IMAGE_SUFFIXES
+from rtseg.sources.kinds import IMAGE_SUFFIXES
 
 _VAL_SHARE = 0.2
 _SHORT = 5

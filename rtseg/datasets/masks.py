@@ -7,7 +7,7 @@ import cv2
 import numpy as np
 
 from rtseg.core.errors import InputError
-from rtseg.vision.source_images import read_image
+from rtseg.sources.images import read_image
 
 ProblemKind = Literal["missing", "unreadable", "size", "unknown label"]
 Colour = tuple[int, int, int]  # RGB

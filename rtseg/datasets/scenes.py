@@ -7,7 +7,7 @@ from typing import ClassVar
 from rtseg.core.labels import CAMVID11
 from rtseg.core.sizes import Size
 from rtseg.datasets.base import DataSet, Sample
-from rtseg.vision.scenes import StreetScene
+from rtseg.scenes import StreetScene
 
 # split -> (first seed, scenes); the splits share no seed
 _SEEDS = {"train": (1000, 400), "val": (0, 20)}
@@ -16,7 +16,7 @@ _SECONDS_APART = 3.7
 
 
 class Scenes(DataSet):
-    """Procedural street scenes (`rtseg.vision.scenes`); needs no folder."""
+    """Procedural street scenes (`rtseg.scenes`); needs no folder."""
 
     name: ClassVar[str] = "scenes"
     splits: ClassVar[tuple[str, ...]] = tuple(_SEEDS)

@@ -4,9 +4,9 @@ import numpy as np
 
 from rtseg.datasets.base import DataSet
 from rtseg.datasets.masks import SampleError
-from rtseg.vision.comparison import stacked
-from rtseg.vision.overlay import legend
-from rtseg.vision.resize import resize_image, resize_labels
+from rtseg.pictures.comparison import stacked
+from rtseg.pictures.overlay import legend
+from rtseg.pictures.resize import resize_image, resize_labels
 
 _ROW_HEIGHT = 240
 

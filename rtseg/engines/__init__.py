@@ -7,9 +7,9 @@ from importlib.util import find_spec
 
 from rtseg.core.errors import EngineError
 from rtseg.core.registry import Registry
-from rtseg.core.weights import Artifact
+from rtseg.core.zoo import Artifact
 from rtseg.engines.base import Engine, EngineInfo, EngineOptions
-from rtseg.engines.gpu import gpu_problem
+from rtseg.engines.cuda.device import gpu_problem
 from rtseg.engines.pool import EnginePool
 
 __all__ = [
@@ -32,10 +32,10 @@ ENGINES: Registry[type[Engine]] = Registry(
     {
         "onnxruntime": "rtseg.engines.onnxruntime_engine:OnnxRuntimeEngine",
         "openvino": "rtseg.engines.openvino_engine:OpenVinoEngine",
-        "tensorrt": "rtseg.engines.tensorrt_engine:TensorRtEngine",
+        "tensorrt": "rtseg.engines.tensorrt.engine:TensorRtEngine",
         "torch": "rtseg.engines.torch_engine:TorchEngine",
-        "onnxruntime-cuda": "rtseg.engines.onnxruntime_cuda_engine:OnnxRuntimeCudaEngine",
-        "torch-cuda": "rtseg.engines.torch_cuda_engine:TorchCudaEngine",
+        "onnxruntime-cuda": "rtseg.engines.cuda.onnxruntime_engine:OnnxRuntimeCudaEngine",
+        "torch-cuda": "rtseg.engines.cuda.torch_engine:TorchCudaEngine",
     },
 )
 

@@ -12,8 +12,8 @@ from rtseg.core.arrays import ArrayPool
 from rtseg.core.closing import Closing
 from rtseg.core.errors import EngineError, UsageError
 from rtseg.core.sizes import Size, check_multiple, format_size
-from rtseg.core.weights import Artifact
-from rtseg.vision.upsample import upsample_labels
+from rtseg.core.zoo import Artifact
+from rtseg.pictures.upsample import upsample_labels
 
 
 @dataclass(frozen=True)

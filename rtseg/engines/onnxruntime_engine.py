@@ -8,7 +8,7 @@ import onnxruntime as ort
 
 from rtseg.core.errors import EngineError, UsageError, WeightsError
 from rtseg.core.sizes import Size, format_size
-from rtseg.core.weights import Artifact
+from rtseg.core.zoo import Artifact
 from rtseg.engines.base import Engine, EngineInfo, EngineOptions
 
 

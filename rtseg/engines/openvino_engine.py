@@ -9,7 +9,7 @@ import openvino as ov
 
 from rtseg.core.errors import EngineError, UsageError, WeightsError
 from rtseg.core.sizes import format_size
-from rtseg.core.weights import Artifact
+from rtseg.core.zoo import Artifact
 from rtseg.engines.base import Engine, EngineInfo, EngineOptions
 
 

@@ -9,7 +9,7 @@ import numpy as np
 
 from rtseg.core.errors import EngineError
 from rtseg.core.sizes import Size
-from rtseg.core.weights import Artifact
+from rtseg.core.zoo import Artifact
 from rtseg.engines.base import Engine, EngineOptions
 
 Labelled = tuple[np.ndarray, dict[str, float]]

@@ -6,7 +6,7 @@ import numpy as np
 import torch
 
 from rtseg.core.errors import EngineError, UsageError
-from rtseg.core.weights import Artifact
+from rtseg.core.zoo import Artifact
 from rtseg.engines.base import Engine, EngineInfo, EngineOptions
 
 

@@ -13,7 +13,7 @@ from rtseg.core.errors import UsageError
 from rtseg.core.files import atomic_path, file_sha256
 from rtseg.core.labels import LabelSet
 from rtseg.core.sizes import Size
-from rtseg.core.weights import Artifact
+from rtseg.core.zoo import Artifact
 from rtseg.export.onnx import export_graph, round_weights
 from rtseg.export.parity import check_parity, street_frames
 from rtseg.models import MODELS

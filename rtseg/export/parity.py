@@ -12,9 +12,9 @@ from rtseg.core.sizes import Size, format_size, nearest_multiple
 from rtseg.engines.trial import first_run
 from rtseg.models.base import SegmentationModel
 from rtseg.models.deploy import DeployGraph
-from rtseg.vision.resize import resize_image
-from rtseg.vision.scenes import StreetScene
-from rtseg.vision.upsample import upsample_labels
+from rtseg.pictures.resize import resize_image
+from rtseg.pictures.upsample import upsample_labels
+from rtseg.scenes import StreetScene
 
 AGREEMENT = 0.999
 """Share of a frame's pixels that must have torch's label."""

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from rtseg.core.errors import WeightsError
-from rtseg.core.weights import Artifact
+from rtseg.core.zoo import Artifact
 from rtseg.models import build_model
 from rtseg.models.base import SegmentationModel
 

@@ -12,10 +12,10 @@ from torch.utils.data import DataLoader, Dataset, Sampler
 from rtseg.core.errors import UsageError
 from rtseg.core.sizes import same_pixels
 from rtseg.datasets import DataSet, open_data
+from rtseg.pictures.resize import resize_image, resize_labels
 from rtseg.training.augment import paste_classes, training_augmentation
 from rtseg.training.config import TrainConfig
 from rtseg.training.unlabelled import UnlabelledViews
-from rtseg.vision.resize import resize_image, resize_labels
 
 _KEPT_BYTES = 2 << 30  # CamVid's train split takes 0.3 GB, Cityscapes' 24 GB
 

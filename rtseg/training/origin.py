@@ -11,7 +11,7 @@ from torch import Tensor
 from rtseg.core.errors import WeightsError
 from rtseg.core.files import file_sha256
 from rtseg.core.labels import LabelSet
-from rtseg.core.weights import resolve
+from rtseg.core.zoo import resolve
 from rtseg.models import SegmentationModel, build_model
 from rtseg.models.weights import load_state_dict, restore
 from rtseg.training.checkpoint import load_tree

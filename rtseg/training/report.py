@@ -10,11 +10,11 @@ import torch
 from lightning.pytorch.callbacks import Checkpoint
 
 from rtseg.core.files import write_json
-from rtseg.core.metrics import ConfusionMatrix
 from rtseg.datasets import DataSet
+from rtseg.metrics.confusion import ConfusionMatrix
+from rtseg.pictures.comparison import beside_truth, stacked
 from rtseg.training.checkpoint import save_tree
 from rtseg.training.task import SegmentationTask
-from rtseg.vision.comparison import beside_truth, stacked
 
 
 class KeepBest(L.Callback):

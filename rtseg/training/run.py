@@ -20,6 +20,7 @@ from rtseg.core.sizes import check_multiple
 from rtseg.datasets import DataSet
 from rtseg.models import SegmentationModel, build_model
 from rtseg.models.weights import is_classifier, may_lack, restore
+from rtseg.sinks.base import make_folder
 from rtseg.training.averaging import Averaging
 from rtseg.training.before import check_unseen, read_data
 from rtseg.training.begun import go_on, read_begun
@@ -36,7 +37,6 @@ from rtseg.training.summary import is_reported, parting, read_curves, write_repo
 from rtseg.training.task import SegmentationTask
 from rtseg.training.teach import TEACHING, find_teachers
 from rtseg.training.unlabelled import UnlabelledViews, gather
-from rtseg.vision.sinks import make_folder
 
 log = logging.getLogger(__name__)
 

@@ -12,13 +12,13 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 from rtseg.core.files import atomic_path
-from rtseg.core.metrics import ConfusionMatrix
 from rtseg.datasets import DataSet, Sample
+from rtseg.metrics.confusion import ConfusionMatrix
 from rtseg.models.weights import restore
+from rtseg.pictures.comparison import stacked
 from rtseg.training.checkpoint import load_tree
 from rtseg.training.report import draw_confusion, drawn
 from rtseg.training.task import SegmentationTask
-from rtseg.vision.comparison import stacked
 
 _FRAMES = 4  # of the best, and of the worst
 _APART = 0.3  # mIoU on training pictures less that on the holdouts; CamVid's runs from scratch end at 0.0 to 0.2

@@ -9,19 +9,19 @@ import torch
 from torch import Tensor
 
 from rtseg.core.errors import UsageError
-from rtseg.core.metrics import ConfusionMatrix
 from rtseg.core.sizes import Size, network_size
 from rtseg.datasets import DataSet
+from rtseg.metrics.confusion import ConfusionMatrix
 from rtseg.models import SegmentationModel
 from rtseg.models.deploy import normalise
+from rtseg.pictures.resize import resize_image
+from rtseg.pictures.upsample import upsample_labels
 from rtseg.training.config import TrainConfig
 from rtseg.training.losses import dice_loss, lovasz_loss, segmentation_loss, shrink_labels
 from rtseg.training.optimise import make_optimizer, make_schedule, parameter_groups
 from rtseg.training.teach import Teaching
 from rtseg.training.unlabelled import consistency_loss
 from rtseg.training.watch import StepWatch
-from rtseg.vision.resize import resize_image
-from rtseg.vision.upsample import upsample_labels
 
 _LOOK_EVERY = 20  # steps: to look is to wait for the device
 

@@ -38,13 +38,13 @@ from rtseg.datasets import DataSet
 from rtseg.datasets.check import ALIKE_BITS, difference_hash
 from rtseg.models import SegmentationModel
 from rtseg.models.deploy import normalise
+from rtseg.pictures.resize import resize_image
+from rtseg.sources.images import read_image
+from rtseg.sources.kinds import IMAGE_SUFFIXES, kind_of
+from rtseg.sources.video import VideoSource
 from rtseg.training.augment import geometry, photometry
 from rtseg.training.config import TrainConfig
 from rtseg.training.losses import shrink_labels
-from rtseg.vision.kinds import IMAGE_SUFFIXES, kind_of
-from rtseg.vision.resize import resize_image
-from rtseg.vision.source_images import read_image
-from rtseg.vision.source_video import VideoSource
 
 log = logging.getLogger(__name__)
 

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from rtseg.core.labels import LabelSet
-from rtseg.core.metrics import ConfusionMatrix
+from rtseg.metrics.confusion import ConfusionMatrix
 
 
 class StepWatch:

@@ -1,0 +1,1 @@
+"""TensorRT: from a network to a kept engine, and running it."""

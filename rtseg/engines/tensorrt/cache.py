@@ -1,0 +1,186 @@
+"""Built engines, kept in the user's cache folder under the hash of everything that they depend on.
+
+An entry is two files: the plan, and a manifest with the key, the plan's hash and what the build reported. The manifest
+is written last, so a build that was cut short leaves no entry. A lock file for each entry lets one process build while
+others wait.
+"""
+
+import json
+import logging
+import os
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field
+from hashlib import sha256
+from pathlib import Path
+from typing import Any
+
+from filelock import FileLock
+
+from rtseg.core.errors import OutputError
+from rtseg.core.files import atomic_path, write_json
+from rtseg.core.sizes import Size
+
+_log = logging.getLogger(__name__)
+FORMAT = 1
+"""Raised whenever the graphs that this room writes, or the entries themselves, change their meaning."""
+
+
+@dataclass(frozen=True)
+class BuildOptions:
+    """How TensorRT builds.
+
+    Attributes:
+        optimization_level: 0 (quick to build) to 5 (tries most).
+        workspace_mib: scratch memory that a layer may take; None: as much as the GPU has.
+        tf32: let FP32 convolutions round their inputs to TF32.
+        keep: names of nodes that stay in the next higher type.
+    """
+
+    optimization_level: int = 3
+    workspace_mib: int | None = None
+    tf32: bool = False
+    keep: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class PlanKey:
+    """Everything that a built engine depends on; two that differ in any of it are different engines."""
+
+    onnx_sha256: str
+    ranges_sha256: str
+    precision: str
+    size_hw: Size
+    tensorrt: str
+    cuda: str
+    driver: str
+    gpu: str
+    compute_capability: tuple[int, int]
+    options: BuildOptions = field(default_factory=BuildOptions)
+    format: int = FORMAT
+
+    def to_json(self) -> dict[str, Any]:
+        data: dict[str, Any] = json.loads(json.dumps(asdict(self)))  # tuples become lists, as they come back
+        return data
+
+    @property
+    def digest(self) -> str:
+        return _digest(self.to_json())
+
+    @property
+    def target(self) -> str:
+        """The digest without the options: what options were chosen for."""
+        return _digest({name: value for name, value in self.to_json().items() if name != "options"})
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A built engine and what its build reported."""
+
+    plan: bytes
+    report: dict[str, Any]
+
+
+def cache_folder() -> Path:
+    """`RTSEG_CACHE`, or rtseg's folder in the user's cache folder of this system."""
+    if chosen := os.environ.get("RTSEG_CACHE"):
+        return Path(chosen).expanduser()
+    if sys.platform == "win32":
+        base = Path(os.environ.get("LOCALAPPDATA") or Path.home() / "AppData" / "Local")
+    elif sys.platform == "darwin":
+        base = Path.home() / "Library" / "Caches"
+    else:
+        base = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+    return base / "rtseg"
+
+
+class EngineCache:
+    """The entries of one folder, by default `engines` in the user's cache folder."""
+
+    def __init__(self, folder: Path | None = None) -> None:
+        self.folder = folder if folder is not None else cache_folder() / "engines"
+
+    def find(self, key: PlanKey) -> Entry | None:
+        """The entry for a key; None where there is none, or where what is there is damaged or not of this key."""
+        manifest_path, plan_path = self._paths(key)
+        try:
+            manifest = json.loads(manifest_path.read_text(encoding="utf-8"))
+            plan = plan_path.read_bytes()
+            if manifest["key"] != key.to_json():
+                reason = "it was built for something else"
+            elif manifest["sha256"] != sha256(plan).hexdigest():
+                reason = "its hash differs from the one it was written with"
+            else:
+                return Entry(plan, manifest["report"])
+        except FileNotFoundError:
+            if not manifest_path.exists():
+                return None
+            reason = "one of its two files is missing"
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            reason = f"it cannot be read ({type(error).__name__})"
+        _tell(key, reason)
+        return None
+
+    def store(self, key: PlanKey, plan: bytes, report: dict[str, Any]) -> Entry:
+        """Writes an entry; raises OutputError where the folder cannot be written."""
+        manifest_path, plan_path = self._paths(key)
+        manifest_path.unlink(missing_ok=True)  # of a damaged entry: no moment must have it beside the new plan
+        with atomic_path(plan_path) as part:
+            part.write_bytes(plan)
+        write_json(manifest_path, {"key": key.to_json(), "sha256": sha256(plan).hexdigest(), "report": report})
+        return Entry(plan, report)
+
+    def discard(self, key: PlanKey, reason: str) -> None:
+        """Removes an entry that TensorRT itself refused."""
+        _tell(key, reason)
+        for path in self._paths(key):
+            path.unlink(missing_ok=True)
+
+    @contextmanager
+    def lock(self, key: PlanKey) -> Iterator[None]:
+        """Holds the entry against other processes; one that dies lets go by itself."""
+        try:
+            self.folder.mkdir(parents=True, exist_ok=True)
+            held = FileLock(self.folder / f"{key.digest}.lock")
+            held.acquire()
+        except OSError as error:
+            raise OutputError(
+                f"cannot keep built engines in {self.folder}: {error.strerror or error}; set RTSEG_CACHE to a folder "
+                "that you can write"
+            ) from error
+        try:
+            yield
+        finally:
+            held.release()
+
+    def prefer(self, key: PlanKey) -> None:
+        """From now on `preferred` gives this key's options for its network, precision, size and machine."""
+        write_json(self.folder / f"{key.target}.options.json", asdict(key.options))
+
+    def preferred(self, key: PlanKey) -> BuildOptions:
+        """The options that `rtseg compile` was last given for this, or the defaults."""
+        try:
+            kept = json.loads((self.folder / f"{key.target}.options.json").read_text(encoding="utf-8"))
+            return BuildOptions(**{**kept, "keep": tuple(kept["keep"])})
+        except FileNotFoundError:
+            return BuildOptions()
+        except (OSError, ValueError, KeyError, TypeError):
+            _log.warning("the build options kept for %s cannot be read: using the defaults", key.target[:12])
+            return BuildOptions()
+
+    def timing_cache(self, key: PlanKey) -> Path:
+        """Where TensorRT's measurements for this version and GPU are kept; builds share it."""
+        name = _digest([key.tensorrt, key.cuda, key.driver, key.gpu, list(key.compute_capability)])
+        return self.folder / f"{name}.timing"
+
+    def _paths(self, key: PlanKey) -> tuple[Path, Path]:
+        return self.folder / f"{key.digest}.json", self.folder / f"{key.digest}.plan"
+
+
+def _digest(data: Any) -> str:
+    return sha256(json.dumps(data, sort_keys=True).encode()).hexdigest()
+
+
+def _tell(key: PlanKey, reason: str) -> None:
+    _log.warning("the kept engine %s is not used: %s; rebuilding it", key.digest[:12], reason)

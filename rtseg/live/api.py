@@ -1,0 +1,81 @@
+"""The library in two calls: `load` a network, `stream` labelled frames."""
+
+from collections.abc import Generator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from rtseg.core.errors import UsageError
+from rtseg.core.frame import Frame
+from rtseg.core.sizes import Size, as_size
+from rtseg.live.pipeline import Pipeline
+from rtseg.live.segmenter import Segmenter, open_segmenter
+from rtseg.sources.base import Source
+from rtseg.sources.open import open_source
+
+
+def load(
+    model: str | Path = "icnet",
+    engine: str = "auto",
+    precision: str = "fp32",
+    size: str | Size | None = None,
+    threads: int | None = None,
+) -> Segmenter:
+    """A segmenter for a network that ships, by name, or for the path of an ONNX file with its card beside it.
+
+    The engine is loaded with the first frame, since the input size follows from the frame's unless `size` is given.
+    A segmenter serves one thread or one stream at a time: load one for each.
+
+    Args:
+        model: a name (`rtseg models` lists them) or a path.
+        engine: 'auto' (the fastest installed one, by the card's measured order) or a name.
+        precision: 'fp32', 'fp16' or 'int8'; never replaced by another.
+        size: the network's input size, '256x512' or (256, 512).
+        threads: CPU threads shared by everything; default: every core of this process.
+
+    Raises:
+        UsageError: an argument has a value that is not allowed.
+        WeightsError: the network's file or card is missing or damaged.
+
+    Example:
+        >>> import rtseg
+        >>> with rtseg.load("icnet") as segmenter:
+        ...     labels = segmenter(frame)  # uint8 BGR (H, W, 3) -> uint8 (H, W)
+    """
+    return open_segmenter(model, engine, precision, None if size is None else as_size(size), threads)
+
+
+def stream(source: str | int | Path | Source, segmenter: Segmenter) -> Generator[tuple[Frame, np.ndarray], None, None]:
+    """Yields (frame, labels uint8 (H, W)) while capture and inference run ahead in their own threads.
+
+    A live source gives its newest frame; any other gives every frame in order. The source is opened by this call, and
+    closed when the stream ends or is dropped. From the first frame asked for until then the segmenter is the stream's
+    alone: load another for anything else, in the body of the loop too.
+
+    Raises:
+        UsageError: the segmenter is none, or is in use by another stream or thread.
+        InputError: the source cannot be opened or read.
+
+    Example:
+        >>> for frame, labels in rtseg.stream("drive.mp4", segmenter):
+        ...     print(frame.timestamp_s, labels.shape)
+    """
+    if not isinstance(segmenter, Segmenter):
+        raise UsageError(f"a stream needs a segmenter, as rtseg.load gives it, not {type(segmenter).__name__}")
+    frames = _frames(source, segmenter)
+    next(frames)  # opens the source: what is wrong with it is raised here, and a stream that is dropped closes it
+    return frames
+
+
+def _frames(source: str | int | Path | Source, segmenter: Segmenter) -> Generator[Any, None, None]:
+    """Yields None once the source is open, then what `stream` promises."""
+    opened = source if isinstance(source, Source) else open_source(source)
+    try:
+        yield None
+    except GeneratorExit:
+        opened.close()
+        raise
+    with Pipeline(opened, segmenter) as pipeline:
+        for result in pipeline:
+            yield result.frame, result.labels

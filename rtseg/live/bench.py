@@ -1,0 +1,159 @@
+"""Measures networks on engines: the engine alone, every stage, and the whole loop that `rtseg-cam` runs."""
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from itertools import product
+from time import perf_counter
+from typing import Any
+
+import numpy as np
+
+from rtseg.core.card import Card
+from rtseg.core.sizes import Size
+from rtseg.core.timing import Durations
+from rtseg.live.loop import Loop
+from rtseg.live.painter import Painter
+from rtseg.live.policy import ThreadBudget
+from rtseg.live.segmenter import Segmenter, open_segmenter
+from rtseg.pictures.resize import resize_image
+from rtseg.sinks.base import NullSink
+from rtseg.sources.open import open_source
+
+_PICTURES = 8  # different ones, so that no cache or branch predictor learns a single picture
+
+
+@dataclass(frozen=True)
+class BenchPlan:
+    """How to measure.
+
+    Attributes:
+        source: what the whole loop reads, and where the pictures for the engine come from.
+        source_hw: size of the synthetic street.
+        frames: frames of the whole loop; a shorter source ends it earlier.
+        runs: timed calls of the engine alone.
+        warm_up: calls before them that are not timed.
+    """
+
+    source: str = "synthetic"
+    source_hw: Size | None = None
+    frames: int = 200
+    runs: int = 100
+    warm_up: int = 10
+
+
+def bench(
+    models: Sequence[str],
+    engines: Sequence[str],
+    sizes: Sequence[Size | None],
+    precisions: Sequence[str],
+    budget: ThreadBudget,
+    plan: BenchPlan | None = None,
+) -> Iterator[dict[str, Any]]:
+    """Measures every combination in turn and yields its figures, times in ms, IoU in 0..1.
+
+    A size of None is what `rtseg-cam` would take for the source. `engine_ms` is the engine alone, one picture at a
+    time. `stages_ms`, `end_to_end_fps` and `latency_ms` come from the loop with overlay and HUD drawn and a null sink,
+    exactly what `rtseg-cam --no-window` runs; it keeps `in_flight` pictures at once, and `engine_ahead_fps` is the
+    engine alone in that manner.
+
+    Raises:
+        RtsegError: a combination that cannot run; nothing is left out silently.
+    """
+    plan = plan or BenchPlan()
+    for model, engine, size_hw, precision in product(models, engines, sizes, precisions):
+
+        def opened(choice: tuple[str, str, str, Size | None] = (model, engine, precision, size_hw)) -> Segmenter:
+            return open_segmenter(*choice, budget.total)
+
+        yield {"model": model, **_engine_alone(opened, budget, plan), **_whole_loop(opened, budget, plan)}
+
+
+def _engine_alone(opened: Callable[[], Segmenter], budget: ThreadBudget, plan: BenchPlan) -> dict[str, Any]:
+    pictures, frame_hw = _pictures(plan, budget)
+    with opened() as segmenter:
+        info = segmenter.prepare(frame_hw)
+        alone = time_engine(segmenter, pictures, plan.runs, plan.warm_up)
+        return {
+            "engine": info.engine,
+            "runtime": info.runtime,
+            "device": info.device,
+            "precision": info.precision,
+            "threads": info.threads,
+            "size": list(info.size_hw),
+            "engine_ms": alone.summary_ms(),
+            "engine_fps": round(1e3 / alone.percentile_ms(50), 2),
+            "warm_up": plan.warm_up,
+            "miou": miou_of_card(segmenter.card, info.precision),
+        }
+
+
+def _whole_loop(opened: Callable[[], Segmenter], budget: ThreadBudget, plan: BenchPlan) -> dict[str, Any]:
+    pictures, _ = _pictures(plan, budget)
+    source = open_source(plan.source, size_hw=plan.source_hw, threads=budget.codec)
+    with opened() as segmenter:
+        segmenter.prepare(source.size_hw, ahead=not source.live)
+        ahead_fps = time_ahead(segmenter, pictures, plan.runs, plan.warm_up)
+        painter = Painter()
+        painter.prepare(segmenter.labels)
+        report = Loop(source, segmenter, draw=painter, sinks=[NullSink()], max_frames=plan.frames).run()
+        return {
+            "source": report.source,
+            "in_flight": segmenter.info.in_flight,
+            "engine_ahead_fps": round(ahead_fps, 2),
+            "stages_ms": report.stages_ms,
+            "end_to_end_fps": round(report.fps, 2),
+            "latency_ms": report.latency_ms,
+            "frames": report.frames,
+        }
+
+
+def _pictures(plan: BenchPlan, budget: ThreadBudget) -> tuple[list[np.ndarray], Size]:
+    """A few of the source's frames, and their size."""
+    with open_source(plan.source, size_hw=plan.source_hw, threads=budget.codec) as source:
+        pictures: list[np.ndarray] = []
+        while len(pictures) < _PICTURES and (frame := source.read()) is not None:
+            pictures.append(frame.image)
+        return pictures, source.size_hw
+
+
+def time_engine(segmenter: Segmenter, pictures: Sequence[np.ndarray], runs: int, warm_up: int) -> Durations:
+    """Times the engine alone on `pictures` in turn, resized beforehand."""
+    engine = segmenter.engine
+    small = [resize_image(picture, engine.info.size_hw) for picture in pictures]
+    durations = Durations()
+    for run in range(-warm_up, runs):
+        picture = small[run % len(small)]
+        if run < 0:
+            engine.infer(picture)
+            continue
+        with durations.measure():
+            engine.infer(picture)
+    return durations
+
+
+def time_ahead(segmenter: Segmenter, pictures: Sequence[np.ndarray], runs: int, warm_up: int) -> float:
+    """Pictures per second of the engine alone, resized beforehand, with as many in flight as it takes."""
+    engine = segmenter.engine
+    small = [resize_image(picture, engine.info.size_hw) for picture in pictures]
+    logits_hw = (engine.info.size_hw[0] // segmenter.card.logits_stride,
+                 engine.info.size_hw[1] // segmenter.card.logits_stride)  # fmt: skip
+    ahead = engine.info.in_flight
+
+    def label(count: int) -> None:
+        for number in range(count):
+            if number >= ahead:
+                engine.collect()
+            engine.submit(small[number % len(small)], logits_hw)
+        for _ in range(min(count, ahead)):
+            engine.collect()
+
+    label(warm_up)
+    start = perf_counter()
+    label(runs)
+    return runs / (perf_counter() - start)
+
+
+def miou_of_card(card: Card, precision: str = "fp32") -> dict[str, float]:
+    """Data set and split -> the mIoU that a network's card states for its form of a precision."""
+    stated = card.metrics.get("int8", {}) if precision == "int8" else card.metrics
+    return {split: figures["miou"] for split, figures in stated.items() if figures.get("miou") is not None}

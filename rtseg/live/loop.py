@@ -1,0 +1,256 @@
+"""The loop of every command: capture | inference | drawing | writing, overlapped, and one report at the end."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from time import perf_counter, process_time
+from typing import Any, Protocol
+
+import numpy as np
+
+from rtseg.core.errors import OutputError
+from rtseg.live.pipeline import Crew, Pipeline, Result
+from rtseg.live.policy import Channel, Ended
+from rtseg.live.report import LoopReport, LoopStats
+from rtseg.live.segmenter import Segmenter
+from rtseg.sinks.base import Sink
+from rtseg.sources.base import Source
+
+_WRITE_S = 30.0  # without progress of the two or three frames that are in flight to a sink
+_LOOK_S, _BUSY_S = 1.0, 0.05
+_POLL_S = 0.02  # keys are looked at this often while no frame comes
+
+
+class View(Protocol):
+    """Something that the user watches; called by the thread that runs the loop, where `imshow` must stay."""
+
+    def show(self, loop: "Loop", result: Result, picture: np.ndarray) -> None:
+        """Shows a picture, uint8 BGR (H, W, 3)."""
+
+    def poll(self, loop: "Loop") -> None:
+        """Handles what the user asked for; called between pictures. While the loop is paused it should wait a bit."""
+
+
+Draw = Callable[[Result, list[str]], np.ndarray]
+"""(labelled frame, HUD lines) -> picture uint8 BGR (H, W, 3)."""
+
+
+@dataclass(frozen=True)
+class _Job:
+    result: Result
+    picture: np.ndarray
+    sinks: tuple[Sink, ...]
+    timely: bool
+
+
+class Loop:
+    """Reads, labels, draws, shows and writes frames until the source ends, a limit is met or a stage fails.
+
+    Capture, inference and writing have a thread each; drawing and the view run in the thread that calls `run`.
+    Whatever happens, `run` ends the threads and closes the source and the sinks; the segmenter stays open.
+
+    Args:
+        source: what to read; closed at the end.
+        segmenter: what labels it; another may be put in its place while the loop runs.
+        draw: makes the picture of a labelled frame; None: the frame itself, undrawn.
+        sinks: what every frame is written to, in the writer's thread; closed at the end.
+        view: what the user watches.
+        max_frames: stop after so many frames.
+        duration_s: stop after so many seconds.
+        pace: read no faster than the source's own fps.
+        hold: when the source ends, stay paused on the last picture until the view stops the loop.
+
+    Example:
+        >>> report = Loop(open_source("synthetic"), segmenter, sinks=[NullSink()], max_frames=30).run()
+        >>> report.fps, report.latency_ms["p50"]
+    """
+
+    def __init__(
+        self,
+        source: Source,
+        segmenter: Segmenter,
+        *,
+        draw: Draw | None = None,
+        sinks: Sequence[Sink] = (),
+        view: View | None = None,
+        max_frames: int | None = None,
+        duration_s: float | None = None,
+        pace: bool = False,
+        hold: bool = False,
+    ) -> None:
+        self.stats = LoopStats()
+        self.paused = False
+        self._source = source
+        self._draw = draw
+        self._sinks = list(sinks)
+        self._all_sinks = list(sinks)  # those that were taken off too: all are closed at the end
+        self._view = view
+        self._max_frames = max_frames
+        self._duration_s = duration_s
+        self._hold = hold
+        self._started_at = self._ended_at = self._resumed_at = perf_counter()
+        self._stopped = False
+        self._skipped = 0
+        self._hud: tuple[float, list[str]] = (0.0, [])
+        self._pipeline = Pipeline(source, segmenter, pace=pace)
+        self._jobs: Channel[_Job | Sink] = Channel(2)
+        self._crew = Crew()
+        self._crew.watch(self._jobs)
+
+    # What a view may ask for
+
+    def stop(self) -> None:
+        """Ends the loop after the current frame, as if the source had ended."""
+        self._stopped = True
+
+    def pause(self, paused: bool) -> None:
+        """Holds the picture; afterwards a live source goes on with its newest frame."""
+        self.paused = paused
+        self._resumed_at = perf_counter()
+
+    def change_segmenter(self, make: Callable[[], Segmenter]) -> None:
+        """From the next frame on labels with `make()`, called in the inference thread; the old one is closed."""
+        self._pipeline.change_segmenter(make)
+
+    def add_sink(self, sink: Sink) -> None:
+        """Writes every later frame to `sink` too."""
+        self._sinks.append(sink)
+        self._all_sinks.append(sink)
+
+    def remove_sink(self, sink: Sink) -> None:
+        """Closes `sink` once the frames that are in flight to it are written."""
+        self._sinks.remove(sink)
+        self._jobs.put(sink)
+
+    @property
+    def drops(self) -> int:
+        """Frames of a live source that nobody saw."""
+        return self._pipeline.drops + self._skipped
+
+    # The run
+
+    def run(self) -> LoopReport:
+        """Runs to the end.
+
+        Raises:
+            RtsegError: what a stage failed with, unchanged; likewise any other exception.
+            KeyboardInterrupt: after the recordings were finished; `report` then still gives the figures.
+        """
+        complete = False
+        self._started_at = self._resumed_at = perf_counter()
+        self._crew.start("writer", self._write)
+        try:
+            with self._pipeline:
+                self._consume()
+            complete = True
+        except KeyboardInterrupt:
+            complete = True  # the user's way to end a camera: what was recorded is whole
+            raise
+        finally:
+            self._ended_at = perf_counter()
+            self._finish(complete)
+        return self.report()
+
+    def _consume(self) -> None:
+        while not self._stopped and not self._limit_reached():
+            if (failed := self._crew.error or self._pipeline.crew.error) is not None:
+                raise failed
+            if self._view is not None:
+                self._view.poll(self)
+                if self.paused or self._stopped:
+                    continue
+            try:
+                result = self._pipeline.take(_POLL_S)
+            except Ended:
+                if not self._hold or self._view is None:
+                    break
+                self.paused = True
+                continue
+            if result is not None:
+                self._handle(result)
+
+    def _limit_reached(self) -> bool:
+        if self._max_frames is not None and self.stats.begun >= self._max_frames:
+            return True
+        return self._duration_s is not None and perf_counter() - self._started_at >= self._duration_s
+
+    def _handle(self, result: Result) -> None:
+        timely = result.frame.captured_at >= self._resumed_at or self._resumed_at == self._started_at
+        if self._source.live and not timely:
+            self._skipped += 1
+            return
+        self.stats.begin(result)
+        picture = result.frame.image
+        if self._draw is not None:
+            with self.stats.stages["draw"].measure():
+                picture = self._draw(result, self._hud_lines())
+        if self._view is not None:
+            with self.stats.stages["show"].measure():
+                self._view.show(self, result, picture)
+        if self._sinks:
+            self._jobs.put(_Job(result, picture, tuple(self._sinks), timely))
+        else:
+            self._done(result, timely)
+
+    def _done(self, result: Result, timely: bool) -> None:
+        """Counts a finished frame; one that was read ahead before the run began is as old as the run."""
+        self.stats.finish(max(result.frame.captured_at, self._started_at), timely=timely)
+
+    def _hud_lines(self) -> list[str]:
+        """Renewed four times a second: digits that change with every frame cannot be read."""
+        if perf_counter() - self._hud[0] > 0.25:
+            self._hud = perf_counter(), self.stats.hud(self.drops)
+        return self._hud[1]
+
+    def _write(self) -> None:
+        while True:
+            job = self._jobs.get()
+            if isinstance(job, Sink):
+                job.close()
+            elif job is not None:
+                with self.stats.stages["write"].measure():
+                    for sink in job.sinks:
+                        sink.write(job.result.frame, job.result.labels, job.picture)
+                self._done(job.result, job.timely)
+
+    def _finish(self, complete: bool) -> None:
+        """Writes what is in flight, closes every sink, and raises what failed while doing so."""
+        self._jobs.close()
+        if not self._written():  # closing a sink that is being written to could end the process
+            raise OutputError(f"writing did not end within {_WRITE_S:.0f} s: is the disk or network folder stalled?")
+        failed = self._crew.error
+        for sink in self._all_sinks:
+            try:
+                sink.close(complete=complete and failed is None)
+            except BaseException as error:
+                failed = failed or error
+        if complete and failed is not None:
+            raise failed
+
+    def _written(self) -> bool:
+        """Waits for the writer; False where it has come no further for `_WRITE_S`."""
+        before, since = -1.0, perf_counter()
+        while not self._crew.join(min(_WRITE_S, _LOOK_S), tell=False):
+            progress = self.stats.frames + process_time()  # a huge picture takes time, but the processor is busy
+            if progress >= before + _BUSY_S:
+                before, since = progress, perf_counter()
+            if perf_counter() - since >= _WRITE_S:
+                return False
+        return True
+
+    def report(self) -> LoopReport:
+        """The figures of the run so far, or, once it has ended, of the whole run."""
+        stats, source = self.stats, self._source
+        about: dict[str, Any] = {"name": source.name, "size": list(source.size_hw), "fps": source.fps}
+        return LoopReport(
+            model=stats.card.name if stats.card else "",
+            engine=stats.info,
+            source=about,
+            frames=stats.frames,
+            seconds=self._ended_at - self._started_at,
+            fps=stats.fps,
+            latency_ms=stats.latency.summary_ms(),
+            stages_ms={name: stage.summary_ms() for name, stage in stats.stages.items() if len(stage)},
+            drops=self.drops,
+            corrupt=source.corrupt,
+            accuracy=stats.accuracy,
+        )

@@ -1,0 +1,56 @@
+"""Draws labelled frames for the loop: one overlay for the network's classes, settings that may change on the way."""
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from rtseg.core.arrays import ArrayPool
+from rtseg.core.labels import LabelSet
+from rtseg.live.pipeline import Result
+from rtseg.pictures.overlay import Overlay, warm_up
+
+
+class Painter:
+    """The loop's `draw`: builds an overlay for the classes of the network that made the labels.
+
+    Attributes:
+        opacity: 0 (picture only) to 1 (colours only).
+        split: half picture, half colours.
+        hud: write the HUD lines.
+        notes: further lines below the HUD.
+
+    Example:
+        >>> Loop(source, segmenter, draw=Painter(opacity=0.4)).run()
+    """
+
+    def __init__(
+        self, *, opacity: float = 0.5, legend: bool = True, show: Sequence[str] | None = None, hud: bool = True
+    ) -> None:
+        self.opacity = opacity
+        self.legend = legend
+        self.split = False
+        self.hud = hud
+        self.notes: list[str] = []
+        self._show = show
+        self._overlay: Overlay | None = None
+        self._arrays = ArrayPool()
+
+    def prepare(self, labels: LabelSet) -> None:
+        """Checks the settings against a label set and loads what drawing needs.
+
+        Raises:
+            UsageError: an unknown class, or an opacity that is not allowed.
+        """
+        self._overlay = Overlay(labels, self.opacity, self.legend, self._show)
+        warm_up()
+
+    def __call__(self, result: Result, hud: Sequence[str] = ()) -> np.ndarray:
+        """The picture of a labelled frame: uint8 BGR (H, W, 3), which nobody else holds."""
+        if self._overlay is None or self._overlay.labels != result.card.labels:
+            self.prepare(result.card.labels)
+        overlay = self._overlay
+        assert overlay is not None
+        overlay.opacity, overlay.legend, overlay.split = self.opacity, self.legend, self.split
+        lines = [*(hud if self.hud else ()), *self.notes]
+        picture = self._arrays.take(result.frame.image.shape)
+        return overlay.render(result.frame.image, result.labels, hud=lines, out=picture)

@@ -1,0 +1,175 @@
+"""What a run of the loop measured: latency, throughput, stages, drops and, where the truth is known, mIoU."""
+
+from dataclasses import dataclass
+from math import ceil, isnan, sqrt
+from threading import Lock
+from time import perf_counter
+from typing import Any
+
+from rtseg.core.card import Card
+from rtseg.core.labels import CAMVID11
+from rtseg.core.sizes import format_size
+from rtseg.core.timing import Durations, RateMeter
+from rtseg.engines import EngineInfo
+from rtseg.live.pipeline import Result
+from rtseg.metrics.confusion import ConfusionMatrix
+
+STAGES = ("capture", "resize", "engine", "upsample", "draw", "show", "write")
+_KEEP = 100_000  # durations kept per stage: an hour at 30 fps, so that a camera may run for months
+_FEW = 30  # frames; several are in flight at once and end together, so the time between a few says nothing
+# Scoring must not slow the loop: one frame in ten, on a grid of pixels, costs well below a millisecond a frame.
+_SCORE_EVERY = 10
+_SCORE_PIXELS = 1 << 17
+
+
+@dataclass(frozen=True)
+class LoopReport:
+    """The figures of one run; latency (captured to shown or written) and throughput are two numbers.
+
+    Attributes:
+        fps: frames finished per second, between the first and the last finished frame; where they are too few for
+            that, over the whole time since the first was captured.
+        latency_ms: percentiles from the picture's capture (a file: from reading it) until it was shown and written.
+        stages_ms: stage -> percentiles; stages overlap, so their sum says nothing about fps.
+        drops: frames of a live source that were replaced by newer ones.
+        corrupt: frames that the source could not decode and skipped.
+        accuracy: mIoU and per-class IoU against the source's own labels, measured on every tenth frame and, where
+            it is large, on every second, third… pixel of every second, third… row; None where the source has no
+            labels or the network knows other classes.
+    """
+
+    model: str
+    engine: EngineInfo | None
+    source: dict[str, Any]
+    frames: int
+    seconds: float
+    fps: float
+    latency_ms: dict[str, float | int]
+    stages_ms: dict[str, dict[str, float | int]]
+    drops: int
+    corrupt: int
+    accuracy: dict[str, Any] | None
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain JSON values; sizes are [height, width]."""
+        engine = None
+        if self.engine is not None:
+            engine = {
+                "name": self.engine.engine,
+                "runtime": self.engine.runtime,
+                "device": self.engine.device,
+                "precision": self.engine.precision,
+                "size": list(self.engine.size_hw),
+                "threads": self.engine.threads,
+            }
+        return {
+            "model": self.model,
+            "engine": engine,
+            "source": self.source,
+            "frames": self.frames,
+            "seconds": round(self.seconds, 3),
+            "fps": round(self.fps, 2),
+            "latency_ms": self.latency_ms,
+            "stages_ms": self.stages_ms,
+            "drops": self.drops,
+            "corrupt": self.corrupt,
+            "accuracy": self.accuracy,
+        }
+
+    def summary(self) -> str:
+        """The figures for a person, in one or two lines."""
+        text = f"{self.frames} frames in {self.seconds:.1f} s: {self.fps:.1f} fps"
+        if "p50" in self.latency_ms:
+            text += f"; latency p50 {self.latency_ms['p50']:.0f} ms, p99 {self.latency_ms['p99']:.0f} ms"
+        text += f"; dropped {self.drops}, corrupt {self.corrupt}"
+        if self.accuracy is not None and self.accuracy["miou"] is not None:
+            text += (
+                f"\nmIoU {self.accuracy['miou']:.3f} against the scene's own labels ({self.accuracy['frames']} frames)"
+            )
+        return text
+
+
+class LoopStats:
+    """Collects while the loop runs; starts again when the network is changed, since a mixture says nothing.
+
+    Frames begin in the loop's thread and are finished in the writer's; the HUD reads what both have counted.
+    """
+
+    def __init__(self) -> None:
+        self.begun = 0
+        self.frames = 0
+        """Finished: shown and written."""
+        self.card: Card | None = None
+        self.info: EngineInfo | None = None
+        self._lock = Lock()
+        self._restart()
+
+    def _restart(self) -> None:
+        self.stages = {name: Durations(_KEEP) for name in STAGES}
+        self.latency = Durations(_KEEP)
+        self._recent_latency = Durations(90)
+        self._rate = RateMeter()
+        self._finished = 0
+        self._captured_at = self._first_at = self._last_at = perf_counter()
+        self._matrix: ConfusionMatrix | None = None
+
+    def begin(self, result: Result) -> None:
+        """Counts a frame that inference handed over."""
+        if result.card is not self.card or result.info != self.info:
+            with self._lock:  # the writer may be counting a frame
+                self._restart()
+                self.card, self.info = result.card, result.info
+        for name, seconds in result.stages_s.items():
+            self.stages[name].add(seconds)
+        if self.begun % _SCORE_EVERY == 0:
+            self._score(result)
+        self.begun += 1
+
+    def _score(self, result: Result) -> None:
+        truth = result.frame.truth
+        if truth is None or result.card.labels.names != CAMVID11.names:
+            return
+        if self._matrix is None:
+            self._matrix = ConfusionMatrix(CAMVID11)
+        step = max(1, ceil(sqrt(truth.size / _SCORE_PIXELS)))
+        self._matrix.update(result.labels[::step, ::step], truth[::step, ::step])
+
+    def finish(self, captured_at: float, *, timely: bool = True) -> None:
+        """Counts a frame that was shown and written; `timely` is False where a pause held it up."""
+        now = perf_counter()
+        with self._lock:
+            if timely:
+                self.latency.add(now - captured_at)
+                self._recent_latency.add(now - captured_at)
+            self._rate.tick()
+            self.frames += 1
+            self._finished += 1
+            if self._finished == 1:
+                self._captured_at, self._first_at = captured_at, now
+            self._last_at = now
+
+    @property
+    def fps(self) -> float:
+        """Since the start; 0 until a frame is finished."""
+        with self._lock:
+            if self._finished < _FEW:
+                span = self._last_at - self._captured_at
+                return self._finished / span if self._finished and span > 0 else 0.0
+            return (self._finished - 1) / (self._last_at - self._first_at)
+
+    @property
+    def accuracy(self) -> dict[str, Any] | None:
+        return None if self._matrix is None else self._matrix.to_json()
+
+    def hud(self, drops: int) -> list[str]:
+        """The lines that the overlay shows: figures of the newest frames."""
+        with self._lock:
+            fps, p50, p99 = self._rate.fps, *(self._recent_latency.percentile_ms(percent) for percent in (50, 99))
+        lines = [f"{fps:.1f} fps"]
+        if not isnan(p50):
+            lines.append(f"latency {p50:.0f} / {p99:.0f} ms (p50 / p99)")
+        lines.append(f"dropped {drops}")
+        if self.card is not None and self.info is not None:
+            size = format_size(self.info.size_hw)
+            lines.append(f"{self.card.name} | {self.info.engine} {self.info.precision} | {size}")
+        return lines

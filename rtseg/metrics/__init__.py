@@ -1,0 +1,1 @@
+"""What labels are judged by: confusion, outlines, stability."""

@@ -1,0 +1,51 @@
+"""Scores a network on labelled pictures."""
+
+from collections.abc import Iterable
+from typing import Protocol
+
+import numpy as np
+
+from rtseg.core.card import Card
+from rtseg.core.errors import UsageError
+from rtseg.core.labels import LabelSet
+from rtseg.metrics.confusion import ConfusionMatrix, Metric
+
+
+class LabelledPicture(Protocol):
+    """`image` uint8 BGR (H, W, 3) with the truth `labels` uint8 (H, W)."""
+
+    @property
+    def image(self) -> np.ndarray: ...
+
+    @property
+    def labels(self) -> np.ndarray: ...
+
+
+class Labeller(Protocol):
+    """What is scored: a `Segmenter`, or anything else that gives a picture's labels at its own size."""
+
+    card: Card
+    labels: LabelSet
+
+    def __call__(self, frame: np.ndarray, /) -> np.ndarray: ...
+
+
+def evaluate(
+    segmenter: Labeller, samples: Iterable[LabelledPicture], labels: LabelSet, *metrics: Metric
+) -> ConfusionMatrix:
+    """Counts every pixel of `samples` against its truth, at the picture's own size; `metrics` see the same labels.
+
+    Raises:
+        UsageError: the network's classes are not those of the truth, `labels`.
+    """
+    if segmenter.labels.names != labels.names:
+        raise UsageError(
+            f"{segmenter.card.name} has the classes of {segmenter.labels.name}, the data those of {labels.name}: "
+            "they must be the same"
+        )
+    matrix = ConfusionMatrix(labels)
+    for sample in samples:
+        predicted = segmenter(sample.image)
+        for metric in (matrix, *metrics):
+            metric.update(predicted, sample.labels)
+    return matrix

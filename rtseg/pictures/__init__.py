@@ -1,0 +1,1 @@
+"""Pictures and labels as arrays: resizing, exact label upsampling, drawing; torch-free."""

@@ -1,0 +1,203 @@
+"""Draws labels over a picture: colours, legend, and lines of text (HUD)."""
+
+from collections.abc import Sequence
+from functools import lru_cache
+
+import cv2
+import numpy as np
+
+from rtseg.core.errors import UsageError
+from rtseg.core.frame import Frame
+from rtseg.core.labels import LabelSet
+
+_FONT = cv2.FONT_HERSHEY_SIMPLEX
+_WHITE = (255, 255, 255)
+
+
+class Overlay:
+    """Draws labels over pictures; settings may be changed between frames.
+
+    Attributes:
+        opacity: 0 (picture only) to 1 (colours only).
+        legend: draw a panel with the classes' colours, where it fits.
+        split: the left half shows the picture as it came, the right half the bare colours.
+
+    Example:
+        >>> overlay = Overlay(CAMVID11, opacity=0.4, show=["car", "pedestrian"])
+        >>> picture = overlay.render(frame.image, labels, hud=["27.3 fps"])
+    """
+
+    def __init__(
+        self,
+        labels: LabelSet,
+        opacity: float = 0.5,
+        legend: bool = True,
+        show: Sequence[str] | None = None,
+        split: bool = False,
+    ) -> None:
+        """Sets up for a label set.
+
+        Args:
+            labels: names and colours of the classes.
+            opacity: 0..1.
+            legend: whether to draw it.
+            show: names of the classes to colour; None for all. The picture shows through elsewhere.
+            split: whether to draw the split view.
+
+        Raises:
+            UsageError: an unknown class, or an opacity outside 0..1.
+        """
+        self.labels = labels
+        self.legend = legend
+        self.split = split
+        self._shown = tuple(sorted(set(labels.indices(show)))) if show is not None else tuple(range(len(labels)))
+        self.opacity = opacity
+
+    @property
+    def opacity(self) -> float:
+        return self._opacity
+
+    @opacity.setter
+    def opacity(self, value: float) -> None:
+        if not 0 <= value <= 1:
+            raise UsageError(f"opacity {value} is not allowed: give 0 (picture only) to 1 (colours only)")
+        self._opacity = value
+
+    def render(
+        self,
+        image: np.ndarray,
+        labels: np.ndarray,
+        hud: Sequence[str] | None = None,
+        out: np.ndarray | None = None,
+    ) -> np.ndarray:
+        """Draws one picture.
+
+        Args:
+            image: uint8 BGR (H, W, 3), left as it is.
+            labels: uint8 (H, W); ids that are no class are not coloured.
+            hud: lines of text for the upper left corner, as far as they fit.
+            out: C-contiguous uint8 (H, W, 3) to draw into and return; may be `image` itself. A new array otherwise.
+
+        Returns:
+            uint8 BGR (H, W, 3).
+
+        Raises:
+            UsageError: shapes or types that do not fit.
+        """
+        _check(image, labels, out)
+        if self.split:
+            middle = image.shape[1] // 2
+            left = image[:, :middle].copy()  # before the rest is drawn, because `out` may be `image`
+            picture = _recolour(image, labels, _table(self.labels, 1.0, self._shown), out)
+            picture[:, :middle] = left
+            cv2.line(picture, (middle, 0), (middle, picture.shape[0] - 1), _WHITE, max(1, picture.shape[1] // 512))
+        else:
+            picture = _recolour(image, labels, _table(self.labels, self._opacity, self._shown), out)
+        if self.legend:
+            _paste_legend(picture, self.labels, self._shown)
+        if hud:
+            _write_lines(picture, hud)
+        return picture
+
+
+def overlay(image: Frame | np.ndarray, labels: np.ndarray, label_set: LabelSet, opacity: float = 0.5) -> np.ndarray:
+    """Draws `labels` over a frame or uint8 BGR picture (H, W, 3) in the set's colours; returns a new picture.
+
+    Raises:
+        UsageError: shapes or types that do not fit, no label set, or an opacity outside 0..1.
+    """
+    if not isinstance(label_set, LabelSet):
+        raise UsageError(f"overlay needs a label set, such as segmenter.labels, not {type(label_set).__name__}")
+    return Overlay(label_set, opacity, legend=False).render(image.image if isinstance(image, Frame) else image, labels)
+
+
+def warm_up() -> None:
+    """Compiles the kernel, or loads it from numba's cache."""
+    from rtseg.pictures import _overlay_kernel  # noqa: F401
+
+
+@lru_cache(maxsize=16)
+def _table(labels: LabelSet, opacity: float, shown: tuple[int, ...]) -> np.ndarray:
+    """uint8 (256, 3, 256): what becomes of a pixel, by label, channel and value; unchanged where not shown."""
+    value = np.arange(256, dtype=np.float32)
+    table = np.tile(value, (256, 3, 1))
+    for index in shown:
+        colour = labels.palette_bgr[index].astype(np.float32)
+        table[index] = value * (1 - opacity) + colour[:, None] * opacity
+    return np.rint(table).astype(np.uint8)
+
+
+def _check(image: np.ndarray, labels: np.ndarray, out: np.ndarray | None) -> None:
+    if labels.dtype != np.uint8 or labels.ndim != 2 or labels.size == 0:
+        raise UsageError(f"labels are {labels.dtype} {labels.shape}: want uint8 (H, W)")
+    shape = (*labels.shape, 3)
+    for what, array in (("image", image), ("out", out)):
+        if array is not None and (array.dtype != np.uint8 or array.shape != shape):
+            raise UsageError(f"{what} is {array.dtype} {array.shape}, labels are {labels.shape}: want uint8 {shape}")
+    if out is not None and not (out.flags.c_contiguous and out.flags.writeable):
+        raise UsageError("out must be C-contiguous and writeable: pass a whole array of your own")
+
+
+def _recolour(image: np.ndarray, labels: np.ndarray, table: np.ndarray, out: np.ndarray | None) -> np.ndarray:
+    from rtseg.pictures._overlay_kernel import recolour  # numba: only when something is drawn
+
+    if out is None:
+        out = np.empty(image.shape, np.uint8)
+    recolour(np.ascontiguousarray(image), np.ascontiguousarray(labels), table, out)
+    return out
+
+
+def _text_scale(height: int) -> float:
+    return min(2.0, max(0.4, height / 1100))
+
+
+def _write_lines(picture: np.ndarray, lines: Sequence[str]) -> None:
+    """White text on a darkened panel, readable on any ground; lines that do not fit are left out."""
+    height, width = picture.shape[:2]
+    text = _text_panel(tuple(lines), _text_scale(height), height, width)
+    panel = picture[: text.shape[0], : text.shape[1]]
+    panel >>= 1
+    np.maximum(panel, text, out=panel)
+
+
+@lru_cache(maxsize=4)  # the lines change a few times a second, and writing them takes longer than the rest
+def _text_panel(lines: tuple[str, ...], scale: float, height: int, width: int) -> np.ndarray:
+    """White lines on black, uint8 (h, w, 3), at most `height` x `width`."""
+    step, margin, thickness = round(38 * scale), round(10 * scale), max(1, round(1.6 * scale))
+    lines = lines[: max(0, (height - margin) // step)]
+    text_width = max((cv2.getTextSize(line, _FONT, scale, thickness)[0][0] for line in lines), default=0)
+    panel = np.zeros((step * len(lines) + margin if lines else 0, min(width, text_width + 2 * margin), 3), np.uint8)
+    for number, line in enumerate(lines, start=1):
+        cv2.putText(panel, line, (margin, number * step - margin // 2), _FONT, scale, _WHITE, thickness, cv2.LINE_AA)
+    return panel
+
+
+def legend(labels: LabelSet, scale: float = 0.5) -> np.ndarray:
+    """uint8 BGR (h, w, 3): a swatch and a name for each class, one below the other; must not be changed."""
+    return _legend(labels, tuple(range(len(labels))), scale)
+
+
+def _paste_legend(picture: np.ndarray, labels: LabelSet, shown: tuple[int, ...]) -> None:
+    height, width = picture.shape[:2]
+    panel = _legend(labels, shown, _text_scale(height))
+    if panel.shape[0] > height or panel.shape[1] > width // 2:
+        return
+    corner = picture[: panel.shape[0], width - panel.shape[1] :]
+    corner >>= 2
+    corner += panel  # three quarters of it: see `_legend`
+
+
+@lru_cache(maxsize=16)
+def _legend(labels: LabelSet, shown: tuple[int, ...], scale: float) -> np.ndarray:
+    """uint8 BGR (h, w, 3), at three quarters of its brightness: a swatch and a name for each class."""
+    step, margin, thickness = round(34 * scale), round(10 * scale), max(1, round(1.4 * scale))
+    names = [labels.names[index] for index in shown]
+    text_width = max((cv2.getTextSize(name, _FONT, 0.9 * scale, thickness)[0][0] for name in names), default=0)
+    panel = np.zeros((step * len(names) + margin, 3 * margin + step + text_width, 3), np.uint8)
+    for row, (index, name) in enumerate(zip(shown, names, strict=True)):
+        top = row * step + margin
+        colour = tuple(int(value) for value in labels.palette_bgr[index])
+        cv2.rectangle(panel, (margin, top), (margin + step, top + step - margin), colour, cv2.FILLED)
+        place = (2 * margin + step, top + step - margin - round(2 * scale))
+        cv2.putText(panel, name, place, _FONT, 0.9 * scale, _WHITE, thickness, cv2.LINE_AA)
+    return panel - (panel >> 2)

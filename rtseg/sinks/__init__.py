@@ -1,0 +1,1 @@
+"""Where labelled frames go: recordings, label maps, pictures, a window."""

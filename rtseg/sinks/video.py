@@ -1,0 +1,232 @@
+"""H.264 recordings, through PyAV (FFmpeg, x264), that stay playable whatever happens."""
+
+import math
+import os
+from fractions import Fraction
+from pathlib import Path
+
+import av
+import av.error
+import cv2
+import numpy as np
+from av.container import OutputContainer
+from av.video.frame import VideoFrame
+from av.video.stream import VideoStream
+
+from rtseg.core.errors import OutputError, UsageError
+from rtseg.core.files import file_url, is_full
+from rtseg.core.frame import Frame
+from rtseg.core.sizes import Size, format_size
+from rtseg.pictures.resize import resize_image
+from rtseg.sinks.base import Sink, make_folder
+from rtseg.sinks.lock import Lock
+
+NOMINAL_FPS = 30.0  # of a source that does not say; the frames' own times decide how they play
+_ONE_KEY_FRAME = 1 << 20
+_LIMITED, _BT601, _BT709 = 1, 6, 1  # codes of ITU-T H.273 for what cv2.COLOR_BGR2YUV_I420 makes
+
+
+def exact_rate(fps: float) -> Fraction:
+    """29.97 -> 30000/1001: the NTSC rates exactly, others to the nearest fraction that MP4 can hold.
+
+    Raises:
+        UsageError: not a finite rate between 0 and 1000.
+    """
+    if not (math.isfinite(fps) and 0 < fps < 1000):
+        raise UsageError(f"{fps} is no frame rate: give frames per second above 0 and below 1000")
+    if fps < 1:  # frames that last seconds, or hours
+        return 1 / max(Fraction(1), Fraction(1 / fps).limit_denominator(1001))
+    ntsc = Fraction(round(fps) * 1000, 1001)
+    is_ntsc = round(fps) % 6 == 0 and abs(float(ntsc) - fps) < 0.005  # 23.976, 29.97, 47.95, 59.94, 119.88
+    return ntsc if is_ntsc else Fraction(fps).limit_denominator(1001)
+
+
+def partial_path(path: Path) -> Path:
+    """What a recording is called while it is written."""
+    return path.with_name(f"{path.stem}.partial.mp4")
+
+
+def reason_of_write(error: BaseException) -> str:
+    """Why something could not be written, in words."""
+    return "the disk is full" if is_full(error) else str(getattr(error, "strerror", None) or error)
+
+
+class VideoSink(Sink):
+    """Writes pictures to an MP4 (H.264, yuv420p) that browsers play; times are the frames' own timestamps.
+
+    The file is fragmented, a fragment a second: what was written before a crash, a kill or a full disk plays. While it
+    is written it is called `NAME.partial.mp4` and replaces an older one of that name; `close` gives it its own name.
+    After a failure, or with `close(complete=False)`, it keeps the partial name.
+
+    A `joinable` recording is a part of a longer one, to be joined to others without re-encoding them: a plain MP4 of
+    one closed group of pictures without B frames, so that pictures lie in the file in the order they are shown in.
+
+    Attributes:
+        padded: the width or height is odd and got one repeated column or row, because yuv420p has even sizes only.
+        partial_path: its name while it is written.
+        saved: it has been given its own name.
+    """
+
+    def __init__(
+        self,
+        path: Path,
+        size_hw: Size,
+        fps: float,
+        *,
+        crf: int = 23,
+        preset: str = "superfast",
+        threads: int | None = None,
+        time_base: Fraction | None = None,
+        joinable: bool = False,
+        pixel_aspect: Fraction | None = None,
+    ) -> None:
+        """Starts a recording.
+
+        Args:
+            path: ends in .mp4; an older file there is replaced at `close`.
+            size_hw: (height, width) of the pictures.
+            fps: nominal rate; timestamps decide when a frame is shown.
+            crf: x264's constant quality, 0 (lossless) to 51.
+            preset: x264's effort, ultrafast … veryslow; veryfast takes twice the time of superfast for files two
+                thirds as large.
+            threads: of the encoder; None lets x264 choose. The file depends on it.
+            time_base: seconds a tick; timestamps that are whole ticks stay exact. None: fine enough for any.
+            joinable: make a part of a longer recording.
+            pixel_aspect: width of a pixel by its height, where they are not square.
+
+        Raises:
+            OutputError: the file cannot be made there, or another process records to it.
+            UsageError: `fps` is no frame rate.
+        """
+        if path.suffix.lower() != ".mp4":
+            raise OutputError(f"cannot record to {path}: recordings are MP4, name it {path.with_suffix('.mp4')}")
+        if path.is_dir():
+            raise OutputError(f"cannot record to {path}: it is a folder; give a file name")
+        self.path = path
+        self.partial_path = partial_path(path)
+        self.saved = False
+        self.padded = bool(size_hw[0] % 2 or size_hw[1] % 2)
+        self._size_hw = size_hw
+        self._rate = exact_rate(fps)
+        self._joinable = joinable
+        # ticks fine enough for any timestamp, and a whole number of them in a nominal frame
+        ticks = self._rate.numerator * math.ceil(10_000 / self._rate.numerator)
+        self._time_base = time_base or Fraction(1, ticks)
+        self._start_s: float | None = None
+        self._last_pts = -1
+        self._failed = False
+        make_folder(path.parent)
+        self._lock: Lock | None = None
+        if not joinable:  # the parts of a batch lie in a folder of its own
+            busy = f"cannot record to {path}: another rtseg is recording to it; name another file"
+            self._lock = Lock(path.with_name(f".{path.name}.lock"), busy)
+        options = {"preset": preset, "crf": str(crf)}
+        if joinable:
+            options |= {"bf": "0", "sc_threshold": "0"}
+        try:
+            self._container: OutputContainer | None = self._open()
+            self._stream = self._add_stream(self._container, options, threads, pixel_aspect)
+        except (av.error.FFmpegError, OSError, ValueError) as error:
+            self.partial_path.unlink(missing_ok=True)
+            self._free()
+            raise self._error(error) from error
+
+    def _free(self) -> None:
+        if self._lock is not None:
+            self._lock.close()
+
+    def _open(self) -> OutputContainer:
+        options = {"movflags": "frag_keyframe+empty_moov+default_base_moof", "flush_packets": "1"}
+        if self._joinable:
+            options = {}
+        return av.open(file_url(self.partial_path), mode="w", format="mp4", container_options=options)
+
+    def _add_stream(
+        self, container: OutputContainer, options: dict[str, str], threads: int | None, pixel_aspect: Fraction | None
+    ) -> VideoStream:
+        stream = container.add_stream("libx264", rate=self._rate, options=options)
+        stream.height, stream.width = (side + side % 2 for side in self._size_hw)
+        stream.pix_fmt = "yuv420p"
+        context = stream.codec_context
+        context.time_base = self._time_base
+        # a key frame, hence a fragment, a second; or one alone
+        context.gop_size = _ONE_KEY_FRAME if self._joinable else max(1, round(self._rate))
+        context.color_range, context.colorspace = _LIMITED, _BT601
+        context.color_primaries = context.color_trc = _BT709
+        if pixel_aspect:
+            context.sample_aspect_ratio = pixel_aspect
+        if threads:
+            context.thread_count = threads
+        return stream
+
+    def write(self, frame: Frame, labels: np.ndarray, picture: np.ndarray) -> None:
+        """Encodes `picture`; one of another size than the recording is scaled to it."""
+        if self._container is None:
+            raise OutputError(f"{self.path} is closed: nothing can be written any more")
+        picture = resize_image(picture, self._size_hw)
+        if self.padded:
+            down, right = (side % 2 for side in self._size_hw)
+            picture = cv2.copyMakeBorder(picture, 0, down, 0, right, cv2.BORDER_REPLICATE)
+        try:
+            self._encode(self._to_yuv(picture, frame.timestamp_s))
+        except (av.error.FFmpegError, OSError) as error:
+            self._failed = True
+            raise self._error(error) from error
+        self.frames += 1
+
+    def _to_yuv(self, picture: np.ndarray, timestamp_s: float) -> VideoFrame:
+        # OpenCV converts 5x faster than swscale. `from_numpy_buffer` would save a copy, but takes the wrong rows for
+        # colour where the height is no multiple of 4.
+        planes = np.asarray(cv2.cvtColor(picture, cv2.COLOR_BGR2YUV_I420), np.uint8)
+        yuv = VideoFrame.from_ndarray(planes, format="yuv420p")
+        self._start_s = timestamp_s if self._start_s is None else self._start_s
+        pts = max(self._last_pts + 1, round((timestamp_s - self._start_s) / float(self._time_base)))
+        yuv.pts, yuv.time_base, self._last_pts = pts, self._time_base, pts
+        yuv.duration = max(1, round(1 / (self._rate * self._time_base)))
+        return yuv
+
+    def _encode(self, frame: VideoFrame | None) -> None:
+        assert self._container is not None
+        for packet in self._stream.encode(frame):
+            self._container.mux(packet)
+
+    def close(self, complete: bool = True) -> None:
+        try:
+            self._end(complete)
+        finally:
+            self._free()
+
+    def _end(self, complete: bool) -> None:
+        if self._container is None:
+            return
+        error: Exception | None = None
+        try:
+            try:
+                if self.frames and not self._failed:
+                    self._encode(None)  # the frames that x264 still holds
+            finally:
+                self._container.close()
+        except (av.error.FFmpegError, OSError) as caught:
+            error = caught
+        self._container = None
+        if self._failed:
+            return  # `write` has raised already
+        if error is not None:
+            raise self._error(error) from error
+        if not self.frames:
+            self.partial_path.unlink(missing_ok=True)
+        elif complete:
+            self._rename()
+
+    def _rename(self) -> None:
+        try:
+            os.replace(self.partial_path, self.path)
+            self.saved = True
+        except OSError as error:
+            raise self._error(error) from error
+
+    def _error(self, error: Exception) -> OutputError:
+        text = f"cannot record {self.path} at {format_size(self._size_hw)}: {reason_of_write(error)}"
+        if self.frames and self.partial_path.exists():
+            text += f"; what was written until then is in {self.partial_path}"
+        return OutputError(text)

@@ -1,0 +1,131 @@
+"""When pictures are shown: one clock for a file whose own starts again or does not rise."""
+
+from dataclasses import dataclass
+from fractions import Fraction
+from time import perf_counter
+from typing import Any
+
+from av.container import InputContainer
+from av.packet import Packet
+from av.video.frame import VideoFrame
+from av.video.stream import VideoStream
+
+from rtseg.sources.containers import nominal_rate
+
+_NO_TIMESTAMPS, _MAY_LEAP = 0x80, 0x200  # AVFMT_NOTIMESTAMPS, AVFMT_TS_DISCONT
+_BACK_S = 0.1  # that a stream's clock may go back by, as careless muxers do
+_LEAP_S = 10.0  # that a broadcast's clock may leap ahead by; FFmpeg's -dts_delta_threshold
+_NEAR_S = 1.0
+
+
+@dataclass
+class _Place:
+    """Where a stream is: the number of its clock, when its last packet was due, and when the next one is."""
+
+    clock: int
+    last_s: float
+    next_s: float
+
+
+class Timeline:
+    """Moves the timestamps of packets, so that a clock that starts again goes on where it was.
+
+    As ffmpeg does (`ts_discontinuity_detect`), but with one clock for each stream, since packets of the recording
+    before come in between those of the next one; and a clock that is back after a damaged timestamp is believed.
+
+    Attributes:
+        restarts: how often the clock started again, so far.
+    """
+
+    def __init__(self, container: InputContainer) -> None:
+        self._leaps = bool(container.format.flags & _MAY_LEAP)
+        self._shifts = [Fraction(0)]  # seconds, of each clock
+        self._places: dict[int, _Place] = {}
+        self._latest_s = 0.0
+
+    @property
+    def restarts(self) -> int:
+        return len(self._shifts) - 1
+
+    def place(self, packet: "Packet[Any]") -> None:
+        """Moves a packet's timestamps; packets of all streams in the order of the file."""
+        time_base = packet.time_base
+        if time_base is None:
+            return
+        place = self._places.get(packet.stream_index)
+        if packet.dts is not None:  # presentation times go back and forth by themselves
+            raw_s = float(packet.dts * time_base)
+            clock = self.restarts if place is None else self._clock(place, raw_s)
+            now_s = raw_s + float(self._shifts[clock])
+            length_s = float((packet.duration or 0) * time_base)
+            place = self._places[packet.stream_index] = _Place(clock, now_s, now_s + length_s)
+            self._latest_s = max(self._latest_s, place.next_s)
+        if place is not None and (shift := self._shifts[place.clock]):
+            ticks = round(shift / time_base)
+            packet.pts = None if packet.pts is None else packet.pts + ticks
+            packet.dts = None if packet.dts is None else packet.dts + ticks
+
+    def _clock(self, place: _Place, raw_s: float) -> int:
+        """The number of the clock that a stream's next packet goes by; a new one where none fits."""
+
+        def off_s(clock: int) -> float:
+            return abs(raw_s + float(self._shifts[clock]) - place.next_s)
+
+        clock = min((place.clock, self.restarts), key=off_s)  # another stream may be ahead
+        now_s = raw_s + float(self._shifts[clock])
+        if now_s >= place.last_s - _BACK_S and not (self._leaps and now_s > self._latest_s + _LEAP_S):
+            return clock
+        nearest = min(range(len(self._shifts)), key=off_s)
+        if off_s(nearest) < _NEAR_S:
+            return nearest
+        self._shifts.append(Fraction(place.next_s - raw_s).limit_denominator(90_000_000))
+        return self.restarts
+
+
+class PictureClock:
+    """Ticks at which decoded pictures are shown, in the order in which they are: 0 for the first, and rising.
+
+    The best of a picture's two timestamps, as FFmpeg guesses it (`guess_correct_pts`). AVI has no presentation times,
+    and those that FFmpeg makes up for B frames do not rise; a picture comes out when its turn is, so the decoding time
+    of the packet that let it out counts. Without any timestamp a picture lasts for its nominal time. A live stream
+    without timestamps goes by when its pictures arrive.
+
+    Attributes:
+        time_base: seconds a tick.
+        invented: FFmpeg makes up the timestamps of this stream from a rate that nobody has told it.
+    """
+
+    def __init__(self, container: InputContainer, stream: VideoStream, live: bool = False) -> None:
+        self.time_base = stream.time_base or Fraction(1, 1000)
+        self.invented = live and bool(container.format.flags & _NO_TIMESTAMPS)
+        self._by_dts = container.format.name == "avi" and stream.codec_context.codec.reorder
+        self._step = max(1, round(1 / ((nominal_rate(stream) or 30.0) * self.time_base)))
+        self._faulty_pts = self._faulty_dts = 0
+        self._last_pts = self._last_dts = -1 << 62
+        self._start: int | None = None
+        self._ticks = 0
+
+    def tell(self, frame: VideoFrame) -> int:
+        """Ticks of the next picture."""
+        told = round(perf_counter() / self.time_base) if self.invented else self._guess(frame.pts, frame.dts)
+        if self._start is None:
+            self._start = told or 0
+            return 0
+        ahead = None if told is None else told - self._start
+        if ahead is None or ahead <= self._ticks:
+            ahead = self._ticks + (1 if self.invented else self._step)
+        self._ticks = ahead
+        return ahead
+
+    def _guess(self, pts: int | None, dts: int | None) -> int | None:
+        if self._by_dts:
+            return dts
+        if dts is not None:
+            self._faulty_dts += dts <= self._last_dts
+            self._last_dts = dts
+        if pts is not None:
+            self._faulty_pts += pts <= self._last_pts
+            self._last_pts = pts
+        if pts is not None and (dts is None or self._faulty_pts <= self._faulty_dts):
+            return pts
+        return dts

@@ -1,0 +1,138 @@
+"""Pictures from files: one image, or a folder of them in the order of their names."""
+
+import logging
+from collections.abc import Generator, Iterator, Sequence
+from fractions import Fraction
+from functools import lru_cache
+from pathlib import Path
+from time import perf_counter
+
+import cv2
+import numpy as np
+
+from rtseg.core.errors import InputError
+from rtseg.core.frame import Frame
+from rtseg.core.paths import natural_key
+from rtseg.sources.base import Source
+from rtseg.sources.kinds import FFMPEG_SUFFIXES, IMAGE_SUFFIXES, VIDEO_SUFFIXES, skipped_note
+from rtseg.sources.odd_pictures import by_ffmpeg, decode_pnm, holds_more, mend_tiff
+
+log = logging.getLogger(__name__)
+
+
+def read_image(path: Path) -> np.ndarray:
+    """Reads any picture as uint8 BGR (H, W, 3): grey is repeated, 16 bits are scaled to 8, alpha is dropped.
+
+    A rotation in the EXIF data is applied.
+
+    Raises:
+        InputError: the file cannot be read, is no picture, or holds floating-point values.
+    """
+    try:
+        data = np.fromfile(path, np.uint8)  # cv2.imread cannot open every path on every system
+    except OSError as error:
+        raise InputError(f"cannot read {path}: {error.strerror or error}") from error
+    try:
+        image = _decoded(path, data) if data.size else None
+    except cv2.error as error:
+        raise InputError(f"{path} cannot be decoded: {error.err}") from error
+    if image is None:
+        raise InputError(f"{path} is no picture that can be read: it is damaged, cut short or of another type")
+    if holds_more(data):
+        _note_more(path)
+    return to_bgr8(image, str(path))
+
+
+def _decoded(path: Path, data: np.ndarray) -> np.ndarray | None:
+    if data[:1] == ord("P") and (image := decode_pnm(data.tobytes())) is not None:
+        return image
+    if path.suffix.lower() in FFMPEG_SUFFIXES:
+        return by_ffmpeg(path)
+    image = cv2.imdecode(data, cv2.IMREAD_ANYCOLOR | cv2.IMREAD_ANYDEPTH)
+    if image is not None and (image := mend_tiff(image, data)) is None:
+        raise InputError(f"{path} is a TIFF of 16 bits whose planes lie one after the other: convert it to PNG")
+    return image
+
+
+@lru_cache(1024)  # each file once, however often it is read
+def _note_more(path: Path) -> None:
+    log.warning("%s holds several pictures: only the first is read", path)
+
+
+def to_bgr8(image: np.ndarray, name: str) -> np.ndarray:
+    """uint8 or uint16 (H, W), (H, W, 1), (H, W, 3) BGR or (H, W, 4) BGRA -> uint8 BGR (H, W, 3), C-contiguous."""
+    if image.dtype == np.uint16:
+        # 65535 / 255 = 257 exactly, so that black stays 0 and white becomes 255
+        image = cv2.convertScaleAbs(image, alpha=1 / 257)
+    if image.dtype != np.uint8:
+        raise InputError(f"{name} holds {image.dtype} values; allowed: 8 or 16 bits a channel. Convert it to PNG")
+    if image.ndim == 2 or image.shape[2] == 1:
+        return cv2.cvtColor(image, cv2.COLOR_GRAY2BGR)
+    if image.shape[2] == 4:
+        return cv2.cvtColor(image, cv2.COLOR_BGRA2BGR)
+    return np.ascontiguousarray(image)
+
+
+def list_images(folder: Path) -> list[Path]:
+    """The pictures that lie in a folder, numbers in their names in order; raises InputError where there is none."""
+    try:
+        found = sorted((p for p in folder.iterdir() if p.is_file()), key=lambda path: natural_key(path.name))
+    except OSError as error:
+        raise InputError(f"cannot read folder {folder}: {error.strerror or error}") from error
+    paths = [path for path in found if path.suffix.lower() in IMAGE_SUFFIXES]
+    if not paths:
+        allowed = " ".join(suffix[1:] for suffix in IMAGE_SUFFIXES)
+        raise InputError(f"folder {folder} holds no images; allowed: {allowed}")
+    return paths
+
+
+def read_images(source: Source, paths: Sequence[Path], indices: range, step_s: Fraction) -> Iterator[Frame]:
+    """The pictures of these indices, `step_s` seconds apart; damaged ones are named, counted and skipped."""
+    for index in indices:
+        try:
+            image = read_image(paths[index])
+        except InputError as error:
+            log.warning("%s", error)
+            source.corrupt += 1
+            continue
+        yield Frame(image, index, float(index * step_s), perf_counter())
+
+
+def _is_video(name: str) -> bool:
+    return Path(name).suffix.lower() in VIDEO_SUFFIXES
+
+
+class ImageSource(Source):
+    """One picture: one frame."""
+
+    kind = "image"
+
+    def __init__(self, path: Path, fps: float = 1.0) -> None:
+        super().__init__(str(path))
+        self._path = path
+        self.fps = fps
+        self.frame_count = 1
+        self._start()
+
+    def _frames(self) -> Generator[Frame, None, None]:
+        yield Frame(read_image(self._path), 0, 0.0, perf_counter())
+
+
+class ImagesSource(Source):
+    """A folder of pictures sorted by name, each at its own size, at `fps` a second; damaged ones are skipped."""
+
+    kind = "images"
+
+    def __init__(self, folder: Path, fps: float = 1.0) -> None:
+        super().__init__(str(folder))
+        self._paths = list_images(folder)
+        known = {path.name for path in self._paths}
+        others = [path.name for path in folder.iterdir() if path.is_file() and path.name not in known]
+        if others := [name for name in sorted(others) if not name.startswith(".") and not _is_video(name)]:
+            self.notes.append(skipped_note(others))
+        self._rate = self.fps = fps
+        self.frame_count = len(self._paths)
+        self._start()
+
+    def _frames(self) -> Generator[Frame, None, None]:
+        yield from read_images(self, self._paths, range(len(self._paths)), 1 / Fraction(self._rate))

@@ -1,0 +1,82 @@
+"""The one function that opens sources; each kind's library is loaded when one of that kind is opened."""
+
+import re
+from pathlib import Path
+
+from rtseg.core.errors import InputError, UsageError
+from rtseg.core.paths import user_path
+from rtseg.core.sizes import Size
+from rtseg.sources.base import Source
+from rtseg.sources.kinds import IMAGE_SUFFIXES, VIDEO_SUFFIXES, kind_of
+
+URL_SCHEMES = ("rtsp", "rtsps", "rtmp", "http", "https", "udp", "tcp", "srt")
+_ALLOWED = "a source is a camera index such as 0, a video, an image, a folder of images, a URL, or synthetic"
+
+
+def open_source(
+    spec: str | int | Path,
+    *,
+    size_hw: Size | None = None,
+    fps: float | None = None,
+    camera_size: Size | None = None,
+    seed: int = 0,
+    timeout_s: float = 10.0,
+    threads: int | None = None,
+) -> Source:
+    """Opens what `spec` names.
+
+    Args:
+        spec: a camera index (0), 'synthetic' or 'synthetic:SEED', an image, a folder of images, a video file, or a
+            URL (rtsp, http and others that FFmpeg reads).
+        size_hw: (height, width) of the synthetic street; 512x1024 if None.
+        fps: asked of a camera; of the synthetic street (30 if None); of images, which have none (1 if None).
+        camera_size: (height, width) asked of a camera, which may give another.
+        seed: of the synthetic street, where `spec` holds none.
+        timeout_s: for a camera's or URL's first frame, and for every later read from a URL.
+        threads: of the video decoder; None lets FFmpeg choose.
+
+    Raises:
+        InputError: it is missing, damaged, busy, empty, unreachable or of a kind that is not supported.
+        UsageError: a setting that no source could have.
+    """
+    if fps is not None and not 0 < fps < 1000:
+        raise UsageError(f"fps {fps:g} is not allowed: give a rate above 0 and below 1000")
+    text = str(spec).strip()
+    if not text:
+        raise InputError(f"no source is given; {_ALLOWED}")
+    if match := re.fullmatch(r"synthetic(?::(\d+))?", text):
+        from rtseg.sources.synthetic import SyntheticSource
+
+        return SyntheticSource(size_hw or (512, 1024), int(match[1]) if match[1] else seed, fps or 30.0)
+    if match := re.fullmatch(r"(?:/dev/video)?(\d+)", text):
+        from rtseg.sources.camera import CameraSource
+
+        return CameraSource(int(match[1]), camera_size, fps, timeout_s)
+    if match := re.match(r"([A-Za-z][A-Za-z0-9+.-]+)://", text):
+        from rtseg.sources.video import VideoSource
+
+        if match[1].lower() not in URL_SCHEMES:
+            raise InputError(f"URL scheme {match[1]!r} is not supported; allowed: {', '.join(URL_SCHEMES)}")
+        return VideoSource(text, timeout_s=timeout_s, threads=threads)
+    exact = user_path(str(spec))
+    return _open_path(exact if exact.exists() else user_path(text), fps, threads)
+
+
+def _open_path(path: Path, fps: float | None, threads: int | None) -> Source:
+    from rtseg.sources.images import ImageSource, ImagesSource
+
+    if path.is_dir():
+        return ImagesSource(path, fps or 1.0)
+    if not path.exists():
+        raise InputError(f"no such file: {path}; {_ALLOWED}")
+    if path.is_file() and path.stat().st_size == 0:
+        raise InputError(f"{path} is empty (0 bytes): fetch or record it again")
+    kind = kind_of(path)
+    if kind == "picture":
+        return ImageSource(path, fps or 1.0)
+    if kind == "video":
+        from rtseg.sources.video import VideoSource
+
+        return VideoSource(path, threads=threads)
+    allowed = " ".join(suffix[1:] for suffix in (*IMAGE_SUFFIXES, *VIDEO_SUFFIXES))
+    raise InputError(f"{path}: file type {path.suffix or 'without a suffix'} is not supported; allowed: {allowed}")

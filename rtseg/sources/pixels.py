@@ -1,0 +1,77 @@
+"""From FFmpeg's decoded pictures to BGR, upright."""
+
+from typing import Any
+
+import cv2
+import numpy as np
+from av.sidedata.sidedata import SideDataContainer
+from av.sidedata.sidedata import Type as SideDataType
+from av.video.frame import VideoFrame
+from av.video.reformatter import VideoReformatter
+
+from rtseg.core.arrays import ArrayPool
+from rtseg.sources.hdr import ToneMap, hdr_name
+
+
+class ToBgr:
+    """Makes uint8 BGR (H, W, 3) of decoded pictures of any pixel format, as they are to be shown.
+
+    Args:
+        threads: of the conversion; None lets FFmpeg choose.
+    """
+
+    def __init__(self, threads: int | None) -> None:
+        self._threads = threads
+        self._convert, self._arrays = VideoReformatter(), ArrayPool()
+        self._tone_map: ToneMap | None = None
+
+    def __call__(self, frame: VideoFrame) -> np.ndarray:
+        bgr = self._convert.reformat(frame, format="bgr24", threads=self._threads)
+        image = _copied(bgr, self._arrays)
+        if hdr_name(frame):
+            self._tone_map = self._tone_map or ToneMap()
+            image = self._tone_map(image, frame)
+        return upright(image, frame)
+
+
+def _copied(frame: VideoFrame, arrays: ArrayPool) -> np.ndarray:
+    """The pixels of a bgr24 frame, uint8 (H, W, 3); FFmpeg's own memory has padded rows and is its to reuse."""
+    image = arrays.take((frame.height, frame.width, 3))
+    plane = frame.planes[0]
+    rows = np.frombuffer(memoryview(plane), np.uint8).reshape(plane.height, plane.line_size)
+    np.copyto(image.reshape(frame.height, -1), rows[: frame.height, : 3 * frame.width])
+    return image
+
+
+def upright(image: np.ndarray, frame: VideoFrame) -> np.ndarray:
+    """Applies the display matrix, which maps a stored pixel (x, y) to (a x + c y, b x + d y), in right angles."""
+    matrix = _display_matrix(frame)
+    if matrix is None:
+        return image
+    a, b, _, c, d = np.frombuffer(matrix, np.int32)[:5].tolist()
+    if abs(b) > abs(a):
+        image = cv2.transpose(image)
+        a, d = c, b
+    if a < 0:
+        image = cv2.flip(image, 1)
+    return cv2.flip(image, 0) if d < 0 else image
+
+
+def _display_matrix(frame: VideoFrame) -> bytes | None:
+    # `frame.side_data` is a reference cycle: hundreds of pictures would live until Python's collector finds them
+    side_data: Any = SideDataContainer(frame)  # type: ignore[call-arg]  # missing in the stub
+    matrix = side_data.get("DISPLAYMATRIX")
+    return None if matrix is None else bytes(matrix)
+
+
+def _unknown_kind(kind: type[SideDataType], value: int) -> SideDataType:
+    """A member for a kind of side data that FFmpeg knows and PyAV does not (EXIF, a view's number, LCEVC)."""
+    member = object.__new__(kind)
+    member._name_ = f"UNKNOWN_{value}"
+    member._value_ = value  # type: ignore[assignment]  # the stub takes the members for the values
+    return member
+
+
+# PyAV looks every piece of side data up in this enum and fails with ValueError for a single one that is not there,
+# however little anybody wants it
+SideDataType._missing_ = classmethod(_unknown_kind)  # type: ignore[assignment,method-assign]

@@ -1,0 +1,126 @@
+"""Video files and network streams, through PyAV (FFmpeg)."""
+
+import logging
+from collections.abc import Generator, Iterator
+from pathlib import Path
+from time import perf_counter
+from urllib.parse import urlsplit
+
+import av
+import av.error
+from av.container import InputContainer
+from av.video.frame import VideoFrame
+from av.video.stream import VideoStream
+
+from rtseg.core.addresses import HINT, is_badly_written, without_password
+from rtseg.core.errors import InputError
+from rtseg.core.files import file_url
+from rtseg.core.frame import Frame
+from rtseg.sources.base import Source
+from rtseg.sources.clock import PictureClock
+from rtseg.sources.containers import (
+    frames_told,
+    nominal_rate,
+    reason_of,
+    shown_aspect,
+    streams_note,
+    video_stream,
+)
+from rtseg.sources.decoder import Decoder
+from rtseg.sources.hdr import hdr_name
+from rtseg.sources.pixels import ToBgr
+
+log = logging.getLogger(__name__)
+
+
+class VideoSource(Source):
+    """A video file or URL; timestamps are the stream's own, a rotation flag is applied, damaged frames are skipped.
+
+    A URL is live unless it has an end (a file on a web server). Any pixel format comes out as BGR, 8 bits.
+    """
+
+    kind = "video"
+
+    def __init__(self, target: Path | str, *, timeout_s: float = 10.0, threads: int | None = None) -> None:
+        """Opens a file (Path) or a URL (str) and reads the first frame; raises InputError."""
+        self._is_url = isinstance(target, str)
+        super().__init__(without_password(target) if isinstance(target, str) else str(target))
+        if self._is_url:
+            try:
+                urlsplit(self.name)
+            except ValueError as error:
+                raise InputError(f"{self.name} is no URL: {error}; check the address") from None
+        self._target = target if isinstance(target, str) else file_url(target)
+        self._timeout_s = timeout_s
+        self._threads = threads
+        self._hdr: str | None = None
+        # the thread's own time-outs come first; this one also bounds a name look-up that FFmpeg cannot interrupt
+        self._start(2 * timeout_s + 1 if self._is_url else None)
+
+    def _frames(self) -> Generator[Frame, None, None]:
+        with self._container() as container:
+            stream = self._stream(container)
+            self.frame_count = frames_told(container, stream)
+            self.notes = [note for note in (streams_note(container, stream),) if note]
+            clock, to_bgr = PictureClock(container, stream, self.live), ToBgr(self._threads)
+            if clock.invented:
+                self.fps = None
+            for index, decoded in self._decoded(container, stream):
+                timestamp_s = float(clock.tell(decoded) * clock.time_base)
+                image = to_bgr(decoded)
+                self.pixel_aspect = shown_aspect(stream, image)
+                if not self._hdr and (kind := hdr_name(decoded)):
+                    self._hdr = f"HDR ({kind}): it is mapped to SDR, which the network has learned"
+                    self.notes.append(self._hdr)
+                yield Frame(image, index, timestamp_s, perf_counter())
+
+    def _container(self) -> InputContainer:
+        options: dict[str, str] = {}
+        if self._target.lower().startswith("rtsp"):
+            options["rtsp_transport"] = "tcp"  # a lost UDP packet would smear the picture for seconds
+        timeout = (self._timeout_s, self._timeout_s) if self._is_url else None
+        start = perf_counter()
+        try:
+            return av.open(self._target, mode="r", options=options, metadata_errors="replace", timeout=timeout)
+        except (av.error.FFmpegError, OSError) as error:
+            # an RTSP client that is interrupted speaks of invalid data: only the clock tells
+            if self._is_url and perf_counter() - start >= self._timeout_s:
+                raise InputError(
+                    f"{self.name} did not answer within {self._timeout_s:g} s: check the address and the network"
+                ) from None
+            hint = "check the address and that the server runs" if self._is_url else "damaged, cut short or no video"
+            if self._is_url and is_badly_written(self._target):
+                hint = HINT
+            raise InputError(f"cannot open {self.name}: {reason_of(error)}; {hint}") from error
+
+    def _stream(self, container: InputContainer) -> VideoStream:
+        """The moving picture; also fills in what the container knows about it."""
+        stream = video_stream(container, self.name)
+        if stream.codec_context is None:
+            raise InputError(f"{self.name}: this build of FFmpeg has no decoder for its video")
+        self.live = self._is_url and container.duration is None
+        # frame threads hold back as many frames as there are threads, which a live picture cannot afford
+        stream.thread_type = "SLICE" if self.live else "AUTO"
+        if self._threads:
+            stream.codec_context.thread_count = self._threads
+        self.fps = nominal_rate(stream)
+        return stream
+
+    def _decoded(self, container: InputContainer, stream: VideoStream) -> Iterator[tuple[int, VideoFrame]]:
+        """Yields (index, frame), counts what cannot be decoded, and reads on after damaged stretches."""
+        decoder = Decoder(container, stream, self.name, url=self._is_url, timeout_s=self._timeout_s)
+        before, index, restarts = self.corrupt, -1, 0
+        try:
+            for index, frame in decoder.pictures():
+                self.corrupt = before + decoder.corrupt
+                if decoder.restarts > restarts:
+                    restarts = decoder.restarts
+                    self._warn("starts its clock again: pictures go on where they were")
+                yield index, frame
+        finally:
+            self.corrupt = before + decoder.corrupt
+        if decoder.told:
+            self._warn(f"ended after {index + 1} of {decoder.told} frames: it is cut short")
+
+    def _warn(self, text: str) -> None:
+        log.warning("%s %s", self.name, text)

@@ -1,1 +1,0 @@
-"""Pictures in, pictures out: sources, sinks, overlay, label upsampling, street scenes (no torch)."""
