@@ -30,8 +30,11 @@ def check_plot(path: Path, split: str, stated: set[str]) -> None:
         raise UsageError(f"no card states an mIoU for {split}; stated: {', '.join(sorted(stated)) or 'none'}")
 
 
-def plot(results: list[dict[str, Any]], split: str, path: Path) -> None:
-    """Draws end-to-end fps against the mIoU that the cards state for `split`, one point a measurement."""
+def plot(results: list[dict[str, Any]], split: str, path: Path) -> list[str]:
+    """Draws end-to-end fps against the mIoU that the cards state for `split`, one point a measurement.
+
+    Returns what is left out, and why.
+    """
     from matplotlib.figure import Figure
 
     shown = [result for result in results if split in result["miou"]]
@@ -40,13 +43,17 @@ def plot(results: list[dict[str, Any]], split: str, path: Path) -> None:
     for engine in dict.fromkeys(result["engine"] for result in shown):
         points = [result for result in shown if result["engine"] == engine]
         axes.scatter([p["end_to_end_fps"] for p in points], [p["miou"][split] for p in points], label=engine)
+    middle = max((result["end_to_end_fps"] for result in shown), default=0) / 2
     for result in shown:
         text = f"{result['model']} {result['precision']} {format_size(result['size'])}"
         place = (result["end_to_end_fps"], result["miou"][split])
-        axes.annotate(text, place, textcoords="offset points", xytext=(6, 4), fontsize=8)
+        side: dict[str, Any] = {"xytext": (6, 4)} if place[0] < middle else {"xytext": (-6, 4), "ha": "right"}
+        axes.annotate(text, place, textcoords="offset points", fontsize=8, **side)
     axes.set(xlabel="frames per second, end to end", ylabel=f"mIoU, {split}", xlim=(0, None))
     axes.margins(x=0.25, y=0.25)
     axes.legend()
     axes.grid(alpha=0.3)
     with atomic_path(path) as part:
         figure.savefig(part, dpi=150)
+    lacking = {f"{r['model']} {r['precision']}" for r in results if split not in r["miou"]}
+    return [f"{name}: its card states no mIoU for {split}" for name in sorted(lacking)]
