@@ -63,6 +63,8 @@ def test_four_kills_change_nothing(drive: Path, uninterrupted: Path, tiny_model:
     (entry,) = json.loads(report.read_text())["inputs"]
     assert entry["frames"] == 360
     assert entry["frames_of_earlier_runs"] >= (placed - 1) * 12  # the last may be in place and not be noted yet
+    of_this_run = entry["frames"] - entry["frames_of_earlier_runs"]
+    assert entry["fps"] == pytest.approx(of_this_run / entry["seconds"], rel=0.02)  # of this run, and they add up
 
 
 def video(source: Path, out: Path, *arguments: str) -> int:
