@@ -55,7 +55,7 @@ class ExportOptions:
 
 
 @dataclass(frozen=True)
-class Network:
+class Trained:
     """A network in torch, and what its card will say about it."""
 
     model: "SegmentationModel"
@@ -98,7 +98,7 @@ def check_files(options: ExportOptions, name: str) -> None:
     check_outputs({}, inputs, [("--folder", options.folder / f"{name}{suffix}") for suffix in suffixes])
 
 
-def load(options: ExportOptions) -> Network:
+def load(options: ExportOptions) -> Trained:
     """The network that the options name.
 
     Raises:
@@ -124,10 +124,10 @@ def load(options: ExportOptions) -> Network:
         card["engine_order"] = engine_order(options)
     if options.data_terms is not None:
         card["data_terms"] = options.data_terms
-    return Network(load_network(artifact), artifact.card.name, artifact.card.labels, card)
+    return Trained(load_network(artifact), artifact.card.name, artifact.card.labels, card)
 
 
-def untrained(model: str, options: ExportOptions) -> Network:
+def untrained(model: str, options: ExportOptions) -> Trained:
     """Fresh weights for CamVid's classes."""
     import torch
 
@@ -135,10 +135,10 @@ def untrained(model: str, options: ExportOptions) -> Network:
 
     torch.manual_seed(options.seed)
     card = {"train_size": (360, 480), "engine_order": engine_order(options), "data_terms": "untrained"}
-    return Network(build_model(model, {"classes": len(CAMVID11)}), model, CAMVID11, card)
+    return Trained(build_model(model, {"classes": len(CAMVID11)}), model, CAMVID11, card)
 
 
-def from_checkpoint(path: Path, options: ExportOptions) -> Network:
+def from_checkpoint(path: Path, options: ExportOptions) -> Trained:
     """What `rtseg train` wrote: weights, and a JSON file that says what they are.
 
     Raises:
@@ -171,7 +171,7 @@ def from_checkpoint(path: Path, options: ExportOptions) -> Network:
     except (OSError, KeyError, TypeError, ValueError) as error:
         raise WeightsError(f"{beside} does not describe a checkpoint of rtseg: {error}") from error
     restore(model, load_tree(path), str(path))
-    return Network(model.eval(), about["model"], labels, card)
+    return Trained(model.eval(), about["model"], labels, card)
 
 
 def engine_order(options: ExportOptions) -> tuple[str, ...]:

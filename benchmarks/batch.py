@@ -38,7 +38,7 @@ from rtseg.live.pipeline import Result
 from rtseg.live.policy import apply_budget, cores, thread_budget
 from rtseg.live.segmenter import Segmenter, default_size, open_segmenter
 from rtseg.scenes import StreetScene
-from rtseg.sinks.base import LabelSink
+from rtseg.sinks.base import write_picture
 from rtseg.sinks.video import VideoSink
 from rtseg.sources.open import open_source
 from rtseg.sources.video_index import index_video
@@ -133,9 +133,9 @@ def stage_costs(video: Path, segmenter: Segmenter, frames: int) -> dict[str, flo
                     sink.write(result.frame, result.labels, picture)
 
     def labels() -> None:
-        with TemporaryDirectory() as folder, LabelSink(Path(folder)) as sink:
-            for result, picture in zip(results, pictures, strict=True):
-                sink.write(result.frame, result.labels, picture)
+        with TemporaryDirectory() as folder:
+            for result in results:
+                write_picture(Path(folder) / f"{result.frame.index:06d}.png", result.labels)
 
     stages = {"decode": decode, "infer": infer, "draw": draw, "overlay": overlay, "labels": labels}
     return {name: processor_seconds(stage) / len(kept) for name, stage in stages.items()}

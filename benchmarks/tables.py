@@ -12,8 +12,6 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
-from batch_scaling import MACHINES, scaling
-
 ROOT = Path(__file__).resolve().parents[1]
 PAGES = [ROOT / "README.md", ROOT / "docs" / "training.md", ROOT / "docs" / "video.md"]
 RESULTS = ROOT / "benchmarks" / "results"
@@ -264,14 +262,6 @@ def memory_table() -> str:
     )  # fmt: skip
 
 
-def scaling_table() -> str:
-    rows = [
-        ["x".join(map(str, r["size"])), *(f"{hours:,.0f} h ({limit})" for hours, limit in scaling(r))]
-        for r in result("batch")["results"]
-    ]
-    return markdown(["size", *(f"{count} machines" for count in MACHINES)], rows)
-
-
 TABLES: dict[str, Callable[[], str]] = {
     "models": models_table,
     "sizes": sizes_table,
@@ -287,7 +277,6 @@ TABLES: dict[str, Callable[[], str]] = {
     "batch": batch_table,
     "kills": kills_table,
     "memory": memory_table,
-    "scaling": scaling_table,
 }
 
 

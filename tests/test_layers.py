@@ -12,7 +12,7 @@ import pytest
 ROOT = Path(__file__).parents[1]
 
 # room -> (rooms it may import, packages it may import); the standard library and numpy are open to all
-TRAINING = {"torch", "torchvision", "lightning", "segmentation_models_pytorch", "albumentations", "torchmetrics",
+TRAINING = {"torch", "torchvision", "lightning", "segmentation_models_pytorch", "albumentations",
             "safetensors", "matplotlib", "rich", "cv2"}  # fmt: skip
 ARROWS: dict[str, tuple[set[str], set[str]]] = {
     "core": (set(), set()),
@@ -39,7 +39,7 @@ ENGINE_VENDOR = {
     "torch_engine": {"torch"},
     "memory": {"cuda"},
     "upsampling": {"cuda"},
-    "cache": {"filelock"},
+    "cache": {"filelock", "platformdirs"},
 }
 EXTRA_ROOMS = {
     "torch_engine": {"models"},  # the eager network that the other engines are compared with

@@ -19,7 +19,7 @@ from sink_frames import RED, a_frame, a_picture, record
 from rtseg.core.errors import OutputError, UsageError
 from rtseg.core.frame import Frame
 from rtseg.sinks import base as sinks
-from rtseg.sinks.base import LabelSink
+from rtseg.sinks.base import make_folder
 from rtseg.sinks.video import VideoSink, exact_rate
 from rtseg.sources.open import open_source
 
@@ -255,7 +255,7 @@ def test_a_folder_that_is_not_writable(tmp_path: Path, monkeypatch: pytest.Monke
         raise PermissionError(errno.EACCES, "Permission denied")
 
     monkeypatch.setattr(sinks, "TemporaryFile", denied)  # root may write anywhere, so that chmod shows nothing
-    for make in (lambda: VideoSink(tmp_path / "a.mp4", (48, 64), 25), lambda: LabelSink(tmp_path)):
+    for make in (lambda: VideoSink(tmp_path / "a.mp4", (48, 64), 25), lambda: make_folder(tmp_path)):
         with pytest.raises(OutputError, match=r"cannot write in folder .*Permission denied"):
             make()
 

@@ -13,9 +13,10 @@ import numpy as np
 
 import rtseg
 from rtseg.batch.jobs import Job, is_pattern
-from rtseg.batch.task import CRF, ENCODER_THREADS, PRESET, Look, Network
+from rtseg.batch.task import CRF, ENCODER_THREADS, PRESET, Look
 from rtseg.core.card import Card
 from rtseg.core.errors import InputError
+from rtseg.core.runspec import RunSpec
 from rtseg.core.sizes import Size
 from rtseg.engines import distribution
 from rtseg.live.segmenter import default_size
@@ -53,12 +54,12 @@ class Choice:
     threads: int | None = None
     overwrite: bool = False
 
-    def network(self, frame_hw: Size, threads: int) -> Network:
+    def network(self, frame_hw: Size, threads: int) -> RunSpec:
         """The network for frames of a size."""
         size_hw = self.size_hw or default_size(self.card, frame_hw)
-        return Network(self.model, self.engine, self.precision, size_hw, threads)
+        return RunSpec(self.model, self.engine, self.precision, size_hw, threads)
 
-    def settings(self, network: Network) -> dict[str, Any]:
+    def settings(self, network: RunSpec) -> dict[str, Any]:
         """All that decides what comes out, as plain JSON values."""
         entry = self.card.files.get(self.precision)
         show = self.look.show

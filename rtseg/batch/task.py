@@ -9,23 +9,12 @@ import numpy as np
 
 from rtseg.core.errors import RtsegError
 from rtseg.core.files import is_full
-from rtseg.core.sizes import Size
+from rtseg.core.runspec import RunSpec
 from rtseg.engines import EngineInfo
 from rtseg.sources.span import Span
 
 CRF, PRESET = 23, "superfast"
 ENCODER_THREADS = 1  # it decides the pictures, so it is the same on every machine
-
-
-@dataclass(frozen=True)
-class Network:
-    """Which network runs, and how; `threads` are those of the whole worker."""
-
-    model: str
-    engine: str
-    precision: str
-    size_hw: Size
-    threads: int
 
 
 @dataclass(frozen=True)
@@ -69,7 +58,7 @@ class Task:
     partial: Path
     single: bool
     save: tuple[str, ...]
-    network: Network
+    network: RunSpec
     look: Look
     span: Span
     segments: tuple[Segment, ...]

@@ -13,8 +13,9 @@ from rtseg.batch.journal import Journal
 from rtseg.batch.layout import JOURNAL, Layout, clean_passes, is_ours, remove_partial
 from rtseg.batch.made import FACTS, difference, differences
 from rtseg.batch.plan import Choice, fingerprint, picture_paths, plan_input, stops_of
-from rtseg.batch.task import Network, Segment, SegmentDone, Task
+from rtseg.batch.task import Segment, SegmentDone, Task
 from rtseg.core.errors import InputError, OutputError
+from rtseg.core.runspec import RunSpec
 from rtseg.core.sizes import Size, format_size
 from rtseg.sinks.video import NOMINAL_FPS
 from rtseg.sources.span import Span
@@ -116,7 +117,7 @@ class Work:
         self.aspect = Fraction(fact("aspect")) if fact("aspect") else None
         self.single = self.job.pictures and not self.job.source.is_dir()
         self.look = choice.look
-        self.network = Network(
+        self.network = RunSpec(
             choice.model, settings["engine"], settings["precision"], tuple(settings["size_hw"]),
             settings["threads"],
         )  # fmt: skip

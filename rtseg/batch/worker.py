@@ -6,7 +6,8 @@ from time import perf_counter
 import numpy as np
 
 from rtseg.batch.segments import SegmentSink
-from rtseg.batch.task import Event, Loaded, Network, Progress, Task, TaskDone, TaskFailed
+from rtseg.batch.task import Event, Loaded, Progress, Task, TaskDone, TaskFailed
+from rtseg.core.runspec import RunSpec
 from rtseg.live.loop import Loop
 from rtseg.live.painter import Painter
 from rtseg.live.pipeline import Result
@@ -28,7 +29,7 @@ class Worker:
     def __init__(self, announce: Callable[[Event], None], poll: Callable[[], None]) -> None:
         self._announce = announce
         self._poll = poll
-        self._network: Network | None = None
+        self._network: RunSpec | None = None
         self._segmenter: Segmenter | None = None
         self._source: SpanSource | None = None
         self._finishing = False

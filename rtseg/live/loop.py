@@ -8,7 +8,7 @@ from typing import Any, Protocol
 import numpy as np
 
 from rtseg.core.errors import OutputError
-from rtseg.live.pipeline import Crew, Pipeline, Result
+from rtseg.live.pipeline import Pipeline, Result, ThreadGroup
 from rtseg.live.policy import Channel, Ended
 from rtseg.live.report import LoopReport, LoopStats
 from rtseg.live.segmenter import Segmenter
@@ -93,8 +93,8 @@ class Loop:
         self._hud: tuple[float, list[str]] = (0.0, [])
         self._pipeline = Pipeline(source, segmenter, pace=pace)
         self._jobs: Channel[_Job | Sink] = Channel(2)
-        self._crew = Crew()
-        self._crew.watch(self._jobs)
+        self._threads = ThreadGroup()
+        self._threads.watch(self._jobs)
 
     # What a view may ask for
 
@@ -137,7 +137,7 @@ class Loop:
         """
         complete = False
         self._started_at = self._resumed_at = perf_counter()
-        self._crew.start("writer", self._write)
+        self._threads.start("writer", self._write)
         try:
             with self._pipeline:
                 self._consume()
@@ -152,7 +152,7 @@ class Loop:
 
     def _consume(self) -> None:
         while not self._stopped and not self._limit_reached():
-            if (failed := self._crew.error or self._pipeline.crew.error) is not None:
+            if (failed := self._threads.error or self._pipeline.crew.error) is not None:
                 raise failed
             if self._view is not None:
                 self._view.poll(self)
@@ -217,7 +217,7 @@ class Loop:
         self._jobs.close()
         if not self._written():  # closing a sink that is being written to could end the process
             raise OutputError(f"writing did not end within {_WRITE_S:.0f} s: is the disk or network folder stalled?")
-        failed = self._crew.error
+        failed = self._threads.error
         for sink in self._all_sinks:
             try:
                 sink.close(complete=complete and failed is None)
@@ -229,7 +229,7 @@ class Loop:
     def _written(self) -> bool:
         """Waits for the writer; False where it has come no further for `_WRITE_S`."""
         before, since = -1.0, perf_counter()
-        while not self._crew.join(min(_WRITE_S, _LOOK_S), tell=False):
+        while not self._threads.join(min(_WRITE_S, _LOOK_S), tell=False):
             progress = self.stats.frames + process_time()  # a huge picture takes time, but the processor is busy
             if progress >= before + _BUSY_S:
                 before, since = progress, perf_counter()

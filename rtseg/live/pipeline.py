@@ -51,7 +51,7 @@ class _Captured:
     stages_s: dict[str, float]
 
 
-class Crew:
+class ThreadGroup:
     """Threads of which the first that fails ends all."""
 
     def __init__(self) -> None:
@@ -128,7 +128,7 @@ class Pipeline:
         self._frames: Channel[_Captured] = Channel(1 if source.live else 2, newest=source.live)
         self._results: Channel[Result] = Channel(1 if source.live else 2)
         self._stopping = False
-        self.crew = Crew()
+        self.crew = ThreadGroup()
         self.crew.watch(self._frames, self._results)
 
     @property

@@ -98,15 +98,3 @@ def check_file(path: Path) -> None:
     if path.is_dir():
         raise OutputError(f"cannot write {path}: it is a folder; give a file name")
     make_folder(path.parent)
-
-
-class LabelSink(Sink):
-    """Writes label maps as 8-bit PNG, `000000.png` and on by frame index, at the frame's own size."""
-
-    def __init__(self, folder: Path) -> None:
-        make_folder(folder)
-        self.folder = folder
-
-    def write(self, frame: Frame, labels: np.ndarray, picture: np.ndarray) -> None:
-        write_picture(self.folder / f"{frame.index:06d}.png", labels)
-        self.frames += 1

@@ -8,7 +8,6 @@ others wait.
 import json
 import logging
 import os
-import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
@@ -17,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from filelock import FileLock
+from platformdirs import user_cache_path
 
 from rtseg.core.errors import OutputError
 from rtseg.core.files import atomic_path, write_json
@@ -86,13 +86,7 @@ def cache_folder() -> Path:
     """`RTSEG_CACHE`, or rtseg's folder in the user's cache folder of this system."""
     if chosen := os.environ.get("RTSEG_CACHE"):
         return Path(chosen).expanduser()
-    if sys.platform == "win32":
-        base = Path(os.environ.get("LOCALAPPDATA") or Path.home() / "AppData" / "Local")
-    elif sys.platform == "darwin":
-        base = Path.home() / "Library" / "Caches"
-    else:
-        base = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
-    return base / "rtseg"
+    return user_cache_path("rtseg", appauthor=False)
 
 
 class EngineCache:
