@@ -365,4 +365,4 @@ def test_a_huge_picture_is_no_stalled_disk(monkeypatch: pytest.MonkeyPatch, busy
     with pytest.raises(OutputError, match="writing did not end"):
         loop.run()
     written.set()
-    assert loop._crew.join(2)
+    assert loop._threads.join(2)
