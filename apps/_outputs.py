@@ -12,18 +12,29 @@ from rtseg.core.errors import RtsegError
 from rtseg.core.files import write_json
 from rtseg.core.sizes import format_size
 
+_NAMED = 5  # inputs that share a reason; the table and the report have all
+
 
 def error_of(failed: Sequence[Outcome | Glance], inputs: int) -> RtsegError:
-    """One error for all: that of the only input as it is, else of the first one's kind, naming every input."""
+    """One error for all: that of the only input as it is, else of the first one's kind.
+
+    A reason that several inputs share is said once, with their names.
+    """
     first = failed[0].error
     assert isinstance(first, RtsegError)
     if inputs == 1:
         return first
-    said = []
+    names: dict[str, list[str]] = {}
     for outcome in failed:
         name, failure = outcome.job.source.name, str(outcome.failure)
-        said.append(failure if name in failure else f"{name}: {failure}")
+        names.setdefault(failure, []).extend([] if name in failure else [name])
+    said = [f"{_some(sharing)}: {failure}" if sharing else failure for failure, sharing in names.items()]
     return type(first)(f"{len(failed)} of {inputs} inputs failed: {'; '.join(said)}")
+
+
+def _some(names: Sequence[str]) -> str:
+    rest = len(names) - _NAMED
+    return ", ".join(names[:_NAMED]) + (f" and {rest} more" if rest > 0 else "")
 
 
 def summary_table(outcomes: Sequence[Outcome]) -> Table:
