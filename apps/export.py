@@ -1,5 +1,6 @@
 """`rtseg export`: makes the ONNX file of a network, and its card."""
 
+import logging
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
@@ -70,16 +71,16 @@ def command(options: ExportOptions | None = None) -> None:
 
     options = options or ExportOptions()
     console = Console(highlight=False, markup=False, soft_wrap=True)
+    logging.getLogger("rtseg.export").setLevel(logging.INFO)  # it takes a minute: what it is at
     network = load(options)
     name = options.name or network.name.replace(":", "-")  # smp:unet:resnet34 is not a file's name everywhere
     check_files(options, name)
     images = gate_images(options)
-    with console.status("exporting, then comparing with torch"):
-        if options.output == "labels":
-            path = export_labels(network.model, name, network.labels, options.folder, images)
-        else:
-            export_network(network.model, name, network.labels, options.folder, images=images, **network.card)
-            path = options.folder / f"{name}.onnx"
+    if options.output == "labels":
+        path = export_labels(network.model, name, network.labels, options.folder, images)
+    else:
+        export_network(network.model, name, network.labels, options.folder, images=images, **network.card)
+        path = options.folder / f"{name}.onnx"
     console.print(f"{path}: {path.stat().st_size / 2**20:.1f} MiB, has torch's labels")
 
 

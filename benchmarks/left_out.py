@@ -1,6 +1,7 @@
 """What a choice is worth on a drive that training left out: short runs that differ in one thing each.
 
     python benchmarks/left_out.py --root CAMVID --runs RUNS                   # trains what is not there yet, one by one
+    python benchmarks/left_out.py --root CAMVID --runs RUNS --drive 0016E5 --only base pspnet
     python benchmarks/left_out.py --runs RUNS --collect                       # writes benchmarks/results/left_out.json
 
 Every run trains SwiftNet on EfficientNet-Lite0 with ImageNet weights on the other two drives, unless its name says
@@ -40,7 +41,12 @@ VARIANTS: dict[str, tuple[str, ...]] = {
     "icnet at 480x640": ("--model", "icnet", *LITE0, *LARGER),
     "icnet trunk twice": ("--model", "icnet", *LITE0, *TWICE),
     "icnet shared to 16, detail": ("--model", "icnet", *LITE0, *TWICE, *DETAIL),
+    "icnet shared to 16, detail, at 480x640": ("--model", "icnet", *LITE0, *TWICE, *DETAIL, *LARGER),
+    "base, 120 epochs": (*SWIFTNET, "--epochs", "120"),
+    "base, seed 1": (*SWIFTNET, "--seed", "1"),
+    "base, seed 2": (*SWIFTNET, "--seed", "2"),
 }
+DRIVES = ("0006R0", "0016E5", "0001TP")  # the first is the guide, the others confirm
 
 
 def options(name: str, drive: str) -> list[str]:
@@ -54,7 +60,7 @@ def options(name: str, drive: str) -> list[str]:
 
 
 def folder_of(runs: Path, name: str) -> Path:
-    return runs / name.replace(" ", "-")
+    return runs / name.replace(",", "").replace(" ", "-")
 
 
 def collect(runs: Path, drive: str) -> dict[str, Any]:
@@ -73,14 +79,17 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--root", type=Path, help="CamVid's folder")
     parser.add_argument("--runs", type=Path, required=True, help="a folder for each run is made here")
-    parser.add_argument("--drive", default="0006R0", help="the drive that is left out")
+    parser.add_argument("--drive", default=DRIVES[0], choices=DRIVES, help="the drive that is left out")
+    parser.add_argument("--only", nargs="+", default=list(VARIANTS), choices=list(VARIANTS), help="of the runs")
+    parser.add_argument("--workers", default="3", help="processes that read pictures")
     parser.add_argument("--collect", action="store_true", help="train nothing")
     given = parser.parse_args()
-    for name in () if given.collect else VARIANTS:
-        command = ["rtseg", "train", *options(name, given.drive), "--root", str(given.root)]
+    for name in () if given.collect else given.only:
+        command = ["rtseg", "train", *options(name, given.drive), "--root", str(given.root), "--workers", given.workers]
         print(name, flush=True)
-        subprocess.run([*command, "--output", str(folder_of(given.runs, name))], check=True)
-    write_json(RESULT, {"drive": given.drive, "results": collect(given.runs, given.drive)})
+        subprocess.run([*command, "--output", str(folder_of(given.runs / given.drive, name))], check=True)
+    if given.collect:
+        write_json(RESULT, {"drives": {drive: collect(given.runs / drive, drive) for drive in DRIVES}})
     return 0
 
 

@@ -98,17 +98,18 @@ WEAK = ("pole", "sign", "fence", "pedestrian", "cyclist")
 
 
 def left_out_table() -> str:
-    """What each choice scores on the drive that its run did not see, with the classes that are hardest."""
+    """What each choice scores on a drive that its run did not see, with the classes that are hardest."""
     rows = [
-        [name, f"{found['miou']:.3f}", *(f"{found['iou'][c]:.2f}" for c in WEAK)]
-        for name, found in result("left_out")["results"].items()
+        [drive, name, f"{found['miou']:.3f}", *(f"{found['iou'][c]:.2f}" for c in WEAK)]
+        for drive, runs in result("left_out")["drives"].items()
+        for name, found in runs.items()
     ]
-    return markdown(["run", "mIoU", *WEAK], rows)
+    return markdown(["left out", "run", "mIoU", *WEAK], rows)
 
 
 def decoders_table() -> str:
     """The decoders that SwiftNet may have: what they score, what they cost."""
-    scored, timed = result("left_out")["results"], result("decoders")["results"]
+    scored, timed = result("left_out")["drives"]["0006R0"], result("decoders")["results"]
     rows = [
         [kind, f"{scored[found['run']]['miou']:.3f}", f"{found['gmac']:.2f}", f"{found['ms']['p50']:.1f}"]
         for kind, found in timed.items()

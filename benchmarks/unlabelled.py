@@ -8,7 +8,7 @@ its labels. A run that was stopped goes on.
 """
 
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from cyclopts import App
@@ -46,6 +46,7 @@ def measure(config: TrainConfig) -> dict[str, dict[str, Any]]:
     network = load(ExportOptions(checkpoint=train(config) / "best.safetensors"))
     sets = [open_data("camvid", config.root, split) for split in SPLITS]
     task, figures = SegmentationTask(config, network.model, torch.ones(len(network.labels)), sets), {}
+    task = task.to("cuda" if torch.cuda.is_available() else "cpu")
     for data in sets:
         matrix, size_hw = ConfusionMatrix(data.labels), task.input_size(data)
         for sample in data:
@@ -58,6 +59,7 @@ def measure(config: TrainConfig) -> dict[str, dict[str, Any]]:
 def main(
     *, root: Path, runs: Path, json: Path | None = None, epochs: int = 45, batch_size: int = 4,
     train_size: str = "144x192", crop: str = "128x160", seed: int = 0, weight: float = 1.0, confidence: float = 0.95,
+    workers: int = 0, precision: Literal["fp32", "bf16"] = "fp32",
 ) -> None:  # fmt: skip
     """Trains and scores both.
 
@@ -72,12 +74,14 @@ def main(
         seed: Of both runs.
         weight: --unlabelled-weight.
         confidence: --unlabelled-confidence.
+        workers: Processes that read pictures.
+        precision: fp32, or bf16 on a GPU.
     """
     plain = TrainConfig(
         model="swiftnet", set=("pretrained=imagenet",), data="camvid", root=root, output=runs / "labels",
         split="eighth", holdouts=("val",), keep="last", epochs=epochs, batch_size=batch_size, train_size=train_size,
         crop=crop, scale=(0.7, 1.7), light=0.5, scenes=0.0, lr=2e-3, trunk_factor=0.25, lovasz=1.0, seed=seed,
-        validate_every=epochs, checkpoint_every=10, workers=0, threads=1, precision="fp32",
+        validate_every=epochs, checkpoint_every=10, workers=workers, threads=1, precision=precision,
         unlabelled_weight=weight, unlabelled_confidence=confidence,
     )  # fmt: skip
     rest = link_rest(root, runs / "rest")

@@ -264,8 +264,10 @@ class TestCommand:
     def _registered(self):
         register_tiny()
 
-    def test_fresh_weights_then_the_same_file_from_that_file(self, tmp_path, capsys):
+    def test_fresh_weights_then_the_same_file_from_that_file(self, tmp_path, capsys, caplog):
         app.command(app.ExportOptions(model="tiny", untrained=True, folder=tmp_path, name="fresh"))
+        steps = [record.getMessage() for record in caplog.records if record.name.startswith("rtseg.export")]
+        assert steps == ["writing the graph of fresh", "comparing its labels with torch's"]
         first = Card.load(tmp_path / "fresh.json")
         assert (first.model, first.data_terms) == ("tiny", "untrained")
         assert "fresh.onnx" in capsys.readouterr().out

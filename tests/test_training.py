@@ -32,7 +32,7 @@ from rtseg.models import build_model
 from rtseg.models.deploy import normalise
 from rtseg.training import summary
 from rtseg.training.augment import paste_classes
-from rtseg.training.before import share_of_scenes
+from rtseg.training.before import say_size, share_of_scenes
 from rtseg.training.checkpoint import load_tree, save_tree
 from rtseg.training.config import TrainConfig
 from rtseg.training.data import EpochSampler, TrainingSet, training_loader
@@ -344,6 +344,19 @@ def test_street_scenes_are_added_only_to_their_own_classes(root: Path, tmp_path:
     assert share_of_scenes(config(root, tmp_path, scenes=None), data) == 0
     with pytest.raises(UsageError, match="other classes than camvid"):
         share_of_scenes(config(root, tmp_path, scenes=0.2), data)
+
+
+def test_large_pictures_without_a_train_size_are_spoken_of(
+    root: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    data = open_data("camvid", root, "train")
+    say_size(config(root, tmp_path), data)
+    data.size_hw = (1024, 2048)
+    say_size(config(root, tmp_path, train_size="512x1024"), data)
+    assert not caplog.records
+    say_size(config(root, tmp_path), data)
+    assert "pictures' 1024x2048, with 6.8 times" in caplog.text
+    assert "--train-size 512x1024" in caplog.text
 
 
 def test_class_weights_rise_as_classes_get_rare(root: Path) -> None:

@@ -18,7 +18,7 @@ SMALL = {
     "icnet": {"width": 0.125},
     "pspnet": {"encoder": "resnet18", "width": 0.125, "deep_stem": True, "channels": 16},
     "deeplabv3": {"encoder": "mobilenet_v3_small", "width": 0.5, "channels": 16, "output_stride": 16},
-    "swiftnet": {"encoder": "resnet18", "width": 0.125, "channels": 16},
+    "swiftnet": {"encoder": "efficientnet_lite0", "width": 0.25, "channels": 16},
     "smp": {"architecture": "unet", "encoder": "resnet18"},
 }
 """Configs of all registered networks that export in seconds."""

@@ -1,6 +1,7 @@
 """From a trained network to what ships: ONNX file and card, written only once they have passed the parity gate."""
 
 import copy
+import logging
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,8 @@ from rtseg.export.onnx import export_graph, round_weights
 from rtseg.export.parity import check_parity, street_frames
 from rtseg.models import MODELS
 from rtseg.models.base import SegmentationModel, count_inference_parameters, count_macs
+
+log = logging.getLogger(__name__)
 
 _PAPER_SIZE = (1024, 2048)
 
@@ -54,7 +57,9 @@ def export_network(
     shipped = _rounded(model, labels)
     path = folder / f"{name}.onnx"
     with atomic_path(path) as part:
+        log.info("writing the graph of %s", name)
         export_graph(shipped, part, describe(shipped, name, labels))
+        log.info("comparing its labels with torch's")
         check_parity(part, shipped, labels, images or street_frames())
         entry = CardFile(path.name, file_sha256(part), part.stat().st_size)
     card = Card(
@@ -88,7 +93,9 @@ def export_labels(
     shipped = _rounded(model, labels)
     path = folder / f"{name}.labels.onnx"
     with atomic_path(path) as part:
+        log.info("writing the graph of %s", name)
         export_graph(shipped, part, describe(shipped, name, labels), output="labels")
+        log.info("comparing its labels with torch's")
         check_parity(part, shipped, labels, images or street_frames(), output="labels")
     return path
 

@@ -1,15 +1,20 @@
 """What is found out about a run before anything slow: without torch, so that a mistyped option costs no waiting."""
 
+import logging
 from dataclasses import replace
 from pathlib import Path
 
 from rtseg.core.errors import InputError, UsageError
+from rtseg.core.sizes import format_size
 from rtseg.datasets import DATASETS, DataSet, open_data
 from rtseg.datasets.classes import FILE
 from rtseg.datasets.lineage import seen_split
 from rtseg.training.config import TrainConfig
 
+log = logging.getLogger(__name__)
+
 _SCENES = 0.15
+_LARGE = 2 * 480 * 640  # pixels; what ships is trained at 480x640
 
 
 def read_data(config: TrainConfig) -> tuple[TrainConfig, DataSet, list[DataSet]]:
@@ -27,7 +32,19 @@ def read_data(config: TrainConfig) -> tuple[TrainConfig, DataSet, list[DataSet]]
     config = replace(config, split=split, holdouts=held_out, scenes=share_of_scenes(config, data))
     check_unseen("this run", {"data": config.data, "split": split}, config)
     check_labelled(data, *holdouts)
+    say_size(config, data)
     return config, data, holdouts
+
+
+def say_size(config: TrainConfig, data: DataSet) -> None:
+    """Warns of large pictures: the network runs at the size that it is trained at."""
+    height, width = data.size_hw
+    if config.train_size is None and height * width > _LARGE:
+        log.warning(
+            "the network will run at the pictures' %s, with %.1f times the arithmetic of 480x640, at which those that "
+            "ship run: --train-size %s takes a quarter of it",
+            format_size((height, width)), height * width / (480 * 640), format_size((height // 2, width // 2)),
+        )  # fmt: skip
 
 
 def data_of(name: str, root: Path | None) -> str:
