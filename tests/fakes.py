@@ -236,5 +236,5 @@ def fake_network(tmp_path, monkeypatch):
         fake_card(name=name, engine_order=("fake",)).save(folder / f"{name}.json")
     monkeypatch.setattr("rtseg.core.zoo.weights_folder", lambda: folder)
     monkeypatch.setitem(engines.ENGINES._entries, "fake", "fakes:FakeEngine")
-    monkeypatch.setitem(engines._NEEDS, "fake", ("numpy", "pip install fake"))
+    monkeypatch.setitem(engines.TABLE, "fake", engines.EngineEntry("fakes:FakeEngine", "numpy", "pip install fake"))
     return folder

@@ -131,7 +131,7 @@ def bands(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     weights.mkdir()
     fake_card(engine_order=("fake",)).save(weights / "fake.json")
     monkeypatch.setattr("rtseg.core.zoo.weights_folder", lambda: weights)
-    monkeypatch.setitem(engines._NEEDS, "fake", ("numpy", "pip install fake"))
+    monkeypatch.setitem(engines.TABLE, "fake", engines.EngineEntry("odd_media:BandEngine", "numpy", "pip install fake"))
     monkeypatch.setitem(engines.ENGINES._entries, "fake", "odd_media:BandEngine")
     monkeypatch.setattr("rtseg.live.loop.Loop._hud_lines", lambda loop: [])  # it would lie over the numbers
     monkeypatch.chdir(tmp_path)

@@ -22,7 +22,7 @@ from rtseg.batch.task import Event, Task, TaskDone, TaskFailed, WorkerLost
 from rtseg.batch.worker import Worker
 from rtseg.core.errors import EngineError
 from rtseg.core.paths import user_path
-from rtseg.engines import ON_GPU
+from rtseg.engines import TABLE
 
 LOCAL = "local"
 _START_S = 300.0  # without a single actor that is up
@@ -98,7 +98,7 @@ class RayPool(Pool):
         except (ConnectionError, RuntimeError, ValueError) as error:
             raise EngineError(f"no Ray cluster at {address}: {error}; start one with `ray start --head`") from error
         self._engine = engine
-        self._options = {"num_cpus": threads, "num_gpus": int(engine in ON_GPU), "max_concurrency": 2}
+        self._options = {"num_cpus": threads, "num_gpus": int(TABLE[engine].on_gpu), "max_concurrency": 2}
         self._finishing = False
         self._failed_starts = 0
         self._last_up = monotonic()

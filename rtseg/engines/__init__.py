@@ -4,6 +4,7 @@ import logging
 from functools import cache
 from importlib.metadata import packages_distributions
 from importlib.util import find_spec
+from typing import NamedTuple
 
 from rtseg.core.errors import EngineError
 from rtseg.core.registry import Registry
@@ -14,8 +15,9 @@ from rtseg.engines.pool import EnginePool
 
 __all__ = [
     "ENGINES",
-    "ON_GPU",
+    "TABLE",
     "Engine",
+    "EngineEntry",
     "EngineInfo",
     "EngineOptions",
     "available",
@@ -27,28 +29,41 @@ __all__ = [
 
 _log = logging.getLogger(__name__)
 
-ENGINES: Registry[type[Engine]] = Registry(
-    "engine",
-    {
-        "onnxruntime": "rtseg.engines.onnxruntime_engine:OnnxRuntimeEngine",
-        "openvino": "rtseg.engines.openvino_engine:OpenVinoEngine",
-        "tensorrt": "rtseg.engines.tensorrt.engine:TensorRtEngine",
-        "torch": "rtseg.engines.torch_engine:TorchEngine",
-        "onnxruntime-cuda": "rtseg.engines.cuda.onnxruntime_engine:OnnxRuntimeCudaEngine",
-        "torch-cuda": "rtseg.engines.cuda.torch_engine:TorchCudaEngine",
-    },
-)
 
-# engine -> (module that must be importable, how to install it)
-_NEEDS = {
-    "onnxruntime": ("onnxruntime", "pip install onnxruntime"),
-    "openvino": ("openvino", "pip install openvino"),
-    "tensorrt": ("tensorrt", "pip install 'rtseg[tensorrt]'"),
-    "torch": ("torch", "pip install 'rtseg[train]'"),
-    "onnxruntime-cuda": ("onnxruntime", "pip install onnxruntime-gpu"),
-    "torch-cuda": ("torch", "pip install 'rtseg[train]'"),
-}
-ON_GPU = frozenset({"tensorrt", "onnxruntime-cuda", "torch-cuda"})
+class EngineEntry(NamedTuple):
+    """What is known of an engine without importing it.
+
+    Attributes:
+        target: "module:class"; the module imports the vendor's library.
+        needs: module that must be importable.
+        install: how to get it.
+        on_gpu: whether it runs on an NVIDIA GPU, which takes turns by itself; each of its Ray workers asks for one.
+    """
+
+    target: str
+    needs: str
+    install: str
+    on_gpu: bool = False
+
+
+TABLE = {
+    "onnxruntime": EngineEntry(
+        "rtseg.engines.onnxruntime_engine:OnnxRuntimeEngine", "onnxruntime", "pip install onnxruntime"
+    ),
+    "openvino": EngineEntry("rtseg.engines.openvino_engine:OpenVinoEngine", "openvino", "pip install openvino"),
+    "tensorrt": EngineEntry(
+        "rtseg.engines.tensorrt.engine:TensorRtEngine", "tensorrt", "pip install 'rtseg[tensorrt]'", on_gpu=True
+    ),
+    "torch": EngineEntry("rtseg.engines.torch_engine:TorchEngine", "torch", "pip install 'rtseg[train]'"),
+    "onnxruntime-cuda": EngineEntry(
+        "rtseg.engines.cuda.onnxruntime_engine:OnnxRuntimeCudaEngine", "onnxruntime", "pip install onnxruntime-gpu",
+        on_gpu=True,
+    ),
+    "torch-cuda": EngineEntry(
+        "rtseg.engines.cuda.torch_engine:TorchCudaEngine", "torch", "pip install 'rtseg[train]'", on_gpu=True
+    ),
+}  # fmt: skip
+ENGINES: Registry[type[Engine]] = Registry("engine", {name: entry.target for name, entry in TABLE.items()})
 
 
 def available(name: str) -> bool:
@@ -58,10 +73,10 @@ def available(name: str) -> bool:
 
 def missing(name: str) -> str | None:
     """Why an engine cannot run on this machine and what to do about it, in one line; None where it can."""
-    package, hint = _NEEDS[ENGINES.check(name)]
-    if find_spec(package) is None:
-        return f"engine {name} needs a package that is not installed: {hint}"
-    if name in ON_GPU and (problem := gpu_problem()) is not None:
+    entry = TABLE[ENGINES.check(name)]
+    if find_spec(entry.needs) is None:
+        return f"engine {name} needs a package that is not installed: {entry.install}"
+    if entry.on_gpu and (problem := gpu_problem()) is not None:
         return f"engine {name} needs an NVIDIA GPU: {problem}"
     return None
 
@@ -69,12 +84,12 @@ def missing(name: str) -> str | None:
 @cache
 def distribution(name: str) -> str:
     """The installed package that an engine's module comes from, as `importlib.metadata` knows it; else the module."""
-    module = _NEEDS[ENGINES.check(name)][0]
+    module = TABLE[ENGINES.check(name)].needs
     return sorted(packages_distributions().get(module, [module]))[0]
 
 
 def install_hint(name: str) -> str:
-    return _NEEDS[ENGINES.check(name)][1]
+    return TABLE[ENGINES.check(name)].install
 
 
 def choose_engine(artifact: Artifact) -> str:
@@ -125,6 +140,6 @@ def load_engine(name: str, artifact: Artifact, options: EngineOptions) -> Engine
         raise EngineError(
             f"engine {chosen} is installed but cannot be loaded ({said}): {install_hint(chosen)}"
         ) from error
-    if options.in_flight > 1 and chosen not in ON_GPU:  # a GPU takes turns by itself
+    if options.in_flight > 1 and not TABLE[chosen].on_gpu:
         return EnginePool(kind, artifact, options)
     return kind(artifact, options)
