@@ -190,7 +190,7 @@ def with_loss(before: Artifact, after: Artifact, options: CompileOptions) -> Car
     """
     console = Console()
     if options.data is None:
-        known = after.card.metrics.get("int8", {})
+        known = after.card.figures("int8")
         console.print(f"mIoU not measured now (--data, --root); the card says: {known or 'nothing'}", highlight=False)
         return after.card
     fp32, int8 = score(before, "fp32", options), score(after, "int8", options)
@@ -202,7 +202,7 @@ def with_loss(before: Artifact, after: Artifact, options: CompileOptions) -> Car
             raise ParityError(f"{line}; {ALLOWED_LOSS} is allowed, nothing was written: --force keeps it")
         console.print(f"kept because of --force, though more than {ALLOWED_LOSS} is lost", highlight=False)
     figures = {f"{options.data}/val": {"miou": int8["miou"], "fp32_miou": fp32["miou"], "lost": round(loss, 4)}}
-    return replace(after.card, metrics={**after.card.metrics, "int8": figures})
+    return after.card.with_figures("int8", figures)
 
 
 def score(

@@ -217,8 +217,7 @@ def enter_figures(options: EvalOptions, figures: dict[str, Any]) -> None:
     artifact = resolve(options.model)
     kept = ("miou", "pixel_accuracy", "boundary_f1", "iou", "boundary_f1_by_class", "frames")
     entry = {f"{options.data_set}/{options.split}": {key: figures[key] for key in kept}}
-    card = replace(artifact.card, metrics={**artifact.card.metrics, **entry})
-    artifact.save_card(card)
+    artifact.save_card(artifact.card.with_figures("fp32", entry))
 
 
 def compare(segmenter: "Labeller", data: "DataSet", boundary_tolerance: float) -> dict[str, Any]:

@@ -165,7 +165,7 @@ def from_checkpoint(path: Path, options: ExportOptions) -> Trained:
         card = {
             "train_size": tuple(about["train_size"]),
             "engine_order": engine_order(options),
-            "metrics": about["metrics"],
+            "metrics": {"fp32": about["metrics"]},
             "recipe": about["recipe"],
             "data_terms": options.data_terms or "",
         }

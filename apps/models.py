@@ -43,7 +43,7 @@ def table(cards: list[Card]) -> Table:
     made = Table(Column("model", no_wrap=True), *rest, box=SIMPLE, collapse_padding=True, pad_edge=False)
     for card in cards:
         files = [f"{precision} {file.bytes / 2**20:.1f}" for precision, file in card.files.items()]
-        scores = [f"{split} {figures['miou']:.3f}" for split, figures in card.metrics.items() if figures.get("miou")]
+        scores = [f"{split} {figures['miou']:.3f}" for split, figures in card.figures().items() if figures.get("miou")]
         made.add_row(
             card.name,
             f"{card.parameters / 1e6:.2f} M",

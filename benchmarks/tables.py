@@ -30,7 +30,7 @@ def result(name: str) -> dict[str, Any]:
 
 def figure(card: dict[str, Any], split: str, key: str = "miou") -> str:
     """A network's figure on a split, '' where it has none."""
-    found = card["metrics"].get(split, {}).get(key)
+    found = card["metrics"]["fp32"].get(split, {}).get(key)
     return "" if found is None else f"{found:.3f}"
 
 

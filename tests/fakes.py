@@ -36,7 +36,7 @@ def fake_card(**changes):
         parameters=1,
         gmac_1024x2048=1.0,
         files={"fp32": CardFile("fake.onnx", "0" * 64, 1)},
-        metrics={"camvid/val": {"miou": 0.5}},
+        metrics={"fp32": {"camvid/val": {"miou": 0.5}}},
     )
     return replace(card, **changes)
 

@@ -155,6 +155,17 @@ def test_card_survives_json_and_checks_its_file(tmp_path: Path) -> None:
         Artifact(card, tmp_path).file("fp32")
 
 
+def test_figures_are_kept_by_precision_and_old_cards_are_read(tmp_path):
+    card, _ = make_artifact(tmp_path)
+    measured = card.with_figures("fp32", {"a/val": {"miou": 0.5}, "b/val": {"miou": 0.4}})
+    measured = measured.with_figures("int8", {"a/val": {"miou": 0.49}}).with_figures("fp32", {"a/val": {"miou": 0.6}})
+    expected = {"fp32": {"a/val": {"miou": 0.6}, "b/val": {"miou": 0.4}}, "int8": {"a/val": {"miou": 0.49}}}
+    assert measured.metrics == Card.from_json(measured.to_json()).metrics == expected
+    assert card.figures() == card.figures("int8") == {}
+    old = {**measured.to_json(), "metrics": {**expected["fp32"], "int8": expected["int8"]}}
+    assert Card.from_json(old).metrics == expected
+
+
 @pytest.mark.parametrize("content", ["", "[]", "{}", '{"files": 3}', "\xff"])
 def test_damaged_card_is_one_clear_error(tmp_path: Path, content: str) -> None:
     _, weights = make_artifact(tmp_path)

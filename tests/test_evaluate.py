@@ -223,10 +223,10 @@ class TestCommand:
 def test_figures_enter_the_card_unless_the_network_was_trained_on_the_pictures(monkeypatch):
     monkeypatch.setitem(DATASETS._entries, "stripes", "test_evaluate:Stripes")
     app.command(app.EvalOptions(model="fake", data="stripes", size="64x96", enter=True))
-    entered = resolve("fake").card.metrics["stripes/val"]
+    entered = resolve("fake").card.figures()["stripes/val"]
     assert entered["miou"] == pytest.approx(1.0)
     assert {"boundary_f1", "iou", "pixel_accuracy", "frames"} <= set(entered)
-    assert "camvid/val" in resolve("fake").card.metrics  # what was there stays
+    assert "camvid/val" in resolve("fake").card.figures()  # what was there stays
     card = resolve("fake").card
     recipe = {"data": "camvid", "split": "fit", "init": {"recipe": {"data": "stripes", "split": "val"}}}
     replace(card, recipe=recipe).save(resolve("fake").folder / "fake.json")

@@ -39,7 +39,7 @@ def exported(tmp_path_factory):
     folder = tmp_path_factory.mktemp("exported")
     return export_network(
         lively("tiny"), "mine", CAMVID11, folder, train_size=(96, 128), engine_order=("onnxruntime", "torch"),
-        metrics={"camvid/val": {"miou": 0.5}}, recipe={"epochs": 3}, data_terms="none",
+        metrics={"fp32": {"camvid/val": {"miou": 0.5}}}, recipe={"epochs": 3}, data_terms="none",
     )  # fmt: skip
 
 
@@ -142,7 +142,7 @@ def test_the_card_keeps_what_it_was_given(exported):
     card = Card.load(exported.folder / "mine.json")
     assert card == exported.card
     assert (card.train_size, card.engine_order) == ((96, 128), ("onnxruntime", "torch"))
-    assert (card.metrics, card.recipe, card.data_terms) == ({"camvid/val": {"miou": 0.5}}, {"epochs": 3}, "none")
+    assert (card.figures(), card.recipe, card.data_terms) == ({"camvid/val": {"miou": 0.5}}, {"epochs": 3}, "none")
 
 
 @REAL
@@ -291,7 +291,7 @@ class TestCommand:
         found = app.load(options)
         assert all(torch.equal(value, model.state_dict()[key]) for key, value in found.model.state_dict().items())
         assert found.card["train_size"] == (96, 128)
-        assert found.card["metrics"] == {"camvid/val": {"miou": 0.4}}
+        assert found.card["metrics"] == {"fp32": {"camvid/val": {"miou": 0.4}}}
         (tmp_path / "best.json").unlink()
         with pytest.raises(WeightsError, match=r"best\.json"):
             app.load(options)

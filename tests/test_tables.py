@@ -24,4 +24,4 @@ def test_scores_by_size_are_of_the_weights_that_ship() -> None:
     }
     for found in results:
         if found["factor"] == 1:
-            assert found["miou"] == pytest.approx(cards[found["model"]].metrics["camvid/val"]["miou"], abs=0.001)
+            assert found["miou"] == pytest.approx(cards[found["model"]].figures()["camvid/val"]["miou"], abs=0.001)

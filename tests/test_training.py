@@ -4,7 +4,6 @@ import os
 import signal
 import subprocess
 import sys
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -192,7 +191,7 @@ def test_a_run_goes_on_only_with_its_teachers_its_start_and_its_pictures(tmp_pat
     network = str(tmp_path / "tiny.onnx")
     given = {"data": "folder", "epochs": 1, "model": "tiny", "teacher": (network,), "init": network}
     train(config(mine, tmp_path / "run", **given))
-    artifact.save_card(replace(artifact.card, metrics={"folder/val": {"miou": 0.5}}))  # as `rtseg eval --enter` does
+    artifact.save_card(artifact.card.with_figures("fp32", {"folder/val": {"miou": 0.5}}))  # as `rtseg eval --enter`
     train(config(mine, tmp_path / "run", **given))
     sha256 = artifact.card.files["fp32"].sha256[:12]
     for root, changes, message in (
@@ -587,7 +586,7 @@ def test_a_run_on_mixed_sizes_is_scored_as_eval_does(tmp_path: Path, monkeypatch
     export_network(network.model, "tiny", network.labels, tmp_path, **network.card)
     figures = score(EvalOptions(model=str(tmp_path / "tiny.onnx"), data="folder", root=data, engine="onnxruntime"))
     assert set(sizes) == {tuple(figures["size"])} == {(96, 128)}
-    assert figures["miou"] == pytest.approx(network.card["metrics"]["folder/val"]["miou"], abs=0.005)
+    assert figures["miou"] == pytest.approx(network.card["metrics"]["fp32"]["folder/val"]["miou"], abs=0.005)
 
 
 def test_init_starts_from_an_exported_network(tmp_path: Path) -> None:

@@ -1,7 +1,7 @@
 """The card that travels with a network: what it is, how it was made, what it scores, which files hold it."""
 
 import json
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -38,7 +38,7 @@ class Card:
         gmac_1024x2048: 1e9 multiply-accumulates of one 1024x2048 picture.
         files: precision -> file; 'fp32' holds the weights as fp16 and computes in fp32.
         engine_order: engines in the order that `auto` tries them, fastest first.
-        metrics: data set and split -> figures ("camvid/val" -> {"miou": …, "iou": {…}}).
+        metrics: precision -> data set and split -> figures ("fp32" -> "camvid/val" -> {"miou": …, "iou": {…}}).
         recipe: how it was trained (configuration, epochs, seed).
         data_terms: where the training pictures come from and what may be done with the weights.
         normalisation: how the graph scales pictures: `mean` and `std` of RGB values in 0..1; it follows the trunk.
@@ -56,7 +56,7 @@ class Card:
     gmac_1024x2048: float
     files: dict[str, CardFile]
     engine_order: tuple[str, ...] = ("onnxruntime",)
-    metrics: dict[str, Any] = field(default_factory=dict)
+    metrics: dict[str, dict[str, Any]] = field(default_factory=dict)
     recipe: dict[str, Any] = field(default_factory=dict)
     data_terms: str = ""
     normalisation: dict[str, tuple[float, ...]] = field(default_factory=dict)
@@ -66,6 +66,15 @@ class Card:
         unknown = set(self.files) - set(PRECISIONS)
         if unknown:
             raise ValueError(f"card {self.name}: unknown precision {sorted(unknown)}; allowed: {', '.join(PRECISIONS)}")
+
+    def figures(self, precision: str = "fp32") -> dict[str, Any]:
+        """Data set and split -> what the form of a precision scores; empty where none was measured."""
+        return self.metrics.get(precision, {})
+
+    def with_figures(self, precision: str, figures: dict[str, Any]) -> "Card":
+        """A card with more figures of one precision; a split that was measured before has the new ones."""
+        entered = {**self.figures(precision), **figures}
+        return replace(self, metrics={**self.metrics, precision: entered})
 
     def to_json(self) -> dict[str, Any]:
         return {**asdict(self), "labels": self.labels.to_json()}
@@ -78,6 +87,7 @@ class Card:
         known = dict(data)
         known["labels"] = LabelSet.from_json(data["labels"])
         known["files"] = {precision: CardFile(**file) for precision, file in data["files"].items()}
+        known["metrics"] = by_precision(data.get("metrics", {}))
         known["train_size"] = (int(data["train_size"][0]), int(data["train_size"][1]))
         known["engine_order"] = tuple(data["engine_order"])
         known["normalisation"] = {name: tuple(v) for name, v in data.get("normalisation", {}).items()}
@@ -94,3 +104,10 @@ class Card:
             raise WeightsError(f"no card at {path}: an ONNX file needs its JSON card beside it") from None
         except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
             raise WeightsError(f"{path} is not a card that `rtseg export` wrote: {error}") from error
+
+
+def by_precision(metrics: dict[str, Any]) -> dict[str, dict[str, Any]]:
+    """A card's figures; cards of before November 27, 2026 had those of FP32 outside, beside "int8"."""
+    outside = {split: figures for split, figures in metrics.items() if split not in PRECISIONS}
+    found = {precision: figures for precision, figures in metrics.items() if precision in PRECISIONS}
+    return {**found, "fp32": {**outside, **found.get("fp32", {})}} if outside else found

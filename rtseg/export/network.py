@@ -34,7 +34,7 @@ def export_network(
     train_size: Size,
     images: Sequence[np.ndarray] = (),
     engine_order: Sequence[str] = ("onnxruntime",),
-    metrics: Mapping[str, Any] | None = None,
+    metrics: Mapping[str, dict[str, Any]] | None = None,
     recipe: Mapping[str, Any] | None = None,
     data_terms: str = "",
 ) -> Artifact:

@@ -155,5 +155,5 @@ def time_ahead(segmenter: Segmenter, pictures: Sequence[np.ndarray], runs: int, 
 
 def miou_of_card(card: Card, precision: str = "fp32") -> dict[str, float]:
     """Data set and split -> the mIoU that a network's card states for its form of a precision."""
-    stated = card.metrics.get("int8", {}) if precision == "int8" else card.metrics
+    stated = card.figures("int8" if precision == "int8" else "fp32")
     return {split: figures["miou"] for split, figures in stated.items() if figures.get("miou") is not None}

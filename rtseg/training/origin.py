@@ -28,7 +28,8 @@ class Origin:
         model: architecture, a name of the model registry.
         config: what it is built with.
         labels: its classes.
-        metrics, recipe: see `Card`.
+        metrics: data set and split -> what its FP32 form scores.
+        recipe: see `Card`.
         sha256: of the file that holds its weights.
         state: reads the weights, float32 by state-dict key; raises WeightsError.
         paths: the files that it consists of.
@@ -68,7 +69,7 @@ def find_origin(name: str) -> Origin:
     artifact = resolve(name)
     card = artifact.card
     return Origin(
-        card.name, card.model, card.config, card.labels, card.metrics, card.recipe, card.files["fp32"].sha256,
+        card.name, card.model, card.config, card.labels, card.figures(), card.recipe, card.files["fp32"].sha256,
         lambda: load_state_dict(artifact.file("fp32")), artifact.paths,
     )  # fmt: skip
 
