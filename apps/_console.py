@@ -17,7 +17,7 @@ T = TypeVar("T")
 _INTERRUPTED = 130
 _BROKEN_CV2 = (
     "OpenCV cannot load ({reason}): install the missing system library (Debian, Ubuntu: apt install libgl1 "
-    "libglib2.0-0), or pip install opencv-python-headless and go on with --no-window"
+    "libglib2.0-0), or pip install opencv-python-headless and use --no-window"
 )
 
 

@@ -47,7 +47,7 @@ def summary_table(outcomes: Sequence[Outcome]) -> Table:
         figures = [frames, f"{outcome.fps:.1f}", str(outcome.corrupt)] if ran else ["-", "-", "-"]
         said = [f"failed: {outcome.failure}"] if outcome.error else []
         said += ["there already"] if outcome.skipped else []
-        said += ["interrupted: the same command goes on"] if outcome.interrupted else []
+        said += ["interrupted: the same command resumes"] if outcome.interrupted else []
         if not (said or outcome.done):
             said.append("not begun")
         said += [str(path) for path in outcome.outputs]
@@ -61,7 +61,7 @@ def plan_table(glances: Sequence[Glance]) -> Table:
     for one in glances:
         what = f"cannot be read: {one.error}" if one.error else "there already" if one.done else str(one.job.folder)
         if one.kept and not one.done:
-            what = f"goes on in {one.job.partial}"
+            what = f"resumes in {one.job.partial}"
         known = not (one.error or one.done)
         figures = [format_size(one.size_hw), str(one.frames or "?"), str(one.left)] if known else ["-"] * 3
         table.add_row(Text(str(one.job.source)), *figures, Text(what))

@@ -41,13 +41,13 @@ class CamOptions:
         precision: fp32, fp16 or int8. What cannot run is an error; it is never replaced.
         record: Write what is shown to this MP4 file.
         window: Show a window. Without one, end it with --frames, --duration or Ctrl-C.
-        frames: Stop after so many frames.
-        duration: Stop after so many seconds.
+        frames: Stop after this many frames.
+        duration: Stop after this many seconds.
         json: Write the report to this file.
-        list_cameras: List the cameras of this machine, and end.
-        camera_size: HEIGHTxWIDTH asked of the camera, or of the synthetic street.
-        camera_fps: Frames per second asked of the camera, or of the synthetic street.
-        opacity: Of the colours, 0 to 1.
+        list_cameras: List the cameras of this machine, and exit.
+        camera_size: HEIGHTxWIDTH to ask the camera for, or the size of the synthetic street.
+        camera_fps: Frames per second to ask the camera for, or the rate of the synthetic street.
+        opacity: How opaque the colours are, 0 to 1.
         show: Colour only these classes, for example car,pedestrian.
         legend: Show which colour is which class.
         threads: CPU threads shared by everything; by default every core.

@@ -36,7 +36,7 @@ class CompileOptions:
         model: A network that ships (`rtseg models` lists them), or the path of an ONNX file with its card beside it.
         engine: onnxruntime (INT8, a file beside the network's) or tensorrt (an engine in the cache of this machine).
         precision: fp32, fp16 or int8 for tensorrt, int8 for onnxruntime; by default fp16 and int8.
-        data: Data set to measure activation ranges on (its train split) and the mIoU lost (its val split).
+        data: Data set to measure activation ranges on (its train split) and the loss of mIoU (its val split).
         root: That data set's folder.
         frames: A folder of pictures, instead of the data set's, to measure activation ranges on, or for TensorRT's
             parity gate instead of street scenes.
@@ -47,8 +47,8 @@ class CompileOptions:
         workspace: TensorRT: MiB of scratch memory that a layer may take; by default all of the GPU's.
         tf32: TensorRT: let FP32 convolutions round their inputs to TF32.
         keep: TensorRT: names of nodes that stay in the next higher type.
-        keep_worst: TensorRT INT8: measure which convolutions lose most, and keep so many of them in FP16.
-        rebuild: TensorRT: build even where an engine is kept already.
+        keep_worst: TensorRT INT8: measure which convolutions lose most, and keep this many of them in FP16.
+        rebuild: TensorRT: build again even if the cache has the engine.
         report: TensorRT: write what the build reported, layer by layer, to this JSON file.
     """
 

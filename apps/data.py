@@ -45,10 +45,10 @@ class CheckOptions:
         root: The data set's folder.
         picture: Write samples to this file: each picture beside its labels in colours.
         json: Write what was found to this file.
-        alike: Pictures of two splits that differ in at most so many bits of their 256-bit hash count as
+        alike: Pictures of two splits that differ in at most this many bits of their 256-bit hash count as
             near-duplicates; -1 looks for none. Frames of a video 1/15 s apart differ in some 20 bits, different
             places in more than 70.
-        first: Problems of each kind that are listed one by one.
+        first: How many problems of each kind to list one by one; all are counted.
     """
 
     data: str = "folder"
@@ -68,7 +68,7 @@ def command(options: CheckOptions | None = None) -> int:
     """Find what is wrong with a data set, and say how often each class occurs.
 
     Missing, unreadable and stray files, sizes that do not agree, labels that no class has, near-duplicates across
-    splits. Ends with 0 where there is nothing to tell, with 3 where there is.
+    splits. Exits with 0 if nothing is wrong, with 3 if something is.
     """
     from rtseg.apps._overwrite import check_outputs
     from rtseg.datasets.check import check
@@ -119,7 +119,7 @@ def tell(report: "CheckReport", first: int) -> None:
         for line in lines[:first]:
             console.print(f"  {line}", markup=False, soft_wrap=True)
         if len(lines) > first:
-            console.print(f"  and {len(lines) - first} more: --first {len(lines)} tells them", markup=False)
+            console.print(f"  and {len(lines) - first} more: --first {len(lines)} lists them", markup=False)
     if report.clean:
         console.print("no problems found")
 

@@ -147,7 +147,7 @@ def check_display() -> list[Check]:
     usable, reason = gui_available()
     if usable:
         return [Check("display", "ok", "windows can be opened")]
-    return [Check("display", "info", reason, "without a display go on with: rtseg-cam --no-window --record out.mp4")]
+    return [Check("display", "info", reason, "without a display use: rtseg-cam --no-window --record out.mp4")]
 
 
 def check_codecs() -> list[Check]:

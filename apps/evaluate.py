@@ -45,9 +45,9 @@ class EvalOptions:
         boundary_tolerance: How far a boundary may be off for the boundary F1, as a share of the picture's diagonal.
         stability: Also measure how often labels flip on still pixels of this source: a video, a folder of
             consecutive frames, a URL, a camera, or synthetic.
-        frames: Frames of that source; by default all, 300 of one without an end.
+        frames: How many frames of that source; by default all, or 300 if it has no end.
         picture: Draw picture, truth and prediction of four pictures of the split, evenly spread, into this file.
-        enter: Enter the figures of the data set in the network's card.
+        enter: Write the figures of the data set into the network's card.
         json: Write the figures to this file.
     """
 

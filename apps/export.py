@@ -33,12 +33,12 @@ class ExportOptions:
         folder: Where NAME.onnx and NAME.json go.
         data: Data set whose pictures the parity gate runs on; street scenes by default.
         root: That data set's folder.
-        split: Its split.
+        split: That data set's split.
         engines: The order in which `--engine auto` tries them, fastest first; by default onnxruntime, openvino, torch,
             or what the card of --model says.
         data_terms: Where the training pictures come from, and what may be done with the weights; by default nothing, or
             what the card of --model says.
-        seed: Of the fresh weights.
+        seed: Seed of the fresh weights.
     """
 
     checkpoint: Path | None = None

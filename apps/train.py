@@ -34,7 +34,7 @@ def stopped_by_sigterm() -> Iterator[None]:
 
 
 def command(config: Annotated[TrainConfig, Parameter(name="*")]) -> None:
-    """Train a network; the same command again goes on with a run that was stopped."""
+    """Train a network; the same command resumes a run that was stopped."""
     from rich.console import Console
 
     from rtseg.apps._overwrite import check_outputs
@@ -51,13 +51,13 @@ def command(config: Annotated[TrainConfig, Parameter(name="*")]) -> None:
 
     logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)  # its news come twice otherwise, once from our log
     warnings.filterwarnings("ignore", module="lightning")  # about its own internals, and about a folder that we made
-    logging.getLogger("rtseg.training").setLevel(logging.INFO)  # where a run goes on, and that it is done
+    logging.getLogger("rtseg.training").setLevel(logging.INFO)  # where a run resumes, and that it is done
     try:
         with stopped_by_sigterm():
             folder = train(config)
     except KeyboardInterrupt:
         if (config.output / "last.ckpt").is_file():
-            Console(stderr=True).print(f"stopped: the same command goes on from {config.output}", highlight=False)
+            Console(stderr=True).print(f"stopped: the same command resumes from {config.output}", highlight=False)
         raise
     Console().print(
         f"best weights and their card: {folder}/best.safetensors, {folder}/best.json\n"

@@ -1,4 +1,4 @@
-"""`rtseg-video`: labels files, folders and lists of videos, goes on where it was broken off, and survives bad ones."""
+"""`rtseg-video`: labels files, folders and lists of videos, resumes where it was interrupted, and survives bad ones."""
 
 import signal
 import threading
@@ -43,7 +43,7 @@ class VideoOptions:
         size: The network's input, HEIGHTxWIDTH; by default it follows from the frame's.
         save: What to write, one or more of overlay (NAME.mp4), labels (NAME_labels/000000.png), label-video
             (NAME_labels.mkv, lossless), areas (NAME_areas.csv), strip (NAME_strip.png), summary (NAME_summary.json).
-        opacity: Of the colours in the overlay, 0 to 1.
+        opacity: How opaque the colours of the overlay are, 0 to 1.
         show: Colour only these classes, for example car,pedestrian.
         legend: Show which colour is which class.
         jobs: Worker processes; by default a short measurement decides where there is enough to do.
@@ -75,12 +75,12 @@ class VideoOptions:
 def video(*inputs: str, options: VideoOptions) -> None:
     """Label videos and pictures: an overlay video, label maps, areas of classes, and more for each.
 
-    Outputs that exist are skipped. What is broken off, by Ctrl-C, a crash or a full disk, lies in NAME.partial, and the
-    same command goes on from at most two seconds of video before. An input that fails does not stop the others; the
-    exit code is that of the first that failed.
+    Outputs that exist are skipped. Work that Ctrl-C, a crash or a full disk interrupts is kept in NAME.partial, and the
+    same command resumes at most two seconds of video earlier. An input that fails does not stop the others; the exit
+    code is that of the first that failed.
 
     Args:
-        inputs: Videos, pictures, folders (with all below them), patterns, or .txt files that list such.
+        inputs: Videos, pictures, folders (with all below them), patterns, or .txt files that list these.
     """
     from rtseg.apps._outputs import error_of
     from rtseg.apps._progress import ProgressView
@@ -265,7 +265,7 @@ def _ctrl_c(batch: "Batch", console: Console) -> Iterator[None]:
 
 
 def _finish(console: Console, options: VideoOptions, outcomes: Sequence["Outcome"]) -> None:
-    """Says what became of every input; also where the run was broken off."""
+    """Says what became of every input; also where the run was interrupted."""
     from rtseg.apps._outputs import summary_table, write_report
 
     if any(outcome.frames or outcome.skipped for outcome in outcomes):

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 ROOT = Path(__file__).resolve().parents[1]
-PAGES = [ROOT / "README.md", ROOT / "docs" / "training.md", ROOT / "docs" / "video.md"]
+PAGES = [ROOT / "README.md", *(ROOT / "docs" / f"{page}.md" for page in ("networks", "speed", "training", "video"))]
 RESULTS = ROOT / "benchmarks" / "results"
 
 

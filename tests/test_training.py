@@ -709,4 +709,4 @@ def test_ctrl_c_ends_a_run_as_interrupted(root: Path, tmp_path: Path) -> None:
     process.send_signal(signal.SIGINT)
     _, errors = process.communicate(timeout=1200)
     assert process.returncode == 130
-    assert errors.replace("\n", "").endswith(f"stopped: the same command goes on from {tmp_path}")
+    assert errors.replace("\n", "").endswith(f"stopped: the same command resumes from {tmp_path}")

@@ -198,4 +198,4 @@ def test_sigterm_ends_a_run_as_ctrl_c_does(root: Path, tmp_path: Path, workers: 
             process.kill()
     assert process.returncode == 130, errors
     assert "defect" not in errors
-    assert errors.replace("\n", "").endswith(f"stopped: the same command goes on from {tmp_path}")
+    assert errors.replace("\n", "").endswith(f"stopped: the same command resumes from {tmp_path}")

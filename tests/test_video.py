@@ -255,7 +255,7 @@ def test_ctrl_c_finishes_the_segment_and_the_same_command_goes_on(monkeypatch, c
     assert second["frames"] % 38 == 0  # 1.5 s: whole segments
     printed = capsys.readouterr().out
     assert "finishing the segment" in printed
-    assert "the same command goes on" in printed
+    assert "the same command resumes" in printed
     assert video("a.mp4", "b.mp4", "--output", "out", "--json", "all.json") == 0
     assert names("out") == ["a.mp4", "b.mp4"]
     first, again = json.loads(Path("all.json").read_text())["inputs"]

@@ -267,7 +267,7 @@ class Batch:
             error = Defect(f"{outcome.job.source}: {error}; this is a defect of rtseg")
         if full := full or is_full(error):
             partial = outcome.job.partial
-            error = OutputError(f"cannot write {partial}: the disk is full; free some, and the same command goes on")
+            error = OutputError(f"cannot write {partial}: the disk is full; free some, and the same command resumes")
         outcome.error = error
         if (full or not isinstance(error, InputError | OutputError | Defect)) and self._fatal is None:
             self._fatal = error

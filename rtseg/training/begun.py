@@ -49,7 +49,7 @@ def go_on(begun: Begun, settings: dict[str, Any], output: Path) -> int:
         was, now = (_told(found.get(name)) for found in (before, settings))
         if was != now and not (name == "epochs" and lengthened):
             what = "data set: other pictures or classes" if name == "data_set" else f"{name} ({was}, now {now})"
-            raise UsageError(f"the run in {output} was begun with another {what}: go on with that one, or give "
+            raise UsageError(f"the run in {output} was begun with another {what}: resume with that one, or give "
                              "another --output")  # fmt: skip
     return begun.epochs_done if lengthened else begun.cycle_from
 

@@ -16,11 +16,12 @@ class TrainConfig:
 
     Attributes:
         model: Architecture to train; smp:ARCHITECTURE:ENCODER is one of segmentation-models-pytorch.
-        encoder: Trunk of an architecture that stands on one (pspnet, deeplabv3); timm:NAME is one of timm's.
+        encoder: Trunk of an architecture that stands on one (swiftnet, pspnet, deeplabv3, icnet); timm:NAME is one of
+            timm's.
         set: FIELD=VALUE of the architecture's config, for example output_stride=16; once for each field.
         data: Data set to train on; auto is your own folder where the root holds classes.json, else camvid.
         root: Folder of the data set.
-        output: Folder of the run: checkpoints, curves, pictures. A run that is there already goes on.
+        output: Folder of the run: checkpoints, curves, pictures. A run that is already there is resumed.
         split: What to train on; by default the data set's own choice, train. CamVid's is `fit`, which leaves the
             held-out `tail` of each drive unseen.
         holdouts: Splits scored after each validation interval; the best weights are those with the best mean mIoU.
@@ -39,7 +40,7 @@ class TrainConfig:
         optimizer: AdamW, or SGD with Nesterov momentum 0.9.
         lr: Peak learning rate.
         weight_decay: Weight decay (AdamW: decoupled), of convolutions only.
-        trunk_factor: Times the learning rate and the weight decay of the trunk; a quarter suits a pretrained one
+        trunk_factor: Factor on the trunk's learning rate and weight decay; a quarter suits a pretrained one
             (SwiftNet, Orsic 2019).
         schedule: One-cycle (warm-up, then cosine) or poly (power 0.9, Chen 2017).
         class_balance: The c of the class weights 1 / ln(c + share) (ENet paper, 1.02 there); 0 weighs all the same.
@@ -53,14 +54,14 @@ class TrainConfig:
         keep: Which epoch's weights are the run's: best on the holdouts, or last, so that no holdout chooses them.
         teacher: Networks whose averaged predictions teach this one: names that ship, or paths of ONNX files or of
             runs' best.safetensors.
-        teaching: How: logits (their softened probabilities) or features (what their classifiers see, as well).
-        teaching_weight: Of the teaching term.
-        temperature: By which logits are divided before the softmax that teaches.
+        teaching: What they teach: logits (softened probabilities) or features (what their classifiers see, as well).
+        teaching_weight: Weight of the teaching term in the loss.
+        temperature: What logits are divided by before the softmax that teaches.
         unlabelled: Folder of pictures and videos without labels, from which the network learns as well: what it is sure
             of in a picture is what it has to say about the same one in another light (UniMatch, Yang 2023).
         unlabelled_every: Seconds between the frames that are taken of its videos.
-        unlabelled_confidence: Probability from which on a label that the network gives itself counts.
-        unlabelled_weight: Of that term of the loss.
+        unlabelled_confidence: Least probability at which a label that the network gives itself counts.
+        unlabelled_weight: Weight of that term in the loss.
         accumulate: Batches whose gradients make one step.
         devices: Processes that train together (DDP), each with its own batches, on as many GPUs where there are any.
         sync_batch_norm: Batch statistics over all processes; GPUs only.
@@ -68,7 +69,7 @@ class TrainConfig:
         precision: 'auto' takes bf16 where the device computes with it, else fp32.
         compile: Fuse the network, and its teachers, with torch.compile: minutes at the start, less time for each step.
         validate_every: Epochs between validations; the last one is always followed by one.
-        checkpoint_every: Epochs between the checkpoints that a stopped run goes on from; the last one is always kept.
+        checkpoint_every: Epochs between the checkpoints that a stopped run resumes from; the last one is always kept.
         workers: Processes that read and augment pictures.
         threads: CPU threads of the network; 0 leaves torch's default.
         seed: Seeds weights, order and augmentation.
