@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 import onnx
 import pytest
-from onnx import TensorProto, numpy_helper
+from onnx import TensorProto, helper, numpy_helper
 
 from rtseg.core.card import Card
 from rtseg.core.errors import WeightsError
@@ -17,7 +17,7 @@ from rtseg.engines.tensorrt.sensitivity import emulate, measure_sensitivity
 from rtseg.engines.tensorrt.typed_graph import typed_graph
 from rtseg.int8.calibrate import measure_ranges
 from rtseg.int8.fold import load_float_graph
-from rtseg.int8.quantise import quantised_tensors
+from rtseg.int8.quantise import carried, quantised_tensors
 from rtseg.pictures.upsample import upsample_labels
 from rtseg.scenes import StreetScene
 
@@ -194,6 +194,18 @@ def test_a_missing_range_is_told(networks, ranges):
     some = dict(list(ranges.items())[1:])
     with pytest.raises(WeightsError, match="no activation range for"):
         quantize_for_tensorrt(fix_shape(networks / "icnet.onnx", SIZE), some)
+
+
+def test_pooling_has_the_range_of_what_it_pools():
+    nodes = [
+        helper.make_node("MaxPool", ["a"], ["pooled"], kernel_shape=[2, 2]),
+        helper.make_node("Resize", ["pooled"], ["larger"]),
+        helper.make_node("Relu", ["a"], ["other"]),
+        helper.make_node("AveragePool", ["a"], ["measured"], kernel_shape=[2, 2]),
+    ]
+    graph = helper.make_graph(nodes, "pools", [], [])
+    ranges = {"a": (-1.0, 6.0), "measured": (0.0, 2.0)}
+    assert carried(graph, ranges) == {**ranges, "pooled": (-1.0, 6.0), "larger": (-1.0, 6.0)}
 
 
 @pytest.mark.parametrize(("low", "high", "reach"), [(0.0, 6.0, 6.0), (-3.0, 1.0, 3.0), (0.0, 0.0, 127 * 2.0**-14)])

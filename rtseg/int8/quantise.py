@@ -80,6 +80,18 @@ class QuantizationPlan:
                 self.tensors |= {result: None}
 
 
+def carried(graph: onnx.GraphProto, ranges: Ranges) -> dict[str, tuple[float, float]]:
+    """The ranges, and those of what passes values on: pooling and resizing give no value outside those they get.
+
+    Which of these a plan rounds depends on the order of the graph's nodes, so a card may lack some.
+    """
+    known = dict(ranges)
+    for node in graph.node:
+        if node.op_type in _CARRIERS and node.input[0] in known:
+            known.setdefault(node.output[0], known[node.input[0]])
+    return known
+
+
 def _first_block(
     graph: onnx.GraphProto, weights: Mapping[str, Sequence[int]], readers: dict[str, list[onnx.NodeProto]]
 ) -> set[str]:

@@ -14,7 +14,7 @@ from onnx import helper, numpy_helper
 from rtseg.core.errors import WeightsError
 from rtseg.engines.tensorrt.fixed_graph import with_shapes
 from rtseg.int8.fold import consumers
-from rtseg.int8.quantise import QuantizationPlan, Ranges
+from rtseg.int8.quantise import QuantizationPlan, Ranges, carried
 
 _LEVELS = 127
 # The smallest normal FP16 number: a scale below it would itself be rounded coarsely.
@@ -42,6 +42,7 @@ def quantize_for_tensorrt(
     result.CopyFrom(model)
     plan = QuantizationPlan(result, skip)
     tensors = [name for name in plan.tensors if name not in _summed_at_once(result.graph, plan)]
+    ranges = carried(result.graph, ranges)
     missing = [name for name in tensors if name not in ranges]
     if missing:
         raise WeightsError(f"no activation range for {missing[0]}: measure them (rtseg compile --precision int8 with "
