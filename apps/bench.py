@@ -32,7 +32,7 @@ class BenchOptions:
         model: Networks; by default all that ship.
         engine: Engines; 'auto' is what rtseg-cam would take.
         size: Input sizes, HEIGHTxWIDTH; by default what rtseg-cam would take.
-        precision: Precisions.
+        precision: Precisions; 'auto' is what rtseg-cam would take.
         source: What the whole loop reads.
         source_size: HEIGHTxWIDTH of the synthetic street.
         frames: Frames of the whole loop.
@@ -46,7 +46,7 @@ class BenchOptions:
     model: Annotated[tuple[str, ...], _Many] = ()
     engine: Annotated[tuple[str, ...], _Many] = ("auto",)
     size: Annotated[tuple[str, ...], _Many] = ()
-    precision: Annotated[tuple[str, ...], _Many] = ("fp32",)
+    precision: Annotated[tuple[str, ...], _Many] = ("auto",)
     source: str = "synthetic"
     source_size: str | None = None
     frames: int = 200
@@ -100,7 +100,7 @@ def bench(options: BenchOptions = _DEFAULTS) -> None:
 def _check(options: BenchOptions, models: tuple[str, ...], sizes: Sequence[Size | None]) -> None:
     """Finds what is wrong before minutes are spent on measuring."""
     from rtseg.apps._overwrite import check_outputs, source_files
-    from rtseg.engines import runnable
+    from rtseg.engines import candidates
     from rtseg.live.bench import miou_of_card
     from rtseg.live.segmenter import EngineChoice
 
@@ -109,8 +109,8 @@ def _check(options: BenchOptions, models: tuple[str, ...], sizes: Sequence[Size 
             raise UsageError(f"{flag} {value} is too few to measure anything: give 2 or more")
     for model, engine, size_hw, precision in product(models, options.engine, sizes, options.precision):
         choice = EngineChoice(resolve(model), engine, precision, size_hw)
-        runs = runnable(engine, choice.artifact)
-        if precision == "int8" and runs != "tensorrt":  # which makes its own INT8
+        runs = candidates(engine, choice.artifact)
+        if precision == "int8" and runs != ["tensorrt"]:  # which makes its own INT8
             choice.artifact.file(precision)
     stated = {split for model in models for split in miou_of_card(resolve(model).card)}
     if options.plot:

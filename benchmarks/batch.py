@@ -29,13 +29,14 @@ from rtseg.batch.run import Batch
 from rtseg.batch.task import CRF, ENCODER_THREADS, PRESET, Loaded, Look
 from rtseg.core.files import write_json
 from rtseg.core.frame import Frame
+from rtseg.core.machine import cores
 from rtseg.core.sizes import Size, format_size, parse_size
 from rtseg.core.zoo import resolve
 from rtseg.engines import choose_engine
 from rtseg.live.environment import environment
 from rtseg.live.painter import Painter
 from rtseg.live.pipeline import Result
-from rtseg.live.policy import apply_budget, cores, thread_budget
+from rtseg.live.policy import apply_budget, thread_budget
 from rtseg.live.segmenter import Segmenter, default_size, open_segmenter
 from rtseg.scenes import StreetScene
 from rtseg.sinks.base import write_picture

@@ -181,9 +181,9 @@ def main(
         json: file to write the results to.
     """
     from rtseg.core.files import write_json
+    from rtseg.core.machine import cores
     from rtseg.core.sizes import parse_size
     from rtseg.live.environment import environment
-    from rtseg.live.policy import cores
 
     threads = threads or cores()
     size_hw = parse_size(size)

@@ -19,11 +19,11 @@ from rich.console import Console
 from rich.table import Table
 
 from rtseg.core.files import write_json
+from rtseg.core.machine import cores
 from rtseg.core.sizes import Size, format_size, parse_size
 from rtseg.core.timing import Durations
 from rtseg.core.zoo import resolve, shipped
 from rtseg.live.environment import environment
-from rtseg.live.policy import cores
 from rtseg.pictures.upsample import border_share, upsample_labels
 
 app = App(help="Compares label upsampling by torch, OpenCV and rtseg.")

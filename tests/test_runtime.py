@@ -22,9 +22,10 @@ from rtseg.apps._console import run
 from rtseg.apps.bench import app as bench_app
 from rtseg.core.errors import EngineError, InputError, UsageError, WeightsError
 from rtseg.core.frame import Frame
+from rtseg.core.machine import cores
 from rtseg.engines import EngineOptions
 from rtseg.live.environment import environment
-from rtseg.live.policy import Channel, Ended, ThreadBudget, cores, thread_budget
+from rtseg.live.policy import Channel, Ended, ThreadBudget, thread_budget
 from rtseg.live.segmenter import EngineChoice, Segmenter, default_size
 
 

@@ -1,7 +1,7 @@
 """What is fixed about an input before its first frame is labelled: settings, segments, and what it was then."""
 
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
 from fractions import Fraction
 from functools import cache
 from hashlib import sha256
@@ -18,7 +18,7 @@ from rtseg.core.card import Card
 from rtseg.core.errors import InputError
 from rtseg.core.runspec import RunSpec
 from rtseg.core.sizes import Size
-from rtseg.engines import distribution
+from rtseg.engines import ENGINES, available, distribution
 from rtseg.live.segmenter import default_size
 from rtseg.sinks.video import NOMINAL_FPS
 from rtseg.sources.images import list_images
@@ -43,6 +43,7 @@ class Choice:
         size_hw: the network's input; None where it follows from each input's own size.
         threads: given by the user; None: the batch decides, and what is unfinished keeps what it was begun with.
         overwrite: replace finished outputs, and start over what was begun with other settings.
+        auto: which of 'engine' and 'precision' the user left open; what is unfinished keeps what it was begun with.
     """
 
     card: Card
@@ -53,6 +54,13 @@ class Choice:
     look: Look
     threads: int | None = None
     overwrite: bool = False
+    auto: frozenset[str] = frozenset()
+
+    def as_begun(self, settings: Mapping[str, Any]) -> "Choice":
+        """With the engine and precision of earlier work where the user left them open and they still run here."""
+        if not self.auto or not (settings["engine"] in ENGINES and available(settings["engine"])):
+            return self
+        return replace(self, **{name: settings[name] for name in self.auto})
 
     def network(self, frame_hw: Size, threads: int) -> RunSpec:
         """The network for frames of a size."""

@@ -9,6 +9,7 @@ from time import perf_counter
 from typing import Generic, TypeVar
 
 from rtseg.core.errors import UsageError
+from rtseg.core.machine import cores
 
 T = TypeVar("T")
 
@@ -92,13 +93,6 @@ class ThreadBudget:
     engine: int
     opencv: int
     codec: int
-
-
-def cores() -> int:
-    """Logical cores that this process may run on."""
-    if hasattr(os, "sched_getaffinity"):  # Linux
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
 
 
 def thread_budget(total: int | None = None) -> ThreadBudget:

@@ -17,7 +17,7 @@ from rtseg.core.frame import Frame
 from rtseg.core.registry import unknown_name
 from rtseg.core.sizes import Size, check_multiple, network_size
 from rtseg.core.zoo import Artifact, resolve
-from rtseg.engines import ENGINES, Engine, EngineInfo, EngineOptions, load_engine
+from rtseg.engines import AUTO, ENGINES, Engine, EngineInfo, EngineOptions, load_engine
 from rtseg.live.policy import frames_in_flight, thread_budget
 from rtseg.pictures.resize import resize_image
 
@@ -36,24 +36,24 @@ class EngineChoice:
     Attributes:
         artifact: the network's card and files.
         engine: a name of the engine registry, or 'auto'.
-        precision: 'fp32', 'fp16' or 'int8'.
+        precision: 'fp32', 'fp16', 'int8', or 'auto'.
         size_hw: the network's input size; None: `default_size` of the first frame.
         threads: CPU threads of the engine.
         loader: builds the engine.
     """
 
     artifact: Artifact
-    engine: str = "auto"
-    precision: str = "fp32"
+    engine: str = AUTO
+    precision: str = AUTO
     size_hw: Size | None = None
     threads: int = 1
     loader: Callable[[str, Artifact, EngineOptions], Engine] = load_engine
 
     def __post_init__(self) -> None:
-        if self.engine != "auto":
+        if self.engine != AUTO:
             ENGINES.check(self.engine)
-        if self.precision not in PRECISIONS:
-            raise unknown_name("precision", self.precision, list(PRECISIONS))
+        if self.precision not in (AUTO, *PRECISIONS):
+            raise unknown_name("precision", self.precision, [AUTO, *PRECISIONS])
         if self.size_hw is not None:
             check_multiple(self.size_hw, self.card.size_multiple, self.card.name)
 
@@ -232,8 +232,8 @@ def _checked(frame: np.ndarray | Frame) -> np.ndarray:
 
 def open_segmenter(
     model: str | Path = "icnet",
-    engine: str = "auto",
-    precision: str = "fp32",
+    engine: str = AUTO,
+    precision: str = AUTO,
     size_hw: Size | None = None,
     threads: int | None = None,
 ) -> Segmenter:
