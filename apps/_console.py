@@ -60,13 +60,13 @@ def _run(app: App, arguments: Sequence[str] | None, debug: bool) -> NoReturn:
 
 
 def running(model: str, info: "EngineInfo") -> str:
-    """What really runs, in lines; where 'auto' decided also why, and how to have something else."""
+    """What really runs, in lines; where 'auto' decided also why."""
     lines = [
         f"model   {model}, {info.precision}, input {format_size(info.size_hw)}",
         f"engine  {info.engine} ({info.runtime} on {info.device}, threads: {info.threads})",
     ]
     if info.why:
-        lines.append(f"auto    {info.why}; --engine and --precision take another")
+        lines.append(f"auto    {info.why}")
     return "\n".join(lines)
 
 

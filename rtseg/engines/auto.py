@@ -82,7 +82,7 @@ def select(
         raise unknown_name("precision", precision, [AUTO, *PRECISIONS])
     forms, note = _forms(candidates(engine, artifact), precision, artifact.card)
     if len(forms) == 1:
-        why = "" if AUTO not in (engine, precision) else note or "nothing else to choose from"
+        why = "" if AUTO not in (engine, precision) else f"the only choice here{f': {note}' if note else ''}"
         return Selection(*forms[0], why)
     rates = _remembered(artifact, forms, options, measure or measure_rates)
     best = fastest(forms, rates)
@@ -90,12 +90,9 @@ def select(
 
 
 def fastest(forms: Sequence[Form], rates: Mapping[Form, Rate]) -> Form:
-    """The first form, or a later one that is clearly faster; raises EngineError where none ran."""
+    """The first form that ran, or a later one that is clearly faster; the first of all where none did."""
     running = {form: rate for form in forms if isinstance(rate := rates[form], float)}
-    if not running:
-        problems = "; ".join(f"{form}: {rates[form]}" for form in forms)
-        raise EngineError(f"no engine runs this network here: {problems}")
-    best = next(iter(running))
+    best = next(iter(running), forms[0])
     for form, rate in running.items():
         if rate > _CLEARLY * running[best]:
             best = form
@@ -161,15 +158,19 @@ def _has_int8(engine: str, precision: str, card: Card) -> bool:
 
 def _why(best: Form, rates: Mapping[Form, Rate], options: EngineOptions, card: Card, note: str) -> str:
     """One line: what was measured and, where INT8 was taken, what it costs."""
-    told = ", ".join(
-        f"{form} {rate:.1f}" if isinstance(rate, float) else f"{form} does not run" for form, rate in rates.items()
-    )
-    line = f"fps measured here at {format_size(options.size_hw)}: {told}"
+    line = f"fps measured here at {format_size(options.size_hw)}: {_told(rates)}"
     lost = {split: figures["lost"] for split, figures in card.figures("int8").items() if "lost" in figures}
     if best.precision == "int8" and lost:
         split, loss = max(lost.items(), key=lambda item: item[1])
         line += f"; int8 loses {max(0.0, loss):.3f} mIoU on {split}"
-    return f"{line}; {note}" if note else line
+    line += f"; {note}" if note else ""
+    return f"{line}; --engine and --precision take another"
+
+
+def _told(rates: Mapping[Any, Rate]) -> str:
+    return ", ".join(
+        f"{form} {rate:.1f}" if isinstance(rate, float) else f"{form} does not run" for form, rate in rates.items()
+    )
 
 
 def _remembered(
@@ -185,6 +186,8 @@ def _remembered(
     except (OSError, ValueError, KeyError, TypeError):
         pass  # none yet, or damaged: it is measured again
     rates = _measured(artifact, forms, options, measure)
+    if not any(isinstance(rate, float) for rate in rates.values()):
+        return rates  # loading the first says what is wrong, and the next run tries again
     try:
         write_json(path, {"key": key, "rates": {str(form): rate for form, rate in rates.items()}})
     except OutputError as error:
@@ -199,6 +202,22 @@ def _measured(artifact: Artifact, forms: Sequence[Form], options: EngineOptions,
     _log.info("measuring %s: once for this machine, network and size", " and ".join(by_engine))
     found = {name: measure(artifact, name, precisions, options) for name, precisions in by_engine.items()}
     return {form: found[form.engine][form.precision] for form in forms}
+
+
+def remembered() -> list[str]:
+    """What was measured here so far, a line for each network, size and number of threads."""
+    lines = []
+    for path in sorted(rates_folder().glob("*.json")):
+        try:
+            entry = json.loads(path.read_text(encoding="utf-8"))
+            key, rates = entry["key"], entry["rates"]
+            what = (
+                f"{key['network']} {format_size(key['size'])}, threads {key['threads']}, {key['in_flight']} in flight"
+            )
+            lines.append(f"{what}: {_told(rates)} fps")
+        except (OSError, ValueError, KeyError, TypeError):
+            continue  # damaged: it will be measured again
+    return sorted(lines)
 
 
 def rates_folder() -> Path:
