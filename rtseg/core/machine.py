@@ -16,16 +16,31 @@ def cache_folder() -> Path:
     return user_cache_path("rtseg", appauthor=False)
 
 
+# what decides how much INT8 and half precision bring
+_INSTRUCTIONS = ("avx2", "avx_vnni", "avx512f", "avx512_vnni", "avx512_bf16", "amx_int8", "asimddp", "i8mm")
+
+
 def cpu_name() -> str:
     """The processor's name as far as the system tells it."""
-    try:  # Linux
+    return _cpu_info("model name") or platform.processor() or platform.machine()
+
+
+def cpu_instructions() -> list[str]:
+    """Which of the instruction sets that matter here the processor has; none where the system does not tell."""
+    flags = (_cpu_info("flags") or _cpu_info("Features")).split()
+    return [name for name in _INSTRUCTIONS if name in flags]
+
+
+def _cpu_info(wanted: str) -> str:
+    """The first value of a key in Linux's description of the processors; empty where there is none."""
+    try:
         for line in Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines():
             key, _, value = line.partition(":")
-            if key.strip() == "model name":
+            if key.strip() == wanted:
                 return value.strip()
     except OSError:
         pass
-    return platform.processor() or platform.machine()
+    return ""
 
 
 def cores() -> int:

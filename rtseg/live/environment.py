@@ -6,7 +6,7 @@ from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
 
 import rtseg
-from rtseg.core.machine import cores, cpu_name
+from rtseg.core.machine import cores, cpu_instructions, cpu_name
 
 PACKAGES = ("numpy", "opencv-python", "opencv-python-headless", "onnxruntime", "openvino", "numba", "av", "torch")
 
@@ -27,6 +27,7 @@ def environment() -> dict[str, object]:
     return {
         "rtseg": rtseg.__version__,
         "cpu": cpu_name(),
+        "instructions": cpu_instructions(),
         "cores": cores(),
         "cores_of_machine": os.cpu_count() or 1,
         "os": f"{platform.system()} {platform.machine()}",
