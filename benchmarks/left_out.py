@@ -2,7 +2,7 @@
 
     python benchmarks/left_out.py --root CAMVID --runs RUNS                   # trains what is not there yet, one by one
     python benchmarks/left_out.py --root CAMVID --runs RUNS --drive 0016E5 --only base pspnet
-    python benchmarks/left_out.py --runs RUNS --collect                       # writes benchmarks/results/left_out.json
+    python benchmarks/left_out.py --runs RUNS --collect                       # adds to benchmarks/results/left_out.json
 
 Every run trains SwiftNet on EfficientNet-Lite0 with ImageNet weights on the other two drives, unless its name says
 otherwise. Short runs say which choice is better, not what a network reaches. A class that the left-out drive hardly
@@ -89,7 +89,10 @@ def main() -> int:
         print(name, flush=True)
         subprocess.run([*command, "--output", str(folder_of(given.runs / given.drive, name))], check=True)
     if given.collect:
-        write_json(RESULT, {"drives": {drive: collect(given.runs / drive, drive) for drive in DRIVES}})
+        before = json.loads(RESULT.read_text(encoding="utf-8"))["drives"] if RESULT.is_file() else {}
+        merged = {drive: {**before.get(drive, {}), **collect(given.runs / drive, drive)} for drive in DRIVES}
+        ordered = {drive: {name: rows[name] for name in VARIANTS if name in rows} for drive, rows in merged.items()}
+        write_json(RESULT, {"drives": ordered})
     return 0
 
 
