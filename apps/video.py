@@ -132,7 +132,7 @@ def _check_outputs(inputs: Sequence[str], jobs: "Sequence[Job]", options: VideoO
 
 
 def _cores() -> int:
-    from rtseg.live.policy import cores
+    from rtseg.core.threads import cores
 
     return cores()
 
@@ -141,11 +141,12 @@ def _choice(options: VideoOptions) -> "Choice":
     """Checks all settings that do not depend on an input."""
     from rtseg.batch.plan import Choice
     from rtseg.batch.task import Look
+    from rtseg.core.runspec import RunSpec
+    from rtseg.core.threads import thread_budget
     from rtseg.core.zoo import resolve
     from rtseg.engines import choose_engine
     from rtseg.live.painter import Painter
-    from rtseg.live.policy import thread_budget
-    from rtseg.live.segmenter import EngineChoice
+    from rtseg.live.segmenter import check_spec
 
     if options.jobs is not None and not 1 <= options.jobs <= _MOST_JOBS:
         raise UsageError(f"{options.jobs} jobs: give 1 or more, up to {_MOST_JOBS}")
@@ -156,7 +157,7 @@ def _choice(options: VideoOptions) -> "Choice":
     artifact = resolve(options.model)
     engine = choose_engine(artifact) if options.engine == "auto" else options.engine
     size_hw = parse_size(options.size) if options.size else None
-    EngineChoice(artifact, engine, options.precision, size_hw)
+    check_spec(RunSpec(artifact, engine, options.precision, size_hw))
     show = artifact.card.labels.split_names(options.show) if options.show else None
     look = Look(options.opacity, options.legend, show)
     Painter(opacity=look.opacity, legend=look.legend, show=look.show).prepare(artifact.card.labels)

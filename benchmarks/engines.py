@@ -182,8 +182,8 @@ def main(
     """
     from rtseg.core.files import write_json
     from rtseg.core.sizes import parse_size
+    from rtseg.core.threads import cores
     from rtseg.live.environment import environment
-    from rtseg.live.policy import cores
 
     threads = threads or cores()
     size_hw = parse_size(size)

@@ -20,10 +20,10 @@ from rich.table import Table
 
 from rtseg.core.files import write_json
 from rtseg.core.sizes import Size, parse_size
+from rtseg.core.threads import cores
 from rtseg.core.timing import Durations
 from rtseg.core.zoo import resolve, shipped
 from rtseg.live.environment import environment
-from rtseg.live.policy import cores
 from rtseg.models.deploy import DeployGraph
 from rtseg.models.weights import load_network
 from rtseg.scenes import StreetScene

@@ -20,10 +20,10 @@ from rich.table import Table
 
 from rtseg.core.files import write_json
 from rtseg.core.sizes import Size, format_size, parse_size
+from rtseg.core.threads import cores
 from rtseg.core.timing import Durations
 from rtseg.core.zoo import resolve, shipped
 from rtseg.live.environment import environment
-from rtseg.live.policy import cores
 from rtseg.pictures.upsample import border_share, upsample_labels
 
 app = App(help="Compares label upsampling by torch, OpenCV and rtseg.")

@@ -26,7 +26,7 @@ ARROWS: dict[str, tuple[set[str], set[str]]] = {
     "engines/cuda": ({"core", "pictures"}, set()),
     "engines/tensorrt": ({"core", "pictures", "scenes", "int8"}, {"onnx", "onnxruntime", "tensorrt", "rich"}),
     "live": ({"core", "pictures", "sources", "sinks", "metrics", "engines"}, {"cv2"}),
-    "batch": ({"core", "sources", "sinks", "engines", "live"}, {"cv2", "av", "psutil", "ray"}),
+    "batch": ({"core", "pictures", "sources", "sinks", "engines", "live"}, {"cv2", "av", "psutil", "ray"}),
     "models": ({"core"}, {"torch", "torchvision", "timm", "segmentation_models_pytorch", "safetensors", "onnx"}),
     "datasets": ({"core", "pictures", "sources", "scenes"}, {"cv2"}),
     "training": ({"core", "pictures", "sources", "sinks", "metrics", "models", "datasets"}, TRAINING),

@@ -61,6 +61,7 @@ class Choice:
 
     def settings(self, network: RunSpec) -> dict[str, Any]:
         """All that decides what comes out, as plain JSON values."""
+        assert network.size_hw is not None  # `network` sees to it
         entry = self.card.files.get(self.precision)
         show = self.look.show
         return {

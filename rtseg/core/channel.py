@@ -1,0 +1,127 @@
+"""Bounded queues between threads, and threads that end together."""
+
+import logging
+from collections import deque
+from collections.abc import Callable
+from threading import Condition, Lock, Thread
+from time import perf_counter
+from typing import Any, Generic, TypeVar
+
+_log = logging.getLogger(__name__)
+T = TypeVar("T")
+
+_WAKE_S = 0.1  # an untimed wait cannot be interrupted by Ctrl-C on every platform
+
+
+class Ended(Exception):
+    """Nothing more will come out of a channel."""
+
+
+class Channel(Generic[T]):
+    """A bounded first-in-first-out queue between two threads.
+
+    When it is full, `put` waits (a file: nothing is lost), or, with `newest`, the oldest item makes room
+    and is counted in `dropped` (a camera: nothing is late).
+    """
+
+    def __init__(self, size: int, *, newest: bool = False) -> None:
+        self.dropped = 0
+        self._size = size
+        self._newest = newest
+        self._items: deque[T] = deque()
+        self._changed = Condition()
+        self._closed = False
+
+    def put(self, item: T) -> bool:
+        """Hands over an item; False where the channel is closed and the item was not taken."""
+        with self._changed:
+            while len(self._items) >= self._size and not self._closed:
+                if self._newest:
+                    self._items.popleft()
+                    self.dropped += 1
+                else:
+                    self._changed.wait(_WAKE_S)
+            if self._closed:
+                return False
+            self._items.append(item)
+            self._changed.notify_all()
+            return True
+
+    def get(self, timeout_s: float | None = None) -> T | None:
+        """The oldest item; None where none came in time; raises Ended once closed and empty."""
+        deadline = None if timeout_s is None else perf_counter() + timeout_s
+        with self._changed:
+            while not self._items:
+                if self._closed:
+                    raise Ended
+                left = _WAKE_S if deadline is None else deadline - perf_counter()
+                if left <= 0:
+                    return None
+                self._changed.wait(min(left, _WAKE_S))
+            item = self._items.popleft()
+            self._changed.notify_all()
+            return item
+
+    def close(self) -> None:
+        """Takes no more items; those inside can still be fetched."""
+        with self._changed:
+            self._closed = True
+            self._changed.notify_all()
+
+    def abort(self) -> None:
+        """Closes and throws away what is inside."""
+        with self._changed:
+            self._items.clear()
+            self.close()
+
+
+class ThreadGroup:
+    """Threads of which the first that fails ends all."""
+
+    def __init__(self) -> None:
+        self.error: BaseException | None = None
+        self._channels: list[Channel[Any]] = []
+        self._threads: list[Thread] = []
+        self._lock = Lock()
+
+    def watch(self, *channels: Channel[Any]) -> None:
+        """Channels that a failure aborts, which wakes and ends the threads at both ends."""
+        self._channels.extend(channels)
+
+    def start(self, name: str, work: Callable[[], None], ends: Channel[Any] | None = None) -> None:
+        """Runs `work` until it returns or a channel ends; then closes the channel that it filled, `ends`."""
+
+        def guarded() -> None:
+            try:
+                work()
+            except Ended:
+                pass
+            except BaseException as error:
+                self.fail(error)
+            if ends is not None:
+                ends.close()
+
+        # daemon: a camera driver that never returns must not keep the process alive
+        thread = Thread(target=guarded, name=f"rtseg-{name}", daemon=True)
+        self._threads.append(thread)
+        thread.start()
+
+    def fail(self, error: BaseException) -> None:
+        """Keeps the first error and ends every thread."""
+        with self._lock:
+            self.error = self.error or error
+        self.abort()
+
+    def abort(self) -> None:
+        for channel in self._channels:
+            channel.abort()
+
+    def join(self, timeout_s: float, tell: bool = True) -> bool:
+        """Waits for the threads; False where one is stuck in a foreign call, which is logged."""
+        deadline = perf_counter() + timeout_s
+        for thread in self._threads:
+            thread.join(max(0.0, deadline - perf_counter()))
+        stuck = [thread.name for thread in self._threads if thread.is_alive()]
+        if stuck and tell:
+            _log.warning("still busy after %.0f s: %s", timeout_s, ", ".join(stuck))
+        return not stuck
