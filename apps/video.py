@@ -157,13 +157,12 @@ def _choice(options: VideoOptions) -> "Choice":
     artifact = resolve(options.model)
     engine = choose_engine(artifact) if options.engine == "auto" else options.engine
     size_hw = parse_size(options.size) if options.size else None
-    check_spec(RunSpec(artifact, engine, options.precision, size_hw))
+    spec = RunSpec(options.model, engine, options.precision, size_hw, options.threads)
+    check_spec(spec)
     show = artifact.card.labels.split_names(options.show) if options.show else None
     look = Look(options.opacity, options.legend, show)
     Painter(opacity=look.opacity, legend=look.legend, show=look.show).prepare(artifact.card.labels)
-    return Choice(
-        artifact.card, options.model, engine, options.precision, size_hw, look, options.threads, options.overwrite
-    )
+    return Choice(artifact.card, spec, look, options.overwrite)
 
 
 def _pool(
@@ -175,7 +174,7 @@ def _pool(
 
     if options.ray:
         address, threads = options.ray, options.threads or 1
-        return threads, lambda handle: RayPool(handle, address, choice.engine, threads, options.jobs)
+        return threads, lambda handle: RayPool(handle, address, choice.spec.engine, threads, options.jobs)
     crew = _crew(jobs, choice, options, console)
     if crew.processes == 1:
         return crew.threads, InlinePool
@@ -215,7 +214,7 @@ def _foretell(jobs: "Sequence[Job]", choice: "Choice", options: VideoOptions, co
     if left:
         if options.ray:
             console.print("the time is for this machine alone, not for the cluster")
-            options, choice = replace(options, jobs=None, threads=None), replace(choice, threads=None)
+            options, choice = replace(options, jobs=None, threads=None), choice.with_threads(None)
         _foretell_time(left, choice, _crew([one.job for one in left], choice, options, console), console)
     else:
         console.print("nothing to do")

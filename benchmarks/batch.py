@@ -172,7 +172,7 @@ def measure(size_hw: Size, count: int, options: argparse.Namespace, folder: Path
     videos = make_videos(folder, size_hw, count, options.frames)
     artifact = resolve(options.model)
     engine = choose_engine(artifact) if options.engine == "auto" else options.engine
-    choice = Choice(artifact.card, options.model, engine, options.precision, None, Look())
+    choice = Choice(artifact.card, RunSpec(options.model, engine, options.precision), Look())
     crew = Crew(options.jobs, max(1, cores() // options.jobs)) if options.jobs else None
     crew = crew or choose_crew([Job(videos[0], folder, SAVE)], choice, cores())
     seconds: dict[str, list[float]] = {"rtseg": [], "plain": []}

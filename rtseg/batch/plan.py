@@ -1,13 +1,13 @@
 """What is fixed about an input before its first frame is labelled: settings, segments, and what it was then."""
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from fractions import Fraction
 from functools import cache
 from hashlib import sha256
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 
@@ -38,31 +38,28 @@ class Choice:
 
     Attributes:
         card: of the network.
-        model: the network's name or file.
-        engine: its name; never 'auto'.
-        size_hw: the network's input; None where it follows from each input's own size.
-        threads: given by the user; None: the batch decides, and what is unfinished keeps what it was begun with.
+        spec: what runs; its engine is never 'auto'. Without a size, that follows from each input's own; without
+            threads, the batch decides, and what is unfinished keeps what it was begun with.
         overwrite: replace finished outputs, and start over what was begun with other settings.
     """
 
     card: Card
-    model: str
-    engine: str
-    precision: str
-    size_hw: Size | None
+    spec: RunSpec
     look: Look
-    threads: int | None = None
     overwrite: bool = False
+
+    def with_threads(self, threads: int | None) -> Self:
+        """The same with so many threads for each worker; None: the batch decides."""
+        return replace(self, spec=replace(self.spec, threads=threads))
 
     def network(self, frame_hw: Size, threads: int) -> RunSpec:
         """The network for frames of a size."""
-        size_hw = self.size_hw or default_size(self.card, frame_hw)
-        return RunSpec(self.model, self.engine, self.precision, size_hw, threads)
+        return replace(self.spec, size_hw=self.spec.size_hw or default_size(self.card, frame_hw), threads=threads)
 
     def settings(self, network: RunSpec) -> dict[str, Any]:
         """All that decides what comes out, as plain JSON values."""
         assert network.size_hw is not None  # `network` sees to it
-        entry = self.card.files.get(self.precision)
+        entry = self.card.files.get(self.spec.precision)
         show = self.look.show
         return {
             **asdict(network),
@@ -72,7 +69,7 @@ class Choice:
             "size_hw": list(network.size_hw),
             "show": list(show) if show is not None else None,
             "encoder": [CRF, PRESET, ENCODER_THREADS],
-            "versions": {**versions(self.engine)},
+            "versions": {**versions(self.spec.engine)},
         }
 
 

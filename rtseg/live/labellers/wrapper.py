@@ -60,11 +60,11 @@ class Wrapper(Closing):
     def close(self) -> None:
         self.inner.close()
 
-    def __call__(self, image: np.ndarray) -> np.ndarray:
+    def __call__(self, frame: np.ndarray | Frame) -> np.ndarray:
         """uint8 BGR (H, W, 3) -> labels uint8 (H, W); raises what `claim`, `submit` and `collect` do."""
         self.claim()
         try:
-            self.submit(Frame(image, 0, 0.0, perf_counter()))
+            self.submit(frame if isinstance(frame, Frame) else Frame(frame, 0, 0.0, perf_counter()))
             return self.collect().labels
         finally:
             self.release()
