@@ -6,6 +6,7 @@ import torch
 from fakes import FakeEngine, FakeSink, FakeSource, fake_segmenter
 from torch.nn import functional
 
+import rtseg
 from rtseg.core.errors import UsageError
 from rtseg.live.labellers.averaging import Averaging
 from rtseg.live.loop import Loop
@@ -62,7 +63,9 @@ def test_it_labels_a_video_as_any_labeller_does() -> None:
     sink = FakeSink()
     with Averaging(fake_segmenter([], threads=3), (1.0, 0.5), flip=True) as averaging:
         report = Loop(FakeSource(12), averaging, sinks=[sink]).run()
+        streamed = [int(labels[0, 0]) for _, labels in rtseg.stream(FakeSource(3), averaging)]
     assert sink.labels == [index % 11 for index in range(12)]
+    assert streamed == [0, 1, 2]
     assert {"resize", "engine", "upsample"} <= set(report.stages_ms)
 
 
