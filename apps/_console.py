@@ -6,11 +6,15 @@ import os
 import sys
 import traceback
 from collections.abc import Callable, Iterable, Sequence
-from typing import Any, NoReturn, TypeVar
+from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 
 from cyclopts import App, CycloptsError
 
 from rtseg.core.errors import EngineError, RtsegError, UsageError
+from rtseg.core.sizes import format_size
+
+if TYPE_CHECKING:
+    from rtseg.engines import EngineInfo
 
 T = TypeVar("T")
 
@@ -53,6 +57,17 @@ def _run(app: App, arguments: Sequence[str] | None, debug: bool) -> NoReturn:
         print(f"error: {message}", file=sys.stderr)
         sys.exit(code)
     sys.exit(code if isinstance(code, int) else 0)
+
+
+def running(model: str, info: "EngineInfo") -> str:
+    """What really runs, in lines; where 'auto' decided also why."""
+    lines = [
+        f"model   {model}, {info.precision}, input {format_size(info.size_hw)}",
+        f"engine  {info.engine} ({info.runtime} on {info.device}, threads: {info.threads})",
+    ]
+    if info.why:
+        lines.append(f"auto    {info.why}")
+    return "\n".join(lines)
 
 
 class Steady:

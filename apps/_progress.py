@@ -1,16 +1,18 @@
 """Progress bars of a batch: one for the whole, one for each input in work."""
 
+from dataclasses import replace
 from types import TracebackType
 from typing import TYPE_CHECKING, Self
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 
-from rtseg.core.sizes import format_size
+from rtseg.apps._console import running
 
 if TYPE_CHECKING:
     from rtseg.batch.outcome import Outcome
     from rtseg.batch.task import Loaded
+    from rtseg.engines import Selection
 
 _MANY = 2  # inputs from which on there is a bar for the whole
 
@@ -18,10 +20,10 @@ _MANY = 2  # inputs from which on there is a bar for the whole
 class ProgressView:
     """Shows what a batch does; bars only on a terminal."""
 
-    def __init__(self, inputs: int, chosen: bool, console: Console) -> None:
+    def __init__(self, inputs: int, selected: "Selection", console: Console) -> None:
         stderr = Console(stderr=True)
         self._console = console
-        self._chosen = "chosen by auto: " if chosen else ""
+        self._selected = selected
         self._said: set[str] = set()
         self._inputs = inputs
         self._rows: dict[int, TaskID] = {}
@@ -56,11 +58,10 @@ class ProgressView:
 
     def loaded(self, event: "Loaded") -> None:
         """Says what really runs, once for each network input."""
-        info = event.info
-        text = (
-            f"model   {event.model}, {info.precision}, input {format_size(info.size_hw)}\n"
-            f"engine  {info.engine} ({self._chosen}{info.runtime} on {info.device}, threads: {info.threads})"
-        )
+        info, selected = event.info, self._selected
+        if (info.engine, info.precision) == (selected.engine, selected.precision):  # else it was begun with another
+            info = replace(info, why=selected.why)
+        text = running(event.model, info)
         if text not in self._said:
             self._said.add(text)
             self._console.print(text)

@@ -34,7 +34,7 @@ class BenchOptions:
         model: Networks; by default all that ship.
         engine: Engines; 'auto' is what rtseg-cam would take.
         size: Input sizes, HEIGHTxWIDTH; by default what rtseg-cam would take.
-        precision: Precisions.
+        precision: Precisions; 'auto' is what rtseg-cam would take.
         source: What the whole loop reads.
         source_size: HEIGHTxWIDTH of the synthetic street.
         frames: Frames of the whole loop.
@@ -48,7 +48,7 @@ class BenchOptions:
     model: Annotated[tuple[str, ...], _Many] = ()
     engine: Annotated[tuple[str, ...], _Many] = ("auto",)
     size: Annotated[tuple[str, ...], _Many] = ()
-    precision: Annotated[tuple[str, ...], _Many] = ("fp32",)
+    precision: Annotated[tuple[str, ...], _Many] = ("auto",)
     source: str = "synthetic"
     source_size: str | None = None
     frames: int = 200
@@ -104,7 +104,7 @@ def bench(options: BenchOptions = _DEFAULTS) -> None:
 def _check(options: BenchOptions, specs: Sequence[RunSpec]) -> None:
     """Finds what is wrong before minutes are spent on measuring."""
     from rtseg.apps._overwrite import check_outputs, source_files
-    from rtseg.engines import runnable
+    from rtseg.engines import candidates
     from rtseg.live.bench import miou_of_card
     from rtseg.live.segmenter import check_spec
 
@@ -114,8 +114,8 @@ def _check(options: BenchOptions, specs: Sequence[RunSpec]) -> None:
     artifacts = []
     for spec in specs:
         artifact = check_spec(spec)
-        runs = runnable(spec.engine, artifact)
-        if spec.precision == "int8" and runs != "tensorrt":  # which makes its own INT8
+        runs = candidates(spec.engine, artifact)
+        if spec.precision == "int8" and runs != ["tensorrt"]:  # which makes its own INT8
             artifact.file(spec.precision)
         artifacts.append(artifact)
     stated = {split for artifact in artifacts for split in miou_of_card(artifact.card)}

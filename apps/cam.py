@@ -10,7 +10,7 @@ from cyclopts import App, Parameter
 from rich.console import Console
 
 import rtseg
-from rtseg.apps._console import run
+from rtseg.apps._console import run, running
 from rtseg.core.errors import InputError, UsageError
 from rtseg.core.files import write_json
 from rtseg.core.labels import CAMVID11
@@ -39,8 +39,9 @@ class CamOptions:
         model: A network that ships (`rtseg models` lists them), or the path of an ONNX file with its card beside it.
         source: A camera's number, 'synthetic', or the path or URL of a video, a picture or a folder of pictures.
         size: The network's input, HEIGHTxWIDTH; by default it follows from the frame's.
-        engine: 'auto' takes the fastest that is installed, by the network's measured order.
-        precision: fp32, fp16 or int8. What cannot run is an error; it is never replaced.
+        engine: 'auto' takes the fastest that is installed, measured once on this machine.
+        precision: fp32, fp16 or int8; 'auto' takes int8 where it loses at most 0.005 mIoU and is faster here. One that
+            is named and cannot run is an error; it is never replaced.
         record: Write what is shown to this MP4 file.
         window: Show a window. Without one, end it with --frames, --duration or Ctrl-C.
         frames: Stop after this many frames.
@@ -59,7 +60,7 @@ class CamOptions:
     source: str = "0"
     size: str | None = None
     engine: str = "auto"
-    precision: str = "fp32"
+    precision: str = "auto"
     record: Path | None = None
     window: bool = True
     frames: int | None = None
@@ -220,10 +221,8 @@ def _open_recording(source: "Source", codec_threads: int, console: Console, path
 def _introduce(console: Console, options: CamOptions, segmenter: "Segmenter", source: "Source") -> None:
     """Says what really runs, and what the network knows."""
     info, labels = segmenter.info, segmenter.labels
-    chosen = "chosen by auto: " if options.engine == "auto" else ""
     console.print(
-        f"model   {segmenter.card.name}, {info.precision}, input {format_size(info.size_hw)}\n"
-        f"engine  {info.engine} ({chosen}{info.runtime} on {info.device}, threads: {info.threads})\n"
+        f"{running(segmenter.card.name, info)}\n"
         f"source  {source.name}, {format_size(source.size_hw)}{f', {source.fps:.4g} fps' if source.fps else ''}"
     )
     for note in source.notes:

@@ -71,7 +71,7 @@ def command(options: CheckOptions | None = None) -> int:
     splits. Exits with 0 if nothing is wrong, with 3 if something is.
     """
     from rtseg.apps._overwrite import check_outputs
-    from rtseg.core.threads import cores
+    from rtseg.core.machine import cores
     from rtseg.datasets.check import check
     from rtseg.datasets.sheet import sample_sheet
     from rtseg.sinks.base import check_picture, write_picture

@@ -72,6 +72,7 @@ def examine(cameras: bool = False) -> Iterator[Check]:
     yield from guarded("numba", check_kernels, "set NUMBA_CACHE_DIR to a folder that you can write, or reinstall numba")
     yield from guarded("weights", check_weights, "install rtseg again")
     yield from guarded("engines", check_engines, "pip install onnxruntime openvino")
+    yield from check_rates()
     yield check_gpu()
     if cameras:
         yield from guarded("cameras", check_cameras, "")
@@ -118,7 +119,8 @@ def check_python() -> Check:
 
 def check_threads() -> Check:
     """How the cores are shared among the parts of the loop."""
-    from rtseg.core.threads import cores, thread_budget
+    from rtseg.core.machine import cores
+    from rtseg.core.threads import thread_budget
 
     budget = thread_budget()
     found = f"{cores()} of {os.cpu_count()} cores; engine {budget.engine}, OpenCV {budget.opencv}, codec {budget.codec}"
@@ -225,6 +227,16 @@ def check_engines() -> list[Check]:
             )
         )
     return checks
+
+
+def check_rates() -> list[Check]:
+    """What 'auto' has measured on this machine."""
+    from rtseg.engines.auto import rates_folder, remembered
+
+    lines = remembered()
+    if not lines:
+        return [Check("auto", "info", "nothing measured yet: the first run of a network measures the engines")]
+    return [Check("auto", "ok", line) for line in [*lines, f"kept in {rates_folder()}: delete it to measure again"]]
 
 
 def probe_engine(name: str) -> str:

@@ -37,7 +37,7 @@ class EvalOptions:
             --data or --root is given.
         root: The data set's folder.
         split: val, test, train, or another that the data set has.
-        engine: 'auto' takes the fastest that is installed, by the network's measured order.
+        engine: 'auto' takes the fastest that is installed, measured once on this machine.
         precision: fp32, fp16 or int8. What cannot run is an error; it is never replaced.
         size: The network's input, HEIGHTxWIDTH; by default it follows from the pictures'.
         threads: CPU threads; by default every core.

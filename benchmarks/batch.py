@@ -29,11 +29,12 @@ from rtseg.batch.run import Batch
 from rtseg.batch.task import CRF, ENCODER_THREADS, PRESET, Loaded, Look
 from rtseg.core.files import write_json
 from rtseg.core.frame import Frame
+from rtseg.core.machine import cores
 from rtseg.core.runspec import RunSpec
 from rtseg.core.sizes import Size, format_size, parse_size
-from rtseg.core.threads import cores, thread_budget
+from rtseg.core.threads import thread_budget
 from rtseg.core.zoo import resolve
-from rtseg.engines import choose_engine
+from rtseg.engines import EngineOptions, select
 from rtseg.live.environment import environment
 from rtseg.live.painter import Painter
 from rtseg.live.pipeline import Result
@@ -171,8 +172,9 @@ def processor_seconds(work: Callable[[], None]) -> float:
 def measure(size_hw: Size, count: int, options: argparse.Namespace, folder: Path) -> dict[str, Any]:
     videos = make_videos(folder, size_hw, count, options.frames)
     artifact = resolve(options.model)
-    engine = choose_engine(artifact) if options.engine == "auto" else options.engine
-    choice = Choice(artifact.card, RunSpec(options.model, engine, options.precision), Look())
+    wanted = EngineOptions(default_size(artifact.card, size_hw), threads=cores())
+    chosen = select(options.engine, options.precision, artifact, wanted)
+    choice = Choice(artifact.card, RunSpec(options.model, chosen.engine, chosen.precision), Look())
     crew = Crew(options.jobs, max(1, cores() // options.jobs)) if options.jobs else None
     crew = crew or choose_crew([Job(videos[0], folder, SAVE)], choice, cores())
     seconds: dict[str, list[float]] = {"rtseg": [], "plain": []}
@@ -187,7 +189,7 @@ def measure(size_hw: Size, count: int, options: argparse.Namespace, folder: Path
         for side in seconds if number else ():
             seconds[side].append(taken[side])
     network_hw = default_size(artifact.card, size_hw)
-    with Segmenter(RunSpec(options.model, engine, options.precision, network_hw, crew.threads)) as segmenter:
+    with Segmenter(choice.network(size_hw, crew.threads)) as segmenter:
         segmenter.prepare(size_hw)
         costs = stage_costs(videos[0], segmenter, min(options.frames, 60))
     frames = count * options.frames
@@ -198,8 +200,8 @@ def measure(size_hw: Size, count: int, options: argparse.Namespace, folder: Path
         "videos": count,
         "frames": frames,
         "model": artifact.card.name,
-        "engine": engine,
-        "precision": options.precision,
+        "engine": chosen.engine,
+        "precision": chosen.precision,
         "network": list(network_hw),
         "workers": crew.processes,
         "threads": crew.threads,
@@ -222,7 +224,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--model", default="icnet")
     parser.add_argument("--engine", default="auto")
-    parser.add_argument("--precision", default="fp32")
+    parser.add_argument("--precision", default="auto")
     parser.add_argument("--case", nargs="+", default=["360x480:20", "1024x2048:5"], help="SIZE:VIDEOS")
     parser.add_argument("--frames", type=int, default=150, help="of each video")
     parser.add_argument("--rounds", type=int, default=3)

@@ -90,7 +90,7 @@ def int8(model: str, size_hw: tuple[int, int], threads: int, runs: int) -> dict[
 def eager(model: str, size_hw: tuple[int, int], threads: int, runs: int) -> dict[str, Any]:
     """ENet in eager torch with index unpooling, in both memory layouts, and on every engine that is installed."""
     from rtseg.core.zoo import resolve
-    from rtseg.engines import ENGINES, EngineOptions, available, choose_engine, load_engine
+    from rtseg.engines import ENGINES, EngineOptions, available, load_engine, select
 
     artifact = resolve(model)
     options = EngineOptions(size_hw, threads=threads)
@@ -102,7 +102,8 @@ def eager(model: str, size_hw: tuple[int, int], threads: int, runs: int) -> dict
         engine.close()
     best = min(ms[name]["p50"] for name in ms if name.startswith("eager"))
     return {
-        "model": artifact.card.name, "size": list(size_hw), "ms": ms, "auto": choose_engine(artifact),
+        "model": artifact.card.name, "size": list(size_hw), "ms": ms,
+        "auto": select("auto", "fp32", artifact, options).engine,
         "faster_than_the_better_eager_form_by": {name: round(best / ms[name]["p50"], 3) for name in engines},
     }  # fmt: skip
 
@@ -181,8 +182,8 @@ def main(
         json: file to write the results to.
     """
     from rtseg.core.files import write_json
+    from rtseg.core.machine import cores
     from rtseg.core.sizes import parse_size
-    from rtseg.core.threads import cores
     from rtseg.live.environment import environment
 
     threads = threads or cores()

@@ -19,8 +19,8 @@ from rich.console import Console
 from rich.table import Table
 
 from rtseg.core.files import write_json
+from rtseg.core.machine import cores
 from rtseg.core.sizes import Size, parse_size
-from rtseg.core.threads import cores
 from rtseg.core.timing import Durations
 from rtseg.core.zoo import resolve, shipped
 from rtseg.live.environment import environment

@@ -39,7 +39,7 @@ CHANGES = {
 def measure(model: str, data: DataSet, every: int) -> dict[str, Any]:
     """The mIoU under each change, and the mean over all changes."""
     found = {}
-    with Segmenter(RunSpec(model, "onnxruntime")) as segmenter:
+    with Segmenter(RunSpec(model, "onnxruntime", "fp32")) as segmenter:
         for kind, change in CHANGES.items():
             matrix = ConfusionMatrix(data.labels)
             transform = A.Compose([] if change is None else [change])

@@ -159,6 +159,21 @@ def environment_line() -> str:
     return f"Measured on: {made_on['cpu']}, {made_on['cores']} cores, {made_on['os']}, Python {made_on['python']}."
 
 
+def default_table() -> str:
+    """What the default command takes and reaches, beside FP32 and the plain script, on the machine in the last line."""
+    found = result("default")
+    rows = [
+        [
+            r["model"], f"{r['precision']} on {r['engine']}", "x".join(map(str, r["size"])), f"{r['engine_fps']:.1f}",
+            f"{r['fps']:.1f}", f"{r['fp32_fps']:.1f}", f"{r['plain_fps']:.1f}", f"{r['faster_than_plain_by']:.1f}x",
+        ]
+        for r in found["results"]
+    ]  # fmt: skip
+    header = ["network", "auto takes", "input", "engine fps", "fps", "in fp32", "plain script, fps", "faster by"]
+    on = found["environment"]
+    return f"{markdown(header, rows)}\n\n{on['cpu']}, {on['cores']} cores, {', '.join(on['instructions'])}."
+
+
 def pipeline_table() -> str:
     rows = [
         [
@@ -273,6 +288,7 @@ TABLES: dict[str, Callable[[], str]] = {
     "unlabelled": unlabelled_table,
     "environment": environment_line,
     "engines": engines_table,
+    "default": default_table,
     "pipeline": pipeline_table,
     "upsample": upsample_table,
     "batch": batch_table,

@@ -3,6 +3,7 @@
 import os
 import re
 import signal
+from collections.abc import Iterator, Sequence
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -57,6 +58,31 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
             pytest.skip(reason)
 
 
+@pytest.fixture(scope="session", autouse=True)
+def _own_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Nothing is read from the user's cache folder or written there, also by processes that tests start."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("RTSEG_CACHE", str(_shared(tmp_path_factory) / "cache"))
+        yield
+
+
+@pytest.fixture(autouse=True)
+def _engines_alike(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where a test does not say otherwise all engines are as fast as each other, so that 'auto' takes the first."""
+    from rtseg.engines import auto
+
+    def alike(artifact: object, engine: str, precisions: Sequence[str], options: object) -> dict[str, float]:
+        return dict.fromkeys(precisions, 10.0)
+
+    monkeypatch.setattr(auto, "measure_rates", alike)
+
+
+def _shared(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder of this run that all workers share."""
+    base = tmp_path_factory.getbasetemp()
+    return base.parent if "PYTEST_XDIST_WORKER" in os.environ else base
+
+
 @pytest.fixture(scope="session")
 def tiny_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A real ONNX file with its card, for `--model`: every engine but torch runs it, in next to no time."""
@@ -73,8 +99,7 @@ def networks(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """
     from tiny import network_file
 
-    base = tmp_path_factory.getbasetemp()
-    folder = (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / "networks"
+    folder = _shared(tmp_path_factory) / "networks"
     for name in ("icnet", "enet"):
         network_file(folder, name)
     return folder

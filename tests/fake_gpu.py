@@ -429,11 +429,11 @@ def gpu_machine(monkeypatch, tmp_path):
     monkeypatch.setattr(gpu, "gpu_problem", lambda: None)
     monkeypatch.setattr(cuda_memory, "gpu_problem", lambda: None)
     monkeypatch.setattr(cuda_memory, "driver_version", lambda: "580.1")
-    monkeypatch.setattr("rtseg.engines.gpu_problem", lambda: None)
+    monkeypatch.setattr("rtseg.engines.table.gpu_problem", lambda: None)
     monkeypatch.setattr(upsample_cuda, "compile_kernel", lambda capability, half: b"kernel")
     monkeypatch.setattr("rtseg.engines.tensorrt.gate.StreetScene", street)
     monkeypatch.setenv("RTSEG_CACHE", str(tmp_path / "cache"))
-    monkeypatch.setattr("rtseg.engines.find_spec", lambda name: True)
+    monkeypatch.setattr("rtseg.engines.table.find_spec", lambda name: True)
 
     def install(**arguments):
         module = fake_tensorrt(driver, **arguments)

@@ -312,7 +312,7 @@ def test_a_camera_that_is_busy(command: Command, monkeypatch: pytest.MonkeyPatch
 def test_an_engine_that_is_not_installed(
     command: Command, monkeypatch: pytest.MonkeyPatch, line: str, engine: str, fix: str
 ) -> None:
-    monkeypatch.setattr(rtseg.engines, "find_spec", lambda name: None)
+    monkeypatch.setattr(rtseg.engines.table, "find_spec", lambda name: None)
     check(command, f"{line} --engine {engine}", ENGINE, fix)
 
 

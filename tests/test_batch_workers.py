@@ -59,7 +59,7 @@ def drive(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def choice(tiny_model):
-    return Choice(resolve(str(tiny_model)).card, RunSpec(str(tiny_model), "onnxruntime"), Look())
+    return Choice(resolve(str(tiny_model)).card, RunSpec(str(tiny_model), "onnxruntime", "fp32"), Look())
 
 
 def label(source, out, choice, make_pool, watcher=None):

@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 
 from rtseg.core.errors import OutputError
-from rtseg.engines.tensorrt.cache import BuildOptions, EngineCache, PlanKey, cache_folder
+from rtseg.core.machine import cache_folder
+from rtseg.engines.tensorrt.cache import BuildOptions, EngineCache, PlanKey
 
 KEY = PlanKey(
     onnx_sha256="a" * 64,

@@ -10,7 +10,7 @@ from tiny import SMALL, lively, network_file
 from rtseg.core.card import Card
 from rtseg.core.errors import EngineError, UsageError, WeightsError
 from rtseg.core.zoo import Artifact
-from rtseg.engines import ENGINES, EngineOptions, choose_engine, load_engine
+from rtseg.engines import ENGINES, EngineOptions, load_engine
 from rtseg.export.onnx import round_weights
 from rtseg.models.deploy import DeployGraph
 from rtseg.pictures.upsample import upsample_labels
@@ -240,11 +240,9 @@ def test_what_is_no_graph_is_told(name, networks, tmp_path):
         load_engine(name, Artifact(card, tmp_path), EngineOptions(SIZE))
 
 
-def test_auto_takes_the_first_engine_of_the_card(networks):
-    from dataclasses import replace
-
-    card = artifact(networks).card
-    assert choose_engine(Artifact(replace(card, engine_order=("torch", "onnxruntime")), networks)) == "torch"
-    assert choose_engine(Artifact(replace(card, engine_order=("nothing", "onnxruntime")), networks)) == "onnxruntime"
-    with load_engine("auto", artifact(networks), EngineOptions(SIZE)) as engine:
-        assert engine.info.engine == "onnxruntime"
+def test_auto_says_what_it_took_and_why(networks):
+    with load_engine("auto", artifact(networks), EngineOptions(SIZE, "auto")) as engine:
+        assert (engine.info.engine, engine.info.precision) == ("onnxruntime", "fp32")
+        assert "has no INT8 file" in engine.info.why
+    with load_engine("onnxruntime", artifact(networks), EngineOptions(SIZE, "fp32")) as engine:
+        assert engine.info.why == ""

@@ -79,7 +79,7 @@ def test_every_engine_gets_the_figures_of_torch(name, monkeypatch):
     figures = {}
     for engine in (engine for engine in ENGINES if available(engine)):
         boundary = BoundaryF1(data.labels)
-        with Segmenter(RunSpec(name, engine)) as segmenter:
+        with Segmenter(RunSpec(name, engine, "fp32")) as segmenter:
             figures[engine] = evaluate(segmenter, data, data.labels, boundary), boundary
             assert segmenter.info.engine == engine
     (reference, outline), others = figures.pop("torch"), figures

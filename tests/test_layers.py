@@ -15,7 +15,7 @@ ROOT = Path(__file__).parents[1]
 TRAINING = {"torch", "torchvision", "lightning", "segmentation_models_pytorch", "albumentations",
             "safetensors", "matplotlib", "rich", "cv2"}  # fmt: skip
 ARROWS: dict[str, tuple[set[str], set[str]]] = {
-    "core": (set(), set()),
+    "core": (set(), {"platformdirs"}),
     "pictures": ({"core"}, {"cv2", "numba"}),
     "scenes": ({"core", "pictures"}, {"cv2", "numba"}),
     "sources": ({"core", "scenes"}, {"cv2", "av"}),
@@ -41,7 +41,7 @@ ENGINE_VENDOR = {
     "torch_engine": {"torch"},
     "memory": {"cuda"},
     "upsampling": {"cuda"},
-    "cache": {"filelock", "platformdirs"},
+    "cache": {"filelock"},
 }
 EXTRA_ROOMS = {
     "torch_engine": {"models"},  # the eager network that the other engines are compared with

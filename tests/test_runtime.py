@@ -23,8 +23,9 @@ from rtseg.apps.bench import app as bench_app
 from rtseg.core.channel import Channel, Ended
 from rtseg.core.errors import EngineError, InputError, UsageError, WeightsError
 from rtseg.core.frame import Frame
+from rtseg.core.machine import cores
 from rtseg.core.runspec import RunSpec
-from rtseg.core.threads import ThreadBudget, cores, thread_budget
+from rtseg.core.threads import ThreadBudget, thread_budget
 from rtseg.engines import EngineOptions
 from rtseg.live.environment import environment
 from rtseg.live.policies import Every, Newest
@@ -140,7 +141,7 @@ def test_the_engine_is_loaded_for_the_first_frame():
         segmenter.info  # noqa: B018
     segmenter.prepare((720, 960))
     segmenter(np.zeros((720, 960, 3), np.uint8))
-    assert loaded == [("auto", EngineOptions((352, 480), "fp32", 2))]
+    assert loaded == [("auto", EngineOptions((352, 480), "auto", 2))]
     assert segmenter.info.size_hw == (352, 480)
 
 

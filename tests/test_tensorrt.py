@@ -18,7 +18,7 @@ from rtseg.apps import compile as app
 from rtseg.core.card import Card
 from rtseg.core.errors import EngineError, ParityError, UsageError
 from rtseg.core.zoo import Artifact
-from rtseg.engines import EngineOptions, choose_engine, load_engine
+from rtseg.engines import EngineOptions, candidates, load_engine, select
 from rtseg.scenes import StreetScene
 
 SIZE = (64, 96)
@@ -290,8 +290,8 @@ class TestRefused:
 
 
 def test_no_gpu_is_one_line(monkeypatch):
-    monkeypatch.setattr("rtseg.engines.find_spec", lambda name: True)
-    monkeypatch.setattr("rtseg.engines.gpu_problem", lambda: "no NVIDIA driver is installed")
+    monkeypatch.setattr("rtseg.engines.table.find_spec", lambda name: True)
+    monkeypatch.setattr("rtseg.engines.table.gpu_problem", lambda: "no NVIDIA driver is installed")
     for name in ("tensorrt", "torch-cuda", "onnxruntime-cuda"):
         with pytest.raises(EngineError, match=f"engine {name} needs an NVIDIA GPU: no NVIDIA driver is installed"):
             load_engine(name, ICNET, EngineOptions(SIZE))
@@ -299,14 +299,15 @@ def test_no_gpu_is_one_line(monkeypatch):
 
 def test_auto_takes_tensorrt_where_it_works(gpu_machine, monkeypatch, caplog, tiny):
     gpu_machine()
-    assert choose_engine(tiny) == "tensorrt"
+    chosen = select("auto", "auto", tiny, EngineOptions(SIZE))
+    assert (chosen.engine, chosen.precision) == ("tensorrt", "fp16")
     monkeypatch.setitem(sys.modules, "tensorrt", None)
     monkeypatch.delitem(sys.modules, "rtseg.engines.tensorrt.plan", raising=False)
     monkeypatch.delitem(sys.modules, "rtseg.engines.tensorrt.engine", raising=False)
-    assert choose_engine(tiny) == "onnxruntime"
+    assert "tensorrt" not in candidates("auto", tiny)
     assert "TensorRT cannot be loaded" in caplog.text
-    monkeypatch.setattr("rtseg.engines.gpu_problem", lambda: "no driver")
-    assert choose_engine(tiny) == "onnxruntime"
+    monkeypatch.setattr("rtseg.engines.table.gpu_problem", lambda: "no driver")
+    assert "tensorrt" not in candidates("auto", tiny)
 
 
 class TestCommand:

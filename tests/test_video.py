@@ -12,7 +12,7 @@ import av
 import cv2
 import numpy as np
 import pytest
-from fakes import FakeEngine, fake_network, loop_threads  # noqa: F401 - a fixture
+from fakes import FakeEngine, fake_card, fake_network, loop_threads  # noqa: F401 - a fixture
 from videos import make_video as make_video_at
 from videos import trim_start
 
@@ -21,9 +21,11 @@ from rtseg.apps._console import run
 from rtseg.apps.video import app
 from rtseg.batch.jobs import Job
 from rtseg.batch.lock import output_lock
-from rtseg.batch.made import FOLDER, note_made
+from rtseg.batch.made import FOLDER, note_made, read_made
+from rtseg.core.card import CardFile
 from rtseg.core.errors import EngineError, InputError, OutputError
 from rtseg.core.threads import thread_budget
+from rtseg.engines import TABLE
 from rtseg.live.policies import Every
 from rtseg.sinks.video import VideoSink
 
@@ -70,7 +72,7 @@ def test_an_overlay_keeps_frames_fps_and_size(fps, capsys):
     assert rate == pytest.approx(float(fps), rel=1e-4)
     assert names("out") == ["a.mp4"]
     printed = capsys.readouterr()
-    for words in ("fake 1 on CPU", "chosen by auto", "input 128x192", "a.mp4", "7"):
+    for words in ("fake 1 on CPU", "auto    the only choice here", "input 128x192", "a.mp4", "7"):
         assert words in printed.out
     assert printed.err == ""
 
@@ -285,6 +287,21 @@ def test_outputs_that_are_missing_are_added():
     assert video("a.mp4", "--output", "out", "--save", "overlay,labels,areas") == 0
     assert names("out") == ["a.mp4", "a_areas.csv", "a_labels"]
     assert Path("out/a.mp4").stat() == before
+
+
+def test_what_is_added_has_the_precision_of_what_is_there(fake_network, monkeypatch):  # noqa: F811
+    files = {"fp32": CardFile("fake.onnx", "0" * 64, 1), "int8": CardFile("fake.int8.onnx", "1" * 64, 1)}
+    metrics = {"int8": {"camvid/val": {"miou": 0.5, "lost": 0.0}}}
+    fake_card(engine_order=("fake",), files=files, metrics=metrics).save(fake_network / "fake.json")
+    monkeypatch.setitem(TABLE, "fake", TABLE["fake"]._replace(runs_int8=True))
+    monkeypatch.setattr("rtseg.engines.auto.measure_rates", lambda *given: {"fp32": 10.0, "int8": 20.0})
+    make_video("a.mp4", frames=2)
+    assert video("a.mp4", "--output", "out", "--precision", "fp32") == 0
+    assert video("a.mp4", "--output", "out", "--save", "overlay,areas") == 0
+    assert video("a.mp4", "--output", "new", "--save", "overlay,areas") == 0
+    for folder, precision in (("out", "fp32"), ("new", "int8")):
+        made = read_made(Job(Path("a.mp4"), Path(folder), ("overlay", "areas")))
+        assert [made[kind]["settings"]["precision"] for kind in ("overlay", "areas")] == [precision] * 2
 
 
 @pytest.mark.parametrize("overwrite", [[], ["--overwrite"]])

@@ -42,12 +42,13 @@ def differences(before: Mapping[str, Any], choice: Choice, stamp: str) -> list[s
 
     Args:
         before: `FACTS` of an earlier run.
-        choice: what is wanted now; threads that the user does not give are those of before.
+        choice: what is wanted now; what the user leaves open is as it was before.
         stamp: the input's fingerprint now.
     """
     if before["input"] != stamp:
         return ["the input has changed"]
     old = before["settings"]
+    choice = choice.as_begun(old)
     new = choice.settings(choice.network(tuple(before["size_hw"]), choice.spec.threads or old["threads"]))
     versions = new.pop("versions")
     pairs = {name: (old.get(name), value) for name, value in new.items()}
@@ -72,6 +73,12 @@ def check_addition(job: Job, missing: Sequence[str], choice: Choice) -> None:
             f"{job.target(kind)} was made otherwise ({said}), so {', '.join(missing)} would not belong to it: choose "
             "another --output, or add --overwrite to make what --save names again"
         )
+
+
+def as_made(job: Job, choice: Choice) -> Choice:
+    """What outputs must be made with to join those that are there already."""
+    made = read_made(job)
+    return choice.as_begun(next(iter(made.values()))["settings"]) if made else choice
 
 
 def _newer(job: Job) -> bool:

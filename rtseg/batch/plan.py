@@ -1,6 +1,6 @@
 """What is fixed about an input before its first frame is labelled: settings, segments, and what it was then."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from fractions import Fraction
 from functools import cache
@@ -18,7 +18,7 @@ from rtseg.core.card import Card
 from rtseg.core.errors import InputError
 from rtseg.core.runspec import RunSpec
 from rtseg.core.sizes import Size
-from rtseg.engines import distribution
+from rtseg.engines import ENGINES, available, distribution
 from rtseg.live.segmenter import default_size
 from rtseg.sinks.video import NOMINAL_FPS
 from rtseg.sources.images import list_images
@@ -41,12 +41,20 @@ class Choice:
         spec: what runs; its engine is never 'auto'. Without a size, that follows from each input's own; without
             threads, the batch decides, and what is unfinished keeps what it was begun with.
         overwrite: replace finished outputs, and start over what was begun with other settings.
+        auto: which of 'engine' and 'precision' the user left open; what is unfinished keeps what it was begun with.
     """
 
     card: Card
     spec: RunSpec
     look: Look
     overwrite: bool = False
+    auto: frozenset[str] = frozenset()
+
+    def as_begun(self, settings: Mapping[str, Any]) -> "Choice":
+        """With the engine and precision of earlier work where the user left them open and they still run here."""
+        if not self.auto or not (settings["engine"] in ENGINES and available(settings["engine"])):
+            return self
+        return replace(self, spec=replace(self.spec, **{name: settings[name] for name in self.auto}))
 
     def with_threads(self, threads: int | None) -> Self:
         """The same with so many threads for each worker; None: the batch decides."""

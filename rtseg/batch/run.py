@@ -13,7 +13,7 @@ from rtseg.batch.assemble import assemble
 from rtseg.batch.jobs import Job
 from rtseg.batch.journal import Journal
 from rtseg.batch.layout import JOURNAL
-from rtseg.batch.made import check_addition, notes_of_old
+from rtseg.batch.made import as_made, check_addition, notes_of_old
 from rtseg.batch.outcome import Outcome
 from rtseg.batch.plan import Choice
 from rtseg.batch.pool import Handle, Pool
@@ -150,18 +150,18 @@ class Batch:
         Raises:
             OutputError: outputs are missing that would be added to those of another network or other settings.
         """
-        job = outcome.job
+        job, choice = outcome.job, self._choice
         job.check_names()
         missing = tuple(kind for kind in job.save if not job.target(kind).exists())
-        if not self._choice.overwrite and _state(job.partial) != "assembled":
+        if not choice.overwrite and _state(job.partial) != "assembled":
             if not missing:
-                outcome.notes += notes_of_old(job, self._choice)
+                outcome.notes += notes_of_old(job, choice)
                 return None
-            check_addition(job, missing, self._choice)
+            check_addition(job, missing, choice)
             if len(missing) < len(job.save):
                 outcome.notes.append(f"{job.name}: {', '.join(missing)} added to outputs that were there already")
-                job = replace(job, save=missing)
-        return Work(number, job, self._choice, self._threads)
+                job, choice = replace(job, save=missing), as_made(job, choice)
+        return Work(number, job, choice, self._threads)
 
     def _on(self, event: Event) -> None:
         """Handles what workers tell."""

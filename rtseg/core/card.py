@@ -37,7 +37,7 @@ class Card:
         parameters: number of trainable parameters.
         gmac_1024x2048: 1e9 multiply-accumulates of one 1024x2048 picture.
         files: precision -> file; 'fp32' holds the weights as fp16 and computes in fp32.
-        engine_order: engines in the order that `auto` tries them, fastest first.
+        engine_order: engines that it runs on; of two that are as fast here `auto` takes the first.
         metrics: precision -> data set and split -> figures ("fp32" -> "camvid/val" -> {"miou": …, "iou": {…}}).
         recipe: how it was trained (configuration, epochs, seed).
         data_terms: where the training pictures come from and what may be done with the weights.

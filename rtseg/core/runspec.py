@@ -13,14 +13,14 @@ class RunSpec:
 
     Attributes:
         model: a name, the path of an ONNX file, or the card and files that were found for one.
-        engine: a name, or 'auto': the fastest that is installed, by the card's measured order.
-        precision: 'fp32', 'fp16' or 'int8'; never replaced by another.
+        engine: a name, or 'auto': the fastest that is installed, measured once on this machine.
+        precision: 'fp32', 'fp16', 'int8', or 'auto'; one that is named is never replaced.
         size_hw: (height, width) of the network's input; None: it follows from the first frame's.
         threads: of everything that it starts; None: every core of this process.
     """
 
     model: str | Path | Artifact = "icnet"
     engine: str = "auto"
-    precision: str = "fp32"
+    precision: str = "auto"
     size_hw: Size | None = None
     threads: int | None = None

@@ -1,10 +1,11 @@
-"""Who may use which core."""
+"""Who may use which core: one budget for all that runs at once."""
 
 import os
 from dataclasses import dataclass
 from numbers import Integral
 
 from rtseg.core.errors import UsageError
+from rtseg.core.machine import cores
 
 
 @dataclass(frozen=True)
@@ -22,13 +23,6 @@ class ThreadBudget:
     engine: int
     opencv: int
     codec: int
-
-
-def cores() -> int:
-    """Logical cores that this process may run on."""
-    if hasattr(os, "sched_getaffinity"):  # Linux
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
 
 
 def thread_budget(total: int | None = None) -> ThreadBudget:

@@ -26,7 +26,8 @@ class EngineOptions:
 
     Attributes:
         size_hw: input height and width, multiples of the card's `size_multiple`.
-        precision: 'fp32', 'fp16' or 'int8'; an engine that cannot run it raises, it never substitutes.
+        precision: 'fp32', 'fp16' or 'int8'; an engine that cannot run it raises, it never substitutes. `load_engine`
+            also takes 'auto'.
         threads: CPU threads the engine may use.
         in_flight: pictures to keep in flight at once: more fps, and each picture takes longer.
     """
@@ -39,7 +40,7 @@ class EngineOptions:
 
 @dataclass(frozen=True)
 class EngineInfo:
-    """What really runs."""
+    """What really runs; `why` says why 'auto' took it, and is empty where it was named."""
 
     engine: str
     runtime: str  # library and version
@@ -48,6 +49,7 @@ class EngineInfo:
     size_hw: Size
     threads: int
     in_flight: int = 1
+    why: str = ""
 
 
 class Engine(Closing, ABC):

@@ -4,24 +4,11 @@ import os
 import platform
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
-from pathlib import Path
 
 import rtseg
-from rtseg.core.threads import cores
+from rtseg.core.machine import cores, cpu_instructions, cpu_name
 
 PACKAGES = ("numpy", "opencv-python", "opencv-python-headless", "onnxruntime", "openvino", "numba", "av", "torch")
-
-
-def cpu_name() -> str:
-    """The processor's name as far as the system tells it."""
-    try:  # Linux
-        for line in Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines():
-            key, _, value = line.partition(":")
-            if key.strip() == "model name":
-                return value.strip()
-    except OSError:
-        pass
-    return platform.processor() or platform.machine()
 
 
 def package_versions() -> dict[str, str]:
@@ -40,6 +27,7 @@ def environment() -> dict[str, object]:
     return {
         "rtseg": rtseg.__version__,
         "cpu": cpu_name(),
+        "instructions": cpu_instructions(),
         "cores": cores(),
         "cores_of_machine": os.cpu_count() or 1,
         "os": f"{platform.system()} {platform.machine()}",

@@ -18,7 +18,7 @@ from rtseg.core.runspec import RunSpec
 from rtseg.core.sizes import Size, check_multiple, nearest_multiple, network_size
 from rtseg.core.threads import ThreadBudget, thread_budget
 from rtseg.core.zoo import Artifact, resolve
-from rtseg.engines import ENGINES, Engine, EngineInfo, EngineOptions, load_engine
+from rtseg.engines import AUTO, ENGINES, Engine, EngineInfo, EngineOptions, load_engine
 from rtseg.pictures.resize import resize_image
 
 _log = logging.getLogger(__name__)
@@ -38,10 +38,10 @@ def check_spec(spec: RunSpec) -> Artifact:
         WeightsError: a file or its card is missing or damaged.
     """
     artifact = resolve(spec.model)
-    if spec.engine != "auto":
+    if spec.engine != AUTO:
         ENGINES.check(spec.engine)
-    if spec.precision not in PRECISIONS:
-        raise unknown_name("precision", spec.precision, list(PRECISIONS))
+    if spec.precision not in (AUTO, *PRECISIONS):
+        raise unknown_name("precision", spec.precision, [AUTO, *PRECISIONS])
     if spec.size_hw is not None:
         check_multiple(spec.size_hw, artifact.card.size_multiple, artifact.card.name)
     return artifact

@@ -7,7 +7,6 @@ others wait.
 
 import json
 import logging
-import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
@@ -16,10 +15,10 @@ from pathlib import Path
 from typing import Any
 
 from filelock import FileLock
-from platformdirs import user_cache_path
 
 from rtseg.core.errors import OutputError
 from rtseg.core.files import atomic_path, write_json
+from rtseg.core.machine import cache_folder
 from rtseg.core.sizes import Size
 
 _log = logging.getLogger(__name__)
@@ -80,13 +79,6 @@ class Entry:
 
     plan: bytes
     report: dict[str, Any]
-
-
-def cache_folder() -> Path:
-    """`RTSEG_CACHE`, or rtseg's folder in the user's cache folder of this system."""
-    if chosen := os.environ.get("RTSEG_CACHE"):
-        return Path(chosen).expanduser()
-    return user_cache_path("rtseg", appauthor=False)
 
 
 class EngineCache:

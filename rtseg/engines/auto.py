@@ -1,0 +1,247 @@
+"""What 'auto' runs: the engine and the precision that are fastest on this machine, measured once and remembered.
+
+On a GPU that is TensorRT in FP16. On a CPU the installed engines are measured at the size that is asked for, and INT8
+is taken only where it loses next to nothing and is clearly faster here.
+"""
+
+import json
+import logging
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from hashlib import sha256
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from rtseg.core.card import PRECISIONS, Card
+from rtseg.core.errors import EngineError, OutputError
+from rtseg.core.files import write_json
+from rtseg.core.machine import cache_folder, cpu_name
+from rtseg.core.registry import unknown_name
+from rtseg.core.sizes import format_size
+from rtseg.core.zoo import Artifact
+from rtseg.engines.base import EngineOptions
+from rtseg.engines.rate import Rate, measure_rates
+from rtseg.engines.table import ENGINES, TABLE, available, distribution, install_hint, missing
+
+AUTO = "auto"
+MAX_LOSS = 0.005
+"""IoU of the mean: INT8 that loses more is never taken by itself."""
+_CLEARLY = 1.05  # a later form must be this much faster: less is within what two measurements differ by
+
+_log = logging.getLogger(__name__)
+
+Measure = Callable[[Artifact, str, Sequence[str], EngineOptions], Mapping[str, Rate]]
+
+
+class Form(NamedTuple):
+    """An engine and the precision in which it runs a network."""
+
+    engine: str
+    precision: str
+
+    def __str__(self) -> str:
+        return f"{self.engine} {self.precision}"
+
+
+@dataclass(frozen=True)
+class Selection:
+    """What runs, and why.
+
+    Attributes:
+        engine: a name of the engine table.
+        precision: 'fp32', 'fp16' or 'int8'.
+        why: one line; empty where both were named.
+        rates: pictures per second of every form that was measured, or why it did not run.
+    """
+
+    engine: str
+    precision: str
+    why: str = ""
+    rates: Mapping[Form, Rate] | None = None
+
+
+def select(
+    engine: str, precision: str, artifact: Artifact, options: EngineOptions, measure: Measure | None = None
+) -> Selection:
+    """Decides what 'auto' means for a network on this machine; what is named is never replaced.
+
+    Args:
+        engine: a name, or 'auto'.
+        precision: 'fp32', 'fp16', 'int8', or 'auto'.
+        artifact: the network.
+        options: size, threads and pictures in flight; its precision is not used.
+        measure: measures one engine, `measure_rates` if none is given; called only where there is a choice that was
+            not measured before.
+
+    Raises:
+        UsageError: unknown engine or precision.
+        EngineError: the engine's package or GPU is missing, or none of those that are installed runs the network.
+    """
+    if precision not in (AUTO, *PRECISIONS):
+        raise unknown_name("precision", precision, [AUTO, *PRECISIONS])
+    forms, note = _forms(candidates(engine, artifact), precision, artifact.card)
+    if len(forms) == 1:
+        why = "" if AUTO not in (engine, precision) else f"the only choice here{f': {note}' if note else ''}"
+        return Selection(*forms[0], why)
+    rates = _remembered(artifact, forms, options, measure or measure_rates)
+    best = fastest(forms, rates)
+    return Selection(*best, _why(best, rates, options, artifact.card, note), rates)
+
+
+def fastest(forms: Sequence[Form], rates: Mapping[Form, Rate]) -> Form:
+    """The first form that ran, or a later one that is clearly faster; the first of all where none did."""
+    running = {form: rate for form in forms if isinstance(rate := rates[form], float)}
+    best = next(iter(running), forms[0])
+    for form, rate in running.items():
+        if rate > _CLEARLY * running[best]:
+            best = form
+    return best
+
+
+def int8_problem(card: Card) -> str | None:
+    """Why the INT8 form of a network is not taken by itself; None where it may be."""
+    if "int8" not in card.files:
+        return "it has no INT8 file"
+    lost = [figures["lost"] for figures in card.figures("int8").values() if figures.get("lost") is not None]
+    if not lost:
+        return "what its INT8 form loses was not measured"
+    if max(lost) > MAX_LOSS:
+        return f"its INT8 form loses {max(lost):.3f} mIoU, more than {MAX_LOSS}"
+    return None
+
+
+def candidates(engine: str, artifact: Artifact) -> list[str]:
+    """The engines that a name may mean for a network: itself; for 'auto' TensorRT alone where it works, else the card's
+    engines that are installed, in its order.
+
+    Torch counts only where there is nothing else: it takes seconds to load and has been the slowest everywhere.
+
+    Raises:
+        UsageError: unknown engine.
+        EngineError: its package or GPU is missing, or none is installed.
+    """
+    if engine != AUTO:
+        if (reason := missing(engine)) is not None:
+            raise EngineError(reason)
+        return [engine]
+    if available("tensorrt"):
+        try:
+            ENGINES.get("tensorrt")
+            return ["tensorrt"]
+        except (ImportError, OSError) as error:
+            _log.warning("a GPU is there, but TensorRT cannot be loaded: %s", " ".join(str(error).split()))
+    order = artifact.card.engine_order
+    found = [name for name in order if name in ENGINES and available(name)]
+    if not found:
+        raise EngineError(f"none of the engines that {artifact.card.name} runs on is installed ({', '.join(order)}): "
+                          f"{install_hint(order[0])}")  # fmt: skip
+    return [name for name in found if name != "torch"] or found
+
+
+def _forms(engines: Sequence[str], precision: str, card: Card) -> tuple[list[Form], str]:
+    """What may run, best answers first, and why INT8 is not among it."""
+    if precision != AUTO:
+        able = [name for name in engines if precision == "fp32" or _has_int8(name, precision, card)]
+        return [Form(name, precision) for name in able or engines[:1]], ""  # that one says why it cannot
+    forms = [Form(name, TABLE[name].auto) for name in engines]
+    quick = [name for name in engines if TABLE[name].runs_int8]
+    problem = int8_problem(card) if quick else None
+    if quick and problem is None:
+        forms += [Form(name, "int8") for name in quick]
+    return forms, problem or ""
+
+
+def _has_int8(engine: str, precision: str, card: Card) -> bool:
+    return precision == "int8" and TABLE[engine].runs_int8 and "int8" in card.files
+
+
+def _why(best: Form, rates: Mapping[Form, Rate], options: EngineOptions, card: Card, note: str) -> str:
+    """One line: what was measured and, where INT8 was taken, what it costs."""
+    line = f"fps measured here at {format_size(options.size_hw)}: {_told(rates)}"
+    lost = {split: figures["lost"] for split, figures in card.figures("int8").items() if "lost" in figures}
+    if best.precision == "int8" and lost:
+        split, loss = max(lost.items(), key=lambda item: item[1])
+        line += f"; int8 loses {max(0.0, loss):.3f} mIoU on {split}"
+    line += f"; {note}" if note else ""
+    return f"{line}; --engine and --precision take another"
+
+
+def _told(rates: Mapping[Any, Rate]) -> str:
+    return ", ".join(
+        f"{form} {rate:.1f}" if isinstance(rate, float) else f"{form} does not run" for form, rate in rates.items()
+    )
+
+
+def _remembered(
+    artifact: Artifact, forms: Sequence[Form], options: EngineOptions, measure: Measure
+) -> dict[Form, Rate]:
+    """The rates of an earlier run with the same machine, network, size and versions; else measures them now."""
+    key = _key(artifact, forms, options)
+    path = rates_folder() / f"{sha256(json.dumps(key).encode()).hexdigest()[:24]}.json"
+    try:
+        entry = json.loads(path.read_text(encoding="utf-8"))
+        if entry["key"] == key:
+            return {form: entry["rates"][str(form)] for form in forms}
+    except (OSError, ValueError, KeyError, TypeError):
+        pass  # none yet, or damaged: it is measured again
+    rates = _measured(artifact, forms, options, measure)
+    if not any(isinstance(rate, float) for rate in rates.values()):
+        return rates  # loading the first says what is wrong, and the next run tries again
+    try:
+        write_json(path, {"key": key, "rates": {str(form): rate for form, rate in rates.items()}})
+    except OutputError as error:
+        _log.warning("the engines will be measured again next time: %s", error)
+    return rates
+
+
+def _measured(artifact: Artifact, forms: Sequence[Form], options: EngineOptions, measure: Measure) -> dict[Form, Rate]:
+    by_engine: dict[str, list[str]] = {}
+    for form in forms:
+        by_engine.setdefault(form.engine, []).append(form.precision)
+    _log.info("measuring %s: once for this machine, network and size", " and ".join(by_engine))
+    found = {name: measure(artifact, name, precisions, options) for name, precisions in by_engine.items()}
+    return {form: found[form.engine][form.precision] for form in forms}
+
+
+def remembered() -> list[str]:
+    """What was measured here so far, a line for each network, size and number of threads."""
+    lines = []
+    for path in sorted(rates_folder().glob("*.json")):
+        try:
+            entry = json.loads(path.read_text(encoding="utf-8"))
+            key, rates = entry["key"], entry["rates"]
+            what = (
+                f"{key['network']} {format_size(key['size'])}, threads {key['threads']}, {key['in_flight']} in flight"
+            )
+            lines.append(f"{what}: {_told(rates)} fps")
+        except (OSError, ValueError, KeyError, TypeError):
+            continue  # damaged: it will be measured again
+    return sorted(lines)
+
+
+def rates_folder() -> Path:
+    """Where measurements are kept, one JSON file each."""
+    return cache_folder() / "rates"
+
+
+def _key(artifact: Artifact, forms: Sequence[Form], options: EngineOptions) -> dict[str, Any]:
+    """Everything that the rates depend on, as plain JSON values."""
+    files = artifact.card.files
+    return {
+        "cpu": cpu_name(),
+        "network": artifact.card.name,
+        "files": {precision: files[precision].sha256 for precision in sorted(files)},
+        "size": list(options.size_hw),
+        "threads": options.threads,
+        "in_flight": options.in_flight,
+        "forms": [str(form) for form in forms],
+        "versions": {name: _version(distribution(name)) for name in dict.fromkeys(form.engine for form in forms)},
+    }
+
+
+def _version(package: str) -> str | None:
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return None

@@ -1,0 +1,105 @@
+"""How many pictures a second an engine labels on this machine, measured in a child process.
+
+A process of its own, because a broken build of an engine can end an interpreter, and because what one engine leaves
+behind (threads, pinned cores) must not slow the next.
+"""
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from time import perf_counter
+
+import numpy as np
+
+from rtseg.core.card import Card
+from rtseg.core.errors import RtsegError
+from rtseg.core.zoo import Artifact
+from rtseg.engines.base import Engine, EngineOptions
+from rtseg.engines.table import load_named
+
+_BURSTS, _BURST_S = 3, 0.1
+_TIMEOUT_S = 300.0
+
+Rate = float | str
+"""Pictures per second, or why there is none."""
+
+
+def measure_rates(
+    artifact: Artifact, engine: str, precisions: Sequence[str], options: EngineOptions
+) -> dict[str, Rate]:
+    """Measures one engine with each precision, the best of three short bursts each.
+
+    Args:
+        artifact: the network.
+        engine: a name of the table.
+        precisions: in which forms to run the network.
+        options: size, threads and pictures in flight as they will be; its precision is not used.
+
+    Returns:
+        Precision -> pictures per second, or in one line why it did not run.
+    """
+    size = "x".join(map(str, options.size_hw))
+    given = [str(artifact.paths[0]), engine, size, str(options.threads), str(options.in_flight), *precisions]
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
+    command = [sys.executable, "-m", "rtseg.engines.rate", *given]
+    try:
+        child = subprocess.run(command, capture_output=True, text=True, timeout=_TIMEOUT_S, env=environment)
+        said, end = child.stdout, f"its process ended with code {child.returncode}"
+    except subprocess.TimeoutExpired as expired:
+        said, end = _text(expired.stdout), f"it took more than {_TIMEOUT_S:.0f} s"
+    except OSError as error:
+        said, end = "", f"no process can be started: {error}"
+    found: dict[str, Rate] = {}
+    for line in said.splitlines():
+        precision, rate = json.loads(line)
+        found[precision] = rate
+    return {precision: found.get(precision, end) for precision in precisions}
+
+
+def _text(output: bytes | str | None) -> str:
+    """The whole lines of a child that was stopped."""
+    text = output.decode(errors="replace") if isinstance(output, bytes) else output or ""
+    return text[: text.rfind("\n") + 1]
+
+
+def time_engine(engine: Engine) -> float:
+    """Pictures per second with as many in flight as the engine keeps, without upsampling to a larger size."""
+    height, width = engine.info.size_hw
+    picture = np.random.default_rng(0).integers(0, 256, (height, width, 3), np.uint8)
+    coarse_hw = (height // engine.card.logits_stride, width // engine.card.logits_stride)
+
+    def burst(seconds: float) -> float:
+        for _ in range(engine.info.in_flight):
+            engine.submit(picture, coarse_hw)
+        start, done = perf_counter(), 0
+        while done == 0 or perf_counter() - start < seconds:
+            engine.collect()
+            engine.submit(picture, coarse_hw)
+            done += 1
+        rate = done / (perf_counter() - start)
+        for _ in range(engine.info.in_flight):
+            engine.collect()
+        return rate
+
+    burst(0.0)  # warms up
+    return max(burst(_BURST_S) for _ in range(_BURSTS))
+
+
+def _child(card: str, engine: str, size: str, threads: str, in_flight: str, *precisions: str) -> None:
+    height, width = map(int, size.split("x"))
+    artifact = Artifact(Card.load(Path(card)), Path(card).parent, Path(card))
+    for precision in precisions:
+        options = EngineOptions((height, width), precision, int(threads), int(in_flight))
+        try:
+            with load_named(engine, artifact, options) as loaded:
+                rate: Rate = time_engine(loaded)
+        except RtsegError as error:
+            rate = str(error)
+        print(json.dumps([precision, rate]), flush=True)
+
+
+if __name__ == "__main__":
+    _child(*sys.argv[1:])

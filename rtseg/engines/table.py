@@ -1,0 +1,98 @@
+"""The engines that there are, one row each; a vendor's library is imported only when its engine is loaded."""
+
+from functools import cache
+from importlib.metadata import packages_distributions
+from importlib.util import find_spec
+from typing import NamedTuple
+
+from rtseg.core.errors import EngineError
+from rtseg.core.registry import Registry
+from rtseg.core.zoo import Artifact
+from rtseg.engines.base import Engine, EngineOptions
+from rtseg.engines.cuda.device import gpu_problem
+from rtseg.engines.pool import EnginePool
+
+
+class EngineEntry(NamedTuple):
+    """What is known of an engine without importing it.
+
+    Attributes:
+        target: "module:class"; the module imports the vendor's library.
+        needs: module that must be importable.
+        install: how to get it.
+        on_gpu: whether it runs on an NVIDIA GPU, which takes turns by itself; each of its Ray workers asks for one.
+        runs_int8: whether it runs the INT8 file of a network.
+        auto: the precision that 'auto' takes, unless that file is faster.
+    """
+
+    target: str
+    needs: str
+    install: str
+    on_gpu: bool = False
+    runs_int8: bool = False
+    auto: str = "fp32"
+
+
+TABLE = {
+    "onnxruntime": EngineEntry(
+        "rtseg.engines.onnxruntime_engine:OnnxRuntimeEngine", "onnxruntime", "pip install onnxruntime", runs_int8=True
+    ),
+    "openvino": EngineEntry(
+        "rtseg.engines.openvino_engine:OpenVinoEngine", "openvino", "pip install openvino", runs_int8=True
+    ),
+    "tensorrt": EngineEntry(
+        "rtseg.engines.tensorrt.engine:TensorRtEngine", "tensorrt", "pip install 'rtseg[tensorrt]'", on_gpu=True,
+        auto="fp16",
+    ),
+    "torch": EngineEntry("rtseg.engines.torch_engine:TorchEngine", "torch", "pip install 'rtseg[train]'"),
+    "onnxruntime-cuda": EngineEntry(
+        "rtseg.engines.cuda.onnxruntime_engine:OnnxRuntimeCudaEngine", "onnxruntime", "pip install onnxruntime-gpu",
+        on_gpu=True,
+    ),
+    "torch-cuda": EngineEntry(
+        "rtseg.engines.cuda.torch_engine:TorchCudaEngine", "torch", "pip install 'rtseg[train]'", on_gpu=True,
+        auto="fp16",
+    ),
+}  # fmt: skip
+ENGINES: Registry[type[Engine]] = Registry("engine", {name: entry.target for name, entry in TABLE.items()})
+
+
+def available(name: str) -> bool:
+    """Whether the engine's package is installed (it is not imported) and, where it needs one, a GPU can be used."""
+    return missing(name) is None
+
+
+def missing(name: str) -> str | None:
+    """Why an engine cannot run on this machine and what to do about it, in one line; None where it can."""
+    entry = TABLE[ENGINES.check(name)]
+    if find_spec(entry.needs) is None:
+        return f"engine {name} needs a package that is not installed: {entry.install}"
+    if entry.on_gpu and (problem := gpu_problem()) is not None:
+        return f"engine {name} needs an NVIDIA GPU: {problem}"
+    return None
+
+
+@cache
+def distribution(name: str) -> str:
+    """The installed package that an engine's module comes from, as `importlib.metadata` knows it; else the module."""
+    module = TABLE[ENGINES.check(name)].needs
+    return sorted(packages_distributions().get(module, [module]))[0]
+
+
+def install_hint(name: str) -> str:
+    """The command that installs an engine's package."""
+    return TABLE[ENGINES.check(name)].install
+
+
+def load_named(name: str, artifact: Artifact, options: EngineOptions) -> Engine:
+    """Loads a network into the engine of this name; `rtseg.engines.load_engine` says what it raises."""
+    if (reason := missing(name)) is not None:
+        raise EngineError(reason)
+    try:
+        kind = ENGINES.get(name)
+    except (ImportError, OSError) as error:  # a shared library of the package is missing, or of another version
+        said = " ".join(str(error).split())
+        raise EngineError(f"engine {name} is installed but cannot be loaded ({said}): {install_hint(name)}") from error
+    if options.in_flight > 1 and not TABLE[name].on_gpu:
+        return EnginePool(kind, artifact, options)
+    return kind(artifact, options)

@@ -1,0 +1,155 @@
+"""What 'auto' runs: decided by what was measured, remembered, and told."""
+
+import json
+from dataclasses import replace
+
+import pytest
+from fakes import fake_artifact, make_network
+
+from rtseg.core.card import CardFile
+from rtseg.core.errors import UsageError
+from rtseg.core.zoo import resolve
+from rtseg.engines import EngineOptions, select
+from rtseg.engines.auto import rates_folder, remembered
+from rtseg.engines.rate import measure_rates
+
+BOTH = ("onnxruntime", "openvino")
+FILES = {"fp32": CardFile("fake.onnx", "0" * 64, 1), "int8": CardFile("fake.int8.onnx", "1" * 64, 1)}
+OPTIONS = EngineOptions((64, 96), threads=2)
+RATES = {"onnxruntime": {"fp32": 10.0, "int8": 20.0}, "openvino": {"fp32": 12.0, "int8": 30.0}}
+
+pytestmark = pytest.mark.openvino
+
+
+@pytest.fixture(autouse=True)
+def _cache(tmp_path, monkeypatch):
+    monkeypatch.setenv("RTSEG_CACHE", str(tmp_path))
+
+
+def network(lost=0.004, order=BOTH, files=FILES):
+    metrics = {"int8": {"camvid/val": {"miou": 0.5, "lost": lost}}} if lost is not None else {}
+    return fake_artifact(files=files, metrics=metrics, engine_order=order)
+
+
+class Machine:
+    """Gives the rates that a test wants, and counts how often it was asked."""
+
+    def __init__(self, rates=RATES):
+        self.rates, self.asked = rates, []
+
+    def __call__(self, artifact, engine, precisions, options):
+        self.asked.append((engine, tuple(precisions)))
+        return {precision: self.rates[engine][precision] for precision in precisions}
+
+
+def chosen(engine="auto", precision="auto", artifact=None, machine=None, options=OPTIONS):
+    selection = select(engine, precision, artifact or network(), options, machine or Machine())
+    return selection.engine, selection.precision, selection.why
+
+
+def test_the_fastest_form_is_taken_and_the_losers_are_told():
+    engine, precision, why = chosen()
+    assert (engine, precision) == ("openvino", "int8")
+    for words in ("64x96", "onnxruntime fp32 10.0", "openvino int8 30.0", "loses 0.004 mIoU on camvid/val"):
+        assert words in why
+
+
+@pytest.mark.parametrize(
+    ("lost", "files", "told"),
+    [
+        (0.0051, FILES, "loses 0.005 mIoU, more than 0.005"),
+        (None, FILES, "was not measured"),
+        (0.0, {"fp32": FILES["fp32"]}, "has no INT8 file"),
+    ],
+)
+def test_int8_that_loses_too_much_or_is_not_known_is_left(lost, files, told):
+    engine, precision, why = chosen(artifact=network(lost, files=files))
+    assert (engine, precision) == ("openvino", "fp32")
+    assert told in why
+
+
+def test_int8_that_is_hardly_faster_is_left():
+    slow = {"onnxruntime": {"fp32": 10.0, "int8": 10.4}, "openvino": {"fp32": 10.3, "int8": 9.0}}
+    assert chosen(machine=Machine(slow))[:2] == ("onnxruntime", "fp32")
+
+
+@pytest.mark.parametrize("precision", ["fp32", "int8"])
+@pytest.mark.parametrize("engine", BOTH)
+def test_what_is_named_is_never_replaced_or_measured(engine, precision):
+    machine = Machine({})
+    assert chosen(engine, precision, machine=machine) == (engine, precision, "")
+    assert machine.asked == []
+
+
+def test_one_of_the_two_may_be_named():
+    assert chosen("onnxruntime", "auto")[:2] == ("onnxruntime", "int8")
+    assert chosen("auto", "fp32")[:2] == ("openvino", "fp32")
+    assert chosen("torch", "auto")[:2] == ("torch", "fp32")
+
+
+def test_an_engine_that_does_not_run_here_is_left():
+    broken = {**RATES, "openvino": {"fp32": "its process ended with code -4", "int8": "no"}}
+    engine, precision, why = chosen(machine=Machine(broken))
+    assert (engine, precision) == ("onnxruntime", "int8")
+    assert "openvino int8 does not run" in why
+
+
+def test_where_nothing_could_be_measured_the_first_is_tried_and_the_next_run_measures():
+    broken = {name: {"fp32": "no", "int8": "no"} for name in BOTH}
+    for _ in range(2):
+        machine = Machine(broken)
+        assert chosen(machine=machine)[:2] == ("onnxruntime", "fp32")
+        assert len(machine.asked) == 2
+
+
+def test_it_is_measured_once_for_a_network_and_a_size():
+    machine = Machine()
+    first = chosen(machine=machine)
+    assert machine.asked == [("onnxruntime", ("fp32", "int8")), ("openvino", ("fp32", "int8"))]
+    assert chosen(machine=machine) == first
+    assert len(machine.asked) == 2
+    assert remembered() == ["fake 64x96, threads 2, 1 in flight: onnxruntime fp32 10.0, openvino fp32 12.0, "
+                            "onnxruntime int8 20.0, openvino int8 30.0 fps"]  # fmt: skip
+    other = {**FILES, "int8": replace(FILES["int8"], sha256="2" * 64)}
+    for changed in ({"options": replace(OPTIONS, size_hw=(96, 96))}, {"options": replace(OPTIONS, in_flight=2)},
+                    {"artifact": network(files=other)}):  # fmt: skip
+        before = len(machine.asked)
+        chosen(machine=machine, **changed)
+        assert len(machine.asked) == before + 2
+
+
+def test_a_damaged_memory_is_measured_again():
+    chosen()
+    (kept,) = rates_folder().iterdir()
+    for text in ("{", "[]", json.dumps({"key": {}, "rates": {}})):
+        kept.write_text(text)
+        machine = Machine()
+        chosen(machine=machine)
+        assert len(machine.asked) == 2
+
+
+def test_a_cache_that_cannot_be_written_costs_only_time(tmp_path, monkeypatch, caplog):
+    (tmp_path / "file").touch()
+    monkeypatch.setenv("RTSEG_CACHE", str(tmp_path / "file"))
+    assert chosen()[:2] == ("openvino", "int8")
+    assert "measured again next time" in caplog.text
+
+
+def test_wrong_names_are_refused():
+    with pytest.raises(UsageError, match=r"unknown precision 'int4': .*auto, fp32, fp16, int8"):
+        chosen(precision="int4")
+    with pytest.raises(UsageError, match="unknown engine"):
+        chosen("tflite")
+
+
+def test_a_child_measures_what_runs_and_says_what_does_not(tmp_path):
+    artifact = resolve(make_network(tmp_path))
+    rates = measure_rates(artifact, "onnxruntime", ["fp32", "int8"], OPTIONS)
+    assert rates["fp32"] > 0
+    assert "no int8 file" in rates["int8"]
+
+
+def test_a_child_that_dies_costs_only_its_engine(tmp_path, monkeypatch):
+    monkeypatch.setattr("rtseg.engines.rate.sys.executable", "false")
+    rates = measure_rates(resolve(make_network(tmp_path)), "onnxruntime", ["fp32"], OPTIONS)
+    assert rates == {"fp32": "its process ended with code 1"}
