@@ -196,7 +196,7 @@ class Viewer:
             segmenter.close()
             raise
         self._made.append(segmenter)
-        loop.change_segmenter(lambda: segmenter)
+        loop.change_labeller(lambda: segmenter)
 
     def _new_path(self, suffix: str) -> Path:
         """A file name of the time, with a number where that is taken."""

@@ -16,8 +16,10 @@ from rtseg.apps._console import run
 from rtseg.apps._plot import check_plot, plot
 from rtseg.core.errors import UsageError
 from rtseg.core.files import write_json
+from rtseg.core.runspec import RunSpec
 from rtseg.core.sizes import Size, format_size, parse_size
-from rtseg.core.zoo import resolve, shipped
+from rtseg.core.threads import thread_budget
+from rtseg.core.zoo import shipped
 
 app = App(name="rtseg-bench", version=rtseg.__version__)
 _Many = Parameter(consume_multiple=True, negative="")
@@ -70,22 +72,24 @@ def bench(options: BenchOptions = _DEFAULTS) -> None:
     from rtseg.live.bench import BenchPlan
     from rtseg.live.bench import bench as measure
     from rtseg.live.environment import environment
-    from rtseg.live.policy import apply_budget, thread_budget
+    from rtseg.pictures.resize import limit_threads
 
     models = options.model or tuple(shipped())
     sizes: list[Size | None] = [parse_size(size) for size in options.size] or [None]
-    _check(options, models, sizes)
-    budget = thread_budget(options.threads)
-    apply_budget(budget)
+    specs = [
+        RunSpec(model, engine, precision, size_hw, options.threads)
+        for model, engine, size_hw, precision in product(models, options.engine, sizes, options.precision)
+    ]
+    _check(options, specs)
+    limit_threads(thread_budget(options.threads).opencv)
     source_hw = parse_size(options.source_size) if options.source_size else None
     plan = BenchPlan(options.source, source_hw, options.frames, options.runs)
-    wanted = len(models) * len(options.engine) * len(sizes) * len(options.precision)
     results: list[dict[str, Any]] = []
     try:
-        with Console(stderr=True).status(f"measuring 1 of {wanted}") as status:
-            for result in measure(models, options.engine, sizes, options.precision, budget, plan):
+        with Console(stderr=True).status(f"measuring 1 of {len(specs)}") as status:
+            for result in measure(specs, plan):
                 results.append(result)
-                status.update(f"measuring {min(wanted, len(results) + 1)} of {wanted}")
+                status.update(f"measuring {min(len(specs), len(results) + 1)} of {len(specs)}")
     finally:  # what was measured before an error or Ctrl-C stays
         if results:
             Console().print(_table(results, options.split))
@@ -97,25 +101,27 @@ def bench(options: BenchOptions = _DEFAULTS) -> None:
             Console(soft_wrap=True).print(f"not in {options.plot}: {left_out}")
 
 
-def _check(options: BenchOptions, models: tuple[str, ...], sizes: Sequence[Size | None]) -> None:
+def _check(options: BenchOptions, specs: Sequence[RunSpec]) -> None:
     """Finds what is wrong before minutes are spent on measuring."""
     from rtseg.apps._overwrite import check_outputs, source_files
     from rtseg.engines import candidates
     from rtseg.live.bench import miou_of_card
-    from rtseg.live.segmenter import EngineChoice
+    from rtseg.live.segmenter import check_spec
 
     for flag, value in (("--frames", options.frames), ("--runs", options.runs)):
         if value < 2:
             raise UsageError(f"{flag} {value} is too few to measure anything: give 2 or more")
-    for model, engine, size_hw, precision in product(models, options.engine, sizes, options.precision):
-        choice = EngineChoice(resolve(model), engine, precision, size_hw)
-        runs = candidates(engine, choice.artifact)
-        if precision == "int8" and runs != ["tensorrt"]:  # which makes its own INT8
-            choice.artifact.file(precision)
-    stated = {split for model in models for split in miou_of_card(resolve(model).card)}
+    artifacts = []
+    for spec in specs:
+        artifact = check_spec(spec)
+        runs = candidates(spec.engine, artifact)
+        if spec.precision == "int8" and runs != ["tensorrt"]:  # which makes its own INT8
+            artifact.file(spec.precision)
+        artifacts.append(artifact)
+    stated = {split for artifact in artifacts for split in miou_of_card(artifact.card)}
     if options.plot:
         check_plot(options.plot, options.split, stated)
-    networks = [path for model in models for path in resolve(model).paths]
+    networks = [path for artifact in artifacts for path in artifact.paths]
     inputs = {"the source": source_files(options.source), "a network": networks}
     check_outputs({"--json": options.json, "--plot": options.plot}, inputs)
 

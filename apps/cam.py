@@ -14,11 +14,13 @@ from rtseg.apps._console import run, running
 from rtseg.core.errors import InputError, UsageError
 from rtseg.core.files import write_json
 from rtseg.core.labels import CAMVID11
+from rtseg.core.runspec import RunSpec
 from rtseg.core.sizes import Size, format_size, parse_size
 from rtseg.core.zoo import resolve, shipped
 
 if TYPE_CHECKING:
     from rtseg.apps._viewer import Viewer
+    from rtseg.live.policies import Policy
     from rtseg.live.report import LoopReport
     from rtseg.live.segmenter import Segmenter
     from rtseg.sinks.video import VideoSink
@@ -107,28 +109,30 @@ def _watch(options: CamOptions, console: Console, stack: ExitStack) -> None:
     from rtseg.apps._viewer import Viewer
     from rtseg.live.loop import Loop
     from rtseg.live.painter import Painter
-    from rtseg.live.policy import apply_budget, thread_budget
+    from rtseg.live.policies import policy_for
+    from rtseg.pictures.resize import limit_threads
     from rtseg.sinks.base import NullSink
 
     _check(options)
-    budget = thread_budget(options.threads)
-    apply_budget(budget)
     segmenter = stack.enter_context(_open_segmenter(options, options.model))
+    budget = segmenter.budget
+    limit_threads(budget.opencv)
     show = segmenter.labels.split_names(options.show) if options.show else None
     painter = Painter(opacity=options.opacity, legend=options.legend, show=show)
     painter.prepare(segmenter.labels)
     window = _open_window() if options.window else None
     source = stack.enter_context(_open_source(options, budget.codec))
+    policy = policy_for(source)
     record = partial(_open_recording, source, budget.codec, console)
     recording = record(options.record) if options.record else None
     if recording:
         stack.callback(recording.close, complete=False)  # for a run that fails before the loop, which closes it, starts
     with Console(stderr=True).status(f"preparing {options.model}: the first run on a machine takes some seconds"):
-        segmenter.prepare(source.size_hw, ahead=not source.live)
+        segmenter.prepare(source.size_hw, policy.most_in_flight)
     _introduce(console, options, segmenter, source)
     viewer = None
     if window:
-        ready = partial(_ready_segmenter, options, not source.live)
+        ready = partial(_ready_segmenter, options, policy)
         viewer = Viewer(window, painter, record, list(shipped()), ready, recording)
     if viewer:
         stack.callback(viewer.close)
@@ -138,6 +142,7 @@ def _watch(options: CamOptions, console: Console, stack: ExitStack) -> None:
         draw=painter,
         sinks=[recording or NullSink()],
         view=viewer,
+        policy=policy,
         max_frames=options.frames,
         duration_s=options.duration,
         pace=viewer is not None,
@@ -175,16 +180,16 @@ def _check(options: CamOptions) -> None:
 
 
 def _open_segmenter(options: CamOptions, model: str) -> "Segmenter":
-    from rtseg.live.segmenter import open_segmenter
+    from rtseg.live.segmenter import Segmenter
 
     size_hw = parse_size(options.size) if options.size else None
-    return open_segmenter(model, options.engine, options.precision, size_hw, options.threads)
+    return Segmenter(RunSpec(model, options.engine, options.precision, size_hw, options.threads))
 
 
-def _ready_segmenter(options: CamOptions, ahead: bool, model: str, frame_hw: Size) -> "Segmenter":
+def _ready_segmenter(options: CamOptions, policy: "Policy", model: str, frame_hw: Size) -> "Segmenter":
     """Another network in the place of the one that the command line names, loaded."""
     segmenter = _open_segmenter(options, model)
-    segmenter.prepare(frame_hw, ahead=ahead)
+    segmenter.prepare(frame_hw, policy.most_in_flight)
     return segmenter
 
 

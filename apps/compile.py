@@ -14,6 +14,7 @@ from rtseg.apps._console import tracked
 from rtseg.core.card import Card, CardFile
 from rtseg.core.errors import EngineError, ParityError, UsageError
 from rtseg.core.files import atomic_path, file_sha256
+from rtseg.core.runspec import RunSpec
 from rtseg.core.sizes import Size, check_multiple, nearest_multiple, parse_size
 from rtseg.core.zoo import Artifact, resolve
 
@@ -210,13 +211,11 @@ def score(
 ) -> dict[str, Any]:
     """The figures of an engine on the val split."""
     from rtseg.datasets import open_data
-    from rtseg.live.policy import thread_budget
-    from rtseg.live.segmenter import EngineChoice, Segmenter
+    from rtseg.live.segmenter import Segmenter
     from rtseg.metrics.evaluate import evaluate
 
     assert options.data is not None
     data = open_data(options.data, options.root, "val")
-    choice = EngineChoice(artifact, engine, precision, size, threads=thread_budget().engine)
-    with Segmenter(choice) as segmenter:
+    with Segmenter(RunSpec(artifact, engine, precision, size)) as segmenter:
         pictures = tracked(data, f"scoring {precision} on {engine}", len(data))
         return evaluate(segmenter, pictures, data.labels).to_json()

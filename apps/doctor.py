@@ -120,7 +120,7 @@ def check_python() -> Check:
 def check_threads() -> Check:
     """How the cores are shared among the parts of the loop."""
     from rtseg.core.machine import cores
-    from rtseg.live.policy import thread_budget
+    from rtseg.core.threads import thread_budget
 
     budget = thread_budget()
     found = f"{cores()} of {os.cpu_count()} cores; engine {budget.engine}, OpenCV {budget.opencv}, codec {budget.codec}"

@@ -12,15 +12,16 @@ from rtseg.apps._console import tracked
 from rtseg.apps._scores import tell_scores, tell_stability
 from rtseg.core.errors import UsageError
 from rtseg.core.files import write_json
+from rtseg.core.runspec import RunSpec
 from rtseg.core.sizes import parse_size
 
 if TYPE_CHECKING:
     import numpy as np
 
+    from rtseg.core.card import Card
     from rtseg.datasets import DataSet
     from rtseg.engines import EngineInfo
-    from rtseg.live.segmenter import EngineChoice
-    from rtseg.metrics.evaluate import Labeller
+    from rtseg.metrics.evaluate import Scored
 
 _FRAMES_OF_ENDLESS = 300
 
@@ -135,52 +136,51 @@ def score(options: EvalOptions) -> dict[str, Any]:
 
     "miou" and the other keys of the data set are those of the path that runs in real time: one picture, one scale.
     """
-    from rtseg.core.zoo import resolve
     from rtseg.datasets import open_data
-    from rtseg.live.policy import thread_budget
-    from rtseg.live.segmenter import EngineChoice, default_size
+    from rtseg.live.segmenter import check_spec, default_size
 
     size_hw = parse_size(options.size) if options.size else None
-    threads = thread_budget(options.threads).engine
-    choice = EngineChoice(resolve(options.model), options.engine, options.precision, size_hw, threads)
-    check_before(options, choice)
+    spec = RunSpec(options.model, options.engine, options.precision, size_hw, options.threads)
+    card = check_spec(spec).card
+    check_before(options, spec)
     figures: dict[str, Any] = {}
     if options.data_set is not None:
         data = open_data(options.data_set, options.root, options.split)
-        sized = replace(choice, size_hw=size_hw or default_size(choice.card, data.size_hw))
+        sized = replace(spec, size_hw=size_hw or default_size(card, data.size_hw))
         figures |= score_data(options, sized, data)
         if options.averages:
             figures["test_time"] = score_averaged(options, sized, data)
     if options.stability is not None:
-        figures["stability"], info = measure_stability(options, choice)
-        figures = {**about(choice, info), **figures}
+        figures["stability"], info = measure_stability(options, spec)
+        figures = {**about(card, info), **figures}
     return figures
 
 
-def check_before(options: EvalOptions, choice: "EngineChoice") -> None:
+def check_before(options: EvalOptions, spec: RunSpec) -> None:
     """Finds what is wrong with what comes second before minutes are spent on what comes first."""
-    from rtseg.live.averaging import AveragingSegmenter
+    from rtseg.live.labellers.averaging import Averaging
+    from rtseg.live.segmenter import Segmenter
     from rtseg.sources.open import open_source
 
-    AveragingSegmenter(choice, options.factors, options.flip).close()
+    Averaging(Segmenter(spec), options.factors, options.flip).close()
     if options.stability is not None and options.data_set is not None:
         open_source(options.stability).close()
 
 
-def score_data(options: EvalOptions, choice: "EngineChoice", data: "DataSet") -> dict[str, Any]:
+def score_data(options: EvalOptions, spec: RunSpec, data: "DataSet") -> dict[str, Any]:
     """The network as it runs in real time, on the whole split."""
     from rtseg.live.segmenter import Segmenter
     from rtseg.sinks.base import write_picture
 
-    with Segmenter(choice) as segmenter:
+    with Segmenter(spec) as segmenter:
         figures = compare(segmenter, data, options.boundary_tolerance)
-        figures |= about(choice, segmenter.info)
+        figures |= about(segmenter.card, segmenter.info)
         if options.picture is not None:
             write_picture(options.picture, draw(segmenter, data))
     return {**figures, "data": options.data_set, "split": options.split}
 
 
-def draw(segmenter: "Labeller", data: "DataSet", rows: int = 4) -> "np.ndarray":
+def draw(segmenter: "Scored", data: "DataSet", rows: int = 4) -> "np.ndarray":
     """Picture, truth and prediction of some pictures, a row each: uint8 BGR."""
     from rtseg.pictures.comparison import beside_truth, stacked
 
@@ -188,11 +188,12 @@ def draw(segmenter: "Labeller", data: "DataSet", rows: int = 4) -> "np.ndarray":
     return stacked([beside_truth(s.image, s.labels, segmenter(s.image), data.labels) for s in samples])
 
 
-def score_averaged(options: EvalOptions, choice: "EngineChoice", data: "DataSet") -> dict[str, Any]:
+def score_averaged(options: EvalOptions, spec: RunSpec, data: "DataSet") -> dict[str, Any]:
     """The network averaged over scales and mirror images, on the whole split."""
-    from rtseg.live.averaging import AveragingSegmenter
+    from rtseg.live.labellers.averaging import Averaging
+    from rtseg.live.segmenter import Segmenter
 
-    with AveragingSegmenter(choice, options.factors, options.flip) as segmenter:
+    with Averaging(Segmenter(spec), options.factors, options.flip) as segmenter:
         figures = compare(segmenter, data, options.boundary_tolerance)
         sizes = [list(size_hw) for size_hw in segmenter.sizes]
     return {**figures, "flip": options.flip, "scales": list(options.factors), "sizes": sizes}
@@ -220,7 +221,7 @@ def enter_figures(options: EvalOptions, figures: dict[str, Any]) -> None:
     artifact.save_card(artifact.card.with_figures("fp32", entry))
 
 
-def compare(segmenter: "Labeller", data: "DataSet", boundary_tolerance: float) -> dict[str, Any]:
+def compare(segmenter: "Scored", data: "DataSet", boundary_tolerance: float) -> dict[str, Any]:
     """mIoU, pixel accuracy and boundary F1 on the whole split."""
     from rtseg.metrics.boundary import BoundaryF1
     from rtseg.metrics.evaluate import evaluate
@@ -230,7 +231,7 @@ def compare(segmenter: "Labeller", data: "DataSet", boundary_tolerance: float) -
     return {**evaluate(segmenter, pictures, data.labels, boundary).to_json(), **boundary.to_json()}
 
 
-def measure_stability(options: EvalOptions, choice: "EngineChoice") -> "tuple[dict[str, Any], EngineInfo]":
+def measure_stability(options: EvalOptions, spec: RunSpec) -> "tuple[dict[str, Any], EngineInfo]":
     """The stability of the labels on a source, and what ran."""
     from rtseg.live.api import stream
     from rtseg.live.segmenter import Segmenter
@@ -238,7 +239,7 @@ def measure_stability(options: EvalOptions, choice: "EngineChoice") -> "tuple[di
     from rtseg.sources.open import open_source
 
     assert options.stability is not None
-    with open_source(options.stability) as source, Segmenter(choice) as segmenter:
+    with open_source(options.stability) as source, Segmenter(spec) as segmenter:
         count = options.frames or (_FRAMES_OF_ENDLESS if source.endless else None)
         stability = Stability(segmenter.labels)
         with closing(stream(source, segmenter)) as labelled:  # ends its threads before the segmenter is closed
@@ -253,10 +254,10 @@ def measure_stability(options: EvalOptions, choice: "EngineChoice") -> "tuple[di
     return figures, info
 
 
-def about(choice: "EngineChoice", info: "EngineInfo") -> dict[str, Any]:
+def about(card: "Card", info: "EngineInfo") -> dict[str, Any]:
     """What ran."""
     return {
-        "model": choice.card.name,
+        "model": card.name,
         "engine": info.engine,
         "runtime": info.runtime,
         "device": info.device,
@@ -264,5 +265,5 @@ def about(choice: "EngineChoice", info: "EngineInfo") -> dict[str, Any]:
         "size": list(info.size_hw),
         "threads": info.threads,
         # a GPU engine makes FP16 of the FP32 file
-        "sha256": choice.card.files.get(info.precision, choice.card.files["fp32"]).sha256,
+        "sha256": card.files.get(info.precision, card.files["fp32"]).sha256,
     }

@@ -16,6 +16,7 @@ import rtseg
 from rtseg.apps._console import run
 from rtseg.core.errors import UsageError
 from rtseg.core.machine import cores
+from rtseg.core.runspec import RunSpec
 from rtseg.core.sizes import Size, format_size, parse_size
 from rtseg.core.zoo import Artifact, resolve
 
@@ -138,9 +139,9 @@ def _choice(options: VideoOptions) -> "tuple[Choice, Selection]":
     """Checks all settings that do not depend on an input; also says how 'auto' was decided."""
     from rtseg.batch.plan import Choice
     from rtseg.batch.task import Look
+    from rtseg.core.threads import thread_budget
     from rtseg.live.painter import Painter
-    from rtseg.live.policy import thread_budget
-    from rtseg.live.segmenter import EngineChoice
+    from rtseg.live.segmenter import check_spec
 
     if options.jobs is not None and not 1 <= options.jobs <= _MOST_JOBS:
         raise UsageError(f"{options.jobs} jobs: give 1 or more, up to {_MOST_JOBS}")
@@ -150,31 +151,29 @@ def _choice(options: VideoOptions) -> "tuple[Choice, Selection]":
         thread_budget(options.threads)  # refuses what the machine does not have; a cluster's machines may have more
     artifact = resolve(options.model)
     size_hw = parse_size(options.size) if options.size else None
-    EngineChoice(artifact, options.engine, options.precision, size_hw)
+    spec = RunSpec(options.model, options.engine, options.precision, size_hw, options.threads)
+    check_spec(spec)
     selected = _selected(options, artifact, size_hw)
     show = artifact.card.labels.split_names(options.show) if options.show else None
     look = Look(options.opacity, options.legend, show)
     Painter(opacity=look.opacity, legend=look.legend, show=look.show).prepare(artifact.card.labels)
     given = {"engine": options.engine, "precision": options.precision}
     auto = frozenset(name for name, value in given.items() if value == "auto")
-    choice = Choice(
-        artifact.card, options.model, selected.engine, selected.precision, size_hw, look, options.threads,
-        options.overwrite, auto,
-    )  # fmt: skip
-    return choice, selected
+    spec = replace(spec, engine=selected.engine, precision=selected.precision)
+    return Choice(artifact.card, spec, look, options.overwrite, auto), selected
 
 
 def _selected(options: VideoOptions, artifact: Artifact, size_hw: Size | None) -> "Selection":
     """The engine and precision of the whole batch, at about the size that every input has; one machine decides."""
     from rtseg.engines import AUTO, EngineOptions, Selection, select
-    from rtseg.live.policy import frames_in_flight
+    from rtseg.live.policies import Every
     from rtseg.live.segmenter import default_size
 
     if AUTO not in (options.engine, options.precision):  # of a cluster, which may have what this machine lacks
         return Selection(options.engine, options.precision)
     threads = cores() if options.ray or options.threads is None else options.threads
     size_hw = size_hw or default_size(artifact.card, artifact.card.train_size)
-    wanted = EngineOptions(size_hw, threads=threads, in_flight=frames_in_flight(threads))
+    wanted = EngineOptions(size_hw, threads=threads, in_flight=min(threads, Every().most_in_flight))
     with Console(stderr=True).status("choosing an engine: measured once on a machine"):
         return select(options.engine, options.precision, artifact, wanted)
 
@@ -188,7 +187,7 @@ def _pool(
 
     if options.ray:
         address, threads = options.ray, options.threads or 1
-        return threads, lambda handle: RayPool(handle, address, choice.engine, threads, options.jobs)
+        return threads, lambda handle: RayPool(handle, address, choice.spec.engine, threads, options.jobs)
     crew = _crew(jobs, choice, options, console)
     if crew.processes == 1:
         return crew.threads, InlinePool
@@ -228,7 +227,7 @@ def _foretell(jobs: "Sequence[Job]", choice: "Choice", options: VideoOptions, co
     if left:
         if options.ray:
             console.print("the time is for this machine alone, not for the cluster")
-            options, choice = replace(options, jobs=None, threads=None), replace(choice, threads=None)
+            options, choice = replace(options, jobs=None, threads=None), choice.with_threads(None)
         _foretell_time(left, choice, _crew([one.job for one in left], choice, options, console), console)
     else:
         console.print("nothing to do")

@@ -30,14 +30,16 @@ from rtseg.batch.task import CRF, ENCODER_THREADS, PRESET, Loaded, Look
 from rtseg.core.files import write_json
 from rtseg.core.frame import Frame
 from rtseg.core.machine import cores
+from rtseg.core.runspec import RunSpec
 from rtseg.core.sizes import Size, format_size, parse_size
+from rtseg.core.threads import thread_budget
 from rtseg.core.zoo import resolve
 from rtseg.engines import EngineOptions, select
 from rtseg.live.environment import environment
 from rtseg.live.painter import Painter
 from rtseg.live.pipeline import Result
-from rtseg.live.policy import apply_budget, thread_budget
-from rtseg.live.segmenter import Segmenter, default_size, open_segmenter
+from rtseg.live.segmenter import Segmenter, default_size
+from rtseg.pictures.resize import limit_threads
 from rtseg.scenes import StreetScene
 from rtseg.sinks.base import write_picture
 from rtseg.sinks.video import VideoSink
@@ -88,7 +90,7 @@ def run_batch(videos: list[Path], choice: Choice, crew: Crew, folder: Path) -> f
 def run_plain(videos: list[Path], choice: Choice, size_hw: Size, folder: Path) -> float:
     """Seconds that the plain script takes, the loading of its engine included."""
     start = perf_counter()
-    with open_segmenter(choice.model, choice.engine, choice.precision, default_size(choice.card, size_hw)) as segmenter:
+    with Segmenter(choice.network(size_hw, cores())) as segmenter:
         segmenter.prepare(size_hw)
         for path in videos:
             label_plainly(path, segmenter.engine, folder / f"{path.stem}.mp4", folder / f"{path.stem}_labels")
@@ -172,7 +174,7 @@ def measure(size_hw: Size, count: int, options: argparse.Namespace, folder: Path
     artifact = resolve(options.model)
     wanted = EngineOptions(default_size(artifact.card, size_hw), threads=cores())
     chosen = select(options.engine, options.precision, artifact, wanted)
-    choice = Choice(artifact.card, options.model, chosen.engine, chosen.precision, None, Look())
+    choice = Choice(artifact.card, RunSpec(options.model, chosen.engine, chosen.precision), Look())
     crew = Crew(options.jobs, max(1, cores() // options.jobs)) if options.jobs else None
     crew = crew or choose_crew([Job(videos[0], folder, SAVE)], choice, cores())
     seconds: dict[str, list[float]] = {"rtseg": [], "plain": []}
@@ -187,7 +189,7 @@ def measure(size_hw: Size, count: int, options: argparse.Namespace, folder: Path
         for side in seconds if number else ():
             seconds[side].append(taken[side])
     network_hw = default_size(artifact.card, size_hw)
-    with open_segmenter(options.model, chosen.engine, chosen.precision, network_hw, crew.threads) as segmenter:
+    with Segmenter(choice.network(size_hw, crew.threads)) as segmenter:
         segmenter.prepare(size_hw)
         costs = stage_costs(videos[0], segmenter, min(options.frames, 60))
     frames = count * options.frames
@@ -229,7 +231,7 @@ def main() -> None:
     parser.add_argument("--jobs", type=int, help="workers; by default measured, as the command does")
     parser.add_argument("--json", type=Path)
     options = parser.parse_args()
-    apply_budget(thread_budget())
+    limit_threads(thread_budget().opencv)
     results = []
     for size, count in (case.split(":") for case in options.case):
         with TemporaryDirectory() as folder:

@@ -17,10 +17,10 @@ from rich.console import Console
 from rtseg.core.files import write_json
 from rtseg.core.labels import CAMVID11
 from rtseg.core.sizes import parse_size
+from rtseg.core.threads import thread_budget
 from rtseg.engines import EngineOptions, load_engine
 from rtseg.export.network import export_network
 from rtseg.live.environment import environment
-from rtseg.live.policy import thread_budget
 from rtseg.models import build_model
 from rtseg.models.base import count_macs
 from rtseg.models.decoders import STEPS

@@ -22,24 +22,26 @@ import onnxruntime
 from pipeline import make_video
 
 from rtseg.core.files import write_json
+from rtseg.core.runspec import RunSpec
 from rtseg.core.sizes import Size, parse_size
+from rtseg.core.threads import thread_budget
 from rtseg.core.zoo import resolve, shipped
 from rtseg.live.bench import time_ahead
 from rtseg.live.environment import environment
 from rtseg.live.loop import Loop
 from rtseg.live.painter import Painter
-from rtseg.live.policy import apply_budget, thread_budget
-from rtseg.live.segmenter import default_size, open_segmenter
+from rtseg.live.policies import policy_for
+from rtseg.live.segmenter import Segmenter, default_size
+from rtseg.pictures.resize import limit_threads
 from rtseg.sinks.base import NullSink
 from rtseg.sources.open import open_source
 
 
 def loop(model: str, precision: str, video: Path) -> dict[str, Any]:
     """What `rtseg-cam --no-window` does with a file."""
-    budget = thread_budget()
-    source = open_source(str(video), threads=budget.codec)
-    with open_segmenter(model, precision=precision) as segmenter:
-        info = segmenter.prepare(source.size_hw, ahead=True)
+    with Segmenter(RunSpec(model, precision=precision)) as segmenter:
+        source = open_source(str(video), threads=segmenter.budget.codec)
+        info = segmenter.prepare(source.size_hw, policy_for(source).most_in_flight)
         pictures = [np.full((*source.size_hw, 3), value, np.uint8) for value in range(4)]
         engine_fps = time_ahead(segmenter, pictures, 40, 4)
         painter = Painter()
@@ -97,7 +99,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--json", type=Path)
     options = parser.parse_args()
-    apply_budget(thread_budget())
+    limit_threads(thread_budget().opencv)
     source_hw: Size = parse_size(options.source)
     results = []
     with TemporaryDirectory() as folder:

@@ -13,11 +13,12 @@ import numpy as np
 from gpu_machine import median_s
 
 from rtseg.core.errors import ParityError, RtsegError
+from rtseg.core.runspec import RunSpec
 from rtseg.core.sizes import Size, format_size, nearest_multiple
+from rtseg.core.threads import thread_budget
 from rtseg.core.timing import Durations
 from rtseg.core.zoo import Artifact, resolve
 from rtseg.engines import Engine, EngineOptions, load_engine, missing
-from rtseg.live.policy import thread_budget
 
 PICTURES = 4
 KEPT = 4  # convolutions that stay FP16 where INT8 does not pass the parity gate with all of them
@@ -207,19 +208,19 @@ def loop_row(model: str, precision: str, size_hw: Size, plan: Plan, folder: Path
     """The loop of `rtseg-cam --no-window` on a video file of the network's size, and decoding that file alone."""
     from rtseg.live.loop import Loop
     from rtseg.live.painter import Painter
-    from rtseg.live.policy import apply_budget
-    from rtseg.live.segmenter import open_segmenter
+    from rtseg.live.segmenter import Segmenter
+    from rtseg.pictures.resize import limit_threads
     from rtseg.sinks.base import NullSink
     from rtseg.sources.open import open_source
 
     video = make_video(folder / f"{format_size(size_hw)}-{plan.frames}.mp4", size_hw, plan.frames)
     budget = thread_budget()
-    apply_budget(budget)
+    limit_threads(budget.opencv)
     with open_source(str(video), threads=budget.codec) as source:
         start = perf_counter()
         decoded = sum(1 for _ in source)
         decode_s = perf_counter() - start
-    with open_segmenter(model, "tensorrt", precision, size_hw) as segmenter:
+    with Segmenter(RunSpec(model, "tensorrt", precision, size_hw)) as segmenter:
         segmenter.prepare(size_hw)
         painter = Painter()
         painter.prepare(segmenter.labels)
@@ -251,11 +252,11 @@ def make_video(path: Path, size_hw: Size, frames: int) -> Path:
 def miou_row(engine_name: str, model: str, precision: str, plan: Plan) -> dict[str, Any]:
     """mIoU on CamVid's val split, at the input size that `rtseg eval` takes for its pictures."""
     from rtseg.datasets import open_data
-    from rtseg.live.segmenter import open_segmenter
+    from rtseg.live.segmenter import Segmenter
     from rtseg.metrics.evaluate import evaluate
 
     data = open_data("camvid", plan.root, "val")
-    with open_segmenter(model, engine_name, precision) as segmenter:
+    with Segmenter(RunSpec(model, engine_name, precision)) as segmenter:
         figures = evaluate(segmenter, samples(data), data.labels).to_json()
         return {"miou": figures["miou"], "frames": len(data), "size": list(segmenter.info.size_hw)}
 

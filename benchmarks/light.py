@@ -16,10 +16,11 @@ from cyclopts import App
 from rich.console import Console
 
 from rtseg.core.files import write_json
+from rtseg.core.runspec import RunSpec
 from rtseg.core.zoo import resolve, shipped
 from rtseg.datasets import DataSet, open_data
 from rtseg.live.environment import environment
-from rtseg.live.segmenter import open_segmenter
+from rtseg.live.segmenter import Segmenter
 from rtseg.metrics.confusion import ConfusionMatrix
 from rtseg.training.light import Exposure, Haze, Temperature, UnevenLight
 
@@ -38,7 +39,7 @@ CHANGES = {
 def measure(model: str, data: DataSet, every: int) -> dict[str, Any]:
     """The mIoU under each change, and the mean over all changes."""
     found = {}
-    with open_segmenter(model, "onnxruntime") as segmenter:
+    with Segmenter(RunSpec(model, "onnxruntime", "fp32")) as segmenter:
         for kind, change in CHANGES.items():
             matrix = ConfusionMatrix(data.labels)
             transform = A.Compose([] if change is None else [change])

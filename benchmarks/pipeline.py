@@ -17,11 +17,13 @@ from typing import Any
 
 from rtseg.core.files import write_json
 from rtseg.core.frame import Frame
+from rtseg.core.runspec import RunSpec
 from rtseg.core.sizes import Size, format_size, parse_size
+from rtseg.core.threads import thread_budget
 from rtseg.core.zoo import shipped
 from rtseg.live.bench import BenchPlan, bench
 from rtseg.live.environment import environment
-from rtseg.live.policy import ThreadBudget, apply_budget, thread_budget
+from rtseg.pictures.resize import limit_threads
 from rtseg.scenes import StreetScene
 from rtseg.sinks.video import VideoSink
 
@@ -36,13 +38,10 @@ def make_video(path: Path, size_hw: Size, frames: int) -> None:
             sink.write(Frame(image, index, index / FPS, perf_counter()), labels, image)
 
 
-def measure(
-    model: str, precision: str, video: Path, network_hw: Size, rounds: int, budget: ThreadBudget
-) -> dict[str, Any]:
+def measure(model: str, precision: str, video: Path, network_hw: Size, rounds: int) -> dict[str, Any]:
     plan = BenchPlan(source=str(video), frames=1000, runs=60)
-    results = [
-        result for _ in range(rounds) for result in bench([model], ["auto"], [network_hw], [precision], budget, plan)
-    ]
+    spec = RunSpec(model, precision=precision, size_hw=network_hw)
+    results = list(bench([spec] * rounds, plan))
     middle = sorted(results, key=lambda result: result["end_to_end_fps"])[len(results) // 2]
     return {
         "model": model,
@@ -74,8 +73,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--json", type=Path)
     options = parser.parse_args()
-    budget = thread_budget()
-    apply_budget(budget)
+    limit_threads(thread_budget().opencv)
     results = []
     with TemporaryDirectory() as folder:
         for source_hw in (parse_size(size) for size in options.source):
@@ -83,7 +81,7 @@ def main() -> None:
             make_video(video, source_hw, options.frames)
             for model in options.model:
                 for precision in options.precision:
-                    result = measure(model, precision, video, parse_size(options.size), options.rounds, budget)
+                    result = measure(model, precision, video, parse_size(options.size), options.rounds)
                     results.append(result)
                     print(
                         f"{model} {precision} on {result['engine']}, source {format_size(source_hw)}: engine "

@@ -15,10 +15,12 @@ from rtseg.core.card import Card, CardFile
 from rtseg.core.files import file_sha256
 from rtseg.core.frame import Frame
 from rtseg.core.labels import CAMVID11
+from rtseg.core.runspec import RunSpec
+from rtseg.core.threads import ThreadBudget
 from rtseg.core.zoo import Artifact
 from rtseg.engines.base import Engine, EngineInfo, EngineOptions
 from rtseg.engines.pool import EnginePool
-from rtseg.live.segmenter import EngineChoice
+from rtseg.live.segmenter import Segmenter
 from rtseg.pictures.upsample import upsample_labels
 from rtseg.sinks.base import Sink
 from rtseg.sources.base import Source
@@ -93,8 +95,8 @@ class FakeEngine(Engine):
         self.released = True
 
 
-def fake_choice(made, *, threads=1, **settings):
-    """What loads FakeEngines with `settings`, a pool of them where frames are to be in flight; `made` collects them."""
+def fake_segmenter(made, *, threads=1, size_hw=(64, 96), **settings):
+    """Loads FakeEngines with `settings`, a pool of them where frames are to be in flight; `made` collects them."""
 
     def make(artifact, options):
         made.append(FakeEngine(artifact, options, **settings))
@@ -103,7 +105,8 @@ def fake_choice(made, *, threads=1, **settings):
     def load(name, artifact, options):
         return EnginePool(make, artifact, options) if options.in_flight > 1 else make(artifact, options)
 
-    return EngineChoice(fake_artifact(), size_hw=(64, 96), threads=threads, loader=load)
+    budget = ThreadBudget(total=threads, engine=threads, opencv=1, codec=1)
+    return Segmenter(RunSpec(fake_artifact(), size_hw=size_hw), budget=budget, loader=load)
 
 
 class FlyingEngine(FakeEngine):
@@ -120,7 +123,7 @@ class FlyingEngine(FakeEngine):
 
     def _labels(self, image, size_hw, out):
         self.submit(image, size_hw)
-        return self.collect(out)
+        return self.collect(out).labels, {}
 
     def _submit(self, image, size_hw):
         image = image.copy()
@@ -128,7 +131,7 @@ class FlyingEngine(FakeEngine):
         return self._worker.submit(lambda: upsample_labels(self._infer(image), size_hw, threads=1))
 
     def _collect(self, started):
-        return started.result(30)
+        return started.result(30), {}
 
     def _release(self):
         self._worker.shutdown()

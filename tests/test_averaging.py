@@ -3,12 +3,14 @@
 import numpy as np
 import pytest
 import torch
-from fakes import FakeEngine, fake_artifact
+from fakes import FakeEngine, FakeSink, FakeSource, fake_segmenter
 from torch.nn import functional
 
+import rtseg
 from rtseg.core.errors import UsageError
-from rtseg.live.averaging import AveragingSegmenter
-from rtseg.live.segmenter import EngineChoice
+from rtseg.live.labellers.averaging import Averaging
+from rtseg.live.loop import Loop
+from rtseg.live.segmenter import Segmenter
 from rtseg.pictures.average import average_labels
 
 
@@ -34,40 +36,45 @@ def test_one_confident_view_outweighs_two_that_waver() -> None:
     assert (average_labels([unsure, unsure], (8, 8)) == 1).all()
 
 
-def choice(**changes: object) -> EngineChoice:
-    made: list[FakeEngine] = []
-
-    def load(name: str, artifact: object, options: object) -> FakeEngine:
-        made.append(FakeEngine(artifact, options))
-        return made[-1]
-
-    result = EngineChoice(fake_artifact(), size_hw=(64, 96), loader=load, **changes)  # type: ignore[arg-type]
-    object.__setattr__(result, "made", made)
-    return result
-
-
 def test_mirror_images_are_turned_back() -> None:
     image = np.zeros((64, 96, 3), np.uint8)
     image[:, :32] = 4  # the fake engine labels by the blue value
     image[:20, 64:] = 7
-    with AveragingSegmenter(choice(), (1.0,)) as plain, AveragingSegmenter(choice(), (1.0,), flip=True) as both:
+    with Averaging(fake_segmenter([])) as plain, Averaging(fake_segmenter([]), flip=True) as both:
         np.testing.assert_array_equal(both(image), plain(image))
         assert both(image)[40, 10] == 4
         assert both(image)[10, 90] == 7
 
 
 def test_each_scale_has_an_engine_of_its_size_and_labels_are_the_pictures() -> None:
-    chosen = choice()
-    segmenter = AveragingSegmenter(chosen, (0.5, 1.0, 1.5))
-    labels = segmenter(np.full((60, 90, 3), 6, np.uint8))
+    made: list[FakeEngine] = []
+    averaging = Averaging(fake_segmenter(made), (0.5, 1.0, 1.5))
+    labels = averaging(np.full((60, 90, 3), 6, np.uint8))
     assert (labels.shape, set(labels.ravel())) == ((60, 90), {6})
-    assert segmenter.sizes == [(32, 64), (64, 96), (96, 160)]  # multiples of 32
-    segmenter(np.full((60, 90, 3), 6, np.uint8))
-    segmenter.close()
-    assert [(engine.calls, engine.released) for engine in chosen.made] == [(2, True)] * 3  # type: ignore[attr-defined]
+    assert averaging.sizes == [(32, 64), (64, 96), (96, 160)]  # multiples of 32
+    calls = [engine.calls for engine in made]
+    averaging(np.full((60, 90, 3), 6, np.uint8))
+    averaging.close()
+    assert [engine.calls - before for engine, before in zip(made, calls, strict=True)] == [1, 1, 1]
+    assert [engine.released for engine in made] == [True] * 3
+
+
+def test_it_labels_a_video_as_any_labeller_does() -> None:
+    sink = FakeSink()
+    with Averaging(fake_segmenter([], threads=3), (1.0, 0.5), flip=True) as averaging:
+        report = Loop(FakeSource(12), averaging, sinks=[sink]).run()
+        streamed = [int(labels[0, 0]) for _, labels in rtseg.stream(FakeSource(3), averaging)]
+    assert sink.labels == [index % 11 for index in range(12)]
+    assert streamed == [0, 1, 2]
+    assert {"resize", "engine", "upsample"} <= set(report.stages_ms)
+
+
+def test_an_engine_alone_cannot_be_scaled() -> None:
+    with pytest.raises(UsageError, match="one input size"):
+        Averaging(Segmenter(FakeEngine()), (1.0, 0.5))(np.zeros((64, 96, 3), np.uint8))
 
 
 @pytest.mark.parametrize("scales", [(), (0.1,), (1.0, 5.0), (float("nan"),)])
-def test_scales_that_make_no_sense_are_told(scales: tuple[float, ...]) -> None:
+def test_scales_that_make_no_sense_are_refused(scales: tuple[float, ...]) -> None:
     with pytest.raises(UsageError, match=r"from 0\.25 to 4"):
-        AveragingSegmenter(choice(), scales)
+        Averaging(fake_segmenter([]), scales)

@@ -24,6 +24,7 @@ from rtseg.batch.run import Batch
 from rtseg.batch.survey import largest_of_a_few
 from rtseg.batch.task import Look, SegmentDone, TaskFailed, WorkerLost
 from rtseg.core.errors import EngineError, InputError
+from rtseg.core.runspec import RunSpec
 from rtseg.core.zoo import resolve
 from rtseg.engines import ENGINES
 from rtseg.sources.span import TimestampError
@@ -58,7 +59,7 @@ def drive(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def choice(tiny_model):
-    return Choice(resolve(str(tiny_model)).card, str(tiny_model), "onnxruntime", "fp32", None, Look())
+    return Choice(resolve(str(tiny_model)).card, RunSpec(str(tiny_model), "onnxruntime", "fp32"), Look())
 
 
 def label(source, out, choice, make_pool, watcher=None):

@@ -10,11 +10,12 @@ from videos import make_video
 from rtseg.apps import evaluate as app
 from rtseg.core.errors import InputError, OutputError, UsageError
 from rtseg.core.labels import CAMVID11, LabelSet
+from rtseg.core.runspec import RunSpec
 from rtseg.core.zoo import resolve, shipped
 from rtseg.datasets import DATASETS, open_data
 from rtseg.datasets.base import DataSet, Sample
 from rtseg.engines import ENGINES, available
-from rtseg.live.segmenter import EngineChoice, Segmenter
+from rtseg.live.segmenter import Segmenter
 from rtseg.metrics.boundary import BoundaryF1
 from rtseg.metrics.evaluate import evaluate
 from rtseg.pictures.overlay import overlay
@@ -78,7 +79,7 @@ def test_every_engine_gets_the_figures_of_torch(name, monkeypatch):
     figures = {}
     for engine in (engine for engine in ENGINES if available(engine)):
         boundary = BoundaryF1(data.labels)
-        with Segmenter(EngineChoice(resolve(name), engine)) as segmenter:
+        with Segmenter(RunSpec(name, engine, "fp32")) as segmenter:
             figures[engine] = evaluate(segmenter, data, data.labels, boundary), boundary
             assert segmenter.info.engine == engine
     (reference, outline), others = figures.pop("torch"), figures

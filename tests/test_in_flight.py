@@ -83,7 +83,7 @@ def test_a_change_of_network_lets_the_old_one_finish(flying):
     old, new = flying(delay_s=0.002), flying(in_flight=3)
     with Pipeline(FakeSource(30), Segmenter(old)) as pipeline:
         results = [pipeline.take(10)]
-        pipeline.change_segmenter(lambda: Segmenter(new))
+        pipeline.change_labeller(lambda: Segmenter(new))
         results += list(pipeline)
     assert [result.frame.index for result in results] == list(range(30))
     assert [int(result.labels[0, 0]) for result in results] == [index % 11 for index in range(30)]
@@ -126,5 +126,5 @@ def test_a_segmenter_alone_submits_and_collects(flying):
     assert segmenter.info.in_flight == 2
     for value in (1, 2):
         segmenter.submit(np.full((100, 120, 3), value, np.uint8))
-    assert [int(segmenter.collect()[0, 0]) for _ in range(2)] == [1, 2]
+    assert [int(segmenter.collect().labels[0, 0]) for _ in range(2)] == [1, 2]
     segmenter.discard()

@@ -1,14 +1,17 @@
 import signal
 import threading
+from dataclasses import replace
 from itertools import count
 from time import perf_counter, sleep
 
 import pytest
-from fakes import FakeEngine, FakeSink, FakeSource, FakeView, fake_choice, loop_threads
+from fakes import FakeEngine, FakeSink, FakeSource, FakeView, fake_segmenter, loop_threads
 
 from rtseg.core.errors import EngineError, InputError, OutputError
+from rtseg.live.labellers.wrapper import Wrapper
 from rtseg.live.loop import Loop
 from rtseg.live.pipeline import Pipeline
+from rtseg.live.policies import Every, Newest
 from rtseg.live.report import LoopStats
 from rtseg.live.segmenter import Segmenter
 from rtseg.pictures import upsample
@@ -54,7 +57,7 @@ def wait_until(condition):
 
 
 def segmenter(threads=1, **settings):
-    return Segmenter(fake_choice([], threads=threads, **settings) if threads > 1 else FakeEngine(**settings))
+    return fake_segmenter([], threads=threads, **settings) if threads > 1 else Segmenter(FakeEngine(**settings))
 
 
 def test_all_frames_of_a_file_are_written_in_order_with_their_labels():
@@ -69,7 +72,7 @@ def test_all_frames_of_a_file_are_written_in_order_with_their_labels():
 
 def test_frames_under_way_at_once_come_out_in_order_and_none_is_lost():
     made, sink = [], FakeSink()
-    report = Loop(FakeSource(41), Segmenter(fake_choice(made, threads=4, delay_s=0.004)), sinks=[sink]).run()
+    report = Loop(FakeSource(41), fake_segmenter(made, threads=4, delay_s=0.004), sinks=[sink]).run()
     assert sink.indices == list(range(41))
     assert sink.labels == [index % 11 for index in range(41)]
     assert report.engine.in_flight == len(made) == 4
@@ -80,8 +83,40 @@ def test_frames_under_way_at_once_come_out_in_order_and_none_is_lost():
 def test_a_live_frame_never_waits_behind_another():
     made = []
     source = FakeSource(20, live=True, delay_s=0.002)
-    report = Loop(source, Segmenter(fake_choice(made, threads=4)), sinks=[FakeSink()]).run()
+    report = Loop(source, fake_segmenter(made, threads=4), sinks=[FakeSink()]).run()
     assert report.engine.in_flight == len(made) == 1
+
+
+@pytest.mark.parametrize("live", [False, True])
+def test_a_policy_decides_not_the_source(live):
+    """Every frame of a live source where it is asked for, and only the newest of a file."""
+    made, every = [], FakeSink()
+    report = Loop(FakeSource(20, live=live), fake_segmenter(made, threads=3), sinks=[every], policy=Every()).run()
+    assert every.indices == list(range(20))
+    assert (report.drops, report.engine.in_flight) == (0, 3)
+
+    class FourFramesLate(FakeEngine):
+        def _infer(self, image):
+            logits = super()._infer(image)
+            wait_until(lambda: source.index >= min(4 * self.calls, 20))
+            return logits
+
+    source, newest = FakeSource(20, live=live), FakeSink()
+    report = Loop(source, Segmenter(FourFramesLate()), sinks=[newest], policy=Newest()).run()
+    assert newest.indices == sorted(set(newest.indices))
+    assert report.drops == 20 - len(newest.indices) > 5
+
+
+def test_what_wraps_a_labeller_changes_its_labels_and_nothing_else():
+    class Inverted(Wrapper):
+        def collect(self):
+            made = super().collect()
+            return replace(made, labels=10 - made.labels)
+
+    made, sink = [], FakeSink()
+    report = Loop(FakeSource(20), Inverted(fake_segmenter(made, threads=3)), sinks=[sink]).run()
+    assert sink.labels == [10 - index % 11 for index in range(20)]
+    assert report.engine.in_flight == len(made) == 3
 
 
 @pytest.mark.parametrize("live", [False, True])
@@ -89,12 +124,12 @@ def test_a_network_is_changed_between_two_frames_and_none_is_lost(live):
     old, new, sink, changed = [], [], FakeSink(), threading.Event()
 
     def change(loop):
-        loop.change_segmenter(lambda: Segmenter(fake_choice(new, threads=3)))
+        loop.change_labeller(lambda: fake_segmenter(new, threads=3))
         changed.set()
 
     source = FakeSource(60, live=live, delay_s=0.002, gates={30: changed})
     view = FakeView(after={1: change})
-    report = Loop(source, Segmenter(fake_choice(old, threads=3)), sinks=[sink], view=view).run()
+    report = Loop(source, fake_segmenter(old, threads=3), sinks=[sink], view=view).run()
     assert sink.indices == sorted(set(sink.indices))
     assert sink.labels == [index % 11 for index in sink.indices]
     assert len(sink.indices) + report.drops == 60
@@ -315,7 +350,7 @@ def test_sinks_come_and_go():
 
 def test_the_network_can_be_changed_while_the_loop_runs():
     first, second = FakeEngine(), FakeEngine()
-    view = FakeView(after={10: lambda loop: loop.change_segmenter(lambda: Segmenter(second))})
+    view = FakeView(after={10: lambda loop: loop.change_labeller(lambda: Segmenter(second))})
     report = Loop(FakeSource(60, delay_s=0.001), Segmenter(first), view=view).run()
     assert view.shown == list(range(60))
     assert (first.released, second.released) == (True, False)

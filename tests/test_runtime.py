@@ -10,8 +10,8 @@ from fakes import (  # noqa: F401
     FakeSource,
     fake_artifact,
     fake_card,
-    fake_choice,
     fake_network,
+    fake_segmenter,
     loop_threads,
     make_network,
 )
@@ -20,13 +20,16 @@ import rtseg
 from rtseg.apps import _plot
 from rtseg.apps._console import run
 from rtseg.apps.bench import app as bench_app
+from rtseg.core.channel import Channel, Ended
 from rtseg.core.errors import EngineError, InputError, UsageError, WeightsError
 from rtseg.core.frame import Frame
 from rtseg.core.machine import cores
+from rtseg.core.runspec import RunSpec
+from rtseg.core.threads import ThreadBudget, thread_budget
 from rtseg.engines import EngineOptions
 from rtseg.live.environment import environment
-from rtseg.live.policy import Channel, Ended, ThreadBudget, thread_budget
-from rtseg.live.segmenter import EngineChoice, Segmenter, default_size
+from rtseg.live.policies import Every, Newest
+from rtseg.live.segmenter import Segmenter, check_spec, default_size
 
 
 @pytest.mark.parametrize(
@@ -53,30 +56,32 @@ def test_labels_come_back_at_the_size_of_any_frame():
         assert (labels.shape, labels.dtype) == ((50, 70), np.uint8)
         assert (labels[:, :30] == 0).all()
         assert (labels[:, 40:] == 4).all()
-        assert set(segmenter.stages_s) == {"resize", "engine", "upsample"}
         assert np.array_equal(segmenter(Frame(image, 0, 0.0, 0.0)), labels)
 
 
 def test_a_frame_may_be_resized_beforehand():
     image = np.random.default_rng(0).integers(0, 11, (128, 192, 3), np.uint8)
-    segmenter = Segmenter(EngineChoice(fake_artifact(), size_hw=(64, 96), loader=lambda *given: FakeEngine()))
+    segmenter = fake_segmenter([])
     assert segmenter.resize(image) is None  # no engine yet
     labels = segmenter(image)
     small = segmenter.resize(image)
     assert small.shape == (64, 96, 3)
     for resized in (None, small, small[:32, :32]):  # the last is of another engine: not used
         segmenter.submit(image, resized)
-        assert np.array_equal(segmenter.collect(), labels)
-    assert set(segmenter.stages_s) == {"resize", "engine", "upsample"}
+        made = segmenter.collect()
+        assert np.array_equal(made.labels, labels)
+        assert set(made.stages_s) == {"resize", "engine", "upsample"}
+        assert (made.confidence, made.exit) == (None, "")
 
 
 @pytest.mark.parametrize(
-    ("threads", "ahead", "shares"), [(3, False, [3]), (3, True, [1, 1, 1]), (6, True, [2, 2, 1, 1]), (1, True, [1])]
+    ("threads", "policy", "shares"),
+    [(3, Newest(), [3]), (3, Every(), [1, 1, 1]), (6, Every(), [2, 2, 1, 1]), (1, Every(), [1])],
 )
-def test_frames_under_way_at_once_as_the_user_of_the_segmenter_wants(threads, ahead, shares):
+def test_frames_in_flight_at_once_as_the_policy_allows(threads, policy, shares):
     made, in_flight = [], len(shares)
-    with Segmenter(fake_choice(made, threads=threads)) as segmenter:
-        segmenter.prepare((64, 96), ahead=ahead)
+    with fake_segmenter(made, threads=threads) as segmenter:
+        segmenter.prepare((64, 96), policy.most_in_flight)
         assert segmenter.info.in_flight == len(made) == in_flight
         assert [engine.info.threads for engine in made] == shares
         assert segmenter.info.threads == threads
@@ -84,7 +89,7 @@ def test_frames_under_way_at_once_as_the_user_of_the_segmenter_wants(threads, ah
             segmenter.submit(np.full((64, 96, 3), value, np.uint8))
         with pytest.raises(EngineError, match="collect"):
             segmenter.submit(np.zeros((64, 96, 3), np.uint8))
-        assert [int(segmenter.collect()[0, 0]) for _ in range(in_flight)] == list(range(in_flight))
+        assert [int(segmenter.collect().labels[0, 0]) for _ in range(in_flight)] == list(range(in_flight))
         with pytest.raises(EngineError, match="submit"):
             segmenter.collect()
     assert all(engine.released for engine in made)
@@ -106,11 +111,13 @@ def test_labels_of_two_frames_do_not_alias():
 def test_an_engine_that_upsamples_by_itself_is_left_to_do_it():
     class OnDevice(FakeEngine):
         def _labels(self, image, size_hw, out):
-            return np.full(size_hw, 9, np.uint8)
+            return np.full(size_hw, 9, np.uint8), {}
 
     segmenter = Segmenter(OnDevice())
-    assert (segmenter(np.zeros((50, 70, 3), np.uint8)) == 9).all()
-    assert set(segmenter.stages_s) == {"resize", "engine"}
+    segmenter.submit(np.zeros((50, 70, 3), np.uint8))
+    made = segmenter.collect()
+    assert (made.labels == 9).all()
+    assert set(made.stages_s) == {"resize", "engine"}
 
 
 @pytest.mark.parametrize(
@@ -129,12 +136,12 @@ def test_the_engine_is_loaded_for_the_first_frame():
         loaded.append((name, options))
         return FakeEngine(artifact, options)
 
-    segmenter = Segmenter(EngineChoice(fake_artifact(), threads=2, loader=loader))
+    segmenter = Segmenter(RunSpec(fake_artifact()), budget=ThreadBudget(3, 2, 1, 1), loader=loader)
     with pytest.raises(UsageError, match="prepare"):
         segmenter.info  # noqa: B018
     segmenter.prepare((720, 960))
     segmenter(np.zeros((720, 960, 3), np.uint8))
-    assert loaded == [("auto", EngineOptions((352, 480), "fp32", 2))]
+    assert loaded == [("auto", EngineOptions((352, 480), "auto", 2))]
     assert segmenter.info.size_hw == (352, 480)
 
 
@@ -146,9 +153,10 @@ def test_the_engine_is_loaded_for_the_first_frame():
         ({"size_hw": (100, 200)}, "the nearest is 96x192"),
     ],
 )
-def test_a_wrong_choice_is_found_before_anything_is_loaded(wrong, message):
-    with pytest.raises(UsageError, match=message):
-        EngineChoice(fake_artifact(), **wrong)
+def test_a_wrong_spec_is_found_before_anything_is_loaded(wrong, message):
+    for use in (check_spec, Segmenter):
+        with pytest.raises(UsageError, match=message):
+            use(RunSpec(fake_artifact(), **wrong))
 
 
 @pytest.mark.usefixtures("fake_network")
@@ -177,6 +185,14 @@ def test_a_stream_opens_its_source_at_once_and_closes_it_unread():
     rtseg.stream(source, rtseg.load("fake")).close()
     assert source.closed == 1
     assert loop_threads() == []
+
+
+def test_a_stream_decodes_with_the_threads_of_its_segmenter(monkeypatch):
+    asked = {}
+    monkeypatch.setattr("rtseg.live.api.open_source", lambda source, **given: asked.update(given) or FakeSource(2))
+    segmenter = Segmenter(FakeEngine(), budget=ThreadBudget(8, 6, 2, 3))
+    assert len(list(rtseg.stream("a.mp4", segmenter))) == 2
+    assert asked == {"threads": 3}
 
 
 def test_a_stream_that_fails_gives_the_original_error():
@@ -286,7 +302,7 @@ def test_a_segmenter_that_failed_may_be_used_again():
 
 def test_a_segmenter_that_is_closed_loads_nothing():
     made, frame = [], np.zeros((64, 96, 3), np.uint8)
-    segmenter = Segmenter(fake_choice(made))
+    segmenter = fake_segmenter(made)
     segmenter.close()
     for use in (lambda: segmenter(frame), lambda: segmenter.submit(frame), lambda: segmenter.prepare((64, 96))):
         with pytest.raises(EngineError, match="this segmenter is closed"):

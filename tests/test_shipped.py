@@ -8,9 +8,10 @@ import pytest
 
 from rtseg.core.card import Card
 from rtseg.core.files import file_sha256
+from rtseg.core.runspec import RunSpec
 from rtseg.core.zoo import resolve, shipped
 from rtseg.datasets import open_data
-from rtseg.live.segmenter import open_segmenter
+from rtseg.live.segmenter import Segmenter
 from rtseg.metrics.boundary import BoundaryF1
 from rtseg.metrics.evaluate import evaluate
 from rtseg.models.base import count_inference_parameters, count_macs
@@ -64,7 +65,7 @@ def test_figures_on_val_are_those_of_the_card(name: str, precision: str) -> None
     metrics = resolve(name).card.metrics
     data = open_data("camvid", CAMVID, "val")
     boundary = BoundaryF1(data.labels)
-    with open_segmenter(name, "onnxruntime", precision) as segmenter:
+    with Segmenter(RunSpec(name, "onnxruntime", precision)) as segmenter:
         found = evaluate(segmenter, data, data.labels, boundary)
     if precision != "fp32":  # processors round differently
         assert found.miou == pytest.approx(metrics[precision]["camvid/val"]["miou"], abs=0.005)

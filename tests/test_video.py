@@ -24,8 +24,9 @@ from rtseg.batch.lock import output_lock
 from rtseg.batch.made import FOLDER, note_made, read_made
 from rtseg.core.card import CardFile
 from rtseg.core.errors import EngineError, InputError, OutputError
+from rtseg.core.threads import thread_budget
 from rtseg.engines import TABLE
-from rtseg.live.policy import frames_in_flight, thread_budget
+from rtseg.live.policies import Every
 from rtseg.sinks.video import VideoSink
 
 pytestmark = pytest.mark.usefixtures("fake_network")
@@ -110,7 +111,7 @@ def test_many_inputs_are_labelled_in_turn_with_one_engine(monkeypatch, capsys):
             loaded.append(options.size_hw)
             super().__init__(artifact, options)
 
-    copies = frames_in_flight(thread_budget().engine)  # of an engine, for frames in flight at once
+    copies = min(thread_budget().engine, Every().most_in_flight)  # of an engine, for frames in flight at once
 
     monkeypatch.setattr("fakes.FakeEngine", CountedEngine)
     make_video("a.mp4", frames=3)

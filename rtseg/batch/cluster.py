@@ -196,9 +196,9 @@ class RayPool(Pool):
 
 def _absolute(task: Task) -> Task:
     """The task with paths that mean the same in every process; links stay, which may lead elsewhere on each machine."""
-    network = task.network
-    if network.model.endswith(".onnx"):
-        network = replace(network, model=str(user_path(network.model).absolute()))
+    network, model = task.network, str(task.network.model)
+    if model.endswith(".onnx"):
+        network = replace(network, model=str(user_path(model).absolute()))
     return replace(
         task, network=network, source=task.source.absolute(), partial=task.partial.absolute(),
         pictures=tuple(path.absolute() for path in task.pictures),

@@ -73,13 +73,13 @@ def choose_crew(jobs: Sequence[Job], choice: Choice, cores: int) -> Crew:
             return _fastest(job, choice, cores)
         except NOT_MEASURED as error:
             log.warning("%s: not measured how to share the cores: %s", job.source, error)
-    return Crew(1, choice.threads or cores)
+    return Crew(1, choice.spec.threads or cores)
 
 
 def _fastest(job: Job, choice: Choice, cores: int) -> Crew:
     free = free_memory()
     best: Crew | None = None
-    for crew in candidates(cores, choice.threads):
+    for crew in candidates(cores, choice.spec.threads):
         if best is not None and crew.processes * best.memory > free * _MEMORY_SHARE:
             break
         try:
@@ -112,7 +112,7 @@ def measure(job: Job, choice: Choice, crew: Crew) -> Crew:
 
     try:
         with TemporaryDirectory(prefix="rtseg-") as folder, ProcessPool(handle, crew.processes) as pool:
-            task = _first_seconds(job, replace(choice, threads=crew.threads), Path(folder))
+            task = _first_seconds(job, choice.with_threads(crew.threads), Path(folder))
             memory = _run_on_all(pool, task)
             ended.clear()
             start = perf_counter()
@@ -127,7 +127,7 @@ def measure(job: Job, choice: Choice, crew: Crew) -> Crew:
 
 
 def _first_seconds(job: Job, choice: Choice, folder: Path) -> Task:
-    work = Work(0, replace(job, folder=folder), choice, choice.threads or 1)
+    work = Work(0, replace(job, folder=folder), choice, choice.spec.threads or 1)
     try:
         task = next(work.tasks(divide=False))
     finally:

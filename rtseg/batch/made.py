@@ -49,7 +49,7 @@ def differences(before: Mapping[str, Any], choice: Choice, stamp: str) -> list[s
         return ["the input has changed"]
     old = before["settings"]
     choice = choice.as_begun(old)
-    new = choice.settings(choice.network(tuple(before["size_hw"]), choice.threads or old["threads"]))
+    new = choice.settings(choice.network(tuple(before["size_hw"]), choice.spec.threads or old["threads"]))
     versions = new.pop("versions")
     pairs = {name: (old.get(name), value) for name, value in new.items()}
     pairs |= {name: (old["versions"].get(name), value) for name, value in versions.items()}

@@ -7,7 +7,7 @@ from functools import cache
 from hashlib import sha256
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 
@@ -38,21 +38,15 @@ class Choice:
 
     Attributes:
         card: of the network.
-        model: the network's name or file.
-        engine: its name; never 'auto'.
-        size_hw: the network's input; None where it follows from each input's own size.
-        threads: given by the user; None: the batch decides, and what is unfinished keeps what it was begun with.
+        spec: what runs; its engine is never 'auto'. Without a size, that follows from each input's own; without
+            threads, the batch decides, and what is unfinished keeps what it was begun with.
         overwrite: replace finished outputs, and start over what was begun with other settings.
         auto: which of 'engine' and 'precision' the user left open; what is unfinished keeps what it was begun with.
     """
 
     card: Card
-    model: str
-    engine: str
-    precision: str
-    size_hw: Size | None
+    spec: RunSpec
     look: Look
-    threads: int | None = None
     overwrite: bool = False
     auto: frozenset[str] = frozenset()
 
@@ -60,16 +54,20 @@ class Choice:
         """With the engine and precision of earlier work where the user left them open and they still run here."""
         if not self.auto or not (settings["engine"] in ENGINES and available(settings["engine"])):
             return self
-        return replace(self, **{name: settings[name] for name in self.auto})
+        return replace(self, spec=replace(self.spec, **{name: settings[name] for name in self.auto}))
+
+    def with_threads(self, threads: int | None) -> Self:
+        """The same with so many threads for each worker; None: the batch decides."""
+        return replace(self, spec=replace(self.spec, threads=threads))
 
     def network(self, frame_hw: Size, threads: int) -> RunSpec:
         """The network for frames of a size."""
-        size_hw = self.size_hw or default_size(self.card, frame_hw)
-        return RunSpec(self.model, self.engine, self.precision, size_hw, threads)
+        return replace(self.spec, size_hw=self.spec.size_hw or default_size(self.card, frame_hw), threads=threads)
 
     def settings(self, network: RunSpec) -> dict[str, Any]:
         """All that decides what comes out, as plain JSON values."""
-        entry = self.card.files.get(self.precision)
+        assert network.size_hw is not None  # `network` sees to it
+        entry = self.card.files.get(self.spec.precision)
         show = self.look.show
         return {
             **asdict(network),
@@ -79,7 +77,7 @@ class Choice:
             "size_hw": list(network.size_hw),
             "show": list(show) if show is not None else None,
             "encoder": [CRF, PRESET, ENCODER_THREADS],
-            "versions": {**versions(self.engine)},
+            "versions": {**versions(self.spec.engine)},
         }
 
 

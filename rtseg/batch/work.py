@@ -118,7 +118,7 @@ class Work:
         self.single = self.job.pictures and not self.job.source.is_dir()
         self.look = choice.look
         self.network = RunSpec(
-            choice.model, settings["engine"], settings["precision"], tuple(settings["size_hw"]),
+            choice.spec.model, settings["engine"], settings["precision"], tuple(settings["size_hw"]),
             settings["threads"],
         )  # fmt: skip
         self.layout = Layout(self.job.partial, self.job.name, self.single)

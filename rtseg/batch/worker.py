@@ -11,11 +11,13 @@ from rtseg.core.runspec import RunSpec
 from rtseg.live.loop import Loop
 from rtseg.live.painter import Painter
 from rtseg.live.pipeline import Result
-from rtseg.live.policy import apply_budget, thread_budget
-from rtseg.live.segmenter import Segmenter, open_segmenter
+from rtseg.live.policies import Every
+from rtseg.live.segmenter import Segmenter
+from rtseg.pictures.resize import limit_threads
 from rtseg.sources.span import PictureSpan, SpanSource, VideoSpan
 
 _TELL_S = 0.2
+_POLICY = Every()
 
 
 class Worker:
@@ -49,13 +51,13 @@ class Worker:
         segmenter = self._prepare(task)
         painter = Painter(opacity=task.look.opacity, legend=task.look.legend, show=task.look.show, hud=False)
         self._job = task.job
-        with self._open(task) as source:
+        with self._open(task, segmenter.budget.codec) as source:
             self._source = source
             if self._finishing:
                 source.finish()
             sink = SegmentSink(task, source, len(segmenter.labels), self._announce)
             try:
-                loop = Loop(source, segmenter, draw=_Draw(task, painter), sinks=[sink], view=self)
+                loop = Loop(source, segmenter, draw=_Draw(task, painter), sinks=[sink], view=self, policy=_POLICY)
                 report = loop.run()
                 sink.finish()
             finally:
@@ -69,20 +71,20 @@ class Worker:
         if (source := self._source) is not None:
             source.finish()
 
-    def _open(self, task: Task) -> SpanSource:
+    def _open(self, task: Task, threads: int) -> SpanSource:
         if task.pictures:
             return PictureSpan(str(task.source), task.pictures, task.span)
-        return VideoSpan(task.source, task.span, threads=thread_budget(task.network.threads).codec)
+        return VideoSpan(task.source, task.span, threads=threads)
 
     def _prepare(self, task: Task) -> Segmenter:
         network = task.network
         if self._segmenter is not None and network == self._network:
             return self._segmenter
         self.close()
-        apply_budget(thread_budget(network.threads))
-        segmenter = open_segmenter(network.model, network.engine, network.precision, network.size_hw, network.threads)
+        segmenter = Segmenter(network)
+        limit_threads(segmenter.budget.opencv)
         try:
-            info = segmenter.prepare(task.span.size_hw, ahead=True)
+            info = segmenter.prepare(task.span.size_hw, _POLICY.most_in_flight)
         except BaseException:
             segmenter.close()
             raise

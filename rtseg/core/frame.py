@@ -1,4 +1,4 @@
-"""One picture on its way through the loop."""
+"""One picture on its way through the loop, and what a network makes of it."""
 
 from dataclasses import dataclass
 
@@ -26,3 +26,20 @@ class Frame:
     @property
     def size_hw(self) -> tuple[int, int]:
         return self.image.shape[0], self.image.shape[1]
+
+
+@dataclass(frozen=True, slots=True)
+class Labelled:
+    """What became of a frame.
+
+    Attributes:
+        labels: uint8 (H, W), the class of every pixel; nobody else holds the array.
+        stages_s: stage -> seconds that the frame spent in it.
+        confidence: uint8 (H, W), 0 to 255, how sure the network is of each pixel; None where it was not measured.
+        exit: the exit of the network that gave the labels; '' for a network that has only one.
+    """
+
+    labels: np.ndarray
+    stages_s: dict[str, float]
+    confidence: np.ndarray | None = None
+    exit: str = ""

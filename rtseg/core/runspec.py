@@ -1,8 +1,10 @@
 """One wish: which network runs, and how."""
 
 from dataclasses import dataclass
+from pathlib import Path
 
 from rtseg.core.sizes import Size
+from rtseg.core.zoo import Artifact
 
 
 @dataclass(frozen=True)
@@ -10,15 +12,15 @@ class RunSpec:
     """Which network runs, and how.
 
     Attributes:
-        model: a name, or the path of an ONNX file.
-        engine: the one that runs; never 'auto'.
-        precision: 'fp32', 'fp16' or 'int8'.
-        size_hw: (height, width) of the network's input.
-        threads: of everything that it starts.
+        model: a name, the path of an ONNX file, or the card and files that were found for one.
+        engine: a name, or 'auto': the fastest that is installed, measured once on this machine.
+        precision: 'fp32', 'fp16', 'int8', or 'auto'; one that is named is never replaced.
+        size_hw: (height, width) of the network's input; None: it follows from the first frame's.
+        threads: of everything that it starts; None: every core of this process.
     """
 
-    model: str
-    engine: str
-    precision: str
-    size_hw: Size
-    threads: int
+    model: str | Path | Artifact = "icnet"
+    engine: str = "auto"
+    precision: str = "auto"
+    size_hw: Size | None = None
+    threads: int | None = None

@@ -73,13 +73,17 @@ def shipped() -> dict[str, Path]:
     return {card.stem: card for card in sorted(weights_folder().glob("*.json"))}
 
 
-def resolve(model: str | Path) -> Artifact:
+def resolve(model: str | Path | Artifact) -> Artifact:
     """Finds a network by its name (`icnet`) or by the path of a user's own ONNX file (`my/net.onnx`).
+
+    What was found already is given back as it is.
 
     Raises:
         UsageError: no such name, or what a training run leaves.
         WeightsError: the file or its card is missing or damaged.
     """
+    if isinstance(model, Artifact):
+        return model
     if not isinstance(model, str | Path):
         raise UsageError(f"a model is a name such as 'icnet' or the path of an ONNX file, not {model!r}")
     model = str(model)

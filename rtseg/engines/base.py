@@ -11,9 +11,13 @@ import numpy as np
 from rtseg.core.arrays import ArrayPool
 from rtseg.core.closing import Closing
 from rtseg.core.errors import EngineError, UsageError
+from rtseg.core.frame import Labelled
 from rtseg.core.sizes import Size, check_multiple, format_size
 from rtseg.core.zoo import Artifact
 from rtseg.pictures.upsample import upsample_labels
+
+Timed = tuple[np.ndarray, dict[str, float]]
+"""Labels uint8 (H, W), and the seconds of 'engine' and 'upsample'; no seconds where a device does both in one step."""
 
 
 @dataclass(frozen=True)
@@ -55,17 +59,13 @@ class Engine(Closing, ABC):
 
     Attributes:
         info: what really runs.
-        stages_s: seconds that the picture whose labels came last spent in 'engine' and, unless a device does it
-            in the same step, 'upsample'.
     """
 
     info: EngineInfo
-    stages_s: dict[str, float]
 
     def __init__(self, artifact: Artifact, options: EngineOptions) -> None:
         self.card = artifact.card
         check_multiple(options.size_hw, self.card.size_multiple, self.card.name)
-        self.stages_s = {}
         self._arrays = ArrayPool()
         self._pending: deque[tuple[float, Any]] = deque()  # when it was submitted, and what `_submit` returned
         self._closed = False
@@ -88,11 +88,7 @@ class Engine(Closing, ABC):
 
     def labels(self, image: np.ndarray, size_hw: Size, out: np.ndarray | None = None) -> np.ndarray:
         """uint8 BGR (h, w, 3) -> labels uint8 `size_hw`; `out` is filled and returned where given."""
-        self.stages_s = {}
-        start = perf_counter()
-        labels = self._labels(self._checked(image), size_hw, out)
-        self.stages_s = self.stages_s or {"engine": perf_counter() - start}
-        return labels
+        return self._labels(self._checked(image), size_hw, out)[0]
 
     def submit(self, image: np.ndarray, size_hw: Size) -> None:
         """Starts a picture, which must stay as it is until its labels are collected.
@@ -106,8 +102,10 @@ class Engine(Closing, ABC):
             raise EngineError(f"{len(self._pending)} pictures are in flight already: call collect() first")
         self._pending.append((perf_counter(), self._submit(image, size_hw)))
 
-    def collect(self, out: np.ndarray | None = None) -> np.ndarray:
-        """The labels of the oldest submitted picture.
+    def collect(self, out: np.ndarray | None = None) -> Labelled:
+        """The labels of the oldest submitted picture, in `out` where given, and what each stage took.
+
+        The stages are 'engine' and, unless a device does both in one step, 'upsample'.
 
         Raises:
             EngineError: none is in flight, or the picture failed.
@@ -115,34 +113,30 @@ class Engine(Closing, ABC):
         if not self._pending:
             raise EngineError("no picture is in flight: call submit() first")
         submitted, started = self._pending.popleft()
-        self.stages_s = {}
-        labels = self._collect(started)
-        self.stages_s = self.stages_s or {"engine": perf_counter() - submitted}
-        if out is None:
-            return labels
-        np.copyto(out, labels)
-        return out
+        labels, stages_s = self._collect(started)
+        stages_s = stages_s or {"engine": perf_counter() - submitted}
+        if out is not None:
+            np.copyto(out, labels)
+            labels = out
+        return Labelled(labels, stages_s)
 
-    def _labels(self, image: np.ndarray, size_hw: Size, out: np.ndarray | None) -> np.ndarray:
+    def _labels(self, image: np.ndarray, size_hw: Size, out: np.ndarray | None) -> Timed:
         """Labels of a checked picture; here upsampled on the CPU, a GPU engine does it on its device."""
         start = perf_counter()
         logits = self._infer(image)
         inferred = perf_counter()
         out = self._arrays.take(size_hw) if out is None else out
         upsample_labels(logits, size_hw, out, threads=self.info.threads)
-        self.stages_s = {"engine": inferred - start, "upsample": perf_counter() - inferred}
-        return out
+        return out, {"engine": inferred - start, "upsample": perf_counter() - inferred}
 
     def _submit(self, image: np.ndarray, size_hw: Size) -> Any:
         """What `_collect` makes the labels of a checked picture of; here they are made at once."""
-        self.stages_s = {}
-        return self._labels(image, size_hw, None), self.stages_s
+        return self._labels(image, size_hw, None)
 
-    def _collect(self, started: Any) -> np.ndarray:
-        """Labels uint8, which nobody else holds, of what `_submit` returned; may set `stages_s`."""
-        labels: np.ndarray
-        labels, self.stages_s = started
-        return labels
+    def _collect(self, started: Any) -> Timed:
+        """Labels, which nobody else holds, of what `_submit` returned."""
+        made: Timed = started
+        return made
 
     def _checked(self, image: np.ndarray) -> np.ndarray:
         """The picture, contiguous; raises as `infer` says."""

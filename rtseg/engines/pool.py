@@ -10,10 +10,7 @@ import numpy as np
 from rtseg.core.errors import EngineError
 from rtseg.core.sizes import Size
 from rtseg.core.zoo import Artifact
-from rtseg.engines.base import Engine, EngineOptions
-
-Labelled = tuple[np.ndarray, dict[str, float]]
-"""Labels, and the seconds of each stage."""
+from rtseg.engines.base import Engine, EngineOptions, Timed
 
 
 class EnginePool(Engine):
@@ -51,19 +48,20 @@ class EnginePool(Engine):
             raise EngineError("pictures are in flight: call collect() first")
         return self._engines[0].infer(image)
 
-    def _submit(self, image: np.ndarray, size_hw: Size) -> Future[Labelled]:
+    def _submit(self, image: np.ndarray, size_hw: Size) -> Future[Timed]:
         return self._workers.submit(self._work, image, size_hw)
 
-    def _work(self, image: np.ndarray, size_hw: Size) -> Labelled:
+    def _work(self, image: np.ndarray, size_hw: Size) -> Timed:
         engine = self._free.popleft()  # there are as many engines as workers
         try:
-            return engine.labels(image, size_hw), engine.stages_s
+            engine.submit(image, size_hw)
+            made = engine.collect()
+            return made.labels, made.stages_s
         finally:
             self._free.append(engine)
 
-    def _collect(self, started: Future[Labelled]) -> np.ndarray:
-        labels, self.stages_s = started.result()
-        return labels
+    def _collect(self, started: Future[Timed]) -> Timed:
+        return started.result()
 
     def _release(self) -> None:
         self._workers.shutdown(cancel_futures=True)

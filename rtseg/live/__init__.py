@@ -1,1 +1,1 @@
-"""From frames to labelled frames: segmenter, overlapped loop, thread budget, benchmark (no torch)."""
+"""From frames to labelled frames: segmenter, labellers around it, policies, overlapped loop, benchmark (no torch)."""

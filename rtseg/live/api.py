@@ -8,9 +8,11 @@ import numpy as np
 
 from rtseg.core.errors import UsageError
 from rtseg.core.frame import Frame
+from rtseg.core.runspec import RunSpec
 from rtseg.core.sizes import Size, as_size
+from rtseg.live.labeller import Labeller
 from rtseg.live.pipeline import Pipeline
-from rtseg.live.segmenter import Segmenter, open_segmenter
+from rtseg.live.segmenter import Segmenter
 from rtseg.sources.base import Source
 from rtseg.sources.open import open_source
 
@@ -45,15 +47,15 @@ def load(
         >>> with rtseg.load("icnet") as segmenter:
         ...     labels = segmenter(frame)  # uint8 BGR (H, W, 3) -> uint8 (H, W)
     """
-    return open_segmenter(model, engine, precision, None if size is None else as_size(size), threads)
+    return Segmenter(RunSpec(model, engine, precision, None if size is None else as_size(size), threads))
 
 
-def stream(source: str | int | Path | Source, segmenter: Segmenter) -> Generator[tuple[Frame, np.ndarray], None, None]:
+def stream(source: str | int | Path | Source, segmenter: Labeller) -> Generator[tuple[Frame, np.ndarray], None, None]:
     """Yields (frame, labels uint8 (H, W)) while capture and inference run ahead in their own threads.
 
     A live source gives its newest frame; any other gives every frame in order. The source is opened by this call, and
     closed when the stream ends or is dropped. From the first frame asked for until then the segmenter is the stream's
-    alone: load another for anything else, in the body of the loop too.
+    alone: load another for anything else, in the body of the loop too. A video is decoded with the segmenter's threads.
 
     Raises:
         UsageError: the segmenter is none, or is in use by another stream or thread.
@@ -63,16 +65,16 @@ def stream(source: str | int | Path | Source, segmenter: Segmenter) -> Generator
         >>> for frame, labels in rtseg.stream("drive.mp4", segmenter):
         ...     print(frame.timestamp_s, labels.shape)
     """
-    if not isinstance(segmenter, Segmenter):
+    if not callable(getattr(segmenter, "submit", None)):
         raise UsageError(f"a stream needs a segmenter, as rtseg.load gives it, not {type(segmenter).__name__}")
     frames = _frames(source, segmenter)
     next(frames)  # opens the source: what is wrong with it is raised here, and a stream that is dropped closes it
     return frames
 
 
-def _frames(source: str | int | Path | Source, segmenter: Segmenter) -> Generator[Any, None, None]:
+def _frames(source: str | int | Path | Source, segmenter: Labeller) -> Generator[Any, None, None]:
     """Yields None once the source is open, then what `stream` promises."""
-    opened = source if isinstance(source, Source) else open_source(source)
+    opened = source if isinstance(source, Source) else open_source(source, threads=segmenter.budget.codec)
     try:
         yield None
     except GeneratorExit:

@@ -1,21 +1,20 @@
 """Measures networks on engines: the engine alone, every stage, and the whole loop that `rtseg-cam` runs."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from itertools import product
 from time import perf_counter
 from typing import Any
 
 import numpy as np
 
 from rtseg.core.card import Card
+from rtseg.core.runspec import RunSpec
 from rtseg.core.sizes import Size
 from rtseg.core.timing import Durations
 from rtseg.live.loop import Loop
 from rtseg.live.painter import Painter
-from rtseg.live.policy import ThreadBudget
-from rtseg.live.segmenter import Segmenter, open_segmenter
-from rtseg.pictures.resize import resize_image
+from rtseg.live.policies import policy_for
+from rtseg.live.segmenter import Segmenter
 from rtseg.sinks.base import NullSink
 from rtseg.sources.open import open_source
 
@@ -41,15 +40,8 @@ class BenchPlan:
     warm_up: int = 10
 
 
-def bench(
-    models: Sequence[str],
-    engines: Sequence[str],
-    sizes: Sequence[Size | None],
-    precisions: Sequence[str],
-    budget: ThreadBudget,
-    plan: BenchPlan | None = None,
-) -> Iterator[dict[str, Any]]:
-    """Measures every combination in turn and yields its figures, times in ms, IoU in 0..1.
+def bench(specs: Iterable[RunSpec], plan: BenchPlan | None = None) -> Iterator[dict[str, Any]]:
+    """Measures each in turn and yields its figures, times in ms, IoU in 0..1.
 
     A size of None is what `rtseg-cam` would take for the source. `engine_ms` is the engine alone, one picture at a
     time. `stages_ms`, `end_to_end_fps` and `latency_ms` come from the loop with overlay and HUD drawn and a null sink,
@@ -57,20 +49,16 @@ def bench(
     engine alone in that manner.
 
     Raises:
-        RtsegError: a combination that cannot run; nothing is left out silently.
+        RtsegError: one that cannot run; nothing is left out silently.
     """
     plan = plan or BenchPlan()
-    for model, engine, size_hw, precision in product(models, engines, sizes, precisions):
-
-        def opened(choice: tuple[str, str, str, Size | None] = (model, engine, precision, size_hw)) -> Segmenter:
-            return open_segmenter(*choice, budget.total)
-
-        yield {"model": model, **_engine_alone(opened, budget, plan), **_whole_loop(opened, budget, plan)}
+    for spec in specs:
+        yield {"model": str(spec.model), **_engine_alone(spec, plan), **_whole_loop(spec, plan)}
 
 
-def _engine_alone(opened: Callable[[], Segmenter], budget: ThreadBudget, plan: BenchPlan) -> dict[str, Any]:
-    pictures, frame_hw = _pictures(plan, budget)
-    with opened() as segmenter:
+def _engine_alone(spec: RunSpec, plan: BenchPlan) -> dict[str, Any]:
+    with Segmenter(spec) as segmenter:
+        pictures, frame_hw = _pictures(plan, segmenter.budget.codec)
         info = segmenter.prepare(frame_hw)
         alone = time_engine(segmenter, pictures, plan.runs, plan.warm_up)
         return {
@@ -87,11 +75,12 @@ def _engine_alone(opened: Callable[[], Segmenter], budget: ThreadBudget, plan: B
         }
 
 
-def _whole_loop(opened: Callable[[], Segmenter], budget: ThreadBudget, plan: BenchPlan) -> dict[str, Any]:
-    pictures, _ = _pictures(plan, budget)
-    source = open_source(plan.source, size_hw=plan.source_hw, threads=budget.codec)
-    with opened() as segmenter:
-        segmenter.prepare(source.size_hw, ahead=not source.live)
+def _whole_loop(spec: RunSpec, plan: BenchPlan) -> dict[str, Any]:
+    with Segmenter(spec) as segmenter:
+        codec = segmenter.budget.codec
+        pictures, _ = _pictures(plan, codec)
+        source = open_source(plan.source, size_hw=plan.source_hw, threads=codec)
+        segmenter.prepare(source.size_hw, policy_for(source).most_in_flight)
         ahead_fps = time_ahead(segmenter, pictures, plan.runs, plan.warm_up)
         painter = Painter()
         painter.prepare(segmenter.labels)
@@ -107,19 +96,23 @@ def _whole_loop(opened: Callable[[], Segmenter], budget: ThreadBudget, plan: Ben
         }
 
 
-def _pictures(plan: BenchPlan, budget: ThreadBudget) -> tuple[list[np.ndarray], Size]:
+def _pictures(plan: BenchPlan, codec: int) -> tuple[list[np.ndarray], Size]:
     """A few of the source's frames, and their size."""
-    with open_source(plan.source, size_hw=plan.source_hw, threads=budget.codec) as source:
+    with open_source(plan.source, size_hw=plan.source_hw, threads=codec) as source:
         pictures: list[np.ndarray] = []
         while len(pictures) < _PICTURES and (frame := source.read()) is not None:
             pictures.append(frame.image)
         return pictures, source.size_hw
 
 
+def _resized(segmenter: Segmenter, pictures: Sequence[np.ndarray]) -> list[np.ndarray]:
+    """The pictures at the network's size; its engine is loaded."""
+    return [small for picture in pictures if (small := segmenter.resize(picture)) is not None]
+
+
 def time_engine(segmenter: Segmenter, pictures: Sequence[np.ndarray], runs: int, warm_up: int) -> Durations:
     """Times the engine alone on `pictures` in turn, resized beforehand."""
-    engine = segmenter.engine
-    small = [resize_image(picture, engine.info.size_hw) for picture in pictures]
+    engine, small = segmenter.engine, _resized(segmenter, pictures)
     durations = Durations()
     for run in range(-warm_up, runs):
         picture = small[run % len(small)]
@@ -133,8 +126,7 @@ def time_engine(segmenter: Segmenter, pictures: Sequence[np.ndarray], runs: int,
 
 def time_ahead(segmenter: Segmenter, pictures: Sequence[np.ndarray], runs: int, warm_up: int) -> float:
     """Pictures per second of the engine alone, resized beforehand, with as many in flight as it takes."""
-    engine = segmenter.engine
-    small = [resize_image(picture, engine.info.size_hw) for picture in pictures]
+    engine, small = segmenter.engine, _resized(segmenter, pictures)
     logits_hw = (engine.info.size_hw[0] // segmenter.card.logits_stride,
                  engine.info.size_hw[1] // segmenter.card.logits_stride)  # fmt: skip
     ahead = engine.info.in_flight

@@ -7,11 +7,12 @@ from typing import Any, Protocol
 
 import numpy as np
 
+from rtseg.core.channel import Channel, Ended, ThreadGroup
 from rtseg.core.errors import OutputError
-from rtseg.live.pipeline import Pipeline, Result, ThreadGroup
-from rtseg.live.policy import Channel, Ended
+from rtseg.live.labeller import Labeller
+from rtseg.live.pipeline import Pipeline, Result
+from rtseg.live.policies import Policy
 from rtseg.live.report import LoopReport, LoopStats
-from rtseg.live.segmenter import Segmenter
 from rtseg.sinks.base import Sink
 from rtseg.sources.base import Source
 
@@ -46,14 +47,15 @@ class Loop:
     """Reads, labels, draws, shows and writes frames until the source ends, a limit is met or a stage fails.
 
     Capture, inference and writing have a thread each; drawing and the view run in the thread that calls `run`.
-    Whatever happens, `run` ends the threads and closes the source and the sinks; the segmenter stays open.
+    Whatever happens, `run` ends the threads and closes the source and the sinks; the labeller stays open.
 
     Args:
         source: what to read; closed at the end.
-        segmenter: what labels it; another may be put in its place while the loop runs.
+        labeller: what labels it; another may be put in its place while the loop runs.
         draw: makes the picture of a labelled frame; None: the frame itself, undrawn.
         sinks: what every frame is written to, in the writer's thread; closed at the end.
         view: what the user watches.
+        policy: which frames are labelled, and how many at once; by default what suits the source.
         max_frames: stop after so many frames.
         duration_s: stop after so many seconds.
         pace: read no faster than the source's own fps.
@@ -67,11 +69,12 @@ class Loop:
     def __init__(
         self,
         source: Source,
-        segmenter: Segmenter,
+        labeller: Labeller,
         *,
         draw: Draw | None = None,
         sinks: Sequence[Sink] = (),
         view: View | None = None,
+        policy: Policy | None = None,
         max_frames: int | None = None,
         duration_s: float | None = None,
         pace: bool = False,
@@ -91,7 +94,7 @@ class Loop:
         self._stopped = False
         self._skipped = 0
         self._hud: tuple[float, list[str]] = (0.0, [])
-        self._pipeline = Pipeline(source, segmenter, pace=pace)
+        self._pipeline = Pipeline(source, labeller, policy=policy, pace=pace)
         self._jobs: Channel[_Job | Sink] = Channel(2)
         self._threads = ThreadGroup()
         self._threads.watch(self._jobs)
@@ -103,13 +106,13 @@ class Loop:
         self._stopped = True
 
     def pause(self, paused: bool) -> None:
-        """Holds the picture; afterwards a live source goes on with its newest frame."""
+        """Holds the picture; afterwards a policy that drops frames goes on with the newest."""
         self.paused = paused
         self._resumed_at = perf_counter()
 
-    def change_segmenter(self, make: Callable[[], Segmenter]) -> None:
+    def change_labeller(self, make: Callable[[], Labeller]) -> None:
         """From the next frame on labels with `make()`, called in the inference thread; the old one is closed."""
-        self._pipeline.change_segmenter(make)
+        self._pipeline.change_labeller(make)
 
     def add_sink(self, sink: Sink) -> None:
         """Writes every later frame to `sink` too."""
@@ -123,7 +126,7 @@ class Loop:
 
     @property
     def drops(self) -> int:
-        """Frames of a live source that nobody saw."""
+        """Frames that nobody saw."""
         return self._pipeline.drops + self._skipped
 
     # The run
@@ -175,7 +178,7 @@ class Loop:
 
     def _handle(self, result: Result) -> None:
         timely = result.frame.captured_at >= self._resumed_at or self._resumed_at == self._started_at
-        if self._source.live and not timely:
+        if self._pipeline.policy.drops and not timely:
             self._skipped += 1
             return
         self.stats.begin(result)

@@ -3,8 +3,7 @@
 import logging
 from collections import deque
 from collections.abc import Callable
-from dataclasses import dataclass
-from pathlib import Path
+from dataclasses import replace
 from threading import Lock
 from time import perf_counter
 
@@ -13,15 +12,17 @@ import numpy as np
 from rtseg.core.card import PRECISIONS, Card
 from rtseg.core.closing import Closing
 from rtseg.core.errors import EngineError, UsageError
-from rtseg.core.frame import Frame
+from rtseg.core.frame import Frame, Labelled
 from rtseg.core.registry import unknown_name
-from rtseg.core.sizes import Size, check_multiple, network_size
+from rtseg.core.runspec import RunSpec
+from rtseg.core.sizes import Size, check_multiple, nearest_multiple, network_size
+from rtseg.core.threads import ThreadBudget, thread_budget
 from rtseg.core.zoo import Artifact, resolve
 from rtseg.engines import AUTO, ENGINES, Engine, EngineInfo, EngineOptions, load_engine
-from rtseg.live.policy import frames_in_flight, thread_budget
 from rtseg.pictures.resize import resize_image
 
 _log = logging.getLogger(__name__)
+Loader = Callable[[str, Artifact, EngineOptions], Engine]
 
 
 def default_size(card: Card, frame_hw: Size) -> Size:
@@ -29,64 +30,55 @@ def default_size(card: Card, frame_hw: Size) -> Size:
     return network_size(frame_hw, card.train_size, card.size_multiple)
 
 
-@dataclass(frozen=True)
-class EngineChoice:
-    """What to load once the frame's size is known; everything that can be checked before is.
+def check_spec(spec: RunSpec) -> Artifact:
+    """Finds a spec's network and checks all that can be checked before there is a frame.
 
-    Attributes:
-        artifact: the network's card and files.
-        engine: a name of the engine registry, or 'auto'.
-        precision: 'fp32', 'fp16', 'int8', or 'auto'.
-        size_hw: the network's input size; None: `default_size` of the first frame.
-        threads: CPU threads of the engine.
-        loader: builds the engine.
+    Raises:
+        UsageError: unknown model, engine or precision, or a size that does not fit.
+        WeightsError: a file or its card is missing or damaged.
     """
-
-    artifact: Artifact
-    engine: str = AUTO
-    precision: str = AUTO
-    size_hw: Size | None = None
-    threads: int = 1
-    loader: Callable[[str, Artifact, EngineOptions], Engine] = load_engine
-
-    def __post_init__(self) -> None:
-        if self.engine != AUTO:
-            ENGINES.check(self.engine)
-        if self.precision not in (AUTO, *PRECISIONS):
-            raise unknown_name("precision", self.precision, [AUTO, *PRECISIONS])
-        if self.size_hw is not None:
-            check_multiple(self.size_hw, self.card.size_multiple, self.card.name)
-
-    @property
-    def card(self) -> Card:
-        return self.artifact.card
-
-    def load(self, frame_hw: Size, *, ahead: bool = False) -> Engine:
-        """Loads the engine for frames of a size, one at a time or, `ahead`, as many as give the most fps.
-
-        Raises what `rtseg.engines.load_engine` does.
-        """
-        size_hw = self.size_hw or default_size(self.card, frame_hw)
-        in_flight = frames_in_flight(self.threads) if ahead else 1
-        options = EngineOptions(size_hw, self.precision, self.threads, in_flight)
-        return self.loader(self.engine, self.artifact, options)
+    artifact = resolve(spec.model)
+    if spec.engine != AUTO:
+        ENGINES.check(spec.engine)
+    if spec.precision not in (AUTO, *PRECISIONS):
+        raise unknown_name("precision", spec.precision, [AUTO, *PRECISIONS])
+    if spec.size_hw is not None:
+        check_multiple(spec.size_hw, artifact.card.size_multiple, artifact.card.name)
+    return artifact
 
 
 class Segmenter(Closing):
-    """Gives every pixel of a frame its class. One thread or one pipeline at a time; a second one is refused.
+    """Gives every pixel of a frame its class: the `Labeller` that runs a network.
+
+    One thread or one pipeline at a time; a second one is refused.
 
     Example:
-        >>> with Segmenter(EngineChoice(resolve("icnet"))) as segmenter:
+        >>> with Segmenter(RunSpec("icnet")) as segmenter:
         ...     labels = segmenter(frame)  # uint8 (H, W), the frame's own size
     """
 
-    def __init__(self, engine: Engine | EngineChoice) -> None:
-        self.card = engine.card
-        self.labels = engine.card.labels
-        self.stages_s: dict[str, float] = {}
-        """Seconds that the last frame spent in 'resize', 'engine' and, unless the engine does it, 'upsample'."""
-        self._choice = engine if isinstance(engine, EngineChoice) else None
-        self._engine = engine if isinstance(engine, Engine) else None
+    def __init__(
+        self, runs: Engine | RunSpec, *, budget: ThreadBudget | None = None, loader: Loader = load_engine
+    ) -> None:
+        """Sets up; the engine of a spec is loaded with the first frame, or by `prepare`.
+
+        Args:
+            runs: what to load, or an engine that is loaded.
+            budget: how the threads are shared; by default `thread_budget` of the spec's.
+            loader: builds the engine.
+
+        Raises what `check_spec` does, and UsageError where the machine has not so many threads.
+        """
+        self._spec: RunSpec | None = None
+        self._engine: Engine | None = None
+        if isinstance(runs, Engine):
+            self._engine, self.card, threads = runs, runs.card, None
+        else:
+            artifact = check_spec(runs)
+            self._spec, self.card, threads = replace(runs, model=artifact), artifact.card, runs.threads
+        self.labels = self.card.labels
+        self.budget = budget or thread_budget(threads)
+        self._loader = loader
         self._resizes_s: deque[float] = deque()  # of the frames in flight
         self._in_use = Lock()
         self._closed = False
@@ -99,38 +91,46 @@ class Segmenter(Closing):
         return self._engine
 
     @property
-    def loaded(self) -> bool:
-        """Whether there is an engine."""
-        return self._engine is not None
-
-    @property
-    def busy(self) -> bool:
-        """Whether frames are in flight."""
-        return bool(self._resizes_s)
-
-    @property
     def info(self) -> EngineInfo:
         """What really runs; known as soon as there is an engine."""
         return self.engine.info
 
-    def prepare(self, frame_hw: Size, *, ahead: bool = False) -> EngineInfo:
+    def prepare(self, frame_hw: Size, most_in_flight: int = 1) -> EngineInfo:
         """Loads engine and kernels for frames of a size, so that the first frame is not late.
 
         Args:
             frame_hw: height and width of the frames.
-            ahead: load for as many frames in flight as give the most fps (`submit`, `collect`), rather than for the
-                shortest time of one; an engine that is loaded already stays as it is.
+            most_in_flight: load for as many frames in flight as give the most fps (`submit`, `collect`), but for no
+                more than this; 1 gives the shortest time of one. An engine that is loaded already stays as it is.
         """
-        engine = self._loaded(frame_hw, ahead=ahead)
-        for _ in range(engine.info.in_flight):
-            self.submit(np.zeros((*frame_hw, 3), np.uint8))
-        for _ in range(engine.info.in_flight):
-            self.collect()
+        if self._engine is None or self._closed:
+            info = self._loaded(frame_hw, most_in_flight).info
+            try:
+                for _ in range(info.in_flight):
+                    self.submit(np.zeros((*frame_hw, 3), np.uint8))
+                for _ in range(info.in_flight):
+                    self.collect()
+            finally:
+                self.discard()
         return self.info
+
+    def at_scale(self, scale: float, frame_hw: Size) -> "Segmenter":
+        """The same network for `scale` times the input size that frames of a size have here; itself where that is 1.
+
+        Raises:
+            UsageError: this segmenter was given an engine, so that nothing says how to load another.
+        """
+        if scale == 1:
+            return self
+        if self._spec is None:
+            raise UsageError("a segmenter around an engine has one input size: make it from a RunSpec")
+        height, width = self._spec.size_hw or default_size(self.card, frame_hw)
+        size_hw = nearest_multiple((round(height * scale), round(width * scale)), self.card.size_multiple)
+        return Segmenter(replace(self._spec, size_hw=size_hw), budget=self.budget, loader=self._loader)
 
     def resize(self, image: np.ndarray) -> np.ndarray | None:
         """The network's input for a frame, for a thread that has time for it; None while no engine is loaded."""
-        return None if self._engine is None else resize_image(image, self._engine.info.size_hw)
+        return None if self._engine is None else self._input(self._engine, image)
 
     def __call__(self, frame: np.ndarray | Frame, out: np.ndarray | None = None) -> np.ndarray:
         """uint8 BGR (H, W, 3) -> labels uint8 (H, W); `out` is filled and returned where given.
@@ -144,12 +144,9 @@ class Segmenter(Closing):
         self.claim()
         try:
             engine = self._loaded(size_hw)
-            small, seconds = self._input(image, None)
-            labels = engine.labels(small, size_hw, out)
-            self.stages_s = {"resize": seconds, **engine.stages_s}
+            return engine.labels(self._input(engine, image), size_hw, out)
         finally:
             self.release()
-        return labels
 
     def claim(self) -> None:
         """Keeps the segmenter for a user of `submit` and `collect` until `release`.
@@ -177,17 +174,21 @@ class Segmenter(Closing):
         """
         image = _checked(frame)
         size_hw = (image.shape[0], image.shape[1])
-        engine = self._loaded(size_hw)
-        small, seconds = self._input(image, resized)
-        engine.submit(small, size_hw)
+        engine, start = self._loaded(size_hw), perf_counter()
+        resized = self._input(engine, image, resized)
+        seconds = perf_counter() - start
+        engine.submit(resized, size_hw)
         self._resizes_s.append(seconds)
 
-    def collect(self) -> np.ndarray:
-        """The labels, uint8 (H, W), of the oldest frame in flight; raises EngineError where there is none."""
+    def collect(self) -> Labelled:
+        """What became of the oldest frame in flight; its stages are 'resize' and the engine's.
+
+        Raises:
+            EngineError: there is none, or the engine failed.
+        """
         resize_s = self._resizes_s.popleft() if self._resizes_s else 0.0
-        labels = self.engine.collect()
-        self.stages_s = {"resize": resize_s, **self.engine.stages_s}
-        return labels
+        made = self.engine.collect()
+        return replace(made, stages_s={"resize": resize_s, **made.stages_s})
 
     def discard(self) -> None:
         """Waits for the frames in flight and throws their labels away."""
@@ -197,20 +198,22 @@ class Segmenter(Closing):
             except Exception as error:  # whatever it is: what made the caller give up is reported already
                 _log.debug("a frame that nobody waits for failed: %s", error)
 
-    def _loaded(self, frame_hw: Size, *, ahead: bool = False) -> Engine:
+    def _loaded(self, frame_hw: Size, most_in_flight: int = 1) -> Engine:
         if self._closed:
             raise EngineError("this segmenter is closed: load another")
         if self._engine is None:
-            assert self._choice is not None
-            self._engine = self._choice.load(frame_hw, ahead=ahead)
+            spec, threads = self._spec, self.budget.engine
+            assert spec is not None
+            size_hw = spec.size_hw or default_size(self.card, frame_hw)
+            options = EngineOptions(size_hw, spec.precision, threads, min(threads, most_in_flight))
+            self._engine = self._loader(spec.engine, resolve(spec.model), options)
         return self._engine
 
-    def _input(self, image: np.ndarray, resized: np.ndarray | None) -> tuple[np.ndarray, float]:
-        """The network's input, and the seconds that it took."""
-        start, size_hw = perf_counter(), self.engine.info.size_hw
-        if resized is None or resized.shape[:2] != size_hw:
-            resized = resize_image(image, size_hw)
-        return resized, perf_counter() - start
+    @staticmethod
+    def _input(engine: Engine, image: np.ndarray, resized: np.ndarray | None = None) -> np.ndarray:
+        """The one place where a frame is resized, unless `resized` has the size already."""
+        size_hw = engine.info.size_hw
+        return resize_image(image, size_hw) if resized is None or resized.shape[:2] != size_hw else resized
 
     def close(self) -> None:
         """Frees the engine; a second call does nothing."""
@@ -228,19 +231,3 @@ def _checked(frame: np.ndarray | Frame) -> np.ndarray:
     if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3 or 0 in image.shape:
         raise UsageError(f"a frame must be uint8 BGR (H, W, 3), not {image.dtype} {image.shape}")
     return image
-
-
-def open_segmenter(
-    model: str | Path = "icnet",
-    engine: str = AUTO,
-    precision: str = AUTO,
-    size_hw: Size | None = None,
-    threads: int | None = None,
-) -> Segmenter:
-    """A segmenter for a network that ships, or for the path of a user's own ONNX file.
-
-    Raises:
-        UsageError: unknown model, engine or precision, or a size that does not fit.
-        WeightsError: a file or its card is missing or damaged.
-    """
-    return Segmenter(EngineChoice(resolve(model), engine, precision, size_hw, thread_budget(threads).engine))

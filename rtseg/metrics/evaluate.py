@@ -21,17 +21,20 @@ class LabelledPicture(Protocol):
     def labels(self) -> np.ndarray: ...
 
 
-class Labeller(Protocol):
+class Scored(Protocol):
     """What is scored: a `Segmenter`, or anything else that gives a picture's labels at its own size."""
 
-    card: Card
-    labels: LabelSet
+    @property
+    def card(self) -> Card: ...
+
+    @property
+    def labels(self) -> LabelSet: ...
 
     def __call__(self, frame: np.ndarray, /) -> np.ndarray: ...
 
 
 def evaluate(
-    segmenter: Labeller, samples: Iterable[LabelledPicture], labels: LabelSet, *metrics: Metric
+    segmenter: Scored, samples: Iterable[LabelledPicture], labels: LabelSet, *metrics: Metric
 ) -> ConfusionMatrix:
     """Counts every pixel of `samples` against its truth, at the picture's own size; `metrics` see the same labels.
 

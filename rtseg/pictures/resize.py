@@ -78,3 +78,8 @@ def _quarter(image: np.ndarray) -> np.ndarray:
     out = np.empty((image.shape[0] // 4, image.shape[1] // 4, 3), np.uint8)
     shrink_by_four(np.ascontiguousarray(image), np.empty(3 * image.shape[1], np.uint16), out)
     return out
+
+
+def limit_threads(count: int) -> None:
+    """Lets OpenCV use so many threads for resizing and drawing, in the whole process."""
+    cv2.setNumThreads(count)

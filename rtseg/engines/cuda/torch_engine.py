@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from rtseg.core.errors import EngineError, UsageError
 from rtseg.core.sizes import Size
 from rtseg.core.zoo import Artifact
-from rtseg.engines.base import Engine, EngineInfo, EngineOptions
+from rtseg.engines.base import Engine, EngineInfo, EngineOptions, Timed
 
 
 class TorchCudaEngine(Engine):
@@ -72,7 +72,7 @@ class TorchCudaEngine(Engine):
             raise EngineError(f"torch failed to run {self.card.name} on the GPU: {error}") from error
         return logits
 
-    def _labels(self, image: np.ndarray, size_hw: Size, out: np.ndarray | None) -> np.ndarray:
+    def _labels(self, image: np.ndarray, size_hw: Size, out: np.ndarray | None) -> Timed:
         step, host = self._step(size_hw)
         try:
             with torch.inference_mode():
@@ -82,9 +82,9 @@ class TorchCudaEngine(Engine):
             raise EngineError(f"torch failed to run {self.card.name} on the GPU: {error}") from error
         made: np.ndarray = host[0].numpy()
         if out is None:
-            return made.copy()
+            return made.copy(), {}
         np.copyto(out, made)
-        return out
+        return out, {}
 
     def _step(self, size_hw: Size) -> tuple[Any, torch.Tensor]:
         """The compiled way from a picture to labels of a size, and page-locked memory for them."""

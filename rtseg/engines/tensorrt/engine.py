@@ -9,7 +9,7 @@ from rtseg.core.card import Card
 from rtseg.core.errors import EngineError, UsageError
 from rtseg.core.sizes import Size
 from rtseg.core.zoo import Artifact
-from rtseg.engines.base import Engine, EngineInfo, EngineOptions
+from rtseg.engines.base import Engine, EngineInfo, EngineOptions, Timed
 from rtseg.engines.cuda.memory import Device, DeviceInfo
 from rtseg.engines.tensorrt.cache import BuildOptions, EngineCache, Entry, PlanKey
 from rtseg.engines.tensorrt.plan import VERSION, PlanError, check_version
@@ -95,17 +95,18 @@ class TensorRtEngine(Engine):
         np.copyto(self._logits, self._runner.infer(image))
         return self._logits
 
-    def _labels(self, image: np.ndarray, size_hw: Size, out: np.ndarray | None) -> np.ndarray:
+    def _labels(self, image: np.ndarray, size_hw: Size, out: np.ndarray | None) -> Timed:
         if self._pending:
             raise EngineError("pictures are in flight: call collect() first")
         self.submit(image, size_hw)
-        return self.collect(out)
+        made = self.collect(out)
+        return made.labels, made.stages_s
 
     def _submit(self, image: np.ndarray, size_hw: Size) -> object:
         return self._runner.start(image, size_hw)
 
-    def _collect(self, started: object) -> np.ndarray:
-        return self._runner.finish(started)  # type: ignore[arg-type]
+    def _collect(self, started: object) -> Timed:
+        return self._runner.finish(started), {}  # type: ignore[arg-type]
 
     def time_network(self, image: np.ndarray, runs: int) -> list[float]:
         """Seconds of `runs` runs of the network alone, by the GPU's own clock."""

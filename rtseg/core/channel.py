@@ -1,16 +1,13 @@
-"""How frames and threads are shared out: which frames a slow consumer sees, and who may use which core."""
+"""Bounded queues between threads, and threads that end together."""
 
-import os
+import logging
 from collections import deque
-from dataclasses import dataclass
-from numbers import Integral
-from threading import Condition
+from collections.abc import Callable
+from threading import Condition, Lock, Thread
 from time import perf_counter
-from typing import Generic, TypeVar
+from typing import Any, Generic, TypeVar
 
-from rtseg.core.errors import UsageError
-from rtseg.core.machine import cores
-
+_log = logging.getLogger(__name__)
 T = TypeVar("T")
 
 _WAKE_S = 0.1  # an untimed wait cannot be interrupted by Ctrl-C on every platform
@@ -78,51 +75,53 @@ class Channel(Generic[T]):
             self.close()
 
 
-@dataclass(frozen=True)
-class ThreadBudget:
-    """Threads each part of the loop may use; the parts overlap, so small parts get few.
+class ThreadGroup:
+    """Threads of which the first that fails ends all."""
 
-    Attributes:
-        total: cores shared by everything below.
-        engine: for the network, and, after it in the same thread, for label upsampling.
-        opencv: for resizing and drawing (`cv2.setNumThreads`).
-        codec: for decoding and, again, for encoding video.
-    """
+    def __init__(self) -> None:
+        self.error: BaseException | None = None
+        self._channels: list[Channel[Any]] = []
+        self._threads: list[Thread] = []
+        self._lock = Lock()
 
-    total: int
-    engine: int
-    opencv: int
-    codec: int
+    def watch(self, *channels: Channel[Any]) -> None:
+        """Channels that a failure aborts, which wakes and ends the threads at both ends."""
+        self._channels.extend(channels)
 
+    def start(self, name: str, work: Callable[[], None], ends: Channel[Any] | None = None) -> None:
+        """Runs `work` until it returns or a channel ends; then closes the channel that it filled, `ends`."""
 
-def thread_budget(total: int | None = None) -> ThreadBudget:
-    """Shares `total` threads (default: every core of this process) among the parts of the loop.
+        def guarded() -> None:
+            try:
+                work()
+            except Ended:
+                pass
+            except BaseException as error:
+                self.fail(error)
+            if ends is not None:
+                ends.close()
 
-    The network is nearly all of the arithmetic, so up to two cores it gets every one; beyond that a quarter
-    is left to capture, drawing and writing, which run at the same time.
+        # daemon: a camera driver that never returns must not keep the process alive
+        thread = Thread(target=guarded, name=f"rtseg-{name}", daemon=True)
+        self._threads.append(thread)
+        thread.start()
 
-    Raises:
-        UsageError: fewer than one thread, or more than the machine has cores.
-    """
-    most = max(cores(), os.cpu_count() or 1)
-    total = cores() if total is None else total
-    if not (isinstance(total, Integral) and 1 <= total <= most):
-        raise UsageError(f"{total!r} threads are not allowed: give 1 to {most}, the cores of this machine")
-    total = int(total)  # of NumPy's whole numbers JSON knows nothing
-    rest = max(1, total // 4)
-    return ThreadBudget(total=total, engine=total if total <= 2 else total - rest, opencv=rest, codec=rest)
+    def fail(self, error: BaseException) -> None:
+        """Keeps the first error and ends every thread."""
+        with self._lock:
+            self.error = self.error or error
+        self.abort()
 
+    def abort(self) -> None:
+        for channel in self._channels:
+            channel.abort()
 
-def frames_in_flight(threads: int) -> int:
-    """Frames that an engine of `threads` keeps in flight where fps count more than the age of a frame.
-
-    One a thread is fastest, since no thread then waits for another; above four the memory is better spent otherwise.
-    """
-    return min(threads, 4)
-
-
-def apply_budget(budget: ThreadBudget) -> None:
-    """Sets the process-wide part of the budget; engines and codecs get theirs when they are opened."""
-    import cv2
-
-    cv2.setNumThreads(budget.opencv)
+    def join(self, timeout_s: float, tell: bool = True) -> bool:
+        """Waits for the threads; False where one is stuck in a foreign call, which is logged."""
+        deadline = perf_counter() + timeout_s
+        for thread in self._threads:
+            thread.join(max(0.0, deadline - perf_counter()))
+        stuck = [thread.name for thread in self._threads if thread.is_alive()]
+        if stuck and tell:
+            _log.warning("still busy after %.0f s: %s", timeout_s, ", ".join(stuck))
+        return not stuck

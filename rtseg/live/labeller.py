@@ -1,0 +1,56 @@
+"""The contract of everything that labels frames: a `Segmenter`, and what wraps one."""
+
+from typing import Protocol
+
+import numpy as np
+
+from rtseg.core.card import Card
+from rtseg.core.frame import Frame, Labelled
+from rtseg.core.sizes import Size
+from rtseg.core.threads import ThreadBudget
+from rtseg.engines import EngineInfo
+
+
+class Labeller(Protocol):
+    """A frame in; labels, and what each stage took, out. For one thread or one pipeline at a time."""
+
+    @property
+    def card(self) -> Card:
+        """The network that makes the labels."""
+        ...
+
+    @property
+    def info(self) -> EngineInfo:
+        """What really runs; raises UsageError until `prepare` was called or a frame was submitted."""
+        ...
+
+    @property
+    def budget(self) -> ThreadBudget:
+        """The threads of everything that works for it, the decoder of its frames included."""
+        ...
+
+    def claim(self) -> None:
+        """Keeps it for one user until `release`; raises UsageError where it is in use."""
+
+    def release(self) -> None:
+        """Ends what `claim` began."""
+
+    def prepare(self, frame_hw: Size, most_in_flight: int = 1) -> EngineInfo:
+        """Loads what frames of a size need, for so many in flight at most; does nothing where it is loaded."""
+        ...
+
+    def resize(self, image: np.ndarray) -> np.ndarray | None:
+        """What `submit` takes as `resized`, for a thread that has time for it; None: `submit` does it itself."""
+
+    def submit(self, frame: Frame, resized: np.ndarray | None = None) -> None:
+        """Starts a frame, which must stay as it is until it is collected; up to `info.in_flight` may be started."""
+
+    def collect(self) -> Labelled:
+        """What became of the oldest frame in flight; raises EngineError where there is none."""
+        ...
+
+    def discard(self) -> None:
+        """Waits for the frames in flight and throws their labels away."""
+
+    def close(self) -> None:
+        """Frees what it holds; a second call does nothing."""

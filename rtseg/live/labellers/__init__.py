@@ -1,0 +1,1 @@
+"""Labellers around a labeller: a file for each."""

@@ -1,0 +1,92 @@
+"""Test-time averaging: the same network on flipped and scaled copies of a picture. More accurate, never real-time."""
+
+from collections import deque
+from time import perf_counter
+
+import numpy as np
+
+from rtseg.core.errors import EngineError, UsageError
+from rtseg.core.frame import Frame, Labelled
+from rtseg.core.sizes import Size
+from rtseg.engines import EngineInfo
+from rtseg.live.labellers.wrapper import Wrapper
+from rtseg.live.segmenter import Segmenter
+from rtseg.pictures.average import average_labels
+
+SCALES = (0.25, 4.0)  # smallest and largest allowed
+
+
+class Averaging(Wrapper):
+    """Labels by the mean of the class probabilities over scales and, where wanted, mirror images.
+
+    It stands around a `Segmenter`, since it needs logits. An engine has one input size, so a segmenter for each other
+    scale is opened with the first picture.
+
+    Attributes:
+        sizes: the network's input sizes, one for each scale; known once it was prepared.
+    """
+
+    def __init__(self, segmenter: Segmenter, scales: tuple[float, ...] = (1.0,), flip: bool = False) -> None:
+        """Sets up; `scales` are factors of the input size that `segmenter` takes alone.
+
+        Raises:
+            UsageError: no scale, or one outside 0.25..4.
+        """
+        if not scales or not all(SCALES[0] <= scale <= SCALES[1] for scale in scales):
+            raise UsageError(f"scales {scales} are not allowed: give one or more from {SCALES[0]:g} to {SCALES[1]:g}")
+        super().__init__(segmenter)
+        self.scales, self.flip = scales, flip
+        self._segmenter = segmenter
+        self._scaled: list[Segmenter] = []
+        self._waiting: deque[Frame] = deque()
+
+    @property
+    def sizes(self) -> list[Size]:
+        return [segmenter.info.size_hw for segmenter in self._scaled]
+
+    @property
+    def info(self) -> EngineInfo:
+        return (self._scaled or [self._segmenter])[0].info
+
+    def prepare(self, frame_hw: Size, most_in_flight: int = 1) -> EngineInfo:
+        """One frame at a time, whatever is allowed."""
+        for scale in self.scales[len(self._scaled) :]:
+            segmenter = self._segmenter.at_scale(scale, frame_hw)
+            segmenter.prepare(frame_hw)
+            self._scaled.append(segmenter)
+        return self.info
+
+    def resize(self, image: np.ndarray) -> None:
+        """There is no one size."""
+
+    def submit(self, frame: Frame, resized: np.ndarray | None = None) -> None:
+        self.prepare(frame.size_hw)
+        self._waiting.append(frame)
+
+    def collect(self) -> Labelled:
+        if not self._waiting:
+            raise EngineError("no picture is in flight: call submit() first")
+        frame, views = self._waiting.popleft(), []
+        stages_s = dict.fromkeys(("resize", "engine", "upsample"), 0.0)
+        for segmenter in self._scaled:
+            start = perf_counter()
+            resized = segmenter.resize(frame.image)
+            assert resized is not None  # its engine is loaded
+            stages_s["resize"] += perf_counter() - start
+            start = perf_counter()
+            views.append(segmenter.engine.infer(resized).copy())  # the engine overwrites its buffer at the next call
+            if self.flip:
+                views.append(segmenter.engine.infer(resized[:, ::-1])[..., ::-1].copy())
+            stages_s["engine"] += perf_counter() - start
+        start = perf_counter()
+        labels = average_labels(views, frame.size_hw)
+        stages_s["upsample"] = perf_counter() - start
+        return Labelled(labels, stages_s)
+
+    def discard(self) -> None:
+        self._waiting.clear()
+
+    def close(self) -> None:
+        """Frees the engines; a second call does nothing."""
+        for segmenter in (self._segmenter, *self._scaled):
+            segmenter.close()

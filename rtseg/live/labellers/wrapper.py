@@ -1,0 +1,70 @@
+"""What every labeller around another has: all that it does not change is the inner one's."""
+
+from time import perf_counter
+
+import numpy as np
+
+from rtseg.core.card import Card
+from rtseg.core.closing import Closing
+from rtseg.core.frame import Frame, Labelled
+from rtseg.core.labels import LabelSet
+from rtseg.core.sizes import Size
+from rtseg.core.threads import ThreadBudget
+from rtseg.engines import EngineInfo
+from rtseg.live.labeller import Labeller
+
+
+class Wrapper(Closing):
+    """A `Labeller` that hands everything on to `inner`; a subclass overrides what it does in another way."""
+
+    def __init__(self, inner: Labeller) -> None:
+        self.inner = inner
+
+    @property
+    def card(self) -> Card:
+        return self.inner.card
+
+    @property
+    def labels(self) -> LabelSet:
+        return self.card.labels
+
+    @property
+    def info(self) -> EngineInfo:
+        return self.inner.info
+
+    @property
+    def budget(self) -> ThreadBudget:
+        return self.inner.budget
+
+    def claim(self) -> None:
+        self.inner.claim()
+
+    def release(self) -> None:
+        self.inner.release()
+
+    def prepare(self, frame_hw: Size, most_in_flight: int = 1) -> EngineInfo:
+        return self.inner.prepare(frame_hw, most_in_flight)
+
+    def resize(self, image: np.ndarray) -> np.ndarray | None:
+        return self.inner.resize(image)
+
+    def submit(self, frame: Frame, resized: np.ndarray | None = None) -> None:
+        self.inner.submit(frame, resized)
+
+    def collect(self) -> Labelled:
+        return self.inner.collect()
+
+    def discard(self) -> None:
+        self.inner.discard()
+
+    def close(self) -> None:
+        self.inner.close()
+
+    def __call__(self, frame: np.ndarray | Frame) -> np.ndarray:
+        """uint8 BGR (H, W, 3) -> labels uint8 (H, W); raises what `claim`, `submit` and `collect` do."""
+        self.claim()
+        try:
+            self.submit(frame if isinstance(frame, Frame) else Frame(frame, 0, 0.0, perf_counter()))
+            return self.collect().labels
+        finally:
+            self.release()

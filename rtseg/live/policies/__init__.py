@@ -1,0 +1,13 @@
+"""Which frame is labelled next, and how many may be in flight: a file for each policy."""
+
+from rtseg.live.policies.base import Policy
+from rtseg.live.policies.every import Every
+from rtseg.live.policies.newest import Newest
+from rtseg.sources.base import Source
+
+__all__ = ["Every", "Newest", "Policy", "policy_for"]
+
+
+def policy_for(source: Source) -> Policy:
+    """The policy unless one is given: the newest frame of a live source, every frame of any other."""
+    return Newest() if source.live else Every()
