@@ -40,9 +40,10 @@ lint: $(VENV)/.dev
 types: $(VENV)/.dev
 	$(VENV)/bin/mypy
 
-# One OpenMP thread per worker: the workers share the cores. A file's tests stay in one worker, with their fixtures.
+# One OpenMP thread per worker: the workers share the cores. A file's tests stay in one worker, with their fixtures;
+# tests/conftest.py puts the longest files first.
 pytest: $(VENV)/.dev
-	OMP_NUM_THREADS=1 $(VENV)/bin/python -m pytest -n $(JOBS) --dist loadfile $(ARGS)
+	OMP_NUM_THREADS=1 $(VENV)/bin/python -m pytest -n $(JOBS) --dist loadfile --no-loadscope-reorder $(ARGS)
 
 format: $(VENV)/.dev
 	$(VENV)/bin/ruff check --fix

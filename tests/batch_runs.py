@@ -1,15 +1,12 @@
 """Runs of `rtseg-video` in processes of their own, and what is compared between two of them."""
 
 import os
-import random
 import signal
 import subprocess
 import sys
-from collections.abc import Callable
 from fractions import Fraction
 from hashlib import sha256
 from pathlib import Path
-from time import monotonic, sleep
 
 import av
 import cv2
@@ -18,17 +15,17 @@ import numpy as np
 ROOT = Path(__file__).parents[1]
 
 
-def start(*arguments: object, **environment: str) -> subprocess.Popen[str]:
+def start(*arguments: object, module: str = "rtseg.apps.video", **environment: str) -> subprocess.Popen[str]:
     """The command, with its own interpreter; the program's name is that of a module, as worker processes need."""
-    paths = os.pathsep.join([str(ROOT), *(os.environ.get("PYTHONPATH", "").split(os.pathsep))])
+    paths = [str(ROOT), str(Path(__file__).parent), *os.environ.get("PYTHONPATH", "").split(os.pathsep)]
     return subprocess.Popen(
-        [sys.executable, "-m", "rtseg.apps.video", *(str(argument) for argument in arguments)],
-        env={**os.environ, "PYTHONPATH": paths, **environment},
+        [sys.executable, "-m", module, *(str(argument) for argument in arguments)],
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(paths), **environment},
         stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
     )  # fmt: skip
 
 
-def finished(process: subprocess.Popen[str], timeout_s: float = 120) -> tuple[int, str, str]:
+def finished(process: subprocess.Popen[str], timeout_s: float = 1200) -> tuple[int, str, str]:
     output, errors = process.communicate(timeout=timeout_s)
     return process.returncode, output, errors
 
@@ -37,20 +34,11 @@ def segments_in(partial: Path) -> int:
     return len(list((partial / "segments").glob("*.mp4")))
 
 
-def kill_at(
-    process: subprocess.Popen[str], partial: Path, segments: int, seed: int, note: Callable[[], None] = lambda: None
-) -> bool:
-    """Kills once so many segments lie there and a random moment has passed; False where the run was over before."""
-    deadline = monotonic() + 100
-    while segments_in(partial) < segments:
-        if process.poll() is not None or not deadline > monotonic():
-            return False
-        sleep(0.005)
-    sleep(random.Random(seed).uniform(0, 0.15))
-    note()
-    process.send_signal(signal.SIGKILL)
-    process.wait()
-    return process.returncode == -signal.SIGKILL
+def killed(segments: int, events: int, *arguments: object, **environment: str) -> None:
+    """Runs the command until SIGKILL ends it: so many segments were made, and then so many events were heard of."""
+    process = start("self", segments, events, *arguments, module="struck_video", **environment)
+    code, _, errors = finished(process)
+    assert code == -signal.SIGKILL, errors
 
 
 def decoded(path: Path) -> list[tuple[Fraction, str]]:

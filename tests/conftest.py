@@ -15,6 +15,8 @@ from odd_media import bands  # noqa: F401 - a fixture
 
 _SLOW_FILE = re.compile(r"^pytestmark = \[?pytest\.mark\.slow\b", re.MULTILINE)
 _SLOW_LIMIT_S = 1800  # ends what hangs, also on a machine that is busy with other things
+_LONGEST = ("training", "export", "training_resume", "shipped", "batch_workers", "engines", "training_steps",
+            "packaging", "video_resume", "training_unlabelled")  # fmt: skip
 _SLOW_FIXTURES = {"networks", "wheel"}  # they export networks, and build the package
 
 
@@ -31,6 +33,12 @@ def _missing(marker: str) -> str | None:
     return None
 
 
+def _place(item: pytest.Item) -> int:
+    """The longest files come first: one that began last would leave the other workers without work."""
+    name = item.path.stem.removeprefix("test_")
+    return _LONGEST.index(name) if name in _LONGEST else len(_LONGEST)
+
+
 def pytest_configure() -> None:
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # a shell's background job, and so would be its children
         signal.signal(signal.SIGINT, signal.default_int_handler)
@@ -45,6 +53,7 @@ def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool 
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    items.sort(key=_place)
     for item in items:
         if _SLOW_FIXTURES.intersection(getattr(item, "fixturenames", ())):
             item.add_marker("slow")

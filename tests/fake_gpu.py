@@ -192,7 +192,7 @@ def fake_tensorrt(driver, version="10.15.1.29", layer_types=None, cancel_at=None
         driver: where its "device memory" lies.
         version: what it calls itself; 11 reports layers in its own form.
         layer_types: convolution -> the type that the built engine says it runs in, where it is not what was asked.
-        cancel_at: called at the build's third step, to press Ctrl-C.
+        cancel_at: called with the progress monitor at the build's third step, to press Ctrl-C.
         refuse: 'parse', 'build', 'plan' or 'context': what fails.
     """
     trt = ModuleType("tensorrt")
@@ -312,7 +312,7 @@ def fake_tensorrt(driver, version="10.15.1.29", layer_types=None, cancel_at=None
             try:
                 for step in range(4):
                     if step == 2 and cancel_at is not None:
-                        cancel_at()
+                        cancel_at(monitor)
                     if not monitor.step_complete("Building", step):
                         return None
             finally:

@@ -11,7 +11,7 @@ from types import ModuleType, SimpleNamespace
 
 import psutil
 import pytest
-from batch_runs import finished, kill_at, same_outputs, segments_in, start
+from batch_runs import finished, killed, same_outputs, start
 from videos import make_video
 
 import rtseg.batch.work
@@ -136,16 +136,22 @@ def test_a_machine_that_takes_three_workers_along_fails_nothing(drive, choice, t
     assert sum("a worker was lost" in note for note in outcome.notes) == 3
 
 
+def has_ended(pid):
+    try:
+        return psutil.Process(pid).status() == psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return True
+
+
 def test_the_batch_that_is_killed_takes_its_workers_along(drive, alone, tiny_model, tmp_path):
     out = tmp_path / "out"
     command = (drive, "--output", out, "--model", tiny_model, "--save", ",".join(SAVE), "--jobs", "2", "--threads", "1")
-    process = start(*command)
-    children: list[psutil.Process] = []
-    assert kill_at(process, out / "drive.partial", 3, seed=1, note=lambda: children.extend(
-        psutil.Process(process.pid).children(recursive=True)))  # fmt: skip
+    note = tmp_path / "children"
+    killed(3, 5, *command, STRUCK_CHILDREN=str(note))
+    children = [int(number) for number in note.read_text().split()]
     assert len(children) >= 2
-    _, alive = psutil.wait_procs(children, timeout=10)
-    assert [child for child in alive if child.status() != psutil.STATUS_ZOMBIE] == []
+    while not all(has_ended(child) for child in children):
+        sleep(0.005)
     code, _, errors = finished(start(*command))
     assert code == 0, errors
     same_outputs(alone, out, "drive")
@@ -236,17 +242,8 @@ def test_a_ray_worker_that_is_killed_costs_nothing(drive, alone, tiny_model, tmp
     """In a process of its own: Ray ends the process that joined a cluster which it believes to be lost."""
     out = tmp_path / "out"
     command = (drive, "--output", out, "--model", tiny_model, "--engine", "onnxruntime", "--save", ",".join(SAVE))
-    process = start(*command, "--ray", "local", "--jobs", "2", "--threads", "1")
-    actors = []
-    while process.poll() is None and not actors:
-        if segments_in(out / "drive.partial") >= 2:
-            family = psutil.Process(process.pid).children(recursive=True)
-            actors = [child for child in family if child.cmdline() and child.cmdline()[0].startswith("ray::Actor")]
-        sleep(0.005)
-    for actor in actors:
-        actor.kill()
+    process = start("actors", 2, 0, *command, "--ray", "local", "--jobs", "2", "--threads", "1", module="struck_video")
     code, output, errors = finished(process)
-    assert actors, errors
     assert (code, "a worker was lost" in output) == (0, True), errors
     same_outputs(alone, out, "drive")
 

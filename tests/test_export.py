@@ -9,7 +9,7 @@ import onnxruntime as ort
 import pytest
 import torch
 from onnx import numpy_helper
-from tiny import SMALL, lively, network_file, register_tiny
+from tiny import EXPORTED, SMALL, lively, network_file, register_tiny
 
 from rtseg.apps import export as app
 from rtseg.core.card import Card
@@ -30,7 +30,7 @@ from rtseg.models.weights import load_network, load_state_dict, may_lack, restor
 
 pytestmark = pytest.mark.slow
 
-REAL = pytest.mark.parametrize("name", SMALL)
+REAL = pytest.mark.parametrize("name", EXPORTED)
 
 
 @pytest.fixture(scope="module")

@@ -6,6 +6,7 @@ from time import perf_counter, sleep
 
 import pytest
 from fakes import FakeEngine, FakeSink, FakeSource, FakeView, fake_segmenter, loop_threads
+from waits import HANGS_S
 
 from rtseg.core.errors import EngineError, InputError, OutputError
 from rtseg.live.labellers.wrapper import Wrapper
@@ -388,7 +389,7 @@ def test_a_huge_picture_is_no_stalled_disk(monkeypatch: pytest.MonkeyPatch, busy
 
     class Slow(FakeSink):
         def write(self, frame, labels, picture):
-            written.wait(0.8)
+            written.wait(0.8 if busy else None)
             super().write(frame, labels, picture)
 
     sink = Slow()
@@ -400,4 +401,4 @@ def test_a_huge_picture_is_no_stalled_disk(monkeypatch: pytest.MonkeyPatch, busy
     with pytest.raises(OutputError, match="writing did not end"):
         loop.run()
     written.set()
-    assert loop._threads.join(2)
+    assert loop._threads.join(HANGS_S)

@@ -2,7 +2,6 @@
 
 import os
 import threading
-import time
 import wave
 from collections.abc import Iterator
 from pathlib import Path
@@ -11,6 +10,7 @@ import av
 import numpy as np
 import pytest
 from videos import make_video
+from waits import HANGS_S, note_waits
 
 from rtseg.core.errors import InputError, RtsegError, UsageError
 from rtseg.core.frame import Frame
@@ -160,18 +160,25 @@ def test_close_frees_the_device_and_may_be_called_twice() -> None:
     assert not any(thread.name == "rtseg-source-counting" for thread in threading.enumerate())
 
 
-def test_reading_ahead_is_bounded() -> None:
+def test_reading_ahead_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     made: list[int] = []
+    begin = threading.Event()
 
     def numbers():  # type: ignore[no-untyped-def]
+        begin.wait()
         for number in range(100):
             made.append(number)
             yield number
 
     ahead = Prefetch(numbers(), depth=3, name="numbers")
-    assert ahead.get(1) == 0
-    time.sleep(0.1)
-    assert len(made) <= 5  # one taken, three waiting, one in the hand
+    waits = note_waits(monkeypatch, ahead, ahead._thread)
+    begin.set()
+    assert waits.wait(HANGS_S)
+    assert made == [0, 1, 2, 3]  # three waiting, one in the hand
+    waits.clear()
+    assert ahead.get() == 0
+    assert waits.wait(HANGS_S)
+    assert made == [0, 1, 2, 3, 4]
     ahead.close()
 
 
@@ -180,13 +187,12 @@ def test_a_producer_that_hangs_does_not_hang_close() -> None:
 
     def stuck() -> Iterator[int]:
         yield 0
-        never.wait(10)
+        never.wait()
 
     ahead = Prefetch(stuck(), depth=2, name="stuck")  # type: ignore[arg-type]
     assert ahead.get() == 0
-    start = time.perf_counter()
     ahead.close()
-    assert time.perf_counter() - start < 1
+    assert ahead._thread.is_alive()
     never.set()
 
 
@@ -194,7 +200,7 @@ def test_no_item_in_time_is_a_timeout() -> None:
     never = threading.Event()
 
     def stuck():  # type: ignore[no-untyped-def]
-        never.wait(10)
+        never.wait()
         yield 1
 
     ahead = Prefetch(stuck(), depth=1, name="stuck")

@@ -8,7 +8,6 @@ from dataclasses import replace
 from hashlib import sha256
 from pathlib import Path
 from threading import enumerate as all_threads
-from time import sleep
 
 import numpy as np
 import pytest
@@ -264,13 +263,18 @@ class TestRefused:
         assert not plans(machine)
 
     def test_ctrl_c_stops_the_build_and_keeps_nothing(self, gpu_machine, load):
-        machine = gpu_machine(cancel_at=lambda: (os.kill(os.getpid(), signal.SIGINT), sleep(0.5)))
+        def press(monitor):
+            os.kill(os.getpid(), signal.SIGINT)
+            assert monitor.cancelled.wait(250)
+
+        machine = gpu_machine(cancel_at=press)
         with pytest.raises(KeyboardInterrupt):
             load()
         assert not plans(machine)
         assert machine.trt.config.progress_monitor.cancelled.is_set()
-        sleep(0.1)
-        assert not [thread for thread in all_threads() if thread.name == "rtseg-build"]
+        for thread in all_threads():
+            if thread.name == "rtseg-build":
+                thread.join()
 
     def test_too_old_a_tensorrt(self, gpu_machine, load):
         gpu_machine(version="10.0.1")

@@ -43,8 +43,7 @@ def whole(root: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return train(config(root, tmp_path_factory.mktemp("whole"), **EXACT))
 
 
-@pytest.mark.parametrize("workers", [0, 1, 2])
-@pytest.mark.parametrize("batch", [0, 2])
+@pytest.mark.parametrize(("workers", "batch"), [(0, 0), (0, 2), (1, 0), (2, 2)])
 def test_a_stopped_run_ends_in_the_same_bits(
     root: Path, whole: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, workers: int, batch: int
 ) -> None:

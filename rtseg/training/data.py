@@ -120,6 +120,8 @@ def training_loader(
 ) -> DataLoader[tuple[Tensor, ...]]:
     """Batches of (uint8 (N, h, w, 3), uint8 (N, h, w), …); the last, incomplete batch is dropped."""
     samples = TrainingSet(config, data, unlabelled)
+    if config.workers:  # here too: a worker that is forked while OpenCV's threads sleep hangs when it stops them
+        cv2.setNumThreads(1)
     return DataLoader(
         samples,
         batch_size=config.batch_size,
