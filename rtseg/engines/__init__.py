@@ -6,7 +6,7 @@ from importlib.metadata import packages_distributions
 from importlib.util import find_spec
 from typing import NamedTuple
 
-from rtseg.core.errors import EngineError
+from rtseg.core.errors import EngineError, UsageError
 from rtseg.core.registry import Registry
 from rtseg.core.zoo import Artifact
 from rtseg.engines.base import Engine, EngineInfo, EngineOptions
@@ -95,9 +95,9 @@ def install_hint(name: str) -> str:
 def choose_engine(artifact: Artifact) -> str:
     """What `auto` means for a network: TensorRT where it works, else the first of its card's order that is installed.
 
-    The order of a card was measured on a CPU.
+    The order of a card was measured on a CPU. TensorRT is passed over where a network gives labels.
     """
-    if available("tensorrt"):
+    if available("tensorrt") and not artifact.card.gives_labels:
         try:
             ENGINES.get("tensorrt")
             return "tensorrt"
@@ -115,10 +115,13 @@ def runnable(name: str, artifact: Artifact) -> str:
     """The engine that a name means for a network, 'auto' included.
 
     Raises:
-        UsageError: unknown engine.
+        UsageError: unknown engine, or one that cannot run this network.
         EngineError: its package or GPU is missing.
     """
     chosen = choose_engine(artifact) if name == "auto" else ENGINES.check(name)
+    if artifact.card.gives_labels and TABLE[chosen].on_gpu:
+        raise UsageError(f"{artifact.card.name} gives labels, and {chosen} upsamples logits on the GPU: use --engine "
+                         "onnxruntime or openvino")  # fmt: skip
     if (reason := missing(chosen)) is not None:
         raise EngineError(reason)
     return chosen

@@ -11,8 +11,9 @@ import numpy as np
 from rtseg.core.arrays import ArrayPool
 from rtseg.core.closing import Closing
 from rtseg.core.errors import EngineError, UsageError
-from rtseg.core.sizes import Size, check_multiple, format_size
+from rtseg.core.sizes import Size, format_size
 from rtseg.core.zoo import Artifact
+from rtseg.pictures.resize import enlarge_labels
 from rtseg.pictures.upsample import upsample_labels
 
 
@@ -21,7 +22,7 @@ class EngineOptions:
     """How to load a network.
 
     Attributes:
-        size_hw: input height and width, multiples of the card's `size_multiple`.
+        size_hw: input height and width, which the card allows.
         precision: 'fp32', 'fp16' or 'int8'; an engine that cannot run it raises, it never substitutes.
         threads: CPU threads the engine may use.
         in_flight: pictures to keep in flight at once: more fps, and each picture takes longer.
@@ -62,7 +63,7 @@ class Engine(Closing, ABC):
 
     def __init__(self, artifact: Artifact, options: EngineOptions) -> None:
         self.card = artifact.card
-        check_multiple(options.size_hw, self.card.size_multiple, self.card.name)
+        self.card.check_size(options.size_hw)
         self.stages_s = {}
         self._arrays = ArrayPool()
         self._pending: deque[tuple[float, Any]] = deque()  # when it was submitted, and what `_submit` returned
@@ -70,13 +71,15 @@ class Engine(Closing, ABC):
 
     @abstractmethod
     def _infer(self, image: np.ndarray) -> np.ndarray:
-        """uint8 (h, w, 3), contiguous and of the right size -> float32 (C, h/s, w/s)."""
+        """uint8 (h, w, 3), contiguous and of the right size -> float32 `card.output_shape`."""
 
     def _release(self) -> None:
         """Frees what the vendor library holds."""
 
     def infer(self, image: np.ndarray) -> np.ndarray:
         """uint8 BGR (h, w, 3) -> logits float32 (C, h/s, w/s), valid until the next call.
+
+        A network that gives labels has their ids here, float32 (1, h/s, w/s).
 
         Raises:
             UsageError: wrong dtype or shape.
@@ -127,7 +130,10 @@ class Engine(Closing, ABC):
         logits = self._infer(image)
         inferred = perf_counter()
         out = self._arrays.take(size_hw) if out is None else out
-        upsample_labels(logits, size_hw, out, threads=self.info.threads)
+        if self.card.gives_labels:
+            enlarge_labels(logits[0], size_hw, out)
+        else:
+            upsample_labels(logits, size_hw, out, threads=self.info.threads)
         self.stages_s = {"engine": inferred - start, "upsample": perf_counter() - inferred}
         return out
 

@@ -6,7 +6,7 @@ import numpy as np
 
 from rtseg.core.closing import Closing
 from rtseg.core.errors import UsageError
-from rtseg.core.sizes import Size, nearest_multiple
+from rtseg.core.sizes import Size, format_size
 from rtseg.engines import Engine
 from rtseg.live.segmenter import EngineChoice, default_size
 from rtseg.pictures.average import average_labels
@@ -28,11 +28,16 @@ class AveragingSegmenter(Closing):
         """Sets up; `scales` are factors of the input size that `choice` gives alone.
 
         Raises:
-            UsageError: no scale, or one outside 0.25..4.
+            UsageError: no scale, one outside 0.25..4, or a network that gives no scores or takes one size only.
         """
         if not scales or not all(SCALES[0] <= scale <= SCALES[1] for scale in scales):
             raise UsageError(f"scales {scales} are not allowed: give one or more from {SCALES[0]:g} to {SCALES[1]:g}")
         self.card, self.labels = choice.card, choice.card.labels
+        if self.card.gives_labels:
+            raise UsageError(f"{self.card.name} gives labels, and there is nothing to average: leave --scales and "
+                             "--flip out")  # fmt: skip
+        if self.card.fixed_size is not None and set(scales) != {1.0}:
+            raise UsageError(f"{self.card.name} takes {format_size(self.card.fixed_size)} only: leave --scales out")
         self.scales, self.flip = scales, flip
         self._choice = choice
         self._engines: list[Engine] = []
@@ -57,7 +62,7 @@ class AveragingSegmenter(Closing):
     def _load(self, frame_hw: Size) -> None:
         height, width = self._choice.size_hw or default_size(self.card, frame_hw)
         for scale in self.scales:
-            size_hw = nearest_multiple((round(height * scale), round(width * scale)), self.card.size_multiple)
+            size_hw = self.card.nearest_size((round(height * scale), round(width * scale)))
             self._engines.append(replace(self._choice, size_hw=size_hw).load(frame_hw))
 
     def close(self) -> None:

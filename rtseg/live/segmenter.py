@@ -15,7 +15,7 @@ from rtseg.core.closing import Closing
 from rtseg.core.errors import EngineError, UsageError
 from rtseg.core.frame import Frame
 from rtseg.core.registry import unknown_name
-from rtseg.core.sizes import Size, check_multiple, network_size
+from rtseg.core.sizes import Size, network_size
 from rtseg.core.zoo import Artifact, resolve
 from rtseg.engines import ENGINES, Engine, EngineInfo, EngineOptions, load_engine
 from rtseg.live.policy import frames_in_flight, thread_budget
@@ -26,7 +26,7 @@ _log = logging.getLogger(__name__)
 
 def default_size(card: Card, frame_hw: Size) -> Size:
     """The network's input size for a frame unless the user gives one."""
-    return network_size(frame_hw, card.train_size, card.size_multiple)
+    return card.fixed_size or network_size(frame_hw, card.train_size, card.size_multiple)
 
 
 @dataclass(frozen=True)
@@ -55,7 +55,7 @@ class EngineChoice:
         if self.precision not in PRECISIONS:
             raise unknown_name("precision", self.precision, list(PRECISIONS))
         if self.size_hw is not None:
-            check_multiple(self.size_hw, self.card.size_multiple, self.card.name)
+            self.card.check_size(self.size_hw)
 
     @property
     def card(self) -> Card:
