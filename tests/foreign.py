@@ -7,8 +7,9 @@ from onnx import TensorProto, helper, numpy_helper
 CLASSES = 5
 
 
-def foreign(path, *, nhwc=False, dtype=np.float32, batch="batch", size=("h", "w"), ends="logits", opset=17, name="x",
-            half_weights=False, external=False, stride=4, inputs=1, multiple=1, enlarge=False, classes=CLASSES):  # fmt: skip
+def foreign(path, *, nhwc=False, dtype=np.float32, batch="batch", size=("h", "w"), ends="logits", opset=17,
+            half_weights=False, external=False, stride=4, inputs=1, multiple=1, enlarge=False, classes=CLASSES,
+            name="x"):  # fmt: skip
     """Writes means of stride x stride pixels against fixed weights, in the form asked for.
 
     Args:

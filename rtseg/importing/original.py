@@ -22,6 +22,7 @@ DTYPES: dict[int, np.dtype] = {
     TensorProto.DOUBLE: np.dtype(np.float64),
     TensorProto.UINT8: np.dtype(np.uint8),
 }
+_RANDOM = ("RandomUniform", "RandomUniformLike", "RandomNormal", "RandomNormalLike", "Bernoulli", "Multinomial")
 _HOW = {  # suffix of what people have instead -> how it becomes ONNX
     ".pt": "torch.onnx.export(model, …) writes it",
     ".pth": "torch.onnx.export(model, …) writes it",
@@ -101,7 +102,17 @@ def read_original(path: Path, layout: Layout | None = None, output: str | None =
         raise WeightsError(f"{path} holds no graph: it is damaged, or no ONNX file")
     if model.functions:
         model = inline_local_functions(model)
+    _refuse_training(model.graph)
     return Original(path, model, _picture(model.graph, layout), _output(model.graph, output))
+
+
+def _refuse_training(graph: onnx.GraphProto) -> None:
+    """Raises UsageError where the graph gives other labels each time: it was exported as it is trained."""
+    for node in graph.node:
+        switched = any(attribute.name == "training_mode" and attribute.i for attribute in node.attribute)
+        if switched or node.op_type in _RANDOM:
+            raise UsageError(f"the graph was exported as the network is trained, for it has a {node.op_type}: call "
+                             "model.eval() before torch.onnx.export, on the outermost module too")  # fmt: skip
 
 
 def _picture(graph: onnx.GraphProto, layout: Layout | None) -> Picture:

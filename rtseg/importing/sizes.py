@@ -91,7 +91,7 @@ def _tried(multiple: int) -> tuple[Size, ...]:
 
 def _odd_multiple(multiple: int, least: float) -> int:
     """The smallest odd number of times `multiple` that is not below `least`."""
-    return multiple * (int(ceil(least / multiple)) // 2 * 2 + 1)
+    return multiple * (ceil(least / multiple) // 2 * 2 + 1)
 
 
 def noise(size_hw: Size) -> np.ndarray:
