@@ -54,7 +54,9 @@ class Form:
         return ids.astype(np.int64)
 
 
-def find_form(value: np.ndarray, labels: LabelSet, wanted: Kind | None, channels_last: bool | None) -> Form:
+def find_form(
+    value: np.ndarray, labels: LabelSet, wanted: Kind | None, channels_last: bool | None, input_last: bool = False
+) -> Form:
     """Tells from one output what it is.
 
     Args:
@@ -62,6 +64,7 @@ def find_form(value: np.ndarray, labels: LabelSet, wanted: Kind | None, channels
         labels: the classes that the user says it has.
         wanted: what the user says it is.
         channels_last: what the user says of the layout.
+        input_last: the layout of the pictures, which is likely that of the output: for what errors say.
 
     Raises:
         UsageError: it contradicts what the user says, or more must be said.
@@ -89,7 +92,7 @@ def find_form(value: np.ndarray, labels: LabelSet, wanted: Kind | None, channels
                              "--output labels")  # fmt: skip
         last = _axis(single, channels_last, described)
         return Form(_checked_range(value, wanted), value.dtype, channels_last=last, one_channel=True)
-    raise _other_classes(value, labels, described)
+    raise _other_classes(value.shape[3 if input_last else 1], labels, described)
 
 
 def _scores(value: np.ndarray, axis: int, wanted: Kind | None) -> Kind:
@@ -133,8 +136,7 @@ def check_ids(value: np.ndarray, labels: LabelSet) -> None:
                          f"{len(labels) - 1}: other --classes are needed")  # fmt: skip
 
 
-def _other_classes(value: np.ndarray, labels: LabelSet, described: str) -> UsageError:
-    channels = min(value.shape[1], value.shape[3])
+def _other_classes(channels: int, labels: LabelSet, described: str) -> UsageError:
     if channels > 256:
         return UsageError(f"the output is {described}: label maps have 8 bits, so 256 classes are the most")
     return UsageError(f"the output is {described}, and none of its axes has the {len(labels)} classes of "

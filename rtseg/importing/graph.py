@@ -159,12 +159,12 @@ class DeploymentGraph:
 
 
 def parameters(model: onnx.ModelProto) -> int:
-    """Numbers in float tensors, without the statistics of batch norms."""
+    """Numbers in the original's float tensors, without the statistics of batch norms."""
     graph = model.graph
     measured = {name for node in graph.node if node.op_type == "BatchNormalization" for name in node.input[3:5]}
     floats = (TensorProto.FLOAT, TensorProto.FLOAT16, TensorProto.DOUBLE, TensorProto.BFLOAT16)
-    weights = [tensor for tensor in graph.initializer if tensor.data_type in floats and tensor.name not in measured]
-    return sum(int(np.prod(tensor.dims)) for tensor in weights)
+    own = [tensor for tensor in graph.initializer if tensor.name.startswith(_PREFIX) and tensor.name not in measured]
+    return sum(int(np.prod(tensor.dims)) for tensor in own if tensor.data_type in floats)
 
 
 def _clean(model: onnx.ModelProto) -> None:
@@ -200,13 +200,20 @@ def _rename(graph: onnx.GraphProto, old: str, new: str) -> None:
 
 
 def _store_constants(graph: onnx.GraphProto) -> None:
-    """Constant nodes become initialisers: quantising looks for weights there."""
-    for node in [node for node in graph.node if node.op_type == "Constant"]:
-        if node.attribute[0].name == "value":
-            tensor = graph.initializer.add()
-            tensor.CopyFrom(node.attribute[0].t)
-            tensor.name = node.output[0]
-            graph.node.remove(node)
+    """Constants, and other names for stored tensors, become initialisers: quantising looks for weights there."""
+    stored = {tensor.name: tensor for tensor in graph.initializer}
+    for node in list(graph.node):
+        if node.op_type == "Constant" and node.attribute[0].name == "value":
+            value = node.attribute[0].t
+        elif node.op_type == "Identity" and node.input[0] in stored:
+            value = stored[node.input[0]]
+        else:
+            continue
+        tensor = graph.initializer.add()
+        tensor.CopyFrom(value)
+        tensor.name = node.output[0]
+        stored[tensor.name] = tensor
+        graph.node.remove(node)
 
 
 def _name_nodes(nodes: Iterable[onnx.NodeProto]) -> None:

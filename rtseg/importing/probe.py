@@ -40,6 +40,7 @@ class Probe:
     ) -> None:
         self._labels, self._wanted = labels, wanted
         self._channels_last = None if layout is None else layout == "nhwc"
+        self._input_last = original.picture.channels_last
         self._output, self._coarse = original.output, coarse_source(original)
         self.tensor = original.output
         self._form: Form | None = None
@@ -60,7 +61,7 @@ class Probe:
             UsageError: the output is not what the user says, or more must be said.
         """
         whole, *inner = self._run(image)
-        self._form = form = find_form(whole, self._labels, self._wanted, self._channels_last)
+        self._form = form = find_form(whole, self._labels, self._wanted, self._channels_last, self._input_last)
         self.tensor = self._output
         plain = form.kind == "logits" and not form.channels_last
         if self._coarse is None or not plain or form.size(whole) != image.shape[:2]:
