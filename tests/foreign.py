@@ -67,7 +67,7 @@ def foreign(path, *, nhwc=False, dtype=np.float32, batch="batch", size=("h", "w"
     taken += [helper.make_tensor_value_info(f"mask{extra}", TensorProto.FLOAT, [1]) for extra in range(1, inputs)]
     given = [helper.make_tensor_value_info(output, type_, None) for output, type_ in outputs]
     stored = [numpy_helper.from_array(np.asarray(array), key) for key, array in constants.items()]
-    graph = helper.make_graph(nodes, "foreign", taken, given, stored, doc_string="/home/somebody/net.py")
+    graph = helper.make_graph(nodes, "foreign", taken, given, stored, doc_string="notes of somebody")
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", opset)], ir_version=8)
     onnx.save(model, path, save_as_external_data=external, location="weights.bin", size_threshold=0)
     return path

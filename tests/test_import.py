@@ -90,7 +90,7 @@ def test_a_form_gives_its_own_labels(tmp_path, frame, name):
         assert (segmenter(frame) == expected).mean() > 0.999
 
 
-def test_only_what_a_network_needs_is_kept_and_no_path(tmp_path):
+def test_only_what_a_network_needs_is_kept_and_no_notes(tmp_path):
     imported(tmp_path, replace(IMAGENET, output_name="out"), ends="two")
     data = (tmp_path / "mine.onnx").read_bytes()
     model = onnx.load(tmp_path / "mine.onnx")
