@@ -12,15 +12,14 @@ from test_commands import call
 
 import rtseg
 from rtseg.core.card import Card
-from rtseg.core.errors import InputError, ParityError, RtsegError, UsageError, WeightsError
-from rtseg.core.labels import LabelSet
+from rtseg.core.errors import ParityError, RtsegError, UsageError, WeightsError
 from rtseg.core.zoo import resolve
 from rtseg.engines import runnable
 from rtseg.importing import network as importing
-from rtseg.importing.classes import find_classes, named
-from rtseg.importing.label_sets import LABEL_SETS, colour_map
+from rtseg.importing.classes import named
+from rtseg.importing.label_sets import LABEL_SETS
 from rtseg.importing.network import ImportOptions, import_network
-from rtseg.importing.scaling import PRESETS, Scaling, find_scaling
+from rtseg.int8.fold import load_float_graph
 from rtseg.live.averaging import AveragingSegmenter
 from rtseg.live.segmenter import EngineChoice, default_size
 from rtseg.pictures.resize import resize_labels
@@ -210,6 +209,35 @@ def test_a_graph_as_it_is_trained_is_refused(tmp_path):
         import_network(path, "mine", FIVE, tmp_path, IMAGENET)
 
 
+def test_a_batch_that_is_in_the_graph_is_refused(tmp_path):
+    path = foreign(tmp_path / "net.onnx", batch=2, size=(96, 128))
+    model = onnx.load(path)
+    model.graph.node[-1].input[0] = "shaped"
+    shape = onnx.numpy_helper.from_array(np.array([2, CLASSES, 24, 32], np.int64), "shape")
+    model.graph.initializer.append(shape)
+    model.graph.node.insert(
+        len(model.graph.node) - 1, onnx.helper.make_node("Reshape", ["scores", "shape"], ["shaped"])
+    )
+    onnx.save(model, path)
+    with pytest.raises(UsageError, match="takes 2 pictures at once"):
+        import_network(path, "mine", FIVE, tmp_path, ImportOptions(preset="imagenet"))
+
+
+def test_weights_by_another_name_can_be_quantised_and_computed_ones_not(tmp_path):
+    path = foreign(tmp_path / "net.onnx")
+    for kind, known in (("Identity", True), ("Neg", False)):
+        model = onnx.load(path)
+        next(node for node in model.graph.node if node.op_type == "Conv").input[1] = "other"
+        model.graph.node.insert(0, onnx.helper.make_node(kind, ["weights"], ["other"]))
+        onnx.save(model, tmp_path / "other.onnx")
+        import_network(tmp_path / "other.onnx", "mine", FIVE, tmp_path, IMAGENET)
+        if known:
+            load_float_graph(tmp_path / "mine.onnx")
+        else:
+            with pytest.raises(WeightsError, match="no INT8 form"):
+                load_float_graph(tmp_path / "mine.onnx")
+
+
 def test_a_file_that_is_none_is_named(tmp_path):
     (tmp_path / "net.tflite").touch()
     (tmp_path / "cut.onnx").write_bytes(b"\x08\x08 not a graph")
@@ -234,55 +262,6 @@ def test_other_labels_are_refused_and_nothing_is_written(tmp_path, monkeypatch):
     with pytest.raises(ParityError, match="the original's label"):
         import_network(path, "mine", FIVE, tmp_path / "out", IMAGENET)
     assert not (tmp_path / "out").exists()
-
-
-def test_the_scaling_is_what_the_options_say():
-    caffe = find_scaling(False, mean=(104, 117, 123), std=(1,), order="bgr", scale=1)
-    picture = np.array([[[[10, 20, 30]]]], np.uint8)
-    assert caffe.apply(picture).tolist() == [[[[-94, -97, -93]]]]
-    assert caffe.of_unit_rgb()["mean"] == pytest.approx((123 / 255, 117 / 255, 104 / 255))
-    assert PRESETS["half"].apply(np.array([[[[0, 0, 255]]]], np.uint8)).tolist() == [[[[1, -1, -1]]]]
-    assert find_scaling(False, "imagenet", order="bgr").order == "bgr"
-    for bad in ({"mean": (123, 117, 104), "std": (58,)}, {"mean": (0,), "std": (0,)}, {"mean": (0, 0), "std": (1,)}):
-        with pytest.raises(UsageError):
-            find_scaling(False, order="rgb", **bad)
-    with pytest.raises(UsageError):
-        Scaling("rbg")
-
-
-def test_the_known_classes():
-    counts = {"cityscapes": 19, "ade20k": 150, "voc": 21, "coco-stuff": 171, "camvid11": 11}
-    assert {name: len(labels) for name, labels in LABEL_SETS.items()} == counts
-    assert all(len(set(labels.names)) == len(labels) for labels in LABEL_SETS.values())
-    assert LABEL_SETS["voc"].palette_rgb[20] == (0, 64, 128)
-    assert len(set(colour_map(256))) == 256
-    assert LABEL_SETS["ade20k"].index("person") == 12
-
-
-@pytest.mark.parametrize(
-    "data",
-    [
-        ["grass", "path"],
-        {"classes": [{"name": "grass", "rgb": [0, 128, 0]}, {"name": "path", "rgb": [128, 128, 128]}]},
-        {"labels": LabelSet("mine", ("grass", "path"), ((0, 1, 2), (3, 4, 5))).to_json()},
-        {"architectures": ["…"], "id2label": {"1": "path", "0": "grass"}},
-    ],
-)
-def test_classes_from_a_file(tmp_path, data):
-    path = tmp_path / "classes.json"
-    path.write_text(json.dumps(data), encoding="utf-8")
-    assert find_classes(str(path)).names == ("grass", "path")
-
-
-def test_classes_that_are_none(tmp_path):
-    path = tmp_path / "classes.json"
-    bad = [('["a", 1]', InputError, "texts"), ("{}", InputError, "id2label"), ("no", InputError, "JSON")]
-    for data, kind, said in [*bad, (json.dumps(["x"] * 300), UsageError, "256 is the most")]:
-        path.write_text(data, encoding="utf-8")
-        with pytest.raises(kind, match=said):
-            find_classes(str(path))
-    with pytest.raises(UsageError, match="cityscapes"):
-        find_classes("ade")
 
 
 def test_the_command(tmp_path, monkeypatch, capsys):

@@ -1,7 +1,6 @@
 """From an ONNX file of any make to what every command takes: one graph of rtseg's form, and its card."""
 
 import shutil
-from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -12,7 +11,7 @@ import onnx
 
 import rtseg
 from rtseg.core.card import IMPORTED, Card, CardFile
-from rtseg.core.errors import OutputError, RtsegError, UsageError
+from rtseg.core.errors import EngineError, OutputError, RtsegError, UsageError
 from rtseg.core.files import atomic_path, file_sha256
 from rtseg.core.labels import LabelSet
 from rtseg.core.sizes import Size, format_size
@@ -111,7 +110,7 @@ def import_network(
         _save(model, made)
         card = _card(original, scaling, probe, sizes, name, labels, options)
         card = replace(card, parameters=parameters(model), files={"fp32": _entry(made)})
-        parity, notes = _checked(Artifact(card, Path(staging)), probe, gate_sizes(card))
+        parity, notes = _checked(Artifact(card, Path(staging)), probe, picture.batch)
         card = replace(card, engine_order=tuple(parity))
         with atomic_path(folder / made.name) as part:
             shutil.copyfile(made, part)
@@ -125,10 +124,11 @@ def gate_sizes(card: Card) -> list[Size]:
     return list(dict.fromkeys((card.nearest_size(card.train_size), card.nearest_size((192, 320)))))
 
 
-def _checked(artifact: Artifact, probe: Probe, sizes: Sequence[Size]) -> tuple[dict[str, Parity], list[str]]:
+def _checked(artifact: Artifact, probe: Probe, batch: int | None) -> tuple[dict[str, Parity], list[str]]:
     """Engine -> parity of those that give the original's labels, onnxruntime among them; and why others do not."""
     found: dict[str, Parity] = {}
     notes = []
+    sizes = gate_sizes(artifact.card)
     for size_hw in sizes:
         pictures = gate_pictures(size_hw)
         expected = [probe.answer(picture) for picture in pictures]
@@ -138,6 +138,9 @@ def _checked(artifact: Artifact, probe: Probe, sizes: Sequence[Size]) -> tuple[d
             try:
                 here = check_parity(engine, artifact, size_hw, pictures, expected)
             except RtsegError as error:
+                if engine == "onnxruntime" and isinstance(error, EngineError) and (batch or 1) > 1:
+                    raise UsageError(f"the graph takes {batch} pictures at once and cannot do with one, as rtseg runs "
+                                     "it: export it with a batch of 1, or with a free one") from error  # fmt: skip
                 if engine == "onnxruntime":
                     raise
                 found.pop(engine, None)
