@@ -14,7 +14,7 @@ from rtseg.core.sizes import parse_size
 if TYPE_CHECKING:
     from rtseg.importing.network import Imported
 
-_Numbers = Annotated[tuple[str, ...], Parameter(consume_multiple=True, negative="")]
+_Numbers = Annotated[tuple[str, ...], Parameter(consume_multiple=True, negative="", show_default=False)]
 
 
 @Parameter(name="*")
