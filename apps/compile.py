@@ -15,7 +15,7 @@ from rtseg.core.card import Card, CardFile
 from rtseg.core.errors import EngineError, ParityError, UsageError
 from rtseg.core.files import atomic_path, file_sha256
 from rtseg.core.runspec import RunSpec
-from rtseg.core.sizes import Size, check_multiple, nearest_multiple, parse_size
+from rtseg.core.sizes import Size, parse_size
 from rtseg.core.zoo import Artifact, resolve
 
 if TYPE_CHECKING:
@@ -147,8 +147,8 @@ def activation_ranges(artifact: Artifact, options: CompileOptions) -> "Ranges":
 def input_size(card: Card, size: str | None) -> Size:
     """The size asked for, or the nearest to that of the training pictures that the network takes."""
     if size is not None:
-        return check_multiple(parse_size(size), card.size_multiple, card.name)
-    return nearest_multiple(card.train_size, card.size_multiple)
+        return card.check_size(parse_size(size))
+    return card.nearest_size(card.train_size)
 
 
 def calibration_pictures(options: CompileOptions, size_hw: Size) -> "list[np.ndarray]":
@@ -180,7 +180,8 @@ def trial_picture(card: Card) -> "np.ndarray":
     """One street scene at the smallest size with a few cells: (1, h, w, 3)."""
     from rtseg.scenes import StreetScene
 
-    return StreetScene((8 * card.size_multiple, 12 * card.size_multiple)).render(0)[0][None]
+    size_hw = card.nearest_size((max(128, 8 * card.size_multiple), max(192, 12 * card.size_multiple)))
+    return StreetScene(size_hw).render(0)[0][None]
 
 
 def with_loss(before: Artifact, after: Artifact, options: CompileOptions) -> Card:

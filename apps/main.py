@@ -1,4 +1,4 @@
-"""`rtseg train|eval|data|export|compile|models|doctor`: a command's module is imported when it is called."""
+"""`rtseg train|eval|data|export|import|compile|models|doctor`: a command's module is imported when it is called."""
 
 from collections.abc import Callable
 from importlib.util import find_spec
@@ -16,6 +16,7 @@ COMMANDS = {  # name -> (function or sub-app, what --help says)
     "eval": ("rtseg.apps.evaluate:command", "Score a network on a data set, or how steady its labels are."),
     "data": ("rtseg.apps.data:app", "List the data sets that can be read, and check one for mistakes."),
     "export": ("rtseg.apps.export:command", "Make the ONNX file of a trained network (needs the extra 'train')."),
+    "import": ("rtseg.apps.import_network:command", "Take a network that you have: an ONNX file of any make."),
     "compile": ("rtseg.apps.compile:command", "Make an engine's own form of an ONNX file on this machine."),
     "models": ("rtseg.apps.models:command", "List the networks that ship, with their figures."),
     "doctor": ("rtseg.apps.doctor:command", "Say what works on this machine and what to install."),

@@ -34,6 +34,8 @@ SURFACE = {
     "rtseg data": "check list",
     "rtseg data check": "--data --root --picture --json",
     "rtseg export": "--checkpoint --model --output",
+    "rtseg import": "--name --classes --mean --std --order --scale --preset --output --output-name --layout --size "
+    "--folder",
     "rtseg compile": "--model --precision --data --root",
     "rtseg models": "--json",
     "rtseg doctor": "--cameras",

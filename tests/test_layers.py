@@ -33,6 +33,7 @@ ARROWS: dict[str, tuple[set[str], set[str]]] = {
     "datasets": ({"core", "pictures", "sources", "scenes"}, {"cv2"}),
     "training": ({"core", "pictures", "sources", "sinks", "metrics", "models", "datasets"}, TRAINING),
     "export": ({"core", "pictures", "scenes", "models", "engines"}, {"torch", "onnx", "onnxscript", "safetensors"}),
+    "importing": ({"core", "pictures", "scenes", "datasets", "engines"}, {"onnx", "onnxruntime"}),
     "": ({"core", "pictures", "sources", "live"}, set()),  # rtseg/__init__.py: lazy public names
 }
 ENGINE_VENDOR = {

@@ -3,14 +3,19 @@
 import json
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, get_args
 
-from rtseg.core.errors import WeightsError
+from rtseg.core.errors import UsageError, WeightsError
 from rtseg.core.files import write_json
 from rtseg.core.labels import LabelSet
-from rtseg.core.sizes import Size
+from rtseg.core.sizes import Size, check_multiple, format_size, nearest_multiple
 
 PRECISIONS = ("fp32", "fp16", "int8")
+IMPORTED = "imported"
+"""The architecture of a network that `rtseg import` took: a graph, and nothing in torch that it was made of."""
+
+Output = Literal["logits", "labels"]
+OUTPUTS: tuple[str, ...] = get_args(Output)
 
 
 @dataclass(frozen=True)
@@ -28,14 +33,16 @@ class Card:
 
     Attributes:
         name: what `--model` calls it.
-        model: architecture, a name of the model registry.
+        model: architecture, a name of the model registry, or `IMPORTED`.
         config: the architecture's configuration (fields of its config dataclass).
         labels: classes, palette, ignore index.
         size_multiple: input height and width must be multiples of this.
-        logits_stride: the logits are this many times smaller than the input, in height and in width.
+        fixed_size: (height, width) that the graph takes and no other; None: any that `size_multiple` allows.
+        logits_stride: the logits are this many times smaller than the input, in height and in width, rounded up.
+        output: 'logits', or 'labels': the graph gives class ids, float32 (N, 1, h, w), which are enlarged as they are.
         train_size: (height, width) of the pictures that it was trained at.
         parameters: number of trainable parameters.
-        gmac_1024x2048: 1e9 multiply-accumulates of one 1024x2048 picture.
+        gmac_1024x2048: 1e9 multiply-accumulates of one 1024x2048 picture; 0 where they were not counted.
         files: precision -> file; 'fp32' holds the weights as fp16 and computes in fp32.
         engine_order: engines that it runs on; of two that are as fast here `auto` takes the first.
         metrics: precision -> data set and split -> figures ("fp32" -> "camvid/val" -> {"miou": …, "iou": {…}}).
@@ -61,11 +68,40 @@ class Card:
     data_terms: str = ""
     normalisation: dict[str, tuple[float, ...]] = field(default_factory=dict)
     activation_ranges: dict[str, tuple[float, float]] = field(default_factory=dict)
+    fixed_size: Size | None = None
+    output: Output = "logits"
 
     def __post_init__(self) -> None:
         unknown = set(self.files) - set(PRECISIONS)
         if unknown:
             raise ValueError(f"card {self.name}: unknown precision {sorted(unknown)}; allowed: {', '.join(PRECISIONS)}")
+        if self.output not in OUTPUTS:
+            raise ValueError(f"card {self.name}: unknown output {self.output!r}; allowed: {', '.join(OUTPUTS)}")
+
+    @property
+    def gives_labels(self) -> bool:
+        """Whether the graph gives class ids, so that there are no scores to interpolate."""
+        return self.output == "labels"
+
+    def check_size(self, size_hw: Size) -> Size:
+        """Returns an input size that the graph takes, or raises UsageError that says which it takes."""
+        if self.fixed_size is None:
+            return check_multiple(size_hw, self.size_multiple, self.name)
+        if size_hw != self.fixed_size:
+            raise UsageError(
+                f"size {format_size(size_hw)} does not fit {self.name}: its graph takes {format_size(self.fixed_size)} "
+                "only; leave the size out, or export the network with free height and width and import it again"
+            )
+        return size_hw
+
+    def nearest_size(self, size_hw: Size) -> Size:
+        """The input size nearest to `size_hw` that the graph takes."""
+        return self.fixed_size or nearest_multiple(size_hw, self.size_multiple)
+
+    def output_shape(self, size_hw: Size) -> tuple[int, int, int]:
+        """(channels, height, width) of what the graph gives for one picture of a size."""
+        height, width = (-(-side // self.logits_stride) for side in size_hw)
+        return (1 if self.gives_labels else len(self.labels)), height, width
 
     def figures(self, precision: str = "fp32") -> dict[str, Any]:
         """Data set and split -> what the form of a precision scores; empty where none was measured."""
@@ -89,6 +125,8 @@ class Card:
         known["files"] = {precision: CardFile(**file) for precision, file in data["files"].items()}
         known["metrics"] = by_precision(data.get("metrics", {}))
         known["train_size"] = (int(data["train_size"][0]), int(data["train_size"][1]))
+        if (fixed := data.get("fixed_size")) is not None:
+            known["fixed_size"] = (int(fixed[0]), int(fixed[1]))
         known["engine_order"] = tuple(data["engine_order"])
         known["normalisation"] = {name: tuple(v) for name, v in data.get("normalisation", {}).items()}
         ranges = data.get("activation_ranges", {})

@@ -31,12 +31,13 @@ def read_classes(root: Path) -> tuple[LabelSet, Masks]:
     except ValueError as error:
         raise InputError(f"{path} is no JSON file: {error}; for example {_EXAMPLE}") from error
     try:
-        return _parse(data, root.resolve().name)
+        return parse_classes(data, root.resolve().name)
     except (ValueError, TypeError) as error:
         raise InputError(f"{path}: {error}") from error
 
 
-def _parse(data: Any, default_name: str) -> tuple[LabelSet, Masks]:
+def parse_classes(data: Any, default_name: str) -> tuple[LabelSet, Masks]:
+    """What a `classes.json` says, once it is read; raises ValueError that names the entry."""
     _check_keys(data, {"classes"}, {"name", "masks", "ignore"}, "the file")
     entries = data["classes"]
     if not isinstance(entries, list) or not 0 < len(entries) <= MOST_CLASSES:

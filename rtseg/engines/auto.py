@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from rtseg.core.card import PRECISIONS, Card
-from rtseg.core.errors import EngineError, OutputError
+from rtseg.core.errors import EngineError, OutputError, UsageError
 from rtseg.core.files import write_json
 from rtseg.core.machine import cache_folder, cpu_name
 from rtseg.core.registry import unknown_name
@@ -112,20 +112,24 @@ def int8_problem(card: Card) -> str | None:
 
 
 def candidates(engine: str, artifact: Artifact) -> list[str]:
-    """The engines that a name may mean for a network: itself; for 'auto' TensorRT alone where it works, else the card's
+    """The engines that a name may mean for a network: itself; for 'auto' TensorRT alone where it works, except for a network that gives labels, else the card's
     engines that are installed, in its order.
 
     Torch counts only where there is nothing else: it takes seconds to load and has been the slowest everywhere.
 
     Raises:
-        UsageError: unknown engine.
+        UsageError: unknown engine, or one that cannot run this network.
         EngineError: its package or GPU is missing, or none is installed.
     """
+    gives_labels = artifact.card.gives_labels
     if engine != AUTO:
+        if gives_labels and TABLE[ENGINES.check(engine)].on_gpu:
+            raise UsageError(f"{artifact.card.name} gives labels, and {engine} upsamples logits on the GPU: use "
+                             "--engine onnxruntime or openvino")  # fmt: skip
         if (reason := missing(engine)) is not None:
             raise EngineError(reason)
         return [engine]
-    if available("tensorrt"):
+    if available("tensorrt") and not gives_labels:
         try:
             ENGINES.get("tensorrt")
             return ["tensorrt"]

@@ -12,8 +12,9 @@ from rtseg.core.arrays import ArrayPool
 from rtseg.core.closing import Closing
 from rtseg.core.errors import EngineError, UsageError
 from rtseg.core.frame import Labelled
-from rtseg.core.sizes import Size, check_multiple, format_size
+from rtseg.core.sizes import Size, format_size
 from rtseg.core.zoo import Artifact
+from rtseg.pictures.resize import enlarge_labels
 from rtseg.pictures.upsample import upsample_labels
 
 Timed = tuple[np.ndarray, dict[str, float]]
@@ -25,7 +26,7 @@ class EngineOptions:
     """How to load a network.
 
     Attributes:
-        size_hw: input height and width, multiples of the card's `size_multiple`.
+        size_hw: input height and width, which the card allows.
         precision: 'fp32', 'fp16' or 'int8'; an engine that cannot run it raises, it never substitutes. `load_engine`
             also takes 'auto'.
         threads: CPU threads the engine may use.
@@ -65,20 +66,22 @@ class Engine(Closing, ABC):
 
     def __init__(self, artifact: Artifact, options: EngineOptions) -> None:
         self.card = artifact.card
-        check_multiple(options.size_hw, self.card.size_multiple, self.card.name)
+        self.card.check_size(options.size_hw)
         self._arrays = ArrayPool()
         self._pending: deque[tuple[float, Any]] = deque()  # when it was submitted, and what `_submit` returned
         self._closed = False
 
     @abstractmethod
     def _infer(self, image: np.ndarray) -> np.ndarray:
-        """uint8 (h, w, 3), contiguous and of the right size -> float32 (C, h/s, w/s)."""
+        """uint8 (h, w, 3), contiguous and of the right size -> float32 `card.output_shape`."""
 
     def _release(self) -> None:
         """Frees what the vendor library holds."""
 
     def infer(self, image: np.ndarray) -> np.ndarray:
         """uint8 BGR (h, w, 3) -> logits float32 (C, h/s, w/s), valid until the next call.
+
+        A network that gives labels has their ids here, float32 (1, h/s, w/s).
 
         Raises:
             UsageError: wrong dtype or shape.
@@ -126,7 +129,10 @@ class Engine(Closing, ABC):
         logits = self._infer(image)
         inferred = perf_counter()
         out = self._arrays.take(size_hw) if out is None else out
-        upsample_labels(logits, size_hw, out, threads=self.info.threads)
+        if self.card.gives_labels:
+            enlarge_labels(logits[0], size_hw, out)
+        else:
+            upsample_labels(logits, size_hw, out, threads=self.info.threads)
         return out, {"engine": inferred - start, "upsample": perf_counter() - inferred}
 
     def _submit(self, image: np.ndarray, size_hw: Size) -> Any:

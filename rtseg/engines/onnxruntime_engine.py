@@ -42,14 +42,14 @@ class OnnxRuntimeEngine(Engine):
         if options.precision == "fp16":
             raise UsageError("onnxruntime on a CPU does not compute in fp16: use --precision fp32, or int8")
         path = artifact.file(options.precision)
-        size_hw, stride = options.size_hw, self.card.logits_stride
+        size_hw = options.size_hw
         session = open_session(path, size_hw, options.threads)
         output = session.get_outputs()[0]
         if output.type != "tensor(float)" or len(output.shape) != 4:
             raise WeightsError(f"{path} gives {output.type} {output.shape}, not logits: export it with --output logits")
         # Own buffers, bound once: onnxruntime neither allocates nor copies a result in a run.
         self._image = np.empty((1, *size_hw, 3), np.uint8)
-        self._logits = np.empty((1, len(self.card.labels), size_hw[0] // stride, size_hw[1] // stride), np.float32)
+        self._logits = np.empty((1, *self.card.output_shape(size_hw)), np.float32)
         self._binding: Any = session.io_binding()
         name = session.get_inputs()[0].name
         self._binding.bind_input(name, "cpu", 0, np.uint8, self._image.shape, self._image.ctypes.data)

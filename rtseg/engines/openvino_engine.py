@@ -38,8 +38,7 @@ class OpenVinoEngine(Engine):
             self._request: Any = compiled.create_infer_request()
         except Exception as error:  # OpenVINO raises RuntimeError, but also pybind's own kinds
             raise EngineError(f"openvino {ov.__version__} cannot load {path}: {_first_line(error)}") from error
-        stride, (height, width) = self.card.logits_stride, options.size_hw
-        expected = (1, len(self.card.labels), height // stride, width // stride)
+        expected = (1, *self.card.output_shape(options.size_hw))
         if tuple(compiled.output(0).shape) != expected:
             raise WeightsError(f"{path} gives {compiled.output(0)}, not the logits {expected} that its card promises")
         computes = compiled.get_property("INFERENCE_PRECISION_HINT").get_type_name()

@@ -69,7 +69,8 @@ def time_engine(engine: Engine) -> float:
     """Pictures per second with as many in flight as the engine keeps, without upsampling to a larger size."""
     height, width = engine.info.size_hw
     picture = np.random.default_rng(0).integers(0, 256, (height, width, 3), np.uint8)
-    coarse_hw = (height // engine.card.logits_stride, width // engine.card.logits_stride)
+    _, *coarse = engine.card.output_shape((height, width))
+    coarse_hw = (coarse[0], coarse[1])
 
     def burst(seconds: float) -> float:
         for _ in range(engine.info.in_flight):

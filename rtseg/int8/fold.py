@@ -15,7 +15,7 @@ def load_float_graph(path: Path) -> onnx.ModelProto:
     """Reads a file that `rtseg export` wrote and folds weight casts and batch norms; tensor names stay.
 
     Raises:
-        WeightsError: the file cannot be read.
+        WeightsError: the file cannot be read, or holds convolutions whose weights are computed.
     """
     try:
         model = onnx.load(path)
@@ -24,6 +24,7 @@ def load_float_graph(path: Path) -> onnx.ModelProto:
     weights = {tensor.name: numpy_helper.to_array(tensor) for tensor in model.graph.initializer}
     _fold_casts(model.graph, weights)
     _fold_batch_norms(model.graph, weights)
+    _check_stored(model.graph, weights, path)
     used = {name for node in model.graph.node for name in node.input}
     del model.graph.initializer[:]
     model.graph.initializer.extend(
@@ -39,6 +40,14 @@ def consumers(graph: onnx.GraphProto) -> dict[str, list[onnx.NodeProto]]:
         for name in node.input:
             found.setdefault(name, []).append(node)
     return found
+
+
+def _check_stored(graph: onnx.GraphProto, weights: dict[str, np.ndarray], path: Path) -> None:
+    """An imported graph may be of another make than ours, quantised already for instance."""
+    for node in graph.node:
+        if node.op_type in _CONVOLUTIONS and any(name and name not in weights for name in node.input[1:]):
+            raise WeightsError(f"{path} does not store the weights of {node.name} but computes them, as graphs do that "
+                               "are quantised already: no INT8 form can be made of it")  # fmt: skip
 
 
 def _fold_casts(graph: onnx.GraphProto, weights: dict[str, np.ndarray]) -> None:

@@ -127,15 +127,14 @@ def time_engine(segmenter: Segmenter, pictures: Sequence[np.ndarray], runs: int,
 def time_ahead(segmenter: Segmenter, pictures: Sequence[np.ndarray], runs: int, warm_up: int) -> float:
     """Pictures per second of the engine alone, resized beforehand, with as many in flight as it takes."""
     engine, small = segmenter.engine, _resized(segmenter, pictures)
-    logits_hw = (engine.info.size_hw[0] // segmenter.card.logits_stride,
-                 engine.info.size_hw[1] // segmenter.card.logits_stride)  # fmt: skip
+    _, *logits_hw = segmenter.card.output_shape(engine.info.size_hw)
     ahead = engine.info.in_flight
 
     def label(count: int) -> None:
         for number in range(count):
             if number >= ahead:
                 engine.collect()
-            engine.submit(small[number % len(small)], logits_hw)
+            engine.submit(small[number % len(small)], (logits_hw[0], logits_hw[1]))
         for _ in range(min(count, ahead)):
             engine.collect()
 

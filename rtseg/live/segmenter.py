@@ -15,7 +15,7 @@ from rtseg.core.errors import EngineError, UsageError
 from rtseg.core.frame import Frame, Labelled
 from rtseg.core.registry import unknown_name
 from rtseg.core.runspec import RunSpec
-from rtseg.core.sizes import Size, check_multiple, nearest_multiple, network_size
+from rtseg.core.sizes import Size, network_size
 from rtseg.core.threads import ThreadBudget, thread_budget
 from rtseg.core.zoo import Artifact, resolve
 from rtseg.engines import AUTO, ENGINES, Engine, EngineInfo, EngineOptions, load_engine
@@ -27,7 +27,7 @@ Loader = Callable[[str, Artifact, EngineOptions], Engine]
 
 def default_size(card: Card, frame_hw: Size) -> Size:
     """The network's input size for a frame unless the user gives one."""
-    return network_size(frame_hw, card.train_size, card.size_multiple)
+    return card.fixed_size or network_size(frame_hw, card.train_size, card.size_multiple)
 
 
 def check_spec(spec: RunSpec) -> Artifact:
@@ -43,7 +43,7 @@ def check_spec(spec: RunSpec) -> Artifact:
     if spec.precision not in (AUTO, *PRECISIONS):
         raise unknown_name("precision", spec.precision, [AUTO, *PRECISIONS])
     if spec.size_hw is not None:
-        check_multiple(spec.size_hw, artifact.card.size_multiple, artifact.card.name)
+        artifact.card.check_size(spec.size_hw)
     return artifact
 
 
@@ -125,7 +125,7 @@ class Segmenter(Closing):
         if self._spec is None:
             raise UsageError("a segmenter around an engine has one input size: make it from a RunSpec")
         height, width = self._spec.size_hw or default_size(self.card, frame_hw)
-        size_hw = nearest_multiple((round(height * scale), round(width * scale)), self.card.size_multiple)
+        size_hw = self.card.nearest_size((round(height * scale), round(width * scale)))
         return Segmenter(replace(self._spec, size_hw=size_hw), budget=self.budget, loader=self._loader)
 
     def resize(self, image: np.ndarray) -> np.ndarray | None:

@@ -6,6 +6,7 @@ A model maps `x: float32 (N, 3, H, W)` (RGB, normalised) to `logits (N, C, H/s, 
 
 from typing import Any
 
+from rtseg.core.card import IMPORTED
 from rtseg.core.errors import UsageError
 from rtseg.core.registry import Registry
 from rtseg.models.base import SegmentationModel
@@ -35,9 +36,12 @@ def build_model(name: str, config: dict[str, Any]) -> SegmentationModel:
         config: fields of its config dataclass.
 
     Raises:
-        UsageError: no such network, or the config does not fit it.
+        UsageError: no such network, an imported one, or the config does not fit it.
         WeightsError: the config names pretrained weights that cannot be had.
     """
+    if name == IMPORTED:
+        raise UsageError("an imported network is a graph that torch knows nothing of: it runs on onnxruntime or "
+                         "openvino, and cannot be trained, taught from or exported again")  # fmt: skip
     if not name.startswith("smp:"):
         return MODELS.get(name).from_config(config)
     family, *parts = name.split(":")

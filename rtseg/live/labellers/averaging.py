@@ -7,7 +7,7 @@ import numpy as np
 
 from rtseg.core.errors import EngineError, UsageError
 from rtseg.core.frame import Frame, Labelled
-from rtseg.core.sizes import Size
+from rtseg.core.sizes import Size, format_size
 from rtseg.engines import EngineInfo
 from rtseg.live.labellers.wrapper import Wrapper
 from rtseg.live.segmenter import Segmenter
@@ -30,10 +30,17 @@ class Averaging(Wrapper):
         """Sets up; `scales` are factors of the input size that `segmenter` takes alone.
 
         Raises:
-            UsageError: no scale, or one outside 0.25..4.
+            UsageError: no scale, one outside 0.25..4, or a network that gives no scores or takes one size only.
         """
         if not scales or not all(SCALES[0] <= scale <= SCALES[1] for scale in scales):
             raise UsageError(f"scales {scales} are not allowed: give one or more from {SCALES[0]:g} to {SCALES[1]:g}")
+        card = segmenter.card
+        if card.gives_labels:
+            raise UsageError(
+                f"{card.name} gives labels, and there is nothing to average: leave --scales and --flip out"
+            )
+        if card.fixed_size is not None and set(scales) != {1.0}:
+            raise UsageError(f"{card.name} takes {format_size(card.fixed_size)} only: leave --scales out")
         super().__init__(segmenter)
         self.scales, self.flip = scales, flip
         self._segmenter = segmenter

@@ -1,0 +1,123 @@
+"""`rtseg import`: takes a network of any make, and writes what every command runs."""
+
+from dataclasses import dataclass
+from importlib.util import find_spec
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Literal
+
+from cyclopts import Parameter
+from rich.console import Console
+
+from rtseg.core.errors import EngineError, UsageError
+from rtseg.core.sizes import parse_size
+
+if TYPE_CHECKING:
+    from rtseg.importing.network import Imported
+
+_Numbers = Annotated[tuple[str, ...], Parameter(consume_multiple=True, negative="", show_default=False)]
+
+
+@Parameter(name="*")
+@dataclass(frozen=True, kw_only=True)
+class ImportChoices:
+    """What `rtseg import` takes.
+
+    Attributes:
+        name: The files' name, and what --model calls the network.
+        classes: cityscapes, ade20k, voc, coco-stuff or camvid11; or a JSON file: a list of names, a classes.json, a
+            card of rtseg, or the config.json of a model of transformers.
+        folder: Where NAME.onnx and NAME.json go.
+        preset: How pictures are scaled for it: imagenet (torchvision, timm, most of transformers), half (-1..1) or unit
+            (0..1); or say it with the next four.
+        mean: Subtracted from the values: three numbers in the order of --order, or one for all.
+        std: What they are divided by then.
+        order: rgb or bgr.
+        scale: What the values 0..255 are divided by before --mean is subtracted; by default 255.
+        output: What the graph gives: logits, probabilities or labels; needed only where the graph does not tell.
+        output_name: Which of several outputs; or a tensor inside the graph.
+        layout: nchw or nhwc; needed only where the graph does not tell.
+        size: HEIGHTxWIDTH of the pictures that it was trained at: as many pixels are labelled by default (512x512 where
+            it is not given). For a graph that takes one size only, that size.
+        data_terms: Where the training pictures come from, and what may be done with the weights.
+    """
+
+    name: str | None = None
+    classes: str | None = None
+    folder: Path = Path(".")
+    preset: Literal["imagenet", "half", "unit"] | None = None
+    mean: _Numbers = ()
+    std: _Numbers = ()
+    order: Literal["rgb", "bgr"] | None = None
+    scale: float | None = None
+    output: Literal["logits", "probabilities", "labels"] | None = None
+    output_name: str | None = None
+    layout: Literal["nchw", "nhwc"] | None = None
+    size: str | None = None
+    data_terms: str = ""
+
+
+_DEFAULTS = ImportChoices()
+
+
+def command(file: Path, /, choices: ImportChoices = _DEFAULTS) -> None:
+    """Take a network that you have, as an ONNX file of any make, for every command and for Python.
+
+    Shapes are read from the graph, and what they do not say is found by running it. Scaling and colour order go into
+    the graph. It is written only if it gives the original's labels.
+
+    Args:
+        file: The ONNX file.
+    """
+    if find_spec("onnx") is None:
+        raise EngineError("rtseg import needs the package onnx, which is not installed: pip install onnx")
+    from rtseg.apps._overwrite import check_outputs
+    from rtseg.importing.classes import find_classes
+    from rtseg.importing.network import ImportOptions, import_network
+
+    if choices.name is None:
+        raise UsageError("--name is not given: the files are called NAME.onnx and NAME.json")
+    if choices.classes is None:
+        raise UsageError("--classes is not given: a graph does not say what its channels mean; give cityscapes, "
+                         "ade20k, voc, coco-stuff, camvid11 or a JSON file with the names")  # fmt: skip
+    outputs = [("--folder", choices.folder / f"{choices.name}{suffix}") for suffix in (".onnx", ".json")]
+    check_outputs({}, {"the network to import": [file], "its classes": [Path(choices.classes)]}, outputs)
+    options = ImportOptions(
+        preset=choices.preset,
+        mean=_numbers(choices.mean, "--mean"),
+        std=_numbers(choices.std, "--std"),
+        order=choices.order,
+        scale=choices.scale,
+        output=choices.output,
+        output_name=choices.output_name,
+        layout=choices.layout,
+        size=None if choices.size is None else parse_size(choices.size),
+        data_terms=choices.data_terms,
+    )
+    imported = import_network(file, choices.name, find_classes(choices.classes), choices.folder, options)
+    report(imported, choices.folder / f"{choices.name}.onnx")
+
+
+def report(imported: "Imported", path: Path) -> None:
+    """Says what was found, how close the result is, and how to run it."""
+    console = Console(highlight=False, markup=False, soft_wrap=True)
+    card = imported.artifact.card
+    for note in imported.notes:
+        console.print(note)
+    for engine, parity in imported.parity.items():
+        same = f"{parity.agreement:.2%} of the original's labels ({parity.classes} in the test pictures)"
+        console.print(f"{engine}: {same}" + ("" if card.gives_labels else f", scores off by {parity.drift:.1e}"))
+    if max(parity.classes for parity in imported.parity.values()) == 1:
+        console.print("the test pictures got one class only, so that equal labels say little: look at pictures of "
+                      "yours before you trust it")  # fmt: skip
+    size_mib = card.files["fp32"].bytes / 2**20
+    console.print(f"{path}: {size_mib:.1f} MiB, {len(card.labels)} classes of {card.labels.name}")
+    console.print(f"rtseg-cam --model {path}")
+
+
+def _numbers(words: tuple[str, ...], option: str) -> tuple[float, ...]:
+    """('0.485,0.456,0.406',) or ('0.485', '0.456', '0.406') -> numbers."""
+    try:
+        return tuple(float(word) for text in words for word in text.split(",") if word.strip())
+    except ValueError:
+        given = " ".join(words)
+        raise UsageError(f"{option} {given!r} is not made of numbers, for example 0.485,0.456,0.406") from None

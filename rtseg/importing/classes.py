@@ -1,0 +1,68 @@
+"""The classes of an imported network: a data set's, by name, or those of a JSON file."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+from rtseg.core.errors import InputError, UsageError
+from rtseg.core.labels import LabelSet
+from rtseg.datasets.classes import parse_classes
+from rtseg.importing.label_sets import LABEL_SETS, colour_map
+
+MOST_CLASSES = 256  # label maps are uint8
+_FORMS = (
+    'a list of names, {"classes": [{"name": …, "rgb": […]}]}, a card of rtseg, or the config.json of transformers '
+    '("id2label")'
+)
+
+
+def find_classes(classes: str) -> LabelSet:
+    """'ade20k' or 'mine.json' -> its classes; where the file gives no colours they get those of PASCAL VOC's map.
+
+    Raises:
+        UsageError: neither a known name nor a JSON file, or more than 256 classes.
+        InputError: the file cannot be read or says nothing of classes.
+    """
+    if classes in LABEL_SETS:
+        return LABEL_SETS[classes]
+    path = Path(classes).expanduser()
+    if path.suffix.lower() != ".json":
+        raise UsageError(f"--classes {classes} is neither a known set ({', '.join(LABEL_SETS)}) nor a JSON file: "
+                         f"{_FORMS}")  # fmt: skip
+    try:
+        data = json.loads(path.read_text(encoding="utf-8-sig"))
+    except OSError as error:
+        raise InputError(f"{path} cannot be read: {error.strerror or error}") from error
+    except ValueError as error:
+        raise InputError(f"{path} is no JSON file: {error}") from error
+    try:
+        return _parse(data, path.stem)
+    except UsageError:
+        raise
+    except (ValueError, TypeError, KeyError, AttributeError) as error:
+        raise InputError(f"{path}: {error}; it may be {_FORMS}") from error
+
+
+def _parse(data: Any, name: str) -> LabelSet:
+    if isinstance(data, dict) and "id2label" in data:
+        ids = {int(key): text for key, text in data["id2label"].items()}
+        if set(ids) != set(range(len(ids))):
+            raise ValueError(f"the ids in 'id2label' are not 0 to {len(ids) - 1}")
+        data = [ids[key] for key in range(len(ids))]
+    if isinstance(data, list):
+        return named(name, data)
+    if isinstance(data, dict) and "classes" in data:
+        return parse_classes(data, name)[0]
+    if isinstance(data, dict) and ("labels" in data or "palette_rgb" in data):
+        return LabelSet.from_json(data.get("labels", data))
+    raise ValueError("it says nothing of classes")
+
+
+def named(name: str, names: list[Any]) -> LabelSet:
+    """A label set of names alone; a first class 'background' is black, and nothing else is."""
+    if not names or not all(isinstance(text, str) and text.strip() for text in names):
+        raise ValueError("the names of classes must be a list of texts")
+    if len(names) > MOST_CLASSES:
+        raise UsageError(f"{name} has {len(names)} classes: label maps have 8 bits, so {MOST_CLASSES} is the most")
+    first = 0 if names[0].strip().lower() == "background" else 1
+    return LabelSet(name, tuple(names), colour_map(len(names), first), max(255, len(names)))

@@ -1,0 +1,127 @@
+"""How a network wants its pictures: colour order, and what is subtracted from and divided into each channel."""
+
+from dataclasses import dataclass, replace
+from typing import Literal, get_args
+
+import numpy as np
+
+from rtseg.core.errors import UsageError
+
+Order = Literal["rgb", "bgr"]
+Preset = Literal["imagenet", "half", "unit"]
+ORDERS: tuple[str, ...] = get_args(Order)
+
+_TOP = 255.0  # of uint8 values
+
+
+@dataclass(frozen=True)
+class Scaling:
+    """(value / scale - mean) / std for each channel, in the network's own order of channels.
+
+    Attributes:
+        order: 'rgb' or 'bgr'.
+        mean: of the values once they are divided by `scale`.
+        std: the same.
+        scale: what the uint8 values are divided by first.
+    """
+
+    order: Order
+    mean: tuple[float, float, float] = (0.0, 0.0, 0.0)
+    std: tuple[float, float, float] = (1.0, 1.0, 1.0)
+    scale: float = 1.0
+
+    def __post_init__(self) -> None:
+        if self.order not in ORDERS:
+            raise UsageError(f"--order {self.order!r} is not allowed: {' or '.join(ORDERS)}")
+        if not self.scale > 0 or not all(value > 0 for value in self.std):
+            raise UsageError(f"--scale {self.scale:g} and --std {_text(self.std)}: both must be above zero")
+        if max(self.mean) > max(1.5, _TOP / self.scale):
+            raise UsageError(
+                f"--mean {_text(self.mean)} is above every value of a picture, which --scale {self.scale:g} brings to "
+                f"0..{_TOP / self.scale:g}: give --scale 1 where mean and std are those of 0..255"
+            )
+
+    def apply(self, images: np.ndarray) -> np.ndarray:
+        """uint8 BGR (N, H, W, 3) -> float32 (N, H, W, 3), as one would write it in numpy."""
+        ordered = images[..., ::-1] if self.order == "rgb" else images
+        values = ordered.astype(np.float32) / np.float32(self.scale)
+        scaled: np.ndarray = (values - np.array(self.mean, np.float32)) / np.array(self.std, np.float32)
+        return scaled
+
+    def of_unit_rgb(self) -> dict[str, tuple[float, ...]]:
+        """`mean` and `std` of RGB values in 0..1, as cards have them."""
+        found = {"mean": self.mean, "std": self.std}
+        step = 1 if self.order == "rgb" else -1
+        return {
+            name: tuple(round(value * self.scale / _TOP, 8) for value in values[::step])
+            for name, values in found.items()
+        }
+
+
+PRESETS: dict[str, Scaling] = {
+    "imagenet": Scaling("rgb", (0.485, 0.456, 0.406), (0.229, 0.224, 0.225), _TOP),
+    "half": Scaling("rgb", (0.5, 0.5, 0.5), (0.5, 0.5, 0.5), _TOP),
+    "unit": Scaling("rgb", scale=_TOP),
+}
+"""'imagenet' is that of torchvision, timm and most of transformers; 'half' gives -1..1, 'unit' gives 0..1."""
+
+
+def find_scaling(
+    takes_bytes: bool,
+    preset: str | None = None,
+    mean: tuple[float, ...] = (),
+    std: tuple[float, ...] = (),
+    order: Order | None = None,
+    scale: float | None = None,
+) -> Scaling:
+    """The scaling that a user's options say.
+
+    Args:
+        takes_bytes: whether the graph takes uint8 values, and scales them itself.
+        preset: a name of `PRESETS`; what else is given replaces its part.
+        mean: one number for all channels, or three.
+        std: the same.
+        order: of the channels.
+        scale: 255 where nothing is said.
+
+    Raises:
+        UsageError: something is missing, contradicts the graph, or is no scaling.
+    """
+    if takes_bytes:
+        if preset or mean or std or scale is not None:
+            raise UsageError("the graph takes uint8 values and scales them itself: leave --preset, --mean, --std and "
+                             "--scale out; --order is all that is missing")  # fmt: skip
+        if order is None:
+            raise UsageError("the graph does not say in which order it takes red, green and blue: give --order rgb or "
+                             "--order bgr")  # fmt: skip
+        return Scaling(order)
+    if preset is None:
+        given = {"--mean": mean, "--std": std, "--order": order}
+        if missing := [option for option, value in given.items() if not value]:
+            raise UsageError(
+                f"{', '.join(missing)} not given: a graph of floats does not say how pictures are scaled for it, and "
+                "with another scaling its labels are wrong without an error; its preprocessor_config.json, transforms "
+                "or README say it. --preset imagenet is --mean 0.485,0.456,0.406 --std 0.229,0.224,0.225 "
+                "--order rgb --scale 255; --preset half brings values to -1..1, --preset unit to 0..1"
+            )
+    elif preset not in PRESETS:
+        raise UsageError(f"--preset {preset!r} is unknown: allowed are {', '.join(PRESETS)}")
+    base = PRESETS[preset] if preset else Scaling(order or "rgb", scale=_TOP)
+    return replace(
+        base,
+        order=order or base.order,
+        mean=_three(mean, "--mean") if mean else base.mean,
+        std=_three(std, "--std") if std else base.std,
+        scale=base.scale if scale is None else scale,
+    )
+
+
+def _three(values: tuple[float, ...], option: str) -> tuple[float, float, float]:
+    if len(values) not in (1, 3):
+        raise UsageError(f"{option} has {len(values)} numbers: give three, in the order of --order, or one for all")
+    first, second, third = values * (3 // len(values))
+    return first, second, third
+
+
+def _text(values: tuple[float, ...]) -> str:
+    return ",".join(f"{value:g}" for value in values)
