@@ -112,8 +112,10 @@ def int8_problem(card: Card) -> str | None:
 
 
 def candidates(engine: str, artifact: Artifact) -> list[str]:
-    """The engines that a name may mean for a network: itself; for 'auto' TensorRT alone where it works, except for a network that gives labels, else the card's
-    engines that are installed, in its order.
+    """The engines that a name may mean for a network.
+
+    'auto' means TensorRT alone where it works, except for a network that gives labels; else the card's engines that are
+    installed, in its order.
 
     Torch counts only where there is nothing else: it takes seconds to load and has been the slowest everywhere.
 
