@@ -31,7 +31,8 @@ SURFACE = {
     "rtseg train": "--model --data --root",
     "rtseg eval": "--model --data --root --split --engine --precision --size --json --flip --scales --stability "
     "--picture",
-    "rtseg data": "check list",
+    "rtseg data": "check import list",
+    "rtseg data import": "--output --images --classes --background",
     "rtseg data check": "--data --root --picture --json",
     "rtseg export": "--checkpoint --model --output",
     "rtseg compile": "--model --precision --data --root",

@@ -28,7 +28,7 @@ ARROWS: dict[str, tuple[set[str], set[str]]] = {
     "live": ({"core", "pictures", "sources", "sinks", "metrics", "engines"}, {"cv2"}),
     "batch": ({"core", "sources", "sinks", "engines", "live"}, {"cv2", "av", "psutil", "ray"}),
     "models": ({"core"}, {"torch", "torchvision", "timm", "segmentation_models_pytorch", "safetensors", "onnx"}),
-    "datasets": ({"core", "pictures", "sources", "scenes"}, {"cv2"}),
+    "datasets": ({"core", "pictures", "sources", "scenes"}, {"cv2", "yaml"}),
     "training": ({"core", "pictures", "sources", "sinks", "metrics", "models", "datasets"}, TRAINING),
     "export": ({"core", "pictures", "scenes", "models", "engines"}, {"torch", "onnx", "onnxscript", "safetensors"}),
     "": ({"core", "pictures", "sources", "live"}, set()),  # rtseg/__init__.py: lazy public names

@@ -21,7 +21,11 @@ def read_classes(root: Path) -> tuple[LabelSet, Masks]:
     Raises:
         InputError: the file is missing, is no JSON, or breaks the schema; the message names the entry.
     """
-    path = root / FILE
+    return read_classes_file(root / FILE)
+
+
+def read_classes_file(path: Path) -> tuple[LabelSet, Masks]:
+    """`read_classes` for a file of any name."""
     try:
         data = json.loads(path.read_text(encoding="utf-8-sig"))
     except FileNotFoundError:
@@ -31,7 +35,7 @@ def read_classes(root: Path) -> tuple[LabelSet, Masks]:
     except ValueError as error:
         raise InputError(f"{path} is no JSON file: {error}; for example {_EXAMPLE}") from error
     try:
-        return _parse(data, root.resolve().name)
+        return _parse(data, path.resolve().parent.name)
     except (ValueError, TypeError) as error:
         raise InputError(f"{path}: {error}") from error
 

@@ -110,42 +110,87 @@ def _farthest(points, first, last, start, count):  # type: ignore[no-untyped-def
     return best
 
 
-@compiled(types.void(_READ_POINTS, _READ_FLAGS, _INTS, _FLAGS))
-def simplify(points, nodes, stops, kept):  # type: ignore[no-untyped-def]
-    """Marks the points that are kept so that no other is farther than a pixel from the border (Douglas-Peucker 1973).
+@compiled(types.void(_READ_POINTS, _READ_FLAGS, _I, _I, _FLAGS))
+def _simplify(points, nodes, start, count, kept):  # type: ignore[no-untyped-def]
+    """Marks the points of one ring that stay, of every stretch between two nodes by itself."""
+    stack = np.empty((64, 2), np.int64)
+    first = 0
+    while first < count - 1 and not nodes[start + first]:
+        first += 1
+    first = first if nodes[start + first] else 0
+    begin = first
+    while begin < first + count:
+        stop = begin + 1
+        while stop < first + count and not nodes[start + stop % count]:
+            stop += 1
+        kept[start + begin % count] = 1
+        stack[0, 0], stack[0, 1] = begin, stop
+        depth = 1
+        while depth:
+            depth -= 1
+            one, two = stack[depth, 0], stack[depth, 1]
+            split = _farthest(points, one, two, start, count)
+            if split >= 0:
+                kept[start + split % count] = 1
+                if depth + 2 > stack.shape[0]:
+                    larger = np.empty((2 * stack.shape[0], 2), np.int64)
+                    larger[: stack.shape[0]] = stack
+                    stack = larger
+                stack[depth, 0], stack[depth, 1] = one, split
+                stack[depth + 1, 0], stack[depth + 1, 1] = split, two
+                depth += 2
+        begin = stop
 
-    Nodes are kept, and what lies between two of them is treated alike on both sides, so that neighbours still share it.
+
+@compiled(types.void(_READ_POINTS, _I, _I, _FLAGS))
+def _keep_turns(points, start, stop, kept):  # type: ignore[no-untyped-def]
+    """Marks the points of a ring where its direction changes."""
+    for place in range(start, stop):
+        before = place - 1 if place > start else stop - 1
+        after = place + 1 if place + 1 < stop else start
+        straight_x = points[after, 0] - points[place, 0] == points[place, 0] - points[before, 0]
+        straight_y = points[after, 1] - points[place, 1] == points[place, 1] - points[before, 1]
+        kept[place] = 0 if straight_x and straight_y else 1
+
+
+@compiled(types.boolean(_READ_POINTS, _I, _I, _FLAGS))
+def _holds_something(points, start, stop, kept):  # type: ignore[no-untyped-def]
+    """Whether the points of a ring that are kept enclose anything, clockwise as the ring does."""
+    count, area, first, last = 0, 0, -1, -1
+    for place in range(start, stop):
+        if kept[place]:
+            count += 1
+            if first < 0:
+                first = place
+            else:
+                area += points[last, 0] * points[place, 1] - points[place, 0] * points[last, 1]
+            last = place
+    if count >= 3:
+        area += points[last, 0] * points[first, 1] - points[first, 0] * points[last, 1]
+    return count >= 3 and area > 0
+
+
+@compiled(types.void(_READ_POINTS, _READ_FLAGS, _INTS, types.boolean, _FLAGS))
+def reduce(points, nodes, stops, exact, kept):  # type: ignore[no-untyped-def]
+    """Marks the points that stay, so that no other is farther than a pixel from the border (Douglas-Peucker 1973).
+
+    Nodes stay, and what lies between two of them is treated alike on both sides, so that neighbours still share it. Of
+    a ring that would enclose nothing no point stays, since its neighbours have then what it held; where it has but one
+    neighbour every corner stays.
 
     Args:
         points, nodes, stops: as `trace` makes them; `stops` starts with 0.
+        exact: every corner stays.
         kept: uint8 (m,), zeros: becomes 1 for a point that stays.
     """
-    stack = np.empty((256, 2), np.int64)
     for ring in range(stops.size - 1):
-        start, count = stops[ring], stops[ring + 1] - stops[ring]
-        first = 0
-        while first < count - 1 and not nodes[start + first]:
-            first += 1
-        first = first if nodes[start + first] else 0
-        begin = first
-        while begin < first + count:
-            stop = begin + 1
-            while stop < first + count and not nodes[start + stop % count]:
-                stop += 1
-            kept[start + begin % count] = 1
-            stack[0, 0], stack[0, 1] = begin, stop
-            depth = 1
-            while depth:
-                depth -= 1
-                one, two = stack[depth, 0], stack[depth, 1]
-                split = _farthest(points, one, two, start, count)
-                if split >= 0:
-                    kept[start + split % count] = 1
-                    if depth + 2 > stack.shape[0]:
-                        larger = np.empty((2 * stack.shape[0], 2), np.int64)
-                        larger[: stack.shape[0]] = stack
-                        stack = larger
-                    stack[depth, 0], stack[depth, 1] = one, split
-                    stack[depth + 1, 0], stack[depth + 1, 1] = split, two
-                    depth += 2
-            begin = stop
+        start, stop = stops[ring], stops[ring + 1]
+        if exact:
+            _keep_turns(points, start, stop, kept)
+            continue
+        _simplify(points, nodes, start, stop - start, kept)
+        if not _holds_something(points, start, stop, kept):
+            if nodes[start:stop].any():
+                kept[start:stop] = 0
+            else:
+                _keep_turns(points, start, stop, kept)

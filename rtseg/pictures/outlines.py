@@ -44,7 +44,7 @@ def outlines(labels: np.ndarray, exact: bool = False) -> list[Outline]:
     """
     if labels.dtype != np.uint8 or labels.ndim != 2 or labels.size == 0:
         raise UsageError(f"labels are {labels.dtype} {labels.shape}: want uint8 (H, W)")
-    from rtseg.pictures._outline_kernel import simplify, trace  # numba: only when outlines are wanted
+    from rtseg.pictures._outline_kernel import reduce, trace  # numba: only when outlines are wanted
 
     regions, count = _regions(labels)
     steps = 2 * (np.count_nonzero(labels[1:] != labels[:-1]) + np.count_nonzero(labels[:, 1:] != labels[:, :-1]))
@@ -53,15 +53,20 @@ def outlines(labels: np.ndarray, exact: bool = False) -> list[Outline]:
     points, nodes = np.empty((steps, 2), np.int32), np.empty(steps, np.uint8)
     trace(regions, met, depths, stops, points, nodes)
     kept = np.zeros(steps, np.uint8)
-    if not exact:
-        simplify(points, nodes, stops, kept)
-    found = []
-    for start, stop in zip(stops[:-1].tolist(), stops[1:].tolist(), strict=True):
-        x, y = points[start]
-        ring = points[start:stop]
-        ring = _turns(ring) if exact else _reduced(ring, kept[start:stop] > 0, bool(nodes[start:stop].any()))
-        if len(ring):
-            found.append(Outline(int(labels[y, x]), int(depths[regions[y, x]]), ring))
+    reduce(points, nodes, stops, exact, kept)
+    starts, counts = stops[:-1], np.concatenate([[0], np.cumsum(kept, dtype=np.int64)])[stops]
+    corners, x, y = points[kept > 0], points[starts, 0], points[starts, 1]
+    found = [
+        Outline(label, depth, corners[first:last])
+        for label, depth, first, last in zip(
+            labels[y, x].tolist(),
+            depths[regions[y, x]].tolist(),
+            counts[:-1].tolist(),
+            counts[1:].tolist(),
+            strict=True,
+        )
+        if last > first
+    ]
     return sorted(found, key=lambda outline: outline.depth)
 
 
@@ -75,28 +80,6 @@ def _regions(labels: np.ndarray) -> tuple[np.ndarray, int]:
     joined[::2, 1::2] = labels[:, 1:] == labels[:, :-1]
     count, regions = cv2.connectedComponents(joined, connectivity=4, ltype=cv2.CV_32S)
     return np.ascontiguousarray(regions[::2, ::2]), count - 1
-
-
-def _turns(ring: np.ndarray) -> np.ndarray:
-    """The points of a closed walk where its direction changes."""
-    ahead, behind = np.roll(ring, -1, 0) - ring, ring - np.roll(ring, 1, 0)
-    turns: np.ndarray = ring[(ahead != behind).any(1)]
-    return turns
-
-
-def _reduced(ring: np.ndarray, kept: np.ndarray, shared: bool) -> np.ndarray:
-    """A ring's points that are kept; none where they enclose nothing, since its neighbours have what it held then."""
-    few: np.ndarray = ring[kept]
-    if len(few) >= 3 and _area(few) > 0:
-        return few
-    return (
-        np.empty((0, 2), np.int32) if shared else _turns(ring)
-    )  # a speck with one neighbour would be lost, not shared out
-
-
-def _area(ring: np.ndarray) -> float:
-    x, y = ring[:, 0].astype(np.int64), ring[:, 1].astype(np.int64)
-    return float(np.sum(x * np.roll(y, -1) - np.roll(x, -1) * y)) / 2
 
 
 def fill(rings: list[np.ndarray], size_hw: tuple[int, int]) -> np.ndarray:

@@ -41,3 +41,19 @@ def rle_text(runs: np.ndarray) -> str:
         pieces.append(low + 48 + 0x20 * more)
     characters: np.ndarray = np.stack(pieces, 1)[np.stack(wanted, 1)]
     return bytes(characters.tolist()).decode("ascii")
+
+
+def runs_of(text: str) -> np.ndarray:
+    """What `rle_text` wrote -> the runs, int64 (n,); ValueError where it is none."""
+    codes = np.frombuffer(text.encode("ascii"), np.uint8).astype(np.int64) - 48
+    if ((codes < 0) | (codes > 63)).any() or (codes.size and codes[-1] & 0x20):
+        raise ValueError("run lengths that are cut short, or hold signs that do not belong there")
+    ends = np.flatnonzero(codes & 0x20 == 0)
+    starts = np.concatenate([[0], ends[:-1] + 1])
+    shifts = 5 * (np.arange(codes.size) - np.repeat(starts, ends - starts + 1))
+    values = np.add.reduceat((codes & 0x1F) << shifts, starts) if codes.size else codes
+    negative = codes[ends] & 0x10 != 0
+    values -= np.where(negative, 1 << (shifts[ends] + 5), 0)
+    for place in range(3, len(values)):
+        values[place] += values[place - 2]
+    return values
