@@ -57,10 +57,10 @@ class Card:
     files: dict[str, CardFile]
     engine_order: tuple[str, ...] = ("onnxruntime",)
     metrics: dict[str, dict[str, Any]] = field(default_factory=dict)
-    recipe: dict[str, Any] = field(default_factory=dict)
+    recipe: dict[str, Any] = field(default_factory=dict, repr=False)
     data_terms: str = ""
     normalisation: dict[str, tuple[float, ...]] = field(default_factory=dict)
-    activation_ranges: dict[str, tuple[float, float]] = field(default_factory=dict)
+    activation_ranges: dict[str, tuple[float, float]] = field(default_factory=dict, repr=False)
 
     def __post_init__(self) -> None:
         unknown = set(self.files) - set(PRECISIONS)

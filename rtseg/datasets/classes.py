@@ -61,12 +61,10 @@ def _parse(data: Any, default_name: str) -> tuple[LabelSet, Masks]:
         ignored = data.get("ignore")
         codes = {colour: index for index, colour in enumerate(palette)}
         return labels, ColourMasks(_with_ignore(codes, None if ignored is None else _colour(ignored, "'ignore'")))
-    ids = tuple(
-        _byte(entry.get("id", number), f"class {entry['name']!r}: 'id'") for number, entry in enumerate(entries)
-    )
-    _check_distinct(ids, "ids")
+    ids = [_ids(entry.get("id", number), f"class {entry['name']!r}: 'id'") for number, entry in enumerate(entries)]
+    _check_distinct(tuple(value for of_class in ids for value in of_class), "ids")
     ignored = data.get("ignore", _IGNORE)
-    values = {value: index for index, value in enumerate(ids)}
+    values = {value: index for index, of_class in enumerate(ids) for value in of_class}
     return labels, IdMasks(_with_ignore(values, None if ignored is None else _byte(ignored, "'ignore'")))
 
 
@@ -89,6 +87,13 @@ def _check_distinct(values: tuple[Any, ...], what: str) -> None:
     for value in values:
         if values.count(value) > 1:
             raise ValueError(f"{what} of classes must differ, {value!r} is there twice")
+
+
+def _ids(value: Any, what: str) -> list[int]:
+    """A number, or a list of those that are merged into one class."""
+    if value == []:
+        raise ValueError(f"{what} is an empty list: give a number from 0 to 255, or several")
+    return [_byte(one, what) for one in (value if isinstance(value, list) else [value])]
 
 
 def _byte(value: Any, what: str) -> int:
