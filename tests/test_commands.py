@@ -37,7 +37,7 @@ SURFACE = {
     "rtseg export": "--checkpoint --model --output",
     "rtseg compile": "--model --precision --data --root",
     "rtseg models": "--json",
-    "rtseg doctor": "--cameras",
+    "rtseg doctor": "--cameras --bundle --report",
 }
 MODULES = {"rtseg-cam": "cam", "rtseg-video": "video", "rtseg-bench": "bench", "rtseg": "main"}
 HEAVY = ("torch", "cv2", "numba", "av", "onnxruntime", "openvino", "matplotlib")
