@@ -1,4 +1,4 @@
-"""`rtseg data list|check`: which data sets can be read, and whether one is in order."""
+"""`rtseg data list|check|import`: which data sets can be read, whether one is in order, and how to make one."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,7 +17,8 @@ if TYPE_CHECKING:
     from rtseg.datasets import DataSet
     from rtseg.datasets.check import CheckReport, SplitReport
 
-app = App(name="data", help="List the data sets that can be read, and check one for mistakes.")
+app = App(name="data", help="List the data sets that can be read, check one for mistakes, import annotations.")
+app.command("rtseg.apps._import_data:command", name="import")
 
 
 @app.command(name="list")
@@ -71,15 +72,22 @@ def command(options: CheckOptions | None = None) -> int:
     splits. Exits with 0 if nothing is wrong, with 3 if something is.
     """
     from rtseg.apps._overwrite import check_outputs
-    from rtseg.core.machine import cores
-    from rtseg.datasets.check import check
-    from rtseg.datasets.sheet import sample_sheet
-    from rtseg.sinks.base import check_picture, write_picture
+    from rtseg.sinks.base import check_picture
 
     options = options or CheckOptions()
     check_outputs({"--picture": options.picture, "--json": options.json}, {"a file of the data set": [options.root]})
     if options.picture is not None:
         check_picture(options.picture)
+    return check_set(options)
+
+
+def check_set(options: CheckOptions) -> int:
+    """Looks through the splits, tells what was found, writes what is asked for; 0, or 3 where something is wrong."""
+    from rtseg.core.threads import cores
+    from rtseg.datasets.check import check
+    from rtseg.datasets.sheet import sample_sheet
+    from rtseg.sinks.base import write_picture
+
     sets = open_splits(options)
     report = check(sets, options.alike, cores(), tracked)
     tell(report, options.first)

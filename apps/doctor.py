@@ -21,7 +21,7 @@ from rich.table import Table
 
 import rtseg
 from rtseg.core.advice import OPENCV_FIX
-from rtseg.core.errors import EngineError, RtsegError, WeightsError
+from rtseg.core.errors import EngineError, RtsegError, UsageError, WeightsError
 
 
 @dataclass(frozen=True)
@@ -39,12 +39,23 @@ class Check:
     fix: str = ""
 
 
-def command(*, cameras: Annotated[bool, Parameter(negative="")] = False) -> None:
+def command(
+    *, cameras: Annotated[bool, Parameter(negative="")] = False, bundle: Path | None = None, report: Path | None = None
+) -> None:
     """Say what works on this machine and what to install; exit code 5 where the main path is broken.
 
     Args:
         cameras: also open every camera.
+        bundle: write what a bug report needs to this ZIP file: versions, processor, the table; no paths or pictures.
+        report: put the report of a run, which its --json has written, into the bundle too.
     """
+    from rtseg.apps._bundle import check_bundle, read_report, write_bundle
+
+    if report is not None and bundle is None:
+        raise UsageError("--report is for the bundle: give --bundle FILE.zip too")
+    told = None if report is None else read_report(report)
+    if bundle is not None:
+        check_bundle(bundle, report)
     console = Console()
     table = Table("what", "state", "found", title=f"rtseg {rtseg.__version__}, {Path(rtseg.__file__).parent}")
     colours = {"ok": "green", "info": "dim", "warning": "yellow", "broken": "bold red"}
@@ -56,6 +67,9 @@ def command(*, cameras: Annotated[bool, Parameter(negative="")] = False) -> None
     for check in checks:
         if check.fix:
             console.print(f"{check.state}: {check.name}: {check.fix}", markup=False, highlight=False, soft_wrap=True)
+    if bundle is not None:
+        write_bundle(bundle, checks, told)
+        console.print(f"bundle {bundle}: look at it before you send it", markup=False, highlight=False, soft_wrap=True)
     broken = [check.name for check in checks if check.state == "broken"]
     if broken:
         raise EngineError(f"rtseg cannot run here: {', '.join(broken)} broken; the lines above say how to fix it")

@@ -14,7 +14,7 @@ from rtseg.core.registry import unknown_name
 COMMANDS = {  # name -> (function or sub-app, what --help says)
     "train": ("rtseg.apps.train:command", "Train a network (needs the extra 'train')."),
     "eval": ("rtseg.apps.evaluate:command", "Score a network on a data set, or how steady its labels are."),
-    "data": ("rtseg.apps.data:app", "List the data sets that can be read, and check one for mistakes."),
+    "data": ("rtseg.apps.data:app", "List the data sets that can be read, check one, import annotations."),
     "export": ("rtseg.apps.export:command", "Make the ONNX file of a trained network (needs the extra 'train')."),
     "import": ("rtseg.apps.import_network:command", "Take a network that you have: an ONNX file of any make."),
     "compile": ("rtseg.apps.compile:command", "Make an engine's own form of an ONNX file on this machine."),

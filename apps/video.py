@@ -47,7 +47,9 @@ class VideoOptions:
             is named and cannot run is an error; it is never replaced.
         size: The network's input, HEIGHTxWIDTH; by default it follows from the frame's.
         save: What to write, one or more of overlay (NAME.mp4), labels (NAME_labels/000000.png), label-video
-            (NAME_labels.mkv, lossless), areas (NAME_areas.csv), strip (NAME_strip.png), summary (NAME_summary.json).
+            (NAME_labels.mkv, lossless), areas (NAME_areas.csv), strip (NAME_strip.png), summary (NAME_summary.json),
+            coco (NAME_coco.json, run lengths), cvat (NAME_cvat.xml, polygons), labelme (NAME_labelme/PICTURE.json,
+            polygons), polygons (both), frames (NAME_frames/frame_000000.jpg).
         opacity: How opaque the colours of the overlay are, 0 to 1.
         show: Colour only these classes, for example car,pedestrian.
         legend: Show which colour is which class.

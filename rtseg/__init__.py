@@ -10,6 +10,7 @@ __version__ = "0.1.0"
 
 if TYPE_CHECKING:
     from rtseg.core.errors import RtsegError
+    from rtseg.core.zoo import models
     from rtseg.live.api import load, stream
     from rtseg.pictures.overlay import overlay
     from rtseg.sources.open import open_source
@@ -17,12 +18,13 @@ if TYPE_CHECKING:
 _LAZY = {
     "RtsegError": "rtseg.core.errors",
     "load": "rtseg.live.api",
+    "models": "rtseg.core.zoo",  # until somebody imports rtseg.models, which may be called too
     "stream": "rtseg.live.api",
     "open_source": "rtseg.sources.open",
     "overlay": "rtseg.pictures.overlay",
 }
 
-__all__ = ["RtsegError", "__version__", "load", "open_source", "overlay", "stream"]
+__all__ = ["RtsegError", "__version__", "load", "models", "open_source", "overlay", "stream"]
 
 
 def __getattr__(name: str) -> Any:

@@ -55,11 +55,12 @@ def label_maps(folder: Path) -> dict[str, np.ndarray]:
 
 
 def same_outputs(one: Path, other: Path, name: str) -> None:
-    """Asserts that two folders hold the same video frame by frame, the same label maps and the same areas."""
+    """Asserts that two folders hold the same video frame by frame, the same label maps, areas and annotations."""
     assert sorted(path.name for path in one.iterdir()) == sorted(path.name for path in other.iterdir())
     assert decoded(one / f"{name}.mp4") == decoded(other / f"{name}.mp4")
     first, second = label_maps(one / f"{name}_labels"), label_maps(other / f"{name}_labels")
     assert list(first) == list(second)
     for file, labels in first.items():
         np.testing.assert_array_equal(labels, second[file])
-    assert (one / f"{name}_areas.csv").read_bytes() == (other / f"{name}_areas.csv").read_bytes()
+    for path in (*one.glob(f"{name}_*.*"), *(one / f"{name}_labelme").glob("*")):
+        assert path.read_bytes() == (other / path.relative_to(one)).read_bytes(), path

@@ -162,7 +162,7 @@ def test_only_what_is_ours_is_removed(tmp_path: Path) -> None:
 
 
 def test_a_folder_that_was_being_moved_loses_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    names = {f"{index:06d}.png" for index in range(3)}
+    names = {f"{index:06d}.png": f"{index:06d}.png" for index in range(3)}
     touch(*(str(tmp_path / "made" / name) for name in names))
     touch(*(str(tmp_path / "target" / name) for name in ("notes.txt", "000000.png", "000009.png")))
     replaced, moved = os.replace, []

@@ -31,14 +31,15 @@ SURFACE = {
     "rtseg train": "--model --data --root",
     "rtseg eval": "--model --data --root --split --engine --precision --size --json --flip --scales --stability "
     "--picture",
-    "rtseg data": "check list",
+    "rtseg data": "check import list",
+    "rtseg data import": "--output --images --classes --background",
     "rtseg data check": "--data --root --picture --json",
     "rtseg export": "--checkpoint --model --output",
     "rtseg import": "--name --classes --mean --std --order --scale --preset --output --output-name --layout --size "
     "--folder",
     "rtseg compile": "--model --precision --data --root",
     "rtseg models": "--json",
-    "rtseg doctor": "--cameras",
+    "rtseg doctor": "--cameras --bundle --report",
 }
 MODULES = {"rtseg-cam": "cam", "rtseg-video": "video", "rtseg-bench": "bench", "rtseg": "main"}
 HEAVY = ("torch", "cv2", "numba", "av", "onnxruntime", "openvino", "matplotlib")

@@ -30,7 +30,7 @@ ARROWS: dict[str, tuple[set[str], set[str]]] = {
     "live/policies": ({"core", "sources"}, set()),
     "batch": ({"core", "pictures", "sources", "sinks", "engines", "live"}, {"cv2", "av", "psutil", "ray"}),
     "models": ({"core"}, {"torch", "torchvision", "timm", "segmentation_models_pytorch", "safetensors", "onnx"}),
-    "datasets": ({"core", "pictures", "sources", "scenes"}, {"cv2"}),
+    "datasets": ({"core", "pictures", "sources", "scenes"}, {"cv2", "yaml"}),
     "training": ({"core", "pictures", "sources", "sinks", "metrics", "models", "datasets"}, TRAINING),
     "export": ({"core", "pictures", "scenes", "models", "engines"}, {"torch", "onnx", "onnxscript", "safetensors"}),
     "importing": ({"core", "pictures", "scenes", "datasets", "engines"}, {"onnx", "onnxruntime"}),

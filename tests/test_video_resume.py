@@ -30,7 +30,7 @@ from rtseg.sources.video_index import index_video
 
 pytestmark = pytest.mark.slow
 
-SAVE = "overlay,labels,areas"
+SAVE = "overlay,labels,areas,coco,cvat"
 
 
 @pytest.fixture(scope="module")

@@ -10,7 +10,7 @@ import cv2
 import numpy as np
 
 from rtseg.batch.join import join_segments
-from rtseg.batch.layout import move_into_place, remove_numbered, remove_partial
+from rtseg.batch.layout import final_names, move_into_place, remove_numbered, remove_partial
 from rtseg.batch.made import FACTS, note_made
 from rtseg.batch.segments import STRIP_HEIGHT
 from rtseg.batch.sound import Sound
@@ -19,6 +19,7 @@ from rtseg.batch.work import Work
 from rtseg.core.errors import InputError, OutputError
 from rtseg.core.files import atomic_path, sync, write_json
 from rtseg.core.labels import LabelSet
+from rtseg.sinks.annotations import join_coco, join_cvat
 from rtseg.sinks.base import write_picture
 from rtseg.sinks.video import reason_of_write
 from rtseg.sources.images import read_image
@@ -51,7 +52,7 @@ def assemble(work: Work, labels: LabelSet, about: dict[str, Any]) -> list[str]:
                 sync(made)  # before the segments that it was made of are removed
         work.journal.state(state="assembled", notes=notes)
     note_made(work.job, {name: work.journal.fact(name) for name in FACTS})
-    names = _picture_names(work)
+    names = _file_names(work)
     for kind in work.job.save:
         made = work.job.partial / work.job.output_name(kind)
         if made.exists():
@@ -70,10 +71,10 @@ def _make(work: Work, labels: LabelSet, about: dict[str, Any]) -> list[str]:
     notes: list[str] = []
     parts = [(done.segment, int(done.ticks[0])) for done in work.journal.segments() if len(done.indices)]
 
-    names = _picture_names(work)
-    for kind in {"labels", "overlay"} & set(save):
+    names = _file_names(work)
+    for kind in {"labels", "overlay", "labelme", "frames"} & set(save):
         folder = work.job.partial / work.job.output_name(kind)
-        if folder.is_dir():  # in it are also pictures of passes that were broken off or not trusted
+        if folder.is_dir():  # in it are also files of passes that were broken off or not trusted
             remove_numbered(folder, keep=names)
 
     def path(kind: str) -> Path:
@@ -86,6 +87,11 @@ def _make(work: Work, labels: LabelSet, about: dict[str, Any]) -> list[str]:
     if "label-video" in save:
         maps = [(layout.label_video(segment), start) for segment, start in parts]
         join_segments(maps, path("label-video"), work.time_base, work.duration)
+    segments = [segment for segment, _ in parts]
+    if "coco" in save:
+        join_coco(path("coco"), [layout.coco(segment) for segment in segments], labels)
+    if "cvat" in save:
+        join_cvat(path("cvat"), [layout.cvat(segment) for segment in segments], labels)
     if "areas" in save:
         _write_areas(path("areas"), work, labels)
     if "strip" in save:
@@ -95,9 +101,13 @@ def _make(work: Work, labels: LabelSet, about: dict[str, Any]) -> list[str]:
     return notes
 
 
-def _picture_names(work: Work) -> set[str]:
-    """Of the frames that segments have, where each is a file."""
-    return {f"{index:06d}.png" for done in work.journal.segments() for index in done.indices.tolist()}
+def _file_names(work: Work) -> dict[str, str]:
+    """Of the frames that segments have, where each is a file: name while it is made -> name in the output."""
+    names: dict[str, str] = {}
+    for done in work.journal.segments():
+        for index in done.indices.tolist():
+            names |= final_names(index, work.pictures)
+    return names
 
 
 def _rows(work: Work, classes: int) -> Iterator[tuple[int, int, np.ndarray]]:

@@ -16,7 +16,10 @@ from rtseg.sources.kinds import IMAGE_SUFFIXES, VIDEO_SUFFIXES, kind_of, skipped
 
 log = logging.getLogger(__name__)
 
-SAVES = ("overlay", "labels", "label-video", "areas", "strip", "summary")
+SAVES = (
+    "overlay", "labels", "label-video", "areas", "strip", "summary", "coco", "cvat", "labelme", "frames",
+)  # fmt: skip
+GROUPS = {"polygons": ("cvat", "labelme")}  # words that stand for several
 LIST_SUFFIX = ".txt"
 PARTIAL_SUFFIX = ".partial"
 _NAME_MAX = 255  # bytes of a name, on all common file systems
@@ -57,8 +60,9 @@ class Job:
             if self.source.is_dir():
                 return f"{self.name}_overlay"
             return f"{self.name}.png" if self.pictures else f"{self.name}.mp4"
-        suffixes = {"labels": "", "label-video": ".mkv", "areas": ".csv", "strip": ".png", "summary": ".json"}
-        return f"{self.name}_{'labels' if kind == 'label-video' else kind}{suffixes[kind]}"
+        suffixes = {"label-video": ".mkv", "areas": ".csv", "strip": ".png", "summary": ".json", "coco": ".json",
+                    "cvat": ".xml"}  # fmt: skip
+        return f"{self.name}_{'labels' if kind == 'label-video' else kind}{suffixes.get(kind, '')}"
 
     def target(self, kind: str) -> Path:
         """The final name of an output."""
@@ -100,11 +104,12 @@ def is_pattern(text: str) -> bool:
 
 
 def parse_save(text: str) -> tuple[str, ...]:
-    """'overlay,labels' -> ('overlay', 'labels'); raises UsageError for anything not in `SAVES`."""
-    kinds = tuple(dict.fromkeys(kind.strip() for kind in text.split(",")))
+    """'overlay,polygons' -> ('overlay', 'cvat', 'labelme'); raises UsageError for an unknown word."""
+    words = [word.strip() for word in text.split(",")]
+    kinds = tuple(dict.fromkeys(kind for word in words for kind in GROUPS.get(word, (word,))))
     for kind in kinds:
         if kind not in SAVES:
-            raise unknown_name("output for --save", kind, list(SAVES))
+            raise unknown_name("output for --save", kind, [*SAVES, *GROUPS])
     return kinds
 
 

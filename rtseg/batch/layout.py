@@ -3,7 +3,7 @@
 import os
 import re
 import shutil
-from collections.abc import Container, Iterable
+from collections.abc import Container, Iterable, Mapping, Sequence
 from pathlib import Path
 
 from rtseg.batch.task import Segment, SegmentDone
@@ -12,7 +12,7 @@ JOURNAL = "journal.sqlite"
 _OWN_FILES = re.compile(r"journal\.sqlite(-wal|-shm|-journal)?")
 _PASS = re.compile(r"work-[0-9a-f]{32}")
 _OWN_FOLDERS = re.compile(r"segments|work-[0-9a-f]{32}")
-_NUMBERED = re.compile(r"\d{6,}\.png")
+_NUMBERED = re.compile(r"(frame_)?\d{6,}\.(png|jpg|json)")
 
 
 class Layout:
@@ -54,6 +54,22 @@ class Layout:
             return self.partial / f"{self._name}.png"
         return self.partial / f"{self._name}_overlay" / f"{index:06d}.png"
 
+    def coco(self, segment: Segment) -> Path:
+        """A segment's part of the COCO file."""
+        return self.segments / f"{segment.number:06d}.coco"
+
+    def cvat(self, segment: Segment) -> Path:
+        """A segment's part of the CVAT file."""
+        return self.segments / f"{segment.number:06d}.cvat"
+
+    def labelme(self, index: int) -> Path:
+        """A frame's LabelMe file."""
+        return self.partial / f"{self._name}_labelme" / f"{index:06d}.json"
+
+    def frame(self, index: int) -> Path:
+        """A frame as a picture."""
+        return self.partial / f"{self._name}_frames" / f"{index:06d}.jpg"
+
     def files(self, save: Iterable[str], done: SegmentDone, strip: Iterable[int], pictures: bool) -> list[Path]:
         """Every file of a segment."""
         indices = done.indices.tolist()
@@ -64,9 +80,28 @@ class Layout:
             files += [self.picture(index) for index in indices] if pictures else [self.overlay(done.segment)]
         if "labels" in save:
             files += [self.label(index) for index in indices]
-        if "label-video" in save:
-            files.append(self.label_video(done.segment))
+        for kind, of_frame in (("labelme", self.labelme), ("frames", self.frame)):
+            if kind in save:
+                files += [of_frame(index) for index in indices]
+        for kind, of_segment in (("label-video", self.label_video), ("coco", self.coco), ("cvat", self.cvat)):
+            if kind in save:
+                files.append(of_segment(done.segment))
         return files + [self.strip(index) for index in strip if index in done.indices]
+
+
+def picture_name(index: int, pictures: Sequence[Path] = ()) -> str:
+    """What annotation tools call a frame: by its picture's own name, else as CVAT calls the frames of a video."""
+    return pictures[index].name if pictures else f"frame_{index:06d}.jpg"
+
+
+def final_names(index: int, pictures: Sequence[Path] = ()) -> dict[str, str]:
+    """Of the files that a frame may have in a folder: name while it is made -> name in the output."""
+    stem = Path(picture_name(index, pictures)).stem
+    return {
+        f"{index:06d}.png": f"{index:06d}.png",
+        f"{index:06d}.json": f"{stem}.json",
+        f"{index:06d}.jpg": f"{stem}.jpg",
+    }
 
 
 def is_ours(partial: Path) -> bool:
@@ -97,7 +132,7 @@ def remove_partial(partial: Path, outputs: Iterable[str]) -> None:
 
 
 def remove_numbered(folder: Path, keep: Container[str] = ()) -> None:
-    """Removes pictures that are named as this program names them, but for `keep`, and the folder once it is empty."""
+    """Removes files that are named as this program names them, but for `keep`, and the folder once it is empty."""
     for path in folder.iterdir():
         if _NUMBERED.fullmatch(path.name) and path.name not in keep:
             path.unlink()
@@ -109,18 +144,20 @@ def _remove_if_empty(folder: Path) -> None:
         folder.rmdir()
 
 
-def move_into_place(made: Path, target: Path, names: Container[str]) -> None:
+def move_into_place(made: Path, target: Path, names: Mapping[str, str]) -> None:
     """Gives an output its final name; of an older folder only what this program made is replaced.
 
     Args:
         made: the file or folder.
         target: its name.
-        names: all that belongs into a folder; a call that was broken off has moved some of it.
+        names: all that belongs into a folder, with the name that it gets there; a call that was broken off has moved
+            some of it.
     """
-    if not (made.is_dir() and target.is_dir()):
+    if not made.is_dir():
         os.replace(made, target)
         return
+    target.mkdir(exist_ok=True)
     for path in made.iterdir():
-        os.replace(path, target / path.name)
-    remove_numbered(target, keep=names)
+        os.replace(path, target / names.get(path.name, path.name))
+    remove_numbered(target, keep=set(names.values()))
     made.rmdir()

@@ -126,6 +126,7 @@ def plan_input(
     """
     with open_source(job.path, threads=1) as source:
         size_hw, fps, aspect, notes = source.size_hw, source.fps, source.pixel_aspect, source.notes
+    _check_stems(job, pictures)
     index = _index_pictures(len(pictures)) if pictures else index_video(job.source)
     if not index.frames:
         raise InputError(f"{job.source} holds no frame that can be decoded; it may be empty or damaged")
@@ -144,6 +145,14 @@ def plan_input(
     stops = _picture_stops(len(pictures)) if pictures else stops_of(index, fps or NOMINAL_FPS)
     arrays = {"stops": stops, "keys": index.keys}
     return facts, arrays if index.pts is None else {**arrays, "pts": index.pts}
+
+
+def _check_stems(job: Job, pictures: Sequence[Path]) -> None:
+    """Raises InputError where two pictures would get one name: their files are named after them."""
+    first: dict[str, Path] = {}
+    for path in pictures if {"labelme", "frames"} & set(job.save) else ():
+        if (other := first.setdefault(path.stem.casefold(), path)) is not path:
+            raise InputError(f"{other} and {path} have the same name up to the suffix: rename or remove one")
 
 
 def _index_pictures(count: int) -> VideoIndex:

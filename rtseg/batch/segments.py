@@ -9,11 +9,13 @@ from uuid import uuid4
 import cv2
 import numpy as np
 
-from rtseg.batch.layout import Layout
+from rtseg.batch.layout import Layout, picture_name
 from rtseg.batch.task import CRF, ENCODER_THREADS, PRESET, SegmentDone, Task
 from rtseg.core.errors import OutputError
 from rtseg.core.files import sync
 from rtseg.core.frame import Frame
+from rtseg.core.labels import LabelSet
+from rtseg.sinks.annotations import CocoLines, CvatLines, write_labelme
 from rtseg.sinks.base import Sink, write_picture
 from rtseg.sinks.labels import LabelVideoSink
 from rtseg.sinks.video import NOMINAL_FPS, VideoSink, reason_of_write
@@ -42,6 +44,14 @@ def _for_strip(picture: np.ndarray) -> np.ndarray:
     return cv2.copyMakeBorder(small, above, STRIP_HEIGHT - small.shape[0] - above, 0, 0, cv2.BORDER_CONSTANT)
 
 
+def _seen_from(path: Path, folder: Path) -> Path:
+    """A path relative to a folder; as it is where there is none, as between two drives of Windows."""
+    try:
+        return Path(os.path.relpath(path, folder))
+    except ValueError:
+        return path.absolute()
+
+
 class SegmentSink(Sink):
     """A loop's sink for a whole task. Segments are announced once all their files have their names.
 
@@ -50,11 +60,13 @@ class SegmentSink(Sink):
     Args:
         task: what is made.
         source: where the frames come from.
-        classes: number of classes, for areas.
+        classes: the network's classes.
         announce: takes each finished segment; called in the thread that writes.
     """
 
-    def __init__(self, task: Task, source: SpanSource, classes: int, announce: Callable[[SegmentDone], None]) -> None:
+    def __init__(
+        self, task: Task, source: SpanSource, classes: LabelSet, announce: Callable[[SegmentDone], None]
+    ) -> None:
         self._task = task
         self._source = source
         self._classes = classes
@@ -64,7 +76,7 @@ class SegmentSink(Sink):
         self._left = list(task.segments)
         self._sinks: list[Sink] = []
         self._places: list[tuple[Path, Path]] = []  # where a picture was made, and where it belongs
-        self._videos: list[tuple[Path, Path]] = []  # likewise
+        self._wholes: list[tuple[Path, Path]] = []  # likewise, of what is one file for the segment
         self._indices: list[int] = []
         self._ticks: list[int] = []
         self._areas: list[np.ndarray] = []
@@ -72,8 +84,10 @@ class SegmentSink(Sink):
 
     def _new_folders(self) -> None:
         folders = [self._work, self._layout.segments]
-        if "labels" in self._task.save:
-            folders.append(self._layout.label(0).parent)
+        for kind, place in (("labels", self._layout.label), ("labelme", self._layout.labelme),
+                            ("frames", self._layout.frame)):  # fmt: skip
+            if kind in self._task.save:
+                folders.append(place(0).parent)
         if self._task.pictures and "overlay" in self._task.save:
             folders.append(self._layout.picture(0).parent)
         try:
@@ -91,6 +105,10 @@ class SegmentSink(Sink):
             self._write_picture(self._layout.label(frame.index), labels)
         if self._task.pictures and "overlay" in self._task.save:
             self._write_picture(self._layout.picture(frame.index), picture)
+        if "frames" in self._task.save:
+            self._write_picture(self._layout.frame(frame.index), frame.image)
+        if "labelme" in self._task.save:
+            self._write_labelme(frame.index, labels)
         if frame.index in self._task.strip:
             self._write_picture(self._layout.strip(frame.index), _for_strip(picture))
         for sink in self._sinks:
@@ -98,11 +116,11 @@ class SegmentSink(Sink):
         self._indices.append(frame.index)
         self._ticks.append(round(frame.timestamp_s / float(self._task.span.time_base)))
         if {"areas", "summary"} & set(self._task.save):
-            self._areas.append(class_areas(labels, self._classes))
+            self._areas.append(class_areas(labels, len(self._classes)))
         self.frames += 1
 
     def _open(self, frame: Frame) -> None:
-        """Starts the videos of the segment that begins with `frame`."""
+        """Starts the files of the segment that begins with `frame`."""
         task, segment, span = self._task, self._left[0], self._task.span
         fps = span.fps or NOMINAL_FPS
         if "overlay" in task.save and not task.pictures:
@@ -114,17 +132,37 @@ class SegmentSink(Sink):
                     time_base=span.time_base, joinable=True, pixel_aspect=task.aspect,
                 )
             )  # fmt: skip
-            self._videos.append((made, place))
+            self._wholes.append((made, place))
         if "label-video" in task.save:
             place = self._layout.label_video(segment)
             made = self._work / place.name
             self._sinks.append(LabelVideoSink(made, span.size_hw, fps, span.time_base))
-            self._videos.append((made, place))
+            self._wholes.append((made, place))
+        for kind, lines, of_segment in (("coco", CocoLines, self._layout.coco), ("cvat", CvatLines, self._layout.cvat)):
+            if kind in task.save:
+                place = of_segment(segment)
+                made = self._work / place.name
+                self._sinks.append(lines(made, self._classes, lambda index: picture_name(index, task.pictures)))
+                self._wholes.append((made, place))
 
     def _write_picture(self, place: Path, picture: np.ndarray) -> None:
-        made = self._work / f"{place.parent.name}_{place.name}"
+        made = self._made(place)
         write_picture(made, picture)
         self._places.append((made, place))
+
+    def _write_labelme(self, index: int, labels: np.ndarray) -> None:
+        """Beside the finished output folder lies what `frames` saves of a video; pictures stay where they are."""
+        task, place = self._task, self._layout.labelme(index)
+        picture = Path("..", self._layout.frame(0).parent.name, picture_name(index))
+        if task.pictures:
+            picture = _seen_from(task.pictures[index], task.partial.with_name(place.parent.name))
+        made = self._made(place)
+        write_labelme(made, picture.as_posix(), labels, self._classes)
+        self._places.append((made, place))
+
+    def _made(self, place: Path) -> Path:
+        """Where a file is made that belongs to a place."""
+        return self._work / f"{place.parent.name}_{place.name}"
 
     def _publish(self) -> None:
         """Moves the segment's files into place and announces it."""
@@ -132,11 +170,11 @@ class SegmentSink(Sink):
         sinks, self._sinks = self._sinks, []
         for sink in sinks:
             sink.close()
-        for video, _ in self._videos:
-            sync(video)
+        for made, _ in self._wholes:
+            sync(made)
         size = 0
         try:
-            for made, place in (*self._videos, *self._places):
+            for made, place in (*self._wholes, *self._places):
                 size += made.stat().st_size
                 os.replace(made, place)
         except OSError as error:
@@ -151,7 +189,7 @@ class SegmentSink(Sink):
         )  # fmt: skip
         seams.pop(segment.first - 1, None)
         del self._left[0]
-        self._videos, self._places = [], []
+        self._wholes, self._places = [], []
         self._indices, self._ticks, self._areas = [], [], []
 
     def close(self, complete: bool = True) -> None:

@@ -35,6 +35,7 @@ class Work:
         journal: open until `close`.
         frames: frames that are expected.
         kept: frames that an earlier run has finished.
+        pictures: the picture files; empty for a video.
         missing: segments that are not done yet, by number.
     """
 
@@ -47,14 +48,14 @@ class Work:
         """
         self.number = number
         self.job = job
-        self._paths = picture_paths(job)
-        stamp = fingerprint(job.source, self._paths)
+        self.pictures = picture_paths(job)
+        stamp = fingerprint(job.source, self.pictures)
         if choice.overwrite and self._begun_otherwise(choice, stamp):
             self.remove()
         self.journal = self._open_journal()
         try:
             if self.journal.fact("state") is None:
-                facts, arrays = plan_input(job, self._paths, choice, threads)
+                facts, arrays = plan_input(job, self.pictures, choice, threads)
                 self.journal.begin({"state": "begun", "input": stamp, "save": job.save, **facts}, arrays)
             else:
                 self._check(choice, stamp)
@@ -199,9 +200,9 @@ class Work:
                 before=self._last.get(number - 1),
             )  # fmt: skip
         return Task(
-            job=self.number, name=self.job.name, source=self.job.source, pictures=self._paths, partial=self.job.partial,
-            single=self.single, save=self.job.save, network=self.network, look=self.look, span=span,
-            segments=tuple(segments), strip=self.strip, aspect=self.aspect,
+            job=self.number, name=self.job.name, source=self.job.source, pictures=self.pictures,
+            partial=self.job.partial, single=self.single, save=self.job.save, network=self.network, look=self.look,
+            span=span, segments=tuple(segments), strip=self.strip, aspect=self.aspect,
         )  # fmt: skip
 
     def _start(self, number: int, first: int) -> int | None:

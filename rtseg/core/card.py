@@ -64,10 +64,10 @@ class Card:
     files: dict[str, CardFile]
     engine_order: tuple[str, ...] = ("onnxruntime",)
     metrics: dict[str, dict[str, Any]] = field(default_factory=dict)
-    recipe: dict[str, Any] = field(default_factory=dict)
+    recipe: dict[str, Any] = field(default_factory=dict, repr=False)
     data_terms: str = ""
     normalisation: dict[str, tuple[float, ...]] = field(default_factory=dict)
-    activation_ranges: dict[str, tuple[float, float]] = field(default_factory=dict)
+    activation_ranges: dict[str, tuple[float, float]] = field(default_factory=dict, repr=False)
     fixed_size: Size | None = None
     output: Output = "logits"
 

@@ -73,6 +73,18 @@ def shipped() -> dict[str, Path]:
     return {card.stem: card for card in sorted(weights_folder().glob("*.json"))}
 
 
+def models() -> dict[str, Card]:
+    """Name -> card of every network that ships: classes, figures, files, and what it was trained on.
+
+    Raises:
+        WeightsError: a card is damaged.
+
+    Example:
+        >>> {name: card.parameters for name, card in rtseg.models().items()}
+    """
+    return {name: Card.load(path) for name, path in shipped().items()}
+
+
 def resolve(model: str | Path | Artifact) -> Artifact:
     """Finds a network by its name (`icnet`) or by the path of a user's own ONNX file (`my/net.onnx`).
 

@@ -21,7 +21,11 @@ def read_classes(root: Path) -> tuple[LabelSet, Masks]:
     Raises:
         InputError: the file is missing, is no JSON, or breaks the schema; the message names the entry.
     """
-    path = root / FILE
+    return read_classes_file(root / FILE)
+
+
+def read_classes_file(path: Path) -> tuple[LabelSet, Masks]:
+    """`read_classes` for a file of any name."""
     try:
         data = json.loads(path.read_text(encoding="utf-8-sig"))
     except FileNotFoundError:
@@ -31,7 +35,7 @@ def read_classes(root: Path) -> tuple[LabelSet, Masks]:
     except ValueError as error:
         raise InputError(f"{path} is no JSON file: {error}; for example {_EXAMPLE}") from error
     try:
-        return parse_classes(data, root.resolve().name)
+        return parse_classes(data, path.resolve().parent.name)
     except (ValueError, TypeError) as error:
         raise InputError(f"{path}: {error}") from error
 
@@ -58,12 +62,10 @@ def parse_classes(data: Any, default_name: str) -> tuple[LabelSet, Masks]:
         ignored = data.get("ignore")
         codes = {colour: index for index, colour in enumerate(palette)}
         return labels, ColourMasks(_with_ignore(codes, None if ignored is None else _colour(ignored, "'ignore'")))
-    ids = tuple(
-        _byte(entry.get("id", number), f"class {entry['name']!r}: 'id'") for number, entry in enumerate(entries)
-    )
-    _check_distinct(ids, "ids")
+    ids = [_ids(entry.get("id", number), f"class {entry['name']!r}: 'id'") for number, entry in enumerate(entries)]
+    _check_distinct(tuple(value for of_class in ids for value in of_class), "ids")
     ignored = data.get("ignore", _IGNORE)
-    values = {value: index for index, value in enumerate(ids)}
+    values = {value: index for index, of_class in enumerate(ids) for value in of_class}
     return labels, IdMasks(_with_ignore(values, None if ignored is None else _byte(ignored, "'ignore'")))
 
 
@@ -86,6 +88,13 @@ def _check_distinct(values: tuple[Any, ...], what: str) -> None:
     for value in values:
         if values.count(value) > 1:
             raise ValueError(f"{what} of classes must differ, {value!r} is there twice")
+
+
+def _ids(value: Any, what: str) -> list[int]:
+    """A number, or a list of those that are merged into one class."""
+    if value == []:
+        raise ValueError(f"{what} is an empty list: give a number from 0 to 255, or several")
+    return [_byte(one, what) for one in (value if isinstance(value, list) else [value])]
 
 
 def _byte(value: Any, what: str) -> int:

@@ -2,10 +2,11 @@
 
 import logging
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from threading import Lock
 from time import perf_counter
+from typing import overload
 
 import numpy as np
 
@@ -19,10 +20,14 @@ from rtseg.core.sizes import Size, network_size
 from rtseg.core.threads import ThreadBudget, thread_budget
 from rtseg.core.zoo import Artifact, resolve
 from rtseg.engines import AUTO, ENGINES, Engine, EngineInfo, EngineOptions, load_engine
+from rtseg.live.policies import Every
+from rtseg.pictures.confidence import confidence
 from rtseg.pictures.resize import resize_image
 
 _log = logging.getLogger(__name__)
 Loader = Callable[[str, Artifact, EngineOptions], Engine]
+
+Pictures = list[np.ndarray] | list[Frame] | tuple[np.ndarray | Frame, ...]
 
 
 def default_size(card: Card, frame_hw: Size) -> Size:
@@ -132,13 +137,26 @@ class Segmenter(Closing):
         """The network's input for a frame, for a thread that has time for it; None while no engine is loaded."""
         return None if self._engine is None else self._input(self._engine, image)
 
-    def __call__(self, frame: np.ndarray | Frame, out: np.ndarray | None = None) -> np.ndarray:
+    @overload
+    def __call__(self, frame: np.ndarray | Frame, out: np.ndarray | None = None) -> np.ndarray: ...
+
+    @overload
+    def __call__(self, frame: Pictures) -> list[np.ndarray]: ...
+
+    def __call__(
+        self, frame: np.ndarray | Frame | Pictures, out: np.ndarray | None = None
+    ) -> np.ndarray | list[np.ndarray]:
         """uint8 BGR (H, W, 3) -> labels uint8 (H, W); `out` is filled and returned where given.
+
+        A list or tuple of pictures gives a list of labels. While one is labelled the next are prepared, and an engine
+        that is loaded by such a call works on as many at a time as give the most pictures a second.
 
         Raises:
             UsageError: the picture has another dtype or shape, or a stream or another thread uses the segmenter.
             EngineError: the engine cannot be loaded, is closed, or failed.
         """
+        if isinstance(frame, list | tuple):
+            return self._several([_checked(one) for one in frame])
         image = _checked(frame)
         size_hw = (image.shape[0], image.shape[1])
         self.claim()
@@ -221,6 +239,55 @@ class Segmenter(Closing):
         self._resizes_s.clear()
         if self._engine is not None:
             self._engine.close()
+
+    def logits(self, frame: np.ndarray | Frame) -> np.ndarray:
+        """uint8 BGR (H, W, 3) -> the network's scores, float32 (C, h, w), at its own coarse size; yours to keep.
+
+        Raises what a call does, and UsageError where an imported network gives labels only.
+        """
+        if self.card.gives_labels:
+            raise UsageError(
+                f"{self.card.name} gives labels, not scores: import it again with an output before its argmax"
+            )
+        image = _checked(frame)
+        self.claim()
+        try:
+            engine = self._loaded((image.shape[0], image.shape[1]))
+            return engine.infer(self._input(engine, image)).copy()
+        finally:
+            self.release()
+
+    def confidence(self, frame: np.ndarray | Frame) -> np.ndarray:
+        """uint8 BGR (H, W, 3) -> float32 (H, W): the network's own probability of each pixel's class, 1/C to 1.
+
+        Raises what `logits` does.
+        """
+        image = _checked(frame)
+        return confidence(self.logits(image), (image.shape[0], image.shape[1]))
+
+    def areas(self, labels: np.ndarray) -> dict[str, float]:
+        """uint8 (H, W) -> each class's share of the picture, 0 to 1, by its name; UsageError for another array."""
+        if not isinstance(labels, np.ndarray) or labels.dtype != np.uint8 or labels.ndim != 2 or not labels.size:
+            raise UsageError("areas need labels, uint8 (H, W), as a call of the segmenter gives them")
+        shares = np.bincount(labels.ravel(), minlength=len(self.labels)) / labels.size
+        return dict(zip(self.labels.names, shares.tolist(), strict=False))
+
+    def _several(self, images: Sequence[np.ndarray]) -> list[np.ndarray]:
+        """The labels of each, with as many in flight as the engine takes."""
+        found: list[np.ndarray] = []
+        self.claim()
+        try:
+            for image in images:
+                engine = self._loaded((image.shape[0], image.shape[1]), Every().most_in_flight)
+                if len(self._resizes_s) == engine.info.in_flight:
+                    found.append(self.collect().labels)
+                self.submit(image)
+            while self._resizes_s:
+                found.append(self.collect().labels)
+        finally:
+            self.discard()
+            self.release()
+        return found
 
 
 def _checked(frame: np.ndarray | Frame) -> np.ndarray:

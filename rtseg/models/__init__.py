@@ -4,11 +4,14 @@ A model maps `x: float32 (N, 3, H, W)` (RGB, normalised) to `logits (N, C, H/s, 
 `(logits, *auxiliary logits)`. Its attributes `size_multiple` and `logits_stride` say what sizes fit.
 """
 
+import sys
+from types import ModuleType
 from typing import Any
 
-from rtseg.core.card import IMPORTED
+from rtseg.core.card import IMPORTED, Card
 from rtseg.core.errors import UsageError
 from rtseg.core.registry import Registry
+from rtseg.core.zoo import models
 from rtseg.models.base import SegmentationModel
 
 __all__ = ["MODELS", "SegmentationModel", "build_model"]
@@ -48,3 +51,13 @@ def build_model(name: str, config: dict[str, Any]) -> SegmentationModel:
     if len(parts) != 2:
         raise UsageError(f"{name!r} is not smp:ARCHITECTURE:ENCODER, for example smp:unet:resnet34")
     return MODELS.get(family).from_config({**config, "architecture": parts[0], "encoder": parts[1]})
+
+
+class _Callable(ModuleType):
+    """`rtseg.models()` lists the networks that ship, also once this package has taken the function's name."""
+
+    def __call__(self) -> dict[str, Card]:
+        return models()
+
+
+sys.modules[__name__].__class__ = _Callable

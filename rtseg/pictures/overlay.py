@@ -100,15 +100,32 @@ class Overlay:
         return picture
 
 
-def overlay(image: Frame | np.ndarray, labels: np.ndarray, label_set: LabelSet, opacity: float = 0.5) -> np.ndarray:
+def overlay(
+    image: Frame | np.ndarray,
+    labels: np.ndarray,
+    label_set: LabelSet,
+    opacity: float = 0.5,
+    show: str | Sequence[str] | None = None,
+    legend: bool = False,
+) -> np.ndarray:
     """Draws `labels` over a frame or uint8 BGR picture (H, W, 3) in the set's colours; returns a new picture.
 
+    Args:
+        image: what lies below.
+        labels: uint8 (H, W).
+        label_set: names and colours of the classes, such as `segmenter.labels`.
+        opacity: 0 (picture only) to 1 (colours only).
+        show: names of the classes to colour, as a list or 'car,pedestrian'; None for all.
+        legend: draw a panel with the classes' colours, where it fits.
+
     Raises:
-        UsageError: shapes or types that do not fit, no label set, or an opacity outside 0..1.
+        UsageError: shapes or types that do not fit, no label set, an unknown class, or an opacity outside 0..1.
     """
     if not isinstance(label_set, LabelSet):
         raise UsageError(f"overlay needs a label set, such as segmenter.labels, not {type(label_set).__name__}")
-    return Overlay(label_set, opacity, legend=False).render(image.image if isinstance(image, Frame) else image, labels)
+    names = label_set.split_names(show) if isinstance(show, str) else show
+    picture = image.image if isinstance(image, Frame) else image
+    return Overlay(label_set, opacity, legend, names).render(picture, labels)
 
 
 def warm_up() -> None:

@@ -1,0 +1,58 @@
+"""`rtseg data import`: what an annotation tool exported becomes a folder that the other commands read."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from cyclopts import Parameter
+from rich.console import Console
+
+from rtseg.apps._console import tracked
+
+
+@Parameter(name="*")
+@dataclass(frozen=True, kw_only=True)
+class ImportOptions:
+    """What `rtseg data import` takes.
+
+    Attributes:
+        output: The new folder; it must not be there yet.
+        images: The folder that holds the pictures, where they are not beside or below SOURCE.
+        classes: A classes.json that says which classes there are, in which order and in which colours; by default
+            those that the export lists, else those that occur, by name.
+        background: The class of pixels that no shape covers, and of pictures without a shape; by default such pixels
+            are not labelled, and such pictures are left out.
+    """
+
+    output: Path
+    images: Path | None = None
+    classes: Path | None = None
+    background: str | None = None
+
+
+def command(format: str, source: Path, /, *, options: ImportOptions) -> int:
+    """Turn an export of CVAT, LabelMe, Label Studio, COCO or YOLO into a folder to train on, and check it.
+
+    The folder has the layout of `--data folder`. Exits with 0 if nothing is wrong with it, with 3 if something is: then
+    it is there, and `rtseg data check` says the same.
+
+    Args:
+        format: coco, cvat, labelme, label-studio or yolo.
+        source: The file that was exported, or the folder that holds it.
+    """
+    from rtseg.apps._overwrite import check_outputs
+    from rtseg.apps.data import CheckOptions, check_set
+    from rtseg.core.paths import user_path
+    from rtseg.datasets.imports import open_export
+    from rtseg.datasets.imports.write import import_set
+
+    source, output = user_path(source), user_path(options.output)
+    read = {"the export": [source], "the pictures": [options.images], "the list of classes": [options.classes]}
+    check_outputs({}, read, [("--output", output)])
+    export = open_export(format, source, options.images)
+    done = import_set(export, output, options.classes, options.background, tracked)
+    console = Console(highlight=False, markup=False, soft_wrap=True)
+    console.print(f"{done.pictures} pictures with their masks are in {output}")
+    for note in done.notes:
+        console.print(note)
+    code: int = check_set(CheckOptions(root=output))
+    return code

@@ -1,0 +1,163 @@
+"""What every export is: pictures with shapes, in the order in which the shapes are drawn."""
+
+import json
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, ClassVar
+
+import numpy as np
+
+from rtseg.core.errors import InputError
+from rtseg.core.sizes import Size
+from rtseg.datasets.imports.pictures import PictureFinder
+from rtseg.datasets.masks import Colour
+from rtseg.pictures.outlines import fill
+
+Cover = Callable[[Size], np.ndarray]
+"""(height, width) of the picture -> which pixels a shape covers, bool (H, W)."""
+
+IGNORED = "__ignore__"  # what LabelMe calls pixels that are not to be learned
+_SPLITS = {"train": "train", "training": "train", "val": "val", "valid": "val", "validation": "val", "test": "test",
+           "testing": "test"}  # fmt: skip
+_ROUND = 64  # corners of a circle
+
+
+@dataclass(frozen=True)
+class Shape:
+    """One annotation: the name of its class, and what it covers."""
+
+    label: str
+    cover: Cover
+
+
+@dataclass(frozen=True)
+class Annotated:
+    """One picture.
+
+    Attributes:
+        where: the file that its shapes come from, as errors name it.
+        name: the picture's place in the new folder, without suffix: 'drive/0001', 'train/0001'.
+        picture: its file, or its bytes where the export holds them.
+        shapes: in the order in which they are drawn: a later one covers an earlier one.
+        size_hw: the size that the export says it has; None where it does not say.
+    """
+
+    where: str
+    name: str
+    picture: Path | bytes
+    shapes: tuple[Shape, ...]
+    size_hw: Size | None = None
+
+
+class Export(ABC):
+    """What a tool exported. It can be gone through more than once.
+
+    Attributes:
+        classes: name -> colour, or None where the export has none; in its order. Empty where it does not list them.
+        notes: what the user should know; complete once it was gone through.
+    """
+
+    about: ClassVar[str]
+
+    def __init__(self, source: Path, finder: PictureFinder) -> None:
+        self.source, self.finder = source, finder
+        self.classes: dict[str, Colour | None] = {}
+        self.notes: list[str] = []
+        if not source.exists():
+            raise InputError(f"no such file or folder: {source}; it should be {self.about}")
+        if source.suffix.lower() == ".zip":
+            raise InputError(f"{source} is packed: unpack it, and name {self.about}")
+
+    @abstractmethod
+    def __iter__(self) -> Iterator[Annotated]:
+        """The pictures; raises InputError where a file or a shape cannot be used."""
+
+    def only_file(self, pattern: str) -> Path:
+        """The source, or the one file in it that matches; raises InputError where there is none, or several."""
+        if self.source.is_file():
+            return self.source
+        found = sorted(self.source.glob(pattern))
+        if len(found) != 1:
+            said = f"holds {len(found)} files {pattern}" if found else f"holds no {pattern}"
+            raise InputError(f"{self.source} {said}: name {self.about}")
+        return found[0]
+
+
+def split_of(word: str | None) -> str | None:
+    """'Validation' -> 'val'; None for what is no split."""
+    return _SPLITS.get((word or "").strip().lower())
+
+
+def read_json(path: Path, what: str) -> Any:
+    """Raises InputError where the file cannot be read, or is no JSON."""
+    try:
+        return json.loads(path.read_text(encoding="utf-8-sig"))
+    except OSError as error:
+        raise InputError(f"{path} cannot be read: {error.strerror or error}") from error
+    except ValueError as error:
+        raise InputError(f"{path} is no JSON file: {error}; it should be {what}") from error
+
+
+def polygon(points: Any, where: str) -> Cover:
+    """[[x, y], …] in pixels; raises InputError for fewer than three, or what are no points."""
+    try:
+        ring = np.asarray(points, np.float64)
+    except (TypeError, ValueError):
+        ring = np.empty(0)
+    if ring.ndim != 2 or ring.shape[1:] != (2,) or not np.isfinite(ring).all():
+        raise InputError(f"{where} has a polygon that is no list of points (x, y): export it again")
+    if len(ring) < 3:
+        raise InputError(f"{where} has a polygon of {len(ring)} points: remove it, or give it three or more")
+    return lambda size_hw: fill([ring], size_hw)
+
+
+def box(left: float, top: float, right: float, bottom: float, where: str, degrees: float = 0.0) -> Cover:
+    """A rectangle, turned clockwise about its middle."""
+    corners = np.array([[left, top], [right, top], [right, bottom], [left, bottom]], np.float64)
+    return polygon(turned(corners, (left + right) / 2, (top + bottom) / 2, degrees), where)
+
+
+def ellipse(x: float, y: float, radius_x: float, radius_y: float, where: str, degrees: float = 0.0) -> Cover:
+    """An ellipse about (x, y), turned clockwise."""
+    angles = np.arange(_ROUND) * (2 * np.pi / _ROUND)
+    ring = np.stack([x + radius_x * np.cos(angles), y + radius_y * np.sin(angles)], 1)
+    return polygon(turned(ring, x, y, degrees), where)
+
+
+def turned(points: np.ndarray, x: float, y: float, degrees: float) -> np.ndarray:
+    """Points (n, 2) turned clockwise, as seen on a screen, about (x, y)."""
+    sine, cosine = np.sin(np.deg2rad(degrees)), np.cos(np.deg2rad(degrees))
+    moved: np.ndarray = (points - [x, y]) @ np.array([[cosine, sine], [-sine, cosine]]) + [x, y]
+    return moved
+
+
+def pasted(mask: np.ndarray, left: int, top: int, where: str) -> Cover:
+    """A mask, bool (h, w), whose upper left pixel lies at (left, top) of the picture."""
+
+    def cover(size_hw: Size) -> np.ndarray:
+        height, width = mask.shape
+        if left < 0 or top < 0 or top + height > size_hw[0] or left + width > size_hw[1]:
+            raise InputError(f"{where} has a mask of {height}x{width} at ({left}, {top}), which lies outside the "
+                             f"picture of {size_hw[0]}x{size_hw[1]}: export it again")  # fmt: skip
+        whole = np.zeros(size_hw, bool)
+        whole[top : top + height, left : left + width] = mask
+        return whole
+
+    return cover
+
+
+def from_runs(runs: np.ndarray, size_hw: Size, where: str, *, columns: bool = False) -> np.ndarray:
+    """Run lengths that begin with pixels outside the mask -> bool (h, w); along rows, or down `columns`."""
+    height, width = size_hw
+    if (runs < 0).any() or runs.sum() != height * width:
+        raise InputError(f"{where} has a mask whose runs add up to {int(runs.sum())} pixels, not to the "
+                         f"{height * width} of {height}x{width}: export it again")  # fmt: skip
+    flat = np.repeat(np.arange(len(runs)) % 2 == 1, runs)
+    return flat.reshape(width, height).T if columns else flat.reshape(height, width)
+
+
+def refused(where: str, kind: str) -> InputError:
+    """The error for a shape that covers no pixels."""
+    return InputError(f"{where} has a shape of the kind {kind!r}, which covers no area: remove it, or draw a polygon")

@@ -1,0 +1,78 @@
+"""Finds the pictures that an export names; often it names them by an address or folder that is not here."""
+
+import re
+from functools import cached_property
+from pathlib import Path, PurePosixPath
+from urllib.parse import parse_qs, unquote, urlsplit
+
+from rtseg.core.errors import InputError
+from rtseg.core.paths import walk
+from rtseg.sources.kinds import IMAGE_SUFFIXES
+
+_UPLOADED = re.compile(r"[0-9a-f]{8}-(?=.)")  # what Label Studio puts in front of the names of uploaded files
+
+
+class PictureFinder:
+    """Looks in `images` where it is given, else in the source's folder and all below it."""
+
+    def __init__(self, source: Path, images: Path | None = None) -> None:
+        if images is not None and not images.is_dir():
+            raise InputError(f"no such folder: {images}; --images is the folder that holds the pictures")
+        self.root = images or (source if source.is_dir() else source.parent)
+
+    def find(self, name: str, where: str) -> Path:
+        """The picture that an export calls `name`: a path or an address.
+
+        Where several have its file name, the one whose folders agree with the most of the path.
+
+        Raises:
+            InputError: there is none, or it cannot be told which.
+        """
+        parts = clean_parts(name)
+        if not parts:
+            raise InputError(f"{where} names no picture")
+        exact = self.root.joinpath(*parts)
+        if exact.is_file() and exact.suffix.lower() in IMAGE_SUFFIXES:
+            return exact
+        for wanted in dict.fromkeys((parts[-1], _UPLOADED.sub("", parts[-1]))):
+            found = self._by_name.get(wanted, [])
+            if found:
+                return self._best(found, parts, where)
+        raise InputError(f"{where} names the picture {name}, which is not in {self.root} or below it: give the folder "
+                         "that holds it with --images")  # fmt: skip
+
+    def _best(self, found: list[Path], parts: tuple[str, ...], where: str) -> Path:
+        agree = [_common(path.parent.parts, parts[:-1]) for path in found]
+        if agree.count(max(agree)) > 1:
+            first, second = [path for path, count in zip(found, agree, strict=True) if count == max(agree)][:2]
+            raise InputError(f"{where} may mean {first} or {second}: give the folder that holds the right one with "
+                             "--images")  # fmt: skip
+        return found[agree.index(max(agree))]
+
+    @cached_property
+    def _by_name(self) -> dict[str, list[Path]]:
+        found: dict[str, list[Path]] = {}
+        for folder, _, names in walk(self.root):
+            for name in names:
+                if Path(name).suffix.lower() in IMAGE_SUFFIXES:
+                    found.setdefault(name, []).append(folder / name)
+        return found
+
+
+def clean_parts(name: str) -> tuple[str, ...]:
+    """'https://host/data/upload/1/a.jpg', '..\\\\a\\\\b.jpg' -> folders and file name, without what leads elsewhere."""
+    if "://" in name or name.startswith("/data/"):  # the second is an address of Label Studio's own
+        address = urlsplit(name)
+        name = parse_qs(address.query).get("d", [unquote(address.path)])[0]
+    parts = PurePosixPath(name.replace("\\", "/")).parts
+    return tuple(part for part in parts if part not in ("/", ".", "..") and ":" not in part)
+
+
+def _common(folders: tuple[str, ...], wanted: tuple[str, ...]) -> int:
+    """How many of the last folders are the same."""
+    count = 0
+    for one, other in zip(reversed(folders), reversed(wanted), strict=False):
+        if one != other:
+            break
+        count += 1
+    return count

@@ -1,0 +1,130 @@
+"""YOLO segmentation (Ultralytics): a text file for each picture, a line for each polygon: class x y x y …, 0 to 1.
+
+Where polygons overlap the smaller one is drawn above, as Ultralytics does when it learns from them.
+"""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, ClassVar
+
+import numpy as np
+import yaml
+
+from rtseg.core.errors import InputError
+from rtseg.core.paths import walk
+from rtseg.core.sizes import Size
+from rtseg.datasets.base import read_lines
+from rtseg.datasets.imports.base import Annotated, Export, Shape, split_of
+from rtseg.datasets.imports.pictures import PictureFinder, clean_parts
+from rtseg.pictures.outlines import fill
+from rtseg.sources.kinds import IMAGE_SUFFIXES
+
+
+class Yolo(Export):
+    """A folder with `data.yaml`, pictures in `images`, and text files in `labels` beside it."""
+
+    about: ClassVar[str] = "the data.yaml of a YOLO segmentation set, or its folder"
+
+    def __init__(self, source: Path, finder: PictureFinder) -> None:
+        super().__init__(source, finder)
+        self.path = self.only_file("*.y*ml")
+        try:
+            self._said: Any = yaml.safe_load(self.path.read_text(encoding="utf-8-sig"))
+        except (OSError, ValueError, yaml.YAMLError) as error:
+            reason = " ".join(str(error).split())
+            raise InputError(f"{self.path} cannot be read: {reason}; it should be {self.about}") from error
+        self.names = self._names()
+        self.classes = dict.fromkeys(self.names.values())
+
+    def _names(self) -> dict[int, str]:
+        names = self._said.get("names") if isinstance(self._said, dict) else None
+        if isinstance(names, list):
+            names = dict(enumerate(names))
+        if not isinstance(names, dict) or not names or not all(isinstance(number, int) for number in names):
+            raise InputError(f"{self.path} has no 'names': it names the classes, for example names: [grass, path]")
+        return {number: str(names[number]) for number in sorted(names)}
+
+    def __iter__(self) -> Iterator[Annotated]:
+        for split in ("train", "val", "test"):
+            for name, picture in self._pictures(split):
+                labels = _labels_of(picture)
+                yield Annotated(str(labels), f"{split}/{name}", picture, tuple(self._shapes(labels)))
+
+    def _pictures(self, split: str) -> Iterator[tuple[str, Path]]:
+        """(place in the split, picture), of a split's folders and lists."""
+        entries = self._said.get(split) or []
+        for entry in [entries] if isinstance(entries, str) else entries:
+            place = self._place(str(entry), split)
+            if place.is_dir():
+                yield from ((_stem(path.relative_to(place).parts), path) for path in _pictures_below(place))
+                continue
+            for line in read_lines(place):
+                parts = clean_parts(line)
+                inside = parts[parts.index("images") + 1 :] if "images" in parts else parts[-1:]
+                inside = inside[1:] if len(inside) > 1 and split_of(inside[0]) == split else inside
+                yield _stem(inside), self.finder.find(line, str(place))
+
+    def _place(self, entry: str, split: str) -> Path:
+        """A folder or list of data.yaml; `path` may be one of another machine, and '../' one too many."""
+        base = Path(str(self._said.get("path") or ""))
+        tries = [self.path.parent / base / entry, self.path.parent / entry,
+                 self.path.parent.joinpath(*clean_parts(entry))]  # fmt: skip
+        for place in tries:
+            if place.exists():
+                return place
+        raise InputError(f"{self.path} says that {split} is in {entry}, which is not there: correct the file")
+
+    def _shapes(self, path: Path) -> list[Shape]:
+        if not path.is_file():
+            return []  # a picture without anything in it
+        found: list[tuple[float, Shape]] = []
+        for number, line in enumerate(read_lines(path), start=1):
+            where = f"{path}, line {number}"
+            try:
+                index, *values = (float(word) for word in line.split())
+                ring = np.array(values).reshape(-1, 2)
+            except ValueError as error:
+                raise InputError(f"{where} is no class and points x y x y …: {error}") from error
+            if len(ring) < 3:
+                kind = "a box" if len(values) == 4 else f"{len(ring)} points"
+                raise InputError(f"{where} has {kind}, not a polygon: export the set for segmentation")
+            if index not in self.names:
+                raise InputError(f"{where} has class {index:g}, which {self.path} does not name: add it to 'names'")
+            if not ((ring >= -0.01) & (ring <= 1.01)).all():
+                raise InputError(f"{where} has points outside 0 to 1: they must be shares of the width and height")
+            found.append((_area(ring), Shape(self.names[int(index)], _Scaled(ring))))
+        return [shape for _, shape in sorted(found, key=lambda pair: -pair[0])]
+
+
+class _Scaled:
+    """A polygon in shares of the picture's width and height."""
+
+    def __init__(self, ring: np.ndarray) -> None:
+        self._ring = ring
+
+    def __call__(self, size_hw: Size) -> np.ndarray:
+        return fill([self._ring * (size_hw[1], size_hw[0])], size_hw)
+
+
+def _stem(parts: tuple[str, ...]) -> str:
+    return Path(*parts).with_suffix("").as_posix()
+
+
+def _area(ring: np.ndarray) -> float:
+    x, y = ring.T
+    return abs(float(np.sum(x * np.roll(y, -1) - np.roll(x, -1) * y))) / 2
+
+
+def _pictures_below(folder: Path) -> list[Path]:
+    return [place / name for place, _, names in walk(folder) for name in names
+            if Path(name).suffix.lower() in IMAGE_SUFFIXES]  # fmt: skip
+
+
+def _labels_of(picture: Path) -> Path:
+    """a/images/train/1.jpg -> a/labels/train/1.txt, by the last folder that is called images."""
+    parts = list(picture.parts)
+    for place in range(len(parts) - 2, -1, -1):
+        if parts[place] == "images":
+            parts[place] = "labels"
+            break
+    return Path(*parts).with_suffix(".txt")
