@@ -83,7 +83,7 @@ def command(options: CheckOptions | None = None) -> int:
 
 def check_set(options: CheckOptions) -> int:
     """Looks through the splits, tells what was found, writes what is asked for; 0, or 3 where something is wrong."""
-    from rtseg.core.threads import cores
+    from rtseg.core.machine import cores
     from rtseg.datasets.check import check
     from rtseg.datasets.sheet import sample_sheet
     from rtseg.sinks.base import write_picture

@@ -13,6 +13,7 @@ from test_commands import call
 import rtseg
 from rtseg.core.card import Card
 from rtseg.core.errors import ParityError, RtsegError, UsageError, WeightsError
+from rtseg.core.runspec import RunSpec
 from rtseg.core.zoo import resolve
 from rtseg.engines import candidates
 from rtseg.importing import network as importing
@@ -20,8 +21,8 @@ from rtseg.importing.classes import named
 from rtseg.importing.label_sets import LABEL_SETS
 from rtseg.importing.network import ImportOptions, import_network
 from rtseg.int8.fold import load_float_graph
-from rtseg.live.averaging import AveragingSegmenter
-from rtseg.live.segmenter import EngineChoice, default_size
+from rtseg.live.labellers.averaging import Averaging
+from rtseg.live.segmenter import Segmenter, check_spec, default_size
 from rtseg.pictures.resize import resize_labels
 from rtseg.pictures.upsample import upsample_labels
 from rtseg.scenes import StreetScene
@@ -141,7 +142,7 @@ def test_labels_cannot_be_averaged_nor_enlarged_on_a_gpu(tmp_path):
     imported(tmp_path, ends="labels")
     artifact = resolve(tmp_path / "mine.onnx")
     with pytest.raises(UsageError, match="gives labels"):
-        AveragingSegmenter(EngineChoice(artifact), (1.0,), flip=True)
+        Averaging(Segmenter(RunSpec(artifact)), (1.0,), flip=True)
     with pytest.raises(UsageError, match="--engine onnxruntime or openvino"):
         candidates("tensorrt", artifact)
 
@@ -151,9 +152,9 @@ def test_a_fixed_size_is_taken_and_no_other(tmp_path):
     artifact = resolve(tmp_path / "mine.onnx")
     assert default_size(card, (720, 1280)) == (96, 128)
     with pytest.raises(UsageError, match="takes 96x128 only"):
-        EngineChoice(artifact, size_hw=(128, 128))
+        check_spec(RunSpec(artifact, size_hw=(128, 128)))
     with pytest.raises(UsageError, match="96x128 only"):
-        AveragingSegmenter(EngineChoice(artifact), (0.5, 1.0))
+        Averaging(Segmenter(RunSpec(artifact)), (0.5, 1.0))
 
 
 def test_a_size_in_the_graph_that_its_shape_hides(tmp_path):
