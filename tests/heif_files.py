@@ -22,7 +22,7 @@ def full(kind: bytes, *content: bytes, version: int = 0, flags: int = 0) -> byte
 
 
 def heic(image: np.ndarray, tile_hw: tuple[int, int], transforms: tuple[bytes, ...] = ()) -> bytes:
-    """A HEIC of uint8 BGR; in tiles, those at the right and below standing over, where the picture is larger than one."""
+    """A HEIC of uint8 BGR; in tiles where it is larger than one, and those at the right and below stand over."""
     height, width = tile_hw
     rows, columns = -(-image.shape[0] // height), -(-image.shape[1] // width)
     whole = np.pad(image, ((0, rows * height - image.shape[0]), (0, columns * width - image.shape[1]), (0, 0)), "edge")
@@ -51,14 +51,14 @@ def heif(
     """A file of one item, or of a grid of them; `transforms` are boxes."""
     count = len(items)
     last = count + 1 if count > 1 else count  # the item that the file is about
-    kinds = {number: kind for number in range(1, count + 1)} | ({last: b"grid"} if count > 1 else {})
+    kinds = dict.fromkeys(range(1, count + 1), kind) | ({last: b"grid"} if count > 1 else {})
     entries = [full(b"infe", struct.pack(">HH", n, 0), name, b"\0", version=2) for n, name in kinds.items()]
     size = full(b"ispe", struct.pack(">II", size_hw[1], size_hw[0]))
     whole = full(b"ispe", b"\0\0", grid[4:6], b"\0\0", grid[6:8]) if count > 1 else size
     depths = full(b"pixi", b"\3\x08\x08\x08")
     properties = (config, size, whole, depths, *transforms)
     own = bytes(0x80 | 5 + place for place in range(len(transforms)))  # the highest bit: to be obeyed
-    uses = {n: b"\x81\2\4" for n in kinds} | {last: (b"\3" if count > 1 else b"\x81\2\4") + own}
+    uses = dict.fromkeys(kinds, b"\x81\x02\x04") | {last: (b"\3" if count > 1 else b"\x81\2\4") + own}
     table = b"".join(struct.pack(">HB", n, len(used)) + used for n, used in uses.items())
     refs = box(b"dimg", struct.pack(f">HH{count}H", last, count, *range(1, count + 1)))
 
@@ -110,7 +110,7 @@ def jpeg2000(path: Path, pix_fmt: str, image: np.ndarray, form: str = "rgb24") -
     """Writes a .jp2 of an array in `form`, without loss, and gives its bytes."""
     with av.open(file_url(path), "w", format="image2", options={"update": "1"}) as container:
         stream = container.add_stream("jpeg2000", rate=1, options={"pred": "dwt53", "format": "jp2"})
-        stream.height, stream.width = (image.shape[-2:] if form == "yuv444p" else image.shape[:2])
+        stream.height, stream.width = image.shape[-2:] if form == "yuv444p" else image.shape[:2]
         stream.pix_fmt = pix_fmt
         frame = av.VideoFrame.from_ndarray(image, format=form)
         container.mux([*stream.encode(frame.reformat(format=pix_fmt)), *stream.encode(None)])

@@ -83,7 +83,9 @@ def test_jpeg_2000_of_every_depth_and_colour_is_read_right_or_refused(tmp_path: 
     luma = cv2.cvtColor(SMALL, cv2.COLOR_BGR2YCrCb)  # of full range, as sYCC is
     jpeg2000(path, "yuv444p", np.ascontiguousarray(luma[..., [0, 2, 1]].transpose(2, 0, 1)), "yuv444p")
     assert np.abs(read_image(path).astype(int) - SMALL).max() <= 4
-    cmyk = jpeg2000(path, "rgb24", rgb).replace(b"colr\1\0\0" + struct.pack(">I", 16), b"colr\1\0\0" + struct.pack(">I", 12))
+    cmyk = jpeg2000(path, "rgb24", rgb).replace(
+        b"colr\1\0\0" + struct.pack(">I", 16), b"colr\1\0\0" + struct.pack(">I", 12)
+    )
     path.write_bytes(cmyk)
     with pytest.raises(InputError, match="neither RGB, grey nor YCbCr"):
         read_image(path)

@@ -143,5 +143,3 @@ def test_encrypted_sound_of_a_clear_video_is_left_out(bands: Path, capsys: pytes
     assert "a.mp4: sound (aac, 48000 Hz, encrypted) is left out" in capsys.readouterr().out
     out = seen(bands / "out/a.mp4")
     assert (out.numbers, out.sound_s) == ([*range(12)], None)
-
-

@@ -81,7 +81,7 @@ class DataSet(ABC):
         return [(2 * number + 1) * len(self) // (2 * count) for number in range(count)]
 
     def doubt(self, index: int) -> str | None:
-        """Why the labels at `index` may not fit their picture, though nothing is wrong with the files; None: they do."""
+        """Why the labels at `index` may not fit their picture, though the files are in order; None: they do."""
         return None
 
     def strays(self) -> list[Path]:

@@ -106,8 +106,8 @@ def _decoded(path: Path, items: list[int]) -> list[np.ndarray]:
             for stream in streams.values():
                 stream.codec_context.thread_count = 1
             for packet in container.demux(list(streams.values())):
-                for frame in packet.decode():
-                    found.setdefault(packet.stream.id, frame.to_ndarray(format="bgr24"))  # type: ignore[union-attr]
+                for frame in streams[packet.stream.id].decode(packet):
+                    found.setdefault(packet.stream.id, frame.to_ndarray(format="bgr24"))
     except (av.error.FFmpegError, OSError):
         pass  # what is missing is noticed
     return [found[item] for item in items]
