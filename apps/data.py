@@ -111,7 +111,7 @@ def open_splits(options: CheckOptions) -> "list[DataSet]":
 def tell(report: "CheckReport", first: int) -> None:
     """The figures as a table, then the problems."""
     from rtseg.core.sizes import format_size
-    from rtseg.datasets.check import KINDS
+    from rtseg.datasets.check import DOUBTS, KINDS
 
     console = Console(highlight=False)
     table = Table("class", *(f"{split}\npixels, pictures" for split in report.splits), box=SIMPLE)
@@ -123,13 +123,19 @@ def tell(report: "CheckReport", first: int) -> None:
         more = f" and {len(split.sizes) - 3} more sizes" if len(split.sizes) > 3 else ""
         console.print(f"{name}: {split.pictures} pictures, {sizes or 'none usable'}{more}", markup=False)
     for kind, lines in report.problems.items():
-        console.print(f"{len(lines)} {KINDS[kind]}", style="bold red", markup=False)
-        for line in lines[:first]:
-            console.print(f"  {line}", markup=False, soft_wrap=True)
-        if len(lines) > first:
-            console.print(f"  and {len(lines) - first} more: --first {len(lines)} lists them", markup=False)
+        _list(console, KINDS[kind], lines, first, "bold red")
+    if report.doubts:
+        _list(console, DOUBTS, report.doubts, first, "bold")
     if report.clean:
         console.print("no problems found")
+
+
+def _list(console: Console, title: str, lines: list[str], first: int, style: str) -> None:
+    console.print(f"{len(lines)} {title}", style=style, markup=False, soft_wrap=True)
+    for line in lines[:first]:
+        console.print(f"  {line}", markup=False, soft_wrap=True)
+    if len(lines) > first:
+        console.print(f"  and {len(lines) - first} more: --first {len(lines)} lists them", markup=False)
 
 
 def _share(split: "SplitReport", index: int) -> str:

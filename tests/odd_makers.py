@@ -8,6 +8,7 @@ from pathlib import Path
 import av
 import numpy as np
 from odd_media import SIZE, Video, numbered
+from picture_files import turned
 
 from rtseg.core.files import file_url
 
@@ -132,8 +133,6 @@ def jpegs_with_exif(path: Path, orientation: int) -> Path:
     """Motion JPEG in AVI whose pictures hold an EXIF block, as from digital cameras."""
     codec = av.CodecContext.create("mjpeg", "w")
     codec.height, codec.width, codec.pix_fmt, codec.time_base = *SIZE, "yuvj420p", Fraction(1, 25)  # type: ignore[attr-defined]
-    tiff = b"II*\0" + struct.pack("<IHHHIHHI", 8, 1, 0x0112, 3, 1, orientation, 0, 0)
-    block = b"\xff\xe1" + struct.pack(">H", len(tiff) + 8) + b"Exif\0\0" + tiff
     with av.open(file_url(path), "w") as container:
         stream = container.add_stream("mjpeg", rate=25)
         stream.height, stream.width, stream.pix_fmt = *SIZE, "yuvj420p"
@@ -141,8 +140,7 @@ def jpegs_with_exif(path: Path, orientation: int) -> Path:
             frame = av.VideoFrame.from_ndarray(numbered(number), format="bgr24").reformat(format="yuvj420p")
             frame.pts, frame.time_base = number, Fraction(1, 25)
             for encoded in codec.encode(frame):  # type: ignore[attr-defined]
-                data = bytes(encoded)
-                packet = av.Packet(data[:2] + block + data[2:])
+                packet = av.Packet(turned(bytes(encoded), orientation))
                 packet.stream, packet.time_base, packet.is_keyframe = stream, Fraction(1, 25), True
                 packet.pts = packet.dts = number
                 container.mux(packet)

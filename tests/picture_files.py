@@ -38,6 +38,20 @@ def pnm(values: np.ndarray, most: int, plain: bool) -> bytes:
     return head + numbers.astype(">u2" if most > 255 else np.uint8).tobytes()
 
 
+def exif(orientation: int) -> bytes:
+    """EXIF data that hold an orientation only."""
+    return b"II*\0" + struct.pack("<IHHHIHHI", 8, 1, 0x0112, 3, 1, orientation, 0, 0)
+
+
+def turned(data: bytes, orientation: int) -> bytes:
+    """A JPEG or PNG with an orientation in its EXIF data."""
+    block = exif(orientation)
+    if data[:2] == b"\xff\xd8":
+        return data[:2] + b"\xff\xe1" + struct.pack(">H", len(block) + 8) + b"Exif\0\0" + block + data[2:]
+    chunk = b"eXIf" + block
+    return data[:33] + struct.pack(">I", len(block)) + chunk + struct.pack(">I", zlib.crc32(chunk)) + data[33:]
+
+
 def png(bits: int, kind: int, data: bytes, palette: bool = False) -> bytes:
     def part(name: bytes, content: bytes) -> bytes:
         return struct.pack(">I", len(content)) + name + content + struct.pack(">I", zlib.crc32(name + content))

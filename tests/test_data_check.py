@@ -8,6 +8,7 @@ import cv2
 import numpy as np
 import pytest
 from folder_tree import make_folder
+from picture_files import turned
 from test_commands import call
 
 from rtseg.apps.data import CheckOptions
@@ -72,6 +73,25 @@ def test_folders_that_are_links_belong_to_the_set(root: Path) -> None:
     _, report = found(root)
     assert report["splits"]["train"]["pictures"] == 6
     assert "missing" not in report["problems"]
+
+
+def test_pictures_that_are_turned_otherwise_than_their_masks_are_named(
+    root: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Whoever labelled the pixels as they are stored has labels upside down, though the sizes agree."""
+    train = [root / kind / "train" for kind in ("images", "masks")]
+    stored = cv2.imread(str(train[1] / "1.png"), cv2.IMREAD_UNCHANGED)
+    for path, orientation in ((train[0] / "0.jpg", 3), (train[0] / "1.jpg", 2), (train[1] / "1.png", 2)):
+        path.write_bytes(turned(path.read_bytes(), orientation))
+    code, report = found(root)
+    assert (code, report["problems"], report["doubts"]["count"]) == (0, {}, 1)
+    assert report["doubts"]["first"][0].startswith(f"{train[0] / '0.jpg'} has orientation 3, ")
+    assert report["doubts"]["first"][0] in capsys.readouterr().out
+    assert np.array_equal(open_data("folder", root, "train").sample(1).labels, stored[:, ::-1])
+    (train[0] / "2.jpg").write_bytes(turned((train[0] / "2.jpg").read_bytes(), 6))
+    code, report = found(root)
+    assert code == 3
+    assert "EXIF data turn the picture (orientation 6)" in report["problems"]["size"]["first"][0]
 
 
 def test_every_kind_of_mistake_is_found(root: Path, capsys: pytest.CaptureFixture[str]) -> None:

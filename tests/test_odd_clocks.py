@@ -123,13 +123,6 @@ def test_side_data_that_nobody_knows_is_passed_over(bands: Path, orientation: in
         assert seen(bands / "out/a.mp4").numbers == seen(bands / "out/cam.mp4").numbers == NUMBERS
 
 
-def test_encrypted_video_is_said_to_be(bands: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    key = {"encryption_scheme": "cenc-aes-ctr", "encryption_key": "0" * 31 + "1", "encryption_kid": "0" * 31 + "2"}
-    path = Video("a.mp4", muxer=key).make(bands)
-    assert label(path) == watch(path) == 3
-    assert capsys.readouterr().err.count("a.mp4 is encrypted (DRM): decrypt it first") == 2
-
-
 def test_the_shape_of_pixels_is_recorded(bands: Path) -> None:
     video = Video("a.mp4", aspect=Fraction(16, 11))
     assert watch(video.make(bands)) == 0

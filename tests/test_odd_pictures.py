@@ -1,12 +1,14 @@
 """Pictures of every depth and kind: read right or refused, in the order of their numbers, and said what is not read."""
 
+import struct
 from pathlib import Path
 
 import av
 import cv2
 import numpy as np
 import pytest
-from odd_media import label, label_numbers, numbered, watch
+from heif_files import avif, box, heic, jpeg2000, with_palette
+from odd_media import Video, label, label_numbers, numbered, watch
 from picture_files import GREY, tiff, write_all
 
 from rtseg.core.errors import InputError
@@ -24,6 +26,98 @@ def test_pictures_are_decoded_right_or_refused(tmp_path: Path) -> None:
         expected = np.repeat(shown[:, :, None], 3, 2) if shown.ndim == 2 else shown[:, :, ::-1]
         read = read_image(tmp_path / name)
         assert np.abs(read.astype(int) - expected).max() <= 1, name
+
+
+SMALL = numbered(5)
+TURNS = [
+    ((), SMALL),
+    ((box(b"irot", b"\1"),), np.rot90(SMALL)),
+    ((box(b"imir", b"\0"),), SMALL[::-1]),
+    ((box(b"irot", b"\2"), box(b"imir", b"\1")), SMALL[::-1]),
+    ((box(b"clap", struct.pack(">8i", 90, 1, 60, 1, -3, 1, 2, 1)),), SMALL[4:, :90]),
+]
+
+
+@pytest.mark.parametrize(("transforms", "shown"), TURNS, ids=["plain", "rot", "mir", "both", "crop"])
+def test_heic_and_avif_are_read_as_they_are_to_be_shown(
+    tmp_path: Path, transforms: tuple[bytes, ...], shown: np.ndarray
+) -> None:
+    """A HEIC of one picture and of six tiles that stand over; the name does not matter."""
+    files = {"one.heic": heic(SMALL, (64, 96), transforms), "tiles.jpg": heic(SMALL, (32, 40), transforms)}
+    files["a.avif"] = avif(SMALL, transforms)
+    for name, data in files.items():
+        (tmp_path / name).write_bytes(data)
+        read = read_image(tmp_path / name)
+        assert read.shape == shown.shape, name
+        assert np.abs(read.astype(int) - shown).mean() < 8, name
+
+
+def test_a_damaged_heic_is_refused(tmp_path: Path) -> None:
+    whole = heic(SMALL, (32, 40))
+    (tmp_path / "a.heic").write_bytes(whole[: whole.index(b"mdat") + 40])
+    (tmp_path / "b.heic").write_bytes(whole[:60])
+    for name in ("a.heic", "b.heic"):
+        with pytest.raises(InputError, match="no picture that can be read"):
+            read_image(tmp_path / name)
+
+
+def test_an_avif_of_ten_bits_is_as_bright_as_one_of_eight(tmp_path: Path) -> None:
+    deep = (SMALL.astype(int) * 1023 // 255).astype(np.uint16)
+    cv2.imwrite(str(tmp_path / "a.avif"), deep, [cv2.IMWRITE_AVIF_DEPTH, 10, cv2.IMWRITE_AVIF_QUALITY, 95])
+    assert np.abs(read_image(tmp_path / "a.avif").astype(int) - SMALL).mean() < 8
+
+
+def test_jpeg_2000_of_every_depth_and_colour_is_read_right_or_refused(tmp_path: Path) -> None:
+    path = tmp_path / "a.jp2"
+    rgb = np.ascontiguousarray(SMALL[..., ::-1])
+    for pix_fmt in ("rgb24", "gbrp12le", "rgb48le"):
+        jpeg2000(path, pix_fmt, rgb)
+        assert np.abs(read_image(path).astype(int) - SMALL).max() <= 1, pix_fmt
+    grey = np.repeat(np.arange(0, 240, 10, np.uint8)[None], 16, 0)
+    for pix_fmt in ("gray", "gray10le", "gray12le"):
+        jpeg2000(path, pix_fmt, grey, "gray")
+        assert np.abs(read_image(path).astype(int) - grey[..., None]).max() <= 1, pix_fmt
+    colours = np.random.default_rng(0).integers(0, 256, (240, 3), dtype=np.uint8)
+    path.write_bytes(with_palette(jpeg2000(path, "gray", grey, "gray"), colours))
+    assert np.array_equal(read_image(path), colours[grey][..., ::-1])
+    luma = cv2.cvtColor(SMALL, cv2.COLOR_BGR2YCrCb)  # of full range, as sYCC is
+    jpeg2000(path, "yuv444p", np.ascontiguousarray(luma[..., [0, 2, 1]].transpose(2, 0, 1)), "yuv444p")
+    assert np.abs(read_image(path).astype(int) - SMALL).max() <= 4
+    cmyk = jpeg2000(path, "rgb24", rgb).replace(
+        b"colr\1\0\0" + struct.pack(">I", 16), b"colr\1\0\0" + struct.pack(">I", 12)
+    )
+    path.write_bytes(cmyk)
+    with pytest.raises(InputError, match="neither RGB, grey nor YCbCr"):
+        read_image(path)
+
+
+def test_a_motion_photo_is_its_picture_and_says_so(bands: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Google's and Samsung's, JPEG and HEIC, whatever the suffix says."""
+    video = Video("v.mp4").make(bands).read_bytes()
+    jpeg = cv2.imencode(".jpg", numbered(9))[1].tobytes()
+    names = {
+        "google.jpg": jpeg + video,
+        "samsung.mp4": jpeg + b"\0\0\x30\x0a\x10\0\0\0MotionPhoto_Data" + video,
+        "upload": jpeg + video,
+        "apart.heic": heic(numbered(9), (64, 96)) + box(b"mpvd", video),
+    }
+    for name, data in names.items():
+        (bands / name).write_bytes(data)
+        assert label(bands / name, save="overlay,labels") == 0
+        assert f"{name}: it is a motion photo: its picture is read" in capsys.readouterr().out
+        assert label_numbers(bands / f"out/{Path(name).stem}_labels") == {0: 9}
+    assert watch(bands / "google.jpg") == 0
+    assert "note    it is a motion photo" in capsys.readouterr().out
+
+
+def test_the_suffix_of_the_other_kind(bands: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    jpeg = cv2.imencode(".jpg", numbered(9))[1].tobytes()
+    (bands / "one.mov").write_bytes(jpeg)
+    (bands / "film.mov").write_bytes(b"".join(cv2.imencode(".jpg", numbered(n))[1].tobytes() for n in range(5)))
+    (bands / "a.jpg").write_bytes(Video("v.mp4").make(bands).read_bytes())
+    assert [kind_of(bands / name) for name in ("one.mov", "film.mov", "v.mp4")] == ["picture", "video", "video"]
+    assert label(bands / "a.jpg") == 3
+    assert "a.jpg is a video, not a picture: give it a video's suffix" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("suffix", [".jpe", ".jfif", ".dib", ".pbm", ".pnm", ".jp2", ".avif", ".apng", ".sr", ".ras"])

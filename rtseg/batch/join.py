@@ -44,10 +44,13 @@ def join_segments(
     for attempt in attempts:
         try:
             return notes + _join(parts, target, time_base, last_duration, attempt)
-        except (av.error.FFmpegError, OSError, ValueError) as error:
-            if is_full(error) or attempt is None:
+        except Exception as error:  # sound never costs the labels, whatever is wrong with it
+            known = isinstance(error, av.error.FFmpegError | OSError | ValueError)
+            if known and (is_full(error) or attempt is None):
                 raise OutputError(f"cannot write {target}: {reason_of_write(error)}") from error
-            log.info("%s with its sound: %s", target, error)
+            if attempt is None:
+                raise
+            log.info("%s with its sound", target, exc_info=error)
             notes = [f"{attempt.source.name}: its sound is left out: {reason_of(error)}"] if not attempt.copy else []
     raise AssertionError("the last attempt returns or raises")
 

@@ -16,6 +16,7 @@ from av.audio.stream import AudioStream
 from av.container import InputContainer, OutputContainer
 from av.packet import Packet
 
+from rtseg.core.errors import InputError
 from rtseg.core.files import file_url
 from rtseg.sources.clock import Timeline
 from rtseg.sources.containers import reason_of
@@ -86,11 +87,16 @@ class Track:
         return stream_packets(self._source, self._stream, Timeline(self._source))
 
     def _copies(self, shift: int) -> "Iterator[Packet[Any]]":
+        before, length = None, 1
         for packet in self._read():
             if not packet.size or packet.pts is None:
                 continue
             packet.pts += shift
             packet.dts = packet.pts if packet.dts is None else packet.dts + shift
+            if before is not None:
+                length = max(1, packet.dts - before)
+            before = packet.dts
+            packet.duration = packet.duration or length  # MP4 cuts away a last one that lasts for no time
             yield packet
 
     def _encoded(self, shift: int) -> "Iterator[Packet[Any]]":
@@ -129,9 +135,8 @@ def tracks(sound: Sound, output: OutputContainer, stack: ExitStack, notes: list[
         assert isinstance(stream, AudioStream)
         track = Track(source, stream, output, sound, copied)
         if not copied:
-            notes.append(
-                f"{sound.source.name}: sound ({about}) is encoded as AAC, {track.layout}, since MP4 does not hold it"
-            )
+            why = "MP4 does not hold it" if sound.copy else "it cannot be copied"
+            notes.append(f"{sound.source.name}: sound ({about}) is encoded as AAC, {track.layout}, since {why}")
         yield track
 
 
@@ -143,13 +148,16 @@ def _way(sound: Sound, index: int) -> tuple[str, bool | None]:
             return "of an unknown kind", None
         name = stream.codec_context.codec.canonical_name
         about = f"{name}, {stream.rate} Hz"
-    if sound.copy and name in COPIED and _try(sound, index, copied=True):
-        return about, True
-    return about, False if _try(sound, index, copied=False) else None
+    try:
+        if sound.copy and name in COPIED and _try(sound, index, copied=True):
+            return about, True
+        return about, False if _try(sound, index, copied=False) else None
+    except InputError:
+        return f"{about}, encrypted", None
 
 
 def _try(sound: Sound, index: int, copied: bool) -> bool:
-    """Whether the first packets of a stream get into an MP4."""
+    """Whether the first packets of a stream get into an MP4; raises InputError where it is encrypted."""
     with suppress(av.error.FFmpegError, ValueError), _open(sound) as source:
         stream = source.streams[index]
         assert isinstance(stream, AudioStream)

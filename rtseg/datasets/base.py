@@ -14,7 +14,7 @@ from rtseg.core.errors import InputError, UsageError
 from rtseg.core.labels import LabelSet
 from rtseg.core.registry import unknown_name
 from rtseg.core.sizes import Size, format_size
-from rtseg.datasets.masks import Masks, SampleError, read_picture
+from rtseg.datasets.masks import Masks, SampleError, orientation, read_picture
 
 _SIZED = 25  # pictures that are read to learn a split's usual size
 
@@ -80,6 +80,10 @@ class DataSet(ABC):
         count = min(count, len(self))
         return [(2 * number + 1) * len(self) // (2 * count) for number in range(count)]
 
+    def doubt(self, index: int) -> str | None:
+        """Why the labels at `index` may not fit their picture, though the files are in order; None: they do."""
+        return None
+
     def strays(self) -> list[Path]:
         """Label files that no picture belongs to."""
         return []
@@ -140,8 +144,25 @@ class PairedFiles(DataSet):
         image, labels = read_picture(pair.picture), self.masks.read(pair.mask)
         if labels.shape != image.shape[:2]:
             sizes = format_size(labels.shape), format_size(image.shape[:2])
-            raise SampleError("size", f"{pair.mask} is {sizes[0]} but its picture is {sizes[1]}: sizes must agree")
+            raise SampleError(
+                "size", f"{pair.mask} is {sizes[0]} but its picture is {sizes[1]}: sizes must agree{_turn_hint(pair)}"
+            )
         return Sample(pair.name, image, labels)
+
+    def doubt(self, index: int) -> str | None:
+        pair = self.pairs[index]
+        picture, mask = orientation(pair.picture), orientation(pair.mask)
+        if picture == mask:
+            return None
+        return f"{pair.picture} has orientation {picture}, {pair.mask} has {mask if mask > 1 else 'none'}"
+
+
+def _turn_hint(pair: Pair) -> str:
+    picture, mask = orientation(pair.picture), orientation(pair.mask)
+    if picture == mask:
+        return ""
+    turned = f"picture (orientation {picture})" if picture > 1 else f"label picture (orientation {mask})"
+    return f"; EXIF data turn the {turned}, and it was labelled as it is stored: turn its pixels, or both files"
 
 
 def read_lines(path: Path) -> list[str]:

@@ -37,6 +37,11 @@ KINDS: dict[str, str] = {
     "duplicate": "pictures that are nearly the same as one of another split",
 }
 
+DOUBTS = (
+    "pictures that EXIF data turn otherwise than their label pictures: each is turned by its own; --picture shows "
+    "whether they fit"
+)
+
 Hashes = list[tuple[str, np.ndarray]]  # name, uint64 (4,)
 
 _HASH_HW = (16, 17)
@@ -79,11 +84,12 @@ class SplitReport:
 
 @dataclass
 class CheckReport:
-    """The splits, and each problem as one line under its kind (`KINDS`)."""
+    """The splits, each problem as one line under its kind (`KINDS`), and what only a look can tell (`DOUBTS`)."""
 
     labels: LabelSet
     splits: dict[str, SplitReport] = field(default_factory=dict)
     problems: dict[str, list[str]] = field(default_factory=dict)
+    doubts: list[str] = field(default_factory=list)
 
     @property
     def clean(self) -> bool:
@@ -94,6 +100,7 @@ class CheckReport:
         return {
             "clean": self.clean,
             "problems": {kind: {"count": len(lines), "first": lines[:first]} for kind, lines in self.problems.items()},
+            "doubts": {"count": len(self.doubts), "first": self.doubts[:first]},
             "splits": {split: report.to_json(self.labels) for split, report in self.splits.items()},
         }
 
@@ -106,6 +113,7 @@ class _Seen:
     size_hw: Size
     pixels: np.ndarray
     hash: np.ndarray
+    doubt: str | None
 
 
 def check(
@@ -150,7 +158,8 @@ def _look(data: DataSet, index: int) -> _Seen | SampleError:
     except SampleError as error:
         return error
     pixels = np.bincount(sample.labels.ravel(), minlength=256)
-    return _Seen(sample.name, (sample.labels.shape[0], sample.labels.shape[1]), pixels, difference_hash(sample.image))
+    height, width = sample.labels.shape
+    return _Seen(sample.name, (height, width), pixels, difference_hash(sample.image), data.doubt(index))
 
 
 def _note(report: CheckReport, split: SplitReport, seen: _Seen | SampleError) -> None:
@@ -161,6 +170,8 @@ def _note(report: CheckReport, split: SplitReport, seen: _Seen | SampleError) ->
     split.pixels += seen.pixels
     split.occurs_in += seen.pixels > 0
     split.hashes.append((seen.name, seen.hash))
+    if seen.doubt:
+        report.doubts.append(seen.doubt)
 
 
 def _empty_classes(labels: LabelSet, name: str, split: SplitReport) -> Iterator[str]:

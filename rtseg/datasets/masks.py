@@ -7,7 +7,9 @@ import cv2
 import numpy as np
 
 from rtseg.core.errors import InputError
+from rtseg.sources.heif import decode_avif, is_avif
 from rtseg.sources.images import read_image
+from rtseg.sources.odd_pictures import orientation_of
 
 ProblemKind = Literal["missing", "unreadable", "size", "unknown label"]
 Colour = tuple[int, int, int]  # RGB
@@ -96,6 +98,14 @@ def read_picture(path: Path) -> np.ndarray:
         raise SampleError("unreadable", str(error)) from error
 
 
+def orientation(path: Path) -> int:
+    """How the EXIF data of a picture turn it: 1 (not at all) to 8; 1 where it cannot be read or has none."""
+    try:
+        return orientation_of(np.fromfile(path, np.uint8))
+    except OSError:
+        return 1
+
+
 def _read_mask(path: Path) -> np.ndarray:
     """The pixels as they are written: uint8 or uint16 (H, W) or BGR (H, W, 3)."""
     if not path.is_file():
@@ -103,7 +113,10 @@ def _read_mask(path: Path) -> np.ndarray:
     try:
         data = np.fromfile(path, np.uint8)  # cv2.imread cannot open every path on every system
         # turned by its EXIF data as the picture is; alpha is dropped
-        mask = cv2.imdecode(data, cv2.IMREAD_ANYCOLOR | cv2.IMREAD_ANYDEPTH) if data.size else None
+        flags = cv2.IMREAD_ANYCOLOR | cv2.IMREAD_ANYDEPTH
+        mask = None
+        if data.size:
+            mask = decode_avif(data, flags) if is_avif(data[:512].tobytes()) else cv2.imdecode(data, flags)
     except (OSError, cv2.error) as error:
         raise SampleError("unreadable", f"{path} cannot be read: {error}") from error
     if mask is None:

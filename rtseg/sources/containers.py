@@ -15,8 +15,12 @@ from av.video.stream import VideoStream
 
 from rtseg.core.errors import InputError
 from rtseg.core.files import file_url
+from rtseg.sources.scrambled import check_clear, scrambled_note
 
-_PICTURES_BESIDE = Disposition.attached_pic | Disposition.timed_thumbnails | Disposition.still_image
+# a stream that depends on others is a piece of a picture, as are the tiles of a HEIC
+_PICTURES_BESIDE = (
+    Disposition.attached_pic | Disposition.timed_thumbnails | Disposition.still_image | Disposition.dependent
+)
 _EARLY_S = 1.0  # before its stated end that a file may end: how long a last frame is shown is often made up
 
 
@@ -34,16 +38,16 @@ def video_stream(container: InputContainer, name: str) -> VideoStream:
     """The stream that players show: of those with the default flag, or else of all, the one with the most pixels.
 
     Covers of a sound file, thumbnails and the still of a motion photo are pictures beside the video, wherever they
-    stand. Raises InputError where nothing else is there.
+    stand. Raises InputError where nothing else is there, or it is encrypted.
     """
     moving = moving_streams(container)
     if not moving:
         found = "its only picture is a cover" if container.streams.video else "it is sound only, damaged or cut short"
         raise InputError(f"{name} holds no video stream: {found}")
-    if any("enc_key_id" in stream.metadata for stream in moving):  # WebM
-        raise InputError(f"{name} is encrypted (DRM): decrypt it first")
     flagged = [stream for stream in moving if stream.disposition & Disposition.default] or moving
-    return max(flagged, key=_pixels)
+    chosen = max(flagged, key=_pixels)
+    check_clear(container, chosen, name)
+    return chosen
 
 
 def moving_streams(container: InputContainer) -> list[VideoStream]:
@@ -51,8 +55,12 @@ def moving_streams(container: InputContainer) -> list[VideoStream]:
     return [stream for stream in container.streams.video if not stream.disposition & _PICTURES_BESIDE]
 
 
-def streams_note(container: InputContainer, chosen: VideoStream) -> str | None:
-    """Which of several video streams is taken; None where there is one."""
+def stream_notes(container: InputContainer, chosen: VideoStream) -> list[str]:
+    """What a user should know about the video: which of several it is, and whether parts of it are scrambled."""
+    return [note for note in (_choice_note(container, chosen), scrambled_note(container, chosen)) if note]
+
+
+def _choice_note(container: InputContainer, chosen: VideoStream) -> str | None:
     moving = moving_streams(container)
     if len(moving) < 2:
         return None

@@ -14,6 +14,7 @@ from av.video.stream import VideoStream
 from rtseg.core.errors import InputError
 from rtseg.sources.clock import Timeline
 from rtseg.sources.containers import is_unreadable, packets_missing, reason_of
+from rtseg.sources.scrambled import encrypted
 
 log = logging.getLogger(__name__)
 
@@ -101,7 +102,7 @@ def stream_packets(container: InputContainer, stream: Stream, timeline: Timeline
     for packet in container.demux([*container.streams.video, *container.streams.audio]):
         if packet.size:
             if packet.stream is stream and packet.has_sidedata("encryption_info"):
-                raise InputError(f"{container.name.removeprefix('file:')} is encrypted (DRM): decrypt it first")
+                raise encrypted(container.name.removeprefix("file:"))
             timeline.place(packet)
         elif packet.dts is not None:
             continue  # an empty packet among others would end the decoder

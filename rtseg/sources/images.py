@@ -14,10 +14,14 @@ from rtseg.core.errors import InputError
 from rtseg.core.frame import Frame
 from rtseg.core.paths import natural_key
 from rtseg.sources.base import Source
+from rtseg.sources.heif import decode_avif, decode_heic, is_avif, is_heic
+from rtseg.sources.jpeg2000 import decode_jpeg2000, is_jpeg2000
 from rtseg.sources.kinds import FFMPEG_SUFFIXES, IMAGE_SUFFIXES, VIDEO_SUFFIXES, skipped_note
-from rtseg.sources.odd_pictures import by_ffmpeg, decode_pnm, holds_more, mend_tiff
+from rtseg.sources.odd_pictures import by_ffmpeg, decode_pnm, holds_more, mend_tiff, tiff_fault, video_behind
 
 log = logging.getLogger(__name__)
+
+_HEAD = 512  # bytes that tell what a file holds
 
 
 def read_image(path: Path) -> np.ndarray:
@@ -44,14 +48,25 @@ def read_image(path: Path) -> np.ndarray:
 
 
 def _decoded(path: Path, data: np.ndarray) -> np.ndarray | None:
-    if data[:1] == ord("P") and (image := decode_pnm(data.tobytes())) is not None:
+    head = data[:_HEAD].tobytes()
+    if head[:1] == b"P" and (image := decode_pnm(data.tobytes())) is not None:
         return image
+    if is_jpeg2000(head):
+        return decode_jpeg2000(path, data.tobytes())
+    if is_heic(head):
+        return decode_heic(path, data.tobytes())
+    if is_avif(head):
+        return decode_avif(data, cv2.IMREAD_COLOR)  # more than 8 bits come out scaled
     if path.suffix.lower() in FFMPEG_SUFFIXES:
         return by_ffmpeg(path)
     image = cv2.imdecode(data, cv2.IMREAD_ANYCOLOR | cv2.IMREAD_ANYDEPTH)
-    if image is not None and (image := mend_tiff(image, data)) is None:
-        raise InputError(f"{path} is a TIFF of 16 bits whose planes lie one after the other: convert it to PNG")
-    return image
+    if image is None:
+        if head[4:8] == b"ftyp":
+            raise InputError(f"{path} is a video, not a picture: give it a video's suffix, such as .mp4")
+        return None
+    if fault := tiff_fault(image, data):
+        raise InputError(f"{path} is {fault}: convert it to PNG")
+    return mend_tiff(image, data)
 
 
 @lru_cache(1024)  # each file once, however often it is read
@@ -113,6 +128,8 @@ class ImageSource(Source):
         self.fps = fps
         self.frame_count = 1
         self._start()
+        if video_behind(np.fromfile(path, np.uint8)):
+            self.notes.append("it is a motion photo: its picture is read, the video behind it is not")
 
     def _frames(self) -> Generator[Frame, None, None]:
         yield Frame(read_image(self._path), 0, 0.0, perf_counter())

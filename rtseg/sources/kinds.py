@@ -7,10 +7,14 @@ from typing import Literal
 
 import cv2
 
+from rtseg.sources.heif import is_avif, is_heic
+from rtseg.sources.jpeg2000 import is_jpeg2000
+
 FFMPEG_SUFFIXES = (".tga", ".pcx", ".qoi", ".sgi", ".pam")  # pictures that OpenCV does not decode
 IMAGE_SUFFIXES = (
     ".png", ".jpg", ".jpeg", ".jpe", ".jfif", ".bmp", ".dib", ".tif", ".tiff", ".webp", ".ppm", ".pgm", ".pbm", ".pnm",
-    ".jp2", ".avif", ".apng", ".sr", ".ras", *FFMPEG_SUFFIXES,
+    ".jp2", ".j2k", ".jpx", ".jpf", ".j2c", ".jpc", ".avif", ".heic", ".heif", ".hif", ".apng", ".sr", ".ras",
+    *FFMPEG_SUFFIXES,
 )  # fmt: skip
 VIDEO_SUFFIXES = (
     ".mp4", ".m4v", ".mov", ".qt", ".mkv", ".mk3d", ".webm", ".avi", ".divx", ".mpg", ".mpeg", ".mpe", ".mpv", ".m1v",
@@ -20,25 +24,27 @@ VIDEO_SUFFIXES = (
     ".dif", ".rm", ".rmvb", ".wtv", ".dav", ".amv", ".nsv", ".swf", ".insv", ".lrv",
 )  # fmt: skip
 Kind = Literal["picture", "video"]
+_HEAD = 512  # bytes
+_JPEG, _PNG = b"\xff\xd8\xff", b"\x89PNG"
 # FFmpeg reads text as a film of a terminal, and anything at all as raw pixels
 _TOLD = 3  # names
 _NO_FILMS = ("tty", "bin", "xbin", "adf", "idf", "rawvideo", "data", "image2", "ico", "hls", "concat", "sdp")
 
 
 def kind_of(path: Path) -> Kind | None:
-    """What a file is to be read as; None: as nothing. A file without a known suffix is looked into."""
+    """What a file is to be read as; None: as nothing.
+
+    A file without a known suffix is looked into, and one with a video's suffix that begins as a picture does.
+    """
     suffix = path.suffix.lower()
     if suffix in IMAGE_SUFFIXES:
         return "picture"
     if suffix in VIDEO_SUFFIXES:
-        return "video"
+        return "picture" if _looks_like_picture(path) and _is_picture(path) else "video"
     if not path.is_file():
         return None
-    try:
-        if cv2.haveImageReader(str(path)):
-            return "picture"
-    except cv2.error:
-        pass  # a name that OpenCV does not take
+    if _is_picture(path):
+        return "picture"
     return "video" if _is_film(path) else None
 
 
@@ -47,6 +53,31 @@ def skipped_note(names: Sequence[str]) -> str:
     told = ", ".join(names[:_TOLD]) + (", …" if len(names) > _TOLD else "")
     one = len(names) == 1
     return f"{len(names)} {'file is' if one else 'files are'} skipped, by the suffix no picture or video: {told}"
+
+
+@lru_cache(256)
+def _looks_like_picture(path: Path) -> bool:
+    return _head(path).startswith((_JPEG, _PNG)) or is_heic(_head(path)) or is_avif(_head(path))
+
+
+@lru_cache(256)
+def _is_picture(path: Path) -> bool:
+    head = _head(path)
+    if is_heic(head) or is_avif(head) or is_jpeg2000(head):
+        return True
+    try:
+        known = cv2.haveImageReader(str(path))
+    except cv2.error:
+        return False  # a name that OpenCV does not take
+    return known and not (head.startswith(_JPEG) and _is_film(path))  # JPEGs one after the other are a film
+
+
+def _head(path: Path) -> bytes:
+    try:
+        with path.open("rb") as file:
+            return file.read(_HEAD)
+    except OSError:
+        return b""
 
 
 @lru_cache(256)
@@ -59,6 +90,10 @@ def _is_film(path: Path) -> bool:
 
     try:
         with av.open(file_url(path), metadata_errors="replace") as container:
-            return container.format.name not in _NO_FILMS and bool(moving_streams(container))
-    except (av.error.FFmpegError, OSError, ValueError):
+            kind = container.format.name
+            if kind in _NO_FILMS or (kind == "mjpeg" and not _head(path).startswith(_JPEG)):
+                return False
+            still = kind.endswith("_pipe") and cv2.haveImageReader(str(path))
+            return not still and bool(moving_streams(container))
+    except (av.error.FFmpegError, OSError, ValueError, cv2.error):
         return False

@@ -11,7 +11,8 @@ from rtseg.core.files import file_url
 
 _PNM_HEAD = re.compile(rb"P([1-6])" + 2 * rb"(?:\s|#[^\n]*\n)+(\d+)")
 _PNM_MOST = re.compile(rb"(?:\s|#[^\n]*\n)+(\d+)")
-_TAGS = {258: "bits", 262: "photometric", 284: "planar"}
+_TAGS = {258: "bits", 262: "photometric", 274: "orientation", 284: "planar"}
+_LAB = (8, 9, 10)  # codes of CIE L*a*b*, ICC L*a*b*, ITU L*a*b*
 
 
 def decode_pnm(data: bytes) -> np.ndarray | None:
@@ -78,38 +79,72 @@ def by_ffmpeg(path: Path) -> np.ndarray | None:
     return None if frame.format.name.startswith("rgb555") else frame.to_ndarray(format="bgr24")
 
 
-def mend_tiff(image: np.ndarray, data: np.ndarray) -> np.ndarray | None:
-    """What OpenCV makes of a deep TIFF, put right where white is 0; None where its planes lie one after the other."""
-    tags = _tiff_tags(data)
-    if image.dtype != np.uint16 or not tags:
-        return image
-    if tags.get("planar") == 2 and image.ndim == 3:
-        return None
-    return np.asarray(cv2.bitwise_not(image)) if tags.get("photometric") == 0 else image
+def mend_tiff(image: np.ndarray, data: np.ndarray) -> np.ndarray:
+    """What OpenCV makes of a TIFF, put right where it has 16 bits and white is 0."""
+    white_is_0 = image.dtype == np.uint16 and tiff_tags(data).get("photometric") == 0
+    return np.asarray(cv2.bitwise_not(image)) if white_is_0 else image
+
+
+def tiff_fault(image: np.ndarray, data: np.ndarray) -> str | None:
+    """Why what OpenCV makes of a TIFF is not the picture; None: it is, or may be mended."""
+    tags = tiff_tags(data)
+    if image.dtype == np.uint16 and image.ndim == 3 and tags.get("planar") == 2:
+        return "a TIFF of 16 bits whose planes lie one after the other"
+    return "a TIFF in Lab colours" if tags.get("photometric") in _LAB else None
 
 
 def _tiff_order(data: np.ndarray) -> Literal["little", "big"] | None:
-    return {b"II*\0": "little", b"MM\0*": "big"}.get(data[:4].tobytes())  # type: ignore[return-value]
+    head = data[:4].tobytes()
+    return {b"II*\0": "little", b"MM\0*": "big", b"II+\0": "little", b"MM\0+": "big"}.get(head)  # type: ignore[return-value]
 
 
-def _tiff_tags(data: np.ndarray) -> dict[str, int]:
-    """The first values of a few tags of a TIFF's first page; empty for other files."""
+def tiff_tags(data: np.ndarray) -> dict[str, int]:
+    """The first values of a few tags of a TIFF's (or BigTIFF's) first page, or of EXIF data; empty for other files."""
     order = _tiff_order(data)
     if order is None:
         return {}
-    place = int.from_bytes(data[4:8].tobytes(), order)
+    big = b"+" in data[:4].tobytes()
+    size, row, value = (8, 20, 12) if big else (4, 12, 8)
+    place = int.from_bytes(data[size : 2 * size].tobytes(), order)
+    count = 8 if big else 2
     found = {}
-    for entry in range(int.from_bytes(data[place : place + 2].tobytes(), order)):
-        row = data[place + 2 + 12 * entry :][:12].tobytes()
-        if name := _TAGS.get(int.from_bytes(row[:2], order)):
-            found[name] = int.from_bytes(row[8:10], order)
+    for entry in range(int.from_bytes(data[place : place + count].tobytes(), order)):
+        start = place + count + row * entry
+        if start >= len(data):
+            break
+        if name := _TAGS.get(int.from_bytes(data[start : start + 2].tobytes(), order)):
+            found[name] = int.from_bytes(data[start + value : start + value + 2].tobytes(), order)
     return found
+
+
+def orientation_of(data: np.ndarray) -> int:
+    """How a JPEG, PNG, WebP or TIFF is turned and mirrored to be shown, as EXIF has it: 1 (not at all) to 8."""
+    whole = data.tobytes()
+    for mark in (b"Exif\0\0", b"eXIf", b"EXIF"):
+        place = whole.find(mark)
+        for start in (place + len(mark), place + len(mark) + 4):  # in WebP its length comes in between
+            if place >= 0 and (tags := tiff_tags(data[start:])):
+                return _known_orientation(tags)
+    return _known_orientation(tiff_tags(data))
+
+
+def _known_orientation(tags: dict[str, int]) -> int:
+    told = tags.get("orientation", 1)
+    return told if 1 <= told <= 8 else 1
+
+
+def video_behind(data: np.ndarray) -> bool:
+    """Whether a JPEG or HEIC is a motion photo: a picture with its video behind it."""
+    whole = data.tobytes()
+    if whole[:2] == b"\xff\xd8":
+        return not whole.endswith(b"\xff\xd9") and b"ftyp" in whole
+    return whole[4:8] == b"ftyp" and b"ftyp" in whole[8:]
 
 
 def holds_more(data: np.ndarray) -> bool:
     """Whether a file is animated (APNG, WebP, AVIF) or has several pages (TIFF), by its head."""
     head = data[:4096].tobytes()
-    if (order := _tiff_order(data)) is not None:
+    if (order := _tiff_order(data)) is not None and b"+" not in head[:4]:
         place = int.from_bytes(head[4:8], order)
         after = place + 2 + 12 * int.from_bytes(data[place : place + 2].tobytes(), order)
         return any(data[after : after + 4].tolist())

@@ -23,7 +23,7 @@ from rtseg.sources.containers import (
     nominal_rate,
     reason_of,
     shown_aspect,
-    streams_note,
+    stream_notes,
     video_stream,
 )
 from rtseg.sources.decoder import Decoder
@@ -61,7 +61,7 @@ class VideoSource(Source):
         with self._container() as container:
             stream = self._stream(container)
             self.frame_count = frames_told(container, stream)
-            self.notes = [note for note in (streams_note(container, stream),) if note]
+            self.notes = stream_notes(container, stream)
             clock, to_bgr = PictureClock(container, stream, self.live), ToBgr(self._threads)
             if clock.invented:
                 self.fps = None

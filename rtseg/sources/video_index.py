@@ -21,7 +21,7 @@ from rtseg.sources.containers import (
     is_unreadable,
     opened,
     packets_missing,
-    streams_note,
+    stream_notes,
     video_stream,
 )
 from rtseg.sources.decoder import Decoder, is_shown, stream_packets
@@ -143,7 +143,7 @@ class _Walk:
         end = max((tick for tick in self._pts if tick is not None), default=0) + self._duration
         missing = None if self._damaged else packets_missing(container, stream, frames, end)
         first = self._dts if container.format.name == "avi" else self._pts
-        notes = [streams_note(container, stream)]
+        notes = stream_notes(container, stream)
         if restarts:
             times = "once" if restarts == 1 else f"{restarts} times"
             notes.append(f"its clock starts again {times}: pictures and sound go on where they were")
@@ -155,7 +155,7 @@ class _Walk:
             keys=np.array(sorted(self._keys) if shown is not None else [], np.int64),
             start=min((tick for tick in first[:_REORDERED] if tick is not None), default=0),
             duration=self._duration or (max(1, round(1 / (rate * time_base))) if rate else 1),
-            notes=tuple(note for note in notes if note),
+            notes=tuple(notes),
         )
 
 

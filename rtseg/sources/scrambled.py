@@ -1,0 +1,123 @@
+"""Whether a video is encrypted, as its container says: FFmpeg decodes such a video to nothing, or to garbage.
+
+Scrambling bits: ISO/IEC 13818-1, 2.4.3.2 (packets of a transport stream) and 2.4.3.6 (PES packets; DVDs with CSS).
+"""
+
+from collections.abc import Iterator
+from contextlib import suppress
+from pathlib import Path
+
+from av.container import InputContainer
+from av.stream import Stream
+from av.video.stream import VideoStream
+
+from rtseg.core.errors import InputError
+
+_WINDOW = 1 << 19  # bytes that are looked at, at the start, in the middle and at the end
+_SYNC, _SIZES = 0x47, (188, 192, 204)  # of packets of a transport stream: plain, with a time stamp, with error codes
+_MOST_MOOV = 1 << 26
+_MATROSKA_ENCRYPTION = b"\x50\x33\x81\x01"  # ContentEncodingType 1; 0 is compression
+_MATROSKA_CLUSTER = b"\x1f\x43\xb6\x75"
+_DRM_ENTRIES = (b"encv", b"drmi")  # kinds of sample that MP4 has for encrypted video, the latter Apple's
+
+
+def check_clear(container: InputContainer, stream: VideoStream, name: str) -> None:
+    """Raises InputError where a video is encrypted, or most of it is scrambled."""
+    asf = any(key.startswith("ASF_Protection") for key in container.metadata)
+    mkv = "enc_key_id" in stream.metadata or _is_encrypted_matroska(container)
+    if asf or mkv or _has_drm_entry(container, stream):
+        raise encrypted(name)
+    if _scrambled_share(container, stream) > 0.5:
+        raise InputError(f"{name} is scrambled (pay TV, or a DVD with CSS): descramble it first")
+
+
+def encrypted(name: str) -> InputError:
+    """The error for a video that its container says is encrypted."""
+    return InputError(f"{name} is encrypted (DRM): decrypt it first")
+
+
+def scrambled_note(container: InputContainer, stream: Stream) -> str | None:
+    """That a part of a video is scrambled; None: it is not, or there is no telling."""
+    share = _scrambled_share(container, stream)
+    return "parts of it are scrambled: pictures there are missing or damaged" if share else None
+
+
+def _is_encrypted_matroska(container: InputContainer) -> bool:
+    """FFmpeg says so only where the key has a name."""
+    path = _path(container)
+    if path is None or not container.format.name.startswith("matroska"):
+        return False
+    with path.open("rb") as file:
+        return _MATROSKA_ENCRYPTION in file.read(_WINDOW).partition(_MATROSKA_CLUSTER)[0]
+
+
+def _has_drm_entry(container: InputContainer, stream: VideoStream) -> bool:
+    path = _path(container)
+    if path is None or stream.codec_context is not None or "mp4" not in container.format.name:
+        return False
+    with path.open("rb") as file:
+        place = 0
+        while len(head := file.read(16)) == 16:
+            length = int.from_bytes(head[8:] if head[:4] == b"\0\0\0\1" else head[:4], "big")
+            if head[4:8] == b"moov":
+                moov = file.read(min(length, _MOST_MOOV))
+                return any(entry in moov for entry in _DRM_ENTRIES)
+            if length < 8:
+                break
+            place += length
+            file.seek(place)
+    return False
+
+
+def _scrambled_share(container: InputContainer, stream: Stream) -> float:
+    """Of a stream's packets, as far as they are looked at."""
+    path, kind = _path(container), container.format.name
+    if path is None or kind not in ("mpegts", "mpeg"):
+        return 0.0
+    seen = scrambled = 0
+    with suppress(OSError):  # whoever reads the video says so
+        for data in _windows(path):
+            for bits in _ts_bits(data, stream.id) if kind == "mpegts" else _pes_bits(data, stream.id):
+                seen, scrambled = seen + 1, scrambled + bool(bits)
+    return scrambled / seen if seen else 0.0
+
+
+def _path(container: InputContainer) -> Path | None:
+    """The file that a container is read from; None: another source."""
+    path = Path(container.name.removeprefix("file:"))
+    return path if container.name.startswith("file:") and path.is_file() else None
+
+
+def _windows(path: Path) -> Iterator[bytes]:
+    size = path.stat().st_size
+    with path.open("rb") as file:
+        for place in sorted({0, max(0, (size - _WINDOW) // 2), max(0, size - _WINDOW)}):
+            file.seek(place)
+            yield file.read(_WINDOW)
+
+
+def _ts_bits(data: bytes, pid: int) -> Iterator[int]:
+    """Scrambling bits of every packet of a transport stream that holds something of a PID."""
+    size, start = _packets(data)
+    for place in range(start, len(data) - 187, size) if size else ():
+        if data[place] == _SYNC and (data[place + 1] & 31) << 8 | data[place + 2] == pid and data[place + 3] & 0x10:
+            yield data[place + 3] >> 6
+
+
+def _packets(data: bytes) -> tuple[int, int]:
+    """(bytes from packet to packet, where the first one starts); (0, 0) where none is found."""
+    for start in range(min(max(_SIZES), len(data))):
+        for size in _SIZES:
+            syncs = data[start : start + 8 * size : size]
+            if len(syncs) > 1 and syncs.count(_SYNC) == len(syncs):
+                return size, start
+    return 0, 0
+
+
+def _pes_bits(data: bytes, stream_id: int) -> Iterator[int]:
+    """Scrambling bits of every PES packet of a program stream."""
+    place, mark = 0, b"\0\0\1" + bytes([stream_id & 255])
+    while 0 <= (place := data.find(mark, place)) < len(data) - 9:
+        if data[place + 6] >> 6 == 2:
+            yield data[place + 6] >> 4 & 3
+        place += 6 + int.from_bytes(data[place + 4 : place + 6], "big")
