@@ -20,6 +20,11 @@ class Loaders(L.LightningDataModule):
         self.plan = plan
         self.unlabelled = None if plan.pool is None else UnlabelledViews(plan.config, plan.pool.paths)
 
+    def state_dict(self) -> dict[str, int]:
+        """Kept with a checkpoint, which is written when an epoch is done; the plan of a resumed run has it already."""
+        assert self.trainer is not None
+        return {"epochs_done": self.trainer.current_epoch + 1}
+
     def train_dataloader(self) -> DataLoader[tuple[Tensor, ...]]:
         assert self.trainer is not None
         plan = self.plan
