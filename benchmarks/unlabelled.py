@@ -16,14 +16,14 @@ from rich.console import Console
 
 from rtseg.apps.export import ExportOptions, load
 from rtseg.core.files import write_json
-from rtseg.core.sizes import format_size
+from rtseg.core.sizes import format_size, network_size
 from rtseg.datasets import open_data
 from rtseg.datasets.base import PairedFiles
 from rtseg.live.environment import environment
 from rtseg.metrics.confusion import ConfusionMatrix
 from rtseg.training.config import TrainConfig
 from rtseg.training.run import train
-from rtseg.training.task import SegmentationTask
+from rtseg.training.task import predict
 
 app = App(help=__doc__)
 SPLITS = ("val", "without-eighth")
@@ -45,12 +45,13 @@ def measure(config: TrainConfig) -> dict[str, dict[str, Any]]:
     """Trains and scores, in torch but as `rtseg eval` does; split -> figures."""
     network = load(ExportOptions(checkpoint=train(config) / "best.safetensors"))
     sets = [open_data("camvid", config.root, split) for split in SPLITS]
-    task, figures = SegmentationTask(config, network.model, torch.ones(len(network.labels)), sets), {}
-    task = task.to("cuda" if torch.cuda.is_available() else "cpu")
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    model, figures = network.model.to(device), {}
     for data in sets:
-        matrix, size_hw = ConfusionMatrix(data.labels), task.input_size(data)
+        size_hw = network_size(data.size_hw, config.train_hw or config.crop_hw, model.size_multiple)
+        matrix = ConfusionMatrix(data.labels)
         for sample in data:
-            matrix.update(task.predict(sample.image, size_hw), sample.labels)
+            matrix.update(predict(model, sample.image, size_hw, device), sample.labels)
         figures[data.split] = {**matrix.to_json(), "size": format_size(size_hw)}
     return figures
 

@@ -115,7 +115,7 @@ def test_levels_of_the_pyramid_are_those_of_adaptive_pooling(size, monkeypatch):
 def test_the_auxiliary_classifier_reads_stage_4():
     model = build_model("pspnet", THIN).train()
     assert model.auxiliary_weights == (0.4,)
-    _, auxiliary = model.forward_train(torch.randn(2, 3, 64, 96))
+    (auxiliary,) = model.forward_train(torch.randn(2, 3, 64, 96)).auxiliary
     assert auxiliary.shape == (2, 11, 8, 12)
     auxiliary.square().mean().backward()
     assert model.encoder.layer3[-1].residual[0][0].weight.grad.any()

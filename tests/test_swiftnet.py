@@ -38,7 +38,8 @@ def test_a_step_doubles_the_size_and_uses_both(kind):
 def test_every_decoder_trains_every_parameter(kind):
     torch.manual_seed(0)
     model = build_model("swiftnet", {**THIN, "decoder": kind}).train()
-    outputs = model.forward_train(torch.randn(3, 3, 64, 96))
+    logits, auxiliary, _ = model.forward_train(torch.randn(3, 3, 64, 96))
+    outputs = (logits, *auxiliary)
     assert [tuple(output.shape[-2:]) for output in outputs] == [(16, 24), (8, 12), (4, 6)]
     sum(output.square().mean() for output in outputs).backward()
     assert [name for name, value in model.named_parameters() if value.grad is None or not value.grad.any()] == []

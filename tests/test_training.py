@@ -34,13 +34,16 @@ from rtseg.training.before import say_size, share_of_scenes
 from rtseg.training.checkpoint import load_tree, save_tree
 from rtseg.training.config import TrainConfig
 from rtseg.training.data import EpochSampler, TrainingSet, training_loader
+from rtseg.training.distill import METHODS
+from rtseg.training.distill.teachers import Teachers, find_teachers
 from rtseg.training.losses import class_weights, near_border, segmentation_loss, shrink_labels
+from rtseg.training.origin import find_origin
 from rtseg.training.precision import choose_precision, keep_gradients_true
 from rtseg.training.progress import time_left
 from rtseg.training.report import half
-from rtseg.training.run import architecture, start_from, take_trunk, train
+from rtseg.training.run import train
+from rtseg.training.start import architecture, start_from, take_trunk
 from rtseg.training.task import SegmentationTask
-from rtseg.training.teach import TEACHING, find_teachers
 
 pytestmark = pytest.mark.slow
 
@@ -403,7 +406,7 @@ def teacher(tmp_path_factory: pytest.TempPathFactory) -> str:
     return str(folder / "tiny.onnx")
 
 
-@pytest.mark.parametrize("method", list(TEACHING))
+@pytest.mark.parametrize("method", list(METHODS))
 @pytest.mark.parametrize("kind", ["tiny", "smp"])
 def test_a_student_approaches_its_teachers(method: str, kind: str, teacher: str, tmp_path: Path) -> None:
     path = teacher
@@ -414,46 +417,48 @@ def test_a_student_approaches_its_teachers(method: str, kind: str, teacher: str,
     assert origin.name == kind
     teachers = [origin.network()]
     student = lively("tiny", seed=9).train()
-    teaching = TEACHING.get(method)(student, teachers, 2.0)
+    teaching = METHODS.get(method).of(TrainConfig(model="tiny")).build(student, Teachers(teachers))
     images, labelled = torch.randint(0, 256, (2, 32, 32, 3), dtype=torch.uint8), torch.ones(2, 16, 16, dtype=torch.bool)
     x = normalise(images, student.normalisation)
     optimizer = torch.optim.Adam([*student.parameters(), *teaching.parameters()], 3e-3)
     terms = []
     for _ in range(60):
-        term = teaching(images, student(x), labelled)
+        term = teaching(images, student.forward_train(x), labelled)
         optimizer.zero_grad()
         term.backward()
         optimizer.step()
         terms.append(term.item())
     assert terms[-1] < 0.5 * terms[0]
-    assert teaching(images, student(x), torch.zeros_like(labelled)) == 0  # padding teaches nothing
-    assert not any(name.startswith("_teachers") for name in teaching.state_dict())
+    assert teaching(images, student.forward_train(x), torch.zeros_like(labelled)) == 0  # padding teaches nothing
+    own = ["adapters.0.weight", "adapters.0.bias"] if method == "features" else []
+    assert list(teaching.state_dict()) == own  # the teachers are neither trained nor saved
     assert all(parameter.grad is None for parameter in teachers[0].parameters())
 
 
 def test_an_identical_teacher_has_nothing_to_say(teacher: str) -> None:
     *teachers, student = (origin.network() for origin in find_teachers([teacher] * 3, CAMVID11.names))
     images, labelled = torch.randint(0, 256, (1, 32, 32, 3), dtype=torch.uint8), torch.ones(1, 16, 16, dtype=torch.bool)
-    logits = student(normalise(images, student.normalisation))
-    assert TEACHING.get("logits")(student, teachers, 3.0)(images, logits, labelled).abs() < 1e-5
+    outputs = student.forward_train(normalise(images, student.normalisation))
+    method = METHODS.get("logits").of(TrainConfig(model="tiny", temperature=3.0))
+    assert method.build(student, Teachers(teachers))(images, outputs, labelled).abs() < 1e-5
 
 
+@pytest.mark.parametrize("method", list(METHODS))
 def test_compiling_fuses_student_and_teachers(
-    root: Path, tmp_path: Path, teacher: str, monkeypatch: pytest.MonkeyPatch
+    root: Path, tmp_path: Path, teacher: str, monkeypatch: pytest.MonkeyPatch, method: str
 ) -> None:
     fused: list[Any] = []
     monkeypatch.setattr(torch, "compile", lambda called: fused.append(called) or called)
-    train(config(root, tmp_path, epochs=1, teacher=(teacher, teacher), compile=True))
+    train(config(root, tmp_path, epochs=1, teacher=(teacher, teacher), teaching=method, compile=True))
     student, *teachers = fused
     assert student.__name__ == "forward_train"
-    assert [(type(network).__name__, network.training) for network in teachers] == [("TinyNet", False)] * 2
+    networks = [call.__self__ for call in teachers]
+    assert [(type(network).__name__, network.training) for network in networks] == [("TinyNet", False)] * 2
 
 
 def test_teachers_must_know_the_classes(teacher: str, root: Path, tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="knows the classes of camvid11, not the 2"):
         find_teachers([teacher], ("road", "other"))
-    with pytest.raises(UsageError, match="leave one of the two out"):
-        config(root, tmp_path, teacher=(teacher,), teaching="features", compile=True)
     with pytest.raises(UsageError, match="did you mean logits"):
         train(config(root, tmp_path, teacher=(teacher,), teaching="logit"))
 
@@ -494,7 +499,7 @@ def test_enet_goes_on_from_its_encoder(tmp_path: Path) -> None:
     init = finished(encoder, "enet-encoder", tmp_path)
     network = build_model("enet", {})
     fresh = {name: value.clone() for name, value in network.state_dict().items()}
-    start_from(network, init)
+    start_from(network, find_origin(init))
     changed = {name for name, value in network.state_dict().items() if not torch.equal(value, fresh[name])}
     assert {name.split(".")[0] for name in changed} == {"initial", "down1", "section1", "down2", "section2", "section3"}
     assert torch.equal(network.section3[7].residual[0].weight, encoder.section3[7].residual[0].weight.half().float())
@@ -596,14 +601,15 @@ def test_init_starts_from_an_exported_network(tmp_path: Path) -> None:
     artifact = export_network(trained, "tiny", CAMVID11, tmp_path, train_size=(32, 32))
     path = str(tmp_path / "tiny.onnx")
     same, fewer = (build_model("tiny", {"classes": classes}) for classes in (11, 5))
-    assert start_from(same, path)["sha256"] == artifact.card.files["fp32"].sha256
+    origin = find_origin(path)
+    assert start_from(same, origin).identity()["sha256"] == artifact.card.files["fp32"].sha256
     for name, value in trained.state_dict().items():
         if not name.endswith("num_batches_tracked"):
             assert torch.equal(same.state_dict()[name], value.half().float() if value.ndim > 1 else value), name
-    start_from(fewer, path)
+    start_from(fewer, origin)
     assert torch.equal(fewer.state_dict()["first.0.weight"], same.state_dict()["first.0.weight"])
     with pytest.raises(UsageError, match="their trunks are not the same"):
-        start_from(build_model("enet", {}), path)
+        start_from(build_model("enet", {}), origin)
 
 
 @pytest.mark.parametrize(
@@ -618,17 +624,16 @@ def test_init_with_fields_that_do_not_fit_is_refused(model: str, fields: dict[st
     network = build_model(model, {**resolve(model).card.config, **fields})
     before = {name: value.clone() for name, value in network.state_dict().items()}
     with pytest.raises(UsageError, match=message):
-        start_from(network, model)
+        start_from(network, find_origin(model))
     assert all(torch.equal(value, before[name]) for name, value in network.state_dict().items())
 
 
-def test_what_starts_fresh_is_told_once(teacher: str, caplog: pytest.LogCaptureFixture) -> None:
-    start_from(build_model("tiny", {"classes": 5}), teacher)
-    (message,) = [record.getMessage() for record in caplog.records if record.levelname == "WARNING"]
-    assert message.endswith("no fitting weights for classifier: they start fresh")
-    caplog.clear()
-    start_from(build_model("tiny", {}), teacher)
-    assert not caplog.records
+def test_what_starts_fresh_is_told_once(tmp_path: Path, teacher: str, caplog: pytest.LogCaptureFixture) -> None:
+    mine = make_folder(tmp_path / "mine", [f"f_{index}" for index in range(5)])
+    train(config(mine, tmp_path / "run", data="folder", model="tiny", epochs=1, init=teacher))
+    told = [record.getMessage() for record in caplog.records if "start fresh" in record.getMessage()]
+    assert told == [f"{teacher} has no fitting weights for classifier: they start fresh"]
+    assert start_from(build_model("tiny", {}), find_origin(teacher)).told() is None
 
 
 def test_init_from_another_architecture_takes_its_trunk(tmp_path: Path) -> None:
@@ -636,7 +641,8 @@ def test_init_from_another_architecture_takes_its_trunk(tmp_path: Path) -> None:
     path = finished(icnet, "icnet", tmp_path)
     network = build_model("pspnet", {"deep_stem": True, "width": 0.25})  # of a trunk that is half as wide
     before = {name: value.clone() for name, value in network.state_dict().items()}
-    assert start_from(network, path)["part"] == "trunk"
+    origin = find_origin(path)
+    assert start_from(network, origin).identity()["part"] == "trunk"
     after = network.state_dict()
     assert {name.split(".")[0] for name in after if not torch.equal(after[name], before[name])} == {"encoder"}
     picture, network = torch.rand(1, 3, 64, 64), network.eval()
@@ -645,7 +651,7 @@ def test_init_from_another_architecture_takes_its_trunk(tmp_path: Path) -> None:
         found = network.encoder.layer1(network.encoder.stem(picture))
     assert (found - expected).abs().max() < 0.01 * expected.abs().max()
     with pytest.raises(UsageError, match="their trunks are not the same"):
-        start_from(build_model("pspnet", {"deep_stem": False, "width": 0.25}), path)
+        start_from(build_model("pspnet", {"deep_stem": False, "width": 0.25}), origin)
 
 
 def test_the_copied_trunk_of_icnet_starts_as_the_trunk() -> None:
@@ -664,7 +670,7 @@ def test_dilated_networks_share_their_trunk(tmp_path: Path) -> None:
     trunk = {"encoder": "resnet18", "width": 0.125, "deep_stem": True}
     source = lively("pspnet", trunk | {"channels": 8})
     network = build_model("deeplabv3", trunk | {"channels": 8, "multi_grid": (1, 2)})
-    assert start_from(network, finished(source, "pspnet", tmp_path))["part"] == "trunk"
+    assert start_from(network, find_origin(finished(source, "pspnet", tmp_path))).only_trunk
     given = source.encoder.state_dict()
     assert all(torch.equal(value, half(given[name]).float()) for name, value in network.encoder.state_dict().items())
 
@@ -673,11 +679,12 @@ def test_init_brings_its_architecture(tmp_path: Path) -> None:
     network = lively("pspnet", {"encoder": "resnet18", "width": 0.125, "channels": 8, "output_stride": 16})
     init = finished(network, "pspnet", tmp_path)
     own = {name: value for name, value in network.config_json().items() if name != "pretrained"}
-    assert architecture(TrainConfig(model="pspnet", init=init)) == own
-    changed = architecture(TrainConfig(model="pspnet", init=init, set=("output_stride=8",)))
+    origin = find_origin(init)
+    assert architecture(TrainConfig(model="pspnet"), origin) == own
+    changed = architecture(TrainConfig(model="pspnet", set=("output_stride=8",)), origin)
     assert changed == {**own, "output_stride": 8}
-    assert architecture(TrainConfig(model="deeplabv3", init=init)) == {}
-    start_from(build_model("pspnet", {**changed, "classes": 3}), init)
+    assert architecture(TrainConfig(model="deeplabv3"), origin) == {}
+    start_from(build_model("pspnet", {**changed, "classes": 3}), origin)
 
 
 KILLED = """

@@ -26,7 +26,9 @@ from rtseg.training.config import TrainConfig
 from rtseg.training.data import training_loader
 from rtseg.training.run import train
 from rtseg.training.task import SegmentationTask
-from rtseg.training.unlabelled import UnlabelledViews, consistency_loss, cut, gather, pseudo_labels
+from rtseg.training.unlabelled.consistency import consistency_loss, pseudo_labels
+from rtseg.training.unlabelled.pool import gather
+from rtseg.training.unlabelled.views import UnlabelledViews, cut
 
 SPLITS = {"split": "train", "holdouts": ("val",)}
 
@@ -90,7 +92,7 @@ def test_videos_are_read_once_and_again_where_that_was_stopped(tmp_path: Path, m
             gather(folder, 1.0, tmp_path / "run", [])
     whole = gather(folder, 1.0, tmp_path / "run", [])
     assert whole.names == ("drive.mp4#0", "drive.mp4#4", "drive.mp4#8")
-    monkeypatch.setattr("rtseg.training.unlabelled.VideoSource", None)  # it is not opened again
+    monkeypatch.setattr("rtseg.training.unlabelled.pool.VideoSource", None)  # it is not opened again
     assert gather(folder, 1.0, tmp_path / "run", []) == whole
 
 

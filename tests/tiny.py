@@ -9,7 +9,7 @@ from torch import nn
 from rtseg.core.labels import CAMVID11
 from rtseg.export.network import export_network
 from rtseg.models import MODELS, build_model
-from rtseg.models.base import SegmentationModel
+from rtseg.models.base import LAST, SegmentationModel
 from rtseg.models.blocks import ConvNormAct, upsample2
 
 SMALL = {
@@ -44,9 +44,9 @@ class TinyNet(SegmentationModel):
         self.third = ConvNormAct(16, 16, act=None)
         self.classifier = nn.Conv2d(16, config.classes, 1)
 
-    def forward(self, x):
+    def features(self, x):
         x = self.second(self.first(x))
-        return self.classifier(upsample2(torch.relu(self.third(x) + x)))
+        return {"encoder/4": x, LAST: upsample2(torch.relu(self.third(x) + x))}
 
 
 def randomise(model, seed=0):

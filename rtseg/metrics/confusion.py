@@ -18,16 +18,21 @@ class Metric(Protocol):
 class ConfusionMatrix:
     """Counts pixels by true and predicted class.
 
+    Args:
+        labels: the classes.
+        counts: int64 (C, C), [truth, predicted]: what is counted already; nothing by default.
+        frames: how many pictures that was.
+
     Example:
         >>> matrix = ConfusionMatrix(CAMVID11)
         >>> matrix.update(predicted, truth)
         >>> matrix.miou
     """
 
-    def __init__(self, labels: LabelSet) -> None:
+    def __init__(self, labels: LabelSet, counts: np.ndarray | None = None, frames: int = 0) -> None:
         self.labels = labels
-        self.counts = np.zeros((len(labels), len(labels)), np.int64)  # [truth, predicted]
-        self.frames = 0
+        self.counts = np.zeros((len(labels), len(labels)), np.int64) if counts is None else counts
+        self.frames = frames
 
     def update(self, predicted: np.ndarray, truth: np.ndarray) -> None:
         """Adds one frame: both uint8 (H, W); pixels whose truth is the ignore index are left out.

@@ -1,7 +1,8 @@
 """Networks in PyTorch, one architecture a file.
 
-A model maps `x: float32 (N, 3, H, W)` (RGB, normalised) to `logits (N, C, H/s, W/s)`; `forward_train` returns
-`(logits, *auxiliary logits)`. Its attributes `size_multiple` and `logits_stride` say what sizes fit.
+A model maps `x: float32 (N, 3, H, W)` (RGB, normalised) to `logits (N, C, H/s, W/s)`; `features` names what it computes
+on its way, and `forward_train` gives both, with the logits of auxiliary classifiers. Its attributes `size_multiple` and
+`logits_stride` say what sizes fit.
 """
 
 import sys

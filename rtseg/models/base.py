@@ -18,11 +18,29 @@ class Normalisation(NamedTuple):
     std: tuple[float, float, float]
 
 
+LAST = "last"
+"""Name of the features that a network's classifier sees."""
+
+
+class Outputs(NamedTuple):
+    """What a network gives while it trains.
+
+    Attributes:
+        logits: (N, C, H/s, W/s).
+        auxiliary: one (N, C, ·, ·) for each of `auxiliary_weights`.
+        features: see `SegmentationModel.features`.
+    """
+
+    logits: Tensor
+    auxiliary: tuple[Tensor, ...]
+    features: dict[str, Tensor]
+
+
 IMAGENET_STATISTICS = Normalisation((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
 
 
 class SegmentationModel(nn.Module):
-    """Base of all networks; a subclass names its config dataclass and what input sizes fit.
+    """Base of all networks; a subclass names its config dataclass and what input sizes fit, and gives `features`.
 
     Attributes:
         size_multiple: input height and width must be multiples of this; of the class, or of an instance where the
@@ -30,6 +48,7 @@ class SegmentationModel(nn.Module):
         logits_stride: the logits are this many times smaller than the input; likewise.
         auxiliary_weights: share in the loss of each auxiliary output.
         normalisation: how pictures are scaled; a network on an encoder follows the encoder.
+        classifier: ends the network; sees the features `last`.
     """
 
     config_class: ClassVar[type]
@@ -39,6 +58,7 @@ class SegmentationModel(nn.Module):
     normalisation: Normalisation = IMAGENET_STATISTICS
 
     config: Any
+    classifier: nn.Module
 
     @classmethod
     def from_config(cls, config: dict[str, Any]) -> Self:
@@ -54,7 +74,7 @@ class SegmentationModel(nn.Module):
                 raise unknown_name(f"field of {cls.__name__}", name, allowed)
         values = {name: tuple(value) if isinstance(value, list) else value for name, value in config.items()}
         try:
-            return cls(cls.config_class(**values))  # type: ignore[call-arg]
+            return cls(cls.config_class(**values))
         except TypeError as error:
             raise UsageError(f"{cls.__name__} cannot be built from {config}: {error}") from error
 
@@ -71,9 +91,49 @@ class SegmentationModel(nn.Module):
         """Further copies of the trunk's first layers, each with weights of its own that start as the trunk's."""
         return []
 
-    def forward_train(self, x: Tensor) -> tuple[Tensor, ...]:
-        """The logits, then one auxiliary output for each of `auxiliary_weights`."""
-        return (self(x),)
+    def features(self, x: Tensor) -> dict[str, Tensor]:
+        """What the network computes on its way, by name: what its classifiers, and ways of teaching, look at.
+
+        Args:
+            x: float32 (N, 3, H, W), RGB, normalised.
+
+        Returns:
+            (N, ·, h, w) each, among them `last`, which the classifier sees; `encoder/16` is what an encoder gives at
+            stride 16, or would give there if it were not dilated.
+        """
+        raise NotImplementedError
+
+    def classify(self, features: dict[str, Tensor]) -> Tensor:
+        """`features` -> logits (N, C, H/s, W/s)."""
+        logits: Tensor = self.classifier(features[LAST])
+        return logits
+
+    def auxiliary_logits(self, features: dict[str, Tensor]) -> tuple[Tensor, ...]:
+        """`features` -> one (N, C, ·, ·) for each of `auxiliary_weights`."""
+        return ()
+
+    def forward(self, x: Tensor) -> Tensor:
+        """float32 (N, 3, H, W) -> logits (N, C, H/s, W/s)."""
+        return self.classify(self.features(x))
+
+    def logits_and_features(self, x: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
+        """What `forward` and `features` give, computed once."""
+        features = self.features(x)
+        return self.classify(features), features
+
+    def forward_train(self, x: Tensor) -> Outputs:
+        """As `forward`, with what only training needs."""
+        logits, features = self.logits_and_features(x)
+        return Outputs(logits, self.auxiliary_logits(features), features)
+
+
+@torch.no_grad()
+def feature_channels(model: SegmentationModel) -> dict[str, int]:
+    """How many channels each of a network's named features has, found out on the smallest picture."""
+    was_training = model.training
+    features = model.eval().features(torch.zeros(1, 3, model.size_multiple, model.size_multiple))
+    model.train(was_training)
+    return {name: value.shape[1] for name, value in features.items()}
 
 
 def initialise(model: nn.Module) -> None:
@@ -110,4 +170,4 @@ def count_macs(model: nn.Module, size_hw: tuple[int, int]) -> int:
     with FlopCounterMode(display=False) as counter:
         torch.func.functional_call(model, parameters, (picture,))
     model.train(was_training)
-    return counter.get_total_flops() // 2
+    return int(counter.get_total_flops()) // 2

@@ -20,7 +20,8 @@ class SumStep(nn.Module):
         self.blend = ConvNormAct(outputs, outputs)
 
     def forward(self, coarse: Tensor, skip: Tensor) -> Tensor:
-        return self.blend(F.relu(upsample2(self.narrow(coarse)) + self.lateral(skip)))
+        blended: Tensor = self.blend(F.relu(upsample2(self.narrow(coarse)) + self.lateral(skip)))
+        return blended
 
 
 class AttentionStep(nn.Module):
@@ -40,7 +41,8 @@ class AttentionStep(nn.Module):
         coarse, skip = upsample2(self.narrow(coarse)), self.lateral(skip)
         seen = torch.cat([f(x, 1, keepdim=True) for x in (coarse, skip) for f in (torch.mean, torch.amax)], 1)
         share = self.attention(seen).sigmoid()  # (N, 1, 2H, 2W)
-        return self.blend(coarse * share + skip * (1 - share))
+        blended: Tensor = self.blend(coarse * share + skip * (1 - share))
+        return blended
 
 
 class SeparableStep(nn.Module):
@@ -58,7 +60,8 @@ class SeparableStep(nn.Module):
         self.blend = nn.Sequential(ConvNormAct(both, both, groups=both), ConvNormAct(both, outputs, 1))
 
     def forward(self, coarse: Tensor, skip: Tensor) -> Tensor:
-        return self.blend(torch.cat([upsample2(coarse), self.lateral(skip)], 1))
+        blended: Tensor = self.blend(torch.cat([upsample2(coarse), self.lateral(skip)], 1))
+        return blended
 
 
 STEPS: dict[str, type[nn.Module]] = {"sum": SumStep, "attention": AttentionStep, "separable": SeparableStep}

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from rtseg.core.errors import UsageError
-from rtseg.models.base import SegmentationModel, initialise
+from rtseg.models.base import LAST, SegmentationModel, initialise
 from rtseg.models.blocks import ConvNormAct, check_batch
 from rtseg.models.decoders import Refinement
 from rtseg.models.encoders import Encoder, TrunkOptions, build_encoder
@@ -80,7 +80,8 @@ class AtrousPyramid(nn.Module):
             check_batch(x)
         picture = self.picture(x.mean((2, 3), keepdim=True))  # (N, outputs, 1, 1)
         features = [*(branch(x) for branch in self.branches), picture.expand(-1, -1, *x.shape[-2:])]
-        return self.project(torch.cat(features, 1))
+        joined: Tensor = self.project(torch.cat(features, 1))
+        return joined
 
 
 def _branch(inputs: int, outputs: int, rate: int, separable: bool) -> nn.Module:
@@ -139,7 +140,9 @@ class DeepLabV3(SegmentationModel):
     def trunk(self) -> list[nn.Module]:
         return [self.encoder]
 
-    def forward(self, x: Tensor) -> Tensor:
-        features = self.encoder(x)
-        refined = self.refine(self.context(features[-1]), features[-4:-1])
-        return self.classifier(self.dropout(refined))  # (N, C, H/s, W/s)
+    def features(self, x: Tensor) -> dict[str, Tensor]:
+        seen = self.encoder.named(x)
+        stages = tuple(seen.values())
+        context = self.context(stages[-1])  # (N, ·, H/o, W/o) at the output stride
+        refined = self.refine(context, stages[-4:-1])  # (N, ·, H/s, W/s)
+        return {**seen, "context": context, LAST: self.dropout(refined)}

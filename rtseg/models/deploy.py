@@ -43,7 +43,7 @@ class DeployGraph(nn.Module):
 
     def forward(self, images: Tensor) -> Tensor:
         """uint8 BGR (N, H, W, 3) -> what `output` says."""
-        logits = self.model(normalise(images, self.model.normalisation))
+        logits: Tensor = self.model(normalise(images, self.model.normalisation))
         if self.output == "logits":
             return logits
         stride = self.model.logits_stride

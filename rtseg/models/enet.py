@@ -12,7 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from rtseg.core.errors import UsageError
-from rtseg.models.base import SegmentationModel, initialise
+from rtseg.models.base import LAST, SegmentationModel, initialise
 
 
 @dataclass(frozen=True)
@@ -75,7 +75,8 @@ class InitialBlock(nn.Module):
         self.norm_act = nn.Sequential(*norm_act(16, relu=False))
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.norm_act(torch.cat([self.convolution(x), F.max_pool2d(x, 2)], 1))
+        joined: Tensor = self.norm_act(torch.cat([self.convolution(x), F.max_pool2d(x, 2)], 1))
+        return joined
 
 
 class Bottleneck(nn.Module):
@@ -101,7 +102,8 @@ class Bottleneck(nn.Module):
         self.act = nn.ReLU() if relu else nn.PReLU(channels)
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.act(x + self.residual(x))
+        summed: Tensor = self.act(x + self.residual(x))
+        return summed
 
 
 class DownsamplingBottleneck(nn.Module):
@@ -144,9 +146,8 @@ class UpsamplingBottleneck(nn.Module):
 
 def section(dropout: float) -> list[nn.Module]:
     """The eight bottlenecks that sections 2 and 3 share."""
-    options = ({}, {"dilation": 2}, {"asymmetric": True}, {"dilation": 4},
-               {}, {"dilation": 8}, {"asymmetric": True}, {"dilation": 16})  # fmt: skip
-    return [Bottleneck(128, dropout, **option) for option in options]  # type: ignore[arg-type]
+    kinds = [(1, False), (2, False), (1, True), (4, False), (1, False), (8, False), (1, True), (16, False)]
+    return [Bottleneck(128, dropout, dilation, asymmetric) for dilation, asymmetric in kinds]
 
 
 class _Encoding(SegmentationModel):
@@ -166,13 +167,13 @@ class _Encoding(SegmentationModel):
         self.section2 = nn.Sequential(*section(dropout))
         self.section3 = nn.Sequential(*section(dropout))
 
-    def encode(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Features (N, 128, H/8, W/8), and the masks of the poolings to 1/4 and to 1/8."""
+    def encode(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """Features (N, 64, H/4, W/4) and (N, 128, H/8, W/8), and the masks of the poolings to 1/4 and to 1/8."""
         x = self.initial(x)  # (N, 16, H/2, W/2)
         x, mask4 = self.down1(x)
-        x = self.section1(x)  # (N, 64, H/4, W/4)
-        x, mask8 = self.down2(x)
-        return self.section3(self.section2(x)), mask4, mask8  # (N, 128, H/8, W/8)
+        at_4 = self.section1(x)
+        x, mask8 = self.down2(at_4)
+        return at_4, self.section3(self.section2(x)), mask4, mask8
 
 
 class ENetEncoder(_Encoding):
@@ -188,8 +189,9 @@ class ENetEncoder(_Encoding):
         self.classifier = nn.Conv2d(128, config.classes, 1, bias=False)
         initialise(self)
 
-    def forward(self, x: Tensor) -> Tensor:
-        return self.classifier(self.encode(x)[0])  # (N, C, H/8, W/8)
+    def features(self, x: Tensor) -> dict[str, Tensor]:
+        at_4, at_8, _, _ = self.encode(x)
+        return {"encoder/4": at_4, "encoder/8": at_8, LAST: at_8}
 
 
 class ENet(_Encoding):
@@ -212,8 +214,8 @@ class ENet(_Encoding):
         self.classifier = nn.ConvTranspose2d(16, config.classes, 3, 2, 1, output_padding=1, bias=False)
         initialise(self)
 
-    def forward(self, x: Tensor) -> Tensor:
-        x, mask4, mask8 = self.encode(x)
-        x = self.section4(self.up4(x, mask8))  # (N, 64, H/4, W/4)
-        x = self.section5(self.up5(x, mask4))  # (N, 16, H/2, W/2)
-        return self.classifier(x)  # (N, C, H, W)
+    def features(self, x: Tensor) -> dict[str, Tensor]:
+        at_4, at_8, mask4, mask8 = self.encode(x)
+        back_4 = self.section4(self.up4(at_8, mask8))  # (N, 64, H/4, W/4)
+        back_2 = self.section5(self.up5(back_4, mask4))  # (N, 16, H/2, W/2)
+        return {"encoder/4": at_4, "encoder/8": at_8, "decoder/4": back_4, LAST: back_2}

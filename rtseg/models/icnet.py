@@ -19,7 +19,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from rtseg.core.errors import UsageError
-from rtseg.models.base import IMAGENET_STATISTICS, Normalisation, SegmentationModel, initialise
+from rtseg.models.base import IMAGENET_STATISTICS, LAST, Normalisation, SegmentationModel, initialise
 from rtseg.models.blocks import ConvNormAct, scaled, upsample2
 from rtseg.models.decoders import SumStep
 from rtseg.models.encoders import TrunkOptions, build_encoder
@@ -182,18 +182,14 @@ class ICNet(SegmentationModel):
             at_4 = x if number == self._to_4 else at_4
         return at_4, x
 
-    def _features(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    def features(self, x: Tensor) -> dict[str, Tensor]:
         medium = self.shared(self.stem(F.avg_pool2d(x, 2)))  # (N, ·, H/16, W/16)
         low = upsample2(self.low(F.avg_pool2d(medium, 2)))  # computed at H/32, (N, ·, H/16, W/16)
         middle = upsample2(self.fuse_medium(low, medium))  # (N, ·, H/8, W/8)
         at_4, at_8 = self._high(x)
         fused = self.fuse_high(middle, at_8)  # (N, ·, H/8, W/8)
-        return (upsample2(fused) if self.detail is None else self.detail(fused, at_4)), middle, low
+        fine = upsample2(fused) if self.detail is None else self.detail(fused, at_4)  # (N, ·, H/4, W/4)
+        return {"medium": medium, "low": low, "high": at_8, "fused/medium": middle, "fused/high": fused, LAST: fine}
 
-    def forward(self, x: Tensor) -> Tensor:
-        fused, _, _ = self._features(x)
-        return self.classifier(fused)  # (N, C, H/4, W/4)
-
-    def forward_train(self, x: Tensor) -> tuple[Tensor, ...]:
-        fused, middle, low = self._features(x)
-        return self.classifier(fused), self.auxiliary_medium(middle), self.auxiliary_low(low)
+    def auxiliary_logits(self, features: dict[str, Tensor]) -> tuple[Tensor, ...]:
+        return self.auxiliary_medium(features["fused/medium"]), self.auxiliary_low(features["low"])

@@ -10,7 +10,7 @@ from typing import ClassVar
 
 from torch import Tensor, nn
 
-from rtseg.models.base import SegmentationModel, initialise
+from rtseg.models.base import LAST, SegmentationModel, initialise
 from rtseg.models.blocks import ConvNormAct
 from rtseg.models.decoders import Refinement
 from rtseg.models.encoders import build_encoder
@@ -57,13 +57,12 @@ class PSPNet(SegmentationModel):
     def trunk(self) -> list[nn.Module]:
         return [self.encoder]
 
-    def _logits(self, features: tuple[Tensor, ...]) -> Tensor:
-        context = self.fuse(self.pyramid(features[-1]))
-        return self.classifier(self.dropout(self.refine(context, features[-4:-1])))  # (N, C, H/s, W/s)
+    def features(self, x: Tensor) -> dict[str, Tensor]:
+        seen = self.encoder.named(x)
+        stages = tuple(seen.values())
+        context = self.fuse(self.pyramid(stages[-1]))  # (N, channels, H/o, W/o) at the output stride
+        refined = self.refine(context, stages[-4:-1])  # (N, ·, H/s, W/s)
+        return {**seen, "context": context, LAST: self.dropout(refined)}
 
-    def forward(self, x: Tensor) -> Tensor:
-        return self._logits(self.encoder(x))
-
-    def forward_train(self, x: Tensor) -> tuple[Tensor, ...]:
-        features = self.encoder(x)
-        return self._logits(features), self.auxiliary(features[-2])
+    def auxiliary_logits(self, features: dict[str, Tensor]) -> tuple[Tensor, ...]:
+        return (self.auxiliary(features["encoder/16"]),)

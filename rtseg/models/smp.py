@@ -5,11 +5,11 @@ from dataclasses import dataclass
 
 import segmentation_models_pytorch as smp
 import timm
-from torch import Tensor, nn
+from torch import Tensor
 
 from rtseg.core.errors import UsageError
 from rtseg.core.registry import unknown_name
-from rtseg.models.base import SegmentationModel
+from rtseg.models.base import LAST, SegmentationModel
 from rtseg.models.encoders.pretrained import IMAGENET, fetching, load_by_name
 
 _TIMM = "tu-"  # the package's mark of an encoder of timm
@@ -61,11 +61,11 @@ class SmpNetwork(SegmentationModel):
         if config.pretrained is not None and not hub:
             load_by_name(self.network.encoder, name, config.pretrained)
 
-    @property
-    def classifier(self) -> nn.Module:
-        """The convolution that ends the network."""
-        head: nn.Module = self.network.segmentation_head[0]
-        return head
+    def features(self, x: Tensor) -> dict[str, Tensor]:
+        seen = self.network.encoder(x)
+        parts = seen if self.config.architecture == "dpt" else (seen,)  # whose encoder gives tokens as well
+        return {LAST: self.network.decoder(*parts)}
 
-    def forward(self, x: Tensor) -> Tensor:
-        return self.network(x)  # (N, C, H, W)
+    def classify(self, features: dict[str, Tensor]) -> Tensor:
+        logits: Tensor = self.network.segmentation_head(features[LAST])  # (N, C, H, W)
+        return logits

@@ -15,7 +15,7 @@ from typing import ClassVar
 from torch import Tensor, nn
 
 from rtseg.core.errors import UsageError
-from rtseg.models.base import SegmentationModel, initialise
+from rtseg.models.base import LAST, SegmentationModel, initialise
 from rtseg.models.blocks import ConvNormAct
 from rtseg.models.decoders import STEPS
 from rtseg.models.encoders import build_encoder
@@ -87,16 +87,13 @@ class SwiftNet(SegmentationModel):
     def trunk(self) -> list[nn.Module]:
         return [self.encoder]
 
-    def _features(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        f4, f8, f16, f32 = self.encoder(x)[-4:]
-        at_16 = self.to_16(self.context(f32), f16)  # (N, channels, H/16, W/16)
-        at_8 = self.to_8(at_16, f8)
-        return self.to_4(at_8, f4), at_8, at_16
+    def features(self, x: Tensor) -> dict[str, Tensor]:
+        seen = self.encoder.named(x)
+        context = self.context(seen["encoder/32"])
+        at_16 = self.to_16(context, seen["encoder/16"])  # (N, channels, H/16, W/16)
+        at_8 = self.to_8(at_16, seen["encoder/8"])
+        fine = self.dropout(self.to_4(at_8, seen["encoder/4"]))  # (N, channels / 2, H/4, W/4)
+        return {**seen, "context": context, "decoder/16": at_16, "decoder/8": at_8, LAST: fine}
 
-    def forward(self, x: Tensor) -> Tensor:
-        fine, _, _ = self._features(x)
-        return self.classifier(self.dropout(fine))  # (N, C, H/4, W/4)
-
-    def forward_train(self, x: Tensor) -> tuple[Tensor, ...]:
-        fine, at_8, at_16 = self._features(x)
-        return self.classifier(self.dropout(fine)), self.auxiliary_8(at_8), self.auxiliary_16(at_16)
+    def auxiliary_logits(self, features: dict[str, Tensor]) -> tuple[Tensor, ...]:
+        return self.auxiliary_8(features["decoder/8"]), self.auxiliary_16(features["decoder/16"])

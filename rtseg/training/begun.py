@@ -32,6 +32,12 @@ def read_begun(checkpoint: Path) -> Begun | None:
     return Begun(saved["epoch"] + 1, saved.get("settings", {}), saved.get("cycle_from", 0))
 
 
+def is_reported(folder: Path) -> bool:
+    """Whether the report in a run's folder is that of the run's best weights."""
+    cards = [folder / "report" / "card.json", folder / "best.json"]
+    return all(card.is_file() for card in cards) and cards[0].read_bytes() == cards[1].read_bytes()
+
+
 def go_on(begun: Begun, settings: dict[str, Any], output: Path) -> int:
     """The epochs after which the schedule begins in the resumed run: again where a finished one is lengthened.
 

@@ -162,8 +162,6 @@ class TrainConfig:
             raise UsageError(f"scale is {self.scale}: allowed are a smallest and a largest factor within 0.1 to 10")
         if self.sync_batch_norm and self.devices < 2:
             raise UsageError("--sync-batch-norm is for several processes: give --devices 2 or more, or leave it out")
-        if self.compile and self.teacher and self.teaching == "features":
-            raise UsageError("--compile hides the features that --teaching features needs: leave one of the two out")
         if self.lr <= 0 or self.class_balance < 0 or 0 < self.class_balance <= 1:
             raise UsageError(f"lr must be above 0 and class_balance 0 or above 1, not {self.lr}, {self.class_balance}")
 

@@ -3,7 +3,6 @@
 from collections.abc import Iterator
 
 import cv2
-import lightning as L
 import numpy as np
 import torch
 from torch import Tensor
@@ -15,7 +14,7 @@ from rtseg.datasets import DataSet, open_data
 from rtseg.pictures.resize import resize_image, resize_labels
 from rtseg.training.augment import paste_classes, training_augmentation
 from rtseg.training.config import TrainConfig
-from rtseg.training.unlabelled import UnlabelledViews
+from rtseg.training.unlabelled.views import UnlabelledViews
 
 _KEPT_BYTES = 2 << 30  # CamVid's train split takes 0.3 GB, Cityscapes' 24 GB
 
@@ -31,16 +30,13 @@ class EpochSampler(Sampler[tuple[int, int]]):
         batch_size: samples in a row that make a batch; the last, incomplete batch is left out.
         rank: this process.
         world: number of processes.
+        epoch: that comes first. Workers are sent their first indices before the trainer says which epoch it is.
     """
 
-    def __init__(self, length: int, seed: int, batch_size: int, rank: int = 0, world: int = 1) -> None:
-        self.length, self.seed, self.epoch = length, seed, 0
+    def __init__(self, length: int, seed: int, batch_size: int, rank: int = 0, world: int = 1, epoch: int = 0) -> None:
+        self.length, self.seed, self.epoch = length, seed, epoch
         self.batch_size, self.rank, self.world = batch_size, rank, world
-        self.batches = length // batch_size // world
-        if self.batches == 0:
-            each = f" for each of {world} processes" if world > 1 else ""
-            remedy = f"--batch-size {length // world} or less" if length >= world else "fewer --devices"
-            raise UsageError(f"{length} pictures make no batch of {batch_size}{each}: give {remedy}")
+        self.batches = batches_of(length, batch_size, world)
 
     def set_epoch(self, epoch: int) -> None:
         """Called by the trainer before each epoch."""
@@ -55,6 +51,21 @@ class EpochSampler(Sampler[tuple[int, int]]):
         return ((self.epoch, int(index)) for index in batches[self.rank :: self.world].ravel())
 
 
+def batches_of(length: int, batch_size: int, world: int) -> int:
+    """Whole batches in an epoch for each of `world` processes; raises UsageError where there is none."""
+    batches = length // batch_size // world
+    if batches == 0:
+        each = f" for each of {world} processes" if world > 1 else ""
+        remedy = f"--batch-size {length // world} or less" if length >= world else "fewer --devices"
+        raise UsageError(f"{length} pictures make no batch of {batch_size}{each}: give {remedy}")
+    return batches
+
+
+def sample_count(config: TrainConfig, data: DataSet) -> int:
+    """Pictures in an epoch: those of the split, and the share of street scenes."""
+    return len(data) + round(len(data) * (config.scenes or 0))
+
+
 class TrainingSet(Dataset[tuple[Tensor, ...]]):
     """A data set and a share of street scenes, augmented; keeps samples that were read, up to 2 GiB a process.
 
@@ -66,7 +77,7 @@ class TrainingSet(Dataset[tuple[Tensor, ...]]):
         self.data, self.seed, self.class_mix = data, config.seed, config.class_mix
         self.unlabelled = unlabelled
         self.scenes = open_data("scenes", None, "train") if config.scenes else None
-        self.scene_count = round(len(data) * (config.scenes or 0))
+        self.scene_count = sample_count(config, data) - len(data)
         self.train_hw = config.train_hw
         self.augment = training_augmentation(config.crop_hw, config.scale, data.labels.ignore_index, config.light)
         self._read: dict[int, tuple[np.ndarray, np.ndarray]] = {}
@@ -116,16 +127,16 @@ class TrainingSet(Dataset[tuple[Tensor, ...]]):
 
 
 def training_loader(
-    config: TrainConfig, data: DataSet, rank: int = 0, unlabelled: UnlabelledViews | None = None
+    config: TrainConfig, data: DataSet, rank: int = 0, unlabelled: UnlabelledViews | None = None, epoch: int = 0
 ) -> DataLoader[tuple[Tensor, ...]]:
-    """Batches of (uint8 (N, h, w, 3), uint8 (N, h, w), …); the last, incomplete batch is dropped."""
+    """Batches of (uint8 (N, h, w, 3), uint8 (N, h, w), …) from `epoch` on; the last, incomplete batch is dropped."""
     samples = TrainingSet(config, data, unlabelled)
     if config.workers:  # here too: a worker that is forked while OpenCV's threads sleep hangs when it stops them
         cv2.setNumThreads(1)
     return DataLoader(
         samples,
         batch_size=config.batch_size,
-        sampler=EpochSampler(len(samples), config.seed, config.batch_size, rank, config.devices),
+        sampler=EpochSampler(len(samples), config.seed, config.batch_size, rank, config.devices, epoch),
         num_workers=config.workers,
         persistent_workers=config.workers > 0,
         prefetch_factor=4 if config.workers else None,
@@ -138,48 +149,3 @@ def training_loader(
 def _one_thread(_: int) -> None:
     """OpenCV would start a thread for each core in every worker: on 16 cores they got in each other's way."""
     cv2.setNumThreads(1)
-
-
-class Loaders(L.LightningDataModule):
-    """Hands each process of a run its share of the batches and of the holdouts."""
-
-    def __init__(
-        self,
-        config: TrainConfig,
-        data: DataSet,
-        holdouts: list[DataSet],
-        unlabelled: UnlabelledViews | None = None,
-    ) -> None:
-        super().__init__()
-        self.config, self.data, self.holdouts, self.unlabelled = config, data, holdouts, unlabelled
-        self.first_epoch = 0
-
-    def state_dict(self) -> dict[str, int]:
-        """Kept with a checkpoint, which is written when an epoch is done."""
-        assert self.trainer is not None
-        return {"epochs_done": self.trainer.current_epoch + 1}
-
-    def load_state_dict(self, state_dict: dict[str, int]) -> None:
-        self.first_epoch = state_dict["epochs_done"]
-
-    def train_dataloader(self) -> DataLoader[tuple[Tensor, ...]]:
-        assert self.trainer is not None
-        loader = training_loader(self.config, self.data, self.trainer.global_rank, self.unlabelled)
-        assert isinstance(loader.sampler, EpochSampler)
-        # a resumed run's workers are sent their first indices before the trainer tells the sampler its epoch
-        loader.sampler.set_epoch(self.first_epoch)
-        return loader
-
-    def val_dataloader(self) -> DataLoader[tuple[int, int]]:
-        assert self.trainer is not None
-        return holdout_loader(self.holdouts, self.trainer.global_rank, self.trainer.world_size)
-
-
-def holdout_loader(sets: list[DataSet], rank: int = 0, world: int = 1) -> DataLoader[tuple[int, int]]:
-    """(set, index) pairs, one at a time, each in one process; the samples differ in size and are read by the task.
-
-    All processes get equally many, since they meet in every step: index -1 makes up for what is missing.
-    """
-    pairs = [(number, index) for number, data in enumerate(sets) for index in range(len(data))]
-    pairs += [(0, -1)] * (-len(pairs) % world)
-    return DataLoader(pairs[rank::world], batch_size=None)  # type: ignore[arg-type]

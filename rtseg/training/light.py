@@ -54,7 +54,7 @@ class Temperature(_Drawn):
         return {"warmth": rng.choice((-1.0, 1.0)) * rng.uniform(0.1, 0.34)}
 
     def apply(self, img: np.ndarray, warmth: float, **_: Any) -> np.ndarray:
-        return as_picture(img * np.exp(np.float32([-warmth, 0, warmth])))
+        return as_picture(img * np.exp(np.array([-warmth, 0, warmth], np.float32)))
 
 
 class Haze(_Drawn):

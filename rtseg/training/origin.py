@@ -33,6 +33,7 @@ class Origin:
         sha256: of the file that holds its weights.
         state: reads the weights, float32 by state-dict key; raises WeightsError.
         paths: the files that it consists of.
+        given: what it was asked for by.
     """
 
     name: str
@@ -44,6 +45,7 @@ class Origin:
     sha256: str
     state: Callable[[], dict[str, Tensor]]
     paths: list[Path]
+    given: str
 
     def network(self) -> SegmentationModel:
         """The network with its weights, in evaluation mode; raises WeightsError where they do not fit."""
@@ -65,16 +67,17 @@ def find_origin(name: str) -> Origin:
         WeightsError: a file or its card is missing or damaged.
     """
     if name.endswith(".safetensors"):
-        return _of_run(Path(name).expanduser())
+        return _of_run(name)
     artifact = resolve(name)
     card = artifact.card
     return Origin(
         card.name, card.model, card.config, card.labels, card.figures(), card.recipe, card.files["fp32"].sha256,
-        lambda: load_state_dict(artifact.file("fp32")), artifact.paths,
+        lambda: load_state_dict(artifact.file("fp32")), artifact.paths, name,
     )  # fmt: skip
 
 
-def _of_run(path: Path) -> Origin:
+def _of_run(name: str) -> Origin:
+    path = Path(name).expanduser()
     if not path.is_file():
         raise WeightsError(f"no such file: {path}")
     card_path = path.with_suffix(".json")
@@ -84,7 +87,7 @@ def _of_run(path: Path) -> Origin:
         return Origin(
             path.parent.name or path.stem, card["model"], card["config"], labels, card["metrics"], card["recipe"],
             file_sha256(path), lambda: {name: value.float() for name, value in load_tree(path).items()},
-            [path, card_path],
+            [path, card_path], name,
         )  # fmt: skip
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise WeightsError(f"{path} needs the card that its run wrote beside it, {card_path.name}: {error}") from error

@@ -11,6 +11,10 @@ from lightning.pytorch.callbacks import RichProgressBar
 class RunProgress(RichProgressBar):
     """The bar of the epoch, and beside it when the whole run will be done, from the pace since it was started."""
 
+    def __init__(self) -> None:
+        super().__init__()
+        self._started, self._first_step = time.monotonic(), 0
+
     def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         super().on_train_start(trainer, pl_module)
         self._started, self._first_step = time.monotonic(), trainer.global_step

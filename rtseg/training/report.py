@@ -40,11 +40,12 @@ class KeepBest(L.Callback):
         self.best = pl_module.holdout_miou
         model = pl_module.model
         state = {name: half(value) for name, value in model.state_dict().items()}
-        metrics = {f"{pl_module.config.data}/{split}": m.to_json() for split, m in pl_module.scores.items()}
+        plan = pl_module.plan
+        metrics = {f"{plan.config.data}/{split}": m.to_json() for split, m in pl_module.scores.items()}
         done = {"epochs_done": trainer.current_epoch + 1, "torch": torch.__version__}
-        recipe = {**pl_module.config.to_json(), **done, **pl_module.lineage}
-        card = {"model": pl_module.config.model, "config": model.config_json(), "labels": pl_module.labels.to_json(),
-                "train_size": list(pl_module.train_size), "metrics": metrics, "recipe": recipe}  # fmt: skip
+        recipe = {**plan.config.to_json(), **done, **plan.lineage}
+        card = {"model": plan.config.model, "config": model.config_json(), "labels": plan.labels.to_json(),
+                "train_size": list(plan.train_size), "metrics": metrics, "recipe": recipe}  # fmt: skip
         save_tree(state, self.folder / "best.safetensors")
         write_json(self.folder / "best.json", card)
 
@@ -80,7 +81,7 @@ class Pictures(L.Callback):
         if not trainer.is_global_zero:
             return
         epoch = trainer.current_epoch + 1
-        picked = [(data, index) for data in pl_module.holdouts
+        picked = [(data, index) for data in pl_module.plan.holdouts
                   for index in sorted({len(data) // 4, 3 * len(data) // 4})]  # fmt: skip
         rows = [drawn(data, index, pl_module) for data, index in picked]
         cv2.imwrite(str(self.folder / f"samples_{epoch:04d}.png"), stacked(rows))
@@ -92,7 +93,7 @@ def drawn(data: DataSet, index: int, task: SegmentationTask) -> np.ndarray:
     """Picture, truth and prediction of a sample side by side: uint8 BGR (H, 3 W, 3)."""
     sample = data.sample(index)
     predicted = task.predict(sample.image, task.input_size(data))
-    return beside_truth(sample.image, sample.labels, predicted, task.labels)
+    return beside_truth(sample.image, sample.labels, predicted, data.labels)
 
 
 def draw_confusion(matrix: ConfusionMatrix, title: str, path: Path) -> None:

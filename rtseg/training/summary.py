@@ -41,7 +41,7 @@ def write_report(folder: Path, task: SegmentationTask) -> Path:
     weights = {name: value.float() for name, value in load_tree(best).items()}
     restore(task.model, weights, str(best))
     task.eval()
-    for data in task.holdouts:
+    for data in task.plan.holdouts:
         total, scored = _score(task, data)
         draw_confusion(total, f"{data.split}, best weights", report / f"confusion_{data.split}.png")
         for name, indices in (("worst", scored[:_FRAMES]), ("best", scored[-_FRAMES:][::-1])):
@@ -53,12 +53,6 @@ def write_report(folder: Path, task: SegmentationTask) -> Path:
     draw_curves(read_curves(folder), report / "curves.png")
     shutil.copyfile(folder / "best.json", report / "card.json")
     return report
-
-
-def is_reported(folder: Path) -> bool:
-    """Whether the report is that of the run's best weights."""
-    cards = [folder / "report" / "card.json", folder / "best.json"]
-    return all(card.is_file() for card in cards) and cards[0].read_bytes() == cards[1].read_bytes()
 
 
 def _score(task: SegmentationTask, data: DataSet) -> tuple[ConfusionMatrix, list[int]]:

@@ -1,5 +1,7 @@
 """The training and validation steps (a Lightning module)."""
 
+from collections.abc import Callable
+from functools import cached_property
 from math import isfinite
 from typing import Any
 
@@ -13,14 +15,15 @@ from rtseg.core.sizes import Size, network_size
 from rtseg.datasets import DataSet
 from rtseg.metrics.confusion import ConfusionMatrix
 from rtseg.models import SegmentationModel
+from rtseg.models.base import Outputs
 from rtseg.models.deploy import normalise
 from rtseg.pictures.resize import resize_image
 from rtseg.pictures.upsample import upsample_labels
-from rtseg.training.config import TrainConfig
 from rtseg.training.losses import dice_loss, lovasz_loss, segmentation_loss, shrink_labels
+from rtseg.training.networks import Networks
 from rtseg.training.optimise import make_optimizer, make_schedule, parameter_groups
-from rtseg.training.teach import Teaching
-from rtseg.training.unlabelled import consistency_loss
+from rtseg.training.plan import TrainingPlan
+from rtseg.training.unlabelled.consistency import consistency_loss
 from rtseg.training.watch import StepWatch
 
 _LOOK_EVERY = 20  # steps: to look is to wait for the device
@@ -30,48 +33,46 @@ class SegmentationTask(L.LightningModule):
     """Trains one network; validates it just as `rtseg eval` scores an engine.
 
     That is one picture at a time, all of a split resized to one size for the network and compared at their own.
+
+    Args:
+        plan: of the run.
+        networks: the one to train, and its teachers.
+        weights: of the classes, float32 (C,).
     """
 
-    def __init__(
-        self,
-        config: TrainConfig,
-        model: SegmentationModel,
-        weights: Tensor,
-        holdouts: list[DataSet],
-        teaching: Teaching | None = None,
-    ) -> None:
+    class_weights: Tensor
+
+    def __init__(self, plan: TrainingPlan, networks: Networks, weights: Tensor) -> None:
         super().__init__()
-        self.config, self.model, self.holdouts, self.teaching = config, model, holdouts, teaching
-        self.train_size = config.train_hw or config.crop_hw  # of what crops are cut from; scoring follows it
-        self.lineage: dict[str, Any] = {}  # what the weights started from and who taught them, for the card
-        self.settings: dict[str, Any] = {}  # what a resumed run must have in common with this one
-        self.cycle_from = 0  # epochs after which the schedule begins
-        self.labels = holdouts[0].labels
+        self.plan, self.model, self.teaching = plan, networks.student, networks.teaching
         self.register_buffer("class_weights", weights, persistent=False)
-        self.watch = StepWatch(self.labels)
+        self.watch = StepWatch(plan.labels)
         self.scores: dict[str, ConfusionMatrix] = {}
-        self._forward: Any = None  # compiled on first use, after the trainer made its copies of the module
+
+    @cached_property
+    def _forward(self) -> Callable[[Tensor], Outputs]:
+        """Compiled on first use: by then the trainer has made its copies of the module."""
+        forward = self.model.forward_train
+        return torch.compile(forward) if self.plan.config.compile else forward
 
     def training_step(self, batch: tuple[Tensor, ...], _: int) -> Tensor:
         images, labels = batch[0], batch[1].long()
-        if self._forward is None:
-            forward = self.model.forward_train
-            self._forward = torch.compile(forward) if self.config.compile else forward
+        config, weights, ignore = self.plan.config, self.class_weights, self.plan.labels.ignore_index
         x = normalise(images, self.model.normalisation).contiguous(memory_format=torch.channels_last)
-        logits, *auxiliary = self._forward(x)
-        at_logits = shrink_labels(labels, (logits.shape[-2], logits.shape[-1]))
-        loss = self._loss(images, logits, labels, at_logits)
-        weights, ignore = self.class_weights, self.labels.ignore_index
-        for output, share in zip(auxiliary, self.model.auxiliary_weights, strict=True):
+        outputs = self._forward(x)
+        at_logits = shrink_labels(labels, (outputs.logits.shape[-2], outputs.logits.shape[-1]))
+        loss = self._loss(images, outputs, labels, at_logits)
+        for output, share in zip(outputs.auxiliary, self.model.auxiliary_weights, strict=True):
             coarse = shrink_labels(labels, (output.shape[-2], output.shape[-1]))
             loss = loss + share * segmentation_loss(output, coarse, weights, ignore)
         if len(batch) > 2:
+            views, known, pasted = batch[2:]
             term, sure = consistency_loss(
-                self.model, self._forward, *batch[2:], weights, self.config.unlabelled_confidence
+                self.model, self._forward, views, known, pasted, weights, config.unlabelled_confidence
             )
-            loss = loss + self.config.unlabelled_weight * term
+            loss = loss + config.unlabelled_weight * term
             self.log("sure_share", sure, on_step=False, on_epoch=True)
-        self.watch.update(logits, at_logits, loss)
+        self.watch.update(outputs.logits, at_logits, loss)
         if self.watch.steps % _LOOK_EVERY == 0:
             self._look()
         self.log("loss", loss.detach(), prog_bar=True, on_step=False, on_epoch=True)
@@ -82,11 +83,11 @@ class SegmentationTask(L.LightningModule):
         loss = self.watch.look()
         if not isfinite(loss):
             raise UsageError(f"the loss became {loss} in epoch {self.current_epoch + 1}: start over with a smaller "
-                             f"--lr (it was {self.config.lr:g}), or with --precision fp32")  # fmt: skip
+                             f"--lr (it was {self.plan.config.lr:g}), or with --precision fp32")  # fmt: skip
 
-    def _loss(self, images: Tensor, logits: Tensor, labels: Tensor, coarse: Tensor) -> Tensor:
+    def _loss(self, images: Tensor, outputs: Outputs, labels: Tensor, coarse: Tensor) -> Tensor:
         """Cross-entropy, and what else the configuration asks for, of the network's main output."""
-        config, ignore = self.config, self.labels.ignore_index
+        config, ignore, logits = self.plan.config, self.plan.labels.ignore_index, outputs.logits
         compared = coarse if config.coarse_labels else labels
         loss = segmentation_loss(logits, compared, self.class_weights, ignore, config.ohem, config.boundary)
         if config.lovasz:
@@ -94,20 +95,20 @@ class SegmentationTask(L.LightningModule):
         if config.dice:
             loss = loss + config.dice * dice_loss(logits, coarse, ignore)
         if self.teaching is not None:
-            loss = loss + config.teaching_weight * self.teaching(images, logits, coarse != ignore)
+            loss = loss + config.teaching_weight * self.teaching(images, outputs, coarse != ignore)
         return loss
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        checkpoint["settings"], checkpoint["cycle_from"] = self.settings, self.cycle_from
+        checkpoint["settings"], checkpoint["cycle_from"] = self.plan.settings, self.plan.cycle_from
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        if self.cycle_from != checkpoint.get("cycle_from", 0):
+        if self.plan.cycle_from != checkpoint.get("cycle_from", 0):
             checkpoint["lr_schedulers"] = []  # a finished run is lengthened: its schedule begins again
 
     def on_train_batch_start(self, batch: Any, batch_idx: int) -> None:
         """Dropout: another mask in each batch of each process, and the same ones in a resumed run."""
         number = batch_idx * self.trainer.world_size + self.trainer.global_rank
-        words = np.random.SeedSequence((self.config.seed, self.current_epoch, number)).generate_state(1, np.uint64)
+        words = np.random.SeedSequence((self.plan.config.seed, self.current_epoch, number)).generate_state(1, np.uint64)
         torch.manual_seed(int(words[0]))
 
     def on_train_epoch_start(self) -> None:
@@ -123,13 +124,13 @@ class SegmentationTask(L.LightningModule):
         self._look()  # before weights are kept
 
     def on_validation_epoch_start(self) -> None:
-        self.scores = {data.split: ConfusionMatrix(self.labels) for data in self.holdouts}
+        self.scores = {data.split: ConfusionMatrix(self.plan.labels) for data in self.plan.holdouts}
 
     def validation_step(self, pair: tuple[int, int], _: int) -> None:
         number, index = pair
         if index < 0:
             return
-        data = self.holdouts[number]
+        data = self.plan.holdouts[number]
         sample = data.sample(index)
         self.scores[data.split].update(self.predict(sample.image, self.input_size(data)), sample.labels)
 
@@ -144,10 +145,13 @@ class SegmentationTask(L.LightningModule):
         Callbacks call it, for their end of the validation comes before the module's.
         """
         if self.trainer.world_size > 1:
-            for matrix in self.scores.values():
-                own = torch.from_numpy(np.append(matrix.counts, matrix.frames)).to(self.device)
-                total: Tensor = self.all_gather(own).sum(0).cpu()  # type: ignore[union-attr]
-                matrix.counts, matrix.frames = total[:-1].reshape(matrix.counts.shape).numpy(), int(total[-1])
+            self.scores = {split: self._summed(matrix) for split, matrix in self.scores.items()}
+
+    def _summed(self, own: ConfusionMatrix) -> ConfusionMatrix:
+        """What all processes have counted together."""
+        counted = torch.from_numpy(np.append(own.counts, own.frames)).to(self.device)
+        total: Tensor = self.all_gather(counted).sum(0).cpu()  # type: ignore[union-attr]
+        return ConfusionMatrix(own.labels, total[:-1].reshape(own.counts.shape).numpy(), int(total[-1]))
 
     def on_validation_epoch_end(self) -> None:
         figures = {f"{split}_miou": matrix.miou for split, matrix in self.scores.items()}
@@ -155,21 +159,37 @@ class SegmentationTask(L.LightningModule):
 
     def input_size(self, data: DataSet) -> Size:
         """The network's input size for the pictures of a split, as `rtseg eval` chooses it."""
-        return network_size(data.size_hw, self.train_size, self.model.size_multiple)
+        return network_size(data.size_hw, self.plan.train_size, self.model.size_multiple)
 
-    @torch.no_grad()
-    def predict(self, image: Any, size_hw: Size) -> Any:
-        """uint8 BGR (H, W, 3) -> labels uint8 (H, W), in fp32 and along the path that engines take at `size_hw`."""
-        height, width = image.shape[:2]
-        resized = torch.from_numpy(resize_image(image, size_hw)).to(self.device)[None]
-        with torch.autocast(self.device.type, enabled=False):
-            x = normalise(resized, self.model.normalisation).contiguous(memory_format=torch.channels_last)
-            logits = self.model(x)[0].float().cpu().contiguous().numpy()
-        return upsample_labels(logits, (height, width))
+    def predict(self, image: np.ndarray, size_hw: Size) -> np.ndarray:
+        """See `predict`."""
+        return predict(self.model, image, size_hw, self.device)
 
     def configure_optimizers(self) -> Any:
-        optimizer = make_optimizer(self.config, parameter_groups(self.config, self, self.model))
-        share = 1 - self.cycle_from / self.config.epochs
+        config = self.plan.config
+        optimizer = make_optimizer(config, parameter_groups(config, self, self.model))
+        share = 1 - self.plan.cycle_from / config.epochs
         steps = max(1, round(self.trainer.estimated_stepping_batches * share))
-        schedule = make_schedule(self.config, optimizer, steps)
+        schedule = make_schedule(config, optimizer, steps)
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
+
+
+@torch.no_grad()
+def predict(model: SegmentationModel, image: np.ndarray, size_hw: Size, device: torch.device) -> np.ndarray:
+    """Labels a picture in fp32, along the path that engines take.
+
+    Args:
+        model: the network, in evaluation mode on `device`.
+        image: uint8 BGR (H, W, 3).
+        size_hw: the network's input size.
+        device: where it computes.
+
+    Returns:
+        Labels, uint8 (H, W).
+    """
+    height, width = image.shape[:2]
+    resized = torch.from_numpy(resize_image(image, size_hw)).to(device)[None]
+    with torch.autocast(device.type, enabled=False):
+        x = normalise(resized, model.normalisation).contiguous(memory_format=torch.channels_last)
+        logits = model(x)[0].float().cpu().contiguous().numpy()
+    return upsample_labels(logits, (height, width))

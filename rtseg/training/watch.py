@@ -50,7 +50,7 @@ class StepWatch:
         """Waits for the device; brings `miou` up to date and returns the kept loss (0 before the first step)."""
         if self._counts is None or self._loss is None:
             return 0.0
-        matrix = ConfusionMatrix(self.labels)
-        matrix.counts = self._counts[:-1].cpu().numpy().astype(np.int64).reshape(matrix.counts.shape)
-        self.miou = matrix.miou
+        classes = len(self.labels)
+        counts = self._counts[:-1].cpu().numpy().astype(np.int64).reshape(classes, classes)
+        self.miou = ConfusionMatrix(self.labels, counts).miou
         return float(self._loss)

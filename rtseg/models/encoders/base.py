@@ -52,6 +52,11 @@ class Encoder(nn.Module):
     def forward(self, x: Tensor) -> tuple[Tensor, ...]:
         raise NotImplementedError
 
+    def named(self, x: Tensor) -> dict[str, Tensor]:
+        """The same by name: `encoder/4` to `encoder/32`, the strides without dilation."""
+        features = self(x)
+        return {f"encoder/{32 >> len(features) - 1 - level}": feature for level, feature in enumerate(features)}
+
     def cut(self, stride: int) -> tuple[nn.Sequential, nn.Sequential]:
         """The layers up to the features at a stride, 4, 8 or 16, and those behind: ICNet runs them at two sizes.
 

@@ -69,7 +69,8 @@ class InvertedResidual(nn.Module):
         self.adds = row.stride == 1 and inputs == row.outputs
 
     def forward(self, x: Tensor) -> Tensor:
-        return x + self.residual(x) if self.adds else self.residual(x)
+        residual: Tensor = self.residual(x)
+        return x + residual if self.adds else residual
 
 
 Block = Callable[[int, Row, int, int], nn.Module]

@@ -5,6 +5,7 @@ from contextlib import contextmanager
 from importlib import metadata
 from pathlib import Path
 from pickle import UnpicklingError
+from typing import Any
 
 import torch
 from safetensors import SafetensorError
@@ -142,7 +143,8 @@ def _from_hub(name: str, options: TrunkOptions) -> State:
         return found.state_dict()
     from torchvision.models import get_model_weights
 
-    return get_model_weights(name).DEFAULT.get_state_dict(progress=False, check_hash=True)
+    state: State = get_model_weights(name).DEFAULT.get_state_dict(progress=False, check_hash=True)
+    return state
 
 
 def _check_full_width(name: str, options: TrunkOptions) -> None:
@@ -181,7 +183,7 @@ def _foreign_names(name: str, options: TrunkOptions) -> Iterator[list[str]]:
     from torchvision import models
 
     name = name.removesuffix("_half")
-    stem = {"stem_type": "deep", "stem_width": 64} if options.deep_stem else {}
+    stem: dict[str, Any] = {"stem_type": "deep", "stem_width": 64} if options.deep_stem else {}
     with torch.device("meta"):
         networks: list[nn.Module] = [timm.create_model(_TIMM.get(name, name), **stem)]
         if name in models.list_models() and not options.deep_stem:

@@ -1,6 +1,7 @@
 """Any encoder of timm that gives feature maps (`timm:NAME`)."""
 
 from contextlib import nullcontext
+from typing import Any
 
 import timm
 import torch
@@ -26,7 +27,7 @@ class TimmEncoder(Encoder):
         refuse(f"timm:{name}", options, "width", "deep_stem", "multi_grid")
         if name.split(".")[0] not in timm.list_models():
             raise unknown_name("encoder of timm", name, timm.list_models())
-        stride = {} if options.output_stride == 32 else {"output_stride": options.output_stride}
+        stride: dict[str, Any] = {} if options.output_stride == 32 else {"output_stride": options.output_stride}
         hub = pretrained == IMAGENET
         with fetching(f"timm:{name}") if hub else nullcontext():
             try:
@@ -40,13 +41,14 @@ class TimmEncoder(Encoder):
                 raise UsageError(f"timm does not build {name}: {error}") from error
         if pretrained is not None and not hub:
             load_by_name(self.network, f"timm:{name}", pretrained)
-        strides = self.network.feature_info.reduction()
+        info: Any = self.network.feature_info
+        strides = info.reduction()
         if len(strides) < 2 or strides[-1] != options.output_stride:
             raise UsageError(
                 f"timm:{name} has features at strides {strides}: at least two are needed, the last of them at "
                 f"output stride {options.output_stride}"
             )
-        self.channels = tuple(self.network.feature_info.channels())
+        self.channels = tuple(info.channels())
         self._check_features(name, strides)
 
     @torch.no_grad()

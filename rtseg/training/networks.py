@@ -1,0 +1,61 @@
+"""The networks of a run: the one that learns, with the weights that it starts from, and those that teach it."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+
+from rtseg.core.sizes import check_multiple
+from rtseg.models import SegmentationModel, build_model
+from rtseg.training.config import TrainConfig
+from rtseg.training.distill.base import MethodConfig, Teaching
+from rtseg.training.distill.teachers import Teachers
+from rtseg.training.optimise import check_trunk
+from rtseg.training.origin import Origin
+from rtseg.training.precision import keep_gradients_true
+from rtseg.training.start import Start, architecture, start_from
+
+
+@dataclass(frozen=True)
+class Networks:
+    """What `build_networks` builds.
+
+    Attributes:
+        student: the network that learns.
+        start: what it has taken from another one.
+        teaching: the term of the loss that its teachers give.
+    """
+
+    student: SegmentationModel
+    start: Start | None
+    teaching: Teaching | None
+
+
+def build_networks(
+    config: TrainConfig, classes: int, start: Origin | None, teachers: Sequence[Origin], method: MethodConfig | None
+) -> Networks:
+    """Builds them complete; fresh weights follow from torch's seed.
+
+    Args:
+        config: of the run.
+        classes: of the data set.
+        start: what the student starts from.
+        teachers: who teaches.
+        method: how; None without teachers.
+
+    Raises:
+        UsageError: a field or a size does not fit a network, or networks do not fit one another.
+        WeightsError: a file is missing or damaged.
+    """
+    student = build_model(config.model, {**architecture(config, start), "classes": classes})
+    check_multiple(config.crop_hw, student.size_multiple, config.model)
+    check_trunk(config, student)
+    taken = None if start is None else start_from(student, start)
+    keep_gradients_true(student)
+    student = student.to(memory_format=torch.channels_last)
+    if method is None:
+        return Networks(student, taken, None)
+    networks = [origin.network() for origin in teachers]
+    for network, origin in zip(networks, teachers, strict=True):
+        check_multiple(config.crop_hw, network.size_multiple, f"the teacher {origin.name}")
+    return Networks(student, taken, method.build(student, Teachers(networks, config.compile)))

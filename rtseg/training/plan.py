@@ -1,0 +1,147 @@
+"""The plan of a run: all that is decided before its first step, checked once; everything else is built from it."""
+
+import hashlib
+import json
+import logging
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Self
+
+import torch
+
+from rtseg.core.errors import UsageError
+from rtseg.core.labels import LabelSet
+from rtseg.core.sizes import Size
+from rtseg.datasets import DataSet
+from rtseg.training.before import check_unseen, read_data
+from rtseg.training.begun import go_on, is_reported, read_begun
+from rtseg.training.config import TrainConfig
+from rtseg.training.data import batches_of, sample_count
+from rtseg.training.distill import METHODS
+from rtseg.training.distill.base import MethodConfig
+from rtseg.training.distill.teachers import find_teachers
+from rtseg.training.networks import build_networks
+from rtseg.training.origin import Origin, find_origin
+from rtseg.training.precision import choose_precision
+from rtseg.training.unlabelled.pool import Pool, gather
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class TrainingPlan:
+    """A training run before its first step.
+
+    Attributes:
+        config: what was asked for, with what follows from the data.
+        data: what is trained on.
+        holdouts: what is scored; at least one.
+        precision: that the device trains in: fp32, bf16 or fp16.
+        start: the network whose weights are where it starts.
+        teachers: the networks that teach.
+        method: how they teach; None without them.
+        pool: pictures without labels.
+        lineage: what the weights come from, for the card.
+        settings: what a run that resumes this one must have in common with it.
+        epochs_done: passes over the split that an earlier start has behind it.
+        cycle_from: epochs after which the schedule begins.
+        finished: whether nothing is left to do.
+    """
+
+    config: TrainConfig
+    data: DataSet
+    holdouts: tuple[DataSet, ...]
+    precision: str
+    start: Origin | None
+    teachers: tuple[Origin, ...]
+    method: MethodConfig | None
+    pool: Pool | None
+    lineage: dict[str, Any]
+    settings: dict[str, Any]
+    epochs_done: int
+    cycle_from: int
+    finished: bool
+
+    def __deepcopy__(self, _: Any) -> Self:
+        return self  # the averaged copy of a task needs no data sets of its own
+
+    @property
+    def labels(self) -> LabelSet:
+        """The classes."""
+        return self.data.labels
+
+    @property
+    def train_size(self) -> Size:
+        """(height, width) of the pictures that crops are cut from; scoring follows it."""
+        return self.config.train_hw or self.data.size_hw
+
+    @property
+    def checkpoint(self) -> Path | None:
+        """What the run resumes from."""
+        return checkpoint_of(self.config) if self.epochs_done else None
+
+
+def checkpoint_of(config: TrainConfig) -> Path:
+    """The checkpoint in a run's folder."""
+    return config.output / "last.ckpt"
+
+
+def make_plan(config: TrainConfig) -> TrainingPlan:
+    """Decides and checks everything about a run.
+
+    Networks are built here once and thrown away: only so is it known that they fit.
+
+    Raises:
+        UsageError: a name or size that does not fit, a precision that the device does not compute with, or a run in the
+            folder that was begun with other settings.
+        InputError: the data set, or a picture without labels, cannot be read.
+        WeightsError: weights to start from, or a teacher's, are missing or damaged.
+        OutputError: a frame of a video cannot be kept.
+    """
+    config, data, holdouts = read_data(config)
+    precision = choose_precision(config.precision)
+    if config.sync_batch_norm and not torch.cuda.is_available():
+        raise UsageError("synchronised batch norm needs GPUs: leave --sync-batch-norm out")
+    start = None if config.init is None else find_origin(config.init)
+    teachers = tuple(find_teachers(config.teacher, data.labels.names))
+    for origin in (*([start] if start else []), *teachers):
+        check_unseen(origin.given, origin.recipe, config)
+    method = METHODS.get(config.teaching).of(config) if teachers else None
+    taken = build_networks(config, len(data.labels), start, teachers, method).start
+    if taken is not None and (line := taken.told()) is not None:
+        log.warning(line)
+    pool = None
+    if config.unlabelled is not None:
+        pool = gather(config.unlabelled, config.unlabelled_every, config.output, holdouts)
+    lineage = {
+        **({"init": taken.identity()} if taken is not None else {}),
+        **({"unlabelled": pool.identity()} if pool is not None else {}),
+        **({"teachers": [origin.identity() for origin in teachers]} if teachers else {}),
+    }
+    settings = run_settings(config, [data, *holdouts], lineage)
+    begun = read_begun(checkpoint_of(config))
+    cycle_from = 0 if begun is None else go_on(begun, settings, config.output)
+    batches_of(sample_count(config, data), config.batch_size, config.devices)
+    return TrainingPlan(
+        config=config, data=data, holdouts=tuple(holdouts), precision=precision, start=start, teachers=teachers,
+        method=method, pool=pool, lineage=lineage, settings=settings,
+        epochs_done=0 if begun is None else begun.epochs_done,
+        cycle_from=cycle_from,
+        finished=begun is not None and begun.epochs_done == config.epochs and is_reported(config.output),
+    )  # fmt: skip
+
+
+def run_settings(config: TrainConfig, sets: Sequence[DataSet], lineage: dict[str, Any]) -> dict[str, Any]:
+    """What a run that goes on must have in common with the one that was begun: the same keys in every run."""
+    names = {data.split: data.picture_names() for data in sets}
+    listing = json.dumps([sets[0].labels.names, names])
+    pool = lineage.get("unlabelled")
+    return {
+        **config.decisive(),
+        "pictures": len(sets[0]),
+        "data_set": hashlib.sha256(listing.encode()).hexdigest(),
+        "init": lineage.get("init"),
+        "teachers": lineage.get("teachers"),
+        "unlabelled": pool and f"{pool['pictures']} pictures, {pool['frames']} frames, {pool['sha256'][:12]}…",
+    }

@@ -1,0 +1,113 @@
+"""The weights that a run starts from: those of a trained network, of which it takes what fits."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from rtseg.core.errors import UsageError
+from rtseg.models import SegmentationModel, build_model
+from rtseg.models.weights import is_classifier, may_lack, restore
+from rtseg.training.config import TrainConfig
+from rtseg.training.origin import Origin
+
+
+@dataclass(frozen=True)
+class Start:
+    """What a network has taken from another one.
+
+    Attributes:
+        origin: the other one.
+        only_trunk: they are of two architectures, and share their trunk.
+        fresh: names in the state dict that keep their fresh weights.
+    """
+
+    origin: Origin
+    only_trunk: bool
+    fresh: tuple[str, ...]
+
+    def identity(self) -> dict[str, Any]:
+        """What a card says about it."""
+        return {**self.origin.identity(), **({"part": "trunk"} if self.only_trunk else {})}
+
+    def told(self) -> str | None:
+        """A line about what starts fresh, if anything does."""
+        if self.only_trunk:
+            return f"from {self.origin.given} only the trunk is taken, the rest starts fresh"
+        if not self.fresh:
+            return None
+        parts = dict.fromkeys(name if name.startswith("network") else name.split(".")[0] for name in self.fresh)
+        return f"{self.origin.given} has no fitting weights for {', '.join(parts)}: they start fresh"
+
+
+def architecture(config: TrainConfig, start: Origin | None) -> dict[str, Any]:
+    """The fields that the network is built with: those of what it starts from, then those that were asked for."""
+    before = start.config if start is not None and start.model == config.model else {}
+    return {**before, **config.model_config()}
+
+
+def start_from(model: SegmentationModel, origin: Origin) -> Start:
+    """Gives `model` the weights of a trained network.
+
+    Classifiers keep their fresh weights where their shape differs, as with another number of classes. From a network
+    of another architecture that has layers of its own, only the trunk is taken.
+
+    Raises:
+        UsageError: the same architecture with other fields, or architectures that do not have the same trunk.
+        WeightsError: the file is missing or damaged.
+    """
+    state = origin.state()
+    source = build_model(origin.model, origin.config)
+    own = model.state_dict()
+    if not set(state) <= set(own):
+        restore(source, state, origin.given)
+        try:
+            take_trunk(model, source)
+        except UsageError:
+            lacking = next((name for name in own if name not in state and not may_lack(name)), None)
+            if type(source) is type(model) and lacking is not None:
+                raise _does_not_fit(model, source, origin, lacking, None) from None
+            raise
+        return Start(origin, True, ())
+    fitting = {name: value for name, value in state.items() if value.shape == own[name].shape}
+    fresh = [name for name in own if name not in fitting and not name.endswith("num_batches_tracked")]
+    whole = type(source) is type(model)  # or one is a part of the other, such as ENet's encoder
+    for name in fresh:
+        if not (is_classifier(name) or may_lack(name) or (name not in state and not whole)):
+            raise _does_not_fit(model, source, origin, name, state.get(name))
+    model.load_state_dict(fitting, strict=False)
+    return Start(origin, False, tuple(fresh))
+
+
+def _does_not_fit(
+    model: SegmentationModel, source: SegmentationModel, origin: Origin, name: str, value: Tensor | None
+) -> UsageError:
+    """The error for a weight that `source`, which is what `origin` holds, lacks or has in another shape."""
+    wanted = tuple(model.state_dict()[name].shape)
+    found = f"lacks {name}" if value is None else f"has {name} as {tuple(value.shape)} instead of {wanted}"
+    theirs = source.config_json()
+    differing = [f for f, v in model.config_json().items() if f != "classes" and theirs.get(f) != v]
+    out = " and ".join("--encoder" if f == "encoder" else f"--set {f}" for f in differing)
+    hint = f"leave {out} out" if out else "start from another network"
+    return UsageError(f"{origin.given} does not fit {type(model).__name__} with {model.config}: it {found}: {hint}")
+
+
+def take_trunk(model: SegmentationModel, source: SegmentationModel) -> None:
+    """Gives `model` the trunk of `source`, whose weights must have the same shapes in the same order.
+
+    Raises:
+        UsageError: one of them has no trunk, or they differ.
+    """
+    own, found = (nn.ModuleList(network.trunk()).state_dict() for network in (model, source))
+    shapes = [[tuple(value.shape) for value in state.values()] for state in (own, found)]
+    if not own or shapes[0] != shapes[1]:
+        raise UsageError(f"a {type(model).__name__} with {model.config} cannot start from a {type(source).__name__} "
+                         f"with {source.config}: their trunks are not the same")  # fmt: skip
+    with torch.no_grad():
+        for target, value in zip(own.values(), found.values(), strict=True):
+            target.copy_(value)
+        for copy in model.trunk_copies():
+            state = list(copy.state_dict().values())
+            for target, value in zip(state, list(found.values())[: len(state)], strict=True):
+                target.copy_(value)
