@@ -21,7 +21,7 @@ _PACKAGES = (
     "rich", "pyyaml", "ray", "torch", "torchvision", "lightning", "onnx", "onnxscript", "timm",
     "segmentation-models-pytorch", "albumentations",
 )  # fmt: skip
-_VARIABLES = ("OMP_NUM_THREADS", "CUDA_VISIBLE_DEVICES", "OPENCV_NUM_THREADS", "DISPLAY", "WAYLAND_DISPLAY")
+_VARIABLES = ("OMP_NUM_THREADS", "CUDA_VISIBLE_DEVICES", "OPENCV_NUM_THREADS")
 _ABOUT = """What rtseg doctor found, for a bug report. It is plain text: look at it before you send it.
 
 doctor.txt     the doctor's table

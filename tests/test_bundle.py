@@ -12,7 +12,7 @@ import rtseg
 from rtseg.apps import doctor
 from rtseg.apps._private import Private
 
-HOME = "/home/Anna Berg"
+HOME = "/Users/Anna Berg"
 SECRETS = ("anna", "berg", "hunter2", "workshop", "secret", "holiday", "10.0.0.7", "/", "\\\\")
 
 
