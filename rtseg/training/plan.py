@@ -103,7 +103,6 @@ def make_plan(config: TrainConfig) -> TrainingPlan:
     precision = choose_precision(config.precision)
     if config.sync_batch_norm and not torch.cuda.is_available():
         raise UsageError("synchronised batch norm needs GPUs: leave --sync-batch-norm out")
-    batches_of(sample_count(config, data), config.batch_size, config.devices)
     start = None if config.init is None else find_origin(config.init)
     teachers = tuple(find_teachers(config.teacher, data.labels.names))
     for origin in (*([start] if start else []), *teachers):
@@ -122,11 +121,13 @@ def make_plan(config: TrainConfig) -> TrainingPlan:
     }
     settings = run_settings(config, [data, *holdouts], lineage)
     begun = read_begun(checkpoint_of(config))
+    cycle_from = 0 if begun is None else go_on(begun, settings, config.output)
+    batches_of(sample_count(config, data), config.batch_size, config.devices)
     return TrainingPlan(
         config=config, data=data, holdouts=tuple(holdouts), precision=precision, start=start, teachers=teachers,
         method=method, pool=pool, lineage=lineage, settings=settings,
         epochs_done=0 if begun is None else begun.epochs_done,
-        cycle_from=0 if begun is None else go_on(begun, settings, config.output),
+        cycle_from=cycle_from,
         finished=begun is not None and begun.epochs_done == config.epochs and is_reported(config.output),
     )  # fmt: skip
 
