@@ -8,12 +8,12 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
-from fakes import FakeEngine, FlyingEngine, fake_card, fake_choice, make_network
+from fakes import FakeEngine, FlyingEngine, fake_card, fake_segmenter, make_network
 from folder_tree import write_classes
 from videos import make_video
 
 import rtseg
-from rtseg.core.errors import InputError, UsageError
+from rtseg.core.errors import EngineError, InputError, UsageError
 from rtseg.core.labels import CAMVID11
 from rtseg.datasets.classes import read_classes
 from rtseg.live.segmenter import Segmenter
@@ -92,13 +92,14 @@ def test_a_list_of_pictures_keeps_the_engine_busy() -> None:
 
 def test_a_list_that_loads_the_engine_loads_it_for_many_and_frees_it_when_one_fails() -> None:
     made: list[FakeEngine] = []
-    with Segmenter(fake_choice(made, threads=4)) as segmenter:
+    with fake_segmenter(made, threads=4) as segmenter:
         segmenter([picture()] * 3)
         assert segmenter.info.in_flight == len(made) > 1
     with Segmenter(FakeEngine(fail_at=1, error=ValueError("broken"))) as segmenter:
         with pytest.raises(ValueError, match="broken"):
             segmenter([picture()] * 3)
-        assert not segmenter.busy
+        with pytest.raises(EngineError, match="no picture is in flight"):
+            segmenter.collect()
         segmenter.engine.fail_at = None  # type: ignore[attr-defined]
         assert segmenter(picture()).shape == (64, 96)
 
