@@ -74,7 +74,7 @@ def test_a_stopped_run_ends_in_the_same_bits(
 def test_samples_do_not_depend_on_who_reads_them_nor_when(root: Path, tmp_path: Path) -> None:
     data = open_data("camvid", root, "train")
     threads = cv2.getNumThreads()
-    cv2.GaussianBlur(np.zeros((2000, 2000, 3), np.uint8), (31, 31), 0)  # OpenCV's threads run when workers are forked
+    cv2.cvtColor(np.zeros((2000, 2000, 3), np.uint8), cv2.COLOR_BGR2HSV)  # starts OpenCV's threads
     loaders = [training_loader(config(root, tmp_path, workers=workers, light=0.5), data) for workers in (0, 2)]
     for loader in loaders:
         loader.sampler.set_epoch(3)  # type: ignore[attr-defined]
