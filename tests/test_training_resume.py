@@ -8,6 +8,8 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import cv2
+import numpy as np
 import pytest
 import torch
 from camvid_tree import NAMES, make_camvid
@@ -70,12 +72,15 @@ def test_a_stopped_run_ends_in_the_same_bits(
 
 def test_samples_do_not_depend_on_who_reads_them_nor_when(root: Path, tmp_path: Path) -> None:
     data = open_data("camvid", root, "train")
+    threads = cv2.getNumThreads()
+    cv2.cvtColor(np.zeros((2000, 2000, 3), np.uint8), cv2.COLOR_BGR2HSV)  # starts OpenCV's threads
     loaders = [training_loader(config(root, tmp_path, workers=workers, light=0.5), data) for workers in (0, 2)]
     for loader in loaders:
         loader.sampler.set_epoch(3)  # type: ignore[attr-defined]
     for one, two in zip(*loaders, strict=True):
         assert all(torch.equal(*pair) for pair in zip(one, two, strict=True))
     assert isinstance(loaders[0].dataset, TrainingSet)
+    assert cv2.getNumThreads() == threads
 
 
 @pytest.mark.parametrize("schedule", ["one-cycle", "poly"])

@@ -1,6 +1,7 @@
 """The torch side of the data: augmented training samples in an order that follows from the seed alone."""
 
 from collections.abc import Iterator
+from typing import Any
 
 import cv2
 import numpy as np
@@ -126,14 +127,28 @@ class TrainingSet(Dataset[tuple[Tensor, ...]]):
         return image, labels
 
 
+class SampleLoader(DataLoader[tuple[Tensor, ...]]):
+    """A data loader whose workers use OpenCV with one thread each.
+
+    The processes are forked while OpenCV has one thread here too. Its pool does not outlive a fork: a worker that
+    inherits one and shuts it down waits for ever for threads that it does not have.
+    """
+
+    def __iter__(self) -> Any:
+        before = cv2.getNumThreads()
+        cv2.setNumThreads(1)
+        try:
+            return super().__iter__()
+        finally:
+            cv2.setNumThreads(before)
+
+
 def training_loader(
     config: TrainConfig, data: DataSet, rank: int = 0, unlabelled: UnlabelledViews | None = None, epoch: int = 0
 ) -> DataLoader[tuple[Tensor, ...]]:
     """Batches of (uint8 (N, h, w, 3), uint8 (N, h, w), …) from `epoch` on; the last, incomplete batch is dropped."""
     samples = TrainingSet(config, data, unlabelled)
-    if config.workers:  # here too: a worker that is forked while OpenCV's threads sleep hangs when it stops them
-        cv2.setNumThreads(1)
-    return DataLoader(
+    return SampleLoader(
         samples,
         batch_size=config.batch_size,
         sampler=EpochSampler(len(samples), config.seed, config.batch_size, rank, config.devices, epoch),
@@ -147,5 +162,8 @@ def training_loader(
 
 
 def _one_thread(_: int) -> None:
-    """OpenCV would start a thread for each core in every worker: on 16 cores they got in each other's way."""
+    """OpenCV would start a thread for each core in every worker: on 16 cores they got in each other's way.
+
+    Changes nothing in a process that was forked, see `SampleLoader`; one that was spawned begins with OpenCV's default.
+    """
     cv2.setNumThreads(1)
