@@ -42,7 +42,7 @@ def check_bundle(path: Path, report: Path | None) -> None:
     from rtseg.apps._overwrite import check_outputs
 
     if path.suffix.lower() != ".zip":
-        raise OutputError(f"cannot write {path}: a bundle is a ZIP file, name it {path.with_suffix('.zip')}")
+        raise OutputError(f"cannot write {path}: a bundle is a ZIP file, name it {path.stem or 'bundle'}.zip")
     check_outputs({"--bundle": path}, {"the report": [report]})
 
 

@@ -1,5 +1,6 @@
 """`rtseg import`: takes a network of any make, and writes what every command runs."""
 
+import shlex
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
@@ -79,7 +80,7 @@ def command(file: Path, /, choices: ImportChoices = _DEFAULTS) -> None:
     if choices.classes is None:
         raise UsageError("--classes is not given: a graph does not say what its channels mean; give cityscapes, "
                          "ade20k, voc, coco-stuff, camvid11 or a JSON file with the names")  # fmt: skip
-    outputs = [("--folder", choices.folder / f"{choices.name}{suffix}") for suffix in (".onnx", ".json")]
+    outputs = [("--name", choices.folder / f"{choices.name}{suffix}") for suffix in (".onnx", ".json")]
     check_outputs({}, {"the network to import": [file], "its classes": [Path(choices.classes)]}, outputs)
     options = ImportOptions(
         preset=choices.preset,
@@ -111,7 +112,7 @@ def report(imported: "Imported", path: Path) -> None:
                       "yours before you trust it")  # fmt: skip
     size_mib = card.files["fp32"].bytes / 2**20
     console.print(f"{path}: {size_mib:.1f} MiB, {len(card.labels)} classes of {card.labels.name}")
-    console.print(f"rtseg-cam --model {path}")
+    console.print(f"rtseg-cam --model {shlex.quote(str(path))}")
 
 
 def _numbers(words: tuple[str, ...], option: str) -> tuple[float, ...]:

@@ -16,8 +16,8 @@ import rtseg
 from rtseg.apps._console import run
 from rtseg.core.errors import UsageError
 from rtseg.core.machine import cores
-from rtseg.core.runspec import RunSpec
-from rtseg.core.sizes import Size, format_size, parse_size
+from rtseg.core.runspec import AUTO, RunSpec
+from rtseg.core.sizes import format_size, parse_size
 from rtseg.core.zoo import Artifact, resolve
 
 if TYPE_CHECKING:
@@ -101,7 +101,7 @@ def video(*inputs: str, options: VideoOptions) -> None:
     if options.dry_run and options.json:
         raise UsageError("--json reports what was done, and --dry-run does nothing: leave one of the two out")
     _check_outputs(inputs, jobs, options)
-    choice, selected = _choice(options)
+    choice, selected = _choice(jobs, options)
     if options.dry_run:
         _foretell(jobs, choice, options, console)
         return
@@ -137,7 +137,7 @@ def _check_outputs(inputs: Sequence[str], jobs: "Sequence[Job]", options: VideoO
         check_each_other([("--json", options.json), *made])
 
 
-def _choice(options: VideoOptions) -> "tuple[Choice, Selection]":
+def _choice(jobs: "Sequence[Job]", options: VideoOptions) -> "tuple[Choice, Selection]":
     """Checks all settings that do not depend on an input; also says how 'auto' was decided."""
     from rtseg.batch.plan import Choice
     from rtseg.batch.task import Look
@@ -155,29 +155,29 @@ def _choice(options: VideoOptions) -> "tuple[Choice, Selection]":
     size_hw = parse_size(options.size) if options.size else None
     spec = RunSpec(options.model, options.engine, options.precision, size_hw, options.threads)
     check_spec(spec)
-    selected = _selected(options, artifact, size_hw)
+    selected = _selected(jobs, spec, artifact, options)
     show = artifact.card.labels.split_names(options.show) if options.show else None
     look = Look(options.opacity, options.legend, show)
     Painter(opacity=look.opacity, legend=look.legend, show=look.show).prepare(artifact.card.labels)
-    given = {"engine": options.engine, "precision": options.precision}
-    auto = frozenset(name for name, value in given.items() if value == "auto")
+    auto = frozenset(name for name in ("engine", "precision") if getattr(spec, name) == AUTO)
     spec = replace(spec, engine=selected.engine, precision=selected.precision)
     return Choice(artifact.card, spec, look, options.overwrite, auto), selected
 
 
-def _selected(options: VideoOptions, artifact: Artifact, size_hw: Size | None) -> "Selection":
-    """The engine and precision of the whole batch, at about the size that every input has; one machine decides."""
-    from rtseg.engines import AUTO, EngineOptions, Selection, select
+def _selected(jobs: "Sequence[Job]", spec: RunSpec, artifact: Artifact, options: VideoOptions) -> "Selection":
+    """The engine and precision of the whole batch, by the size of its first input; one machine decides."""
+    from rtseg.batch.survey import first_size
+    from rtseg.engines import EngineOptions, Selection, select
     from rtseg.live.policies import Every
     from rtseg.live.segmenter import default_size
 
-    if AUTO not in (options.engine, options.precision):  # of a cluster, which may have what this machine lacks
-        return Selection(options.engine, options.precision)
-    threads = cores() if options.ray or options.threads is None else options.threads
-    size_hw = size_hw or default_size(artifact.card, artifact.card.train_size)
+    if AUTO not in (spec.engine, spec.precision):  # of a cluster, which may have what this machine lacks
+        return Selection(spec.engine, spec.precision)
+    threads = cores() if options.ray or spec.threads is None else spec.threads
+    size_hw = spec.size_hw or default_size(artifact.card, first_size(jobs) or artifact.card.train_size)
     wanted = EngineOptions(size_hw, threads=threads, in_flight=min(threads, Every().most_in_flight))
     with Console(stderr=True).status("choosing an engine: measured once on a machine"):
-        return select(options.engine, options.precision, artifact, wanted)
+        return select(spec.engine, spec.precision, artifact, wanted)
 
 
 def _pool(

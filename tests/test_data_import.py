@@ -2,6 +2,7 @@
 
 import json
 from base64 import b64encode
+from collections.abc import Iterator
 from pathlib import Path
 
 import cv2
@@ -10,7 +11,9 @@ import pytest
 from fakes import fake_network  # noqa: F401 - a fixture
 from test_commands import call
 
+from rtseg.core.errors import RtsegError
 from rtseg.datasets import open_data
+from rtseg.datasets.imports import open_export
 from rtseg.datasets.imports.label_studio import brush_mask
 
 SIZE = (24, 32)
@@ -286,3 +289,46 @@ def test_what_rtseg_video_saves_is_imported_again(name: str, fake_network: Path)
         np.testing.assert_array_equal(
             again if name == "coco" else again[inner], labels if name == "coco" else labels[inner]
         )
+
+
+COCO = {
+    "images": [{"id": 1, "file_name": "a.png", "height": 24, "width": 32}],
+    "categories": [{"id": 1, "name": "grass", "color": [0, 128, 0]}],
+    "annotations": [{"id": 1, "image_id": 1, "category_id": 1, "segmentation": [[0, 0, 9, 0, 9, 9]]}],
+}
+LABEL_STUDIO = [{
+    "id": 1, "data": {"image": "a.png"},
+    "annotations": [{"was_cancelled": False, "updated_at": "2026", "result": [{
+        "type": "polygonlabels", "original_width": 32, "original_height": 24, "image_rotation": 0,
+        "value": {"polygonlabels": ["grass"], "points": [[0, 0], [50, 0], [50, 50]]},
+    }]}],
+}]  # fmt: skip
+LABELME = {
+    "shapes": [{"label": "grass", "points": [[0, 0], [9, 0], [9, 9]], "shape_type": "polygon"}],
+    "imagePath": "a.png", "imageData": None, "imageHeight": 24, "imageWidth": 32,
+}  # fmt: skip
+
+
+def damaged(node: object) -> Iterator[object]:
+    """Copies of some JSON in which one value each is of another kind."""
+    yield from (other for other in (None, 7, "x", [], {}, [None], [{}]) if type(other) is not type(node) or other)
+    if isinstance(node, dict | list):
+        for key in node if isinstance(node, dict) else range(len(node)):
+            for other in damaged(node[key]):  # type: ignore[index]
+                copy = node.copy()
+                copy[key] = other  # type: ignore[index]
+                yield copy
+
+
+@pytest.mark.parametrize(("name", "good"), [("coco", COCO), ("label-studio", LABEL_STUDIO), ("labelme", LABELME)])
+def test_no_damaged_entry_is_a_defect(name: str, good: object) -> None:
+    file, count = Path("made/export.json"), 0
+    for data in (good, *damaged(good)):
+        file.write_text(json.dumps(data))
+        try:
+            list(open_export(name, file, Path("made/pictures")).pictures())
+            count += 1
+        except RtsegError:
+            continue
+        finally:
+            assert count  # the first is good

@@ -54,6 +54,17 @@ class Glance:
         return None if self.error is None else str(self.error)
 
 
+def first_size(jobs: Sequence[Job]) -> Size | None:
+    """(height, width) of the first input's frames, of the first few that can be opened; None where none can."""
+    for job in jobs[:_FEW]:
+        try:
+            with open_source(job.path, threads=1) as source:
+                return source.size_hw
+        except RtsegError:
+            continue  # the batch says so
+    return None
+
+
 def glance(job: Job, overwrite: bool) -> Glance:
     """Opens an input and reads its first frame."""
     try:

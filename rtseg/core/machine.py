@@ -8,11 +8,13 @@ from pathlib import Path, PurePosixPath
 
 from platformdirs import user_cache_path
 
+from rtseg.core.paths import user_path
+
 
 def cache_folder() -> Path:
     """`RTSEG_CACHE`, or rtseg's folder in the user's cache folder of this system."""
     if chosen := os.environ.get("RTSEG_CACHE"):
-        return Path(chosen).expanduser()
+        return user_path(chosen)
     return user_cache_path("rtseg", appauthor=False)
 
 

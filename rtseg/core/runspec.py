@@ -6,6 +6,8 @@ from pathlib import Path
 from rtseg.core.sizes import Size
 from rtseg.core.zoo import Artifact
 
+AUTO = "auto"
+
 
 @dataclass(frozen=True)
 class RunSpec:
@@ -20,7 +22,7 @@ class RunSpec:
     """
 
     model: str | Path | Artifact = "icnet"
-    engine: str = "auto"
-    precision: str = "auto"
+    engine: str = AUTO
+    precision: str = AUTO
     size_hw: Size | None = None
     threads: int | None = None

@@ -2,8 +2,9 @@
 
 from dataclasses import replace
 
+from rtseg.core.runspec import AUTO
 from rtseg.core.zoo import Artifact
-from rtseg.engines.auto import AUTO, Selection, candidates, select
+from rtseg.engines.auto import Selection, candidates, select
 from rtseg.engines.base import Engine, EngineInfo, EngineOptions
 from rtseg.engines.table import (
     ENGINES,

@@ -18,13 +18,13 @@ from rtseg.core.errors import EngineError, OutputError, UsageError
 from rtseg.core.files import write_json
 from rtseg.core.machine import cache_folder, cpu_name
 from rtseg.core.registry import unknown_name
+from rtseg.core.runspec import AUTO
 from rtseg.core.sizes import format_size
 from rtseg.core.zoo import Artifact
 from rtseg.engines.base import EngineOptions
 from rtseg.engines.rate import Rate, measure_rates
 from rtseg.engines.table import ENGINES, TABLE, available, distribution, install_hint, missing
 
-AUTO = "auto"
 MAX_LOSS = 0.005
 """IoU of the mean: INT8 that loses more is never taken by itself."""
 _CLEARLY = 1.05  # a later form must be this much faster: less is within what two measurements differ by

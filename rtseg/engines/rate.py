@@ -22,6 +22,7 @@ from rtseg.engines.table import load_named
 
 _BURSTS, _BURST_S = 3, 0.1
 _TIMEOUT_S = 300.0
+_MARK = "rtseg-rate "
 
 Rate = float | str
 """Pictures per second, or why there is none."""
@@ -47,15 +48,17 @@ def measure_rates(
     command = [sys.executable, "-m", "rtseg.engines.rate", *given]
     try:
         child = subprocess.run(command, capture_output=True, text=True, timeout=_TIMEOUT_S, env=environment)
-        said, end = child.stdout, f"its process ended with code {child.returncode}"
+        last = child.stderr.strip().splitlines()[-1:] or ["no message"]
+        said, end = child.stdout, f"its process ended with code {child.returncode}: {last[0]}"
     except subprocess.TimeoutExpired as expired:
         said, end = _text(expired.stdout), f"it took more than {_TIMEOUT_S:.0f} s"
     except OSError as error:
         said, end = "", f"no process can be started: {error}"
     found: dict[str, Rate] = {}
     for line in said.splitlines():
-        precision, rate = json.loads(line)
-        found[precision] = rate
+        if line.startswith(_MARK):  # a library may print what it likes
+            precision, rate = json.loads(line.removeprefix(_MARK))
+            found[precision] = rate
     return {precision: found.get(precision, end) for precision in precisions}
 
 
@@ -99,7 +102,7 @@ def _child(card: str, engine: str, size: str, threads: str, in_flight: str, *pre
                 rate: Rate = time_engine(loaded)
         except RtsegError as error:
             rate = str(error)
-        print(json.dumps([precision, rate]), flush=True)
+        print(_MARK + json.dumps([precision, rate]), flush=True)
 
 
 if __name__ == "__main__":

@@ -1,11 +1,11 @@
 """The classes of an imported network: a data set's, by name, or those of a JSON file."""
 
 import json
-from pathlib import Path
 from typing import Any
 
 from rtseg.core.errors import InputError, UsageError
 from rtseg.core.labels import LabelSet
+from rtseg.core.paths import user_path
 from rtseg.datasets.classes import parse_classes
 from rtseg.importing.label_sets import LABEL_SETS, colour_map
 
@@ -25,7 +25,7 @@ def find_classes(classes: str) -> LabelSet:
     """
     if classes in LABEL_SETS:
         return LABEL_SETS[classes]
-    path = Path(classes).expanduser()
+    path = user_path(classes)
     if path.suffix.lower() != ".json":
         raise UsageError(f"--classes {classes} is neither a known set ({', '.join(LABEL_SETS)}) nor a JSON file: "
                          f"{_FORMS}")  # fmt: skip
@@ -39,19 +39,23 @@ def find_classes(classes: str) -> LabelSet:
         return _parse(data, path.stem)
     except UsageError:
         raise
-    except (ValueError, TypeError, KeyError, AttributeError) as error:
+    except ValueError as error:
         raise InputError(f"{path}: {error}; it may be {_FORMS}") from error
+    except (TypeError, LookupError, AttributeError) as error:
+        raise InputError(f"{path} has another form than what is read here: {_FORMS}") from error
 
 
 def _parse(data: Any, name: str) -> LabelSet:
     if isinstance(data, dict) and "id2label" in data:
-        ids = {int(key): text for key, text in data["id2label"].items()}
+        ids = {int(key): text for key, text in data["id2label"].items() if str(key).isdecimal()}
         if set(ids) != set(range(len(ids))):
             raise ValueError(f"the ids in 'id2label' are not 0 to {len(ids) - 1}")
         data = [ids[key] for key in range(len(ids))]
     if isinstance(data, list):
         return named(name, data)
     if isinstance(data, dict) and "classes" in data:
+        if all("rgb" not in one for one in data["classes"]):
+            return named(name, [one["name"] for one in data["classes"]])
         return parse_classes(data, name)[0]
     if isinstance(data, dict) and ("labels" in data or "palette_rgb" in data):
         return LabelSet.from_json(data.get("labels", data))

@@ -94,7 +94,7 @@ def import_network(
         OutputError: the folder cannot be written.
     """
     options = options or ImportOptions()
-    if not name or Path(name).name != name or name.endswith(".onnx"):
+    if name in ("", ".", "..") or Path(name).name != name or name.endswith(".onnx"):
         raise UsageError(f"--name {name!r} must be a plain name without folder and suffix, for example mine")
     original = read_original(path, options.layout, options.output_name)
     picture = original.picture

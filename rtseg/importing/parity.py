@@ -55,9 +55,11 @@ def check_parity(
         for picture, answer in zip(pictures, expected, strict=True):
             made = opened.infer(picture)
             where = f"{artifact.card.name} on {engine} at {format_size(size_hw)}"
-            if made.shape != answer.scores.shape or not np.isfinite(made).all():
-                raise ParityError(f"{where}: the output is {made.shape} or not finite; the original's is "
-                                  f"{answer.scores.shape}")  # fmt: skip
+            if made.shape != answer.scores.shape:
+                raise ParityError(f"{where}: the output is {made.shape}; the original's is {answer.scores.shape}")
+            if not np.isfinite(made).all():
+                raise ParityError(f"{where}: the output holds infinity or NaN: look at the graph's weights, and at "
+                                  "--mean, --std and --scale")  # fmt: skip
             share = _agreement(made, answer, artifact.card.labels, artifact.card.gives_labels, where)
             off = 0.0 if artifact.card.gives_labels else _drift(made, answer)
             if off > _DRIFT:

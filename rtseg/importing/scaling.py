@@ -33,6 +33,8 @@ class Scaling:
     def __post_init__(self) -> None:
         if self.order not in ORDERS:
             raise UsageError(f"--order {self.order!r} is not allowed: {' or '.join(ORDERS)}")
+        if not np.isfinite([self.scale, *self.mean, *self.std]).all():
+            raise UsageError(f"--mean {_text(self.mean)}, --std {_text(self.std)}: give finite numbers")
         if not self.scale > 0 or not all(value > 0 for value in self.std):
             raise UsageError(f"--scale {self.scale:g} and --std {_text(self.std)}: both must be above zero")
         if max(self.mean) > max(1.5, _TOP / self.scale):

@@ -11,6 +11,7 @@ from torch import Tensor
 from rtseg.core.errors import WeightsError
 from rtseg.core.files import file_sha256
 from rtseg.core.labels import LabelSet
+from rtseg.core.paths import user_path
 from rtseg.core.zoo import resolve
 from rtseg.models import SegmentationModel, build_model
 from rtseg.models.weights import load_state_dict, restore
@@ -77,7 +78,7 @@ def find_origin(name: str) -> Origin:
 
 
 def _of_run(name: str) -> Origin:
-    path = Path(name).expanduser()
+    path = user_path(name)
     if not path.is_file():
         raise WeightsError(f"no such file: {path}")
     card_path = path.with_suffix(".json")

@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from rtseg.core.registry import Registry
-from rtseg.datasets.imports.base import Export
+from rtseg.datasets.imports.base import DAMAGE, Export, damaged
 from rtseg.datasets.imports.pictures import PictureFinder
 
 __all__ = ["FORMATS", "open_export"]
@@ -32,4 +32,8 @@ def open_export(name: str, source: Path, images: Path | None = None) -> Export:
         UsageError: unknown format.
         InputError: the source is missing, or is not of the format.
     """
-    return FORMATS.get(name)(source, PictureFinder(source, images))
+    kind = FORMATS.get(name)
+    try:
+        return kind(source, PictureFinder(source, images))
+    except DAMAGE as error:
+        raise damaged(source, kind.about, error) from error

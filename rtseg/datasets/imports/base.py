@@ -22,6 +22,8 @@ IGNORED = "__ignore__"  # what LabelMe calls pixels that are not to be learned
 _SPLITS = {"train": "train", "training": "train", "val": "val", "valid": "val", "validation": "val", "test": "test",
            "testing": "test"}  # fmt: skip
 _ROUND = 64  # corners of a circle
+DAMAGE = (LookupError, TypeError, ValueError, AttributeError, RecursionError)
+"""What reading an entry raises that has another form than it should: null for a list, text for a number."""
 
 
 @dataclass(frozen=True)
@@ -72,7 +74,17 @@ class Export(ABC):
 
     @abstractmethod
     def __iter__(self) -> Iterator[Annotated]:
-        """The pictures; raises InputError where a file or a shape cannot be used."""
+        """The pictures; raises InputError where a file or a shape cannot be used.
+
+        Where an entry has another form than the tool writes, `DAMAGE` may come out as well: go through `pictures`.
+        """
+
+    def pictures(self) -> Iterator[Annotated]:
+        """The pictures; raises InputError whatever is wrong with the export."""
+        try:
+            yield from self
+        except DAMAGE as error:
+            raise damaged(self.source, self.about, error) from error
 
     def only_file(self, pattern: str) -> Path:
         """The source, or the one file in it that matches; raises InputError where there is none, or several."""
@@ -83,6 +95,11 @@ class Export(ABC):
             said = f"holds {len(found)} files {pattern}" if found else f"holds no {pattern}"
             raise InputError(f"{self.source} {said}: name {self.about}")
         return found[0]
+
+
+def damaged(source: Path, about: str, error: Exception) -> InputError:
+    """The error for an export that has not the form which its tool writes."""
+    return InputError(f"{source} has an entry that cannot be read ({error!r}): export it again; it should be {about}")
 
 
 def split_of(word: str | None) -> str | None:
@@ -96,7 +113,7 @@ def read_json(path: Path, what: str) -> Any:
         return json.loads(path.read_text(encoding="utf-8-sig"))
     except OSError as error:
         raise InputError(f"{path} cannot be read: {error.strerror or error}") from error
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise InputError(f"{path} is no JSON file: {error}; it should be {what}") from error
 
 

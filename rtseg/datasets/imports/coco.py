@@ -53,6 +53,9 @@ class Coco(Export):
             parts = clean_parts(name)
             stem = "/".join((*parts[:-1], Path(parts[-1]).stem)) if parts else ""
             yield Annotated(where, stem, self.finder.find(name, where), shapes, size_hw)
+        known = {image["id"] for image in self._data["images"]}
+        if lost := sum(len(of_image[one]) for one in of_image if one not in known):
+            self.notes = [f"{lost} annotations are left out: they belong to no picture of {self.path}"]
 
 
 def _cover(segmentation: Any, size_hw: Size, where: str) -> Cover:
@@ -70,6 +73,9 @@ def _cover(segmentation: Any, size_hw: Size, where: str) -> Cover:
 
 
 def _colour(value: Any) -> Colour | None:
+    """Red, green, blue; None for what is no colour."""
     if not isinstance(value, list) or len(value) != 3:
         return None
-    return int(value[0]), int(value[1]), int(value[2])
+    if not all(isinstance(part, int) and 0 <= part <= 255 for part in value):
+        return None
+    return value[0], value[1], value[2]

@@ -70,7 +70,7 @@ def import_set(
     try:
         part.mkdir(parents=True)
         try:
-            done = _write(follow(export, "importing"), part, labels, background)
+            done = _write(follow(export.pictures(), "importing"), part, labels, background)
             _write_classes(part / FILE, labels)
             if output.exists():
                 output.rmdir()
@@ -93,7 +93,7 @@ def _label_set(export: Export, name: str, classes: Path | None, background: str 
         return labels
     found: dict[str, Colour | None] = dict(export.classes)
     if not found:
-        found = dict.fromkeys(sorted({shape.label for picture in export for shape in picture.shapes}))
+        found = dict.fromkeys(sorted({shape.label for picture in export.pictures() for shape in picture.shapes}))
     found.pop(IGNORED, None)
     if background is not None:
         found.setdefault(background, (0, 0, 0))

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from rtseg.core.errors import UsageError, WeightsError
 from rtseg.core.files import file_sha256
+from rtseg.core.paths import user_path
 from rtseg.models.encoders.base import Encoder, TrunkOptions
 
 IMAGENET = "imagenet"
@@ -96,7 +97,7 @@ def read_state(path: str) -> State:
     Raises:
         WeightsError: the file is missing, damaged, or is no state dict.
     """
-    file = Path(path).expanduser()
+    file = user_path(path)
     if not file.is_file():
         raise WeightsError(f"no pretrained weights at {path}: give a .safetensors or .pth file, or '{IMAGENET}'")
     try:
