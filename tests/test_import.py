@@ -27,6 +27,8 @@ from rtseg.pictures.resize import resize_labels
 from rtseg.pictures.upsample import upsample_labels
 from rtseg.scenes import StreetScene
 
+pytestmark = pytest.mark.slow
+
 FIVE = named("five", [f"class {number}" for number in range(CLASSES)])
 MEAN, STD = np.array([0.485, 0.456, 0.406]), np.array([0.229, 0.224, 0.225])  # of RGB in 0..1
 IMAGENET = ImportOptions(preset="imagenet", size=(96, 128))
@@ -285,7 +287,6 @@ def test_the_command_says_that_onnx_is_missing(monkeypatch, capsys):
     assert "pip install onnx" in capsys.readouterr().err
 
 
-@pytest.mark.slow
 def test_torchvision_as_it_is_exported(tmp_path, frame):
     import torch
     from tiny import randomise

@@ -13,6 +13,8 @@ from rtseg.models.deploy import DeployGraph, normalise
 from rtseg.models.enet import max_pool_mask, max_unpool_mask
 from rtseg.models.pyramid import PyramidPooling
 
+pytestmark = pytest.mark.slow
+
 NETWORKS = [name for name in MODELS if name != "tiny"]  # which other tests register
 PAPER_SIZE = (1024, 2048)
 

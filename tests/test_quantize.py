@@ -18,6 +18,8 @@ from rtseg.int8.fold import load_float_graph
 from rtseg.int8.quantise import WEIGHT_LIMIT, QuantizationPlan, quantise_range, quantised_tensors, quantize
 from rtseg.scenes import StreetScene
 
+pytestmark = pytest.mark.slow
+
 SIZE = (128, 224)
 
 

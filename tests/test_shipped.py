@@ -17,6 +17,8 @@ from rtseg.metrics.evaluate import evaluate
 from rtseg.models.base import count_inference_parameters, count_macs
 from rtseg.models.weights import load_network
 
+pytestmark = pytest.mark.slow
+
 CAMVID = Path(__file__).resolve().parents[2] / "shared" / "data" / "camvid"
 NAMES = sorted(shipped())
 FORMS = [(name, precision) for name in NAMES for precision in resolve(name).card.files]
@@ -58,7 +60,6 @@ def test_parameters_and_arithmetic(card: Card) -> None:
     assert count_macs(network, (1024, 2048)) / 1e9 == pytest.approx(card.gmac_1024x2048, abs=0.01)
 
 
-@pytest.mark.slow
 @pytest.mark.skipif(not CAMVID.is_dir(), reason="CamVid is not beside this checkout")
 @pytest.mark.parametrize(("name", "precision"), FORMS)
 def test_figures_on_val_are_those_of_the_card(name: str, precision: str) -> None:

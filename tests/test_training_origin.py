@@ -13,6 +13,8 @@ from rtseg.training.checkpoint import load_tree
 from rtseg.training.origin import find_origin
 from rtseg.training.run import train
 
+pytestmark = pytest.mark.slow
+
 SPLITS = {"split": "train", "holdouts": ("val",)}
 
 

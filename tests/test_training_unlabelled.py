@@ -30,6 +30,8 @@ from rtseg.training.unlabelled.consistency import consistency_loss, pseudo_label
 from rtseg.training.unlabelled.pool import gather
 from rtseg.training.unlabelled.views import UnlabelledViews, cut
 
+pytestmark = pytest.mark.slow
+
 SPLITS = {"split": "train", "holdouts": ("val",)}
 
 
@@ -321,7 +323,6 @@ def test_a_piece_of_a_neighbour_brings_its_labels_and_its_doubts() -> None:
 # --- runs
 
 
-@pytest.mark.slow
 def test_a_run_on_street_scenes_learns_from_pictures_and_videos(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -340,7 +341,6 @@ def test_a_run_on_street_scenes_learns_from_pictures_and_videos(
     assert "sure_share" in rows[0].split(",")
 
 
-@pytest.mark.slow
 def test_the_term_changes_the_weights_and_zero_weight_does_not(root: Path, tmp_path: Path, pictures: Path) -> None:
     """In the first step, before the batch statistics that strong views leave make a difference."""
     given = {"epochs": 1, "batch_size": 4, "ema": 0.0, "unlabelled_confidence": 0.0, "unlabelled": pictures, **SPLITS}
@@ -352,7 +352,6 @@ def test_the_term_changes_the_weights_and_zero_weight_does_not(root: Path, tmp_p
     assert not torch.equal(weights[0], weights[2])
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("workers", [0, 1])
 def test_a_stopped_run_ends_in_the_same_bits(
     root: Path, tmp_path: Path, pictures: Path, monkeypatch: pytest.MonkeyPatch, workers: int
@@ -386,7 +385,6 @@ def test_a_run_goes_on_only_with_the_pictures_it_was_begun_with(root: Path, tmp_
             train(config(root, tmp_path / "run", epochs=1, unlabelled=other, **SPLITS))
 
 
-@pytest.mark.slow
 def test_two_processes_share_the_pictures(root: Path, tmp_path: Path, pictures: Path) -> None:
     """Each has its own labelled and unlabelled samples, and all end with the same weights."""
     fields = {**TINY, **SPLITS, "epochs": 1, "root": str(root), "output": str(tmp_path / "two"), "devices": 2,
