@@ -47,7 +47,7 @@ def loop(model: str, precision: str, video: Path) -> dict[str, Any]:
         painter = Painter()
         painter.prepare(segmenter.labels)
         report = Loop(source, segmenter, draw=painter, sinks=[NullSink()]).run()
-    return {"engine": info.engine, "precision": info.precision, "size": list(info.size_hw), "why": info.why,
+    return {"engine": info.engine, "precision": info.precision, "size": list(info.size_hw),
             "engine_fps": engine_fps, "fps": report.fps}  # fmt: skip
 
 
@@ -82,7 +82,7 @@ def measure(model: str, video: Path, rounds: int) -> dict[str, Any]:
     fps = [result["fps"] for result in auto]
     return {
         "model": model,
-        **{key: auto[0][key] for key in ("engine", "precision", "size", "why")},
+        **{key: auto[0][key] for key in ("engine", "precision", "size")},
         "engine_fps": round(statistics.median(result["engine_fps"] for result in auto), 2),
         "fps": round(statistics.median(fps), 2),
         "share": round(statistics.median(result["fps"] / result["engine_fps"] for result in auto), 3),

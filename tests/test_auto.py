@@ -4,14 +4,14 @@ import json
 from dataclasses import replace
 
 import pytest
-from fakes import fake_artifact, make_network
+from fakes import fake_artifact, fake_card, make_network
 
 from rtseg.core.card import CardFile
 from rtseg.core.errors import UsageError
 from rtseg.core.zoo import resolve
-from rtseg.engines import EngineOptions, select
+from rtseg.engines import EngineInfo, EngineOptions, select
 from rtseg.engines.auto import rates_folder, remembered
-from rtseg.engines.rate import measure_rates
+from rtseg.engines.rate import measure_rates, time_engine
 
 BOTH = ("onnxruntime", "openvino")
 FILES = {"fp32": CardFile("fake.onnx", "0" * 64, 1), "int8": CardFile("fake.int8.onnx", "1" * 64, 1)}
@@ -140,6 +140,31 @@ def test_wrong_names_are_refused():
         chosen(precision="int4")
     with pytest.raises(UsageError, match="unknown engine"):
         chosen("tflite")
+
+
+class InRows:
+    """An engine that takes a second for `in_flight` pictures, which end together."""
+
+    def __init__(self, in_flight):
+        self.info = EngineInfo("rows", "1", "CPU", "fp32", (64, 96), in_flight, in_flight)
+        self.card, self.now, self.waiting, self.done = fake_card(), 0.0, 0, 0
+
+    def submit(self, picture, size_hw):
+        self.waiting += 1
+        assert self.waiting <= self.info.in_flight
+
+    def collect(self):
+        self.now += self.done % self.info.in_flight == 0
+        self.done += 1
+        self.waiting -= 1
+
+
+@pytest.mark.parametrize("in_flight", [1, 2, 4])
+def test_slow_engines_are_counted_by_whole_rows(monkeypatch, in_flight):
+    engine = InRows(in_flight)
+    monkeypatch.setattr("rtseg.engines.rate.perf_counter", lambda: engine.now)
+    assert time_engine(engine) == in_flight
+    assert engine.waiting == 0
 
 
 def test_a_child_measures_what_runs_and_says_what_does_not(tmp_path):
