@@ -175,6 +175,6 @@ def test_a_child_measures_what_runs_and_says_what_does_not(tmp_path):
 
 
 def test_a_child_that_dies_costs_only_its_engine(tmp_path, monkeypatch):
-    monkeypatch.setattr("rtseg.engines.rate.sys.executable", "false")
+    monkeypatch.setattr("rtseg.engines.child.sys.executable", "false")
     rates = measure_rates(resolve(make_network(tmp_path)), "onnxruntime", ["fp32"], OPTIONS)
     assert rates == {"fp32": "its process ended with code 1: no message"}

@@ -81,3 +81,14 @@ CAMVID11 = LabelSet(
     ),
     ignore_index=11,
 )  # fmt: skip
+
+
+def voc_colour(number: int) -> tuple[int, int, int]:
+    """Red, green and blue of PASCAL VOC's colour map (Everingham et al. 2010); 0 is black.
+
+    The bits of a number are dealt to red, green and blue in turn, from the highest down.
+    """
+    red, green, blue = (
+        sum((number >> (3 * place + channel) & 1) << (7 - place) for place in range(8)) for channel in range(3)
+    )
+    return red, green, blue

@@ -5,7 +5,6 @@ behind (threads, pinned cores) must not slow the next.
 """
 
 import json
-import os
 import subprocess
 import sys
 from collections.abc import Sequence
@@ -18,6 +17,7 @@ from rtseg.core.card import Card
 from rtseg.core.errors import RtsegError
 from rtseg.core.zoo import Artifact
 from rtseg.engines.base import Engine, EngineOptions
+from rtseg.engines.child import run_module
 from rtseg.engines.table import load_named
 
 _BURSTS, _BURST_S = 3, 0.1
@@ -44,10 +44,8 @@ def measure_rates(
     """
     size = "x".join(map(str, options.size_hw))
     given = [str(artifact.paths[0]), engine, size, str(options.threads), str(options.in_flight), *precisions]
-    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
-    command = [sys.executable, "-m", "rtseg.engines.rate", *given]
     try:
-        child = subprocess.run(command, capture_output=True, text=True, timeout=_TIMEOUT_S, env=environment)
+        child = run_module("rtseg.engines.rate", given, _TIMEOUT_S)
         last = child.stderr.strip().splitlines()[-1:] or ["no message"]
         said, end = child.stdout, f"its process ended with code {child.returncode}: {last[0]}"
     except subprocess.TimeoutExpired as expired:

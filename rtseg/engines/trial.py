@@ -1,6 +1,5 @@
 """The first run of a new ONNX file, in a child process: a broken one has ended an interpreter before."""
 
-import os
 import subprocess
 import sys
 from pathlib import Path
@@ -9,6 +8,7 @@ from tempfile import TemporaryDirectory
 import numpy as np
 
 from rtseg.core.errors import ParityError
+from rtseg.engines.child import run_module
 
 _TIMEOUT_S = 1800.0
 
@@ -30,10 +30,8 @@ def first_run(path: Path, images: np.ndarray, threads: int = 1) -> np.ndarray:
     with TemporaryDirectory() as folder:
         given, made = Path(folder, "images.npy"), Path(folder, "outputs.npy")
         np.save(given, images)
-        command = [sys.executable, "-m", "rtseg.engines.trial", str(path), str(given), str(made), str(threads)]
-        environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
         try:
-            child = subprocess.run(command, capture_output=True, text=True, timeout=_TIMEOUT_S, env=environment)
+            child = run_module("rtseg.engines.trial", [str(path), str(given), str(made), str(threads)], _TIMEOUT_S)
         except subprocess.TimeoutExpired:
             raise ParityError(f"the first run of {path.name} took more than {_TIMEOUT_S:.0f} s") from None
         if child.returncode != 0:

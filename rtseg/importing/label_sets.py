@@ -1,22 +1,12 @@
 """Classes of the data sets that networks of other makes are mostly trained on: names in the order of their ids."""
 
-from rtseg.core.labels import CAMVID11, LabelSet
+from rtseg.core.labels import CAMVID11, LabelSet, voc_colour
 from rtseg.datasets.cityscapes import CITYSCAPES19
 
 
 def colour_map(count: int, first: int = 0) -> tuple[tuple[int, int, int], ...]:
-    """`count` different colours: those of PASCAL VOC's map (Everingham et al. 2010) from number `first` on.
-
-    The bits of a number are dealt to red, green and blue in turn, from the highest down.
-    """
-
-    def colour(number: int) -> tuple[int, int, int]:
-        red, green, blue = (
-            sum((number >> (3 * place + channel) & 1) << (7 - place) for place in range(8)) for channel in range(3)
-        )
-        return red, green, blue
-
-    return tuple(colour(number) for number in range(first, first + count))
+    """`count` different colours: those of PASCAL VOC's map from number `first` on."""
+    return tuple(voc_colour(number) for number in range(first, first + count))
 
 
 def _names(text: str) -> tuple[str, ...]:

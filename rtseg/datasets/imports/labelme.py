@@ -10,7 +10,6 @@ import cv2
 import numpy as np
 
 from rtseg.core.errors import InputError
-from rtseg.core.paths import walk
 from rtseg.datasets.imports.base import (
     Annotated,
     Cover,
@@ -23,7 +22,7 @@ from rtseg.datasets.imports.base import (
     read_json,
     refused,
 )
-from rtseg.datasets.imports.pictures import PictureFinder, clean_parts
+from rtseg.datasets.imports.pictures import PictureFinder, clean_parts, files_below
 
 
 class LabelMe(Export):
@@ -33,7 +32,7 @@ class LabelMe(Export):
 
     def __init__(self, source: Path, finder: PictureFinder) -> None:
         super().__init__(source, finder)
-        self.files = [source] if source.is_file() else _json_files(source)
+        self.files = [source] if source.is_file() else files_below(source, (".json",))
         if not self.files:
             raise InputError(f"{source} holds no *.json: name {self.about}")
 
@@ -60,10 +59,6 @@ class LabelMe(Export):
             except (binascii.Error, ValueError, TypeError) as error:
                 raise InputError(f"{path}: its imageData is no picture: {error}") from error
         return self.finder.find(named, str(path))
-
-
-def _json_files(folder: Path) -> list[Path]:
-    return [place / name for place, _, names in walk(folder) for name in names if name.lower().endswith(".json")]
 
 
 def _shape(shape: Any, path: Path) -> Shape:

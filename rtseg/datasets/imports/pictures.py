@@ -1,6 +1,7 @@
 """Finds the pictures that an export names; often it names them by an address or folder that is not here."""
 
 import re
+from collections.abc import Collection
 from functools import cached_property
 from pathlib import Path, PurePosixPath
 from urllib.parse import parse_qs, unquote, urlsplit
@@ -52,10 +53,8 @@ class PictureFinder:
     @cached_property
     def _by_name(self) -> dict[str, list[Path]]:
         found: dict[str, list[Path]] = {}
-        for folder, _, names in walk(self.root):
-            for name in names:
-                if Path(name).suffix.lower() in IMAGE_SUFFIXES:
-                    found.setdefault(name, []).append(folder / name)
+        for path in files_below(self.root, IMAGE_SUFFIXES):
+            found.setdefault(path.name, []).append(path)
         return found
 
 
@@ -76,3 +75,9 @@ def _common(folders: tuple[str, ...], wanted: tuple[str, ...]) -> int:
             break
         count += 1
     return count
+
+
+def files_below(folder: Path, suffixes: Collection[str]) -> list[Path]:
+    """The files of a folder and of all below it that have one of the suffixes, whatever their case."""
+    return [place / name for place, _, names in walk(folder) for name in names
+            if Path(name).suffix.lower() in suffixes]  # fmt: skip

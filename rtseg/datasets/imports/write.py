@@ -11,7 +11,7 @@ import cv2
 import numpy as np
 
 from rtseg.core.errors import InputError, OutputError, UsageError
-from rtseg.core.labels import LabelSet
+from rtseg.core.labels import LabelSet, voc_colour
 from rtseg.core.sizes import format_size
 from rtseg.datasets.classes import FILE, read_classes_file
 from rtseg.datasets.imports.base import IGNORED, Annotated, Export
@@ -109,15 +109,8 @@ def _label_set(export: Export, name: str, classes: Path | None, background: str 
 def _colours(given: list[Colour | None]) -> tuple[Colour, ...]:
     """Those that are given; for the others, of those of Pascal VOC (Everingham 2010) the next that nobody has."""
     taken = {colour for colour in given if colour is not None}
-    free = (colour for colour in map(_voc_colour, range(1, 1024)) if colour not in taken)
+    free = (colour for colour in map(voc_colour, range(1, 1024)) if colour not in taken)
     return tuple(next(free) if colour is None else colour for colour in given)
-
-
-def _voc_colour(index: int) -> Colour:
-    red, green, blue = (
-        sum(((index >> (3 * bit + channel)) & 1) << (7 - bit) for bit in range(8)) for channel in range(3)
-    )
-    return red, green, blue
 
 
 def _write(pictures: Iterable[Annotated], root: Path, labels: LabelSet, background: str | None) -> Imported:

@@ -11,11 +11,10 @@ import numpy as np
 import yaml
 
 from rtseg.core.errors import InputError
-from rtseg.core.paths import walk
 from rtseg.core.sizes import Size
 from rtseg.datasets.base import read_lines
 from rtseg.datasets.imports.base import Annotated, Export, Shape, split_of
-from rtseg.datasets.imports.pictures import PictureFinder, clean_parts
+from rtseg.datasets.imports.pictures import PictureFinder, clean_parts, files_below
 from rtseg.pictures.outlines import fill
 from rtseg.sources.kinds import IMAGE_SUFFIXES
 
@@ -56,7 +55,7 @@ class Yolo(Export):
         for entry in [entries] if isinstance(entries, str) else entries:
             place = self._place(str(entry), split)
             if place.is_dir():
-                yield from ((_stem(path.relative_to(place).parts), path) for path in _pictures_below(place))
+                yield from ((_stem(path.relative_to(place).parts), path) for path in files_below(place, IMAGE_SUFFIXES))
                 continue
             for line in read_lines(place):
                 parts = clean_parts(line)
@@ -113,11 +112,6 @@ def _stem(parts: tuple[str, ...]) -> str:
 def _area(ring: np.ndarray) -> float:
     x, y = ring.T
     return abs(float(np.sum(x * np.roll(y, -1) - np.roll(x, -1) * y))) / 2
-
-
-def _pictures_below(folder: Path) -> list[Path]:
-    return [place / name for place, _, names in walk(folder) for name in names
-            if Path(name).suffix.lower() in IMAGE_SUFFIXES]  # fmt: skip
 
 
 def _labels_of(picture: Path) -> Path:
