@@ -107,6 +107,21 @@ def left_out_table() -> str:
     return markdown(["left out", "run", "mIoU", *WEAK], rows)
 
 
+FORMS = {"deeplabv3": "deeplabv3", "icnet": "icnet shared to 16, detail", "pspnet": "pspnet", "swiftnet": "base"}
+"""Networks that ship -> the short runs of their form on the drives that are left out."""
+
+
+def drives_table() -> str:
+    """What ships on val, beside short runs of the same forms on drives that they did not see."""
+    drives = result("left_out")["drives"]
+    rows = []
+    for name, run in FORMS.items():
+        card = json.loads((ROOT / "weights" / f"{name}.json").read_text(encoding="utf-8"))
+        unseen = [f"{runs[run]['miou']:.3f}" if run in runs else "" for runs in drives.values()]
+        rows.append([name, figure(card, "camvid/val"), *unseen])
+    return markdown(["network", "val", *(f"{drive}, left out" for drive in drives)], rows)
+
+
 def decoders_table() -> str:
     """The decoders that SwiftNet may have: what they score, what they cost."""
     scored, timed = result("left_out")["drives"]["0006R0"], result("decoders")["results"]
@@ -283,6 +298,7 @@ TABLES: dict[str, Callable[[], str]] = {
     "sizes": sizes_table,
     "trunks": trunks_table,
     "left_out": left_out_table,
+    "drives": drives_table,
     "decoders": decoders_table,
     "light": light_table,
     "unlabelled": unlabelled_table,
