@@ -10,7 +10,7 @@ from cyclopts import App, Parameter
 from rich.console import Console
 
 import rtseg
-from rtseg.apps._console import run, running
+from rtseg.apps._console import run, running, sigterm_interrupts
 from rtseg.core.errors import InputError, UsageError
 from rtseg.core.files import write_json
 from rtseg.core.labels import CAMVID11
@@ -29,6 +29,8 @@ if TYPE_CHECKING:
 
 app = App(name="rtseg-cam", version=rtseg.__version__)
 
+_AGAIN_S = 3.0  # for the first frame of a source that is opened again
+
 
 @Parameter(name="*")
 @dataclass(frozen=True, kw_only=True)
@@ -42,6 +44,8 @@ class CamOptions:
         engine: 'auto' takes the fastest that is installed, measured once on this machine.
         precision: fp32, fp16 or int8; 'auto' takes int8 where it loses at most 0.005 mIoU and is faster here. One that
             is named and cannot run is an error; it is never replaced.
+        reconnect: Seconds for which a camera or stream that is lost is opened again, while its last picture stays, marked;
+            0 ends with it, inf never gives up.
         record: Write what is shown to this MP4 file.
         window: Show a window. Without one, end it with --frames, --duration or Ctrl-C.
         frames: Stop after this many frames.
@@ -61,6 +65,7 @@ class CamOptions:
     size: str | None = None
     engine: str = "auto"
     precision: str = "auto"
+    reconnect: float = 60.0
     record: Path | None = None
     window: bool = True
     frames: int | None = None
@@ -149,7 +154,8 @@ def _watch(options: CamOptions, console: Console, stack: ExitStack) -> None:
         hold=viewer is not None and source.kind in ("image", "images"),
     )
     try:
-        loop.run()
+        with sigterm_interrupts():
+            loop.run()
     except KeyboardInterrupt:  # how a run without limits is ended: it has its report too
         _report(console, options, loop.report(), _saved(viewer, recording))
         raise
@@ -171,6 +177,8 @@ def _check(options: CamOptions) -> None:
     for flag, value in (("--frames", options.frames), ("--duration", options.duration)):
         if value is not None and not value > 0:  # nan too
             raise UsageError(f"{flag} {value} is not allowed: give more than 0, or leave it out to run on")
+    if not options.reconnect >= 0:  # nan too
+        raise UsageError(f"--reconnect {options.reconnect} is not allowed: give seconds, 0 or more, or inf")
     recorded = [options.record, partial_path(options.record)] if options.record else []
     check_outputs(
         {"--json": options.json},
@@ -201,11 +209,17 @@ def _open_window() -> "WindowSink":
 
 def _open_source(options: CamOptions, codec_threads: int) -> "Source":
     from rtseg.sources.open import open_source
+    from rtseg.sources.reconnect import ReconnectingSource
 
     asked_hw = parse_size(options.camera_size) if options.camera_size else None
-    return open_source(
-        options.source, size_hw=asked_hw, camera_size=asked_hw, fps=options.camera_fps, threads=codec_threads
-    )
+    opened = partial(
+        open_source,
+        options.source, size_hw=asked_hw, camera_size=asked_hw, fps=options.camera_fps, threads=codec_threads,
+    )  # fmt: skip
+    source = opened()
+    if not source.live:
+        return source
+    return ReconnectingSource(source, partial(opened, timeout_s=_AGAIN_S), wait_s=options.reconnect)
 
 
 def _open_recording(source: "Source", codec_threads: int, console: Console, path: Path) -> "VideoSink":

@@ -262,21 +262,25 @@ def _foretell_time(left: "Sequence[Glance]", choice: "Choice", crew: "Crew", con
 
 @contextmanager
 def _ctrl_c(batch: "Batch", console: Console) -> Iterator[None]:
-    """The first Ctrl-C ends at the next segment's end, the second at once."""
+    """The first Ctrl-C or SIGTERM ends at the next segment's end, the second at once."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return
 
+    def restore() -> None:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
     def stop(number: int, frame: object) -> None:
-        signal.signal(signal.SIGINT, before)
+        restore()
         console.print("finishing the segment, some seconds of video; Ctrl-C again stops at once")
         batch.stop()
 
-    before = signal.signal(signal.SIGINT, stop)
+    before = {number: signal.signal(number, stop) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
         yield
     finally:
-        signal.signal(signal.SIGINT, before)
+        restore()
 
 
 def _finish(console: Console, options: VideoOptions, outcomes: Sequence["Outcome"]) -> None:

@@ -138,12 +138,13 @@ def test_odd_sizes_are_said_to_be_padded(capsys):
 
 
 @pytest.mark.usefixtures("fake_network")
-def test_ctrl_c_ends_with_a_whole_recording_and_a_report(quick_source, monkeypatch):
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_ctrl_c_and_sigterm_end_with_a_whole_recording_and_a_report(quick_source, monkeypatch, number):
     read = quick_source.read
 
     def read_and_interrupt():
         if quick_source.index == 20:
-            signal.pthread_kill(threading.main_thread().ident, signal.SIGINT)
+            signal.pthread_kill(threading.main_thread().ident, number)
         return read()
 
     monkeypatch.setattr(quick_source, "read", read_and_interrupt)

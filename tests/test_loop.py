@@ -335,6 +335,27 @@ def test_a_live_source_resumes_with_its_newest_frame(clock):
     assert report.latency_ms["p99"] < 1_000_000
 
 
+@pytest.mark.parametrize("live", [True, False])
+def test_a_picture_that_nothing_follows_is_marked_as_stale(clock, live):
+    """Only that of a live source: a file that is slow to read is not out of date."""
+    hints = []
+
+    def draw(result, hud):
+        hints.append([line for line in hud if line.startswith("STALE")])
+        return result.frame.image
+
+    def wait(loop):
+        clock.jump(2)
+        view.script[view.polls + 3] = lambda loop: clock.jump(2)
+        view.script[view.polls + 6] = Loop.stop
+
+    view = FakeView(after={1: wait})
+    report = Loop(FakeSource(None, live=live, block_at=1), segmenter(), draw=draw, view=view).run()
+    assert view.shown == [0] * (3 if live else 1)
+    assert [len(lines) for lines in hints] == ([0, 1, 1] if live else [0])
+    assert report.frames == 1
+
+
 def test_a_view_may_stop_the_loop():
     view = FakeView({6: lambda loop: loop.stop()})
     assert Loop(FakeSource(None), segmenter(), view=view).run().frames <= 6

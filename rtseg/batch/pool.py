@@ -101,7 +101,8 @@ class InlinePool(Pool):
 
 def _serve(connection: Connection) -> None:
     """A worker process: tasks come in, events go out; ends with the process that started it, however that ends."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches every process of a terminal; the first one decides
+    for number in (signal.SIGINT, signal.SIGTERM):  # both may reach every process of a group; the first one decides
+        signal.signal(number, signal.SIG_IGN)
 
     def poll() -> None:
         while connection.poll():

@@ -19,6 +19,7 @@ from rtseg.sources.base import Source
 _WRITE_S = 30.0  # without progress of the two or three frames that are in flight to a sink
 _LOOK_S, _BUSY_S = 1.0, 0.05
 _POLL_S = 0.02  # keys are looked at this often while no frame comes
+_STALE_S = 1.0  # without a frame of a live source, after which its last picture is marked
 
 
 class View(Protocol):
@@ -94,6 +95,8 @@ class Loop:
         self._stopped = False
         self._skipped = 0
         self._hud: tuple[float, list[str]] = (0.0, [])
+        self._newest: Result | None = None
+        self._marked_at = 0.0
         self._pipeline = Pipeline(source, labeller, policy=policy, pace=pace)
         self._jobs: Channel[_Job | Sink] = Channel(2)
         self._threads = ThreadGroup()
@@ -127,7 +130,7 @@ class Loop:
     @property
     def drops(self) -> int:
         """Frames that nobody saw."""
-        return self._pipeline.drops + self._skipped
+        return self._pipeline.drops + self._skipped + self._source.late
 
     # The run
 
@@ -170,6 +173,8 @@ class Loop:
                 continue
             if result is not None:
                 self._handle(result)
+            elif self._source.live:
+                self._mark_stale()
 
     def _limit_reached(self) -> bool:
         if self._max_frames is not None and self.stats.begun >= self._max_frames:
@@ -182,6 +187,7 @@ class Loop:
             self._skipped += 1
             return
         self.stats.begin(result)
+        self._newest, self._marked_at = result, perf_counter()
         picture = result.frame.image
         if self._draw is not None:
             with self.stats.stages["draw"].measure():
@@ -193,6 +199,15 @@ class Loop:
             self._jobs.put(_Job(result, picture, tuple(self._sinks), timely))
         else:
             self._done(result, timely)
+
+    def _mark_stale(self) -> None:
+        """Shows the newest picture once more, marked, where none has come for a while."""
+        now, newest = perf_counter(), self._newest
+        if newest is None or self._view is None or self._draw is None or now - self._marked_at < _STALE_S:
+            return
+        self._marked_at = now
+        stale = f"STALE: no picture for {now - newest.frame.captured_at:.0f} s"
+        self._view.show(self, newest, self._draw(newest, [*self._hud_lines(), stale]))
 
     def _done(self, result: Result, timely: bool) -> None:
         """Counts a finished frame; one that was read ahead before the run began is as old as the run."""
@@ -255,5 +270,6 @@ class Loop:
             stages_ms={name: stage.summary_ms() for name, stage in stats.stages.items() if len(stage)},
             drops=self.drops,
             corrupt=source.corrupt,
+            outages=source.outages,
             accuracy=stats.accuracy,
         )

@@ -33,6 +33,7 @@ class LoopReport:
         stages_ms: stage -> percentiles; stages overlap, so their sum says nothing about fps.
         drops: frames of a live source that were replaced by newer ones.
         corrupt: frames that the source could not decode and skipped.
+        outages: how often a live source was lost.
         accuracy: mIoU and per-class IoU against the source's own labels, measured on every tenth frame and, where
             it is large, on every second, third… pixel of every second, third… row; None where the source has no
             labels or the network knows other classes.
@@ -48,6 +49,7 @@ class LoopReport:
     stages_ms: dict[str, dict[str, float | int]]
     drops: int
     corrupt: int
+    outages: int
     accuracy: dict[str, Any] | None
 
     def to_json(self) -> dict[str, Any]:
@@ -73,6 +75,7 @@ class LoopReport:
             "stages_ms": self.stages_ms,
             "drops": self.drops,
             "corrupt": self.corrupt,
+            "outages": self.outages,
             "accuracy": self.accuracy,
         }
 
@@ -82,6 +85,8 @@ class LoopReport:
         if "p50" in self.latency_ms:
             text += f"; latency p50 {self.latency_ms['p50']:.0f} ms, p99 {self.latency_ms['p99']:.0f} ms"
         text += f"; dropped {self.drops}, corrupt {self.corrupt}"
+        if self.outages:
+            text += f"; source lost {self.outages} time{'s' if self.outages > 1 else ''}"
         if self.accuracy is not None and self.accuracy["miou"] is not None:
             text += (
                 f"\nmIoU {self.accuracy['miou']:.3f} against the scene's own labels ({self.accuracy['frames']} frames)"

@@ -26,6 +26,8 @@ class Source(Closing, ABC):
         frame_count: number of frames, or None where the source does not say.
         live: frames arrive by the clock; whoever cannot follow should keep the newest and drop the rest.
         corrupt: frames that could not be decoded, so far; they are skipped, and `Frame.index` counts them.
+        outages: how often a live source was lost and came back, or is lost.
+        late: frames of a live source that were too old to be given.
         notes: what a user should know about it.
         pixel_aspect: width of a pixel by its height as shown, where pixels are not square; else None.
 
@@ -44,7 +46,7 @@ class Source(Closing, ABC):
         self.fps: float | None = None
         self.frame_count: int | None = None
         self.live = False
-        self.corrupt = 0
+        self.corrupt = self.outages = self.late = 0
         self.notes: list[str] = []
         self.pixel_aspect: Fraction | None = None
         self._first: Frame | None = None

@@ -1,0 +1,168 @@
+"""A live source that comes back: a camera that was unplugged, a stream whose server was restarted."""
+
+import logging
+from collections.abc import Callable, Generator
+from dataclasses import replace
+from threading import Event
+from time import perf_counter
+
+from rtseg.core.errors import InputError
+from rtseg.core.frame import Frame
+from rtseg.sources.base import Source
+from rtseg.sources.late import Lateness
+from rtseg.sources.prefetch import Prefetch
+
+log = logging.getLogger(__name__)
+
+_FIRST_S, _MOST_S = 0.1, 2.0  # between two attempts; each wait is twice the one before
+
+
+class ReconnectingSource(Source):
+    """Opens a live source again when it fails or ends, and goes on where it was.
+
+    Frames are numbered on, and their times go on by the clock on the wall. They may have another size than before.
+    Frames that wait somewhere on their way, as after a stall, are dropped once they are `most_late_s` late.
+
+    Attributes:
+        lost_at: `clock()` when the last frame came, while the source is lost; else None.
+        outages: how often it was lost so far.
+        late: frames that were too old to be given.
+
+    Example:
+        >>> with ReconnectingSource(open_source(url), lambda: open_source(url, timeout_s=3.0)) as source: ...
+    """
+
+    def __init__(
+        self, source: Source, open_again: Callable[[], Source], *, wait_s: float = 60.0, most_late_s: float = 1.0,
+        clock: Callable[[], float] = perf_counter,
+    ) -> None:  # fmt: skip
+        """Takes over an open source.
+
+        Args:
+            source: the source, open and live.
+            open_again: opens the same one; called on a thread of its own.
+            wait_s: how long a source may be lost; 0 ends with the first loss.
+            most_late_s: how late a frame may be by its timestamp, next to the frames before it.
+            clock: seconds, as `Frame.captured_at` counts them.
+        """
+        super().__init__(source.name)
+        self.kind = source.kind  # type: ignore[misc] # a class variable of all others
+        self.live, self.size_hw, self.fps = source.live, source.size_hw, source.fps
+        self.frame_count, self.notes, self.pixel_aspect = source.frame_count, source.notes, source.pixel_aspect
+        self.lost_at: float | None = None
+        self.outages = self.late = 0
+        self._source: Source | None = source
+        self._open_again = open_again
+        self._wait_s = wait_s
+        self._clock = clock
+        self._stopped = Event()
+        self._opening: Prefetch[Source] | None = None
+        self._reason: InputError | None = None
+        self._pause_s = _FIRST_S
+        self._lateness = Lateness(most_late_s)
+        self._corrupt_before = 0
+        self._last: Frame | None = None
+        self._index_shift, self._time_shift_s = 0, 0.0
+        self._joining = False  # the next frame is the first after an outage
+
+    def _frames(self) -> Generator[Frame, None, None]:
+        raise NotImplementedError  # `read` asks the source inside, which reads ahead by itself
+
+    def read(self) -> Frame | None:
+        """The next frame; waits while the source is lost. None at the end and after `interrupt` or `close`.
+
+        Raises:
+            InputError: the source failed and did not come back in time.
+        """
+        while not self._stopped.is_set():
+            if self._source is None:
+                if not self._come_back():
+                    return None
+                continue
+            try:
+                frame = self._source.read()
+            except InputError as error:
+                self._lose(error)
+                continue
+            if self._stopped.is_set():
+                return None
+            if frame is None:
+                self._lose(None)
+                continue
+            self.corrupt = self._corrupt_before + self._source.corrupt
+            if self._lateness.is_late(frame.timestamp_s, self._clock()):
+                self.late += 1
+                continue
+            return self._placed(frame)
+        return None
+
+    def _placed(self, frame: Frame) -> Frame:
+        """The frame, with the number and the time that it has next to those before an outage."""
+        if self._joining and self._last is not None:
+            elapsed_s = max(0.0, frame.captured_at - self._last.captured_at)
+            self._index_shift = self._last.index + 1 - frame.index
+            self._time_shift_s = self._last.timestamp_s + elapsed_s - frame.timestamp_s
+            log.warning("%s is back after %.1f s", self.name, elapsed_s)
+        self._joining, self.lost_at, self._pause_s = False, None, _FIRST_S
+        if self._index_shift or self._time_shift_s:
+            frame = replace(
+                frame, index=frame.index + self._index_shift, timestamp_s=frame.timestamp_s + self._time_shift_s
+            )
+        self._last = frame
+        return frame
+
+    def _lose(self, reason: InputError | None) -> None:
+        """Closes what is lost and says so, once for each outage."""
+        assert self._source is not None
+        self._corrupt_before = self.corrupt = self._corrupt_before + self._source.corrupt
+        self._source.close()
+        self._source, self._reason, self._joining = None, reason, True
+        self._lateness.forget()
+        if self.lost_at is None:
+            self.lost_at = self._clock()
+            self.outages += 1
+            if self._wait_s:
+                log.warning("%s: it is opened again", reason or f"{self.name} has ended")
+
+    def _come_back(self) -> bool:
+        """One attempt to open the source; False where the run ends, as the last loss would have ended it."""
+        assert self.lost_at is not None
+        if self._clock() - self.lost_at >= self._wait_s:
+            if self._reason is None:
+                return False
+            hint = f"; it did not come back within {self._wait_s:g} s" if self._wait_s else ""
+            raise InputError(f"{self._reason}{hint}") from self._reason
+        self._stopped.wait(self._pause_s)
+        self._pause_s = min(_MOST_S, 2 * self._pause_s)
+        if self._stopped.is_set():
+            return False
+        self._opening = Prefetch(self._opened(), 1, "rtseg-source-again")
+        if self._stopped.is_set():  # `interrupt` came before there was something to interrupt
+            self._opening.interrupt()
+        try:
+            self._source = self._opening.get()
+        except InputError as error:
+            self._reason = self._reason and error  # a stream that ended in order ends the run in order
+        finally:
+            self._opening.close(0)
+        return self._source is not None or not self._stopped.is_set()
+
+    def _opened(self) -> Generator[Source, None, None]:
+        """On a thread of its own: what opens a source may take its time, and cannot be interrupted."""
+        source = self._open_again()
+        try:
+            yield source
+        finally:
+            if self._stopped.is_set():
+                source.close()
+
+    def interrupt(self) -> None:
+        self._stopped.set()
+        for waiting in (self._source, self._opening):
+            if waiting is not None:
+                waiting.interrupt()
+
+    def close(self) -> None:
+        self.interrupt()
+        if self._source is not None:
+            self._source.close()
