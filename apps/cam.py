@@ -44,8 +44,8 @@ class CamOptions:
         engine: 'auto' takes the fastest that is installed, measured once on this machine.
         precision: fp32, fp16 or int8; 'auto' takes int8 where it loses at most 0.005 mIoU and is faster here. One that
             is named and cannot run is an error; it is never replaced.
-        reconnect: Seconds for which a camera or stream that is lost is opened again, while its last picture stays, marked;
-            0 ends with it, inf never gives up.
+        reconnect: Seconds for which a camera or stream that is lost is opened again, while its last picture stays,
+            marked; 0 ends with the first loss, inf never gives up.
         record: Write what is shown to this MP4 file.
         window: Show a window. Without one, end it with --frames, --duration or Ctrl-C.
         frames: Stop after this many frames.

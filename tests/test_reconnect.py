@@ -138,7 +138,7 @@ def test_without_patience_the_first_loss_ends_as_it_did_before(clock: Clock, err
     if error is None:
         assert source.read() is None
     else:
-        with pytest.raises(InputError, match="sent nothing for 10 s$"):
+        with pytest.raises(InputError, match=r"sent nothing for 10 s$"):
             source.read()
 
 
