@@ -1,0 +1,147 @@
+"""What each way of teaching, pruning and sparse training brings: the same small network, steps and left-out drive.
+
+    python benchmarks/compression.py --root CAMVID --runs RUNS                     # runs what is not there yet
+    python benchmarks/compression.py --root CAMVID --runs RUNS --only cwd at --seeds 0 1 2
+    python benchmarks/compression.py --runs RUNS --collect                         # to benchmarks/results/compression.json
+
+The proxy: ENet, 30 epochs on two drives of CamVid at 180x240 in crops of 128x160 (`base`), goes on for 10 epochs in
+each way, from the same weights; the third drive, 0006R0, says what that was worth. The teacher is SwiftNet on
+EfficientNet-Lite0 with ImageNet weights, trained on the same two drives. Nobody saw 0006R0. It says which of two ways is
+better in few steps, not what a network reaches. Times are those of the processor, so that another load on the machine
+does not count: the seconds of a whole run, less those of the run with labels alone, over the steps.
+"""
+
+import argparse
+import json
+import resource
+import statistics
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from rtseg.core.files import write_json
+from rtseg.live.environment import environment
+from rtseg.training.distill import SUMMARIES
+
+RESULT = Path(__file__).parent / "results" / "compression.json"
+DRIVE = "0006R0"
+COMMON = (
+    "--data", "camvid", "--split", f"without-{DRIVE}", "--holdouts", f"only-{DRIVE}", "--keep", "last",
+    "--batch-size", "8", "--train-size", "180x240", "--crop", "128x160", "--scale", "0.7", "1.7", "--scenes", "0",
+    "--light", "0.6", "--lovasz", "1", "--lr", "2e-3", "--ema", "0.99", "--validate-every", "1000",
+    "--checkpoint-every", "5", "--workers", "1", "--threads", "1",
+)  # fmt: skip
+LITE0 = ("--encoder", "efficientnet_lite0", "--set", "pretrained=imagenet", "--trunk-factor", "0.25")
+BASE_EPOCHS, EPOCHS = 30, 10
+WITHOUT_TEACHER = ("byot", "cs-kd", "ddsd", "dml", "grafting")
+LABELS = "labels alone"
+SCRATCH = "half the channels, from scratch"
+
+
+@dataclass(frozen=True)
+class Row:
+    """A way: what kind it is, what `rtseg train` gets, and what is pruned before."""
+
+    kind: str
+    train: tuple[str, ...]
+    prune: tuple[str, ...] = ()
+    epochs: int = EPOCHS
+
+
+def rows() -> dict[str, Row]:
+    """Name -> way; `RUNS` in an option is the folder of the runs."""
+    start = ("--init", "RUNS/base/best.safetensors")
+    pruned = ("--init", "PRUNED/best.safetensors")
+    teacher = ("--teacher", "RUNS/teacher/best.safetensors")
+    made = {LABELS: Row("teaching", start)}
+    for name in SUMMARIES:
+        shown = () if name in WITHOUT_TEACHER else teacher
+        exits = ("--set", "exits=2") if name == "byot" else ()  # ENet has no auxiliary outputs of its own
+        made[name] = Row("teaching", (*start, *shown, *exits, "--teaching", name))
+    for method in ("l1", "l2", "bn", "random"):
+        made[f"half the channels, by {method}"] = Row("pruning", pruned, ("--method", method, "--keep", "0.5"))
+    fresh = (*pruned, "--from-scratch")
+    made[SCRATCH] = Row("pruning", fresh, ("--method", "l1", "--keep", "0.5"), BASE_EPOCHS + EPOCHS)
+    for kind in ("dsd", "magnitude", "lottery"):
+        made[f"--sparse {kind}"] = Row("sparse", (*start, "--sparse", kind))
+    return made
+
+
+def folder_of(runs: Path, name: str, seed: int) -> Path:
+    plain = name.replace("--", "").replace(",", "").replace(" ", "-")
+    return runs / (plain if seed == 0 else f"{plain}-seed-{seed}")
+
+
+def call(*command: str) -> float:
+    """Runs rtseg; gives the processor's seconds, its own and those of its workers."""
+    before = resource.getrusage(resource.RUSAGE_CHILDREN)
+    subprocess.run(["rtseg", *command], check=True)
+    after = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
+
+
+def train(root: Path, output: Path, *options: str) -> None:
+    """Trains unless that is done; seconds of a run that was stopped add up."""
+    if (output / "cpu.json").is_file() and (output / "report").is_dir():
+        return
+    seconds = call("train", *options, *COMMON, "--root", str(root), "--output", str(output))
+    write_json(output / "cpu.json", {"seconds": seconds})
+
+
+def run(root: Path, runs: Path, name: str, row: Row, seed: int) -> None:
+    output = folder_of(runs, name, seed)
+    pruned = output.with_name(f"{output.name}-pruned")
+    if row.prune and not (pruned / "best.safetensors").is_file():
+        call("prune", "--model", str(runs / "base/best.safetensors"), *row.prune, "--output", str(pruned))
+    given = [word.replace("RUNS", str(runs)).replace("PRUNED", str(pruned)) for word in row.train]
+    train(root, output, "--model", "enet", *given, "--epochs", str(row.epochs), "--seed", str(seed))
+
+
+def collect(runs: Path) -> dict[str, Any]:
+    """Name -> kind and, by seed, mIoU, classes, processor seconds, parameters and arithmetic."""
+    found: dict[str, Any] = {}
+    for name, row in rows().items():
+        scored = {}
+        for folder in sorted(runs.glob(f"{folder_of(runs, name, 0).name}*")):
+            seed = folder.name.partition("-seed-")[2] or "0"
+            if folder != folder_of(runs, name, int(seed)) or not (folder / "cpu.json").is_file():
+                continue
+            card = json.loads((folder / "best.json").read_text(encoding="utf-8"))
+            figures = card["metrics"][f"camvid/only-{DRIVE}"]
+            seconds = json.loads((folder / "cpu.json").read_text(encoding="utf-8"))["seconds"]
+            scored[seed] = {"miou": figures["miou"], "iou": figures["iou"], "cpu_s": round(seconds, 1),
+                            "parameters": card["parameters"], "epochs": row.epochs}  # fmt: skip
+        if scored:
+            mious = [one["miou"] for one in scored.values()]
+            spread = statistics.stdev(mious) if len(mious) > 1 else None
+            found[name] = {"kind": row.kind, "miou": statistics.mean(mious), "spread": spread, "seeds": scored}
+    return found
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--root", type=Path, help="CamVid's folder")
+    parser.add_argument("--runs", type=Path, required=True, help="a folder for each run is made here")
+    parser.add_argument("--only", nargs="+", default=list(rows()), choices=list(rows()), help="of the ways")
+    parser.add_argument("--seeds", nargs="+", type=int, default=[0])
+    parser.add_argument("--collect", action="store_true", help="run nothing")
+    given = parser.parse_args()
+    if not given.collect:
+        train(given.root, given.runs / "base", "--model", "enet", "--epochs", str(BASE_EPOCHS))
+        train(given.root, given.runs / "teacher", "--model", "swiftnet", *LITE0, "--epochs", "24")
+        for seed in given.seeds:
+            for name in given.only:
+                print(f"{name}, seed {seed}", flush=True)
+                run(given.root, given.runs, name, rows()[name], seed)
+        return 0
+    steps = {name: json.loads((given.runs / name / "best.json").read_text(encoding="utf-8"))["metrics"]
+             for name in ("base", "teacher")}  # fmt: skip
+    scores = {name: metrics[f"camvid/only-{DRIVE}"]["miou"] for name, metrics in steps.items()}
+    write_json(RESULT, {"environment": environment(), "drive": DRIVE, "scores": scores, "results": collect(given.runs)})
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
