@@ -20,9 +20,9 @@ from rtseg.core.zoo import resolve, shipped
 
 if TYPE_CHECKING:
     from rtseg.apps._viewer import Viewer
+    from rtseg.live.labeller import Labeller
     from rtseg.live.policies import Policy
     from rtseg.live.report import LoopReport
-    from rtseg.live.segmenter import Segmenter
     from rtseg.sinks.video import VideoSink
     from rtseg.sinks.window import WindowSink
     from rtseg.sources.base import Source
@@ -119,12 +119,12 @@ def _watch(options: CamOptions, console: Console, stack: ExitStack) -> None:
     from rtseg.sinks.base import NullSink
 
     _check(options)
-    segmenter = stack.enter_context(_open_segmenter(options, options.model))
+    segmenter = stack.enter_context(_open_labeller(options, options.model))
     budget = segmenter.budget
     limit_threads(budget.opencv)
-    show = segmenter.labels.split_names(options.show) if options.show else None
+    show = segmenter.card.labels.split_names(options.show) if options.show else None
     painter = Painter(opacity=options.opacity, legend=options.legend, show=show)
-    painter.prepare(segmenter.labels)
+    painter.prepare(segmenter.card.labels)
     window = _open_window() if options.window else None
     source = stack.enter_context(_open_source(options, budget.codec))
     policy = policy_for(source)
@@ -137,7 +137,7 @@ def _watch(options: CamOptions, console: Console, stack: ExitStack) -> None:
     _introduce(console, options, segmenter, source)
     viewer = None
     if window:
-        ready = partial(_ready_segmenter, options, policy)
+        ready = partial(_ready_labeller, options, policy)
         viewer = Viewer(window, painter, record, list(shipped()), ready, recording)
     if viewer:
         stack.callback(viewer.close)
@@ -187,18 +187,20 @@ def _check(options: CamOptions) -> None:
     )
 
 
-def _open_segmenter(options: CamOptions, model: str) -> "Segmenter":
+def _open_labeller(options: CamOptions, model: str) -> "Labeller":
+    from rtseg.live.labellers.rebuilding import Rebuilding
     from rtseg.live.segmenter import Segmenter
 
     size_hw = parse_size(options.size) if options.size else None
-    return Segmenter(RunSpec(model, options.engine, options.precision, size_hw, options.threads))
+    spec = RunSpec(model, options.engine, options.precision, size_hw, options.threads)
+    return Rebuilding(lambda: Segmenter(spec))
 
 
-def _ready_segmenter(options: CamOptions, policy: "Policy", model: str, frame_hw: Size) -> "Segmenter":
+def _ready_labeller(options: CamOptions, policy: "Policy", model: str, frame_hw: Size) -> "Labeller":
     """Another network in the place of the one that the command line names, loaded."""
-    segmenter = _open_segmenter(options, model)
-    segmenter.prepare(frame_hw, policy.most_in_flight)
-    return segmenter
+    labeller = _open_labeller(options, model)
+    labeller.prepare(frame_hw, policy.most_in_flight)
+    return labeller
 
 
 def _open_window() -> "WindowSink":
@@ -232,9 +234,9 @@ def _open_recording(source: "Source", codec_threads: int, console: Console, path
     return sink
 
 
-def _introduce(console: Console, options: CamOptions, segmenter: "Segmenter", source: "Source") -> None:
+def _introduce(console: Console, options: CamOptions, segmenter: "Labeller", source: "Source") -> None:
     """Says what really runs, and what the network knows."""
-    info, labels = segmenter.info, segmenter.labels
+    info, labels = segmenter.info, segmenter.card.labels
     console.print(
         f"{running(segmenter.card.name, info)}\n"
         f"source  {source.name}, {format_size(source.size_hw)}{f', {source.fps:.4g} fps' if source.fps else ''}"

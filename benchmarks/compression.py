@@ -1,14 +1,14 @@
 """What each way of teaching, pruning and sparse training brings: the same small network, steps and left-out drive.
 
-    python benchmarks/compression.py --root CAMVID --runs RUNS                     # runs what is not there yet
+    python benchmarks/compression.py --root CAMVID --runs RUNS            # runs what is not there yet
     python benchmarks/compression.py --root CAMVID --runs RUNS --only cwd at --seeds 0 1 2
-    python benchmarks/compression.py --runs RUNS --collect                         # to benchmarks/results/compression.json
+    python benchmarks/compression.py --runs RUNS --collect                # writes benchmarks/results/compression.json
 
 The proxy: ENet, 30 epochs on two drives of CamVid at 180x240 in crops of 128x160 (`base`), goes on for 10 epochs in
 each way, from the same weights; the third drive, 0006R0, says what that was worth. The teacher is SwiftNet on
-EfficientNet-Lite0 with ImageNet weights, trained on the same two drives. Nobody saw 0006R0. It says which of two ways is
-better in few steps, not what a network reaches. Times are those of the processor, so that another load on the machine
-does not count: the seconds of a whole run, less those of the run with labels alone, over the steps.
+EfficientNet-Lite0 with ImageNet weights, trained on the same two drives. Nobody saw 0006R0. It says which of two ways
+is better in few steps, not what a network reaches. Times are those of the processor, so that another load on the
+machine does not count: the seconds of a whole run, less those of the run with labels alone, over the steps.
 """
 
 import argparse
