@@ -1,0 +1,196 @@
+"""`rtseg-cam` on a camera over HTTP that fails again and again: memory, threads, open files, and how soon it is back.
+
+    python benchmarks/live_soak.py --minutes 30 --faults 30 --json benchmarks/results/live_soak.json
+
+The camera sends MJPEG of street scenes on this machine. At seeded times it closes the line, is gone for some seconds,
+falls silent, sends garbage, or comes back with another size. Back is who has been sent a picture again; that is counted
+from when the camera works again. The network's input is small, since this is not about labels.
+"""
+
+import argparse
+import random
+import socket
+import subprocess
+import sys
+import threading
+from contextlib import suppress
+from dataclasses import dataclass, field
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from time import perf_counter, sleep
+
+import av
+import cv2
+import numpy as np
+import psutil
+
+from rtseg.core.files import write_json
+from rtseg.live.environment import environment
+from rtseg.sources.open import open_source
+
+FPS = 15
+FAULTS = ("closes", "is gone", "is silent", "garbage", "other size")
+SILENT_S = 12.0  # longer than a read may take
+EVERY_S = 1.0
+
+
+@dataclass
+class Camera:
+    """What the camera does at the moment, and what it has seen.
+
+    Attributes:
+        fault: the fault that goes on, or ''.
+        back_s: seconds from the end of a fault until a picture was sent again, by fault.
+    """
+
+    pictures: dict[str, list[bytes]]
+    fault: str = ""
+    size: str = "usual"
+    works_since: float | None = None
+    back_s: dict[str, list[float]] = field(default_factory=dict)
+    last_fault: str = ""
+    line: threading.Event = field(default_factory=threading.Event)  # set: lines that are open are closed
+    sent: int = 0
+
+    def begin(self, fault: str) -> None:
+        self.last_fault, self.works_since = fault, None
+        if fault == "other size":
+            self.size = "other" if self.size == "usual" else "usual"
+        self.fault = fault
+        self.line.set()
+
+    def end(self) -> None:
+        self.fault, self.works_since = "", perf_counter()
+
+    def note_sent(self) -> None:
+        self.sent += 1
+        if self.works_since is not None and not self.fault:
+            self.back_s.setdefault(self.last_fault, []).append(perf_counter() - self.works_since)
+            self.works_since = None
+
+
+def handler_of(camera: Camera) -> type[BaseHTTPRequestHandler]:
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            camera.line.clear()
+            if camera.fault in ("is gone", "closes"):
+                self.connection.shutdown(socket.SHUT_RDWR)
+                return
+            self.send_response(200)
+            self.send_header("Content-Type", "multipart/x-mixed-replace;boundary=frame")
+            self.end_headers()
+            with suppress(OSError):
+                self.stream()
+
+        def stream(self) -> None:
+            number = 0
+            while True:
+                if camera.fault == "is silent":
+                    sleep(0.05)
+                    continue
+                if camera.line.is_set() and camera.fault != "garbage":
+                    return
+                data = camera.pictures[camera.size][number % 30]
+                if camera.fault == "garbage":
+                    data = np.random.default_rng(number).bytes(2000)
+                head = b"\r\n--frame\r\nContent-Type: image/jpeg\r\nContent-Length: %d\r\n\r\n" % len(data)
+                self.wfile.write(head + data)
+                if not camera.fault:
+                    camera.note_sent()
+                number += 1
+                sleep(1 / FPS)
+
+        def log_message(self, *args: object) -> None:
+            pass
+
+    return Handler
+
+
+def make_pictures() -> dict[str, list[bytes]]:
+    made = {}
+    for name, size_hw in (("usual", (240, 320)), ("other", (180, 320))):
+        with open_source("synthetic", size_hw=size_hw) as source:
+            made[name] = [cv2.imencode(".jpg", next(source).image)[1].tobytes() for _ in range(30)]
+    return made
+
+
+def inject(camera: Camera, minutes: float, faults: int, seed: int, stopped: threading.Event) -> None:
+    """Faults at seeded times; the last minute is without one."""
+    draw = random.Random(seed)
+    times = sorted(draw.uniform(5, max(10.0, 60 * minutes - 60)) for _ in range(faults))
+    start, free_at = perf_counter(), 0.0
+    for number, at_s in enumerate(times):
+        at_s = max(at_s, free_at)
+        if stopped.wait(max(0.0, start + at_s - perf_counter())):
+            return
+        fault = FAULTS[number % len(FAULTS)]
+        camera.begin(fault)
+        lasts_s = {"is gone": draw.uniform(1, 8), "is silent": SILENT_S, "garbage": 2.0}.get(fault, 0.2)
+        if stopped.wait(lasts_s):
+            return
+        camera.end()
+        free_at = at_s + lasts_s + 8
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--minutes", type=float, default=30.0)
+    parser.add_argument("--faults", type=int, default=30)
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--model", default="enet")
+    parser.add_argument("--size", default="32x64", help="the network's input")
+    parser.add_argument("--json", type=Path)
+    options = parser.parse_args()
+    camera, stopped = Camera(make_pictures()), threading.Event()
+    server = ThreadingHTTPServer(("127.0.0.1", 0), handler_of(camera))
+    server.daemon_threads = True
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    samples: list[tuple[float, int, int, int]] = []  # seconds, bytes, threads, files
+    with TemporaryDirectory() as name:
+        recording = Path(name) / "run.mp4"
+        command = [sys.executable, "-m", "rtseg.apps.cam", "--source", f"http://127.0.0.1:{server.server_port}/camera",
+                   "--model", options.model, "--size", options.size, "--engine", "onnxruntime", "--no-window",
+                   "--record", str(recording), "--duration", str(60 * options.minutes)]  # fmt: skip
+        process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        start = perf_counter()
+        injector = threading.Thread(
+            target=inject, args=(camera, options.minutes, options.faults, options.seed, stopped), daemon=True
+        )
+        injector.start()
+        while process.poll() is None:
+            with suppress(psutil.NoSuchProcess):
+                watched = psutil.Process(process.pid)
+                counted = watched.memory_info().rss, watched.num_threads(), watched.num_fds()
+                samples.append((perf_counter() - start, *counted))
+            sleep(EVERY_S)
+        stopped.set()
+        with av.open(str(recording)) as container:
+            recorded = sum(1 for _ in container.decode(video=0))
+    early_s = min(300.0, 15 * options.minutes)
+    early = [sample for sample in samples if sample[0] <= early_s][-20:]
+    late = samples[-20:]
+
+    def median(rows: list[tuple[float, int, int, int]], place: int) -> float:
+        return float(np.median([row[place] for row in rows]))
+
+    waits = [wait for found in camera.back_s.values() for wait in found]
+    result = {
+        "minutes": options.minutes,
+        "faults": sum(map(len, camera.back_s.values())),
+        "exit_code": process.returncode,
+        "memory_mib": {"early": round(median(early, 1) / 2**20, 1), "late": round(median(late, 1) / 2**20, 1)},
+        "threads": {"early": median(early, 2), "late": median(late, 2)},
+        "files": {"early": median(early, 3), "late": median(late, 3)},
+        "back_s": {fault: {"n": len(found), "max": round(max(found), 2)} for fault, found in camera.back_s.items()},
+        "back_s_max": round(max(waits), 2) if waits else None,
+        "pictures_sent": camera.sent,
+        "pictures_recorded": recorded,
+    }
+    print(result)
+    if options.json:
+        write_json(options.json, {"environment": environment(), "seed": options.seed, "result": result})
+
+
+if __name__ == "__main__":
+    main()
