@@ -61,7 +61,7 @@ class Journal(Closing):
     def _guarded(self) -> Iterator[None]:
         try:
             yield
-        except sqlite3.Error as error:
+        except (sqlite3.Error, ValueError, TypeError) as error:  # the last two: values that nobody wrote like this
             name = getattr(error, "sqlite_errorname", "")
             if name == "SQLITE_FULL" or name.startswith("SQLITE_IOERR"):
                 full = OSError(errno.ENOSPC, str(error))
@@ -72,7 +72,7 @@ class Journal(Closing):
         """A value that `state` wrote; None where it did not."""
         with self._guarded():
             row = self._db.execute("SELECT value FROM facts WHERE name = ?", (name,)).fetchone()
-        return None if row is None else json.loads(row[0])
+            return None if row is None else json.loads(row[0])
 
     def state(self, **facts: Any) -> None:
         """Writes facts, all or none."""
@@ -84,7 +84,7 @@ class Journal(Closing):
         """int64 (n,)."""
         with self._guarded():
             row = self._db.execute("SELECT value FROM arrays WHERE name = ?", (name,)).fetchone()
-        return None if row is None else np.frombuffer(row[0], np.int64)
+            return None if row is None else np.frombuffer(row[0], np.int64)
 
     def begin(self, facts: dict[str, Any], arrays: dict[str, np.ndarray]) -> None:
         """Writes the plan; there is none before and no segment."""
