@@ -9,7 +9,7 @@ PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11; do \
 JOBS ?= 2
 MATRIX ?= 3.11 3.12 3.13
 
-.PHONY: demo test check matrix lint types pytest format clean
+.PHONY: demo test check matrix lint types pytest docs format clean
 .DELETE_ON_ERROR:
 
 demo: $(VENV)/.base
@@ -44,6 +44,11 @@ types: $(VENV)/.dev
 # tests/conftest.py puts the longest files first.
 pytest: $(VENV)/.dev
 	OMP_NUM_THREADS=1 $(VENV)/bin/python -m pytest -n $(JOBS) --dist loadfile --no-loadscope-reorder $(ARGS)
+
+# The documentation as a site: build/docs/index.html. A broken link or name ends it.
+docs: $(VENV)/.dev
+	$(VENV)/bin/python -m sphinx -W --keep-going -q -b html docs build/docs
+	@echo "build/docs/index.html"
 
 format: $(VENV)/.dev
 	$(VENV)/bin/ruff check --fix

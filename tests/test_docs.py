@@ -1,0 +1,58 @@
+"""What the documentation says can be done: every command line is one that the programs take, and the site builds."""
+
+import json
+import re
+import shlex
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+
+from rtseg.apps import bench, cam, main, video
+from rtseg.apps._console import run
+
+ROOT = Path(__file__).resolve().parents[1]
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+APPS = {"rtseg": main.build_app(), "rtseg-cam": cam.app, "rtseg-video": video.app, "rtseg-bench": bench.app}
+
+
+def lines() -> Iterator[tuple[str, str]]:
+    """(page, command) of every line in a block of commands; a line that ends in a backslash goes on."""
+    for page in PAGES:
+        text = page.read_text(encoding="utf-8")
+        for block in re.findall(r"^```(?:bash|sh)?\n(.*?)^```", text, re.DOTALL | re.MULTILINE):
+            for line in block.replace("\\\n", " ").splitlines():
+                if re.match(r"rtseg(-\w+)? ", line.strip()) and "…" not in line:
+                    yield page.name, line.strip()
+
+
+@pytest.mark.parametrize(("page", "line"), sorted(set(lines())))
+def test_a_command_in_the_documentation_is_one_that_the_programs_take(page: str, line: str) -> None:
+    program, *words = shlex.split(line, comments=True)
+    if not {"--help", "--version"} & set(words):
+        APPS[program].parse_args(words, exit_on_error=False, print_error=False)
+
+
+def test_the_tiny_data_set_of_the_tutorial_is_one_that_can_be_trained_on(tmp_path: Path) -> None:
+    script = ROOT / "docs" / "examples" / "shapes.py"
+    subprocess.run([sys.executable, str(script), str(tmp_path / "shapes")], check=True)
+    with pytest.raises(SystemExit) as ended:
+        run(main.build_app(), ["data", "check", "--root", str(tmp_path / "shapes")])
+    assert ended.value.code == 0
+    names = [one["name"] for one in json.loads((tmp_path / "shapes" / "classes.json").read_text())["classes"]]
+    seen = np.unique([cv2.imread(str(path), -1) for path in (tmp_path / "shapes" / "masks").iterdir()])
+    assert len(seen) == len(names) == 3
+
+
+@pytest.mark.slow
+def test_the_site_builds_without_a_broken_link(tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "sphinx", "-W", "--keep-going", "-q", "-b", "html", "docs", str(tmp_path / "site")]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    overview = (tmp_path / "site" / "overview.html").read_text(encoding="utf-8")
+    assert 'href="training.html#what-was-chosen-and-how"' in overview
+    assert "rtseg.load" in (tmp_path / "site" / "python.html").read_text(encoding="utf-8")
