@@ -39,4 +39,5 @@ def _follow_links(app: Sphinx, page: str, source: list[str]) -> None:
 
 
 def setup(app: Sphinx) -> None:
+    """What Sphinx calls at the start."""
     app.connect("source-read", _follow_links)

@@ -30,6 +30,7 @@ def draw(seed: int, size_hw: tuple[int, int] = (96, 128)) -> tuple[np.ndarray, n
 
 
 def main(root: Path, pictures: int = 40) -> None:
+    """Writes the pictures, their masks and the list of classes."""
     for kind in ("images", "masks"):
         (root / kind).mkdir(parents=True, exist_ok=True)
     for number in range(pictures):
