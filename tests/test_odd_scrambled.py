@@ -140,6 +140,6 @@ def test_encrypted_sound_of_a_clear_video_is_left_out(bands: Path, capsys: pytes
         data[place : place + 4] = b"free"
     path.write_bytes(data.replace(b"encv", b"avc1"))
     assert label(path) == 0
-    assert "a.mp4: sound (aac, 48000 Hz, encrypted) is left out" in capsys.readouterr().out
+    assert "a.mp4: sound (aac, 48000 Hz) is left out, since it is encrypted" in capsys.readouterr().out
     out = seen(bands / "out/a.mp4")
     assert (out.numbers, out.sound_s) == ([*range(12)], None)

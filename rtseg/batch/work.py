@@ -13,6 +13,7 @@ from rtseg.batch.journal import Journal
 from rtseg.batch.layout import JOURNAL, Layout, clean_passes, is_ours, remove_partial
 from rtseg.batch.made import FACTS, difference, differences
 from rtseg.batch.plan import Choice, fingerprint, picture_paths, plan_input, stops_of
+from rtseg.batch.sound import Way, plan_sound
 from rtseg.batch.task import Segment, SegmentDone, Task
 from rtseg.core.errors import InputError, OutputError
 from rtseg.core.runspec import RunSpec
@@ -171,6 +172,12 @@ class Work:
         return start * self.time_base
 
     @property
+    def sound(self) -> tuple[Way, ...]:
+        """What becomes of the input's sound; earlier versions did not decide this when they began."""
+        planned = self.journal.fact("sound")
+        return plan_sound(self.job.source) if planned is None else tuple(Way(**way) for way in planned)
+
+    @property
     def divisible(self) -> bool:
         """Whether several workers may share it: frames are found without counting from the start."""
         return self._pts is not None and self.journal.fact("seekable") is not False
@@ -278,7 +285,7 @@ class Work:
         """Starts over with frames that are counted, since decoded pictures do not carry their packets' timestamps."""
         index = replace(index_video(self.job.source, decode=True), pts=None, keys=np.empty(0, np.int64))
         names = ("input", "save", "settings", "size_hw", "fps", "time_base", "start", "duration", "aspect",
-                 "input_notes")  # fmt: skip
+                 "sound", "input_notes")  # fmt: skip
         facts = {name: self.journal.fact(name) for name in names}
         facts |= {"frames": index.frames, "announced": index.announced}
         stops = stops_of(index, self.fps or NOMINAL_FPS)
