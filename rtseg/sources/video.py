@@ -27,7 +27,7 @@ from rtseg.sources.containers import (
     video_stream,
 )
 from rtseg.sources.decoder import Decoder
-from rtseg.sources.hdr import hdr_name
+from rtseg.sources.hdr import hdr_note
 from rtseg.sources.pixels import ToBgr
 
 log = logging.getLogger(__name__)
@@ -69,9 +69,9 @@ class VideoSource(Source):
                 timestamp_s = float(clock.tell(decoded) * clock.time_base)
                 image = to_bgr(decoded)
                 self.pixel_aspect = shown_aspect(stream, image)
-                if not self._hdr and (kind := hdr_name(decoded)):
-                    self._hdr = f"HDR ({kind}): it is mapped to SDR, which the network has learned"
-                    self.notes.append(self._hdr)
+                if not self._hdr and (note := hdr_note(decoded.color_trc)):
+                    self._hdr = note
+                    self.notes.append(note)
                 yield Frame(image, index, timestamp_s, perf_counter())
 
     def _container(self) -> InputContainer:
