@@ -9,6 +9,7 @@ import cv2
 import numpy as np
 import pytest
 from fakes import fake_network  # noqa: F401 - a fixture
+from heif_files import box, heic
 from test_commands import call
 
 from rtseg.core.errors import RtsegError
@@ -119,6 +120,24 @@ def test_labelme_in_the_files_order_with_every_kind_of_area() -> None:
     np.testing.assert_array_equal(mask("a"), expected)
     assert Path("set/images/b.png").read_bytes() == Path("made/pictures/b.png").read_bytes()
     np.testing.assert_array_equal(mask("b") == 1, x + y < 9)
+
+
+def test_pictures_that_opencv_does_not_read_are_imported_too(capsys: pytest.CaptureFixture[str]) -> None:
+    image = cv2.imread("made/pictures/a.png")
+    Path("made/pictures/a.heic").write_bytes(heic(image, SIZE))
+    Path("made/pictures/b.heic").write_bytes(heic(np.rot90(cv2.imread("made/pictures/b.png")), SIZE[::-1],
+                                                  (box(b"irot", b"\3"),)))  # fmt: skip
+    for name in "ab":
+        rectangle = {"label": "path", "points": [[0, 0], [32, 24]], "shape_type": "rectangle"}
+        labelme(name, rectangle, imagePath=f"pictures/{name}.heic")
+    assert imported("labelme", "made") == 0
+    assert {path.name for path in Path("set/images").iterdir()} == {"a.heic", "b.heic"}
+    assert (mask("a") == 0).all()
+    assert mask("b").shape == SIZE
+    Path("made/pictures/b.heic").write_bytes(b"no picture")
+    assert call("rtseg data import", "labelme", "made", "--output", "other") == 3
+    assert "b.heic is no picture that can be read" in capsys.readouterr().err
+    assert not Path("other").exists()
 
 
 def packed(values: np.ndarray) -> list[int]:
