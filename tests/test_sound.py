@@ -85,3 +85,18 @@ def test_where_the_plan_fails_only_what_happened_is_said(
     assert "a.mkv: sound (aac, 48000 Hz) is encoded as AAC, mono, since it cannot be copied" in said
     assert "left out" not in said
     assert seen(bands / "out/a.mp4").sound_s == pytest.approx(1, abs=0.1)
+
+
+def test_sound_that_begins_late_comes_along(bands: Path) -> None:
+    """A microphone that is plugged in after twelve seconds: FFmpeg looks for streams in the first seven."""
+    silent = Video("silent.ts", frames=12, rate=1).make(bands)
+    sounding = Video("sounding.ts", frames=12, sound="mp2").make(bands)
+    path = bands / "a.ts"
+    path.write_bytes(silent.read_bytes() + sounding.read_bytes())
+    assert label(path) == 0
+    out = seen(bands / "out/a.mp4")
+    assert out.numbers == [*range(12)] * 2
+    assert out.sound_s == pytest.approx(1, abs=0.1)
+    with av.open("out/a.mp4") as container:
+        first = next(container.decode(audio=0))
+    assert float(first.pts * first.time_base) == pytest.approx(12, abs=0.1)  # type: ignore[operator]

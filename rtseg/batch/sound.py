@@ -31,6 +31,8 @@ log = logging.getLogger(__name__)
 COPIED = ("aac", "mp3", "ac3", "eac3", "alac", "opus", "flac")  # what MP4 holds and players expect in it
 _AAC_RATES = (96000, 88200, 64000, 48000, 44100, 32000, 24000, 22050, 16000, 12000, 11025, 8000)
 _TRIED = 24  # packets
+_FAR_MB = 64
+_FAR = {"probesize": str(_FAR_MB * 10**6), "analyzeduration": str(3600 * 10**6)}
 _UNREADABLE = "this build of FFmpeg cannot read it"
 
 Timed = tuple[Fraction, int, "Packet[Any]"]
@@ -191,9 +193,11 @@ def _safe_way(path: Path, index: int) -> Way:
 def _way(path: Path, index: int) -> Way:
     with _open(path) as source:
         stream = source.streams[index]
-        if not isinstance(stream, AudioStream) or stream.codec_context is None or not stream.rate:
+        if not isinstance(stream, AudioStream) or stream.codec_context is None:
             return Way(index, "of an unknown kind", "left out", _UNREADABLE)
         name = stream.codec_context.codec.canonical_name
+        if not stream.rate:
+            return Way(index, name, "left out", f"none is found in the first {_FAR_MB} MB of the file")
         layout, rate = _aac_of(stream)
         about, aac = f"{name}, {stream.rate} Hz", layout if rate == stream.rate else f"{layout}, {rate} Hz"
     try:
@@ -230,4 +234,9 @@ def _try(path: Path, index: int, copied: bool) -> int | None:
 
 
 def _open(path: Path) -> InputContainer:
-    return av.open(file_url(path), metadata_errors="replace")
+    """Looks further into a file whose sound begins late: FFmpeg looks at the first seconds."""
+    container = av.open(file_url(path), metadata_errors="replace")
+    if all(stream.codec_context is None or stream.rate for stream in container.streams.audio):
+        return container
+    container.close()
+    return av.open(file_url(path), metadata_errors="replace", options=_FAR)
