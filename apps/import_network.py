@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 from cyclopts import Parameter
 from rich.console import Console
 
-from rtseg.core.errors import EngineError, UsageError
+from rtseg.core.errors import EngineError, OutputError, UsageError
 from rtseg.core.sizes import parse_size
 
 if TYPE_CHECKING:
@@ -40,6 +40,7 @@ class ImportChoices:
         size: HEIGHTxWIDTH of the pictures that it was trained at: as many pixels are labelled by default (512x512 where
             it is not given). For a graph that takes one size only, that size.
         data_terms: Where the training pictures come from, and what may be done with the weights.
+        overwrite: Replace a network of that name in the folder.
     """
 
     name: str | None = None
@@ -55,6 +56,7 @@ class ImportChoices:
     layout: Literal["nchw", "nhwc"] | None = None
     size: str | None = None
     data_terms: str = ""
+    overwrite: Annotated[bool, Parameter(negative="")] = False
 
 
 _DEFAULTS = ImportChoices()
@@ -82,6 +84,9 @@ def command(file: Path, /, choices: ImportChoices = _DEFAULTS) -> None:
                          "ade20k, voc, coco-stuff, camvid11 or a JSON file with the names")  # fmt: skip
     outputs = [("--name", choices.folder / f"{choices.name}{suffix}") for suffix in (".onnx", ".json")]
     check_outputs({}, {"the network to import": [file], "its classes": [Path(choices.classes)]}, outputs)
+    there = [path for _, path in outputs if path.exists()]
+    if there and not choices.overwrite:
+        raise OutputError(f"{there[0]} is there already: choose another --name or --folder, or add --overwrite")
     options = ImportOptions(
         preset=choices.preset,
         mean=_numbers(choices.mean, "--mean"),

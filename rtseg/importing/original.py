@@ -135,19 +135,20 @@ def _picture(graph: onnx.GraphProto, layout: Layout | None) -> Picture:
 
 def _channels_last(sides: list[Side], layout: Layout | None, described: str) -> bool:
     """Raises UsageError where the shape says nothing or something else than `layout`."""
-    may_be = {"nchw": sides[1] in (3, None), "nhwc": sides[3] in (3, None)}
-    if layout is not None:
-        if not may_be[layout]:
-            raise UsageError(f"--layout {layout} does not fit the graph, which takes {described}")
-        return layout == "nhwc"
-    if not any(may_be.values()):
+    may_be = [name for name, side in (("nchw", sides[1]), ("nhwc", sides[3])) if side in (3, None)]
+    if not may_be:
         raise UsageError(f"the graph takes {described}: it must be pictures of three channels, (N, 3, H, W) or "
                          "(N, H, W, 3)")  # fmt: skip
-    known = {"nchw": sides[1] == 3, "nhwc": sides[3] == 3}
-    if sum(known.values()) != 1:
+    known = [name for name, side in (("nchw", sides[1]), ("nhwc", sides[3])) if side == 3]
+    if layout is not None:
+        if layout not in (known or may_be):
+            raise UsageError(f"--layout {layout} does not fit the graph, which takes {described}: that is "
+                             f"{(known or may_be)[0]}, so leave --layout out")  # fmt: skip
+        return layout == "nhwc"
+    if len(known) != 1:
         raise UsageError(f"the graph takes {described}, which does not say where the colours are: give --layout nchw "
                          "or --layout nhwc")  # fmt: skip
-    return known["nhwc"]
+    return known == ["nhwc"]
 
 
 def _output(graph: onnx.GraphProto, wanted: str | None) -> str:
