@@ -79,9 +79,10 @@ def _own_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
 def _engines_alike(monkeypatch: pytest.MonkeyPatch) -> None:
     """Where a test does not say otherwise all engines are as fast as each other, so that 'auto' takes the first."""
     from rtseg.engines import auto
+    from rtseg.engines.rate import Measured
 
-    def alike(artifact: object, engine: str, precisions: Sequence[str], options: object) -> dict[str, float]:
-        return dict.fromkeys(precisions, 10.0)
+    def alike(artifact: object, engine: str, precisions: Sequence[str], options: object) -> Measured:
+        return Measured(dict.fromkeys(precisions, 10.0))
 
     monkeypatch.setattr(auto, "measure_rates", alike)
 
