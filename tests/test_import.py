@@ -252,8 +252,11 @@ def test_weights_by_another_name_can_be_quantised_and_computed_ones_not(tmp_path
 
 def test_a_file_that_is_none_is_named(tmp_path):
     (tmp_path / "net.tflite").touch()
+    (tmp_path / "selfie.tflite").write_bytes(b"\x18\0\0\0TFL3" + bytes(40) + b"Convolution2DTransposeBias\0")
     (tmp_path / "cut.onnx").write_bytes(b"\x08\x08 not a graph")
-    for name, kind, said in [("net.tflite", UsageError, "tf2onnx"), ("cut.onnx", WeightsError, "cut.onnx"),
+    for name, kind, said in [("net.tflite", UsageError, r"tf2onnx.convert --tflite \S*net.tflite --output net.onnx"),
+                             ("selfie.tflite", UsageError, r"MediaPipe's own \(Convolution2DTransposeBias\)"),
+                             ("cut.onnx", WeightsError, "cut.onnx"),
                              ("none.onnx", WeightsError, "no such file")]:  # fmt: skip
         with pytest.raises(kind, match=said):
             import_network(tmp_path / name, "mine", FIVE, tmp_path, IMAGENET)
