@@ -10,6 +10,7 @@ from pathlib import Path
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # before numpy and torch load: workers share the cores
 
 import pytest
+from camvid_tree import camvid  # noqa: F401 - a fixture
 from fake_gpu import gpu_machine  # noqa: F401 - a fixture
 from odd_media import bands  # noqa: F401 - a fixture
 
