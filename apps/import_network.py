@@ -24,14 +24,14 @@ class ImportChoices:
     """What `rtseg import` takes.
 
     Attributes:
-        name: The files' name, and what --model calls the network.
+        name: Name of the network and its files.
         classes: cityscapes, ade20k, voc, coco-stuff or camvid11; or a JSON file: a list of names, a classes.json, a
             card of rtseg, or the config.json of a model of transformers.
         folder: Where NAME.onnx and NAME.json go.
         preset: How pictures are scaled for it: imagenet (torchvision, timm, most of transformers), half (-1..1) or unit
             (0..1); or say it with the next four.
         mean: Subtracted from the values: three numbers in the order of --order, or one for all.
-        std: What they are divided by then.
+        std: What the result is divided by.
         order: rgb or bgr.
         scale: What the values 0..255 are divided by before --mean is subtracted; by default 255.
         output: What the graph gives: logits, probabilities or labels; needed only where the graph does not tell.
@@ -63,10 +63,10 @@ _DEFAULTS = ImportChoices()
 
 
 def command(file: Path, /, choices: ImportChoices = _DEFAULTS) -> None:
-    """Take a network that you have, as an ONNX file of any make, for every command and for Python.
+    """Import a network of your own, an ONNX file from any framework, for every command and for Python.
 
-    Shapes are read from the graph, and what they do not say is found by running it. Scaling and colour order go into
-    the graph. It is written only if it gives the original's labels.
+    Shapes are read from the graph, and what they do not say is found by running it. Scaling and colour order become
+    part of the graph. The network is written only if it gives the original's labels.
 
     Args:
         file: The ONNX file.

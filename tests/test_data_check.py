@@ -207,7 +207,7 @@ def test_what_cannot_be_checked_is_told(tmp_path: Path, capsys: pytest.CaptureFi
         ([], 2, "folder needs --root"),
         (["--data", "foldr", "--root", str(tmp_path)], 2, "did you mean folder"),
         (["--data", "camvid", "--root", str(tmp_path)], 3, "train.txt is missing"),
-        (["--root", str(tmp_path), "--picture", "samples"], 4, "is no kind of picture"),
+        (["--root", str(tmp_path), "--picture", "samples"], 4, "is not a picture format"),
         (["--root", str(tmp_path), "--alike", "999"], 2, "--alike is -1 to 256"),
     ):
         assert call("rtseg data check", *arguments) == code

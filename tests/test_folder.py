@@ -122,7 +122,7 @@ def test_the_documented_classes_file_works(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("content", "told"),
     [
-        ("{", "is no JSON file"),
+        ("{", "is not a JSON file"),
         ("[]", "must be an object"),
         ("{}", "has no 'classes'"),
         ('{"classes": []}', "a list of 1 to 254 entries"),

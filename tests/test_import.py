@@ -193,13 +193,13 @@ REFUSED = {  # -> form, options, classes, what is said
     "too many": ({"classes": 300}, IMAGENET, FIVE, "256 classes are the most"),
     "labels beyond": ({"ends": "labels"}, IMAGENET, named("two", ["a", "b"]), "has the classes 0 to 1"),
     "scores as labels": ({}, replace(IMAGENET, output="labels"), FIVE,
-                         r"float32 \(1, 5, \d+, \d+\), 5 numbers for each pixel, which are scores and no labels"),
+                         r"float32 \(1, 5, \d+, \d+\), 5 numbers for each pixel, which are scores, not labels"),
     "scores behind as labels": ({"nhwc": True}, replace(IMAGENET, output="labels"), named("seven", list("abcdefg")),
                                 "5 numbers for each pixel"),
     "a score as labels": ({"ends": "sigmoid"}, replace(IMAGENET, output="labels"), named("two", ["a", "b"]),
-                          r"with values such as 0\.\d+, which are no class ids"),
+                          r"with values such as 0\.\d+, which are not class ids"),
     "labels as logits": ({"ends": "labels"}, replace(IMAGENET, output="logits"), FIVE, "are labels, not logits"),
-    "no probabilities": ({}, replace(IMAGENET, output="probabilities"), FIVE, "are no probabilities"),
+    "no probabilities": ({}, replace(IMAGENET, output="probabilities"), FIVE, "are not probabilities"),
 }  # fmt: skip
 
 

@@ -98,7 +98,7 @@ def test_the_runs_own_pictures_are_left_out(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("make", "message"),
     [
-        (lambda folder: None, "is no folder: give one that holds pictures or videos"),
+        (lambda folder: None, "is not a folder: give one that holds pictures or videos"),
         (lambda folder: folder.mkdir(), "holds no picture and no video"),
         (lambda folder: (make_pictures(folder, ["sub/.a.png"]), (folder / "a.txt").touch()), "holds no picture"),
         (lambda folder: (make_pictures(folder, ["a.png"]), (folder / "b.png").write_bytes(b"no")), r"b\.png .*out of"),

@@ -312,7 +312,7 @@ def test_a_folder_of_somebody_else_is_left_alone(overwrite, capsys):
     Path("out/a.partial").mkdir(parents=True)
     Path("out/a.partial/a.mp4").write_text("mine")
     assert video("a.mp4", "b.mp4", "--output", "out", "--save", "labels", *overwrite) == 4
-    assert "a.partial holds no journal of this program: it is left alone" in capsys.readouterr().err
+    assert "a.partial was not made by rtseg and is left alone" in capsys.readouterr().err
     assert names("out") == ["a.partial", "b_labels"]
     assert Path("out/a.partial/a.mp4").read_text() == "mine"
 

@@ -69,9 +69,7 @@ class Work:
     def _open_journal(self) -> Journal:
         partial = self.job.partial
         if partial.exists() and not (partial.is_dir() and is_ours(partial)):
-            raise OutputError(
-                f"{partial} holds no journal of this program: it is left alone; move it, or choose another --output"
-            )
+            raise OutputError(f"{partial} was not made by rtseg and is left alone: move it, or choose another --output")
         try:
             partial.mkdir(parents=True, exist_ok=True)
         except OSError as error:
@@ -102,7 +100,7 @@ class Work:
             return
         if differences := self._differences(self.journal, choice, stamp):
             raise OutputError(
-                f"{self.job.partial} was begun otherwise ({'; '.join(differences)}): go on as it was begun, "
+                f"{self.job.partial} was begun with other settings ({'; '.join(differences)}): use those again, "
                 "or add --overwrite to start over"
             )
 

@@ -130,7 +130,7 @@ def _read_mask(path: Path) -> np.ndarray:
     except (OSError, cv2.error) as error:
         raise SampleError("unreadable", f"{path} cannot be read: {error}") from error
     if mask is None:
-        raise SampleError("unreadable", f"{path} is no picture that can be read: it is damaged or cut short")
+        raise SampleError("unreadable", f"{path} cannot be read as a picture: it is damaged or cut short")
     return mask
 
 

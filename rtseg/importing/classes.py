@@ -34,7 +34,7 @@ def find_classes(classes: str) -> LabelSet:
     except OSError as error:
         raise InputError(f"{path} cannot be read: {error.strerror or error}") from error
     except ValueError as error:
-        raise InputError(f"{path} is no JSON file: {error}") from error
+        raise InputError(f"{path} is not a JSON file: {error}") from error
     try:
         labels = _parse(data, path.stem)
         _check_distinct(labels.names)

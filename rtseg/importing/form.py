@@ -98,7 +98,7 @@ def find_form(
     last = planes[0] if planes else input_last
     if wanted == "labels":
         count = value.shape[3 if last else 1]
-        raise UsageError(f"the output is {described}, {count} numbers for each pixel, which are scores and no labels: "
+        raise UsageError(f"the output is {described}, {count} numbers for each pixel, which are scores, not labels: "
                          "leave --output out, or name another tensor with --output-name")  # fmt: skip
     raise _other_classes(value.shape[3 if last else 1], labels, described)
 
@@ -115,7 +115,7 @@ def _scores(value: np.ndarray, axis: int, wanted: Kind | None) -> Kind:
 def _checked_range(value: np.ndarray, wanted: Kind) -> Kind:
     low, high = float(value.min()), float(value.max())
     if wanted == "probabilities" and (low < -1e-3 or high > 1 + 1e-3):
-        raise UsageError(f"the output has values from {low:.3g} to {high:.3g}, which are no probabilities: give "
+        raise UsageError(f"the output has values from {low:.3g} to {high:.3g}, which are not probabilities: give "
                          "--output logits")  # fmt: skip
     return wanted
 

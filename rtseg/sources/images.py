@@ -50,7 +50,7 @@ def read_image(path: Path) -> np.ndarray:
     except cv2.error as error:
         raise InputError(f"{path} cannot be decoded: {error.err}") from error
     if image is None:
-        raise InputError(f"{path} is no picture that can be read: it is damaged, cut short or of another type")
+        raise InputError(f"{path} cannot be read as a picture: it is damaged, cut short or of another type")
     if holds_more(data):
         _note_more(path)
     return to_sdr(to_bgr8(image, str(path)), *png_colours(data.data))

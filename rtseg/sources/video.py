@@ -52,7 +52,7 @@ class VideoSource(Source):
             try:
                 urlsplit(self.name)
             except ValueError as error:
-                raise InputError(f"{self.name} is no URL: {error}; check the address") from None
+                raise InputError(f"{self.name} is not a URL: {error}; check the address") from None
         self._target = target if isinstance(target, str) else file_url(target)
         self._timeout_s = timeout_s
         self._threads = threads

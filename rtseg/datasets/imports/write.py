@@ -67,7 +67,7 @@ def import_set(
         raise OutputError(f"{output} is there already: choose another --output, or remove it")
     part = output.with_name(f"{output.name}.partial")
     if part.exists():
-        raise OutputError(f"{part} is left of an import that was broken off: remove it, or choose another --output")
+        raise OutputError(f"{part} is left over from an interrupted import: remove it, or choose another --output")
     try:
         part.mkdir(parents=True)
         try:
