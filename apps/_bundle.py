@@ -53,7 +53,7 @@ def read_report(path: Path) -> Any:
     except OSError as error:
         raise InputError(f"{path} cannot be read: {error.strerror or error}") from error
     except ValueError as error:
-        raise InputError(f"{path} is no JSON report, as --json of a command writes it: {error}") from error
+        raise InputError(f"{path} is not a JSON report as --json writes it: {error}") from error
 
 
 def write_bundle(path: Path, checks: "Sequence[Check]", report: Any) -> None:

@@ -15,7 +15,7 @@ class ImportOptions:
     """What `rtseg data import` takes.
 
     Attributes:
-        output: The new folder; it must not be there yet.
+        output: The new folder; it must not exist yet.
         images: The folder that holds the pictures, where they are not beside or below SOURCE.
         classes: A classes.json that says which classes there are, in which order and in which colours; by default
             those that the export lists, else those that occur, by name.
@@ -32,12 +32,12 @@ class ImportOptions:
 def command(format: str, source: Path, /, *, options: ImportOptions) -> int:
     """Turn an export of CVAT, LabelMe, Label Studio, COCO or YOLO into a folder to train on, and check it.
 
-    The folder has the layout of `--data folder`. Exits with 0 if nothing is wrong with it, with 3 if something is: then
-    it is there, and `rtseg data check` says the same.
+    The folder has the layout of `--data folder`. Exits with 0 if the check finds nothing, else with 3; the folder is
+    written either way, and `rtseg data check` repeats the check.
 
     Args:
         format: coco, cvat, labelme, label-studio or yolo.
-        source: The file that was exported, or the folder that holds it.
+        source: The exported file, or its folder.
     """
     from rtseg.apps._overwrite import check_outputs
     from rtseg.apps.data import CheckOptions, check_set

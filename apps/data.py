@@ -17,8 +17,12 @@ if TYPE_CHECKING:
     from rtseg.datasets import DataSet
     from rtseg.datasets.check import CheckReport, SplitReport
 
-app = App(name="data", help="List the data sets that can be read, check one for mistakes, import annotations.")
-app.command("rtseg.apps._import_data:command", name="import")
+app = App(name="data", help="List the data sets, check one for mistakes, or import annotations.")
+app.command(
+    "rtseg.apps._import_data:command",
+    name="import",
+    help="Turn an export of CVAT, LabelMe, Label Studio, COCO or YOLO into a folder to train on.",
+)
 
 
 @app.command(name="list")
@@ -66,10 +70,10 @@ class CheckOptions:
 
 @app.command(name="check")
 def command(options: CheckOptions | None = None) -> int:
-    """Find what is wrong with a data set, and say how often each class occurs.
+    """Check a data set for mistakes, and report how often each class occurs.
 
-    Missing, unreadable and stray files, sizes that do not agree, labels that no class has, near-duplicates across
-    splits. Exits with 0 if nothing is wrong, with 3 if something is.
+    Finds missing, unreadable and stray files, sizes that do not agree, labels that belong to no class, and
+    near-duplicates across splits. Exits with 0 if it finds nothing, else with 3.
     """
     from rtseg.apps._overwrite import check_outputs
     from rtseg.sinks.base import check_picture

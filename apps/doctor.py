@@ -42,12 +42,12 @@ class Check:
 def command(
     *, cameras: Annotated[bool, Parameter(negative="")] = False, bundle: Path | None = None, report: Path | None = None
 ) -> None:
-    """Say what works on this machine and what to install; exit code 5 where the main path is broken.
+    """Show what works on this machine and what to install; exit code 5 where the main path is broken.
 
     Args:
-        cameras: also open every camera.
-        bundle: write what a bug report needs to this ZIP file: versions, processor, the table; no paths or pictures.
-        report: put the report of a run, which its --json has written, into the bundle too.
+        cameras: Also open every camera.
+        bundle: Write what a bug report needs to this ZIP file: versions, processor, the table; no paths or pictures.
+        report: Add the report of a run, as its --json wrote it, to the bundle.
     """
     from rtseg.apps._bundle import check_bundle, read_report, write_bundle
 

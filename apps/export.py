@@ -29,7 +29,7 @@ class ExportOptions:
         model: Instead of a checkpoint: a network that ships, or the path of an ONNX file with its card beside it.
         untrained: With --model NAME of any architecture: fresh weights, to try things out.
         output: logits (for rtseg's engines), or labels: uint8 labels at the input's size, for other runtimes.
-        name: The files' name; by default the network's.
+        name: Name of the files; by default the network's.
         folder: Where NAME.onnx and NAME.json go.
         data: Data set whose pictures the parity gate runs on; street scenes by default.
         root: That data set's folder.
@@ -66,7 +66,7 @@ class Trained:
 
 
 def command(options: ExportOptions | None = None) -> None:
-    """Make the ONNX file of a network; it is written only if it gives torch's labels."""
+    """Export a network as an ONNX file; it is written only if it gives torch's labels."""
     from rtseg.export.network import export_labels, export_network
 
     options = options or ExportOptions()

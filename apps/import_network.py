@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 from cyclopts import Parameter
 from rich.console import Console
 
-from rtseg.core.errors import EngineError, UsageError
+from rtseg.core.errors import EngineError, OutputError, UsageError
 from rtseg.core.sizes import parse_size
 
 if TYPE_CHECKING:
@@ -24,14 +24,14 @@ class ImportChoices:
     """What `rtseg import` takes.
 
     Attributes:
-        name: The files' name, and what --model calls the network.
+        name: Name of the network and its files.
         classes: cityscapes, ade20k, voc, coco-stuff or camvid11; or a JSON file: a list of names, a classes.json, a
             card of rtseg, or the config.json of a model of transformers.
         folder: Where NAME.onnx and NAME.json go.
         preset: How pictures are scaled for it: imagenet (torchvision, timm, most of transformers), half (-1..1) or unit
             (0..1); or say it with the next four.
         mean: Subtracted from the values: three numbers in the order of --order, or one for all.
-        std: What they are divided by then.
+        std: What the result is divided by.
         order: rgb or bgr.
         scale: What the values 0..255 are divided by before --mean is subtracted; by default 255.
         output: What the graph gives: logits, probabilities or labels; needed only where the graph does not tell.
@@ -40,6 +40,7 @@ class ImportChoices:
         size: HEIGHTxWIDTH of the pictures that it was trained at: as many pixels are labelled by default (512x512 where
             it is not given). For a graph that takes one size only, that size.
         data_terms: Where the training pictures come from, and what may be done with the weights.
+        overwrite: Replace a network of that name in the folder.
     """
 
     name: str | None = None
@@ -55,16 +56,17 @@ class ImportChoices:
     layout: Literal["nchw", "nhwc"] | None = None
     size: str | None = None
     data_terms: str = ""
+    overwrite: Annotated[bool, Parameter(negative="")] = False
 
 
 _DEFAULTS = ImportChoices()
 
 
 def command(file: Path, /, choices: ImportChoices = _DEFAULTS) -> None:
-    """Take a network that you have, as an ONNX file of any make, for every command and for Python.
+    """Import a network of your own, an ONNX file from any framework, for every command and for Python.
 
-    Shapes are read from the graph, and what they do not say is found by running it. Scaling and colour order go into
-    the graph. It is written only if it gives the original's labels.
+    Shapes are read from the graph, and what they do not say is found by running it. Scaling and colour order become
+    part of the graph. The network is written only if it gives the original's labels.
 
     Args:
         file: The ONNX file.
@@ -82,6 +84,9 @@ def command(file: Path, /, choices: ImportChoices = _DEFAULTS) -> None:
                          "ade20k, voc, coco-stuff, camvid11 or a JSON file with the names")  # fmt: skip
     outputs = [("--name", choices.folder / f"{choices.name}{suffix}") for suffix in (".onnx", ".json")]
     check_outputs({}, {"the network to import": [file], "its classes": [Path(choices.classes)]}, outputs)
+    there = [path for _, path in outputs if path.exists()]
+    if there and not choices.overwrite:
+        raise OutputError(f"{there[0]} is there already: choose another --name or --folder, or add --overwrite")
     options = ImportOptions(
         preset=choices.preset,
         mean=_numbers(choices.mean, "--mean"),

@@ -14,12 +14,12 @@ from rtseg.core.registry import unknown_name
 COMMANDS = {  # name -> (function or sub-app, what --help says)
     "train": ("rtseg.apps.train:command", "Train a network (needs the extra 'train')."),
     "eval": ("rtseg.apps.evaluate:command", "Score a network on a data set, or how steady its labels are."),
-    "data": ("rtseg.apps.data:app", "List the data sets that can be read, check one, import annotations."),
-    "export": ("rtseg.apps.export:command", "Make the ONNX file of a trained network (needs the extra 'train')."),
-    "import": ("rtseg.apps.import_network:command", "Take a network that you have: an ONNX file of any make."),
-    "compile": ("rtseg.apps.compile:command", "Make an engine's own form of an ONNX file on this machine."),
+    "data": ("rtseg.apps.data:app", "List the data sets, check one, or import annotations."),
+    "export": ("rtseg.apps.export:command", "Export a trained network as an ONNX file (needs the extra 'train')."),
+    "import": ("rtseg.apps.import_network:command", "Import a network of your own: an ONNX file from any framework."),
+    "compile": ("rtseg.apps.compile:command", "Compile an ONNX file for an engine on this machine."),
     "models": ("rtseg.apps.models:command", "List the networks that ship, with their figures."),
-    "doctor": ("rtseg.apps.doctor:command", "Say what works on this machine and what to install."),
+    "doctor": ("rtseg.apps.doctor:command", "Show what works on this machine and what to install."),
 }
 NEEDS_TORCH = ("train", "export")
 

@@ -17,7 +17,7 @@ def command(*, json: Annotated[bool, Parameter(negative="")] = False) -> None:
     """List the networks that ship, with their figures.
 
     Args:
-        json: print their cards as JSON instead of a table.
+        json: Print their cards as JSON instead of a table.
     """
     names = shipped()
     if not names:

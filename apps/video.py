@@ -57,7 +57,7 @@ class VideoOptions:
         threads: CPU threads of each worker; by default the cores are shared out.
         ray: Run on the Ray cluster at this address ('auto', 'local', ray://HOST:10001); needs the extra 'ray'.
         json: Write the report to this file.
-        overwrite: Replace outputs that exist, and start over what was begun with other settings.
+        overwrite: Replace outputs that exist, and restart unfinished work that has other settings.
         dry_run: Say what would be done, and after a short measurement how long it will take.
     """
 

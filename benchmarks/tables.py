@@ -13,7 +13,10 @@ from pathlib import Path
 from typing import Any
 
 ROOT = Path(__file__).resolve().parents[1]
-PAGES = [ROOT / "README.md", *(ROOT / "docs" / f"{page}.md" for page in ("networks", "speed", "training", "video"))]
+PAGES = [
+    ROOT / "README.md",
+    *(ROOT / "docs" / f"{page}.md" for page in ("import", "networks", "speed", "training", "video")),
+]
 RESULTS = ROOT / "benchmarks" / "results"
 
 
@@ -293,6 +296,26 @@ def memory_table() -> str:
     )  # fmt: skip
 
 
+def imported_table() -> str:
+    """What became of the networks of other libraries, and the machine."""
+    found = result("imported")
+    rows = [
+        [f"{r['library']} {r.get('version', '')}".strip(), r["network"], *imported_cells(r)] for r in found["results"]
+    ]
+    header = ["library", "network", "sizes", "labels that agree", "input", "engine", "engine fps", "fps in the loop"]
+    on = found["environment"]
+    return f"{markdown(header, rows)}\n\n{on['cpu']}, {on['cores']} cores, {', '.join(on['instructions'])}."
+
+
+def imported_cells(row: dict[str, Any]) -> list[str]:
+    if problem := row.get("missing") or row.get("refused"):
+        return [problem, "", "", "", "", ""]
+    rule = "any" if row["multiple"] == 1 else f"multiples of {row['multiple']}"
+    agreement = ", ".join(f"{engine} {parity['agreement']:.2%}" for engine, parity in row["parity"].items())
+    size = "x".join(map(str, row["size"]))
+    return [rule, agreement, size, row["engine"], f"{row['engine_fps']:.1f}", f"{row['fps']:.1f}"]
+
+
 TABLES: dict[str, Callable[[], str]] = {
     "models": models_table,
     "sizes": sizes_table,
@@ -301,6 +324,7 @@ TABLES: dict[str, Callable[[], str]] = {
     "drives": drives_table,
     "decoders": decoders_table,
     "light": light_table,
+    "imported": imported_table,
     "unlabelled": unlabelled_table,
     "environment": environment_line,
     "engines": engines_table,

@@ -4,6 +4,7 @@ from pathlib import Path
 
 import cv2
 import numpy as np
+import pytest
 
 NAMES = [f"0001TP_{i:06d}.png" for i in range(20)] + [f"Seq05V_{i:06d}.png" for i in range(40)]
 
@@ -17,3 +18,12 @@ def make_camvid(root: Path, names: list[str], split: str = "train", size_hw: tup
         cv2.imwrite(str(root / f"{split}annot" / name), rng.integers(0, 12, size_hw).astype(np.uint8))
     lines = [f"/SegNet/CamVid/{split}/{name} /SegNet/CamVid/{split}annot/{name}" for name in names]
     (root / f"{split}.txt").write_text("\n".join(lines) + "\n")
+
+
+@pytest.fixture(scope="session")
+def camvid(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Four pictures of train and two of val, for tests that only read them."""
+    folder = tmp_path_factory.mktemp("camvid")
+    make_camvid(folder, NAMES[:4])
+    make_camvid(folder, NAMES[20:22], "val")
+    return folder

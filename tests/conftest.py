@@ -10,6 +10,7 @@ from pathlib import Path
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # before numpy and torch load: workers share the cores
 
 import pytest
+from camvid_tree import camvid  # noqa: F401 - a fixture
 from fake_gpu import gpu_machine  # noqa: F401 - a fixture
 from odd_media import bands  # noqa: F401 - a fixture
 
@@ -79,9 +80,10 @@ def _own_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
 def _engines_alike(monkeypatch: pytest.MonkeyPatch) -> None:
     """Where a test does not say otherwise all engines are as fast as each other, so that 'auto' takes the first."""
     from rtseg.engines import auto
+    from rtseg.engines.rate import Measured
 
-    def alike(artifact: object, engine: str, precisions: Sequence[str], options: object) -> dict[str, float]:
-        return dict.fromkeys(precisions, 10.0)
+    def alike(artifact: object, engine: str, precisions: Sequence[str], options: object) -> Measured:
+        return Measured(dict.fromkeys(precisions, 10.0))
 
     monkeypatch.setattr(auto, "measure_rates", alike)
 

@@ -112,13 +112,14 @@ def fake_segmenter(made, *, threads=1, size_hw=(64, 96), **settings):
 class FlyingEngine(FakeEngine):
     """Takes `in_flight` pictures at a time and labels each in a thread of its own, one after the other.
 
-    `most` counts how many were in flight at once; `fail_at` fails when that picture is collected.
+    `most` counts how many were in flight at once; `fail_at` fails when that picture is collected; `starts` is called
+    before a picture is computed.
     """
 
     def __init__(self, artifact=None, options=None, *, in_flight=2, **arguments):
         super().__init__(artifact, options, **arguments)
         self.info = replace(self.info, engine="flying", in_flight=in_flight)
-        self.most = 0
+        self.most, self.starts = 0, lambda: None
         self._worker = ThreadPoolExecutor(1)
 
     def _labels(self, image, size_hw, out):
@@ -128,7 +129,11 @@ class FlyingEngine(FakeEngine):
     def _submit(self, image, size_hw):
         image = image.copy()
         self.most = max(self.most, len(self._pending) + 1)
-        return self._worker.submit(lambda: upsample_labels(self._infer(image), size_hw, threads=1))
+        return self._worker.submit(self._computed, image, size_hw)
+
+    def _computed(self, image, size_hw):
+        self.starts()
+        return upsample_labels(self._infer(image), size_hw, threads=1)
 
     def _collect(self, started):
         return started.result(30), {}

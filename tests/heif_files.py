@@ -21,8 +21,24 @@ def full(kind: bytes, *content: bytes, version: int = 0, flags: int = 0) -> byte
     return box(kind, struct.pack(">I", version << 24 | flags), *content)
 
 
-def heic(image: np.ndarray, tile_hw: tuple[int, int], transforms: tuple[bytes, ...] = ()) -> bytes:
-    """A HEIC of uint8 BGR; in tiles where it is larger than one, and those at the right and below stand over."""
+def colours(primaries: int, transfer: int, matrix: int, *, whole: bool = False) -> bytes:
+    """The box that says what the numbers mean; `whole`: black is 0."""
+    return box(b"colr", b"nclx", struct.pack(">HHHB", primaries, transfer, matrix, whole << 7))
+
+
+def heic(
+    image: np.ndarray, tile_hw: tuple[int, int], transforms: tuple[bytes, ...] = (), pix_fmt: str = "yuv420p",
+    codes: tuple[int, int, int] = (2, 2, 2),
+) -> bytes:  # fmt: skip
+    """A HEIC of uint8 BGR; in tiles where it is larger than one, and those at the right and below stand over.
+
+    Args:
+        image: the picture.
+        tile_hw: the size of a tile.
+        transforms: boxes that say how it is to be shown.
+        pix_fmt: its pixels.
+        codes: primaries, transfer and matrix, as the coded picture has them.
+    """
     height, width = tile_hw
     rows, columns = -(-image.shape[0] // height), -(-image.shape[1] // width)
     whole = np.pad(image, ((0, rows * height - image.shape[0]), (0, columns * width - image.shape[1]), (0, 0)), "edge")
@@ -31,7 +47,7 @@ def heic(image: np.ndarray, tile_hw: tuple[int, int], transforms: tuple[bytes, .
         for top in range(0, rows * height, height)
         for left in range(0, columns * width, width)
     ]
-    coded = [_hevc(tile) for tile in tiles]
+    coded = [_hevc(tile, pix_fmt, codes) for tile in tiles]
     grid = bytes([0, 0, rows - 1, columns - 1]) + struct.pack(">HH", image.shape[1], image.shape[0])
     return heif(b"hvc1", [data for data, _ in coded], box(b"hvcC", coded[0][1]), tile_hw, transforms, grid)
 
@@ -84,15 +100,16 @@ def heif(
     return head + meta(len(head) + len(meta(0)) + 8) + box(b"mdat", *items)
 
 
-def _hevc(image: np.ndarray) -> tuple[bytes, bytes]:
+def _hevc(image: np.ndarray, pix_fmt: str, codes: tuple[int, int, int]) -> tuple[bytes, bytes]:
     """(the picture with lengths before its units, its hvcC)."""
     encoder = av.CodecContext.create("libx265", "w")
     assert isinstance(encoder, av.VideoCodecContext)
-    encoder.height, encoder.width, encoder.pix_fmt, encoder.time_base = *image.shape[:2], "yuv420p", Fraction(1, 25)
+    encoder.height, encoder.width, encoder.pix_fmt, encoder.time_base = *image.shape[:2], pix_fmt, Fraction(1, 25)
+    encoder.color_primaries, encoder.color_trc, encoder.colorspace = codes
     encoder.framerate = Fraction(25)
     encoder.options = {"x265-params": "log-level=none:keyint=1", "crf": "5", "preset": "ultrafast"}
     encoder.flags |= av.codec.context.Flags.global_header
-    frame = av.VideoFrame.from_ndarray(image, format="bgr24").reformat(format="yuv420p")
+    frame = av.VideoFrame.from_ndarray(image, format="bgr24").reformat(format=pix_fmt)
     stream = b"".join(bytes(packet) for packet in (*encoder.encode(frame), *encoder.encode(None)))
     assert encoder.extradata is not None
     sets = _units(encoder.extradata)

@@ -11,7 +11,7 @@ from rtseg.core.errors import UsageError
 from rtseg.core.zoo import resolve
 from rtseg.engines import EngineInfo, EngineOptions, select
 from rtseg.engines.auto import rates_folder, remembered
-from rtseg.engines.rate import measure_rates, time_engine
+from rtseg.engines.rate import Measured, measure_rates, time_engine
 
 BOTH = ("onnxruntime", "openvino")
 FILES = {"fp32": CardFile("fake.onnx", "0" * 64, 1), "int8": CardFile("fake.int8.onnx", "1" * 64, 1)}
@@ -34,12 +34,12 @@ def network(lost=0.004, order=BOTH, files=FILES):
 class Machine:
     """Gives the rates that a test wants, and counts how often it was asked."""
 
-    def __init__(self, rates=RATES):
-        self.rates, self.asked = rates, []
+    def __init__(self, rates=RATES, steady=True):
+        self.rates, self.steady, self.asked = rates, steady, []
 
     def __call__(self, artifact, engine, precisions, options):
         self.asked.append((engine, tuple(precisions)))
-        return {precision: self.rates[engine][precision] for precision in precisions}
+        return Measured({precision: self.rates[engine][precision] for precision in precisions}, self.steady)
 
 
 def chosen(engine="auto", precision="auto", artifact=None, machine=None, options=OPTIONS):
@@ -118,6 +118,43 @@ def test_it_is_measured_once_for_a_network_and_a_size():
         assert len(machine.asked) == before + 2
 
 
+@pytest.fixture
+def clock(monkeypatch):
+    """The time that measurements are remembered by; a test moves it on."""
+    now = [1000.0]
+    monkeypatch.setattr("rtseg.engines.auto.time", lambda: now[0])
+    return now
+
+
+def test_what_a_busy_machine_gave_counts_for_ten_minutes(clock):
+    busy = Machine({name: dict.fromkeys(("fp32", "int8"), 5.0) for name in BOTH}, steady=False)
+    assert chosen(machine=busy)[:2] == ("onnxruntime", "fp32")
+    assert "the machine was busy: it will be measured again" in chosen(machine=busy)[2]
+    assert "it will be measured again" in remembered()[0]
+    clock[0] += 599
+    calm = Machine()
+    assert chosen(machine=calm)[:2] == ("onnxruntime", "fp32")
+    assert (len(busy.asked), calm.asked) == (2, [])
+    clock[0] += 2
+    assert chosen(machine=calm)[:2] == ("openvino", "int8")
+    assert "busy" not in chosen(machine=calm)[2]
+    assert len(calm.asked) == 2
+
+
+def test_a_month_later_it_is_measured_again_and_a_busy_machine_changes_nothing(clock):
+    chosen()
+    clock[0] += 30 * 86400 + 1
+    busy = Machine({name: dict.fromkeys(("fp32", "int8"), 5.0) for name in BOTH}, steady=False)
+    engine, precision, why = chosen(machine=busy)
+    assert (engine, precision, len(busy.asked)) == ("openvino", "int8", 2)
+    assert "busy" not in why
+    changed = Machine({"onnxruntime": {"fp32": 10.0, "int8": 50.0}, "openvino": RATES["openvino"]})
+    assert chosen(machine=changed)[:2] == ("onnxruntime", "int8")
+    clock[0] -= 86400  # the clock was wrong
+    assert chosen(machine=changed)[:2] == ("onnxruntime", "int8")
+    assert len(changed.asked) == 4
+
+
 def test_a_damaged_memory_is_measured_again():
     chosen()
     (kept,) = rates_folder().iterdir()
@@ -163,13 +200,41 @@ class InRows:
 def test_slow_engines_are_counted_by_whole_rows(monkeypatch, in_flight):
     engine = InRows(in_flight)
     monkeypatch.setattr("rtseg.engines.rate.perf_counter", lambda: engine.now)
-    assert time_engine(engine) == in_flight
+    assert time_engine(engine) == (in_flight, True)
     assert engine.waiting == 0
+
+
+class Uneven(InRows):
+    """An engine that takes as long for a picture as the speed of each burst says, which is of two pictures."""
+
+    def __init__(self, speeds):
+        super().__init__(1)
+        self.times = [1 / speed for speed in speeds for _ in range(2)]
+
+    def collect(self):
+        self.now += self.times.pop(0)
+        self.waiting -= 1
+
+
+@pytest.mark.parametrize(
+    ("speeds", "rate", "steady"),
+    [
+        ([8, 6, 7.6], 8, True),  # the two best agree
+        ([4, 6, 3, 8, 7.6], 8, True),  # not before the fifth
+        ([8, 1, 2, 3, 4, 5, 6, 7], 8, False),  # never
+    ],
+)
+def test_bursts_are_repeated_until_the_two_best_agree(monkeypatch, speeds, rate, steady):
+    engine = Uneven([1, *speeds])  # the first warms up
+    monkeypatch.setattr("rtseg.engines.rate.perf_counter", lambda: engine.now)
+    found, agreed = time_engine(engine)
+    assert (found, agreed) == (pytest.approx(rate), steady)
+    assert engine.times == []
 
 
 def test_a_child_measures_what_runs_and_says_what_does_not(tmp_path):
     artifact = resolve(make_network(tmp_path))
-    rates = measure_rates(artifact, "onnxruntime", ["fp32", "int8"], OPTIONS)
+    rates, _ = measure_rates(artifact, "onnxruntime", ["fp32", "int8"], OPTIONS)
     assert rates["fp32"] > 0
     assert "no int8 file" in rates["int8"]
 
@@ -177,4 +242,4 @@ def test_a_child_measures_what_runs_and_says_what_does_not(tmp_path):
 def test_a_child_that_dies_costs_only_its_engine(tmp_path, monkeypatch):
     monkeypatch.setattr("rtseg.engines.child.sys.executable", "false")
     rates = measure_rates(resolve(make_network(tmp_path)), "onnxruntime", ["fp32"], OPTIONS)
-    assert rates == {"fp32": "its process ended with code 1: no message"}
+    assert rates == ({"fp32": "its process ended with code 1: no message"}, True)

@@ -161,7 +161,7 @@ BAD_SOURCES = [
     ("{bad}/empty.png", "is empty"),
     ("{bad}/truncated.mp4", "cannot open"),
     ("{bad}/text.mp4", "cannot open"),
-    ("{bad}/text.png", "is no picture that can be read"),
+    ("{bad}/text.png", "cannot be read as a picture"),
     ("{bad}/text.docx", "file type .docx is not supported"),
     ("{bad}/no_frames.mp4", "no_frames.mp4"),
     ("{bad}/sound.mp4", "no video stream"),

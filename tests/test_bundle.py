@@ -106,7 +106,7 @@ def test_what_is_private_in_a_text(text: str, clean: str) -> None:
         (("--bundle", "bug.tar"), 4, "a bundle is a ZIP file, name it bug.zip"),
         (("--report", "run.json"), 2, "give --bundle FILE.zip too"),
         (("--bundle", "bug.zip", "--report", "gone.json"), 3, "gone.json cannot be read"),
-        (("--bundle", "bug.zip", "--report", "bug.zip"), 3, "bug.zip is no JSON report"),
+        (("--bundle", "bug.zip", "--report", "bug.zip"), 3, "bug.zip is not a JSON report"),
     ],
 )
 def test_what_is_wrong_is_said_before_the_work(

@@ -5,16 +5,16 @@ import subprocess
 import sys
 import threading
 from pathlib import Path
-from time import sleep
 
 import av
 import cv2
 import pytest
 from cyclopts import App
-from fakes import FakeSource, fake_card, fake_network, loop_threads  # noqa: F401 - a fixture
+from fakes import FakeEngine, FakeSource, fake_card, fake_network, loop_threads  # noqa: F401 - a fixture
 
 from rtseg.apps import cam as cam_module
 from rtseg.apps._console import run
+from rtseg.apps._viewer import Viewer
 from rtseg.apps.cam import app
 from rtseg.core.errors import EngineError, InputError, OutputError, ParityError, UsageError, WeightsError
 from rtseg.core.labels import LabelSet
@@ -43,22 +43,28 @@ def frames_of(path):
 
 
 class FakeWindow:
-    """Presses `keys` in turn, one after every second new picture, or after 20 polls without one (a pause)."""
+    """Presses `keys` in turn, one after every second new picture, and at every poll while the loop is paused.
+
+    A function among them is asked until it says that the next may be pressed.
+    """
 
     def __init__(self, keys=(), close=False):
         self.keys, self.close_at_end, self.closed = list(keys), close, False
         self.pictures = []
-        self.waited = self.seen = 0
+        self.seen = 0
 
     def write(self, frame, labels, picture):
         self.pictures.append((frame.index, picture.copy()))
 
     def poll_key(self, delay_ms=1):
-        self.waited += 1
-        if not self.pictures or (len(self.pictures) < self.seen + 2 and self.waited < 20):
-            sleep(0.001)
+        paused = delay_ms > 1  # it has time then
+        if not paused and len(self.pictures) < self.seen + 2:
             return None
-        self.waited, self.seen = 0, len(self.pictures)
+        if self.keys and callable(self.keys[0]):
+            if self.keys[0]():
+                self.keys.pop(0)
+            return None
+        self.seen = len(self.pictures)
         if not self.keys:
             self.closed = self.close_at_end
             return None
@@ -198,27 +204,54 @@ def test_r_ends_the_recording_of_the_command_line(press):
     assert len(frames_of("run.mp4")) > 0
 
 
-def test_m_goes_to_the_next_network(press):
-    _, code = press("m", *["x"] * 20, "q", arguments=("--json", "report.json"))
+@pytest.fixture
+def ran(monkeypatch):
+    """The names of the networks that have labelled a frame."""
+    names, plain = set(), FakeEngine._infer
+
+    def infer(engine, image):
+        names.add(engine.card.name)
+        return plain(engine, image)
+
+    monkeypatch.setattr(FakeEngine, "_infer", infer)
+    return names
+
+
+@pytest.fixture
+def said(monkeypatch):
+    """What was said in the window."""
+    texts, plain = [], Viewer._say
+
+    def say(viewer, text):
+        texts.append(text)
+        plain(viewer, text)
+
+    monkeypatch.setattr(Viewer, "_say", say)
+    return texts
+
+
+def test_m_goes_to_the_next_network(press, ran):
+    _, code = press("m", lambda: "other" in ran, "x", "q", arguments=("--json", "report.json"))
     assert code == 0
     assert json.loads(Path("report.json").read_text())["model"] == "other"
 
 
-def test_m_to_a_network_without_the_precision_leaves_the_loop_running(press, fake_network):  # noqa: F811
+def test_m_to_a_network_without_the_precision_leaves_the_loop_running(press, fake_network, said):  # noqa: F811
     entry = fake_card().files["fp32"]
     fake_card(files={"fp32": entry, "int8": entry}, engine_order=("fake",)).save(fake_network / "fake.json")
     fake_card(name="other", engine_order=("onnxruntime",)).save(fake_network / "other.json")
-    waiting = [*["x"] * 60, "q"]
-    window, code = press("m", *waiting, arguments=("--precision", "int8", "--json", "report.json"))
+    keys = ("m", lambda: any("int8" in text for text in said), "x", "q")
+    window, code = press(*keys, arguments=("--precision", "int8", "--json", "report.json"))
     assert code == 0
     assert json.loads(Path("report.json").read_text())["model"] == "fake"
-    assert len(window.pictures) > 60
+    assert window.keys == []
 
 
-def test_a_network_that_does_not_fit_leaves_the_loop_running(press, fake_network, monkeypatch):  # noqa: F811
+def test_a_network_that_does_not_fit_leaves_the_loop_running(press, fake_network, said):  # noqa: F811
     animals = LabelSet("animals", ("cat", "dog"), ((1, 1, 1), (2, 2, 2)))
     fake_card(name="other", labels=animals, engine_order=("fake",)).save(fake_network / "other.json")
-    _, code = press("m", *["x"] * 20, "q", arguments=("--show", "car,sky", "--json", "report.json"))
+    keys = ("m", lambda: any("car" in text for text in said), "x", "q")
+    _, code = press(*keys, arguments=("--show", "car,sky", "--json", "report.json"))
     assert code == 0
     assert json.loads(Path("report.json").read_text())["model"] == "fake"
 
@@ -248,7 +281,7 @@ def test_no_window_can_be_opened(fake_network, monkeypatch, capsys):  # noqa: F8
         (["--duration", "-1"], 2, "--duration -1"),
         (["--duration", "nan"], 2, "--duration nan"),
         (["--json", "."], 4, "is a folder"),
-        (["--source", "http://[::1"], 3, "http://[::1 is no URL"),
+        (["--source", "http://[::1"], 3, "http://[::1 is not a URL"),
         (["--frames", "many"], 2, "many"),
         (["--fames", "3"], 2, "--frames"),
         (["--size", "64"], 2, "HEIGHTxWIDTH"),

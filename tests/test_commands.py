@@ -2,6 +2,7 @@
 
 import importlib.util
 import json
+import re
 import subprocess
 import sys
 from importlib import import_module
@@ -36,7 +37,7 @@ SURFACE = {
     "rtseg data check": "--data --root --picture --json",
     "rtseg export": "--checkpoint --model --output",
     "rtseg import": "--name --classes --mean --std --order --scale --preset --output --output-name --layout --size "
-    "--folder",
+    "--folder --overwrite",
     "rtseg compile": "--model --precision --data --root",
     "rtseg models": "--json",
     "rtseg doctor": "--cameras --bundle --report",
@@ -70,6 +71,13 @@ def test_help_names_what_is_documented(line: str, capsys: pytest.CaptureFixture[
     assert printed.err == ""
     words = set(printed.out.replace(",", " ").split())
     assert set(SURFACE[line].split()) <= words
+
+
+@pytest.mark.parametrize("line", ["rtseg", "rtseg data"])
+def test_every_command_in_a_list_says_what_it_does(line: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert call(line, "--help") == 0
+    printed = capsys.readouterr().out
+    assert [name for name in SURFACE[line].split() if not re.search(rf" {name} +[A-Z]\w+ \w+", printed)] == []
 
 
 def test_help_loads_nothing_heavy() -> None:

@@ -8,6 +8,7 @@ import cv2
 import numpy as np
 import pytest
 from folder_tree import make_folder
+from heif_files import avif, box, heic
 from picture_files import turned
 from test_commands import call
 
@@ -92,6 +93,21 @@ def test_pictures_that_are_turned_otherwise_than_their_masks_are_named(
     code, report = found(root)
     assert code == 3
     assert "EXIF data turn the picture (orientation 6)" in report["problems"]["size"]["first"][0]
+
+
+def test_pictures_of_phones_are_read_upright_and_their_exif_data_are_no_doubt(root: Path) -> None:
+    """A HEIC that was turned says so twice, in its EXIF data too, which nobody obeys."""
+    train = root / "images" / "train"
+    image = cv2.imread(str(train / "0.jpg"))
+    exif = b"Exif\0\0MM\0*\0\0\0\x08\0\x01\x01\x12\0\3\0\0\0\1\0\6\0\0\0\0\0\0"
+    (train / "0.heic").write_bytes(heic(np.rot90(image), (64, 48), (box(b"irot", b"\3"),)) + box(b"free", exif))
+    (train / "1.avif").write_bytes(avif(np.rot90(image), (box(b"irot", b"\3"),)) + box(b"free", exif))
+    for name in ("0.jpg", "1.jpg"):
+        (train / name).unlink()
+    code, report = found(root)
+    assert (code, report["problems"], report["doubts"]["count"]) == (0, {}, 0)
+    read = open_data("folder", root, "train").sample(0).image
+    assert np.abs(read.astype(int) - image).mean() < 8
 
 
 def test_every_kind_of_mistake_is_found(root: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -191,7 +207,7 @@ def test_what_cannot_be_checked_is_told(tmp_path: Path, capsys: pytest.CaptureFi
         ([], 2, "folder needs --root"),
         (["--data", "foldr", "--root", str(tmp_path)], 2, "did you mean folder"),
         (["--data", "camvid", "--root", str(tmp_path)], 3, "train.txt is missing"),
-        (["--root", str(tmp_path), "--picture", "samples"], 4, "is no kind of picture"),
+        (["--root", str(tmp_path), "--picture", "samples"], 4, "is not a picture format"),
         (["--root", str(tmp_path), "--alike", "999"], 2, "--alike is -1 to 256"),
     ):
         assert call("rtseg data check", *arguments) == code

@@ -9,6 +9,7 @@ import cv2
 import numpy as np
 import pytest
 from fakes import fake_network  # noqa: F401 - a fixture
+from heif_files import box, heic
 from test_commands import call
 
 from rtseg.core.errors import RtsegError
@@ -121,6 +122,24 @@ def test_labelme_in_the_files_order_with_every_kind_of_area() -> None:
     np.testing.assert_array_equal(mask("b") == 1, x + y < 9)
 
 
+def test_pictures_that_opencv_does_not_read_are_imported_too(capsys: pytest.CaptureFixture[str]) -> None:
+    image = cv2.imread("made/pictures/a.png")
+    Path("made/pictures/a.heic").write_bytes(heic(image, SIZE))
+    Path("made/pictures/b.heic").write_bytes(heic(np.rot90(cv2.imread("made/pictures/b.png")), SIZE[::-1],
+                                                  (box(b"irot", b"\3"),)))  # fmt: skip
+    for name in "ab":
+        rectangle = {"label": "path", "points": [[0, 0], [32, 24]], "shape_type": "rectangle"}
+        labelme(name, rectangle, imagePath=f"pictures/{name}.heic")
+    assert imported("labelme", "made") == 0
+    assert {path.name for path in Path("set/images").iterdir()} == {"a.heic", "b.heic"}
+    assert (mask("a") == 0).all()
+    assert mask("b").shape == SIZE
+    Path("made/pictures/b.heic").write_bytes(b"no picture")
+    assert call("rtseg data import", "labelme", "made", "--output", "other") == 3
+    assert "b.heic cannot be read as a picture" in capsys.readouterr().err
+    assert not Path("other").exists()
+
+
 def packed(values: np.ndarray) -> list[int]:
     """A brush as Label Studio packs it: runs of equal values as such, single ones as they are."""
     bits = f"{values.size:032b}{7:05b}" + "".join(f"{length - 1:04b}" for length in (3, 4, 8, 16))
@@ -214,7 +233,7 @@ def test_yolo_smaller_above_larger_in_its_splits() -> None:
         ({}, ("cvat", "gone"), 3, "no such file or folder: gone"),
         ({}, ("cvat", "made"), 3, "made holds no *.xml: name the XML file of an export 'CVAT for images 1.1'"),
         ({"x.zip": "PK"}, ("cvat", "made/x.zip"), 3, "unpack it"),
-        ({"x.xml": "<annotations"}, ("cvat", "made"), 3, "made/x.xml is no XML file"),
+        ({"x.xml": "<annotations"}, ("cvat", "made"), 3, "made/x.xml is not an XML file"),
         ({"x.xml": "<annotations><track/></annotations>"}, ("cvat", "made"), 3, "export it as 'CVAT for images 1.1'"),
         ({"x.xml": CVAT.format(shapes='<polyline label="path" points="0,0;1,1"/>')}, ("cvat", "made"), 3,
          "a.png, path has a shape of the kind 'polyline', which covers no area"),
@@ -228,8 +247,8 @@ def test_yolo_smaller_above_larger_in_its_splits() -> None:
          "names the picture gone.png, which is not in made or below it: give the folder that holds it with --images"),
         ({"x.xml": CVAT.format(shapes="").replace('height="24"', 'height="25"')}, ("cvat", "made"), 3,
          "is for a picture of 25x32, but made/pictures/b.png has 24x32"),
-        ({"x.json": "{"}, ("labelme", "made"), 3, "made/x.json is no JSON file"),
-        ({"x.json": "{}"}, ("labelme", "made"), 3, "made/x.json is no file of LabelMe"),
+        ({"x.json": "{"}, ("labelme", "made"), 3, "made/x.json is not a JSON file"),
+        ({"x.json": "{}"}, ("labelme", "made"), 3, "made/x.json is not a LabelMe file"),
         ({"x.json": json.dumps({"imagePath": "a.png", "shapes": [
             {"label": "x", "points": [[0, 0], [1, 1]], "shape_type": "line"}]})}, ("labelme", "made"), 3,
          "kind 'line'"),

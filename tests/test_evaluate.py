@@ -113,7 +113,7 @@ class TestCommand:
     def test_a_picture_is_of_a_data_set_and_has_a_kind(self, tmp_path):
         with pytest.raises(UsageError, match="give --data or --root"):
             app.EvalOptions(stability="a.mp4", picture=tmp_path / "drawn.png")
-        with pytest.raises(OutputError, match=r"\.txt is no kind of picture"):
+        with pytest.raises(OutputError, match=r"\.txt is not a picture format"):
             app.command(app.EvalOptions(model="fake", data="stripes", picture=tmp_path / "drawn.txt"))
 
     def test_it_prints_and_writes_the_figures(self, tmp_path, capsys):

@@ -7,10 +7,12 @@ import cv2
 import numpy as np
 import pytest
 from folder_tree import CLASSES, make_folder, write_classes
+from heif_files import heic
 
 from rtseg.core.errors import InputError
 from rtseg.datasets import open_data
 from rtseg.datasets.folder import rule_val
+from rtseg.datasets.masks import ColourMasks, IdMasks, SampleError
 
 
 def names(root: Path, split: str) -> list[str]:
@@ -70,6 +72,29 @@ def test_ids_may_be_any_and_ignore_may_be_any(tmp_path: Path) -> None:
         open_data("folder", tmp_path, "train").sample(0)
 
 
+def test_masks_of_a_lossy_form_are_refused(tmp_path: Path) -> None:
+    """Compression makes other classes along every border, which nobody would notice in ids from 0 on."""
+    ids = np.kron(np.arange(6, dtype=np.uint8).reshape(2, 3), np.ones((32, 32), np.uint8))
+    coded = {
+        "a JPEG": cv2.imencode(".jpg", ids, [cv2.IMWRITE_JPEG_QUALITY, 100])[1].tobytes(),
+        "an AVIF": cv2.imencode(".avif", ids)[1].tobytes(),
+        "a HEIC": heic(cv2.merge([ids] * 3), (64, 96)),
+        "a lossy WebP": cv2.imencode(".webp", cv2.merge([ids] * 3), [cv2.IMWRITE_WEBP_QUALITY, 100])[1].tobytes(),
+        "a JPEG 2000": cv2.imencode(".jp2", ids)[1].tobytes(),
+    }
+    masks = IdMasks({value: value for value in range(256)})
+    for what, data in coded.items():
+        (tmp_path / "a.png").write_bytes(data)
+        with pytest.raises(SampleError, match=f"a.png is {what}, whose compression may change class ids"):
+            masks.read(tmp_path / "a.png")
+    for name in ("a.png", "a.bmp", "a.tif"):
+        cv2.imwrite(str(tmp_path / name), ids)
+        assert np.array_equal(masks.read(tmp_path / name), ids), name
+    colours = {(value, value, value): value for value in range(6)}
+    cv2.imwrite(str(tmp_path / "a.webp"), cv2.merge([ids] * 3), [cv2.IMWRITE_WEBP_QUALITY, 101])
+    assert np.array_equal(ColourMasks(colours).read(tmp_path / "a.webp"), ids)
+
+
 def test_masks_may_be_colours(tmp_path: Path) -> None:
     make_folder(tmp_path, ["train/a", "val/b"])
     palette = np.array([entry["rgb"] for entry in CLASSES] + [[9, 9, 9]], np.uint8)
@@ -97,7 +122,7 @@ def test_the_documented_classes_file_works(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("content", "told"),
     [
-        ("{", "is no JSON file"),
+        ("{", "is not a JSON file"),
         ("[]", "must be an object"),
         ("{}", "has no 'classes'"),
         ('{"classes": []}', "a list of 1 to 254 entries"),

@@ -184,13 +184,22 @@ REFUSED = {  # -> form, options, classes, what is said
     "two inputs": ({"inputs": 2}, IMAGENET, FIVE, "takes 2 inputs.*mask1"),
     "layout": ({"size": (96, 3)}, IMAGENET, FIVE, "--layout nchw or --layout nhwc"),
     "other layout": ({"size": (96, 128)}, replace(IMAGENET, layout="nhwc"), FIVE, "--layout nhwc does not fit"),
+    "other layout, free": ({}, replace(IMAGENET, layout="nhwc"), FIVE, r"\(batch, 3, h, w\): that is nchw"),
+    "other layout, behind": ({"nhwc": True}, replace(IMAGENET, layout="nchw"), FIVE,
+                             r"\(batch, h, w, 3\): that is nhwc"),
     "other size": ({"size": (96, 128)}, replace(IMAGENET, size=(64, 64)), FIVE, "takes 96x128 only"),
     "one side": ({"size": (96, "w")}, replace(IMAGENET, size=None), FIVE, "96xfree.*--size HEIGHTxWIDTH"),
     "classes": ({}, IMAGENET, LABEL_SETS["voc"], "none of its axes has the 21 classes of voc"),
     "too many": ({"classes": 300}, IMAGENET, FIVE, "256 classes are the most"),
     "labels beyond": ({"ends": "labels"}, IMAGENET, named("two", ["a", "b"]), "has the classes 0 to 1"),
+    "scores as labels": ({}, replace(IMAGENET, output="labels"), FIVE,
+                         r"float32 \(1, 5, \d+, \d+\), 5 numbers for each pixel, which are scores, not labels"),
+    "scores behind as labels": ({"nhwc": True}, replace(IMAGENET, output="labels"), named("seven", list("abcdefg")),
+                                "5 numbers for each pixel"),
+    "a score as labels": ({"ends": "sigmoid"}, replace(IMAGENET, output="labels"), named("two", ["a", "b"]),
+                          r"with values such as 0\.\d+, which are not class ids"),
     "labels as logits": ({"ends": "labels"}, replace(IMAGENET, output="logits"), FIVE, "are labels, not logits"),
-    "no probabilities": ({}, replace(IMAGENET, output="probabilities"), FIVE, "are no probabilities"),
+    "no probabilities": ({}, replace(IMAGENET, output="probabilities"), FIVE, "are not probabilities"),
 }  # fmt: skip
 
 
@@ -243,8 +252,11 @@ def test_weights_by_another_name_can_be_quantised_and_computed_ones_not(tmp_path
 
 def test_a_file_that_is_none_is_named(tmp_path):
     (tmp_path / "net.tflite").touch()
+    (tmp_path / "selfie.tflite").write_bytes(b"\x18\0\0\0TFL3" + bytes(40) + b"Convolution2DTransposeBias\0")
     (tmp_path / "cut.onnx").write_bytes(b"\x08\x08 not a graph")
-    for name, kind, said in [("net.tflite", UsageError, "tf2onnx"), ("cut.onnx", WeightsError, "cut.onnx"),
+    for name, kind, said in [("net.tflite", UsageError, r"tf2onnx.convert --tflite \S*net.tflite --output net.onnx"),
+                             ("selfie.tflite", UsageError, r"MediaPipe's own \(Convolution2DTransposeBias\)"),
+                             ("cut.onnx", WeightsError, "cut.onnx"),
                              ("none.onnx", WeightsError, "no such file")]:  # fmt: skip
         with pytest.raises(kind, match=said):
             import_network(tmp_path / name, "mine", FIVE, tmp_path, IMAGENET)
@@ -277,6 +289,12 @@ def test_the_command(tmp_path, monkeypatch, capsys):
     assert call(f"{line} --mean 0.485,0.456,0.406 --std 0.229 0.224 0.225 --order rgb") == 0
     assert "nearest neighbour" in capsys.readouterr().out
     assert call("rtseg-cam --model made/mine.onnx --source synthetic --no-window --frames 2 --json seen.json") == 0
+    made, again = (tmp_path / "made/mine.onnx").read_bytes(), f"{line} --preset half"
+    assert call(again) == 4
+    assert "made/mine.onnx is there already: choose another --name" in capsys.readouterr().err.replace("\\", "/")
+    assert (tmp_path / "made/mine.onnx").read_bytes() == made
+    assert call(f"{again} --overwrite") == 0
+    assert (tmp_path / "made/mine.onnx").read_bytes() != made
     assert call("rtseg import net.onnx --name net --classes five.json --preset imagenet") == 2  # over itself
     assert "net.onnx" in capsys.readouterr().err
 

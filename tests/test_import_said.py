@@ -52,8 +52,16 @@ def test_classes_from_a_file(tmp_path, data):
 
 def test_classes_that_are_none(tmp_path):
     path = tmp_path / "classes.json"
-    bad = [('["a", 1]', InputError, "texts"), ("{}", InputError, "id2label"), ("no", InputError, "JSON")]
-    for data, kind, said in [*bad, (json.dumps(["x"] * 300), UsageError, "256 is the most")]:
+    twice = {"labels": LabelSet("mine", ("a", "b", "a", "b"), ((0, 0, 0),) * 4).to_json()}
+    bad = [
+        (["car", "road", "car"], InputError, "names of classes must differ: 'car' is 0 and 2"),
+        ({"id2label": {"0": "x", "1": "x"}}, InputError, "'x' is 0 and 1"),
+        (twice, InputError, "'a' is 0 and 2, 'b' is 1 and 3"),
+        (["a", 1], InputError, "texts"),
+        ({}, InputError, "id2label"),
+        (["x"] * 300, UsageError, "256 is the most"),
+    ]
+    for data, kind, said in [*((json.dumps(data), kind, said) for data, kind, said in bad), ("no", InputError, "JSON")]:
         path.write_text(data, encoding="utf-8")
         with pytest.raises(kind, match=said):
             find_classes(str(path))

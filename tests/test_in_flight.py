@@ -1,10 +1,12 @@
 """The pipeline with an engine that takes two frames at a time: order, errors, stamps, and the end of the source."""
 
 import time
+from threading import Event
 
 import numpy as np
 import pytest
 from fakes import FakeSource, FlyingEngine, loop_threads
+from waits import HANGS_S
 
 from rtseg.core.errors import EngineError
 from rtseg.live.loop import Loop
@@ -29,11 +31,27 @@ def flying():
     assert not loop_threads()
 
 
+class Tells(Event):
+    """A gate of a source that is always open, and is set once the source gets there."""
+
+    def wait(self, timeout=None):
+        self.set()
+        return True
+
+
+def waiting_source(count, engine, at=3):
+    """A source, and an engine that computes nothing until frames wait: all before `at` are read then."""
+    read = Tells()
+    if count > at:
+        engine.starts = lambda: Event.wait(read, HANGS_S)
+    return FakeSource(count, gates={at: read})
+
+
 @pytest.mark.parametrize("count", [0, 1, 2, 3, 20])
 @pytest.mark.parametrize("in_flight", [1, 2, 3])
 def test_nothing_is_lost_and_the_order_is_kept(flying, count, in_flight):
-    engine = flying(in_flight=in_flight, delay_s=0.002)
-    with Pipeline(FakeSource(count), Segmenter(engine)) as pipeline:
+    engine = flying(in_flight=in_flight)
+    with Pipeline(waiting_source(count, engine), Segmenter(engine)) as pipeline:
         results = list(pipeline)
     assert [result.frame.index for result in results] == list(range(count))
     assert [int(result.labels[5, 5]) for result in results] == [index % 11 for index in range(count)]
@@ -46,7 +64,7 @@ def test_a_slow_source_does_not_hold_labels_back(flying):
     """The labels of a frame come when they are ready, not when the next frame pushes them out."""
     source = FakeSource(block_at=3)
     with Pipeline(source, Segmenter(flying())) as pipeline:
-        got = [pipeline.take(10).frame.index for _ in range(3)]
+        got = [pipeline.take(HANGS_S).frame.index for _ in range(3)]
     assert got == [0, 1, 2]
 
 
@@ -71,7 +89,7 @@ def test_leaving_in_the_middle_leaves_the_segmenter_fit_for_use(flying):
     engine = flying(delay_s=0.01)
     segmenter = Segmenter(engine)
     with Pipeline(FakeSource(None), segmenter) as pipeline:
-        pipeline.take(10)
+        pipeline.take(HANGS_S)
     assert not engine._pending
     image = np.full((*HW, 3), 7, np.uint8)
     assert (segmenter(image) == 7).all()
@@ -82,7 +100,7 @@ def test_leaving_in_the_middle_leaves_the_segmenter_fit_for_use(flying):
 def test_a_change_of_network_lets_the_old_one_finish(flying):
     old, new = flying(delay_s=0.002), flying(in_flight=3)
     with Pipeline(FakeSource(30), Segmenter(old)) as pipeline:
-        results = [pipeline.take(10)]
+        results = [pipeline.take(HANGS_S)]
         pipeline.change_labeller(lambda: Segmenter(new))
         results += list(pipeline)
     assert [result.frame.index for result in results] == list(range(30))
@@ -113,9 +131,9 @@ def test_a_live_source_is_labelled_newest_first_and_drops_are_counted(flying):
 
 
 def test_copies_and_compute_overlap(flying):
-    """While one frame computes, the next is already in flight: the engine never sees only one for long."""
-    engine = flying(delay_s=0.005)
-    report = Loop(FakeSource(30), Segmenter(engine), sinks=[NullSink()]).run()
+    """While one frame computes, the next that waits is already in flight."""
+    engine = flying()
+    report = Loop(waiting_source(30, engine), Segmenter(engine), sinks=[NullSink()]).run()
     assert report.frames == 30
     assert engine.most == 2
     assert report.stages_ms["engine"]["n"] == 30

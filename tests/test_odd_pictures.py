@@ -1,13 +1,14 @@
 """Pictures of every depth and kind: read right or refused, in the order of their numbers, and said what is not read."""
 
 import struct
+import zlib
 from pathlib import Path
 
 import av
 import cv2
 import numpy as np
 import pytest
-from heif_files import avif, box, heic, jpeg2000, with_palette
+from heif_files import avif, box, colours, heic, jpeg2000, with_palette
 from odd_media import Video, label, label_numbers, numbered, watch
 from picture_files import GREY, tiff, write_all
 
@@ -57,7 +58,7 @@ def test_a_damaged_heic_is_refused(tmp_path: Path) -> None:
     (tmp_path / "a.heic").write_bytes(whole[: whole.index(b"mdat") + 40])
     (tmp_path / "b.heic").write_bytes(whole[:60])
     for name in ("a.heic", "b.heic"):
-        with pytest.raises(InputError, match="no picture that can be read"):
+        with pytest.raises(InputError, match="cannot be read as a picture"):
             read_image(tmp_path / name)
 
 
@@ -65,6 +66,70 @@ def test_an_avif_of_ten_bits_is_as_bright_as_one_of_eight(tmp_path: Path) -> Non
     deep = (SMALL.astype(int) * 1023 // 255).astype(np.uint16)
     cv2.imwrite(str(tmp_path / "a.avif"), deep, [cv2.IMWRITE_AVIF_DEPTH, 10, cv2.IMWRITE_AVIF_QUALITY, 95])
     assert np.abs(read_image(tmp_path / "a.avif").astype(int) - SMALL).mean() < 8
+
+
+@pytest.mark.parametrize(
+    ("codes", "level", "expected", "name"),
+    [
+        ((9, 16, 9), 106, 127, "PQ"),  # 38 cd/m²: BT.1886 of 203 * (127 / 255) ** 2.4
+        ((1, 16, 1), 106, 127, "PQ"),
+        ((9, 18, 9), 191, 255, "HLG"),  # its white
+        ((9, 14, 9), 106, 106, None),  # BT.2020 without HDR
+    ],
+)
+def test_hdr_stills_are_mapped_to_sdr_and_said_so(
+    tmp_path: Path, codes: tuple[int, int, int], level: int, expected: int, name: str | None
+) -> None:
+    """Said by the box, or by the coded picture alone, of one picture or of tiles; by the chunk of a PNG."""
+    flat = np.full((64, 96, 3), level, np.uint8)
+    coded = cv2.imencode(".avif", flat, [cv2.IMWRITE_AVIF_QUALITY, 100])[1].tobytes()
+    place = coded.index(b"nclx") + 4
+    files = {
+        "box.heic": heic(flat, (64, 96), (colours(*codes),), "yuv420p10le"),
+        "tiles.hif": heic(flat, (32, 40), (colours(*codes),), "yuv422p10le"),
+        "coded.heic": heic(flat, (64, 96), (), "yuv420p10le", codes),
+        "box.avif": coded[:place] + struct.pack(">HH", *codes[:2]) + coded[place + 4 :],
+        "chunk.png": with_chunk(cv2.imencode(".png", flat)[1].tobytes(), b"cICP", bytes([*codes[:2], 0, 1])),
+    }
+    for file, data in files.items():
+        (tmp_path / file).write_bytes(data)
+        with open_source(tmp_path / file) as source:
+            picture = source.read()
+            assert picture is not None
+            assert picture.image[::16, ::16].reshape(-1, 3).mean(0) == pytest.approx([expected] * 3, abs=4), file
+            said = [f"HDR ({name}): it is mapped to SDR, which the network has learned"] if name else []
+            assert source.notes == said, file
+    with open_source(tmp_path) as source:
+        assert bool(source.notes) == bool(name)
+
+
+def with_chunk(png: bytes, kind: bytes, content: bytes) -> bytes:
+    """A PNG with one more chunk, after its head."""
+    body = kind + content
+    return png[:33] + struct.pack(">I", len(content)) + body + struct.pack(">I", zlib.crc32(body)) + png[33:]
+
+
+def test_what_a_heic_says_of_its_colours_comes_before_what_is_coded(tmp_path: Path) -> None:
+    """The encoder makes BT.601 of a limited range; read as BT.709, or of a full range, other colours come out."""
+    red, y = np.full((64, 96, 3), (30, 60, 200), np.uint8), 16 + 219 * (0.299 * 200 + 0.587 * 60 + 0.114 * 30) / 255
+    grey = np.full((64, 96, 3), 128, np.uint8)
+    (tmp_path / "a.heic").write_bytes(heic(red, (64, 96), (colours(1, 13, 6),)))
+    assert read_image(tmp_path / "a.heic")[32, 48].tolist() == pytest.approx([30, 60, 200], abs=4)
+    (tmp_path / "b.heic").write_bytes(heic(red, (64, 96), (colours(1, 13, 1),)))
+    chroma = 0.5 * (200 * 219 / 255 + 16 - y) / (1 - 0.299)  # Cr, in steps of the limited range for luma
+    assert read_image(tmp_path / "b.heic")[32, 48, 2] == pytest.approx(((y - 16) + 1.5748 * chroma) * 255 / 219, abs=4)
+    (tmp_path / "c.heic").write_bytes(heic(grey, (64, 96), (colours(1, 13, 6, whole=True),)))
+    assert read_image(tmp_path / "c.heic")[32, 48].tolist() == pytest.approx([16 + 219 * 128 / 255] * 3, abs=3)
+
+
+@pytest.mark.parametrize("depth", [10, 12])
+def test_stills_of_more_than_eight_bits_have_the_tones_of_eight(tmp_path: Path, depth: int) -> None:
+    ramp = np.repeat(np.linspace(0, 255, 96).astype(np.uint8)[None, :, None], 64, 0).repeat(3, 2)
+    (tmp_path / "a.heic").write_bytes(heic(ramp, (64, 96), (), f"yuv420p{depth}le"))
+    deep = np.round(ramp * ((2**depth - 1) / 255)).astype(np.uint16)
+    cv2.imwrite(str(tmp_path / "a.avif"), deep, [cv2.IMWRITE_AVIF_DEPTH, depth, cv2.IMWRITE_AVIF_QUALITY, 98])
+    for name in ("a.heic", "a.avif"):
+        assert np.abs(read_image(tmp_path / name).astype(int) - ramp).max() <= 6, name
 
 
 def test_jpeg_2000_of_every_depth_and_colour_is_read_right_or_refused(tmp_path: Path) -> None:

@@ -1,15 +1,19 @@
 """Encrypted and scrambled video and sound: said so in one line, and never labelled as garbage."""
 
+import http.server
 import struct
+import threading
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import av
 import numpy as np
 import pytest
-from odd_media import Video, label, seen, watch
+from odd_media import Video, label, number_of, seen, watch
 
 from rtseg.core.files import file_url
+from rtseg.sources.open import open_source
 
 CENC = {"encryption_scheme": "cenc-aes-ctr", "encryption_key": "0" * 31 + "1", "encryption_kid": "0" * 31 + "2"}
 
@@ -140,6 +144,64 @@ def test_encrypted_sound_of_a_clear_video_is_left_out(bands: Path, capsys: pytes
         data[place : place + 4] = b"free"
     path.write_bytes(data.replace(b"encv", b"avc1"))
     assert label(path) == 0
-    assert "a.mp4: sound (aac, 48000 Hz, encrypted) is left out" in capsys.readouterr().out
+    assert "a.mp4: sound (aac, 48000 Hz) is left out, since it is encrypted" in capsys.readouterr().out
     out = seen(bands / "out/a.mp4")
     assert (out.numbers, out.sound_s) == ([*range(12)], None)
+
+
+class _Sender(http.server.BaseHTTPRequestHandler):
+    """Sends a file without saying how long it is, again and again where it is a broadcast."""
+
+    data, again = b"", False
+    ended = threading.Event()
+
+    def do_GET(self) -> None:
+        self.send_response(200)
+        self.end_headers()
+        with suppress(OSError):  # whoever listened has heard enough
+            self.wfile.write(self.data)
+            while self.again and not self.ended.is_set():
+                self.wfile.write(self.data)
+
+    def log_message(self, *args: object) -> None:
+        pass
+
+
+@pytest.fixture
+def address() -> Iterator[str]:
+    _Sender.ended = threading.Event()
+    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), _Sender)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    yield f"http://127.0.0.1:{server.server_port}/live"
+    _Sender.ended.set()
+    server.shutdown()
+    server.server_close()
+
+
+@pytest.mark.parametrize(
+    ("name", "word"),
+    [("ts.ts", "scrambled (pay TV"), ("dvd.vob", "scrambled (pay TV"), ("mkv.mkv", "encrypted (DRM)"),
+     ("media.wmv", "encrypted (DRM)"), ("fragments.mp4", "encrypted (DRM)"), ("encv.mp4", "encrypted (DRM)")],
+)  # fmt: skip
+def test_encrypted_live_streams_are_said_to_be(
+    bands: Path, name: str, word: str, address: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The sound of the transport stream is clear, so that something keeps coming."""
+    _Sender.data, _Sender.again = encrypt(bands, name).read_bytes(), name == "ts.ts"
+    assert watch(address) == 3
+    said = capsys.readouterr().err
+    assert f"{address} is {word}" in said
+    assert said.count("\n") == 1
+
+
+def test_a_live_stream_that_begins_in_the_middle_of_a_group_is_no_scrambled_one(
+    bands: Path, address: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """FFmpeg has seen no size when it stops looking; the next connection may begin earlier."""
+    _Sender.data, _Sender.again = Video("a.ts", frames=25, sound="mp2").make(bands).read_bytes(), False
+    sizes = iter([False])
+    monkeypatch.setattr("rtseg.sources.video.has_size", lambda stream: next(sizes, True))
+    with open_source(address) as source:
+        picture = source.read()
+    assert picture is not None
+    assert number_of(picture.image) == 0

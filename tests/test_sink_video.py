@@ -117,7 +117,7 @@ def test_rates_are_exact(fps: float, expected: Fraction) -> None:
 
 @pytest.mark.parametrize("fps", [0.0, -1.0, float("nan"), float("inf"), 1e4])
 def test_impossible_rates_are_refused(fps: float) -> None:
-    with pytest.raises(UsageError, match="no frame rate"):
+    with pytest.raises(UsageError, match="not a frame rate"):
         exact_rate(fps)
 
 

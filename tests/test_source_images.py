@@ -53,7 +53,7 @@ def test_folder_is_sorted_keeps_each_size_and_skips_what_is_damaged(
     assert [frame.timestamp_s for frame in frames] == [0.0, 0.5, 0.75]
     assert source.corrupt == 1
     assert caplog.messages == [
-        f"{tmp_path / '1.png'} is no picture that can be read: it is damaged, cut short or of another type"
+        f"{tmp_path / '1.png'} cannot be read as a picture: it is damaged, cut short or of another type"
     ]
 
 

@@ -5,7 +5,6 @@ from pathlib import Path
 
 import pytest
 import torch
-from camvid_tree import NAMES, make_camvid
 from training_runs import config
 
 from rtseg.core.errors import WeightsError
@@ -19,17 +18,9 @@ SPLITS = {"split": "train", "holdouts": ("val",)}
 
 
 @pytest.fixture(scope="module")
-def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("camvid")
-    make_camvid(folder, NAMES[:4])
-    make_camvid(folder, NAMES[20:22], "val")
-    return folder
-
-
-@pytest.fixture(scope="module")
-def best(root: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def best(camvid: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("runs") / "earlier"
-    train(config(root, folder, epochs=1, **SPLITS))
+    train(config(camvid, folder, epochs=1, **SPLITS))
     return folder / "best.safetensors"
 
 
@@ -41,8 +32,8 @@ def test_a_runs_network_is_found_with_its_weights(best: Path) -> None:
     assert origin.paths == [best, best.with_suffix(".json")]
 
 
-def test_it_teaches_and_is_started_from(best: Path, root: Path, tmp_path: Path) -> None:
-    train(config(root, tmp_path, epochs=1, **SPLITS, teacher=(str(best),), init=str(best)))
+def test_it_teaches_and_is_started_from(best: Path, camvid: Path, tmp_path: Path) -> None:
+    train(config(camvid, tmp_path, epochs=1, **SPLITS, teacher=(str(best),), init=str(best)))
     recipe = json.loads((tmp_path / "best.json").read_text())["recipe"]
     sha256 = find_origin(str(best)).sha256
     assert [teacher["sha256"] for teacher in recipe["teachers"]] == [recipe["init"]["sha256"]] == [sha256]

@@ -6,7 +6,6 @@ from typing import Any
 
 import pytest
 import torch
-from camvid_tree import NAMES, make_camvid
 from tiny import SMALL, lively
 from torch import Tensor
 from training_runs import config, finished
@@ -25,14 +24,6 @@ from rtseg.training.run import construct, train
 pytestmark = pytest.mark.slow
 
 SPLITS = {"split": "train", "holdouts": ("val",)}
-
-
-@pytest.fixture(scope="module")
-def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("camvid")
-    make_camvid(folder, NAMES[:4])
-    make_camvid(folder, NAMES[20:21], "val")
-    return folder
 
 
 @pytest.fixture(scope="module")
@@ -69,9 +60,9 @@ def coarse(monkeypatch: pytest.MonkeyPatch) -> str:
     return "coarse"
 
 
-def test_a_way_of_teaching_is_one_class_and_one_line(root: Path, tmp_path: Path, teacher: str, coarse: str) -> None:
+def test_a_way_of_teaching_is_one_class_and_one_line(camvid: Path, tmp_path: Path, teacher: str, coarse: str) -> None:
     """Its config takes the run's options, its layers are trained and kept for a resume, and do not ship."""
-    given = config(root, tmp_path, epochs=1, teacher=(teacher,), teaching=coarse, temperature=3.0, **SPLITS)
+    given = config(camvid, tmp_path, epochs=1, teacher=(teacher,), teaching=coarse, temperature=3.0, **SPLITS)
     plan = make_plan(given)
     assert plan.method == CoarseConfig(temperature=3.0)
     fresh = construct(plan)[0].state_dict()
@@ -82,19 +73,19 @@ def test_a_way_of_teaching_is_one_class_and_one_line(root: Path, tmp_path: Path,
     assert not any("teach" in key for key in load_tree(tmp_path / "best.safetensors"))
 
 
-def test_features_that_a_network_lacks_are_told(root: Path, tmp_path: Path, teacher: str, coarse: str) -> None:
+def test_features_that_a_network_lacks_are_told(camvid: Path, tmp_path: Path, teacher: str, coarse: str) -> None:
     network = {"model": "icnet", "set": ("width=0.125",)}
-    given = config(root, tmp_path / "run", teacher=(teacher,), teaching=coarse, **network, **SPLITS)
+    given = config(camvid, tmp_path / "run", teacher=(teacher,), teaching=coarse, **network, **SPLITS)
     with pytest.raises(UsageError, match=r"^ICNet has no features 'encoder/4', only medium, .*, last: choose another"):
         train(given)
     assert not (tmp_path / "run").exists()
 
 
 def test_a_plan_is_whole_and_stays_as_it_is(
-    root: Path, tmp_path: Path, teacher: str, caplog: pytest.LogCaptureFixture
+    camvid: Path, tmp_path: Path, teacher: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     """It says how far an earlier start came, and what is built from it twice is the same."""
-    given = config(root, tmp_path, epochs=1, teacher=(teacher,), teaching="features", train_size="48x64", **SPLITS)
+    given = config(camvid, tmp_path, epochs=1, teacher=(teacher,), teaching="features", train_size="48x64", **SPLITS)
     plan = make_plan(given)
     assert (plan.epochs_done, plan.checkpoint, plan.finished) == (0, None, False)
     assert (plan.config.scenes, plan.config.data, plan.train_size, plan.precision) == (0, "camvid", (48, 64), "fp32")
@@ -104,7 +95,7 @@ def test_a_plan_is_whole_and_stays_as_it_is(
     one, two = (construct(plan)[0].state_dict() for _ in range(2))
     assert all(torch.equal(value, two[name]) for name, value in one.items())
     train(given)
-    done, longer = make_plan(given), make_plan(config(root, tmp_path, **{**_given(given), "epochs": 3}))
+    done, longer = make_plan(given), make_plan(config(camvid, tmp_path, **{**_given(given), "epochs": 3}))
     assert (done.epochs_done, done.finished) == (1, True)
     assert (longer.epochs_done, longer.cycle_from, longer.finished) == (1, 1, False)
     assert longer.checkpoint == tmp_path / "last.ckpt"

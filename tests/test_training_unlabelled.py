@@ -11,7 +11,6 @@ import cv2
 import numpy as np
 import pytest
 import torch
-from camvid_tree import NAMES, make_camvid
 from tiny import lively
 from torch.nn import functional
 from training_runs import SCRIPT, TINY, config
@@ -40,14 +39,6 @@ def make_pictures(folder: Path, names: list[str]) -> Path:
     for name in names:
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
         cv2.imwrite(str(folder / name), rng.integers(0, 255, (48, 64, 3), np.uint8))
-    return folder
-
-
-@pytest.fixture(scope="module")
-def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("camvid")
-    make_camvid(folder, NAMES[:4])
-    make_camvid(folder, NAMES[20:22], "val")
     return folder
 
 
@@ -107,7 +98,7 @@ def test_the_runs_own_pictures_are_left_out(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("make", "message"),
     [
-        (lambda folder: None, "is no folder: give one that holds pictures or videos"),
+        (lambda folder: None, "is not a folder: give one that holds pictures or videos"),
         (lambda folder: folder.mkdir(), "holds no picture and no video"),
         (lambda folder: (make_pictures(folder, ["sub/.a.png"]), (folder / "a.txt").touch()), "holds no picture"),
         (lambda folder: (make_pictures(folder, ["a.png"]), (folder / "b.png").write_bytes(b"no")), r"b\.png .*out of"),
@@ -123,14 +114,14 @@ def test_a_folder_that_cannot_be_learned_from_is_told_in_a_line(tmp_path: Path, 
     assert caught.value.exit_code == 3
 
 
-def test_pictures_of_a_holdout_are_refused_whatever_their_size_and_suffix(root: Path, tmp_path: Path) -> None:
-    held = open_data("camvid", root, "val")
+def test_pictures_of_a_holdout_are_refused_whatever_their_size_and_suffix(camvid: Path, tmp_path: Path) -> None:
+    held = open_data("camvid", camvid, "val")
     name = Path(held.picture_names()[1]).stem
     smooth = cv2.resize(held.sample(1).image, (128, 96), interpolation=cv2.INTER_CUBIC)
     (tmp_path / "mine").mkdir()
     cv2.imwrite(str(tmp_path / "mine" / f"{name}.bmp"), smooth)
     with pytest.raises(UsageError, match=f"{name}.bmp is a picture of the holdout val.*out of --unlabelled"):
-        train(config(root, tmp_path / "run", unlabelled=tmp_path / "mine", **SPLITS))
+        train(config(camvid, tmp_path / "run", unlabelled=tmp_path / "mine", **SPLITS))
     make_pictures(tmp_path / "other", [f"{name}.png"])  # the same name is not yet the same picture
     assert len(gather(tmp_path / "other", 1.0, tmp_path / "run", [held]).paths) == 1
 
@@ -192,11 +183,11 @@ def test_cuts_are_rectangles_of_the_papers_size_in_every_second_view() -> None:
         assert 0.01 < area.mean() < 0.42
 
 
-def test_samples_bring_unlabelled_ones_along_whoever_reads_them(root: Path, tmp_path: Path, pictures: Path) -> None:
-    data, paths = open_data("camvid", root, "train"), gather(pictures, 1.0, tmp_path, []).paths
+def test_samples_bring_unlabelled_ones_along_whoever_reads_them(camvid: Path, tmp_path: Path, pictures: Path) -> None:
+    data, paths = open_data("camvid", camvid, "train"), gather(pictures, 1.0, tmp_path, []).paths
     batches = []
     for workers in (0, 2):
-        given = config(root, tmp_path, workers=workers)
+        given = config(camvid, tmp_path, workers=workers)
         loader = training_loader(given, data, 0, UnlabelledViews(given, paths))
         loader.sampler.set_epoch(2)  # type: ignore[attr-defined]
         batches.append(list(loader))
@@ -341,12 +332,12 @@ def test_a_run_on_street_scenes_learns_from_pictures_and_videos(
     assert "sure_share" in rows[0].split(",")
 
 
-def test_the_term_changes_the_weights_and_zero_weight_does_not(root: Path, tmp_path: Path, pictures: Path) -> None:
+def test_the_term_changes_the_weights_and_zero_weight_does_not(camvid: Path, tmp_path: Path, pictures: Path) -> None:
     """In the first step, before the batch statistics that strong views leave make a difference."""
     given = {"epochs": 1, "batch_size": 4, "ema": 0.0, "unlabelled_confidence": 0.0, "unlabelled": pictures, **SPLITS}
     weights = []
     for name, changes in (("alone", {"unlabelled": None}), ("unweighted", {"unlabelled_weight": 0.0}), ("term", {})):
-        folder = train(config(root, tmp_path / name, **{**given, **changes}))
+        folder = train(config(camvid, tmp_path / name, **{**given, **changes}))
         weights.append(load_tree(folder / "last.ckpt")["state_dict"]["model.classifier.weight"])
     assert torch.equal(weights[0], weights[1])
     assert not torch.equal(weights[0], weights[2])
@@ -354,7 +345,7 @@ def test_the_term_changes_the_weights_and_zero_weight_does_not(root: Path, tmp_p
 
 @pytest.mark.parametrize("workers", [0, 1])
 def test_a_stopped_run_ends_in_the_same_bits(
-    root: Path, tmp_path: Path, pictures: Path, monkeypatch: pytest.MonkeyPatch, workers: int
+    camvid: Path, tmp_path: Path, pictures: Path, monkeypatch: pytest.MonkeyPatch, workers: int
 ) -> None:
     options = {"epochs": 3, "workers": workers, "deterministic": True, "validate_every": 3, "unlabelled": pictures,
                "unlabelled_confidence": 0.2, **SPLITS}  # fmt: skip
@@ -365,29 +356,29 @@ def test_a_stopped_run_ends_in_the_same_bits(
             raise KeyboardInterrupt
         return plain(task, pair, number)
 
-    whole = train(config(root, tmp_path / "whole", **options))
+    whole = train(config(camvid, tmp_path / "whole", **options))
     with monkeypatch.context() as stopped:
         stopped.setattr(SegmentationTask, "training_step", step_or_stop)
         with pytest.raises(KeyboardInterrupt):
-            train(config(root, tmp_path / "stopped", **options))
-    train(config(root, tmp_path / "stopped", **options))
+            train(config(camvid, tmp_path / "stopped", **options))
+    train(config(camvid, tmp_path / "stopped", **options))
     ours, theirs = (load_tree(folder / "last.ckpt") for folder in (tmp_path / "stopped", whole))
     for state in ("state_dict", "current_model_state"):
         for name, value in theirs[state].items():
             assert torch.equal(ours[state][name], value), name
 
 
-def test_a_run_goes_on_only_with_the_pictures_it_was_begun_with(root: Path, tmp_path: Path, pictures: Path) -> None:
-    train(config(root, tmp_path / "run", epochs=1, unlabelled=pictures, **SPLITS))
+def test_a_run_goes_on_only_with_the_pictures_it_was_begun_with(camvid: Path, tmp_path: Path, pictures: Path) -> None:
+    train(config(camvid, tmp_path / "run", epochs=1, unlabelled=pictures, **SPLITS))
     fewer = make_pictures(tmp_path / "fewer", ["day/0.png"])
     for other in (fewer, None):
         with pytest.raises(UsageError, match=r"begun with another unlabelled \(5 pictures, 0 frames, .*now"):
-            train(config(root, tmp_path / "run", epochs=1, unlabelled=other, **SPLITS))
+            train(config(camvid, tmp_path / "run", epochs=1, unlabelled=other, **SPLITS))
 
 
-def test_two_processes_share_the_pictures(root: Path, tmp_path: Path, pictures: Path) -> None:
+def test_two_processes_share_the_pictures(camvid: Path, tmp_path: Path, pictures: Path) -> None:
     """Each has its own labelled and unlabelled samples, and all end with the same weights."""
-    fields = {**TINY, **SPLITS, "epochs": 1, "root": str(root), "output": str(tmp_path / "two"), "devices": 2,
+    fields = {**TINY, **SPLITS, "epochs": 1, "root": str(camvid), "output": str(tmp_path / "two"), "devices": 2,
               "unlabelled_confidence": 0.1}  # fmt: skip
     script = tmp_path / "train_two.py"
     script.write_text(SCRIPT.replace("train(Train", f"fields['unlabelled'] = Path({str(pictures)!r})\ntrain(Train"))
@@ -397,9 +388,9 @@ def test_two_processes_share_the_pictures(root: Path, tmp_path: Path, pictures: 
     assert done.returncode == 0, done.stderr[-2000:]
     assert load_tree(tmp_path / "two" / "last.ckpt")["global_step"] == 1
     taken = []
-    data = open_data("camvid", root, "train")
+    data = open_data("camvid", camvid, "train")
     for rank in (0, 1):
-        given = config(root, tmp_path, devices=2)
+        given = config(camvid, tmp_path, devices=2)
         views = UnlabelledViews(given, gather(pictures, 1.0, tmp_path, []).paths)
         taken.append(list(training_loader(given, data, rank, views)))
     assert not torch.equal(taken[0][0][2], taken[1][0][2])

@@ -81,7 +81,7 @@ def _make(work: Work, labels: LabelSet, about: dict[str, Any]) -> list[str]:
         return work.job.partial / work.job.output_name(kind)
 
     if "overlay" in save and not work.job.pictures:
-        sound = Sound(work.job.source, work.start_s)
+        sound = Sound(work.job.source, work.start_s, work.sound)
         overlays = [(layout.overlay(segment), start) for segment, start in parts]
         notes += join_segments(overlays, path("overlay"), work.time_base, work.duration, sound)
     if "label-video" in save:

@@ -139,7 +139,7 @@ def _find(text: str, output: Path, listed: bool = False) -> Iterator[tuple[Path,
     """The inputs that an argument or a line of a list means, each with where its outputs go below the output."""
     if "://" in text:
         shown = without_password(text)
-        raise UsageError(f"{shown} is no file: for a stream use rtseg-cam --source URL --no-window --record OUT.mp4")
+        raise UsageError(f"{shown} is not a file: for a stream use rtseg-cam --source URL --no-window --record OUT.mp4")
     path = user_path(text)
     if path.is_dir():
         yield from _walk(path, output)

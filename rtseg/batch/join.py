@@ -5,7 +5,6 @@ import logging
 import math
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
-from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
 
@@ -31,7 +30,7 @@ def join_segments(
         target: the file to write.
         time_base: seconds a tick.
         last_duration: ticks that the very last picture is shown for.
-        sound: audio streams are copied where MP4 holds them, else encoded as AAC, else left out.
+        sound: what becomes of the audio streams; what does not get into the video as planned is encoded, else left out.
 
     Returns:
         What a user should know about the sound.
@@ -39,11 +38,11 @@ def join_segments(
     Raises:
         OutputError: it cannot be written.
     """
-    attempts = [sound, replace(sound, copy=False), None] if sound else [None]
-    notes: list[str] = []
+    attempts = [sound, sound.encoded(), None] if sound and sound.ways else [None]
+    lost: list[str] = []
     for attempt in attempts:
         try:
-            return notes + _join(parts, target, time_base, last_duration, attempt)
+            return (attempt.notes if attempt else lost) + _join(parts, target, time_base, last_duration, attempt)
         except Exception as error:  # sound never costs the labels, whatever is wrong with it
             known = isinstance(error, av.error.FFmpegError | OSError | ValueError)
             if known and (is_full(error) or attempt is None):
@@ -51,14 +50,13 @@ def join_segments(
             if attempt is None:
                 raise
             log.info("%s with its sound", target, exc_info=error)
-            notes = [f"{attempt.source.name}: its sound is left out: {reason_of(error)}"] if not attempt.copy else []
+            lost = [f"{attempt.source.name}: its sound is left out: {reason_of(error)}"]
     raise AssertionError("the last attempt returns or raises")
 
 
 def _join(
     parts: Sequence[tuple[Path, int]], target: Path, time_base: Fraction, last_duration: int, sound: Sound | None
 ) -> list[str]:
-    notes: list[str] = []
     with ExitStack() as stack:
         options = {"movflags": "+faststart", "movie_timescale": str(_timescale(time_base))}
         output = stack.enter_context(
@@ -67,7 +65,7 @@ def _join(
         first = stack.enter_context(av.open(file_url(parts[0][0]))).streams.video[0]
         video = output.add_stream_from_template(first)
         video.time_base = time_base
-        sounds = list(tracks(sound, output, stack, notes)) if sound else []
+        sounds = list(tracks(sound, output, stack)) if sound else []
         early = max([Fraction(0), *(-track.start for track in sounds)])  # sound that begins before the pictures
         delay = math.ceil(early / time_base)
         streams = [video, *(track.output for track in sounds)]
@@ -76,9 +74,8 @@ def _join(
         for _, place, packet in heapq.merge(*queues, key=lambda timed: timed[:2]):
             packet.stream = streams[place]
             output.mux(packet)
-    if sound:
-        notes += [f"{sound.source.name}: sound ends early: {track.ends_early}" for track in sounds if track.ends_early]
-    return notes
+    early_ends = [track.ends_early for track in sounds if track.ends_early]
+    return [f"{sound.source.name}: sound ends early: {why}" for why in early_ends] if sound else []
 
 
 def _timescale(time_base: Fraction) -> int:

@@ -13,6 +13,7 @@ import numpy as np
 
 import rtseg
 from rtseg.batch.jobs import Job, is_pattern
+from rtseg.batch.sound import plan_sound
 from rtseg.batch.task import CRF, ENCODER_THREADS, PRESET, Look
 from rtseg.core.card import Card
 from rtseg.core.errors import InputError
@@ -140,6 +141,7 @@ def plan_input(
         "start": index.start,
         "duration": index.duration,
         "aspect": str(aspect) if aspect else None,
+        "sound": [asdict(way) for way in plan_sound(job.source)] if "overlay" in job.save and not pictures else [],
         "input_notes": [f"{job.source}: {note}" for note in dict.fromkeys((*index.notes, *notes))],
     }
     stops = _picture_stops(len(pictures)) if pictures else stops_of(index, fps or NOMINAL_FPS)

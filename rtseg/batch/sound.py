@@ -1,13 +1,17 @@
-"""Takes the sound of an input over into its overlay: copied where MP4 holds it, else encoded, else left out."""
+"""Takes the sound of an input over into its overlay: copied where MP4 holds it, else encoded, else left out.
 
+Which of these is tried out and decided before a frame is labelled (`plan_sound`).
+"""
+
+import logging
 from collections.abc import Iterator
 from contextlib import ExitStack, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fractions import Fraction
 from io import BytesIO
 from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, Self
 
 import av
 import av.error
@@ -22,21 +26,62 @@ from rtseg.sources.clock import Timeline
 from rtseg.sources.containers import reason_of
 from rtseg.sources.decoder import stream_packets
 
+log = logging.getLogger(__name__)
+
 COPIED = ("aac", "mp3", "ac3", "eac3", "alac", "opus", "flac")  # what MP4 holds and players expect in it
 _AAC_RATES = (96000, 88200, 64000, 48000, 44100, 32000, 24000, 22050, 16000, 12000, 11025, 8000)
 _TRIED = 24  # packets
+_FAR_MB = 64
+_FAR = {"probesize": str(_FAR_MB * 10**6), "analyzeduration": str(3600 * 10**6)}
+_UNREADABLE = "this build of FFmpeg cannot read it"
 
 Timed = tuple[Fraction, int, "Packet[Any]"]
 """(when it is decoded, in seconds; place of its stream; packet)"""
 
 
 @dataclass(frozen=True)
+class Way:
+    """What becomes of one audio stream.
+
+    Attributes:
+        index: of the stream, in the source.
+        about: what it is.
+        fate: what becomes of it.
+        why: it is not copied.
+        aac: what it would be encoded as.
+    """
+
+    index: int
+    about: str
+    fate: Literal["copied", "encoded", "left out"]
+    why: str = ""
+    aac: str = ""
+
+    @property
+    def note(self) -> str | None:
+        """What a user should know; nothing where the sound stays what it is."""
+        made = {"copied": None, "encoded": f"encoded as AAC, {self.aac}", "left out": "left out"}[self.fate]
+        return made and f"sound ({self.about}) is {made}, since {self.why}"
+
+
+@dataclass(frozen=True)
 class Sound:
-    """Whose sound to take over, and when its first picture is shown, in seconds of its own clock."""
+    """Whose sound to take over, when its first picture is shown, in seconds of its own clock, and how."""
 
     source: Path
     video_start: Fraction
-    copy: bool = True
+    ways: tuple[Way, ...]
+
+    @property
+    def notes(self) -> list[str]:
+        """What a user should know of each stream."""
+        return [f"{self.source.name}: {way.note}" for way in self.ways if way.note]
+
+    def encoded(self) -> Self:
+        """With nothing copied."""
+        ways = [replace(way, fate="encoded", why="it cannot be copied") if way.fate == "copied" else way
+                for way in self.ways]  # fmt: skip
+        return replace(self, ways=tuple(ways))
 
 
 class Track:
@@ -48,24 +93,23 @@ class Track:
     """
 
     def __init__(
-        self, source: InputContainer, stream: AudioStream, output: OutputContainer, sound: Sound, copied: bool
+        self, source: InputContainer, stream: AudioStream, output: OutputContainer, video_start: Fraction, copied: bool
     ) -> None:
         """Adds a stream to the output; raises FFmpegError or ValueError where there is no way to."""
         assert stream.time_base is not None
         self.ends_early: str | None = None
         self._source = source
         self._stream = stream
-        self._zero = sound.video_start
+        self._zero = video_start
         self._time_base = stream.time_base
-        self.start = (stream.start_time or 0) * stream.time_base - sound.video_start
+        self.start = (stream.start_time or 0) * stream.time_base - video_start
         self._copied = copied
         if copied:
             self.output = output.add_stream_from_template(stream)
             return
-        rate = min(_AAC_RATES, key=lambda known: abs(known - stream.rate))
-        self.layout = "mono" if stream.codec_context.channels == 1 else "stereo"
-        self.output = output.add_stream("aac", rate=rate, layout=self.layout)
-        self._wanted = "fltp", self.layout, rate
+        layout, rate = _aac_of(stream)
+        self.output = output.add_stream("aac", rate=rate, layout=layout)
+        self._wanted = "fltp", layout, rate
 
     def packets(self, place: int, delay: Fraction) -> Iterator[Timed]:
         """The stream's packets, up to where it is damaged."""
@@ -121,56 +165,78 @@ class Track:
         yield from self.output.encode(None)
 
 
-def tracks(sound: Sound, output: OutputContainer, stack: ExitStack, notes: list[str]) -> Iterator[Track]:
-    """The audio streams that can be taken over; each reads the source on its own."""
-    with _open(sound) as probe:
+def plan_sound(source: Path) -> tuple[Way, ...]:
+    """What becomes of each audio stream of a file, found by trying."""
+    with _open(source) as probe:
         indices = [stream.index for stream in probe.streams.audio]
-    for index in indices:
-        about, copied = _way(sound, index)
-        if copied is None:
-            notes.append(f"{sound.source.name}: sound ({about}) is left out, since this build of FFmpeg cannot read it")
-            continue
-        source = stack.enter_context(_open(sound))
-        stream = source.streams[index]
-        assert isinstance(stream, AudioStream)
-        track = Track(source, stream, output, sound, copied)
-        if not copied:
-            why = "MP4 does not hold it" if sound.copy else "it cannot be copied"
-            notes.append(f"{sound.source.name}: sound ({about}) is encoded as AAC, {track.layout}, since {why}")
-        yield track
+    return tuple(_safe_way(source, index) for index in indices)
 
 
-def _way(sound: Sound, index: int) -> tuple[str, bool | None]:
-    """(what the stream is, whether it is copied; None: it can be neither copied nor encoded), by trying."""
-    with _open(sound) as source:
-        stream = source.streams[index]
-        if not isinstance(stream, AudioStream) or stream.codec_context is None or not stream.rate:
-            return "of an unknown kind", None
-        name = stream.codec_context.codec.canonical_name
-        about = f"{name}, {stream.rate} Hz"
+def tracks(sound: Sound, output: OutputContainer, stack: ExitStack) -> Iterator[Track]:
+    """The audio streams that are taken over; each reads the source on its own."""
+    for way in sound.ways:
+        if way.fate != "left out":
+            source = stack.enter_context(_open(sound.source))
+            stream = source.streams[way.index]
+            assert isinstance(stream, AudioStream)
+            yield Track(source, stream, output, sound.video_start, way.fate == "copied")
+
+
+def _safe_way(path: Path, index: int) -> Way:
     try:
-        if sound.copy and name in COPIED and _try(sound, index, copied=True):
-            return about, True
-        return about, False if _try(sound, index, copied=False) else None
+        return _way(path, index)
+    except Exception as error:  # sound never costs the labels, whatever is wrong with it
+        log.info("sound of %s", path, exc_info=error)
+        return Way(index, "of an unknown kind", "left out", f"it cannot be read: {reason_of(error)}")
+
+
+def _way(path: Path, index: int) -> Way:
+    with _open(path) as source:
+        stream = source.streams[index]
+        if not isinstance(stream, AudioStream) or stream.codec_context is None:
+            return Way(index, "of an unknown kind", "left out", _UNREADABLE)
+        name = stream.codec_context.codec.canonical_name
+        if not stream.rate:
+            return Way(index, name, "left out", f"none is found in the first {_FAR_MB} MB of the file")
+        layout, rate = _aac_of(stream)
+        about, aac = f"{name}, {stream.rate} Hz", layout if rate == stream.rate else f"{layout}, {rate} Hz"
+    try:
+        if name in COPIED and _try(path, index, copied=True):
+            return Way(index, about, "copied", aac=aac)
+        taken = _try(path, index, copied=False)
     except InputError:
-        return f"{about}, encrypted", None
+        return Way(index, about, "left out", "it is encrypted")
+    if taken:
+        return Way(index, about, "encoded", "MP4 does not hold it", aac)
+    return Way(index, about, "left out", _UNREADABLE if taken is None else "nothing in it can be decoded")
 
 
-def _try(sound: Sound, index: int, copied: bool) -> bool:
-    """Whether the first packets of a stream get into an MP4; raises InputError where it is encrypted."""
-    with suppress(av.error.FFmpegError, ValueError), _open(sound) as source:
+def _aac_of(stream: AudioStream) -> tuple[str, int]:
+    """(layout, samples a second) that a stream is encoded with."""
+    rate = min(_AAC_RATES, key=lambda known: abs(known - stream.rate))
+    return "mono" if stream.codec_context.channels == 1 else "stereo", rate
+
+
+def _try(path: Path, index: int, copied: bool) -> int | None:
+    """How many of a stream's first packets get into an MP4; None: it fails. Raises InputError where it is encrypted."""
+    with suppress(av.error.FFmpegError, ValueError), _open(path) as source:
         stream = source.streams[index]
         assert isinstance(stream, AudioStream)
         with av.open(BytesIO(), "w", format="mp4") as output:
-            track = Track(source, stream, output, sound, copied)
+            track = Track(source, stream, output, Fraction(0), copied)
             taken = 0
             for _, _, packet in islice(track.packets(0, -track.start), _TRIED):
                 packet.stream = track.output
                 output.mux(packet)
                 taken += 1
-        return bool(taken) or track.ends_early is None
-    return False
+        return taken if taken or track.ends_early is None else None
+    return None
 
 
-def _open(sound: Sound) -> InputContainer:
-    return av.open(file_url(sound.source), metadata_errors="replace")
+def _open(path: Path) -> InputContainer:
+    """Looks further into a file whose sound begins late: FFmpeg looks at the first seconds."""
+    container = av.open(file_url(path), metadata_errors="replace")
+    if all(stream.codec_context is None or stream.rate for stream in container.streams.audio):
+        return container
+    container.close()
+    return av.open(file_url(path), metadata_errors="replace", options=_FAR)

@@ -13,6 +13,7 @@ from rtseg.batch.journal import Journal
 from rtseg.batch.layout import JOURNAL, Layout, clean_passes, is_ours, remove_partial
 from rtseg.batch.made import FACTS, difference, differences
 from rtseg.batch.plan import Choice, fingerprint, picture_paths, plan_input, stops_of
+from rtseg.batch.sound import Way, plan_sound
 from rtseg.batch.task import Segment, SegmentDone, Task
 from rtseg.core.errors import InputError, OutputError
 from rtseg.core.runspec import RunSpec
@@ -68,9 +69,7 @@ class Work:
     def _open_journal(self) -> Journal:
         partial = self.job.partial
         if partial.exists() and not (partial.is_dir() and is_ours(partial)):
-            raise OutputError(
-                f"{partial} holds no journal of this program: it is left alone; move it, or choose another --output"
-            )
+            raise OutputError(f"{partial} was not made by rtseg and is left alone: move it, or choose another --output")
         try:
             partial.mkdir(parents=True, exist_ok=True)
         except OSError as error:
@@ -101,7 +100,7 @@ class Work:
             return
         if differences := self._differences(self.journal, choice, stamp):
             raise OutputError(
-                f"{self.job.partial} was begun otherwise ({'; '.join(differences)}): go on as it was begun, "
+                f"{self.job.partial} was begun with other settings ({'; '.join(differences)}): use those again, "
                 "or add --overwrite to start over"
             )
 
@@ -169,6 +168,12 @@ class Work:
         """Time of the first picture in the input's own clock, seconds."""
         start: int = self.journal.fact("start")
         return start * self.time_base
+
+    @property
+    def sound(self) -> tuple[Way, ...]:
+        """What becomes of the input's sound; earlier versions did not decide this when they began."""
+        planned = self.journal.fact("sound")
+        return plan_sound(self.job.source) if planned is None else tuple(Way(**way) for way in planned)
 
     @property
     def divisible(self) -> bool:
@@ -278,7 +283,7 @@ class Work:
         """Starts over with frames that are counted, since decoded pictures do not carry their packets' timestamps."""
         index = replace(index_video(self.job.source, decode=True), pts=None, keys=np.empty(0, np.int64))
         names = ("input", "save", "settings", "size_hw", "fps", "time_base", "start", "duration", "aspect",
-                 "input_notes")  # fmt: skip
+                 "sound", "input_notes")  # fmt: skip
         facts = {name: self.journal.fact(name) for name in names}
         facts |= {"frames": index.frames, "announced": index.announced}
         stops = stops_of(index, self.fps or NOMINAL_FPS)

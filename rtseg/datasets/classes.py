@@ -33,7 +33,7 @@ def read_classes_file(path: Path) -> tuple[LabelSet, Masks]:
     except OSError as error:
         raise InputError(f"{path} cannot be read: {error.strerror or error}") from error
     except ValueError as error:
-        raise InputError(f"{path} is no JSON file: {error}; for example {_EXAMPLE}") from error
+        raise InputError(f"{path} is not a JSON file: {error}; for example {_EXAMPLE}") from error
     try:
         return parse_classes(data, path.resolve().parent.name)
     except (ValueError, TypeError) as error:

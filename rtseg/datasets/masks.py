@@ -7,8 +7,9 @@ import cv2
 import numpy as np
 
 from rtseg.core.errors import InputError
-from rtseg.sources.heif import decode_avif, is_avif
+from rtseg.sources.heif import is_avif, is_heic
 from rtseg.sources.images import read_image
+from rtseg.sources.jpeg2000 import is_jpeg2000
 from rtseg.sources.odd_pictures import orientation_of
 
 ProblemKind = Literal["missing", "unreadable", "size", "unknown label"]
@@ -16,6 +17,7 @@ Colour = tuple[int, int, int]  # RGB
 
 MOST_CLASSES = 254
 _UNKNOWN = 254  # no class has it, and 255 is an ignore index
+_HEAD = 512  # bytes that tell what a file is
 _TOLD = 5  # unknown ids or colours that an error names
 
 
@@ -99,11 +101,16 @@ def read_picture(path: Path) -> np.ndarray:
 
 
 def orientation(path: Path) -> int:
-    """How the EXIF data of a picture turn it: 1 (not at all) to 8; 1 where it cannot be read or has none."""
+    """How the EXIF data of a picture turn it: 1 (not at all) to 8; 1 where it cannot be read or has none.
+
+    Those of a HEIC or AVIF turn nothing: every program shows these by properties of their own, upright.
+    """
     try:
-        return orientation_of(np.fromfile(path, np.uint8))
+        data = np.fromfile(path, np.uint8)
     except OSError:
         return 1
+    head = data[:_HEAD].tobytes()
+    return 1 if is_heic(head) or is_avif(head) else orientation_of(data)
 
 
 def _read_mask(path: Path) -> np.ndarray:
@@ -112,16 +119,31 @@ def _read_mask(path: Path) -> np.ndarray:
         raise SampleError("missing", f"{path} is missing: every picture needs its label picture")
     try:
         data = np.fromfile(path, np.uint8)  # cv2.imread cannot open every path on every system
+        if kind := _lossy_kind(data):
+            raise SampleError(
+                "unreadable",
+                f"{path} is {kind}, whose compression may change class ids and colours where classes meet: write label "
+                "pictures as PNG, from the labels themselves",
+            )
         # turned by its EXIF data as the picture is; alpha is dropped
-        flags = cv2.IMREAD_ANYCOLOR | cv2.IMREAD_ANYDEPTH
-        mask = None
-        if data.size:
-            mask = decode_avif(data, flags) if is_avif(data[:512].tobytes()) else cv2.imdecode(data, flags)
+        mask = cv2.imdecode(data, cv2.IMREAD_ANYCOLOR | cv2.IMREAD_ANYDEPTH) if data.size else None
     except (OSError, cv2.error) as error:
         raise SampleError("unreadable", f"{path} cannot be read: {error}") from error
     if mask is None:
-        raise SampleError("unreadable", f"{path} is no picture that can be read: it is damaged or cut short")
+        raise SampleError("unreadable", f"{path} cannot be read as a picture: it is damaged or cut short")
     return mask
+
+
+def _lossy_kind(data: np.ndarray) -> str | None:
+    """What a picture is where its form loses something, or does not say whether it does."""
+    head = data[:_HEAD].tobytes()
+    if head.startswith(b"\xff\xd8\xff"):
+        return "a JPEG"
+    if is_heic(head) or is_avif(head):
+        return "an AVIF" if is_avif(head) else "a HEIC"
+    if head[:4] == b"RIFF" and head[8:12] == b"WEBP":
+        return None if b"VP8L" in head else "a lossy WebP"
+    return "a JPEG 2000" if is_jpeg2000(head) else None
 
 
 def _some(values: list[int] | list[Colour]) -> str:

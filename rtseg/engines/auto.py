@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from hashlib import sha256
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
+from time import time
 from typing import Any, NamedTuple
 
 from rtseg.core.card import PRECISIONS, Card
@@ -22,16 +23,18 @@ from rtseg.core.runspec import AUTO
 from rtseg.core.sizes import format_size
 from rtseg.core.zoo import Artifact
 from rtseg.engines.base import EngineOptions
-from rtseg.engines.rate import Rate, measure_rates
+from rtseg.engines.rate import Measured, Rate, measure_rates
 from rtseg.engines.table import ENGINES, TABLE, available, distribution, install_hint, missing
 
 MAX_LOSS = 0.005
 """IoU of the mean: INT8 that loses more is never taken by itself."""
+_KEPT_S, _KEPT_BUSY_S = 30 * 86400.0, 600.0  # that a measurement counts for, and one that was disturbed
+_BUSY = "the machine was busy: it will be measured again"
 _CLEARLY = 1.05  # a later form must be this much faster: less is within what two measurements differ by
 
 _log = logging.getLogger(__name__)
 
-Measure = Callable[[Artifact, str, Sequence[str], EngineOptions], Mapping[str, Rate]]
+Measure = Callable[[Artifact, str, Sequence[str], EngineOptions], Measured]
 
 
 class Form(NamedTuple):
@@ -84,9 +87,10 @@ def select(
     if len(forms) == 1:
         why = "" if AUTO not in (engine, precision) else f"the only choice here{f': {note}' if note else ''}"
         return Selection(*forms[0], why)
-    rates = _remembered(artifact, forms, options, measure or measure_rates)
+    rates, steady = _remembered(artifact, forms, options, measure or measure_rates)
     best = fastest(forms, rates)
-    return Selection(*best, _why(best, rates, options, artifact.card, note), rates)
+    notes = [said for said in (note, "" if steady else _BUSY) if said]
+    return Selection(*best, _why(best, rates, options, artifact.card, notes), rates)
 
 
 def fastest(forms: Sequence[Form], rates: Mapping[Form, Rate]) -> Form:
@@ -162,15 +166,14 @@ def _has_int8(engine: str, precision: str, card: Card) -> bool:
     return precision == "int8" and TABLE[engine].runs_int8 and "int8" in card.files
 
 
-def _why(best: Form, rates: Mapping[Form, Rate], options: EngineOptions, card: Card, note: str) -> str:
+def _why(best: Form, rates: Mapping[Form, Rate], options: EngineOptions, card: Card, notes: Sequence[str]) -> str:
     """One line: what was measured and, where INT8 was taken, what it costs."""
     line = f"fps measured here at {format_size(options.size_hw)}: {_told(rates)}"
     lost = {split: figures["lost"] for split, figures in card.figures("int8").items() if "lost" in figures}
     if best.precision == "int8" and lost:
         split, loss = max(lost.items(), key=lambda item: item[1])
         line += f"; int8 loses {max(0.0, loss):.3f} mIoU on {split}"
-    line += f"; {note}" if note else ""
-    return f"{line}; --engine and --precision take another"
+    return "; ".join([line, *notes, "--engine and --precision take another"])
 
 
 def _told(rates: Mapping[Any, Rate]) -> str:
@@ -181,33 +184,48 @@ def _told(rates: Mapping[Any, Rate]) -> str:
 
 def _remembered(
     artifact: Artifact, forms: Sequence[Form], options: EngineOptions, measure: Measure
-) -> dict[Form, Rate]:
-    """The rates of an earlier run with the same machine, network, size and versions; else measures them now."""
+) -> tuple[dict[Form, Rate], bool]:
+    """The rates of an earlier run with the same machine, network, size and versions, else measures them now.
+
+    Also whether they are steady. Those of a busy machine count for minutes, and never replace steady ones.
+    """
     key = _key(artifact, forms, options)
     path = rates_folder() / f"{sha256(json.dumps(key).encode()).hexdigest()[:24]}.json"
+    entry = _entry(path, key)
+    if entry is None or not 0 <= time() - entry["measured_at"] < (_KEPT_S if entry["steady"] else _KEPT_BUSY_S):
+        rates, steady = _measured(artifact, forms, options, measure)
+        if not any(isinstance(rate, float) for rate in rates.values()):
+            return rates, True  # loading the first says what is wrong, and the next run tries again
+        if steady or entry is None or not entry["steady"]:
+            entry = {"key": key, "rates": {str(form): rate for form, rate in rates.items()}, "steady": steady,
+                     "measured_at": time()}  # fmt: skip
+            try:
+                write_json(path, entry)
+            except OutputError as error:
+                _log.warning("the engines will be measured again next time: %s", error)
+    return {form: entry["rates"][str(form)] for form in forms}, entry["steady"]
+
+
+def _entry(path: Path, key: dict[str, Any]) -> dict[str, Any] | None:
+    """What was remembered; None where there is nothing, or it is damaged, of an earlier version or of another key."""
     try:
         entry = json.loads(path.read_text(encoding="utf-8"))
-        if entry["key"] == key:
-            return {form: entry["rates"][str(form)] for form in forms}
+        whole = entry["key"] == key and set(entry["rates"]) == set(key["forms"])
+        return entry if whole and {"steady", "measured_at"} <= set(entry) else None
     except (OSError, ValueError, KeyError, TypeError):
-        pass  # none yet, or damaged: it is measured again
-    rates = _measured(artifact, forms, options, measure)
-    if not any(isinstance(rate, float) for rate in rates.values()):
-        return rates  # loading the first says what is wrong, and the next run tries again
-    try:
-        write_json(path, {"key": key, "rates": {str(form): rate for form, rate in rates.items()}})
-    except OutputError as error:
-        _log.warning("the engines will be measured again next time: %s", error)
-    return rates
+        return None
 
 
-def _measured(artifact: Artifact, forms: Sequence[Form], options: EngineOptions, measure: Measure) -> dict[Form, Rate]:
+def _measured(
+    artifact: Artifact, forms: Sequence[Form], options: EngineOptions, measure: Measure
+) -> tuple[dict[Form, Rate], bool]:
     by_engine: dict[str, list[str]] = {}
     for form in forms:
         by_engine.setdefault(form.engine, []).append(form.precision)
     _log.info("measuring %s: once for this machine, network and size", " and ".join(by_engine))
     found = {name: measure(artifact, name, precisions, options) for name, precisions in by_engine.items()}
-    return {form: found[form.engine][form.precision] for form in forms}
+    rates = {form: found[form.engine].rates[form.precision] for form in forms}
+    return rates, all(one.steady for one in found.values())
 
 
 def remembered() -> list[str]:
@@ -220,7 +238,7 @@ def remembered() -> list[str]:
             what = (
                 f"{key['network']} {format_size(key['size'])}, threads {key['threads']}, {key['in_flight']} in flight"
             )
-            lines.append(f"{what}: {_told(rates)} fps")
+            lines.append(f"{what}: {_told(rates)} fps" + ("" if entry["steady"] else f"; {_BUSY}"))
         except (OSError, ValueError, KeyError, TypeError):
             continue  # damaged: it will be measured again
     return sorted(lines)

@@ -10,6 +10,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 from time import perf_counter
+from typing import NamedTuple
 
 import numpy as np
 
@@ -20,7 +21,8 @@ from rtseg.engines.base import Engine, EngineOptions
 from rtseg.engines.child import run_module
 from rtseg.engines.table import load_named
 
-_BURSTS, _BURST_S = 3, 0.1
+_BURST_S, _FEW, _MANY = 0.1, 3, 8  # bursts
+_ALIKE = 0.1  # by which the two best bursts differ at most where nothing else kept the machine busy
 _TIMEOUT_S = 300.0
 _MARK = "rtseg-rate "
 
@@ -28,19 +30,26 @@ Rate = float | str
 """Pictures per second, or why there is none."""
 
 
-def measure_rates(
-    artifact: Artifact, engine: str, precisions: Sequence[str], options: EngineOptions
-) -> dict[str, Rate]:
-    """Measures one engine with each precision, the best of three short bursts each.
+class Measured(NamedTuple):
+    """The rates of one engine.
+
+    Attributes:
+        rates: precision -> pictures per second, or in one line why it did not run.
+        steady: whether repeats agreed; where not, something else kept the machine busy.
+    """
+
+    rates: dict[str, Rate]
+    steady: bool = True
+
+
+def measure_rates(artifact: Artifact, engine: str, precisions: Sequence[str], options: EngineOptions) -> Measured:
+    """Measures one engine with each precision, the best of a few short bursts each.
 
     Args:
         artifact: the network.
         engine: a name of the table.
         precisions: in which forms to run the network.
         options: size, threads and pictures in flight as they will be; its precision is not used.
-
-    Returns:
-        Precision -> pictures per second, or in one line why it did not run.
     """
     size = "x".join(map(str, options.size_hw))
     given = [str(artifact.paths[0]), engine, size, str(options.threads), str(options.in_flight), *precisions]
@@ -53,11 +62,12 @@ def measure_rates(
     except OSError as error:
         said, end = "", f"no process can be started: {error}"
     found: dict[str, Rate] = {}
+    calm = True
     for line in said.splitlines():
         if line.startswith(_MARK):  # a library may print what it likes
-            precision, rate = json.loads(line.removeprefix(_MARK))
-            found[precision] = rate
-    return {precision: found.get(precision, end) for precision in precisions}
+            precision, rate, steady = json.loads(line.removeprefix(_MARK))
+            found[precision], calm = rate, calm and steady
+    return Measured({precision: found.get(precision, end) for precision in precisions}, calm)
 
 
 def _text(output: bytes | str | None) -> str:
@@ -66,8 +76,11 @@ def _text(output: bytes | str | None) -> str:
     return text[: text.rfind("\n") + 1]
 
 
-def time_engine(engine: Engine) -> float:
-    """Pictures per second with as many in flight as the engine keeps, without upsampling to a larger size."""
+def time_engine(engine: Engine) -> tuple[float, bool]:
+    """Pictures per second with as many in flight as the engine keeps, and whether repeats agreed.
+
+    Labels are not upsampled to a larger size.
+    """
     height, width = engine.info.size_hw
     picture = np.random.default_rng(0).integers(0, 256, (height, width, 3), np.uint8)
     _, *coarse = engine.card.output_shape((height, width))
@@ -88,7 +101,16 @@ def time_engine(engine: Engine) -> float:
         return (done + ahead) / (perf_counter() - start)
 
     burst(0.0)  # warms up
-    return max(burst(_BURST_S) for _ in range(_BURSTS))
+    rates = [burst(_BURST_S) for _ in range(_FEW)]
+    while not (steady := _agree(rates)) and len(rates) < _MANY:
+        rates.append(burst(_BURST_S))
+    return max(rates), steady
+
+
+def _agree(rates: Sequence[float]) -> bool:
+    """What interrupts a burst makes it slower, never faster: only the two best tell of the engine."""
+    best, second = sorted(rates, reverse=True)[:2]
+    return second >= best * (1 - _ALIKE)
 
 
 def _child(card: str, engine: str, size: str, threads: str, in_flight: str, *precisions: str) -> None:
@@ -98,10 +120,10 @@ def _child(card: str, engine: str, size: str, threads: str, in_flight: str, *pre
         options = EngineOptions((height, width), precision, int(threads), int(in_flight))
         try:
             with load_named(engine, artifact, options) as loaded:
-                rate: Rate = time_engine(loaded)
+                found: tuple[Rate, bool] = time_engine(loaded)
         except RtsegError as error:
-            rate = str(error)
-        print(_MARK + json.dumps([precision, rate]), flush=True)
+            found = str(error), True
+        print(_MARK + json.dumps([precision, *found]), flush=True)
 
 
 if __name__ == "__main__":

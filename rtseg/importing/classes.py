@@ -34,15 +34,23 @@ def find_classes(classes: str) -> LabelSet:
     except OSError as error:
         raise InputError(f"{path} cannot be read: {error.strerror or error}") from error
     except ValueError as error:
-        raise InputError(f"{path} is no JSON file: {error}") from error
+        raise InputError(f"{path} is not a JSON file: {error}") from error
     try:
-        return _parse(data, path.stem)
+        labels = _parse(data, path.stem)
+        _check_distinct(labels.names)
     except UsageError:
         raise
     except ValueError as error:
         raise InputError(f"{path}: {error}; it may be {_FORMS}") from error
     except (TypeError, LookupError, AttributeError) as error:
         raise InputError(f"{path} has another form than what is read here: {_FORMS}") from error
+    return labels
+
+
+def _check_distinct(names: tuple[str, ...]) -> None:
+    ids = {name: [index for index, other in enumerate(names) if other == name] for name in names}
+    if several := [f"{name!r} is {' and '.join(map(str, own))}" for name, own in ids.items() if len(own) > 1]:
+        raise ValueError(f"names of classes must differ: {', '.join(several)}")
 
 
 def _parse(data: Any, name: str) -> LabelSet:

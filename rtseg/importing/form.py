@@ -74,6 +74,9 @@ def find_form(
     if value.ndim == 3 and (whole or wanted == "labels"):
         _check_ids(value, labels, wanted)
         return Form("labels", value.dtype, rank=3)
+    if value.ndim == 3:
+        raise UsageError(f"the output is {described}, one number for each pixel: give --output labels if these are "
+                         "class ids, else a tensor with the scores of all classes by --output-name")  # fmt: skip
     if value.ndim != 4:
         raise UsageError(f"the output is {described}; it must be (N, classes, h, w), (N, h, w, classes), or labels "
                          "(N, h, w); another one may be named with --output-name")  # fmt: skip
@@ -92,7 +95,12 @@ def find_form(
                              "--output labels")  # fmt: skip
         last = _axis(single, channels_last, described)
         return Form(_checked_range(value, wanted), value.dtype, channels_last=last, one_channel=True)
-    raise _other_classes(value.shape[3 if input_last else 1], labels, described)
+    last = planes[0] if planes else input_last
+    if wanted == "labels":
+        count = value.shape[3 if last else 1]
+        raise UsageError(f"the output is {described}, {count} numbers for each pixel, which are scores, not labels: "
+                         "leave --output out, or name another tensor with --output-name")  # fmt: skip
+    raise _other_classes(value.shape[3 if last else 1], labels, described)
 
 
 def _scores(value: np.ndarray, axis: int, wanted: Kind | None) -> Kind:
@@ -107,7 +115,7 @@ def _scores(value: np.ndarray, axis: int, wanted: Kind | None) -> Kind:
 def _checked_range(value: np.ndarray, wanted: Kind) -> Kind:
     low, high = float(value.min()), float(value.max())
     if wanted == "probabilities" and (low < -1e-3 or high > 1 + 1e-3):
-        raise UsageError(f"the output has values from {low:.3g} to {high:.3g}, which are no probabilities: give "
+        raise UsageError(f"the output has values from {low:.3g} to {high:.3g}, which are not probabilities: give "
                          "--output logits")  # fmt: skip
     return wanted
 
@@ -130,6 +138,9 @@ def _check_ids(value: np.ndarray, labels: LabelSet, wanted: Kind | None) -> None
 
 def check_ids(value: np.ndarray, labels: LabelSet) -> None:
     """Raises UsageError where ids are none of the classes."""
+    if (broken := value[np.round(value) != value]).size:
+        raise UsageError(f"the output is {value.dtype} {value.shape} with values such as {broken[0]:.4g}, which are no "
+                         "class ids: give --output logits or --output probabilities")  # fmt: skip
     low, high = float(value.min()), float(value.max())
     if low < 0 or high >= len(labels):
         raise UsageError(f"the graph gives labels from {low:g} to {high:g}, but {labels.name} has the classes 0 to "

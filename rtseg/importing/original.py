@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from shlex import quote
 from typing import Literal
 
 import numpy as np
@@ -23,11 +24,11 @@ DTYPES: dict[int, np.dtype] = {
     TensorProto.UINT8: np.dtype(np.uint8),
 }
 _RANDOM = ("RandomUniform", "RandomUniformLike", "RandomNormal", "RandomNormalLike", "Bernoulli", "Multinomial")
+_MEDIAPIPE_OPS = ("Convolution2DTransposeBias", "MaxPoolingWithArgmax2D", "MaxUnpooling2D", "TransformTensorBilinear")
 _HOW = {  # suffix of what people have instead -> how it becomes ONNX
     ".pt": "torch.onnx.export(model, …) writes it",
     ".pth": "torch.onnx.export(model, …) writes it",
     ".safetensors": "build the model and let torch.onnx.export write it; rtseg's own: rtseg export --checkpoint",
-    ".tflite": "python -m tf2onnx.convert --tflite FILE --output net.onnx writes it",
     ".pb": "tf2onnx writes it",
     ".h5": "tf2onnx writes it",
     ".keras": "tf2onnx writes it",
@@ -90,6 +91,8 @@ def read_original(path: Path, layout: Layout | None = None, output: str | None =
     """
     if path.suffix.lower() != ".onnx":
         how = _HOW.get(path.suffix.lower(), "rtseg import reads ONNX files")
+        if path.suffix.lower() == ".tflite":
+            how = _from_tflite(path)
         raise UsageError(f"{path} is not an ONNX file: {how}")
     if not path.is_file():
         raise WeightsError(f"no such file: {path}")
@@ -104,6 +107,19 @@ def read_original(path: Path, layout: Layout | None = None, output: str | None =
         model = inline_local_functions(model)
     _refuse_training(model.graph)
     return Original(path, model, _picture(model.graph, layout), _output(model.graph, output))
+
+
+def _from_tflite(path: Path) -> str:
+    """How a TFLite file becomes ONNX, or why it does not."""
+    try:
+        data = path.read_bytes()
+    except OSError:
+        data = b""
+    if own := [name for name in _MEDIAPIPE_OPS if name.encode() in data]:
+        return (f"it has operators of MediaPipe's own ({', '.join(own)}), which nothing else runs: the network that it "
+                "was made of is wanted")  # fmt: skip
+    return (f"python -m tf2onnx.convert --tflite {quote(str(path))} --output net.onnx writes one (pip install tf2onnx "
+            "tensorflow)")  # fmt: skip
 
 
 def _refuse_training(graph: onnx.GraphProto) -> None:
@@ -135,19 +151,20 @@ def _picture(graph: onnx.GraphProto, layout: Layout | None) -> Picture:
 
 def _channels_last(sides: list[Side], layout: Layout | None, described: str) -> bool:
     """Raises UsageError where the shape says nothing or something else than `layout`."""
-    may_be = {"nchw": sides[1] in (3, None), "nhwc": sides[3] in (3, None)}
-    if layout is not None:
-        if not may_be[layout]:
-            raise UsageError(f"--layout {layout} does not fit the graph, which takes {described}")
-        return layout == "nhwc"
-    if not any(may_be.values()):
+    may_be = [name for name, side in (("nchw", sides[1]), ("nhwc", sides[3])) if side in (3, None)]
+    if not may_be:
         raise UsageError(f"the graph takes {described}: it must be pictures of three channels, (N, 3, H, W) or "
                          "(N, H, W, 3)")  # fmt: skip
-    known = {"nchw": sides[1] == 3, "nhwc": sides[3] == 3}
-    if sum(known.values()) != 1:
+    known = [name for name, side in (("nchw", sides[1]), ("nhwc", sides[3])) if side == 3]
+    if layout is not None:
+        if layout not in (known or may_be):
+            raise UsageError(f"--layout {layout} does not fit the graph, which takes {described}: that is "
+                             f"{(known or may_be)[0]}, so leave --layout out")  # fmt: skip
+        return layout == "nhwc"
+    if len(known) != 1:
         raise UsageError(f"the graph takes {described}, which does not say where the colours are: give --layout nchw "
                          "or --layout nhwc")  # fmt: skip
-    return known["nhwc"]
+    return known == ["nhwc"]
 
 
 def _output(graph: onnx.GraphProto, wanted: str | None) -> str:

@@ -46,7 +46,9 @@ class Runner:
             outputs: list[np.ndarray] = self._session.run(self._tensors, {self._picture.name: given})
         except Exception as error:
             size: Size = (image.shape[0], image.shape[1])
-            raise EngineError(f"the graph fails at {format_size(size)}: {one_line(error)}") from error
+            raise EngineError(
+                f"the graph fails at {format_size(size)}, given as {given.shape}: {one_line(error)}"
+            ) from error
         return outputs
 
 

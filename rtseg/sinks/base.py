@@ -64,7 +64,7 @@ class NullSink(Sink):
 def check_picture(path: Path) -> None:
     """Raises OutputError for a suffix that names no kind of picture."""
     if path.suffix.lower() not in PICTURE_SUFFIXES:
-        raise OutputError(f"{path} cannot be written: {path.suffix or 'no suffix'} is no kind of picture; "
+        raise OutputError(f"{path} cannot be written: {path.suffix or 'no suffix'} is not a picture format; "
                           f"allowed: {' '.join(PICTURE_SUFFIXES)}")  # fmt: skip
 
 

@@ -33,7 +33,7 @@ def exact_rate(fps: float) -> Fraction:
         UsageError: not a finite rate between 0 and 1000.
     """
     if not (math.isfinite(fps) and 0 < fps < 1000):
-        raise UsageError(f"{fps} is no frame rate: give frames per second above 0 and below 1000")
+        raise UsageError(f"{fps} is not a frame rate: give frames per second above 0 and below 1000")
     if fps < 1:  # frames that last seconds, or hours
         return 1 / max(Fraction(1), Fraction(1 / fps).limit_denominator(1001))
     ntsc = Fraction(round(fps) * 1000, 1001)
@@ -96,7 +96,7 @@ class VideoSink(Sink):
 
         Raises:
             OutputError: the file cannot be made there, or another process records to it.
-            UsageError: `fps` is no frame rate.
+            UsageError: `fps` is not a frame rate.
         """
         if path.suffix.lower() != ".mp4":
             raise OutputError(f"cannot record to {path}: recordings are MP4, name it {path.with_suffix('.mp4')}")

@@ -55,6 +55,11 @@ def moving_streams(container: InputContainer) -> list[VideoStream]:
     return [stream for stream in container.streams.video if not stream.disposition & _PICTURES_BESIDE]
 
 
+def has_size(stream: VideoStream) -> bool:
+    """Whether the size of a stream's pictures is known: FFmpeg has understood what comes first."""
+    return stream.codec_context is not None and stream.width > 0
+
+
 def stream_notes(container: InputContainer, chosen: VideoStream) -> list[str]:
     """What a user should know about the video: which of several it is, and whether parts of it are scrambled."""
     return [note for note in (_choice_note(container, chosen), scrambled_note(container, chosen)) if note]

@@ -1,14 +1,15 @@
-"""From HDR video to the SDR that networks have learned and screens show.
+"""From HDR to the SDR that networks have learned and screens show.
 
 Transfer functions: ITU-R BT.2100-2 (2018), PQ (SMPTE ST 2084) and HLG for a display of 1000 cd/m². As ITU-R BT.2408 has
 it, 203 cd/m² is the white of SDR. What is brighter is clipped, as a camera clips it, so that all else keeps its tone.
 """
 
+from functools import cache
+
 import cv2
 import numpy as np
-from av.video.frame import VideoFrame
 
-PQ, HLG = 16, 18  # codes of transfer characteristics in ITU-T H.273
+_PQ, _HLG = 16, 18  # codes of transfer characteristics in ITU-T H.273
 _BT2020 = 9  # code of its primaries
 _WHITE_NITS, _PEAK_NITS = 203.0, 1000.0
 _SYSTEM_GAMMA = 1.2  # of HLG, for that peak
@@ -19,33 +20,46 @@ _TO_BT709 = np.array(
 _STEPS = 65535
 
 
-def hdr_name(frame: VideoFrame) -> str | None:
-    """'PQ' or 'HLG' where a picture is HDR, else None."""
-    return {PQ: "PQ", HLG: "HLG"}.get(frame.color_trc)
+def hdr_name(transfer: int) -> str | None:
+    """'PQ' or 'HLG' where a picture of these transfer characteristics is HDR, else None."""
+    return {_PQ: "PQ", _HLG: "HLG"}.get(transfer)
 
 
-class ToneMap:
-    """Makes SDR of HDR pictures, by tables that it works out once."""
+def hdr_note(transfer: int) -> str | None:
+    """What a user should know about a picture of these transfer characteristics."""
+    name = hdr_name(transfer)
+    return name and f"HDR ({name}): it is mapped to SDR, which the network has learned"
 
-    def __init__(self) -> None:
-        codes = np.linspace(0, 1, 256)
-        self._pq = (_pq_nits(codes) / _WHITE_NITS).astype(np.float32)
-        self._hlg = _hlg_scene(codes).astype(np.float32)
-        self._gamma = np.round(255 * np.linspace(0, 1, _STEPS + 1) ** (1 / 2.4)).astype(np.uint8)
 
-    def __call__(self, image: np.ndarray, frame: VideoFrame) -> np.ndarray:
-        """uint8 BGR (H, W, 3) in the transfer function of `frame` -> the same in that of BT.709 displays (BT.1886)."""
-        if frame.color_trc == PQ:
-            light = np.asarray(cv2.LUT(image, self._pq), np.float32)
-        else:
-            light = np.asarray(cv2.LUT(image, self._hlg), np.float32)
-            luma = np.asarray(cv2.transform(light, _LUMA), np.float32)
-            light *= cv2.pow(luma, _SYSTEM_GAMMA - 1)[:, :, None] * (_PEAK_NITS / _WHITE_NITS)
-        if frame.color_primaries == _BT2020:
-            light = np.asarray(cv2.transform(light, _TO_BT709), np.float32)
-        # in 16 bits it saturates: clips below 0 and above 1
-        steps = np.asarray(cv2.multiply(light, (float(_STEPS),) * 4, dtype=cv2.CV_16U))  # type: ignore[call-overload]
-        return np.take(self._gamma, steps)
+def to_sdr(image: np.ndarray, transfer: int, primaries: int) -> np.ndarray:
+    """From HDR to the transfer function of BT.709 displays (BT.1886).
+
+    Args:
+        image: uint8 BGR (H, W, 3); what is not HDR comes back as it is.
+        transfer: code of its transfer characteristics in ITU-T H.273.
+        primaries: likewise of its primaries.
+    """
+    if transfer == _PQ:
+        light = np.asarray(cv2.LUT(image, _tables()[0]), np.float32)
+    elif transfer == _HLG:
+        light = np.asarray(cv2.LUT(image, _tables()[1]), np.float32)
+        luma = np.asarray(cv2.transform(light, _LUMA), np.float32)
+        light *= cv2.pow(luma, _SYSTEM_GAMMA - 1)[:, :, None] * (_PEAK_NITS / _WHITE_NITS)
+    else:
+        return image
+    if primaries == _BT2020:
+        light = np.asarray(cv2.transform(light, _TO_BT709), np.float32)
+    # in 16 bits it saturates: clips below 0 and above 1
+    steps = np.asarray(cv2.multiply(light, (float(_STEPS),) * 4, dtype=cv2.CV_16U))  # type: ignore[call-overload]
+    return np.take(_tables()[2], steps)
+
+
+@cache
+def _tables() -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """float32 (256,) of PQ and of HLG: light of each code; uint8 (65536,): code of each step of light."""
+    codes = np.linspace(0, 1, 256)
+    gamma = np.round(255 * np.linspace(0, 1, _STEPS + 1) ** (1 / 2.4)).astype(np.uint8)
+    return (_pq_nits(codes) / _WHITE_NITS).astype(np.float32), _hlg_scene(codes).astype(np.float32), gamma
 
 
 def _pq_nits(codes: np.ndarray) -> np.ndarray:

@@ -1,21 +1,29 @@
 """HEIC and AVIF pictures: what OpenCV leaves out of them. Boxes: ISO/IEC 14496-12, items: ISO/IEC 23008-12 (HEIF).
 
 A HEIC of a phone is a grid of tiles, each an HEVC picture of its own. FFmpeg decodes the tiles, this lays them out. How
-the picture is turned is said by the item's properties; the EXIF data are not asked.
+the picture is turned is said by the item's properties; the EXIF data are not asked. What its numbers mean as colours is
+said by its box `colr`, else by the coded picture (ITU-T H.273).
 """
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import cv2
 import numpy as np
 
 from rtseg.core.files import file_url
+from rtseg.sources.hdr import to_sdr
+
+if TYPE_CHECKING:
+    from av.video.frame import VideoFrame
 
 _HEIC = (b"heic", b"heix", b"heim", b"heis", b"mif1")
 _AVIF = (b"avif", b"avis")
 Box = tuple[bytes, bytes]  # kind, content
+_IDENTITY, _UNKNOWN = 0, 2  # codes of H.273
+_LIMITED, _FULL = 1, 2  # FFmpeg's codes of colour ranges
 
 
 def is_heic(data: bytes) -> bool:
@@ -34,7 +42,7 @@ def decode_heic(path: Path, data: bytes) -> np.ndarray | None:
     try:
         item = _primary(data)
         tiles = item.tiles or [item.number]
-        pictures = _decoded(path, tiles)
+        pictures = _decoded(path, tiles, item.colours)
         rows = [pictures[place : place + item.columns] for place in range(0, len(pictures), item.columns)]
         if item.tiles and len(rows) * item.columns != len(tiles):
             return None
@@ -45,15 +53,38 @@ def decode_heic(path: Path, data: bytes) -> np.ndarray | None:
     return item.shown(image[:height, :width])
 
 
-def decode_avif(data: np.ndarray, flags: int) -> np.ndarray | None:
-    """What OpenCV makes of an AVIF with these flags, upright; None where it is damaged."""
-    image = cv2.imdecode(data, flags | cv2.IMREAD_IGNORE_ORIENTATION)
-    if image is None:
+def decode_avif(path: Path, data: np.ndarray) -> np.ndarray | None:
+    """uint8 BGR (H, W, 3), upright; None where it is damaged."""
+    # of more than 8 bits, scaled
+    decoded = cv2.imdecode(data, cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION)
+    if decoded is None:
         return None
+    image = np.asarray(decoded)
     try:
-        return _primary(data.tobytes()).shown(np.asarray(image))
+        item = _primary(data.tobytes())
     except (ValueError, KeyError, IndexError):
-        return np.asarray(image)
+        return image
+    colours = item.colours or _coded_colours(path)
+    return item.shown(to_sdr(image, colours.transfer, colours.primaries))
+
+
+def heif_transfer(path: Path, data: bytes) -> int:
+    """Code of the transfer characteristics of a HEIC or AVIF."""
+    try:
+        colours = _primary(data).colours
+    except (ValueError, KeyError, IndexError):
+        colours = None
+    return (colours or _coded_colours(path)).transfer
+
+
+@dataclass(frozen=True)
+class _Colours:
+    """Codes of ITU-T H.273, and whether black is 0 and white the highest value."""
+
+    primaries: int
+    transfer: int
+    matrix: int
+    full: bool
 
 
 @dataclass
@@ -62,20 +93,29 @@ class _Item:
 
     Attributes:
         number: of the item.
-        transforms: how it is to be shown, in this order.
+        properties: of it; among them how it is to be shown, in this order.
         tiles: items that it consists of, row by row; none where it is one itself.
         columns: of the tiles.
         size_hw: of what the tiles make, which may stand over.
     """
 
     number: int
-    transforms: list[Box]
+    properties: list[Box]
     tiles: list[int] = field(default_factory=list)
     columns: int = 1
     size_hw: tuple[int, int] | None = None
 
+    @property
+    def colours(self) -> _Colours | None:
+        """What the numbers mean; None where the file does not say so outside the coded picture."""
+        for kind, content in self.properties:
+            if kind == b"colr" and content[:4] == b"nclx":
+                codes = [int.from_bytes(content[place : place + 2], "big") for place in (4, 6, 8)]
+                return _Colours(*codes, full=bool(content[10] & 0x80))
+        return None
+
     def shown(self, image: np.ndarray) -> np.ndarray:
-        for kind, content in self.transforms:
+        for kind, content in self.properties:
             if kind == b"irot":
                 image = np.rot90(image, content[0] & 3)  # quarters, anticlockwise
             elif kind == b"imir":
@@ -93,8 +133,8 @@ def _cropped(image: np.ndarray, aperture: bytes) -> np.ndarray:
     return image[max(0, top) : top + round(height), max(0, left) : left + round(width)]
 
 
-def _decoded(path: Path, items: list[int]) -> list[np.ndarray]:
-    """uint8 BGR (H, W, 3) of each item; raises KeyError where one is missing."""
+def _decoded(path: Path, items: list[int], colours: _Colours | None) -> list[np.ndarray]:
+    """uint8 BGR (H, W, 3) of each item, SDR; raises KeyError where one is missing."""
     import av
     import av.error
 
@@ -107,10 +147,32 @@ def _decoded(path: Path, items: list[int]) -> list[np.ndarray]:
                 stream.codec_context.thread_count = 1
             for packet in container.demux(list(streams.values())):
                 for frame in streams[packet.stream.id].decode(packet):
-                    found.setdefault(packet.stream.id, frame.to_ndarray(format="bgr24"))
+                    found.setdefault(packet.stream.id, _to_bgr(frame, colours))
     except (av.error.FFmpegError, OSError):
         pass  # what is missing is noticed
     return [found[item] for item in items]
+
+
+def _to_bgr(frame: "VideoFrame", colours: _Colours | None) -> np.ndarray:
+    if colours is not None:  # comes before what the coded picture says
+        frame.color_primaries, frame.color_trc = colours.primaries, colours.transfer
+        frame.color_range = _FULL if colours.full else _LIMITED
+        if colours.matrix not in (_IDENTITY, _UNKNOWN):
+            frame.colorspace = colours.matrix
+    return to_sdr(frame.to_ndarray(format="bgr24"), frame.color_trc, frame.color_primaries)
+
+
+def _coded_colours(path: Path) -> _Colours:
+    """By the coded picture."""
+    import av
+    import av.error
+
+    try:
+        with av.open(file_url(path)) as container:
+            frame = next(container.decode(video=0))
+    except (av.error.FFmpegError, OSError, StopIteration, IndexError):
+        return _Colours(_UNKNOWN, _UNKNOWN, _UNKNOWN, full=False)
+    return _Colours(frame.color_primaries, frame.color_trc, frame.colorspace, frame.color_range == _FULL)
 
 
 def _primary(data: bytes) -> _Item:
@@ -121,6 +183,9 @@ def _primary(data: bytes) -> _Item:
     item = _Item(number, _properties(meta[b"iprp"], number))
     if _kinds(meta[b"iinf"])[number] == b"grid":
         item.tiles = _referred(meta[b"iref"], number)
+        if item.colours is None:  # said of the tiles alone
+            of_tile = _properties(meta[b"iprp"], item.tiles[0])
+            item.properties += [piece for piece in of_tile if piece[0] == b"colr"]
         grid = _content(data, meta, number)
         size = 4 if grid[1] & 1 else 2
         item.columns = grid[3] + 1

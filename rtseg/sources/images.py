@@ -14,10 +14,19 @@ from rtseg.core.errors import InputError
 from rtseg.core.frame import Frame
 from rtseg.core.paths import natural_key
 from rtseg.sources.base import Source
-from rtseg.sources.heif import decode_avif, decode_heic, is_avif, is_heic
+from rtseg.sources.hdr import hdr_note, to_sdr
+from rtseg.sources.heif import decode_avif, decode_heic, heif_transfer, is_avif, is_heic
 from rtseg.sources.jpeg2000 import decode_jpeg2000, is_jpeg2000
 from rtseg.sources.kinds import FFMPEG_SUFFIXES, IMAGE_SUFFIXES, VIDEO_SUFFIXES, skipped_note
-from rtseg.sources.odd_pictures import by_ffmpeg, decode_pnm, holds_more, mend_tiff, tiff_fault, video_behind
+from rtseg.sources.odd_pictures import (
+    by_ffmpeg,
+    decode_pnm,
+    holds_more,
+    mend_tiff,
+    png_colours,
+    tiff_fault,
+    video_behind,
+)
 
 log = logging.getLogger(__name__)
 
@@ -27,7 +36,7 @@ _HEAD = 512  # bytes that tell what a file holds
 def read_image(path: Path) -> np.ndarray:
     """Reads any picture as uint8 BGR (H, W, 3): grey is repeated, 16 bits are scaled to 8, alpha is dropped.
 
-    A rotation in the EXIF data is applied.
+    A rotation in the EXIF data is applied, and HDR (PQ, HLG) is mapped to SDR.
 
     Raises:
         InputError: the file cannot be read, is no picture, or holds floating-point values.
@@ -41,10 +50,10 @@ def read_image(path: Path) -> np.ndarray:
     except cv2.error as error:
         raise InputError(f"{path} cannot be decoded: {error.err}") from error
     if image is None:
-        raise InputError(f"{path} is no picture that can be read: it is damaged, cut short or of another type")
+        raise InputError(f"{path} cannot be read as a picture: it is damaged, cut short or of another type")
     if holds_more(data):
         _note_more(path)
-    return to_bgr8(image, str(path))
+    return to_sdr(to_bgr8(image, str(path)), *png_colours(data.data))
 
 
 def _decoded(path: Path, data: np.ndarray) -> np.ndarray | None:
@@ -56,7 +65,7 @@ def _decoded(path: Path, data: np.ndarray) -> np.ndarray | None:
     if is_heic(head):
         return decode_heic(path, data.tobytes())
     if is_avif(head):
-        return decode_avif(data, cv2.IMREAD_COLOR)  # more than 8 bits come out scaled
+        return decode_avif(path, data)
     if path.suffix.lower() in FFMPEG_SUFFIXES:
         return by_ffmpeg(path)
     image = cv2.imdecode(data, cv2.IMREAD_ANYCOLOR | cv2.IMREAD_ANYDEPTH)
@@ -110,7 +119,18 @@ def read_images(source: Source, paths: Sequence[Path], indices: range, step_s: F
             log.warning("%s", error)
             source.corrupt += 1
             continue
+        if (note := _hdr_note(paths[index])) and note not in source.notes:
+            source.notes.append(note)
         yield Frame(image, index, float(index * step_s), perf_counter())
+
+
+def _hdr_note(path: Path) -> str | None:
+    """What a user should know about a picture that was read."""
+    with path.open("rb") as file:
+        head = file.read(_HEAD)
+        if not (is_heic(head) or is_avif(head)):
+            return hdr_note(png_colours(head)[0])
+        return hdr_note(heif_transfer(path, head + file.read()))
 
 
 def _is_video(name: str) -> bool:
@@ -132,7 +152,10 @@ class ImageSource(Source):
             self.notes.append("it is a motion photo: its picture is read, the video behind it is not")
 
     def _frames(self) -> Generator[Frame, None, None]:
-        yield Frame(read_image(self._path), 0, 0.0, perf_counter())
+        image = read_image(self._path)
+        if note := _hdr_note(self._path):
+            self.notes.append(note)
+        yield Frame(image, 0, 0.0, perf_counter())
 
 
 class ImagesSource(Source):

@@ -11,6 +11,7 @@ from rtseg.core.files import file_url
 
 _PNM_HEAD = re.compile(rb"P([1-6])" + 2 * rb"(?:\s|#[^\n]*\n)+(\d+)")
 _PNM_MOST = re.compile(rb"(?:\s|#[^\n]*\n)+(\d+)")
+_PNG = b"\x89PNG"
 _TAGS = {258: "bits", 262: "photometric", 274: "orientation", 284: "planar"}
 _LAB = (8, 9, 10)  # codes of CIE L*a*b*, ICC L*a*b*, ITU L*a*b*
 
@@ -150,4 +151,17 @@ def holds_more(data: np.ndarray) -> bool:
         return any(data[after : after + 4].tolist())
     if head[:4] == b"RIFF" and head[8:16] == b"WEBPVP8X":
         return bool(head[20] & 2)
-    return head[4:12] == b"ftypavis" or (head[:4] == b"\x89PNG" and b"acTL" in head.partition(b"IDAT")[0])
+    return head[4:12] == b"ftypavis" or (head[:4] == _PNG and b"acTL" in head.partition(b"IDAT")[0])
+
+
+def png_colours(data: bytes | memoryview) -> tuple[int, int]:
+    """(transfer characteristics, primaries) of a PNG by its chunk `cICP`, codes of ITU-T H.273; 2: it does not say."""
+    place = 8
+    while data[:4] == _PNG and place + 12 <= len(data):
+        length, kind = int.from_bytes(data[place : place + 4], "big"), data[place + 4 : place + 8]
+        if kind == b"cICP":
+            return data[place + 9], data[place + 8]
+        if kind == b"IDAT":
+            break
+        place += 12 + length
+    return 2, 2

@@ -10,7 +10,7 @@ from av.video.frame import VideoFrame
 from av.video.reformatter import VideoReformatter
 
 from rtseg.core.arrays import ArrayPool
-from rtseg.sources.hdr import ToneMap, hdr_name
+from rtseg.sources.hdr import to_sdr
 
 
 class ToBgr:
@@ -23,14 +23,10 @@ class ToBgr:
     def __init__(self, threads: int | None) -> None:
         self._threads = threads
         self._convert, self._arrays = VideoReformatter(), ArrayPool()
-        self._tone_map: ToneMap | None = None
 
     def __call__(self, frame: VideoFrame) -> np.ndarray:
         bgr = self._convert.reformat(frame, format="bgr24", threads=self._threads)
-        image = _copied(bgr, self._arrays)
-        if hdr_name(frame):
-            self._tone_map = self._tone_map or ToneMap()
-            image = self._tone_map(image, frame)
+        image = to_sdr(_copied(bgr, self._arrays), frame.color_trc, frame.color_primaries)
         return upright(image, frame)
 
 

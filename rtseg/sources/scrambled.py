@@ -3,10 +3,13 @@
 Scrambling bits: ISO/IEC 13818-1, 2.4.3.2 (packets of a transport stream) and 2.4.3.6 (PES packets; DVDs with CSS).
 """
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import suppress
 from pathlib import Path
+from time import perf_counter
 
+import av
+import av.error
 from av.container import InputContainer
 from av.stream import Stream
 from av.video.stream import VideoStream
@@ -15,6 +18,9 @@ from rtseg.core.errors import InputError
 
 _WINDOW = 1 << 19  # bytes that are looked at, at the start, in the middle and at the end
 _SYNC, _SIZES = 0x47, (188, 192, 204)  # of packets of a transport stream: plain, with a time stamp, with error codes
+_PADDING = 0x1FFF  # PID of packets that hold nothing
+_PACK, _ANY_VIDEO = b"\0\0\1\xba", 0xE0  # of program streams: how one begins, and the id of its first video
+_LOOK_S = 2.0
 _MOST_MOOV = 1 << 26
 _MATROSKA_ENCRYPTION = b"\x50\x33\x81\x01"  # ContentEncodingType 1; 0 is compression
 _MATROSKA_CLUSTER = b"\x1f\x43\xb6\x75"
@@ -28,12 +34,34 @@ def check_clear(container: InputContainer, stream: VideoStream, name: str) -> No
     if asf or mkv or _has_drm_entry(container, stream):
         raise encrypted(name)
     if _scrambled_share(container, stream) > 0.5:
-        raise InputError(f"{name} is scrambled (pay TV, or a DVD with CSS): descramble it first")
+        raise _scrambled(name)
+
+
+def check_live(url: str, name: str, timeout_s: float, pids: Collection[int] = ()) -> None:
+    """Raises InputError where a stream that gives no picture is encrypted or scrambled, by its first bytes.
+
+    Args:
+        url: where it comes from; it is asked for over another connection.
+        name: for the message.
+        timeout_s: to wait for it.
+        pids: of its video in a transport stream; by default all that it holds counts.
+    """
+    data = _first_bytes(url, min(timeout_s, _LOOK_S))
+    mp4 = data[4:8] == b"ftyp" and any(entry in data for entry in _DRM_ENTRIES)
+    if mp4 or _MATROSKA_ENCRYPTION in data.partition(_MATROSKA_CLUSTER)[0]:
+        raise encrypted(name)
+    bits = list(_pes_bits(data, _ANY_VIDEO) if data.startswith(_PACK) else _ts_bits(data, pids))
+    if sum(map(bool, bits)) > len(bits) / 2:
+        raise _scrambled(name)
 
 
 def encrypted(name: str) -> InputError:
     """The error for a video that its container says is encrypted."""
     return InputError(f"{name} is encrypted (DRM): decrypt it first")
+
+
+def _scrambled(name: str) -> InputError:
+    return InputError(f"{name} is scrambled (pay TV, or a DVD with CSS): descramble it first")
 
 
 def scrambled_note(container: InputContainer, stream: Stream) -> str | None:
@@ -77,9 +105,21 @@ def _scrambled_share(container: InputContainer, stream: Stream) -> float:
     seen = scrambled = 0
     with suppress(OSError):  # whoever reads the video says so
         for data in _windows(path):
-            for bits in _ts_bits(data, stream.id) if kind == "mpegts" else _pes_bits(data, stream.id):
+            for bits in _ts_bits(data, (stream.id,)) if kind == "mpegts" else _pes_bits(data, stream.id):
                 seen, scrambled = seen + 1, scrambled + bool(bits)
     return scrambled / seen if seen else 0.0
+
+
+def _first_bytes(url: str, timeout_s: float) -> bytes:
+    """What a network stream sends first, as far as it comes."""
+    data, end = bytearray(), perf_counter() + timeout_s
+    # some protocols give no bytes, and some servers take one client
+    with suppress(av.error.FFmpegError, OSError), av.open(url, format="data", timeout=(timeout_s, timeout_s)) as raw:
+        for packet in raw.demux():
+            data += bytes(packet)
+            if len(data) >= _WINDOW or perf_counter() > end:
+                break
+    return bytes(data)
 
 
 def _path(container: InputContainer) -> Path | None:
@@ -96,11 +136,13 @@ def _windows(path: Path) -> Iterator[bytes]:
             yield file.read(_WINDOW)
 
 
-def _ts_bits(data: bytes, pid: int) -> Iterator[int]:
-    """Scrambling bits of every packet of a transport stream that holds something of a PID."""
+def _ts_bits(data: bytes, pids: Collection[int]) -> Iterator[int]:
+    """Scrambling bits of every packet of a transport stream that holds something, of some PIDs or of all."""
     size, start = _packets(data)
     for place in range(start, len(data) - 187, size) if size else ():
-        if data[place] == _SYNC and (data[place + 1] & 31) << 8 | data[place + 2] == pid and data[place + 3] & 0x10:
+        pid = (data[place + 1] & 31) << 8 | data[place + 2]
+        wanted = pid in pids if pids else pid != _PADDING
+        if data[place] == _SYNC and wanted and data[place + 3] & 0x10:
             yield data[place + 3] >> 6
 
 

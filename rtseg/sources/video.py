@@ -1,7 +1,7 @@
 """Video files and network streams, through PyAV (FFmpeg)."""
 
 import logging
-from collections.abc import Generator, Iterator
+from collections.abc import Collection, Generator, Iterator
 from pathlib import Path
 from time import perf_counter
 from urllib.parse import urlsplit
@@ -20,6 +20,8 @@ from rtseg.sources.base import Source
 from rtseg.sources.clock import PictureClock
 from rtseg.sources.containers import (
     frames_told,
+    has_size,
+    moving_streams,
     nominal_rate,
     reason_of,
     shown_aspect,
@@ -27,8 +29,9 @@ from rtseg.sources.containers import (
     video_stream,
 )
 from rtseg.sources.decoder import Decoder
-from rtseg.sources.hdr import hdr_name
+from rtseg.sources.hdr import hdr_note
 from rtseg.sources.pixels import ToBgr
+from rtseg.sources.scrambled import check_live
 
 log = logging.getLogger(__name__)
 
@@ -49,15 +52,26 @@ class VideoSource(Source):
             try:
                 urlsplit(self.name)
             except ValueError as error:
-                raise InputError(f"{self.name} is no URL: {error}; check the address") from None
+                raise InputError(f"{self.name} is not a URL: {error}; check the address") from None
         self._target = target if isinstance(target, str) else file_url(target)
         self._timeout_s = timeout_s
         self._threads = threads
         self._hdr: str | None = None
+        self._looked = False
         # the thread's own time-outs come first; this one also bounds a name look-up that FFmpeg cannot interrupt
         self._start(2 * timeout_s + 1 if self._is_url else None)
 
     def _frames(self) -> Generator[Frame, None, None]:
+        frame = None
+        try:
+            for frame in self._shown():
+                yield frame
+        except InputError:
+            if self._is_url and frame is None:
+                self._check_clear()
+            raise
+
+    def _shown(self) -> Iterator[Frame]:
         with self._container() as container:
             stream = self._stream(container)
             self.frame_count = frames_told(container, stream)
@@ -69,12 +83,28 @@ class VideoSource(Source):
                 timestamp_s = float(clock.tell(decoded) * clock.time_base)
                 image = to_bgr(decoded)
                 self.pixel_aspect = shown_aspect(stream, image)
-                if not self._hdr and (kind := hdr_name(decoded)):
-                    self._hdr = f"HDR ({kind}): it is mapped to SDR, which the network has learned"
-                    self.notes.append(self._hdr)
+                if not self._hdr and (note := hdr_note(decoded.color_trc)):
+                    self._hdr = note
+                    self.notes.append(note)
                 yield Frame(image, index, timestamp_s, perf_counter())
 
     def _container(self) -> InputContainer:
+        container = self._opened()
+        moving = moving_streams(container)
+        if self._is_url and not any(map(has_size, moving)):
+            pids = {stream.id for stream in moving}
+            container.close()  # a server may take one client only
+            self._check_clear(pids)
+            container = self._opened()  # it was opened in the middle of a long group of pictures
+        return container
+
+    def _check_clear(self, pids: Collection[int] = ()) -> None:
+        """Looks once whether a stream that gives no picture is scrambled."""
+        looked, self._looked = self._looked, True
+        if not looked:
+            check_live(self._target, self.name, self._timeout_s, pids)
+
+    def _opened(self) -> InputContainer:
         options: dict[str, str] = {}
         if self._target.lower().startswith("rtsp"):
             options["rtsp_transport"] = "tcp"  # a lost UDP packet would smear the picture for seconds

@@ -16,7 +16,7 @@ class TrainConfig:
 
     Attributes:
         model: Architecture to train; smp:ARCHITECTURE:ENCODER is one of segmentation-models-pytorch.
-        encoder: Trunk of an architecture that stands on one (swiftnet, pspnet, deeplabv3, icnet); timm:NAME is one of
+        encoder: Trunk of an architecture that is built on one (swiftnet, pspnet, deeplabv3, icnet); timm:NAME is one of
             timm's.
         set: FIELD=VALUE of the architecture's config, for example output_stride=16; once for each field.
         data: Data set to train on; auto is your own folder where the root holds classes.json, else camvid.
@@ -28,8 +28,8 @@ class TrainConfig:
             By default the data set's own choice: val, and CamVid's `tail`.
         epochs: Passes over the split; a larger number lengthens a finished run by another cycle.
         batch_size: Pictures per step.
-        train_size: HxW: pictures are resized on load, in their own shape, to as many pixels; the card's train_size, so
-            that the network sees frames at this size when it runs. By default pictures stay as they are.
+        train_size: HxW: pictures are resized on load to as many pixels, keeping their shape; also the size at which the
+            network sees frames when it runs. By default pictures stay as they are.
         crop: HxW that the network sees in training.
         scale: Smallest and largest factor by which pictures are scaled before they are cropped.
         scenes: Street scenes added, as a share of the split's pictures; by default 0.15 where the classes are theirs.

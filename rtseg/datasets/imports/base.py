@@ -114,7 +114,7 @@ def read_json(path: Path, what: str) -> Any:
     except OSError as error:
         raise InputError(f"{path} cannot be read: {error.strerror or error}") from error
     except (ValueError, RecursionError) as error:
-        raise InputError(f"{path} is no JSON file: {error}; it should be {what}") from error
+        raise InputError(f"{path} is not a JSON file: {error}; it should be {what}") from error
 
 
 def polygon(points: Any, where: str) -> Cover:
@@ -124,7 +124,7 @@ def polygon(points: Any, where: str) -> Cover:
     except (TypeError, ValueError):
         ring = np.empty(0)
     if ring.ndim != 2 or ring.shape[1:] != (2,) or not np.isfinite(ring).all():
-        raise InputError(f"{where} has a polygon that is no list of points (x, y): export it again")
+        raise InputError(f"{where} has a polygon that is not a list of points (x, y): export it again")
     if len(ring) < 3:
         raise InputError(f"{where} has a polygon of {len(ring)} points: remove it, or give it three or more")
     return lambda size_hw: fill([ring], size_hw)

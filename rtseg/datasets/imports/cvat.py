@@ -55,7 +55,7 @@ class Cvat(Export):
         except OSError as error:
             raise InputError(f"{self.path} cannot be read: {error.strerror or error}") from error
         except ParseError as error:
-            raise InputError(f"{self.path} is no XML file: {error}; it should be {self.about}") from error
+            raise InputError(f"{self.path} is not an XML file: {error}; it should be {self.about}") from error
 
     def __iter__(self) -> Iterator[Annotated]:
         for element in self._elements():
@@ -70,7 +70,7 @@ class Cvat(Export):
             size_hw = int(image.get("height", "")), int(image.get("width", ""))
             ordered = sorted((one for one in image if one.tag != "tag"), key=lambda one: int(one.get("z_order", "0")))
         except ValueError as error:
-            raise InputError(f"{where} has a size or a z_order that is no number: {error}") from error
+            raise InputError(f"{where} has a size or a z_order that is not a number: {error}") from error
         shapes = tuple(Shape(one.get("label", ""), _cover(one, f"{where}, {one.get('label')}")) for one in ordered)
         split = split_of(image.get("subset"))
         parts = clean_parts(name)

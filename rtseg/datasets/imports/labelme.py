@@ -41,7 +41,7 @@ class LabelMe(Export):
         for path in self.files:
             data = read_json(path, self.about)
             if not isinstance(data, dict) or not isinstance(data.get("shapes"), list) or "imagePath" not in data:
-                raise InputError(f"{path} is no file of LabelMe: it has no 'shapes' and 'imagePath'; take it away, or "
+                raise InputError(f"{path} is not a LabelMe file: it has no 'shapes' and 'imagePath'; take it away, or "
                                  f"name {self.about}")  # fmt: skip
             shapes = tuple(_shape(one, path) for one in data["shapes"])
             size = data.get("imageHeight"), data.get("imageWidth")
@@ -57,7 +57,7 @@ class LabelMe(Export):
             try:
                 return b64decode(data["imageData"], validate=True)
             except (binascii.Error, ValueError, TypeError) as error:
-                raise InputError(f"{path}: its imageData is no picture: {error}") from error
+                raise InputError(f"{path}: its imageData is not a picture: {error}") from error
         return self.finder.find(named, str(path))
 
 
@@ -84,6 +84,6 @@ def _cover(shape: dict[str, Any], kind: str, where: str) -> Cover:
     if kind == "mask":
         mask = cv2.imdecode(np.frombuffer(b64decode(shape["mask"]), np.uint8), cv2.IMREAD_GRAYSCALE)
         if mask is None:
-            raise InputError(f"{where} has a mask that is no PNG picture: save it again with LabelMe")
+            raise InputError(f"{where} has a mask that is not a PNG picture: save it again with LabelMe")
         return pasted(mask > 0, round(points[0][0]), round(points[0][1]), where)
     raise refused(where, kind)

@@ -12,10 +12,11 @@ import numpy as np
 
 from rtseg.core.errors import InputError, OutputError, UsageError
 from rtseg.core.labels import LabelSet, voc_colour
-from rtseg.core.sizes import format_size
+from rtseg.core.sizes import Size, format_size
 from rtseg.datasets.classes import FILE, read_classes_file
 from rtseg.datasets.imports.base import IGNORED, Annotated, Export
 from rtseg.datasets.masks import MOST_CLASSES, Colour
+from rtseg.sources.images import read_image
 
 _IGNORE = 255
 _PNG = b"\x89PNG"
@@ -66,7 +67,7 @@ def import_set(
         raise OutputError(f"{output} is there already: choose another --output, or remove it")
     part = output.with_name(f"{output.name}.partial")
     if part.exists():
-        raise OutputError(f"{part} is left of an import that was broken off: remove it, or choose another --output")
+        raise OutputError(f"{part} is left over from an interrupted import: remove it, or choose another --output")
     try:
         part.mkdir(parents=True)
         try:
@@ -122,8 +123,7 @@ def _write(pictures: Iterable[Annotated], root: Path, labels: LabelSet, backgrou
             continue
         if (other := taken.setdefault(one.name.casefold(), one.where)) is not one.where or not one.name:
             raise InputError(f"{one.where} and {other} would both be called {one.name!r}: rename one of the pictures")
-        mask = _mask(one, labels, background)
-        _place(one, root)
+        mask = _mask(one, _size(one, _place(one, root)), labels, background)
         target = root / "masks" / f"{one.name}.png"
         target.parent.mkdir(parents=True, exist_ok=True)
         target.write_bytes(cv2.imencode(".png", mask)[1].tobytes())
@@ -135,15 +135,10 @@ def _write(pictures: Iterable[Annotated], root: Path, labels: LabelSet, backgrou
     return done
 
 
-def _mask(one: Annotated, labels: LabelSet, background: str | None) -> np.ndarray:
+def _mask(one: Annotated, size_hw: Size, labels: LabelSet, background: str | None) -> np.ndarray:
     """uint8 (H, W): ids, 255 where nothing is labelled."""
-    data = one.picture if isinstance(one.picture, bytes) else one.picture.read_bytes()
-    what = one.where if isinstance(one.picture, bytes) else str(one.picture)
-    image = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_ANYCOLOR | cv2.IMREAD_ANYDEPTH) if data else None
-    if image is None:
-        raise InputError(f"{what} is no picture that can be read: it is damaged or cut short")
-    size_hw = (image.shape[0], image.shape[1])
     if one.size_hw is not None and one.size_hw != size_hw:
+        what = "the one in it" if isinstance(one.picture, bytes) else str(one.picture)
         raise InputError(f"{one.where} is for a picture of {format_size(one.size_hw)}, but {what} has "
                          f"{format_size(size_hw)}: give the pictures that were annotated")  # fmt: skip
     mask = np.full(size_hw, _IGNORE if background is None else labels.index(background), np.uint8)
@@ -155,8 +150,19 @@ def _mask(one: Annotated, labels: LabelSet, background: str | None) -> np.ndarra
     return mask
 
 
-def _place(one: Annotated, root: Path) -> None:
-    """Copies the picture."""
+def _size(one: Annotated, placed: Path) -> Size:
+    """(height, width) of a picture as it will be read to train; raises InputError where it cannot be."""
+    try:
+        height, width = read_image(placed if isinstance(one.picture, bytes) else one.picture).shape[:2]
+    except InputError as error:
+        if isinstance(one.picture, bytes):
+            raise InputError(f"{one.where} holds a picture that cannot be read: it is damaged or cut short") from error
+        raise
+    return height, width
+
+
+def _place(one: Annotated, root: Path) -> Path:
+    """Copies the picture; gives where to."""
     data = one.picture
     suffix = (".png" if data[:4] == _PNG else ".jpg") if isinstance(data, bytes) else data.suffix
     target = root / "images" / f"{one.name}{suffix}"
@@ -165,6 +171,7 @@ def _place(one: Annotated, root: Path) -> None:
         target.write_bytes(data)
     else:
         shutil.copyfile(data, target)
+    return target
 
 
 def _write_classes(path: Path, labels: LabelSet) -> None:

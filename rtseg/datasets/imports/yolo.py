@@ -83,7 +83,7 @@ class Yolo(Export):
                 index, *values = (float(word) for word in line.split())
                 ring = np.array(values).reshape(-1, 2)
             except ValueError as error:
-                raise InputError(f"{where} is no class and points x y x y …: {error}") from error
+                raise InputError(f"{where} is not a class and points x y x y …: {error}") from error
             if len(ring) < 3:
                 kind = "a box" if len(values) == 4 else f"{len(ring)} points"
                 raise InputError(f"{where} has {kind}, not a polygon: export the set for segmentation")

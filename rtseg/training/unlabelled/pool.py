@@ -81,7 +81,7 @@ def gather(folder: Path, every_s: float, run: Path, holdouts: Sequence[DataSet])
 def _files(folder: Path, run: Path) -> list[Path]:
     """All files below the folder but hidden ones and, where the run's folder is there too, the run's own."""
     if not folder.is_dir():
-        raise InputError(f"--unlabelled {folder} is no folder: give one that holds pictures or videos")
+        raise InputError(f"--unlabelled {folder} is not a folder: give one that holds pictures or videos")
     own = run.resolve() if run.resolve().is_relative_to(folder.resolve()) else None
     return [
         here / name
