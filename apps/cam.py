@@ -1,8 +1,9 @@
 """`rtseg-cam`: labels a camera, a video or a synthetic street while you watch."""
 
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
+from math import isfinite
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -10,7 +11,7 @@ from cyclopts import App, Parameter
 from rich.console import Console
 
 import rtseg
-from rtseg.apps._console import run, running
+from rtseg.apps._console import ladder, run, running
 from rtseg.core.errors import InputError, UsageError
 from rtseg.core.files import write_json
 from rtseg.core.labels import CAMVID11
@@ -19,7 +20,10 @@ from rtseg.core.sizes import Size, format_size, parse_size
 from rtseg.core.zoo import resolve, shipped
 
 if TYPE_CHECKING:
+    from rich.status import Status
+
     from rtseg.apps._viewer import Viewer
+    from rtseg.live.labeller import Labeller
     from rtseg.live.policies import Policy
     from rtseg.live.report import LoopReport
     from rtseg.live.segmenter import Segmenter
@@ -36,7 +40,8 @@ class CamOptions:
     """What `rtseg-cam` takes.
 
     Attributes:
-        model: A network that ships (`rtseg models` lists them), or the path of an ONNX file with its card beside it.
+        model: A network that ships (`rtseg models` lists them), or the path of an ONNX file with its card beside it;
+            by default icnet, with --deadline all that ship.
         source: A camera's number, 'synthetic', or the path or URL of a video, a picture or a folder of pictures.
         size: The network's input, HEIGHTxWIDTH; by default it follows from the frame's.
         engine: 'auto' takes the fastest that is installed, measured once on this machine.
@@ -44,6 +49,9 @@ class CamOptions:
             is named and cannot run is an error; it is never replaced.
         record: Write what is shown to this MP4 file.
         window: Show a window. Without one, end it with --frames, --duration or Ctrl-C.
+        deadline: Milliseconds from a frame's capture until its picture is shown, for example 33. Each frame gets the
+            best labels that are ready by then, from networks, sizes and precisions that are measured here and kept
+            loaded; where none are, the last ones stay, marked HELD. A file is played at its own rate.
         frames: Stop after this many frames.
         duration: Stop after this many seconds.
         json: Write the report to this file.
@@ -56,13 +64,14 @@ class CamOptions:
         threads: CPU threads shared by everything; by default every core.
     """
 
-    model: str = "icnet"
+    model: str | None = None
     source: str = "0"
     size: str | None = None
     engine: str = "auto"
     precision: str = "auto"
     record: Path | None = None
     window: bool = True
+    deadline: float | None = None
     frames: int | None = None
     duration: float | None = None
     json: Path | None = None
@@ -74,8 +83,15 @@ class CamOptions:
     legend: bool = True
     threads: int | None = None
 
+    @property
+    def spec(self) -> RunSpec:
+        """How a network is to run."""
+        size_hw = parse_size(self.size) if self.size else None
+        return RunSpec(self.model or RunSpec.model, self.engine, self.precision, size_hw, self.threads)
+
 
 _DEFAULTS = CamOptions()
+_PREPARING = "preparing: the first run on a machine takes some seconds"
 
 
 @app.default
@@ -109,36 +125,41 @@ def _watch(options: CamOptions, console: Console, stack: ExitStack) -> None:
     from rtseg.apps._viewer import Viewer
     from rtseg.live.loop import Loop
     from rtseg.live.painter import Painter
-    from rtseg.live.policies import policy_for
+    from rtseg.live.policies import Deadline, policy_for
     from rtseg.pictures.resize import limit_threads
     from rtseg.sinks.base import NullSink
 
     _check(options)
-    segmenter = stack.enter_context(_open_segmenter(options, options.model))
-    budget = segmenter.budget
+    status = Console(stderr=True).status(_PREPARING)
+    labeller = stack.enter_context(_open_labeller(options, status))
+    budget = labeller.budget
     limit_threads(budget.opencv)
-    show = segmenter.labels.split_names(options.show) if options.show else None
+    classes = labeller.card.labels
+    show = classes.split_names(options.show) if options.show else None
     painter = Painter(opacity=options.opacity, legend=options.legend, show=show)
-    painter.prepare(segmenter.labels)
+    painter.prepare(classes)
     window = _open_window() if options.window else None
     source = stack.enter_context(_open_source(options, budget.codec))
-    policy = policy_for(source)
+    policy = labeller.policy or policy_for(source)
+    if isinstance(policy, Deadline):
+        policy.expect(source.fps)  # the ladder needs no rung that takes longer
     record = partial(_open_recording, source, budget.codec, console)
     recording = record(options.record) if options.record else None
     if recording:
         stack.callback(recording.close, complete=False)  # for a run that fails before the loop, which closes it, starts
-    with Console(stderr=True).status(f"preparing {options.model}: the first run on a machine takes some seconds"):
-        segmenter.prepare(source.size_hw, policy.most_in_flight)
-    _introduce(console, options, segmenter, source)
+    with status:
+        labeller.prepare(source.size_hw, policy.most_in_flight)
+    _introduce(console, labeller, source)
     viewer = None
     if window:
         ready = partial(_ready_segmenter, options, policy)
-        viewer = Viewer(window, painter, record, list(shipped()), ready, recording)
+        others = list(shipped()) if options.deadline is None else []  # the deadline chooses the network
+        viewer = Viewer(window, painter, record, others, ready, recording)
     if viewer:
         stack.callback(viewer.close)
     loop = Loop(
         source,
-        segmenter,
+        labeller,
         draw=painter,
         sinks=[recording or NullSink()],
         view=viewer,
@@ -171,24 +192,47 @@ def _check(options: CamOptions) -> None:
     for flag, value in (("--frames", options.frames), ("--duration", options.duration)):
         if value is not None and not value > 0:  # nan too
             raise UsageError(f"{flag} {value} is not allowed: give more than 0, or leave it out to run on")
+    if options.deadline is not None:
+        _check_deadline(options)
     recorded = [options.record, partial_path(options.record)] if options.record else []
     check_outputs(
         {"--json": options.json},
-        {"the source": source_files(options.source), "the network": resolve(options.model).paths},
+        {"the source": source_files(options.source), "the network": resolve(options.spec.model).paths},
         [("--record", path) for path in recorded],
     )
 
 
-def _open_segmenter(options: CamOptions, model: str) -> "Segmenter":
+def _check_deadline(options: CamOptions) -> None:
+    from rtseg.sources.kinds import IMAGE_SUFFIXES
+
+    if not (isfinite(options.deadline or 0) and (options.deadline or 0) > 0):
+        raise UsageError(f"--deadline {options.deadline:g} is not allowed: give milliseconds, more than 0, such as 33")
+    if Path(options.source).suffix.lower() in IMAGE_SUFFIXES:
+        raise UsageError(f"--deadline has no meaning for one picture ({options.source}): give a camera or a video")
+
+
+def _open_labeller(options: CamOptions, status: "Status") -> "Labeller":
+    """What labels the frames: one network, or with a deadline a ladder of them."""
+    from rtseg.live.labellers.anytime import Anytime
+    from rtseg.live.ladder import Ladder, wishes
+    from rtseg.live.policies import Deadline
     from rtseg.live.segmenter import Segmenter
 
-    size_hw = parse_size(options.size) if options.size else None
-    return Segmenter(RunSpec(model, options.engine, options.precision, size_hw, options.threads))
+    if options.deadline is None:
+        return Segmenter(options.spec)
+    ladder = Ladder(wishes(options.spec, options.model), tell=partial(_tell, status))
+    return Anytime(ladder, Deadline(options.deadline / 1e3))
+
+
+def _tell(status: "Status", text: str) -> None:
+    status.update(f"{text}; the first run on a machine takes longest")
 
 
 def _ready_segmenter(options: CamOptions, policy: "Policy", model: str, frame_hw: Size) -> "Segmenter":
     """Another network in the place of the one that the command line names, loaded."""
-    segmenter = _open_segmenter(options, model)
+    from rtseg.live.segmenter import Segmenter
+
+    segmenter = Segmenter(replace(options.spec, model=model))
     segmenter.prepare(frame_hw, policy.most_in_flight)
     return segmenter
 
@@ -218,12 +262,14 @@ def _open_recording(source: "Source", codec_threads: int, console: Console, path
     return sink
 
 
-def _introduce(console: Console, options: CamOptions, segmenter: "Segmenter", source: "Source") -> None:
+def _introduce(console: Console, labeller: "Labeller", source: "Source") -> None:
     """Says what really runs, and what the network knows."""
-    info, labels = segmenter.info, segmenter.labels
+    from rtseg.live.policies import Deadline
+
+    labels, policy = labeller.card.labels, labeller.policy
+    what = ladder(policy) if isinstance(policy, Deadline) else running(labeller.card.name, labeller.info)
     console.print(
-        f"{running(segmenter.card.name, info)}\n"
-        f"source  {source.name}, {format_size(source.size_hw)}{f', {source.fps:.4g} fps' if source.fps else ''}"
+        f"{what}\nsource  {source.name}, {format_size(source.size_hw)}{f', {source.fps:.4g} fps' if source.fps else ''}"
     )
     for note in source.notes:
         console.print(f"note    {note}")

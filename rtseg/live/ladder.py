@@ -3,7 +3,7 @@
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from math import sqrt
-from statistics import median
+from pathlib import Path
 from time import perf_counter
 from typing import NamedTuple
 
@@ -38,10 +38,16 @@ class Step(NamedTuple):
     segmenter: Segmenter
 
 
-def same_classes(model: str) -> list[str]:
-    """The networks that ship and know the classes of `model`, itself among them."""
-    labels = resolve(model).card.labels
-    return [name for name, card in models().items() if card.labels == labels]
+def wishes(wish: RunSpec, model: str | Path | None = None) -> list[RunSpec]:
+    """What `wish` says of engine, precision, size and threads, for a network; None: all that ship.
+
+    Of those that ship, the ones that know the classes of the default.
+    """
+    if model is not None:
+        return [replace(wish, model=model)]
+    cards = models()
+    classes = resolve(RunSpec.model).card.labels
+    return [replace(wish, model=name) for name, card in cards.items() if card.labels == classes]
 
 
 class Ladder:
@@ -49,13 +55,12 @@ class Ladder:
 
     What a network takes at its own size is measured as `auto` does it, once on this machine; what smaller sizes take
     is estimated from that. A rung's score is the mIoU that the network's card states for its precision (1 where it
-    states none), times the share that is left of it at the rung's size: as the card states it (`rtseg eval --size`),
-    else how far the network's labels agree with those at its own size. Of the rungs that no other beats in both, and that
-    take no longer than the deadline, at most six are opened, and timed from frame to labels.
+    states none), times the share that is left of it at the rung's size: what the card states for sizes, else how far
+    the network's labels agree with those at its own size. Of the rungs that no other beats in both, and that take no
+    longer than there is time, at most six are opened, and timed from frame to labels.
 
     Args:
         specs: networks, and what is named of how they run: that is never replaced.
-        deadline_s: what takes longer is left out, except for the fastest.
         tell: is told in a few words what is being done, since the first time takes a while.
         loader: builds an engine.
         measure: measures an engine.
@@ -68,7 +73,6 @@ class Ladder:
     def __init__(
         self,
         specs: Sequence[RunSpec],
-        deadline_s: float,
         *,
         tell: Callable[[str], object] = lambda text: None,
         loader: Loader = load_engine,
@@ -77,7 +81,7 @@ class Ladder:
         if not specs:
             raise UsageError("a ladder needs a network: give one, or leave the networks out for all that ship")
         self._specs = [replace(spec, model=check_spec(spec)) for spec in specs]
-        self._deadline_s, self._tell, self._loader, self._measure = deadline_s, tell, loader, measure
+        self._tell, self._loader, self._measure = tell, loader, measure
         self.budget = thread_budget(specs[0].threads)
         cards = [resolve(spec.model).card for spec in self._specs]
         for card in cards:
@@ -85,39 +89,40 @@ class Ladder:
                 raise UsageError(f"{card.name} knows other classes than {cards[0].name}: a ladder needs the same")
         self.card: Card = max(cards, key=lambda card: max(miou_of_card(card).values(), default=0.0))
 
-    def open(self, frame_hw: Size) -> tuple[list[Step], list[float]]:
-        """The rungs for frames of a size, warm, fastest first; and by how much the timed runs differed.
+    def open(self, frame_hw: Size, most_s: float) -> tuple[list[Step], list[float]]:
+        """The rungs for frames of a size, warm, fastest first; and how the runs differed by which they were timed.
+
+        Args:
+            frame_hw: height and width of the frames.
+            most_s: seconds; what is known to take longer is left out, except for the fastest.
 
         Returns:
-            The rungs, and for every timed run its seconds as a multiple of its rung's median.
+            The rungs, and for every timed run its seconds as a multiple of its rung's.
 
         Raises:
             EngineError: no network runs here.
         """
-        pictures = _streets(frame_hw)
         steps: list[Step] = []
-        factors: list[float] = []
         try:
-            for rung in self.plan(frame_hw):
+            for rung in self.plan(frame_hw, most_s):
                 self._tell(f"loading {rung}")
-                segmenter = self._segmenter(rung)
-                steps.append(Step(rung, segmenter))
-                taken = _time(segmenter, pictures)
-                usual = median(taken)
-                steps[-1] = Step(replace(rung, seconds=usual), segmenter)
-                factors += [seconds / usual for seconds in taken]
+                steps.append(Step(rung, self._segmenter(rung)))
+                steps[-1].segmenter.prepare(frame_hw)
+            self._tell("timing them")
+            taken = time_in_turn([step.segmenter for step in steps], _streets(frame_hw))
         except BaseException:
             for step in steps:
                 step.segmenter.close()
             raise
-        return _front(steps), factors
+        timed = [Step(replace(rung, seconds=min(runs)), s) for (rung, s), runs in zip(steps, taken, strict=True)]
+        return _front(timed), [seconds / min(runs) for runs in taken for seconds in runs]
 
-    def plan(self, frame_hw: Size) -> list[Rung]:
+    def plan(self, frame_hw: Size, most_s: float) -> list[Rung]:
         """What is worth opening, with the seconds that it may take; fastest first."""
         found = [rung for spec in self._specs for rung in self._candidates(spec, frame_hw)]
         if not found:
             raise EngineError("none of the networks runs here: rtseg doctor says why")
-        return choose(found, self._deadline_s)
+        return choose(found, most_s)
 
     def _candidates(self, spec: RunSpec, frame_hw: Size) -> list[Rung]:
         artifact = resolve(spec.model)
@@ -167,27 +172,30 @@ def figure(card: Card, precision: str) -> float:
 
 def scores_by_size(card: Card) -> Curve:
     """What the card states for other input sizes, as shares of its figure at its own; empty where it states nothing."""
+    own_hw = card.train_size
     for figures in card.figures().values():
-        if sizes := figures.get("sizes"):
-            own = card.train_size[0] * card.train_size[1]
-            areas = {height * width: miou for (height, width), miou in ((parse_size(s), m) for s, m in sizes.items())}
-            return sorted(
-                (sqrt(area / own), miou / figures["miou"]) for area, miou in {**areas, own: figures["miou"]}.items()
-            )
+        if stated := figures.get("sizes"):
+            by_factor = {_factor(parse_size(size), own_hw): miou / figures["miou"] for size, miou in stated.items()}
+            return sorted({**by_factor, 1.0: 1.0}.items())
     return []
+
+
+def _factor(size_hw: Size, own_hw: Size) -> float:
+    """How many times as high and wide a size is, by its pixels."""
+    return sqrt(size_hw[0] * size_hw[1] / (own_hw[0] * own_hw[1]))
 
 
 def other_sizes(card: Card, own_hw: Size, curve: Curve) -> dict[Size, float]:
     """Input sizes that the network takes, within what the curve knows -> their factor of its own size."""
     sizes = [own_hw, *(card.nearest_size(scaled(own_hw, factor)) for factor in FACTORS)]
-    factors = {size: sqrt(size[0] * size[1] / (own_hw[0] * own_hw[1])) for size in sizes}
+    factors = {size: _factor(size, own_hw) for size in sizes}
     return {size: factor for size, factor in factors.items() if curve[0][0] - _SLACK <= factor <= curve[-1][0] + _SLACK}
 
 
-def choose(found: list[Rung], deadline_s: float) -> list[Rung]:
-    """Of the rungs worth their time, those within the deadline, evenly spread; else the fastest alone."""
+def choose(found: list[Rung], most_s: float) -> list[Rung]:
+    """Of the rungs worth their time, those that take no longer than `most_s`, evenly spread; else the fastest alone."""
     front = pareto(found)
-    return spread([rung for rung in front if rung.seconds <= deadline_s] or front[:1], MOST)
+    return spread([rung for rung in front if rung.seconds <= most_s] or front[:1], MOST)
 
 
 def _front(steps: list[Step]) -> list[Step]:
@@ -204,13 +212,13 @@ def _streets(size_hw: Size) -> list[Frame]:
         return [frame for frame in (source.read() for _ in range(_PICTURES)) if frame is not None]
 
 
-def _time(segmenter: Segmenter, frames: Sequence[Frame]) -> list[float]:
-    """Seconds from a frame to its labels, several times over, after runs that warm up."""
-    segmenter.prepare(frames[0].size_hw)
-    taken = []
+def time_in_turn(segmenters: Sequence[Segmenter], frames: Sequence[Frame]) -> list[list[float]]:
+    """Seconds from a frame to its labels, several times for each; in turn, so that a busy moment meets all of them."""
+    taken: list[list[float]] = [[] for _ in segmenters]
     for run in range(_WARM_UP + _RUNS):
-        start = perf_counter()
-        segmenter.submit(frames[run % len(frames)])
-        segmenter.collect()
-        taken.append(perf_counter() - start)
-    return taken[_WARM_UP:]
+        for segmenter, seconds in zip(segmenters, taken, strict=True):
+            start = perf_counter()
+            segmenter.submit(frames[run % len(frames)])
+            segmenter.collect()
+            seconds.append(perf_counter() - start)
+    return [seconds[_WARM_UP:] for seconds in taken]

@@ -15,7 +15,7 @@ from rtseg.core.errors import UsageError
 from rtseg.core.frame import Frame
 from rtseg.engines import EngineInfo
 from rtseg.live.labeller import Labeller
-from rtseg.live.policies import Policy, policy_for
+from rtseg.live.policies import Deadline, Policy, policy_for
 from rtseg.sources.base import Source
 
 _JOIN_S = 5.0  # one slow inference may be in flight; it is not stopped by force
@@ -76,6 +76,8 @@ class Pipeline:
         self._source = source
         self._labeller = labeller
         self.policy = policy = policy or labeller.policy or policy_for(source)
+        if isinstance(policy, Deadline):
+            policy.expect(source.fps)
         self._asked: deque[Callable[[], Labeller]] = deque()  # for; append and popleft are atomic
         paced = (pace or policy.paced) and not source.live
         self._interval_s = 1 / source.fps if paced and source.fps else 0.0

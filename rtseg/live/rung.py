@@ -16,7 +16,7 @@ class Rung:
         precision: 'fp32', 'fp16' or 'int8'.
         size_hw: the network's input.
         score: how good its labels are, 0 to 1; only the order counts.
-        seconds: from a frame to its labels on this machine, in the median.
+        seconds: from a frame to its labels on this machine, when it is idle.
     """
 
     model: str

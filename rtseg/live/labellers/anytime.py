@@ -18,7 +18,6 @@ from rtseg.core.threads import ThreadBudget
 from rtseg.engines import EngineInfo
 from rtseg.live.ladder import Ladder, Step
 from rtseg.live.policies.deadline import Deadline
-from rtseg.live.rung import Rung
 from rtseg.live.worker import Worker
 
 Run = tuple[Labelled, float]
@@ -40,8 +39,7 @@ class Anytime(Closing):
         clock: the time, in seconds; that of `Frame.captured_at`.
 
     Example:
-        >>> policy = Deadline(0.033)
-        >>> with Anytime(Ladder(policy.deadline_s), policy) as labeller:
+        >>> with Anytime(Ladder([RunSpec("icnet")]), Deadline(0.033)) as labeller:
         ...     report = Loop(source, labeller, draw=Painter()).run()
     """
 
@@ -84,11 +82,6 @@ class Anytime(Closing):
     def budget(self) -> ThreadBudget:
         return self._ladder.budget
 
-    @property
-    def rungs(self) -> list[Rung]:
-        """What the policy chooses from, fastest first; none until it was prepared."""
-        return [step.rung for step in self._steps]
-
     def claim(self) -> None:
         if not self._in_use.acquire(blocking=False):
             raise UsageError("this labeller is in use by a stream or another thread: load a second one for this")
@@ -99,8 +92,8 @@ class Anytime(Closing):
     def prepare(self, frame_hw: Size, most_in_flight: int = 1) -> EngineInfo:
         """Loads and measures the ladder, one frame at a time whatever is allowed."""
         if not self._steps:
-            self._steps, factors = self._ladder.open(frame_hw)
-            self.policy.start([rung.seconds for rung in self.rungs], factors)
+            self._steps, factors = self._ladder.open(frame_hw, self.policy.most_s)
+            self.policy.start([step.rung for step in self._steps], factors)
         return self.info
 
     def resize(self, image: np.ndarray) -> None:
@@ -144,7 +137,7 @@ class Anytime(Closing):
         """What the worker has made, which is what is held from now on."""
         made, seconds = self._worker.take()
         self.policy.took(self._running, seconds)
-        rung = str(self.rungs[self._running])
+        rung = str(self._steps[self._running].rung)
         self._last = self._copy(made.labels), rung  # whoever gets the labels may write into them
         return Labelled(made.labels, made.stages_s, made.confidence, made.exit, rung)
 

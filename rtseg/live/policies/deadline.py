@@ -7,6 +7,7 @@ from statistics import median
 
 from rtseg.core.errors import UsageError
 from rtseg.live.policies.costs import Costs, quantile
+from rtseg.live.rung import Rung
 
 _RECENT = 100  # frames, of which drawing is remembered
 _FIRST_DRAWING = 0.2  # of the deadline, until a picture was drawn
@@ -30,6 +31,9 @@ class Deadline:
     Args:
         deadline_s: seconds from a frame's capture until its picture is shown.
 
+    Attributes:
+        rungs: what it chooses from, fastest first; none until its labeller is prepared.
+
     Raises:
         UsageError: it is no positive number.
     """
@@ -43,6 +47,7 @@ class Deadline:
         if not (isfinite(deadline_s) and deadline_s > 0):
             raise UsageError(f"a deadline of {deadline_s * 1e3:g} ms is not allowed: give more than 0, for example 33")
         self.deadline_s = deadline_s
+        self.rungs: tuple[Rung, ...] = ()
         self._costs: Costs | None = None
         self._level = 0
         self._calm, self._patience, self._since_miss = 0, _CALM, 0
@@ -52,11 +57,21 @@ class Deadline:
         self._before: tuple[int, float] | None = None
         self._shown_at: float | None = None
 
+    def expect(self, fps: float | None) -> None:
+        """How many frames a second are to come, where that is known, before the first does."""
+        self._intervals.extend([1 / fps] if fps else [])
+
+    @property
+    def most_s(self) -> float:
+        """The longest time that a rung may take."""
+        return min([self.deadline_s, *self._intervals])
+
     # What the labeller tells and asks
 
-    def start(self, measured_s: Sequence[float], factors: Sequence[float] = ()) -> None:
-        """Takes the rungs that there are: their seconds, fastest (and worst) first, as `Costs` takes them."""
-        self._costs = Costs(measured_s, factors)
+    def start(self, rungs: Sequence[Rung], factors: Sequence[float] = ()) -> None:
+        """Takes the rungs that there are, fastest (and worst) first, and the factors that `Costs` takes."""
+        self.rungs = tuple(rungs)
+        self._costs = Costs([rung.seconds for rung in rungs], factors)
         self._level = max((rung for rung in range(len(self._costs)) if self._fits(rung)), default=0)
 
     @property
