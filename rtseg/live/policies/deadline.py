@@ -11,8 +11,10 @@ from rtseg.live.rung import Rung
 
 _RECENT = 100  # frames, of which drawing is remembered
 _FIRST_DRAWING = 0.2  # of the deadline, until a picture was drawn
-_CALM, _LONGEST_CALM = 30, 2000  # frames that a better rung must have fitted before it is taken
-_MARGIN = 1.1
+_CALM = 30  # frames that a better rung must have fitted before it is taken
+_TO_SPARE = 1.03  # times the p99 of a better rung
+_FRAMES_PER_MISS = 2000  # that earn one: the promise is one in a thousand
+_MOST_CREDIT, _MOST_DEBT = 1.0, -1.0  # misses
 _STARVED_S = 0.5  # where nothing can be in time, a picture is shown this often all the same
 
 
@@ -22,8 +24,8 @@ class Deadline:
     A rung fits if its predicted p99 is no more than what is left of the frame's time once drawing is paid for, and if
     it usually takes no longer than the time between two frames, so that every frame gets labels of its own. The first
     frame for which a rung no longer fits is labelled by a lower one. A higher one is taken when it has fitted, with a
-    tenth to spare, for 30 frames in a row. After each frame whose labels were not ready twice as many are waited for,
-    up to 2000, so that attempts that fail get rare: this bounds their share at one frame in 2000.
+    little to spare, for 30 frames in a row, and only while misses are rare: 2000 frames earn one, and where more were
+    missed than earned, and the fastest rung would have been ready, the rung stays where it is.
 
     A file is read at its own rate, as a camera would give it. A few frames may wait: of those whose time runs out the
     picture is shown with older labels, and none is shown late.
@@ -50,7 +52,7 @@ class Deadline:
         self.rungs: tuple[Rung, ...] = ()
         self._costs: Costs | None = None
         self._level = 0
-        self._calm, self._patience, self._since_miss = 0, _CALM, 0
+        self._calm, self._credit = 0, _MOST_CREDIT
         self._drawing: deque[float] = deque(maxlen=_RECENT)  # seconds from labels to picture shown
         self._ages: deque[float] = deque(maxlen=_CALM)  # of frames when their rung was chosen
         self._intervals: deque[float] = deque(maxlen=_CALM)
@@ -108,7 +110,7 @@ class Deadline:
 
     def missed(self) -> None:
         """Counts a frame whose labels were not ready though its rung was to be."""
-        self._patience, self._since_miss = min(2 * self._patience, _LONGEST_CALM), 0
+        self._credit = max(self._credit - 1, _MOST_DEBT)
 
     # What the loop tells and asks
 
@@ -124,8 +126,8 @@ class Deadline:
 
     @property
     def drawing_s(self) -> float:
-        """What drawing and showing will hardly exceed: the second longest of the last 100."""
-        return quantile(self._drawing, 0.99) if self._drawing else _FIRST_DRAWING * self.deadline_s
+        """What drawing and showing will hardly exceed: a tenth more than the second longest of the last 100."""
+        return 1.1 * quantile(self._drawing, 0.99) if self._drawing else _FIRST_DRAWING * self.deadline_s
 
     # Which rung is right for a frame that has just come
 
@@ -147,12 +149,10 @@ class Deadline:
         return max((r for r in rungs if self._fits(r, margin) and self._keeps_up(r, margin)), default=0)
 
     def _change_level(self) -> None:
-        """Down at once; up after a calm that grows with every miss, and shrinks when none comes for long."""
-        self._since_miss += 1
-        if self._since_miss > 2 * self._patience:
-            self._patience, self._since_miss = max(self._patience // 2, _CALM), 0
+        """Down at once; up after a calm, unless too many frames were missed lately."""
+        self._credit = min(self._credit + 1 / _FRAMES_PER_MISS, _MOST_CREDIT)
         self._level = min(self._level, self._highest())
-        higher = self._highest(_MARGIN)
+        higher = self._highest(_TO_SPARE)
         self._calm = self._calm + 1 if higher > self._level else 0
-        if self._calm >= self._patience:
+        if self._calm >= _CALM and self._credit >= 0:
             self._level, self._calm = higher, 0
