@@ -118,9 +118,11 @@ class Anytime(Closing):
         if self._waiting is None:
             raise EngineError("no frame is in flight: call submit() first")
         (frame, started), self._waiting = self._waiting, None
-        if started:
-            if self._worker.done_within(self._left(self.policy.cutoff(frame.captured_at))):
-                return self._take()
+        if self._worker.busy and self._worker.done_within(self._left(self.policy.cutoff(frame.captured_at))):
+            made = self._take()
+            if started:
+                return made
+        elif started:
             self.policy.missed()
         return self._held(frame)
 
