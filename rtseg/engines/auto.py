@@ -90,7 +90,7 @@ def select(
 
 
 def rates(
-    engine: str, precision: str, artifact: Artifact, options: EngineOptions, measure: Measure = measure_rates
+    engine: str, precision: str, artifact: Artifact, options: EngineOptions, measure: Measure
 ) -> dict[Form, Rate]:
     """Pictures per second of every form that `select` may choose, measured once and remembered as there.
 

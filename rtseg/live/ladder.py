@@ -63,7 +63,7 @@ class Ladder:
         specs: networks, and what is named of how they run: that is never replaced.
         tell: is told in a few words what is being done, since the first time takes a while.
         loader: builds an engine.
-        measure: measures an engine.
+        measure: measures an engine; `measure_rates` if none is given.
 
     Raises:
         UsageError: no network, a setting that does not fit one, or networks of different classes.
@@ -76,12 +76,12 @@ class Ladder:
         *,
         tell: Callable[[str], object] = lambda text: None,
         loader: Loader = load_engine,
-        measure: Measure = measure_rates,
+        measure: Measure | None = None,
     ) -> None:
         if not specs:
             raise UsageError("a ladder needs a network: give one, or leave the networks out for all that ship")
         self._specs = [replace(spec, model=check_spec(spec)) for spec in specs]
-        self._tell, self._loader, self._measure = tell, loader, measure
+        self._tell, self._loader, self._measure = tell, loader, measure or measure_rates
         self.budget = thread_budget(specs[0].threads)
         cards = [resolve(spec.model).card for spec in self._specs]
         for card in cards:
