@@ -218,7 +218,7 @@ def test_a_deadline_below_the_fastest_rung_is_kept_with_older_labels():
 
 
 def test_misses_are_rare_under_a_load_that_comes_and_goes():
-    """Two seconds busy, one to five quiet, for ten minutes: a rung that has to go down each time would miss hundreds."""
+    """Two seconds busy, one to five quiet, for two minutes."""
     spells, now = [], 5.0
     random = np.random.default_rng(0)
     while now < 130:

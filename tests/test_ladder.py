@@ -1,6 +1,7 @@
 """What a deadline has to choose from: scores, times, and which rungs are worth keeping warm."""
 
 import json
+from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -62,7 +63,7 @@ def test_a_long_front_is_thinned_evenly_and_keeps_both_ends():
     kept = spread(front, 6)
     assert (kept[0], kept[-1]) == (front[0], front[-1])
     assert len(kept) == 6
-    steps = [slow.seconds / fast.seconds for fast, slow in zip(kept[1:], kept[2:], strict=False)]
+    steps = [slow.seconds / fast.seconds for fast, slow in pairwise(kept[1:])]
     assert min(steps) == pytest.approx(max(steps))
     assert spread(front[:1], 6) == front[:1]
     assert spread(front[:2], 6) == front[:2]
