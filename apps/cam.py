@@ -3,7 +3,6 @@
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from functools import partial
-from math import isfinite
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -86,12 +85,12 @@ class CamOptions:
     @property
     def spec(self) -> RunSpec:
         """How a network is to run."""
+        model = RunSpec.model if self.model is None else self.model
         size_hw = parse_size(self.size) if self.size else None
-        return RunSpec(self.model or RunSpec.model, self.engine, self.precision, size_hw, self.threads)
+        return RunSpec(model, self.engine, self.precision, size_hw, self.threads)
 
 
 _DEFAULTS = CamOptions()
-_PREPARING = "preparing: the first run on a machine takes some seconds"
 
 
 @app.default
@@ -130,7 +129,8 @@ def _watch(options: CamOptions, console: Console, stack: ExitStack) -> None:
     from rtseg.sinks.base import NullSink
 
     _check(options)
-    status = Console(stderr=True).status(_PREPARING)
+    preparing = f"preparing {options.spec.model}: the first run on a machine takes some seconds"
+    status = Console(stderr=True).status(preparing)
     labeller = stack.enter_context(_open_labeller(options, status))
     budget = labeller.budget
     limit_threads(budget.opencv)
@@ -142,7 +142,9 @@ def _watch(options: CamOptions, console: Console, stack: ExitStack) -> None:
     source = stack.enter_context(_open_source(options, budget.codec))
     policy = labeller.policy or policy_for(source)
     if isinstance(policy, Deadline):
-        policy.expect(source.fps)  # the ladder needs no rung that takes longer
+        if source.kind == "image":
+            raise UsageError(f"--deadline has no meaning for one picture ({source.name}): give a camera or a video")
+        policy.expect(source.fps)  # before the ladder is made: it needs no rung that takes longer
     record = partial(_open_recording, source, budget.codec, console)
     recording = record(options.record) if options.record else None
     if recording:
@@ -192,23 +194,12 @@ def _check(options: CamOptions) -> None:
     for flag, value in (("--frames", options.frames), ("--duration", options.duration)):
         if value is not None and not value > 0:  # nan too
             raise UsageError(f"{flag} {value} is not allowed: give more than 0, or leave it out to run on")
-    if options.deadline is not None:
-        _check_deadline(options)
     recorded = [options.record, partial_path(options.record)] if options.record else []
     check_outputs(
         {"--json": options.json},
         {"the source": source_files(options.source), "the network": resolve(options.spec.model).paths},
         [("--record", path) for path in recorded],
     )
-
-
-def _check_deadline(options: CamOptions) -> None:
-    from rtseg.sources.kinds import IMAGE_SUFFIXES
-
-    if not (isfinite(options.deadline or 0) and (options.deadline or 0) > 0):
-        raise UsageError(f"--deadline {options.deadline:g} is not allowed: give milliseconds, more than 0, such as 33")
-    if Path(options.source).suffix.lower() in IMAGE_SUFFIXES:
-        raise UsageError(f"--deadline has no meaning for one picture ({options.source}): give a camera or a video")
 
 
 def _open_labeller(options: CamOptions, status: "Status") -> "Labeller":
@@ -220,8 +211,8 @@ def _open_labeller(options: CamOptions, status: "Status") -> "Labeller":
 
     if options.deadline is None:
         return Segmenter(options.spec)
-    ladder = Ladder(wishes(options.spec, options.model), tell=partial(_tell, status))
-    return Anytime(ladder, Deadline(options.deadline / 1e3))
+    policy = Deadline(options.deadline / 1e3)
+    return Anytime(Ladder(wishes(options.spec, options.model), tell=partial(_tell, status)), policy)
 
 
 def _tell(status: "Status", text: str) -> None:

@@ -5,6 +5,7 @@ from dataclasses import replace
 from pathlib import Path
 from threading import Event
 
+import numpy as np
 import pytest
 from fakes import FakeEngine, FakeSink, FakeSource, FakeView, fake_card, fake_network, loop_threads  # noqa: F401
 
@@ -22,6 +23,7 @@ from rtseg.live.policies import Deadline
 from rtseg.live.rung import Rung
 from rtseg.live.segmenter import Segmenter
 from rtseg.live.timeliness import Timeliness
+from rtseg.sinks.base import write_picture
 
 LONG_S = 600.0  # a deadline that everything keeps
 
@@ -175,13 +177,14 @@ def test_the_command_reports_the_deadline(rates, capsys, named, networks):
 @pytest.mark.usefixtures("fake_network")
 @pytest.mark.parametrize("value", ["0", "-5", "nan", "inf"])
 def test_a_deadline_that_is_none_is_refused(value, capsys):
-    assert cam(f"--deadline={value}") == 2
+    assert cam("--model", "fake", f"--deadline={value}") == 2
     (line,) = capsys.readouterr().err.strip().splitlines()
-    assert f"--deadline {value} is not allowed: give milliseconds, more than 0, such as 33" in line
+    assert f"a deadline of {value} ms is not allowed: give more than 0, for example 33" in line
 
 
 @pytest.mark.usefixtures("fake_network")
-def test_a_picture_has_no_deadline(capsys):
+def test_a_picture_has_no_deadline(rates, capsys):
+    write_picture(Path("a.png"), np.zeros((64, 96, 3), np.uint8))
     assert cam("--deadline", "33", "--source", "a.png") == 2
     assert "--deadline has no meaning for one picture (a.png): give a camera or a video" in capsys.readouterr().err
 

@@ -134,6 +134,13 @@ def test_all_that_ship_unless_one_is_named():
     assert {spec.engine for spec in wishes(wish)} == {"openvino"}
 
 
+def test_networks_that_do_not_take_a_size_are_left_unless_none_does():
+    """Multiples of 8 for enet, of 32 for icnet."""
+    assert [spec.model for spec in wishes(RunSpec(size_hw=(200, 264)))] == ["enet"]
+    assert "icnet" in {spec.model for spec in wishes(RunSpec(size_hw=(256, 512)))}
+    assert [spec.model for spec in wishes(RunSpec(size_hw=(101, 100)))] == ["icnet"]  # which says what fits
+
+
 def test_rungs_are_opened_timed_and_those_not_worth_it_closed():
     steps, factors = ladder(network()).open((384, 512), 1.0)
     try:

@@ -1,5 +1,6 @@
 """Opens the rungs that a deadline chooses from: the networks, sizes and precisions that are worth their time here."""
 
+import logging
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from math import sqrt
@@ -31,6 +32,9 @@ _SLACK = 0.05  # of a factor: sizes are rounded to what a network takes
 _WARM_UP, _RUNS, _PICTURES = 2, 9, 3
 
 
+_log = logging.getLogger(__name__)
+
+
 class Step(NamedTuple):
     """A rung that is ready to run."""
 
@@ -41,13 +45,18 @@ class Step(NamedTuple):
 def wishes(wish: RunSpec, model: str | Path | None = None) -> list[RunSpec]:
     """What `wish` says of engine, precision, size and threads, for a network; None: all that ship.
 
-    Of those that ship, the ones that know the classes of the default.
+    Of those that ship, the ones that know the classes of the default and take the size; the default where none does.
     """
     if model is not None:
         return [replace(wish, model=model)]
     cards = models()
     classes = resolve(RunSpec.model).card.labels
-    return [replace(wish, model=name) for name, card in cards.items() if card.labels == classes]
+    able = [name for name, card in cards.items() if card.labels == classes and _takes(card, wish.size_hw)]
+    return [replace(wish, model=name) for name in able or [RunSpec.model]]
+
+
+def _takes(card: Card, size_hw: Size | None) -> bool:
+    return size_hw is None or card.nearest_size(size_hw) == size_hw
 
 
 class Ladder:
@@ -121,7 +130,7 @@ class Ladder:
         """What is worth opening, with the seconds that it may take; fastest first."""
         found = [rung for spec in self._specs for rung in self._candidates(spec, frame_hw)]
         if not found:
-            raise EngineError("none of the networks runs here: rtseg doctor says why")
+            raise EngineError("none of the networks runs here, as was said: rtseg doctor says what works")
         return choose(found, most_s)
 
     def _candidates(self, spec: RunSpec, frame_hw: Size) -> list[Rung]:
@@ -130,7 +139,10 @@ class Ladder:
         own_hw = spec.size_hw or default_size(card, frame_hw)
         self._tell(f"measuring {card.name} at {format_size(own_hw)}: once on this machine")
         options = EngineOptions(own_hw, threads=self.budget.engine)
-        forms = best_forms(rates(spec.engine, spec.precision, artifact, options, self._measure))
+        measured = rates(spec.engine, spec.precision, artifact, options, self._measure)
+        forms = best_forms(measured)
+        if not forms:
+            _log.warning("%s is left out: %s", card.name, "; ".join(f"{form}: {why}" for form, why in measured.items()))
         sizes, curve = {own_hw: 1.0}, [(1.0, 1.0)]
         if forms and spec.size_hw is None and card.fixed_size is None:
             curve = scores_by_size(card) or self._agreement(artifact, own_hw, next(iter(forms)))

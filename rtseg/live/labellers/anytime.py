@@ -1,6 +1,8 @@
 """The best labels that are ready in time: a ladder of networks, all warm, of which a deadline picks one per frame."""
 
+import logging
 from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
 from threading import Lock
 from time import perf_counter
@@ -19,6 +21,8 @@ from rtseg.engines import EngineInfo
 from rtseg.live.ladder import Ladder, Step
 from rtseg.live.policies.deadline import Deadline
 from rtseg.live.worker import Worker
+
+_log = logging.getLogger(__name__)
 
 Run = tuple[Labelled, float]
 """What a rung made of a frame, and the seconds that it took."""
@@ -141,7 +145,7 @@ class Anytime(Closing):
         self.policy.took(self._running, seconds)
         rung = str(self._steps[self._running].rung)
         self._last = self._copy(made.labels), rung  # whoever gets the labels may write into them
-        return Labelled(made.labels, made.stages_s, made.confidence, made.exit, rung)
+        return replace(made, rung=rung)
 
     def _held(self, frame: Frame) -> Labelled:
         labels, rung = self._last or (None, "")
@@ -158,7 +162,10 @@ class Anytime(Closing):
         self._waiting = None
         if self._worker.busy:
             self._worker.done_within(None)
-            self._take()
+            try:
+                self._take()
+            except Exception as error:  # whatever it is: what made the caller give up is reported already
+                _log.debug("a frame that nobody waits for failed: %s", error)
 
     def close(self) -> None:
         """Frees the rungs; a second call does nothing."""
