@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
     from rtseg.apps._viewer import Viewer
     from rtseg.live.labeller import Labeller
+    from rtseg.live.labellers.anytime import Anytime
     from rtseg.live.policies import Policy
     from rtseg.live.report import LoopReport
     from rtseg.live.segmenter import Segmenter
@@ -202,7 +203,7 @@ def _check(options: CamOptions) -> None:
     )
 
 
-def _open_labeller(options: CamOptions, status: "Status") -> "Labeller":
+def _open_labeller(options: CamOptions, status: "Status") -> "Segmenter | Anytime":
     """What labels the frames: one network, or with a deadline a ladder of them."""
     from rtseg.live.labellers.anytime import Anytime
     from rtseg.live.ladder import Ladder, wishes

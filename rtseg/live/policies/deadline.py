@@ -88,13 +88,14 @@ class Deadline:
         return captured_at + self.deadline_s - self.drawing_s
 
     def latest_start(self, captured_at: float) -> float:
-        """Until when the fastest rung may start on a frame."""
-        return self.cutoff(captured_at) - self.costs.p99_s(0)
+        """Until when it is worth starting the fastest rung on a frame."""
+        return self.cutoff(captured_at) - self.costs.usual_s(0)
 
     def choose(self, index: int, captured_at: float, now: float) -> int | None:
-        """The rung for a frame; None where none would be ready, and waiting for the next frame is better.
+        """The rung for a frame; None where none is likely to be ready, and waiting for the next frame is better.
 
-        Where not even a frame that has just come could be ready in time, it is the fastest: its labels serve the next.
+        Where the fastest may be ready it is tried. So it is where not even a frame that has just come would be ready in
+        time: then its labels serve the next.
         """
         self._arrived(index, captured_at, now)
         self._change_level()
@@ -102,7 +103,7 @@ class Deadline:
         for rung in range(self._level, -1, -1):
             if self.costs.p99_s(rung) <= left:
                 return rung
-        return None if self._fits(0) else 0
+        return None if self._fits(0) and self.costs.usual_s(0) > left else 0
 
     def took(self, rung: int, seconds: float) -> None:
         """Counts a run of a rung, in time or not."""
