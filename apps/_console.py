@@ -18,6 +18,7 @@ from rtseg.core.sizes import format_size
 
 if TYPE_CHECKING:
     from rtseg.engines import EngineInfo
+    from rtseg.live.policies import Deadline
 
 T = TypeVar("T")
 
@@ -87,6 +88,18 @@ def running(model: str, info: "EngineInfo") -> str:
     ]
     if info.why:
         lines.append(f"auto    {info.why}")
+    return "\n".join(lines)
+
+
+def ladder(policy: "Deadline") -> str:
+    """What a deadline chooses from, best first, in lines; and what cannot be kept."""
+    lines = [f"deadline {1e3 * policy.deadline_s:g} ms from capture to the picture shown; rungs, best first:"]
+    for rung in reversed(policy.rungs):
+        lines.append(f"rung    {rung}: {1e3 * rung.seconds:.1f} ms, score {rung.score:.3f}")
+    fastest = policy.rungs[0].seconds
+    if fastest > policy.deadline_s:
+        lines.append(f"note    the fastest takes {1e3 * fastest:.1f} ms here, more than the deadline: pictures will "
+                     "have the labels of earlier frames")  # fmt: skip
     return "\n".join(lines)
 
 

@@ -1,7 +1,7 @@
 """`rtseg-cam`: labels a camera, a video or a synthetic street while you watch."""
 
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -10,7 +10,7 @@ from cyclopts import App, Parameter
 from rich.console import Console
 
 import rtseg
-from rtseg.apps._console import run, running, sigterm_interrupts
+from rtseg.apps._console import ladder, run, running, sigterm_interrupts
 from rtseg.core.errors import InputError, UsageError
 from rtseg.core.files import write_json
 from rtseg.core.labels import CAMVID11
@@ -19,6 +19,8 @@ from rtseg.core.sizes import Size, format_size, parse_size
 from rtseg.core.zoo import resolve, shipped
 
 if TYPE_CHECKING:
+    from rich.status import Status
+
     from rtseg.apps._viewer import Viewer
     from rtseg.live.labeller import Labeller
     from rtseg.live.policies import Policy
@@ -38,7 +40,8 @@ class CamOptions:
     """What `rtseg-cam` takes.
 
     Attributes:
-        model: A network that ships (`rtseg models` lists them), or the path of an ONNX file with its card beside it.
+        model: A network that ships (`rtseg models` lists them), or the path of an ONNX file with its card beside it;
+            by default icnet, with --deadline all that ship.
         source: A camera's number, 'synthetic', or the path or URL of a video, a picture or a folder of pictures.
         size: The network's input, HEIGHTxWIDTH; by default it follows from the frame's.
         engine: 'auto' takes the fastest that is installed, measured once on this machine.
@@ -48,6 +51,9 @@ class CamOptions:
             marked; 0 ends with the first loss, inf never gives up.
         record: Write what is shown to this MP4 file.
         window: Show a window. Without one, end it with --frames, --duration or Ctrl-C.
+        deadline: Milliseconds from a frame's capture until its picture is shown, for example 33. Each frame gets the
+            best labels that are ready by then, from networks, sizes and precisions that are measured here and kept
+            loaded; where none are, the last ones stay, marked HELD. A file is played at its own rate.
         frames: Stop after this many frames.
         duration: Stop after this many seconds.
         json: Write the report to this file.
@@ -60,7 +66,7 @@ class CamOptions:
         threads: CPU threads shared by everything; by default every core.
     """
 
-    model: str = "icnet"
+    model: str | None = None
     source: str = "0"
     size: str | None = None
     engine: str = "auto"
@@ -68,6 +74,7 @@ class CamOptions:
     reconnect: float = 60.0
     record: Path | None = None
     window: bool = True
+    deadline: float | None = None
     frames: int | None = None
     duration: float | None = None
     json: Path | None = None
@@ -78,6 +85,13 @@ class CamOptions:
     show: str | None = None
     legend: bool = True
     threads: int | None = None
+
+    @property
+    def spec(self) -> RunSpec:
+        """How a network is to run."""
+        model = RunSpec.model if self.model is None else self.model
+        size_hw = parse_size(self.size) if self.size else None
+        return RunSpec(model, self.engine, self.precision, size_hw, self.threads)
 
 
 _DEFAULTS = CamOptions()
@@ -114,36 +128,44 @@ def _watch(options: CamOptions, console: Console, stack: ExitStack) -> None:
     from rtseg.apps._viewer import Viewer
     from rtseg.live.loop import Loop
     from rtseg.live.painter import Painter
-    from rtseg.live.policies import policy_for
+    from rtseg.live.policies import Deadline, policy_for
     from rtseg.pictures.resize import limit_threads
     from rtseg.sinks.base import NullSink
 
     _check(options)
-    segmenter = stack.enter_context(_open_labeller(options, options.model))
-    budget = segmenter.budget
+    preparing = f"preparing {options.spec.model}: the first run on a machine takes some seconds"
+    status = Console(stderr=True).status(preparing)
+    labeller = stack.enter_context(_open_labeller(options, status))
+    budget = labeller.budget
     limit_threads(budget.opencv)
-    show = segmenter.card.labels.split_names(options.show) if options.show else None
+    classes = labeller.card.labels
+    show = classes.split_names(options.show) if options.show else None
     painter = Painter(opacity=options.opacity, legend=options.legend, show=show)
-    painter.prepare(segmenter.card.labels)
+    painter.prepare(classes)
     window = _open_window() if options.window else None
     source = stack.enter_context(_open_source(options, budget.codec))
-    policy = policy_for(source)
+    policy = labeller.policy or policy_for(source)
+    if isinstance(policy, Deadline):
+        if source.kind == "image":
+            raise UsageError(f"--deadline has no meaning for one picture ({source.name}): give a camera or a video")
+        policy.expect(source.fps)  # before the ladder is made: it needs no rung that takes longer
     record = partial(_open_recording, source, budget.codec, console)
     recording = record(options.record) if options.record else None
     if recording:
         stack.callback(recording.close, complete=False)  # for a run that fails before the loop, which closes it, starts
-    with Console(stderr=True).status(f"preparing {options.model}: the first run on a machine takes some seconds"):
-        segmenter.prepare(source.size_hw, policy.most_in_flight)
-    _introduce(console, options, segmenter, source)
+    with status:
+        labeller.prepare(source.size_hw, policy.most_in_flight)
+    _introduce(console, labeller, source)
     viewer = None
     if window:
         ready = partial(_ready_labeller, options, policy)
-        viewer = Viewer(window, painter, record, list(shipped()), ready, recording)
+        others = list(shipped()) if options.deadline is None else []  # the deadline chooses the network
+        viewer = Viewer(window, painter, record, others, ready, recording)
     if viewer:
         stack.callback(viewer.close)
     loop = Loop(
         source,
-        segmenter,
+        labeller,
         draw=painter,
         sinks=[recording or NullSink()],
         view=viewer,
@@ -182,23 +204,37 @@ def _check(options: CamOptions) -> None:
     recorded = [options.record, partial_path(options.record)] if options.record else []
     check_outputs(
         {"--json": options.json},
-        {"the source": source_files(options.source), "the network": resolve(options.model).paths},
+        {"the source": source_files(options.source), "the network": resolve(options.spec.model).paths},
         [("--record", path) for path in recorded],
     )
 
 
-def _open_labeller(options: CamOptions, model: str) -> "Labeller":
+def _open_labeller(options: CamOptions, status: "Status") -> "Labeller":
+    """What labels the frames: one network, or with a deadline a ladder of them."""
+    from rtseg.live.labellers.anytime import Anytime
+    from rtseg.live.ladder import Ladder, wishes
+    from rtseg.live.policies import Deadline
+
+    if options.deadline is None:
+        return _segmenter(options.spec)
+    policy = Deadline(options.deadline / 1e3)
+    return Anytime(Ladder(wishes(options.spec, options.model), tell=partial(_tell, status)), policy)
+
+
+def _segmenter(spec: RunSpec) -> "Labeller":
     from rtseg.live.labellers.rebuilding import Rebuilding
     from rtseg.live.segmenter import Segmenter
 
-    size_hw = parse_size(options.size) if options.size else None
-    spec = RunSpec(model, options.engine, options.precision, size_hw, options.threads)
     return Rebuilding(lambda: Segmenter(spec))
+
+
+def _tell(status: "Status", text: str) -> None:
+    status.update(f"{text}; the first run on a machine takes longest")
 
 
 def _ready_labeller(options: CamOptions, policy: "Policy", model: str, frame_hw: Size) -> "Labeller":
     """Another network in the place of the one that the command line names, loaded."""
-    labeller = _open_labeller(options, model)
+    labeller = _segmenter(replace(options.spec, model=model))
     labeller.prepare(frame_hw, policy.most_in_flight)
     return labeller
 
@@ -234,12 +270,14 @@ def _open_recording(source: "Source", codec_threads: int, console: Console, path
     return sink
 
 
-def _introduce(console: Console, options: CamOptions, segmenter: "Labeller", source: "Source") -> None:
+def _introduce(console: Console, labeller: "Labeller", source: "Source") -> None:
     """Says what really runs, and what the network knows."""
-    info, labels = segmenter.info, segmenter.card.labels
+    from rtseg.live.policies import Deadline
+
+    labels, policy = labeller.card.labels, labeller.policy
+    what = ladder(policy) if isinstance(policy, Deadline) else running(labeller.card.name, labeller.info)
     console.print(
-        f"{running(segmenter.card.name, info)}\n"
-        f"source  {source.name}, {format_size(source.size_hw)}{f', {source.fps:.4g} fps' if source.fps else ''}"
+        f"{what}\nsource  {source.name}, {format_size(source.size_hw)}{f', {source.fps:.4g} fps' if source.fps else ''}"
     )
     for note in source.notes:
         console.print(f"note    {note}")

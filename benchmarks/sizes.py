@@ -3,6 +3,8 @@
     python benchmarks/sizes.py --root CAMVID --json benchmarks/results/sizes.json
 
 A validation split at one scale, against its own truth: what `--size` costs or brings. Arithmetic grows with the pixels.
+With `--enter` the cards state the figures of other sizes too, as {"HxW": mIoU} beside their own: `rtseg-cam --deadline`
+chooses sizes by them.
 """
 
 from pathlib import Path
@@ -18,7 +20,7 @@ from rtseg.core.zoo import resolve, shipped
 from rtseg.live.environment import environment
 
 app = App(help=__doc__)
-FACTORS = (0.75, 1.0, 1.25)
+FACTORS = (0.5, 0.75, 1.0, 1.25)
 
 
 def measure(model: str, size_hw: Size, root: Path) -> dict[str, Any]:
@@ -29,13 +31,23 @@ def measure(model: str, size_hw: Size, root: Path) -> dict[str, Any]:
     return {**kept, "gmac": round(gmac, 2)}
 
 
+def enter_sizes(model: str, found: list[dict[str, Any]]) -> None:
+    """Writes the figures of other sizes than its own into a network's card."""
+    artifact = resolve(model)
+    card = artifact.card
+    own = card.figures()["camvid/val"]
+    sizes = {format_size(tuple(f["size"])): f["miou"] for f in found if tuple(f["size"]) != card.train_size}
+    artifact.save_card(card.with_figures("fp32", {"camvid/val": {**own, "sizes": sizes}}))
+
+
 @app.default
-def main(*, root: Path, json: Path | None = None) -> None:
+def main(*, root: Path, json: Path | None = None, enter: bool = False) -> None:
     """Scores each network at each size.
 
     Args:
         root: CamVid in SegNet's layout, of 360x480 pictures.
         json: Write the figures to this file.
+        enter: Write those of other sizes into the networks' cards.
     """
     results = []
     for model in shipped():
@@ -45,6 +57,8 @@ def main(*, root: Path, json: Path | None = None) -> None:
             found = measure(model, nearest_multiple((height, width), card.size_multiple), root)
             results.append({**found, "factor": factor})
             Console().print(f"{model} {format_size(tuple(found['size']))}: mIoU {found['miou']:.4f}")
+        if enter:
+            enter_sizes(model, [found for found in results if found["model"] == model])
     if json is not None:
         write_json(json, {"environment": environment(), "results": results})
 

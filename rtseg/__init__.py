@@ -11,12 +11,13 @@ __version__ = "0.1.0"
 if TYPE_CHECKING:
     from rtseg.core.errors import RtsegError
     from rtseg.core.zoo import models
-    from rtseg.live.api import load, stream
+    from rtseg.live.api import anytime, load, stream
     from rtseg.pictures.overlay import overlay
     from rtseg.sources.open import open_source
 
 _LAZY = {
     "RtsegError": "rtseg.core.errors",
+    "anytime": "rtseg.live.api",
     "load": "rtseg.live.api",
     "models": "rtseg.core.zoo",  # until somebody imports rtseg.models, which may be called too
     "stream": "rtseg.live.api",
@@ -24,7 +25,7 @@ _LAZY = {
     "overlay": "rtseg.pictures.overlay",
 }
 
-__all__ = ["RtsegError", "__version__", "load", "models", "open_source", "overlay", "stream"]
+__all__ = ["RtsegError", "__version__", "anytime", "load", "models", "open_source", "overlay", "stream"]
 
 
 def __getattr__(name: str) -> Any:

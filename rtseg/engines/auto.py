@@ -93,6 +93,17 @@ def select(
     return Selection(*best, _why(best, rates, options, artifact.card, notes), rates)
 
 
+def rates(
+    engine: str, precision: str, artifact: Artifact, options: EngineOptions, measure: Measure
+) -> dict[Form, Rate]:
+    """Pictures per second of every form that `select` may choose, measured once and remembered as there.
+
+    Raises what `select` does.
+    """
+    forms, _ = _forms(candidates(engine, artifact), precision, artifact.card)
+    return _remembered(artifact, forms, options, measure)
+
+
 def fastest(forms: Sequence[Form], rates: Mapping[Form, Rate]) -> Form:
     """The first form that ran, or a later one that is clearly faster; the first of all where none did."""
     running = {form: rate for form in forms if isinstance(rate := rates[form], float)}

@@ -2,6 +2,7 @@
 
 from collections.abc import Generator
 from pathlib import Path
+from time import perf_counter
 from typing import Any
 
 import numpy as np
@@ -11,7 +12,10 @@ from rtseg.core.frame import Frame
 from rtseg.core.runspec import RunSpec
 from rtseg.core.sizes import Size, as_size
 from rtseg.live.labeller import Labeller
+from rtseg.live.labellers.anytime import Anytime
+from rtseg.live.ladder import Ladder, wishes
 from rtseg.live.pipeline import Pipeline
+from rtseg.live.policies import Deadline
 from rtseg.live.segmenter import Segmenter
 from rtseg.sources.base import Source
 from rtseg.sources.open import open_source
@@ -50,6 +54,40 @@ def load(
     return Segmenter(RunSpec(model, engine, precision, None if size is None else as_size(size), threads))
 
 
+def anytime(
+    deadline_ms: float,
+    model: str | Path | None = None,
+    engine: str = "auto",
+    precision: str = "auto",
+    size: str | Size | None = None,
+    threads: int | None = None,
+) -> Anytime:
+    """A labeller for `stream` that keeps a deadline: each frame gets the best labels that are ready in time.
+
+    It chooses among networks, sizes and precisions, which are measured on this machine and kept loaded, six at most.
+    The deadline runs from a frame's capture until the body of the loop over the stream is done with it. Where no labels
+    are ready in time, the frame comes with those of an earlier one. A file is read at its own rate.
+
+    Args:
+        deadline_ms: milliseconds.
+        model: a name or a path, for sizes and precisions of this network alone; None: all networks that ship.
+        engine: as `load` takes it; what is named is never replaced.
+        precision: likewise.
+        size: likewise.
+        threads: CPU threads shared by everything; default: every core of this process.
+
+    Raises:
+        UsageError: an argument has a value that is not allowed.
+        WeightsError: a network's file or card is missing or damaged.
+
+    Example:
+        >>> with rtseg.anytime(33) as labeller:
+        ...     for frame, labels in rtseg.stream(0, labeller): ...
+    """
+    wish = RunSpec(RunSpec.model, engine, precision, None if size is None else as_size(size), threads)
+    return Anytime(Ladder(wishes(wish, model)), Deadline(deadline_ms / 1e3))
+
+
 def stream(source: str | int | Path | Source, segmenter: Labeller) -> Generator[tuple[Frame, np.ndarray], None, None]:
     """Yields (frame, labels uint8 (H, W)) while capture and inference run ahead in their own threads.
 
@@ -83,3 +121,5 @@ def _frames(source: str | int | Path | Source, segmenter: Labeller) -> Generator
     with Pipeline(opened, segmenter) as pipeline:
         for result in pipeline:
             yield result.frame, result.labels
+            if isinstance(pipeline.policy, Deadline):
+                pipeline.policy.shown(result.labelled_at, perf_counter())

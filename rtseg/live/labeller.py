@@ -9,6 +9,7 @@ from rtseg.core.frame import Frame, Labelled
 from rtseg.core.sizes import Size
 from rtseg.core.threads import ThreadBudget
 from rtseg.engines import EngineInfo
+from rtseg.live.policies import Policy
 
 
 class Labeller(Protocol):
@@ -27,6 +28,11 @@ class Labeller(Protocol):
     @property
     def budget(self) -> ThreadBudget:
         """The threads of everything that works for it, the decoder of its frames included."""
+        ...
+
+    @property
+    def policy(self) -> Policy | None:
+        """How frames are to be fed to it; None: as suits the source."""
         ...
 
     def claim(self) -> None:

@@ -11,8 +11,9 @@ from rtseg.core.channel import Channel, Ended, ThreadGroup
 from rtseg.core.errors import OutputError
 from rtseg.live.labeller import Labeller
 from rtseg.live.pipeline import Pipeline, Result
-from rtseg.live.policies import Policy
+from rtseg.live.policies import Deadline, Policy
 from rtseg.live.report import LoopReport, LoopStats
+from rtseg.live.timeliness import Timeliness
 from rtseg.sinks.base import Sink
 from rtseg.sources.base import Source
 
@@ -56,7 +57,7 @@ class Loop:
         draw: makes the picture of a labelled frame; None: the frame itself, undrawn.
         sinks: what every frame is written to, in the writer's thread; closed at the end.
         view: what the user watches.
-        policy: which frames are labelled, and how many at once; by default what suits the source.
+        policy: which frames are labelled, and how many at once; by default the labeller's, or what suits the source.
         max_frames: stop after so many frames.
         duration_s: stop after so many seconds.
         pace: read no faster than the source's own fps.
@@ -98,6 +99,8 @@ class Loop:
         self._newest: Result | None = None
         self._marked_at = 0.0
         self._pipeline = Pipeline(source, labeller, policy=policy, pace=pace)
+        chosen = self._pipeline.policy
+        self._timeliness = Timeliness(chosen) if isinstance(chosen, Deadline) else None
         self._jobs: Channel[_Job | Sink] = Channel(2)
         self._threads = ThreadGroup()
         self._threads.watch(self._jobs)
@@ -183,7 +186,8 @@ class Loop:
 
     def _handle(self, result: Result) -> None:
         timely = result.frame.captured_at >= self._resumed_at or self._resumed_at == self._started_at
-        if self._pipeline.policy.drops and not timely:
+        too_late = self._timeliness is not None and self._timeliness.too_late(result)
+        if self._pipeline.policy.drops and (too_late or not timely):
             self._skipped += 1
             return
         self.stats.begin(result)
@@ -191,10 +195,12 @@ class Loop:
         picture = result.frame.image
         if self._draw is not None:
             with self.stats.stages["draw"].measure():
-                picture = self._draw(result, self._hud_lines())
+                picture = self._draw(result, self._hud_lines(result))
         if self._view is not None:
             with self.stats.stages["show"].measure():
                 self._view.show(self, result, picture)
+        if self._timeliness is not None:
+            self._timeliness.shown(result)
         if self._sinks:
             self._jobs.put(_Job(result, picture, tuple(self._sinks), timely))
         else:
@@ -207,17 +213,17 @@ class Loop:
             return
         self._marked_at = now
         stale = f"STALE: no picture for {now - newest.frame.captured_at:.0f} s"
-        self._view.show(self, newest, self._draw(newest, [*self._hud_lines(), stale]))
+        self._view.show(self, newest, self._draw(newest, [*self._hud_lines(newest), stale]))
 
     def _done(self, result: Result, timely: bool) -> None:
         """Counts a finished frame; one that was read ahead before the run began is as old as the run."""
         self.stats.finish(max(result.frame.captured_at, self._started_at), timely=timely)
 
-    def _hud_lines(self) -> list[str]:
-        """Renewed four times a second: digits that change with every frame cannot be read."""
+    def _hud_lines(self, result: Result) -> list[str]:
+        """Renewed four times a second, since digits that change with every frame cannot be read; but for the rung."""
         if perf_counter() - self._hud[0] > 0.25:
             self._hud = perf_counter(), self.stats.hud(self.drops)
-        return self._hud[1]
+        return self._hud[1] + (self._timeliness.hud(result) if self._timeliness else [])
 
     def _write(self) -> None:
         while True:
@@ -272,4 +278,5 @@ class Loop:
             corrupt=source.corrupt,
             outages=source.outages,
             accuracy=stats.accuracy,
+            deadline=self._timeliness.to_json(self.drops) if self._timeliness else None,
         )

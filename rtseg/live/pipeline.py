@@ -15,7 +15,7 @@ from rtseg.core.errors import UsageError
 from rtseg.core.frame import Frame
 from rtseg.engines import EngineInfo
 from rtseg.live.labeller import Labeller
-from rtseg.live.policies import Policy, policy_for
+from rtseg.live.policies import Deadline, Policy, policy_for
 from rtseg.sources.base import Source
 
 _JOIN_S = 5.0  # one slow inference may be in flight; it is not stopped by force
@@ -31,6 +31,9 @@ class Result:
         card: the network that made the labels.
         info: the engine that ran it.
         stages_s: seconds in 'capture', 'resize', 'engine' and, unless the engine does it, 'upsample'.
+        labelled_at: `time.perf_counter()` when the labels were handed over.
+        rung: which rung of a ladder made the labels; '' where there is none.
+        held: the labels are those of an earlier frame, since this one's were not ready in time.
     """
 
     frame: Frame
@@ -38,6 +41,9 @@ class Result:
     card: Card
     info: EngineInfo
     stages_s: dict[str, float]
+    labelled_at: float = 0.0
+    rung: str = ""
+    held: bool = False
 
 
 @dataclass(frozen=True)
@@ -58,8 +64,8 @@ class Pipeline:
     Args:
         source: what to read.
         labeller: what labels it; used by this pipeline alone inside the block.
-        policy: which frames are labelled, and how many at once; by default what suits the source.
-        pace: read no faster than the source's fps (a video that is watched).
+        policy: which frames are labelled, and how many at once; by default the labeller's, or what suits the source.
+        pace: read no faster than the source's fps (a video that is watched); some policies ask for it themselves.
 
     Example:
         >>> with Pipeline(source, segmenter) as pipeline:
@@ -69,9 +75,12 @@ class Pipeline:
     def __init__(self, source: Source, labeller: Labeller, *, policy: Policy | None = None, pace: bool = False) -> None:
         self._source = source
         self._labeller = labeller
-        self.policy = policy = policy or policy_for(source)
+        self.policy = policy = policy or labeller.policy or policy_for(source)
+        if isinstance(policy, Deadline):
+            policy.expect(source.fps)
         self._asked: deque[Callable[[], Labeller]] = deque()  # for; append and popleft are atomic
-        self._interval_s = 1 / source.fps if pace and source.fps and not source.live else 0.0
+        paced = (pace or policy.paced) and not source.live
+        self._interval_s = 1 / source.fps if paced and source.fps else 0.0
         self._frames: Channel[_Captured] = Channel(policy.waiting, newest=policy.drops)
         self._results: Channel[Result] = Channel(policy.waiting)
         self._stopping = False
@@ -185,7 +194,9 @@ class Pipeline:
     def _collect(self, captured: _Captured) -> Result:
         labeller, made = self._labeller, self._labeller.collect()
         stages_s = {**made.stages_s, **captured.stages_s}
-        return Result(captured.frame, made.labels, labeller.card, labeller.info, stages_s)
+        return Result(
+            captured.frame, made.labels, labeller.card, labeller.info, stages_s, perf_counter(), made.rung, made.held
+        )
 
     def __enter__(self) -> Self:
         try:

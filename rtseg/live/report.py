@@ -37,6 +37,7 @@ class LoopReport:
         accuracy: mIoU and per-class IoU against the source's own labels, measured on every tenth frame and, where
             it is large, on every second, third… pixel of every second, third… row; None where the source has no
             labels or the network knows other classes.
+        deadline: what `Timeliness.to_json` gives; None where there was no deadline.
     """
 
     model: str
@@ -51,6 +52,7 @@ class LoopReport:
     corrupt: int
     outages: int
     accuracy: dict[str, Any] | None
+    deadline: dict[str, Any] | None = None
 
     def to_json(self) -> dict[str, Any]:
         """Plain JSON values; sizes are [height, width]."""
@@ -77,6 +79,7 @@ class LoopReport:
             "corrupt": self.corrupt,
             "outages": self.outages,
             "accuracy": self.accuracy,
+            **({} if self.deadline is None else {"deadline": self.deadline}),
         }
 
     def summary(self) -> str:
@@ -91,7 +94,22 @@ class LoopReport:
             text += (
                 f"\nmIoU {self.accuracy['miou']:.3f} against the scene's own labels ({self.accuracy['frames']} frames)"
             )
+        if self.deadline is not None:
+            text += "\n" + _told(self.deadline)
         return text
+
+
+def _told(deadline: dict[str, Any]) -> str:
+    """What became of a deadline, and which rungs worked for it."""
+    missed, frames = deadline["missed"], deadline["frames"]
+    text = (
+        f"deadline {deadline['ms']:g} ms: missed {missed} of {frames} frames ({missed / max(1, frames):.2%}): "
+        f"held {deadline['held']}, late {deadline['late']}, dropped {deadline['dropped']}"
+    )
+    for rung in reversed(deadline["rungs"]):
+        size = format_size(tuple(rung["size"]))
+        text += f"\n  {rung['model']} {rung['precision']} {size}: {rung['frames']} frames, {rung['seconds']:.1f} s"
+    return text
 
 
 class LoopStats:
@@ -106,6 +124,7 @@ class LoopStats:
         """Finished: shown and written."""
         self.card: Card | None = None
         self.info: EngineInfo | None = None
+        self._rung = ""
         self._lock = Lock()
         self._restart()
 
@@ -124,6 +143,7 @@ class LoopStats:
             with self._lock:  # the writer may be counting a frame
                 self._restart()
                 self.card, self.info = result.card, result.info
+        self._rung = result.rung
         for name, seconds in result.stages_s.items():
             self.stages[name].add(seconds)
         if self.begun % _SCORE_EVERY == 0:
@@ -132,6 +152,8 @@ class LoopStats:
 
     def _score(self, result: Result) -> None:
         truth = result.frame.truth
+        if result.held and not result.rung:
+            return  # there were no labels yet
         if truth is None or result.card.labels.names != CAMVID11.names:
             return
         if self._matrix is None:
@@ -174,7 +196,7 @@ class LoopStats:
         if not isnan(p50):
             lines.append(f"latency {p50:.0f} / {p99:.0f} ms (p50 / p99)")
         lines.append(f"dropped {drops}")
-        if self.card is not None and self.info is not None:
+        if self.card is not None and self.info is not None and not self._rung:
             size = format_size(self.info.size_hw)
             lines.append(f"{self.card.name} | {self.info.engine} {self.info.precision} | {size}")
         return lines

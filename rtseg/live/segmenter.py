@@ -20,7 +20,7 @@ from rtseg.core.sizes import Size, network_size
 from rtseg.core.threads import ThreadBudget, thread_budget
 from rtseg.core.zoo import Artifact, resolve
 from rtseg.engines import AUTO, ENGINES, Engine, EngineInfo, EngineOptions, load_engine
-from rtseg.live.policies import Every
+from rtseg.live.policies import Every, Policy
 from rtseg.pictures.confidence import confidence
 from rtseg.pictures.resize import resize_image
 
@@ -57,10 +57,15 @@ class Segmenter(Closing):
 
     One thread or one pipeline at a time; a second one is refused.
 
+    Attributes:
+        policy: none of its own, so that frames come as suits the source.
+
     Example:
         >>> with Segmenter(RunSpec("icnet")) as segmenter:
         ...     labels = segmenter(frame)  # uint8 (H, W), the frame's own size
     """
+
+    policy: Policy | None = None
 
     def __init__(
         self, runs: Engine | RunSpec, *, budget: ThreadBudget | None = None, loader: Loader = load_engine

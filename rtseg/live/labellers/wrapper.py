@@ -12,6 +12,7 @@ from rtseg.core.sizes import Size
 from rtseg.core.threads import ThreadBudget
 from rtseg.engines import EngineInfo
 from rtseg.live.labeller import Labeller
+from rtseg.live.policies import Policy
 
 
 class Wrapper(Closing):
@@ -35,6 +36,10 @@ class Wrapper(Closing):
     @property
     def budget(self) -> ThreadBudget:
         return self.inner.budget
+
+    @property
+    def policy(self) -> Policy | None:
+        return self.inner.policy
 
     def claim(self) -> None:
         self.inner.claim()

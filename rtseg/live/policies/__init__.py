@@ -1,11 +1,12 @@
 """Which frame is labelled next, and how many may be in flight: a file for each policy."""
 
 from rtseg.live.policies.base import Policy
+from rtseg.live.policies.deadline import Deadline
 from rtseg.live.policies.every import Every
 from rtseg.live.policies.newest import Newest
 from rtseg.sources.base import Source
 
-__all__ = ["Every", "Newest", "Policy", "policy_for"]
+__all__ = ["Deadline", "Every", "Newest", "Policy", "policy_for"]
 
 
 def policy_for(source: Source) -> Policy:

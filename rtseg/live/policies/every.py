@@ -13,4 +13,5 @@ class Every:
 
     drops: bool = False
     waiting: int = 2
+    paced: bool = False
     most_in_flight: int = 4

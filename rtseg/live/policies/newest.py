@@ -9,4 +9,5 @@ class Newest:
 
     drops: bool = True
     waiting: int = 1
+    paced: bool = False
     most_in_flight: int = 1

@@ -1,0 +1,87 @@
+"""What a network loses at a smaller input, without labels: how much it agrees with itself at its own size.
+
+Measured on pictures of procedural streets, at one half and three quarters of the size, once for a network.
+"""
+
+import json
+import logging
+from collections.abc import Callable
+from functools import partial
+from hashlib import sha256
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from rtseg.core.errors import OutputError
+from rtseg.core.files import write_json
+from rtseg.core.machine import cache_folder
+from rtseg.core.sizes import Size, scaled
+from rtseg.core.zoo import Artifact
+from rtseg.live.segmenter import Segmenter
+from rtseg.sources.synthetic import SyntheticSource
+
+FACTORS = (0.5, 0.75)
+_PICTURES = 6
+
+_log = logging.getLogger(__name__)
+
+Open = Callable[[Size], Segmenter]
+"""A segmenter of the network with an input size."""
+Curve = list[tuple[float, float]]
+"""(factor of the input size, share of the pixels whose label is that of the full size), small to large."""
+
+
+def agreement(artifact: Artifact, full_hw: Size, precision: str, open_at: Open) -> Curve:
+    """How far the labels at smaller inputs agree with those at `full_hw`, from the memory of this machine if it knows.
+
+    Raises what a segmenter does.
+    """
+    digest = artifact.card.files[precision if precision in artifact.card.files else "fp32"].sha256
+    key = {"network": digest, "size": list(full_hw), "pictures": _PICTURES}
+    name = sha256(json.dumps(key).encode()).hexdigest()[:24]
+    return _remembered(
+        cache_folder() / "agreement" / f"{name}.json", key, partial(_measured, artifact, full_hw, open_at)
+    )
+
+
+def at_size(curve: Curve, factor: float) -> float:
+    """The agreement at a factor of the input size; between two that were measured on the straight line."""
+    factors, shares = zip(*curve, strict=True)
+    return float(np.interp(factor, factors, shares))
+
+
+def _remembered(path: Path, key: dict[str, Any], measure: Callable[[], Curve]) -> Curve:
+    try:
+        entry = json.loads(path.read_text(encoding="utf-8"))
+        if entry["key"] == key:
+            return [(float(factor), float(share)) for factor, share in entry["curve"]]
+    except (OSError, ValueError, KeyError, TypeError):
+        pass  # none yet, or damaged: it is measured again
+    curve = measure()
+    try:
+        write_json(path, {"key": key, "curve": curve})
+    except OutputError as error:
+        _log.warning("how networks agree will be measured again next time: %s", error)
+    return curve
+
+
+def _measured(artifact: Artifact, full_hw: Size, open_at: Open) -> Curve:
+    pictures = _streets(full_hw)
+    full = _labels(open_at(full_hw), pictures)
+    sizes = {factor: artifact.card.nearest_size(scaled(full_hw, factor)) for factor in FACTORS}
+    shares = [(f, float((_labels(open_at(size), pictures) == full).mean())) for f, size in sizes.items()]
+    return [*shares, (1.0, 1.0)]
+
+
+def _streets(size_hw: Size) -> list[np.ndarray]:
+    pictures = []
+    for seed in range(_PICTURES):
+        with SyntheticSource(size_hw, seed) as source:
+            pictures += [frame.image for frame in [source.read()] if frame is not None]
+    return pictures
+
+
+def _labels(segmenter: Segmenter, pictures: list[np.ndarray]) -> np.ndarray:
+    with segmenter:
+        return np.stack([segmenter(picture) for picture in pictures])

@@ -1,0 +1,174 @@
+"""The best labels that are ready in time: a ladder of networks, all warm, of which a deadline picks one per frame."""
+
+import logging
+from collections.abc import Callable
+from dataclasses import replace
+from functools import partial
+from threading import Lock
+from time import perf_counter
+
+import numpy as np
+
+from rtseg.core.arrays import ArrayPool
+from rtseg.core.card import Card
+from rtseg.core.closing import Closing
+from rtseg.core.errors import EngineError, UsageError
+from rtseg.core.frame import Frame, Labelled
+from rtseg.core.labels import LabelSet
+from rtseg.core.sizes import Size
+from rtseg.core.threads import ThreadBudget
+from rtseg.engines import EngineInfo
+from rtseg.live.ladder import Ladder, Step
+from rtseg.live.policies.deadline import Deadline
+from rtseg.live.worker import Worker
+
+_log = logging.getLogger(__name__)
+
+Run = tuple[Labelled, float]
+"""What a rung made of a frame, and the seconds that it took."""
+
+
+class Anytime(Closing):
+    """A `Labeller` that keeps its policy's deadline.
+
+    Each frame is labelled by the rung that the policy chooses, beside the caller. `collect` waits no longer than the
+    frame's time allows: where its labels are not ready it gives those of the last frame that has some, marked `held`.
+    What is still being computed goes on, and its labels are the ones that are held next. Before there are any, held
+    labels are the ignore index everywhere.
+
+    Args:
+        ladder: opens the rungs.
+        policy: the deadline; the pipeline takes it from here.
+        worker: runs a rung; a thread of its own by default.
+        clock: the time, in seconds; that of `Frame.captured_at`.
+
+    Example:
+        >>> with Anytime(Ladder([RunSpec("icnet")]), Deadline(0.033)) as labeller:
+        ...     report = Loop(source, labeller, draw=Painter()).run()
+    """
+
+    def __init__(
+        self,
+        ladder: Ladder,
+        policy: Deadline,
+        *,
+        worker: Worker[Run] | None = None,
+        clock: Callable[[], float] = perf_counter,
+    ) -> None:
+        self.policy = policy
+        self._ladder = ladder
+        self._worker = worker or Worker()
+        self._clock = clock
+        self._steps: list[Step] = []
+        self._waiting: tuple[Frame, bool] | None = None  # the frame that was submitted, and whether a rung has it
+        self._running = 0
+        self._last: tuple[np.ndarray, str] | None = None  # the newest labels, and the rung that made them
+        self._arrays = ArrayPool()
+        self._in_use = Lock()
+
+    @property
+    def card(self) -> Card:
+        """The best network's; the others know the same classes."""
+        return self._steps[-1].segmenter.card if self._steps else self._ladder.card
+
+    @property
+    def labels(self) -> LabelSet:
+        return self.card.labels
+
+    @property
+    def info(self) -> EngineInfo:
+        """What the best rung runs on; `Labelled.rung` says which one labelled a frame."""
+        if not self._steps:
+            raise UsageError("no rung is loaded yet: call prepare(frame size) or submit a frame first")
+        return self._steps[-1].segmenter.info
+
+    @property
+    def budget(self) -> ThreadBudget:
+        return self._ladder.budget
+
+    def claim(self) -> None:
+        if not self._in_use.acquire(blocking=False):
+            raise UsageError("this labeller is in use by a stream or another thread: load a second one for this")
+
+    def release(self) -> None:
+        self._in_use.release()
+
+    def prepare(self, frame_hw: Size, most_in_flight: int = 1) -> EngineInfo:
+        """Loads and measures the ladder, one frame at a time whatever is allowed."""
+        if not self._steps:
+            self._steps, factors = self._ladder.open(frame_hw, self.policy.most_s)
+            self.policy.start([step.rung for step in self._steps], factors)
+        return self.info
+
+    def resize(self, image: np.ndarray) -> None:
+        """There is no one size."""
+
+    def submit(self, frame: Frame, resized: np.ndarray | None = None) -> None:
+        """Starts a frame; where a rung is busy with an earlier one, waits for it as long as that may be of use."""
+        if self._waiting is not None:
+            raise EngineError("a frame is in flight already: call collect() first")
+        self.prepare(frame.size_hw)
+        if self._worker.busy and self._worker.done_within(self._left(self.policy.latest_start(frame.captured_at))):
+            self._take()
+        rung = None
+        if not self._worker.busy:
+            rung = self.policy.choose(frame.index, frame.captured_at, self._clock())
+        if rung is not None:
+            self._running = rung
+            self._worker.start(partial(self._label, self._steps[rung], frame))
+        self._waiting = frame, rung is not None
+
+    def collect(self) -> Labelled:
+        if self._waiting is None:
+            raise EngineError("no frame is in flight: call submit() first")
+        (frame, started), self._waiting = self._waiting, None
+        if self._worker.busy and self._worker.done_within(self._left(self.policy.cutoff(frame.captured_at))):
+            made = self._take()
+            if started:
+                return made
+        elif started:
+            self.policy.missed()
+        return self._held(frame)
+
+    def _left(self, until: float) -> float:
+        return until - self._clock()
+
+    def _label(self, step: Step, frame: Frame) -> Run:
+        start = self._clock()
+        step.segmenter.submit(frame)
+        made = step.segmenter.collect()
+        return made, self._clock() - start
+
+    def _take(self) -> Labelled:
+        """What the worker has made, which is what is held from now on."""
+        made, seconds = self._worker.take()
+        self.policy.took(self._running, seconds)
+        rung = str(self._steps[self._running].rung)
+        self._last = self._copy(made.labels), rung  # whoever gets the labels may write into them
+        return replace(made, rung=rung)
+
+    def _held(self, frame: Frame) -> Labelled:
+        labels, rung = self._last or (None, "")
+        if labels is None or labels.shape != frame.size_hw:
+            return Labelled(np.full(frame.size_hw, self.labels.ignore_index, np.uint8), {}, held=True)
+        return Labelled(self._copy(labels), {}, rung=rung, held=True)
+
+    def _copy(self, labels: np.ndarray) -> np.ndarray:
+        copy = self._arrays.take(labels.shape)
+        np.copyto(copy, labels)
+        return copy
+
+    def discard(self) -> None:
+        self._waiting = None
+        if self._worker.busy:
+            self._worker.done_within(None)
+            try:
+                self._take()
+            except Exception as error:  # whatever it is: what made the caller give up is reported already
+                _log.debug("a frame that nobody waits for failed: %s", error)
+
+    def close(self) -> None:
+        """Frees the rungs; a second call does nothing."""
+        self._worker.close()
+        for step in self._steps:
+            step.segmenter.close()

@@ -1,0 +1,93 @@
+"""How well a deadline was kept: which rung labelled each picture, and which pictures were not on time."""
+
+from collections import deque
+from dataclasses import dataclass
+from time import perf_counter
+from typing import Any
+
+from rtseg.live.pipeline import Result
+from rtseg.live.policies import Deadline
+
+_SPELLS = 10_000  # kept: frames in a row of the same rung
+
+
+@dataclass
+class _Counts:
+    """Of one rung."""
+
+    frames: int = 0
+    seconds: float = 0.0
+
+
+class Timeliness:
+    """Counts the pictures of a loop that has a deadline.
+
+    A frame is missed if it is shown with the labels of an earlier one (held), later than its deadline (late), or not
+    at all (dropped).
+
+    Args:
+        policy: the deadline; it is told what drawing takes.
+    """
+
+    def __init__(self, policy: Deadline) -> None:
+        self._policy = policy
+        self._frames = self._held = self._late = self._missed = 0
+        self._counts: dict[str, _Counts] = {}
+        self._spells: deque[tuple[str, int]] = deque(maxlen=_SPELLS)  # rung ('': held), frames in a row
+        self._now: tuple[str, float] | None = None  # the rung whose labels are on show, and since when
+
+    def too_late(self, result: Result) -> bool:
+        """Whether a picture is better not shown at all."""
+        return self._policy.expired(result.frame.captured_at, perf_counter())
+
+    def shown(self, result: Result) -> None:
+        """Counts a picture that was just shown."""
+        now = perf_counter()
+        self._policy.shown(result.labelled_at, now)
+        late = now - result.frame.captured_at > self._policy.deadline_s
+        self._frames += 1
+        self._held += result.held
+        self._late += late
+        self._missed += late or result.held
+        if self._now is not None:
+            self._counts[self._now[0]].seconds += now - self._now[1]
+        self._now = result.rung, now
+        counts = self._counts.setdefault(result.rung, _Counts())
+        counts.frames += not result.held
+        self._follow("" if result.held else result.rung)
+
+    def _follow(self, rung: str) -> None:
+        if self._spells and self._spells[-1][0] == rung:
+            self._spells[-1] = rung, self._spells[-1][1] + 1
+        else:
+            self._spells.append((rung, 1))
+
+    def hud(self, result: Result) -> list[str]:
+        """Lines for the picture of a frame: the rung that made its labels, and whether they are older ones."""
+        share = self._missed / max(1, self._frames)
+        lines = [f"deadline {1e3 * self._policy.deadline_s:g} ms, {share:.1%} missed", result.rung or "no labels yet"]
+        return [*lines, "HELD: labels of an earlier frame"] if result.held and result.rung else lines
+
+    def to_json(self, dropped: int) -> dict[str, Any]:
+        """Plain JSON values.
+
+        `frames` are those captured, `missed` those not on time: `held`, `late` and `dropped`. Of each rung: the frames
+        that it labelled in time, and for how many seconds its labels were on show. `sequence` is the rung of each frame
+        that was shown, as [index in `rungs`, frames in a row]; the index is null where labels were held.
+        """
+        rungs = self._policy.rungs
+        index = {str(rung): number for number, rung in enumerate(rungs)}
+        counts = [self._counts.get(str(rung), _Counts()) for rung in rungs]
+        return {
+            "ms": round(1e3 * self._policy.deadline_s, 3),
+            "missed": self._missed + dropped,
+            "frames": self._frames + dropped,
+            "held": self._held,
+            "late": self._late,
+            "dropped": dropped,
+            "rungs": [
+                {**rung.to_json(), "frames": count.frames, "seconds": round(count.seconds, 3)}
+                for rung, count in zip(rungs, counts, strict=True)
+            ],
+            "sequence": [[index.get(rung), frames] for rung, frames in self._spells],
+        }
