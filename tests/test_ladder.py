@@ -12,6 +12,7 @@ from rtseg.core.errors import EngineError, UsageError
 from rtseg.core.labels import LabelSet
 from rtseg.core.runspec import RunSpec
 from rtseg.engines.auto import Form
+from rtseg.engines.rate import Measured
 from rtseg.live import agreement as agreement_module
 from rtseg.live.agreement import agreement, at_size
 from rtseg.live.ladder import Ladder, best_forms, choose, other_sizes, scores_by_size, wishes
@@ -40,9 +41,9 @@ def rung(seconds, score):
 def measure(artifact, engine, precisions, options):
     """10 pictures per second in fp32 and 40 in int8 at any size; `slow` half of that, and `broken` none."""
     if artifact.card.name == "broken":
-        return dict.fromkeys(precisions, "no")
+        return Measured(dict.fromkeys(precisions, "no"))
     share = 0.5 if artifact.card.name == "slow" else 1.0
-    return {precision: share * {"fp32": 10.0, "int8": 40.0}[precision] for precision in precisions}
+    return Measured({precision: share * {"fp32": 10.0, "int8": 40.0}[precision] for precision in precisions})
 
 
 def ladder(*artifacts, **wish):

@@ -101,7 +101,7 @@ def rates(
     Raises what `select` does.
     """
     forms, _ = _forms(candidates(engine, artifact), precision, artifact.card)
-    return _remembered(artifact, forms, options, measure)
+    return _remembered(artifact, forms, options, measure)[0]
 
 
 def fastest(forms: Sequence[Form], rates: Mapping[Form, Rate]) -> Form:
