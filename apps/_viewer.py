@@ -10,10 +10,10 @@ import numpy as np
 
 from rtseg.core.errors import RtsegError
 from rtseg.core.sizes import Size
+from rtseg.live.labeller import Labeller
 from rtseg.live.loop import Loop
 from rtseg.live.painter import Painter
 from rtseg.live.pipeline import Result
-from rtseg.live.segmenter import Segmenter
 from rtseg.sinks.base import write_picture
 from rtseg.sinks.video import VideoSink
 from rtseg.sinks.window import WindowSink
@@ -40,7 +40,7 @@ class Viewer:
         painter: draws them; keys change its settings.
         record: opens a recording for a path.
         models: names that 'm' steps through.
-        open_model: a segmenter for a name, loaded for frames of a size (height, width); called on a thread of its own,
+        open_model: a labeller for a name, loaded for frames of a size (height, width); called on a thread of its own,
             so that the loop runs on; raises RtsegError where it cannot run as asked.
         recording: what `--record` opened, if anything; 'r' ends it.
         folder: where screenshots and recordings go.
@@ -52,7 +52,7 @@ class Viewer:
         painter: Painter,
         record: Callable[[Path], VideoSink],
         models: list[str],
-        open_model: Callable[[str, Size], Segmenter],
+        open_model: Callable[[str, Size], Labeller],
         recording: VideoSink | None = None,
         folder: Path = Path(),
     ) -> None:
@@ -65,9 +65,9 @@ class Viewer:
         self._open_model = open_model
         self._recording = recording
         self._folder = folder
-        self._made: list[Segmenter] = []
+        self._made: list[Labeller] = []
         self._loader = ThreadPoolExecutor(1, thread_name_prefix="rtseg-loader")
-        self._loading: Future[Segmenter] | None = None
+        self._loading: Future[Labeller] | None = None
         self._shown: tuple[Result, np.ndarray] | None = None
         self._note: tuple[float, str] = (0.0, "")
         self._help = False
@@ -120,8 +120,8 @@ class Viewer:
         self._loader.shutdown()
         if self._loading and not self._loading.exception():
             self._made.append(self._loading.result())
-        for segmenter in self._made:
-            segmenter.close()
+        for labeller in self._made:
+            labeller.close()
 
     def _notes(self, loop: Loop) -> list[str]:
         said_at, text = self._note
@@ -189,14 +189,14 @@ class Viewer:
         if self._loading is None or not self._loading.done():
             return
         loading, self._loading = self._loading, None
-        segmenter = loading.result()
+        labeller = loading.result()
         try:
-            self._painter.prepare(segmenter.labels)  # a class filter may not fit the other network
+            self._painter.prepare(labeller.card.labels)  # a class filter may not fit the other network
         except RtsegError:
-            segmenter.close()
+            labeller.close()
             raise
-        self._made.append(segmenter)
-        loop.change_labeller(lambda: segmenter)
+        self._made.append(labeller)
+        loop.change_labeller(lambda: labeller)
 
     def _new_path(self, suffix: str) -> Path:
         """A file name of the time, with a number where that is taken."""

@@ -20,6 +20,7 @@ from rtseg.core.zoo import resolve, shipped
 
 if TYPE_CHECKING:
     from rtseg.apps._viewer import Viewer
+    from rtseg.live.labeller import Labeller
     from rtseg.live.policies import Policy
     from rtseg.live.report import LoopReport
     from rtseg.live.segmenter import Segmenter
@@ -54,6 +55,10 @@ class CamOptions:
         show: Colour only these classes, for example car,pedestrian.
         legend: Show which colour is which class.
         threads: CPU threads shared by everything; by default every core.
+        steady: Average the network's scores over time where the picture does not change, so that labels do not flicker.
+        reuse: Do not run the network while the picture does not change beyond noise: the last labels stay, for 30
+            frames at most. For cameras that do not move; labels of something small or slow may be late by so much.
+        unsure: Draw grey what the network is less sure of than this, 0 to 1.
     """
 
     model: str = "icnet"
@@ -73,6 +78,9 @@ class CamOptions:
     show: str | None = None
     legend: bool = True
     threads: int | None = None
+    steady: Annotated[bool, Parameter(negative="")] = False
+    reuse: Annotated[bool, Parameter(negative="")] = False
+    unsure: float | None = None
 
 
 _DEFAULTS = CamOptions()
@@ -115,10 +123,11 @@ def _watch(options: CamOptions, console: Console, stack: ExitStack) -> None:
 
     _check(options)
     segmenter = stack.enter_context(_open_segmenter(options, options.model))
+    _around(segmenter, options, live=False)  # refuses a network that has no scores before anything is opened
     budget = segmenter.budget
     limit_threads(budget.opencv)
     show = segmenter.labels.split_names(options.show) if options.show else None
-    painter = Painter(opacity=options.opacity, legend=options.legend, show=show)
+    painter = Painter(opacity=options.opacity, legend=options.legend, show=show, unsure=options.unsure)
     painter.prepare(segmenter.labels)
     window = _open_window() if options.window else None
     source = stack.enter_context(_open_source(options, budget.codec))
@@ -127,18 +136,19 @@ def _watch(options: CamOptions, console: Console, stack: ExitStack) -> None:
     recording = record(options.record) if options.record else None
     if recording:
         stack.callback(recording.close, complete=False)  # for a run that fails before the loop, which closes it, starts
+    labeller = _around(segmenter, options, source.live)
     with Console(stderr=True).status(f"preparing {options.model}: the first run on a machine takes some seconds"):
-        segmenter.prepare(source.size_hw, policy.most_in_flight)
+        labeller.prepare(source.size_hw, policy.most_in_flight)
     _introduce(console, options, segmenter, source)
     viewer = None
     if window:
-        ready = partial(_ready_segmenter, options, policy)
+        ready = partial(_ready_labeller, options, policy, source.live)
         viewer = Viewer(window, painter, record, list(shipped()), ready, recording)
     if viewer:
         stack.callback(viewer.close)
     loop = Loop(
         source,
-        segmenter,
+        labeller,
         draw=painter,
         sinks=[recording or NullSink()],
         view=viewer,
@@ -186,11 +196,24 @@ def _open_segmenter(options: CamOptions, model: str) -> "Segmenter":
     return Segmenter(RunSpec(model, options.engine, options.precision, size_hw, options.threads))
 
 
-def _ready_segmenter(options: CamOptions, policy: "Policy", model: str, frame_hw: Size) -> "Segmenter":
+def _around(segmenter: "Segmenter", options: CamOptions, live: bool) -> "Labeller":
+    """The segmenter with what the options put around it; raises UsageError where it has no scores for that."""
+    from rtseg.live.labellers.scoring import Scoring
+    from rtseg.live.labellers.steady import WINDOW, Steady
+    from rtseg.live.labellers.still import Still
+
+    labeller: Labeller = segmenter
+    if options.steady or options.unsure is not None:
+        steady = Steady(segmenter.card.logits_stride, None if live else WINDOW) if options.steady else None
+        labeller = Scoring(segmenter, steady=steady, confident=options.unsure is not None)
+    return Still(labeller) if options.reuse else labeller
+
+
+def _ready_labeller(options: CamOptions, policy: "Policy", live: bool, model: str, frame_hw: Size) -> "Labeller":
     """Another network in the place of the one that the command line names, loaded."""
-    segmenter = _open_segmenter(options, model)
-    segmenter.prepare(frame_hw, policy.most_in_flight)
-    return segmenter
+    labeller = _around(_open_segmenter(options, model), options, live)
+    labeller.prepare(frame_hw, policy.most_in_flight)
+    return labeller
 
 
 def _open_window() -> "WindowSink":

@@ -2,6 +2,7 @@
 
 from abc import ABC, abstractmethod
 from collections import deque
+from collections.abc import Callable
 from dataclasses import dataclass
 from time import perf_counter
 from typing import Any
@@ -100,9 +101,7 @@ class Engine(Closing, ABC):
             UsageError: wrong dtype or shape.
             EngineError: the engine is closed, failed, or has `info.in_flight` pictures already.
         """
-        image = self._checked(image)
-        if len(self._pending) >= self.info.in_flight:
-            raise EngineError(f"{len(self._pending)} pictures are in flight already: call collect() first")
+        image = self._with_room(image)
         self._pending.append((perf_counter(), self._submit(image, size_hw)))
 
     def collect(self, out: np.ndarray | None = None) -> Labelled:
@@ -113,15 +112,41 @@ class Engine(Closing, ABC):
         Raises:
             EngineError: none is in flight, or the picture failed.
         """
-        if not self._pending:
-            raise EngineError("no picture is in flight: call submit() first")
-        submitted, started = self._pending.popleft()
+        submitted, started = self._oldest()
         labels, stages_s = self._collect(started)
         stages_s = stages_s or {"engine": perf_counter() - submitted}
         if out is not None:
             np.copyto(out, labels)
             labels = out
         return Labelled(labels, stages_s)
+
+    def submit_logits(self, image: np.ndarray) -> None:
+        """As `submit`, for `collect_logits`; frames in flight are all of one kind."""
+        image = self._with_room(image)
+        self._pending.append((perf_counter(), self._submit_logits(image)))
+
+    def collect_logits(self) -> Timed:
+        """Logits of the oldest picture, as `infer` gives them but yours to keep, and the seconds of 'engine'.
+
+        Raises what `collect` does.
+        """
+        _, finish = self._oldest()
+        made: Timed = finish()
+        return made
+
+    def _submit_logits(self, image: np.ndarray) -> Callable[[], Timed]:
+        """What gives the logits of a checked picture; here they are made at once."""
+        start = perf_counter()
+        logits = self._kept(self._infer(image))
+        seconds = perf_counter() - start
+        return lambda: (logits, {"engine": seconds})
+
+    def _kept(self, logits: np.ndarray) -> np.ndarray:
+        """A copy that nobody else holds, in memory that is used again."""
+        *outer, width = logits.shape
+        copy = self._arrays.take((*outer, width * logits.itemsize)).view(logits.dtype)
+        np.copyto(copy, logits)
+        return copy
 
     def _labels(self, image: np.ndarray, size_hw: Size, out: np.ndarray | None) -> Timed:
         """Labels of a checked picture; here upsampled on the CPU, a GPU engine does it on its device."""
@@ -143,6 +168,19 @@ class Engine(Closing, ABC):
         """Labels, which nobody else holds, of what `_submit` returned."""
         made: Timed = started
         return made
+
+    def _with_room(self, image: np.ndarray) -> np.ndarray:
+        """The picture, contiguous; raises as `submit` says."""
+        image = self._checked(image)
+        if len(self._pending) >= self.info.in_flight:
+            raise EngineError(f"{len(self._pending)} pictures are in flight already: call collect() first")
+        return image
+
+    def _oldest(self) -> tuple[float, Any]:
+        """Takes the oldest picture in flight; raises EngineError where there is none."""
+        if not self._pending:
+            raise EngineError("no picture is in flight: call submit() first")
+        return self._pending.popleft()
 
     def _checked(self, image: np.ndarray) -> np.ndarray:
         """The picture, contiguous; raises as `infer` says."""

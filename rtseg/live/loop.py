@@ -212,7 +212,7 @@ class Loop:
             elif job is not None:
                 with self.stats.stages["write"].measure():
                     for sink in job.sinks:
-                        sink.write(job.result.frame, job.result.labels, job.picture)
+                        sink.write_sure(job.result.frame, job.result.labels, job.picture, job.result.confidence)
                 self._done(job.result, job.timely)
 
     def _finish(self, complete: bool) -> None:
@@ -256,4 +256,5 @@ class Loop:
             drops=self.drops,
             corrupt=source.corrupt,
             accuracy=stats.accuracy,
+            reused=stats.reused,
         )

@@ -30,7 +30,9 @@ class Result:
         labels: uint8 (H, W), the frame's own size, owned by this result.
         card: the network that made the labels.
         info: the engine that ran it.
-        stages_s: seconds in 'capture', 'resize', 'engine' and, unless the engine does it, 'upsample'.
+        stages_s: seconds in 'capture', 'resize', 'engine' and, unless the engine does it, 'upsample'; and in what
+            labellers add.
+        confidence: uint8 (H, W), 0 to 255, how sure the network is of each pixel; None where it was not asked for.
     """
 
     frame: Frame
@@ -38,6 +40,7 @@ class Result:
     card: Card
     info: EngineInfo
     stages_s: dict[str, float]
+    confidence: np.ndarray | None = None
 
 
 @dataclass(frozen=True)
@@ -185,7 +188,7 @@ class Pipeline:
     def _collect(self, captured: _Captured) -> Result:
         labeller, made = self._labeller, self._labeller.collect()
         stages_s = {**made.stages_s, **captured.stages_s}
-        return Result(captured.frame, made.labels, labeller.card, labeller.info, stages_s)
+        return Result(captured.frame, made.labels, labeller.card, labeller.info, stages_s, made.confidence)
 
     def __enter__(self) -> Self:
         try:

@@ -14,7 +14,7 @@ from rtseg.engines import EngineInfo
 from rtseg.live.pipeline import Result
 from rtseg.metrics.confusion import ConfusionMatrix
 
-STAGES = ("capture", "resize", "engine", "upsample", "draw", "show", "write")
+STAGES = ("capture", "resize", "compare", "engine", "steady", "upsample", "confidence", "draw", "show", "write")
 _KEEP = 100_000  # durations kept per stage: an hour at 30 fps, so that a camera may run for months
 _FEW = 30  # frames; several are in flight at once and end together, so the time between a few says nothing
 # Scoring must not slow the loop: one frame in ten, on a grid of pixels, costs well below a millisecond a frame.
@@ -36,6 +36,7 @@ class LoopReport:
         accuracy: mIoU and per-class IoU against the source's own labels, measured on every tenth frame and, where
             it is large, on every second, third… pixel of every second, third… row; None where the source has no
             labels or the network knows other classes.
+        reused: frames that have the labels of an earlier one, since nothing had changed; the network did not run.
     """
 
     model: str
@@ -49,6 +50,7 @@ class LoopReport:
     drops: int
     corrupt: int
     accuracy: dict[str, Any] | None
+    reused: int = 0
 
     def to_json(self) -> dict[str, Any]:
         """Plain JSON values; sizes are [height, width]."""
@@ -74,6 +76,7 @@ class LoopReport:
             "drops": self.drops,
             "corrupt": self.corrupt,
             "accuracy": self.accuracy,
+            "reused": self.reused,
         }
 
     def summary(self) -> str:
@@ -82,6 +85,8 @@ class LoopReport:
         if "p50" in self.latency_ms:
             text += f"; latency p50 {self.latency_ms['p50']:.0f} ms, p99 {self.latency_ms['p99']:.0f} ms"
         text += f"; dropped {self.drops}, corrupt {self.corrupt}"
+        if self.reused:
+            text += f"; {self.reused} frames had the labels of an earlier one"
         if self.accuracy is not None and self.accuracy["miou"] is not None:
             text += (
                 f"\nmIoU {self.accuracy['miou']:.3f} against the scene's own labels ({self.accuracy['frames']} frames)"
@@ -110,6 +115,7 @@ class LoopStats:
         self._recent_latency = Durations(90)
         self._rate = RateMeter()
         self._finished = 0
+        self.reused = 0
         self._captured_at = self._first_at = self._last_at = perf_counter()
         self._matrix: ConfusionMatrix | None = None
 
@@ -121,6 +127,7 @@ class LoopStats:
                 self.card, self.info = result.card, result.info
         for name, seconds in result.stages_s.items():
             self.stages[name].add(seconds)
+        self.reused += "engine" not in result.stages_s
         if self.begun % _SCORE_EVERY == 0:
             self._score(result)
         self.begun += 1
