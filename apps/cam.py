@@ -115,6 +115,7 @@ def _list_cameras(console: Console) -> None:
 def _watch(options: CamOptions, console: Console, stack: ExitStack) -> None:
     """Opens everything, cheapest checks first, runs the loop, and reports."""
     from rtseg.apps._viewer import Viewer
+    from rtseg.live.labellers.scoring import check_scores
     from rtseg.live.loop import Loop
     from rtseg.live.painter import Painter
     from rtseg.live.policies import policy_for
@@ -123,7 +124,8 @@ def _watch(options: CamOptions, console: Console, stack: ExitStack) -> None:
 
     _check(options)
     segmenter = stack.enter_context(_open_segmenter(options, options.model))
-    _around(segmenter, options, live=False)  # refuses a network that has no scores before anything is opened
+    if options.steady or options.unsure is not None:
+        check_scores(segmenter.card)
     budget = segmenter.budget
     limit_threads(budget.opencv)
     show = segmenter.labels.split_names(options.show) if options.show else None
@@ -197,7 +199,7 @@ def _open_segmenter(options: CamOptions, model: str) -> "Segmenter":
 
 
 def _around(segmenter: "Segmenter", options: CamOptions, live: bool) -> "Labeller":
-    """The segmenter with what the options put around it; raises UsageError where it has no scores for that."""
+    """The segmenter with what the options put around it; raises UsageError where that needs scores and it has none."""
     from rtseg.live.labellers.scoring import Scoring
     from rtseg.live.labellers.steady import WINDOW, Steady
     from rtseg.live.labellers.still import Still

@@ -7,6 +7,7 @@ from time import perf_counter
 import numpy as np
 
 from rtseg.core.arrays import ArrayPool
+from rtseg.core.card import Card
 from rtseg.core.errors import EngineError, UsageError
 from rtseg.core.frame import Frame, Labelled
 from rtseg.core.sizes import Size
@@ -16,6 +17,15 @@ from rtseg.live.labellers.wrapper import Wrapper
 from rtseg.live.segmenter import Segmenter
 from rtseg.pictures.confidence import as_levels, confidence
 from rtseg.pictures.upsample import upsample_labels
+
+
+def check_scores(card: Card) -> None:
+    """Raises UsageError for a network that gives labels and no scores."""
+    if card.gives_labels:
+        raise UsageError(
+            f"{card.name} gives labels, not scores: there is nothing to average over time, and no confidence; import it "
+            "again with an output before its argmax"
+        )
 
 
 @dataclass(frozen=True)
@@ -42,11 +52,7 @@ class Scoring(Wrapper):
         Raises:
             UsageError: a network that gives labels and no scores.
         """
-        if segmenter.card.gives_labels:
-            raise UsageError(
-                f"{segmenter.card.name} gives labels, not scores: there is nothing to average, and no confidence; "
-                "import it again with an output before its argmax"
-            )
+        check_scores(segmenter.card)
         super().__init__(segmenter)
         self._segmenter = segmenter
         self._steady = steady
