@@ -96,9 +96,7 @@ class SegmentSink(Sink):
         except OSError as error:
             raise self._error(error) from error
 
-    def write_sure(
-        self, frame: Frame, labels: np.ndarray, picture: np.ndarray, confidence: np.ndarray | None
-    ) -> None:
+    def write_sure(self, frame: Frame, labels: np.ndarray, picture: np.ndarray, confidence: np.ndarray | None) -> None:
         if frame.index < self._task.span.first:  # only there for what its labels do to later ones
             return
         self.write(frame, labels, picture)

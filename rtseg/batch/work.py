@@ -193,8 +193,8 @@ class Work:
         first, stop = segments[0].first, segments[-1].stop
         begin = first_seen(first) if self.steady else first
         span = Span(
-            first=first, warm_up=first - begin, stops=tuple(segment.stop for segment in segments), size_hw=self.size_hw, fps=self.fps,
-            time_base=self.time_base,
+            first=first, stops=tuple(segment.stop for segment in segments), size_hw=self.size_hw, fps=self.fps,
+            time_base=self.time_base, warm_up=first - begin,
         )  # fmt: skip
         if self._pts is not None:
             number = segments[0].number

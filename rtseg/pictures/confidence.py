@@ -9,6 +9,7 @@ from rtseg.core.errors import UsageError
 from rtseg.core.sizes import Size
 from rtseg.pictures.upsample import corners_of_axis, in_bands
 
+
 def confidence(
     logits: np.ndarray, size_hw: Size, temperature: float = 1.0, *, threads: int | None = None
 ) -> np.ndarray:

@@ -1,5 +1,6 @@
 """Labels made of the network's scores outside its engine: steadied over time, with a confidence, or both."""
 
+import logging
 from collections import deque
 from dataclasses import dataclass
 from time import perf_counter
@@ -18,13 +19,15 @@ from rtseg.live.segmenter import Segmenter
 from rtseg.pictures.confidence import as_levels, confidence
 from rtseg.pictures.upsample import upsample_labels
 
+_log = logging.getLogger(__name__)
+
 
 def check_scores(card: Card) -> None:
     """Raises UsageError for a network that gives labels and no scores."""
     if card.gives_labels:
         raise UsageError(
-            f"{card.name} gives labels, not scores: there is nothing to average over time, and no confidence; import it "
-            "again with an output before its argmax"
+            f"{card.name} gives labels, not scores: there is nothing to average over time, and no confidence; import "
+            "it again with an output before its argmax"
         )
 
 
@@ -99,5 +102,5 @@ class Scoring(Wrapper):
         while self._started:
             try:
                 self.collect()
-            except Exception:  # noqa: S110, PERF203 (what made the caller give up is reported already)
-                continue
+            except Exception as error:  # whatever it is: what made the caller give up is reported already
+                _log.debug("a frame that nobody waits for failed: %s", error)
