@@ -113,12 +113,8 @@ def _slope(logits: np.ndarray, truth: np.ndarray, temperature: float) -> float:
 
 def _interpolated(logits: np.ndarray, size_hw: tuple[int, ...], step: int) -> np.ndarray:
     """float32 (C, h, w) -> (C, n, m): bilinear at every `step`-th row and column of the full size."""
-    (top, down), (left, across) = (
-        (cell[step // 2 :: step], place[step // 2 :: step])
-        for cell, place in (
-            corners_of_axis(coarse, full) for coarse, full in zip(logits.shape[1:], size_hw, strict=True)
-        )
-    )
+    axes = (corners_of_axis(coarse, full) for coarse, full in zip(logits.shape[1:], size_hw, strict=True))
+    (top, down), (left, across) = ((cell[step // 2 :: step], place[step // 2 :: step]) for cell, place in axes)
     bottom, right = np.minimum(top + 1, logits.shape[1] - 1), np.minimum(left + 1, logits.shape[2] - 1)
     rows = logits[:, top] + down[:, None] * (logits[:, bottom] - logits[:, top])
     values: np.ndarray = rows[..., left] + across * (rows[..., right] - rows[..., left])

@@ -1,9 +1,9 @@
 """Temporal consistency: how well the labels of a frame, moved along with the picture, agree with those of the next.
 
 The labels of frame k are warped to frame k + 1 by optical flow, and the mean IoU of the two label maps is taken: 1 is
-perfectly consistent. After Liu et al. 2020 ("Efficient Semantic Video Segmentation with Per-frame Inference", TC). Other
-than there, the flow is OpenCV's DIS (Kroeger et al. 2016) instead of FlowNet 2, pixels that were not in the earlier
-frame are left out, and the pixels of all pairs are counted together instead of averaging over clips. Needs no truth.
+perfectly consistent. After Liu et al. 2020 ("Efficient Semantic Video Segmentation with Per-frame Inference", TC). Our
+flow is OpenCV's DIS (Kroeger et al. 2016) instead of FlowNet 2, pixels that were not in the earlier frame are left out,
+and the pixels of all pairs are counted together, where they average over clips. Needs no truth.
 """
 
 from typing import Any

@@ -16,8 +16,8 @@ _FIFTH, _QUARTER, _THIRD, _HALF = (np.float32(1 / n) for n in (5, 4, 3, 2))
 def _add_powers(values: np.ndarray, best: np.ndarray, bits: np.ndarray, scale: np.ndarray, total: np.ndarray) -> None:
     """total += exp(values - best), to 3e-6, for values of at most `best`; `bits` and `scale` are one memory.
 
-    e^v = 2^n e^g with a whole n and |g| <= ln(2) / 2, where five terms of the series do. As vector instructions it takes
-    a tenth of the time of the library's exp.
+    e^v = 2^n e^g with a whole n and |g| <= ln(2) / 2, where the series up to g^5 does. It becomes vector instructions,
+    which the library's exp does not.
     """
     for x in range(total.size):
         v = (values[x] - best[x]) * _LOG2_E
