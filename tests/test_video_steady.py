@@ -174,7 +174,9 @@ def test_confidence_is_saved_beside_the_labels(tmp_path: Path, fake_network: Pat
 
 
 def test_a_temperature_concerns_what_shows_a_confidence(
-    tmp_path: Path, fake_network: Path, capsys: pytest.CaptureFixture[str]  # noqa: F811
+    tmp_path: Path,
+    fake_network: Path,
+    capsys: pytest.CaptureFixture[str],  # noqa: F811
 ) -> None:
     source, out = noisy(tmp_path / "a.mp4", frames=5), tmp_path / "out"
     assert video(source, out) == 0
@@ -192,7 +194,10 @@ def test_a_temperature_concerns_what_shows_a_confidence(
     "arguments", [("--steady",), ("--unsure", "0.5"), ("--save", "labels,confidence")], ids=["steady", "unsure", "save"]
 )
 def test_a_network_without_scores_is_refused(
-    arguments: tuple[str, ...], tmp_path: Path, fake_network: Path, capsys: pytest.CaptureFixture[str]  # noqa: F811
+    arguments: tuple[str, ...],
+    tmp_path: Path,
+    fake_network: Path,
+    capsys: pytest.CaptureFixture[str],  # noqa: F811
 ) -> None:
     fake_card(name="fake", engine_order=("fake",), output="labels").save(fake_network / "fake.json")
     with pytest.raises(SystemExit) as ended:
