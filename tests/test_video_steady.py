@@ -175,8 +175,8 @@ def test_confidence_is_saved_beside_the_labels(tmp_path: Path, fake_network: Pat
 
 def test_a_temperature_concerns_what_shows_a_confidence(
     tmp_path: Path,
-    fake_network: Path,
-    capsys: pytest.CaptureFixture[str],  # noqa: F811
+    fake_network: Path,  # noqa: F811
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     source, out = noisy(tmp_path / "a.mp4", frames=5), tmp_path / "out"
     assert video(source, out) == 0
@@ -196,8 +196,8 @@ def test_a_temperature_concerns_what_shows_a_confidence(
 def test_a_network_without_scores_is_refused(
     arguments: tuple[str, ...],
     tmp_path: Path,
-    fake_network: Path,
-    capsys: pytest.CaptureFixture[str],  # noqa: F811
+    fake_network: Path,  # noqa: F811
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     fake_card(name="fake", engine_order=("fake",), output="labels").save(fake_network / "fake.json")
     with pytest.raises(SystemExit) as ended:
