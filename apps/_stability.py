@@ -1,6 +1,6 @@
 """How steady labels are on a video, as they come and averaged over time: `rtseg eval --stability`."""
 
-from collections.abc import Iterator
+from collections.abc import Generator
 from contextlib import closing
 from itertools import islice
 from typing import Any
@@ -23,6 +23,7 @@ from rtseg.sources.base import Source
 from rtseg.sources.open import open_source
 
 _FRAMES_OF_ENDLESS = 300
+_Both = Generator[tuple[Frame, np.ndarray, np.ndarray], None, None]  # a frame, its labels as they come, and averaged
 
 
 class _Measured:
@@ -61,13 +62,13 @@ def measure_stability(name: str, frames: int | None, spec: RunSpec, steady: bool
     return {**figures, **({"steady": averaged.to_json()} if averaged is not None else {})}, info
 
 
-def _plain(source: Source, segmenter: Segmenter) -> Iterator[tuple[Frame, np.ndarray, np.ndarray]]:
+def _plain(source: Source, segmenter: Segmenter) -> _Both:
     with closing(stream(source, segmenter)) as labelled:
         for frame, labels in labelled:
             yield frame, labels, labels
 
 
-def _both(source: Source, segmenter: Segmenter) -> Iterator[tuple[Frame, np.ndarray, np.ndarray]]:
+def _both(source: Source, segmenter: Segmenter) -> _Both:
     """Labels as they come and averaged over time, of one run of the network."""
     steady = Steady(segmenter.card.logits_stride)
     for frame in source:

@@ -49,7 +49,8 @@ class Flow:
         before, self._before = self._before, (frame.index, grey)
         if before is None or before[0] != frame.index - 1 or before[1].shape != grey.shape:
             return None
-        places: np.ndarray = self._dis.calc(grey, before[1], None)
+        places: np.ndarray = np.zeros((*grey.shape, 2), np.float32)
+        self._dis.calc(grey, before[1], places)
         places[..., 0] += np.arange(grey.shape[1], dtype=np.float32)
         places[..., 1] += np.arange(grey.shape[0], dtype=np.float32)[:, None]
         return places
@@ -71,7 +72,7 @@ class Consistency:
     def update(self, labels: np.ndarray, places: np.ndarray | None) -> None:
         """Adds the next frame: labels, uint8 (H, W), and what `Flow` says of it."""
         if places is not None and self._before is not None:
-            warped = cv2.remap(self._before, places, None, cv2.INTER_NEAREST, borderMode=cv2.BORDER_CONSTANT,
+            warped = cv2.remap(self._before, places[..., 0], places[..., 1], cv2.INTER_NEAREST, borderMode=cv2.BORDER_CONSTANT,
                                borderValue=self._none)  # fmt: skip
             self._matrix.update(labels, warped)
             self.pairs += 1

@@ -180,8 +180,8 @@ def _with_unsure(labels: np.ndarray, confidence: np.ndarray, below: float) -> np
     if confidence.dtype not in (np.uint8, np.float32) or confidence.shape != labels.shape:
         raise UsageError(f"confidence is {confidence.dtype} {confidence.shape}: want uint8 (0 to 255) or float32 "
                          f"(0 to 1) {labels.shape}")  # fmt: skip
-    bound = below * 255 if confidence.dtype == np.uint8 else below
-    marked: np.ndarray = cv2.max(labels, cv2.compare(confidence, bound, cv2.CMP_LT))
+    low = confidence < (below * 255 if confidence.dtype == np.uint8 else below)
+    marked: np.ndarray = cv2.max(labels, np.multiply(low, _UNSURE, dtype=np.uint8))
     return marked
 
 
