@@ -26,7 +26,7 @@ def row(seed: int, frames: int = 30) -> list[tuple[np.ndarray, np.ndarray]]:
     blocks = rng.integers(0, 200, (3, 4, 3)).astype(np.int64)
     made = []
     for _ in range(frames):
-        blocks = blocks + rng.integers(-6, 7, blocks.shape) * (rng.random((3, 4, 1)) < 0.05)
+        blocks = blocks + rng.integers(-12, 13, blocks.shape) * (rng.random((3, 4, 1)) < 0.05)
         image = np.kron(np.clip(blocks, 0, 255).astype(np.uint8), np.ones((8, 8, 1), np.uint8))
         made.append((image, rng.normal(0, 2, (3, 6, 8)).astype(np.float32)))
     return made
@@ -39,11 +39,11 @@ def by_loops(frames: list[tuple[np.ndarray, np.ndarray]], last: int, begin: int)
         for y in range(6):
             for x in range(8):
                 change = 0.0
-                for by in range(max(0, y // 2 - 1), min(3, y // 2 + 2)):
-                    for bx in range(max(0, x // 2 - 1), min(4, x // 2 + 2)):
-                        here = np.s_[8 * by : 8 * by + 8, 8 * bx : 8 * bx + 8]
+                for by in range(max(0, y - 1), min(6, y + 2)):
+                    for bx in range(max(0, x - 1), min(8, x + 2)):
+                        here = np.s_[4 * by : 4 * by + 4, 4 * bx : 4 * bx + 4]
                         means = image[here].mean((0, 1)) - before[here].mean((0, 1))
-                        change = max(change, np.abs(means).max())
+                        change = max(change, np.abs(means).max() / (1 if (by, bx) == (y, x) else 2))
                 gain = LEAST + (1 - LEAST) * min(1.0, max(0.0, (change - NOISE) / (CHANGED - NOISE)))
                 state[:, y, x] += gain * (logits[:, y, x] - state[:, y, x])
     return state
@@ -58,8 +58,8 @@ def test_the_average_is_that_of_a_plain_loop(window: int | None) -> None:
         averaged = steady(index, image, logits)
         np.testing.assert_allclose(averaged, by_loops(frames, index, begin), atol=1e-5)
         if index:
-            gains |= set(block_changes(block_means(image), block_means(frames[index - 1][0])).ravel().tolist())
-    assert {0.0, 3.0, 6.0} <= gains  # still cells, cells in between, and cells that changed
+            gains |= set(block_changes(block_means(image, 4), block_means(frames[index - 1][0], 4)).ravel().tolist())
+    assert {0.0, 6.0, 12.0} <= gains  # still cells, cells in between, and cells that changed
 
 
 def test_labels_depend_on_a_bounded_number_of_frames() -> None:
@@ -103,14 +103,14 @@ def test_another_size_begins_anew() -> None:
 
 def test_means_and_changes_of_blocks() -> None:
     image = np.random.default_rng(0).integers(0, 256, (21, 35, 3), np.uint8)
-    means = block_means(image)
+    means = block_means(image, 8)
     assert means.shape == (3, 5, 3)
     np.testing.assert_allclose(means[1, 2], image[8:16, 16:24].mean((0, 1)), rtol=1e-6)
     np.testing.assert_allclose(means[2, 4], image[16:, 32:].mean((0, 1)), rtol=1e-6)
     other = means.copy()
     other[0, 0, 2] -= 7
     changes = block_changes(means, other)
-    np.testing.assert_allclose(changes[:2, :2], 7, rtol=1e-5)  # and its neighbours
+    np.testing.assert_allclose(changes[:2, :2], [[7, 3.5], [3.5, 3.5]], rtol=1e-5)
     assert not changes[2].any()
     assert not changes[:, 2:].any()
 

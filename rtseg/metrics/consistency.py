@@ -72,7 +72,8 @@ class Consistency:
     def update(self, labels: np.ndarray, places: np.ndarray | None) -> None:
         """Adds the next frame: labels, uint8 (H, W), and what `Flow` says of it."""
         if places is not None and self._before is not None:
-            warped = cv2.remap(self._before, places[..., 0], places[..., 1], cv2.INTER_NEAREST, borderMode=cv2.BORDER_CONSTANT,
+            x, y = places[..., 0], places[..., 1]
+            warped = cv2.remap(self._before, x, y, cv2.INTER_NEAREST, borderMode=cv2.BORDER_CONSTANT,
                                borderValue=self._none)  # fmt: skip
             self._matrix.update(labels, warped)
             self.pairs += 1

@@ -3,12 +3,12 @@
 import cv2
 import numpy as np
 
-BLOCK = 8  # pixels: the mean of 8 x 8 has an eighth of a pixel's noise
+BESIDE = 0.5  # of a neighbour's change: what enters a block begins to matter beside it
 
 _NEIGHBOURS = np.ones((3, 3), np.uint8)
 
 
-def block_means(image: np.ndarray, block: int = BLOCK) -> np.ndarray:
+def block_means(image: np.ndarray, block: int) -> np.ndarray:
     """uint8 (h, w, 3) -> float32 (ceil(h / block), ceil(w / block), 3): means of blocks of pixels, in grey levels.
 
     The last blocks of a row or column are smaller where the side is no multiple of `block`, which is 1 to 256.
@@ -22,10 +22,11 @@ def block_means(image: np.ndarray, block: int = BLOCK) -> np.ndarray:
 
 
 def block_changes(means: np.ndarray, before: np.ndarray) -> np.ndarray:
-    """Two float32 (h, w, 3) -> float32 (h, w): the largest difference of a channel, in grey levels, 0 to 255.
+    """Two float32 (h, w, 3) -> float32 (h, w): by how many grey levels, 0 to 255, each block changed.
 
-    A block has the largest of its own and its eight neighbours': what enters a block begins to matter beside it.
+    That is the largest difference of a channel in the block itself, or `BESIDE` of it in one of its eight neighbours.
     """
     blue, green, red = np.moveaxis(np.abs(means - before), 2, 0)
-    changes: np.ndarray = cv2.dilate(np.maximum(np.maximum(blue, green), red), _NEIGHBOURS)
+    own = np.maximum(np.maximum(blue, green), red)
+    changes: np.ndarray = np.maximum(own, cv2.dilate(own, _NEIGHBOURS) * np.float32(BESIDE))
     return changes

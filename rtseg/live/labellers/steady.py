@@ -15,10 +15,11 @@ from functools import lru_cache
 
 import numpy as np
 
-from rtseg.pictures.changes import BLOCK, block_changes, block_means
+from rtseg.pictures.changes import block_changes, block_means
 
 LEAST = 0.25  # weight of the new logits where nothing changed: noise that is independent has 1/7 of its variance then
-NOISE, CHANGED = 2.0, 4.0  # grey levels
+NOISE, CHANGED = 4.0, 8.0  # grey levels, of means
+BLOCK = 4  # pixels of the network's input that a mean is taken of, along an axis, at least: noise is averaged away
 WINDOW = 8  # frames
 
 

@@ -11,9 +11,10 @@ from rtseg.core.frame import Frame, Labelled
 from rtseg.core.sizes import Size
 from rtseg.live.labeller import Labeller
 from rtseg.live.labellers.wrapper import Wrapper
-from rtseg.pictures.changes import block_changes, block_means
+from rtseg.pictures.changes import block_means
 
 CHANGED = 4.0  # grey levels of a block's mean
+BLOCK = 8  # pixels: the mean of 8 x 8 has an eighth of a pixel's noise
 MOST = 30  # frames in a row that have the labels of one: what is too small or too slow to be seen is seen by then
 
 
@@ -42,7 +43,7 @@ class Still(Wrapper):
             assert resized is not None  # its engine is loaded
         stages_s = {"resize": perf_counter() - start}
         start = perf_counter()
-        means = block_means(resized)
+        means = block_means(resized, BLOCK)
         new = self._again >= MOST or frame.size_hw != self._size_hw or self._differ(means)
         stages_s["compare"] = perf_counter() - start
         if new:
@@ -53,7 +54,7 @@ class Still(Wrapper):
 
     def _differ(self, means: np.ndarray) -> bool:
         before = self._seen
-        return before is None or before.shape != means.shape or bool((block_changes(means, before) >= CHANGED).any())
+        return before is None or before.shape != means.shape or bool((np.abs(means - before) >= CHANGED).any())
 
     def collect(self) -> Labelled:
         if self._started and not self._started[0][0]:
