@@ -3,11 +3,11 @@
     python benchmarks/steady.py --root CAMVID                     # writes benchmarks/results/steady.json
     python benchmarks/steady.py --root CAMVID --model swiftnet --still parking.mp4 --output my.json
 
-On CamVid's val, seven seconds of a drive, labels are scored as they come and averaged over time: mIoU, boundary F1, both
-of the moving classes alone too, flips on still pixels and consistency along the flow; and, since the street itself moves
-there, the flips of the truth. Then the time that each step takes for a frame of 1024x2048. Then a camera that does not
-move, a video or a picture of CamVid with a camera's noise: flips, frames on which the network did not run, and how many
-pixels have the label that it would have given.
+On CamVid's val, seven seconds of a drive, labels are scored as they come and averaged over time: mIoU and boundary F1,
+also of the moving classes alone, flips on still pixels and consistency along the flow; and, since the street itself
+moves there, the flips of the truth. Then the time that each step takes for a frame of 1024x2048. Then a camera that
+does not move, a video or a picture of CamVid with a camera's noise: flips, frames on which the network did not run, and
+how many pixels have the label that it would have given.
 """
 
 import argparse
