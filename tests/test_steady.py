@@ -5,7 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from fakes import FakeEngine, FakeSource, fake_artifact, fake_segmenter, make_network
+from fakes import FakeEngine, FakeSource, FlyingEngine, fake_artifact, fake_segmenter, make_network
 
 from rtseg.core.errors import EngineError, UsageError
 from rtseg.core.frame import Frame
@@ -165,6 +165,36 @@ def test_frames_in_flight_change_nothing_and_every_stage_is_told() -> None:
     np.testing.assert_array_equal(labels[1], labels[3])
     # by one grey level a frame: it is no change, so that the average is what the labels are of
     assert not (labels[1][:, 0, 0] == np.arange(25) % 11).all()
+
+
+class Strict(FlyingEngine):
+    """Takes two pictures, but for logits one at a time, as an engine does that has one buffer for them."""
+
+    def _infer(self, image: np.ndarray) -> np.ndarray:
+        assert not self._pending
+        return super()._infer(image)  # type: ignore[no-any-return]
+
+
+def test_an_engine_that_labels_two_at_a_time_gives_logits_one_by_one() -> None:
+    labels = []
+    for engine in (FakeEngine(), Strict(in_flight=2)):
+        with (
+            Scoring(Segmenter(engine), steady=Steady(STRIDE)) as labeller,
+            Pipeline(FakeSource(9), labeller) as pipeline,
+        ):
+            labels.append([result.labels for result in pipeline])
+    np.testing.assert_array_equal(*labels)
+    with Strict(in_flight=2) as engine:
+        picture = np.zeros((64, 96, 3), np.uint8)
+        engine.submit_logits(picture)
+        engine.submit_logits(picture)
+        with pytest.raises(EngineError, match="2 pictures are in flight already"):
+            engine.submit_logits(picture)
+        first, second = engine.collect_logits()[0], engine.collect_logits()[0]
+        assert first is not second
+        np.testing.assert_array_equal(first, engine.infer(picture))
+        with pytest.raises(EngineError, match="no picture is in flight"):
+            engine.collect_logits()
 
 
 def test_a_network_that_gives_labels_is_refused() -> None:

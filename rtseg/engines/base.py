@@ -70,6 +70,7 @@ class Engine(Closing, ABC):
         self.card.check_size(options.size_hw)
         self._arrays = ArrayPool()
         self._pending: deque[tuple[float, Any]] = deque()  # when it was submitted, and what `_submit` returned
+        self._pending_logits: deque[Callable[[], Timed]] = deque()
         self._closed = False
 
     @abstractmethod
@@ -112,7 +113,9 @@ class Engine(Closing, ABC):
         Raises:
             EngineError: none is in flight, or the picture failed.
         """
-        submitted, started = self._oldest()
+        if not self._pending:
+            raise EngineError("no picture is in flight: call submit() first")
+        submitted, started = self._pending.popleft()
         labels, stages_s = self._collect(started)
         stages_s = stages_s or {"engine": perf_counter() - submitted}
         if out is not None:
@@ -121,18 +124,17 @@ class Engine(Closing, ABC):
         return Labelled(labels, stages_s)
 
     def submit_logits(self, image: np.ndarray) -> None:
-        """As `submit`, for `collect_logits`; frames in flight are all of one kind."""
-        image = self._with_room(image)
-        self._pending.append((perf_counter(), self._submit_logits(image)))
+        """Starts a picture whose logits `collect_logits` gives; raises what `submit` does."""
+        self._pending_logits.append(self._submit_logits(self._with_room(image)))
 
     def collect_logits(self) -> Timed:
         """Logits of the oldest picture, as `infer` gives them but yours to keep, and the seconds of 'engine'.
 
         Raises what `collect` does.
         """
-        _, finish = self._oldest()
-        made: Timed = finish()
-        return made
+        if not self._pending_logits:
+            raise EngineError("no picture is in flight: call submit_logits() first")
+        return self._pending_logits.popleft()()
 
     def _submit_logits(self, image: np.ndarray) -> Callable[[], Timed]:
         """What gives the logits of a checked picture; here they are made at once."""
@@ -172,15 +174,9 @@ class Engine(Closing, ABC):
     def _with_room(self, image: np.ndarray) -> np.ndarray:
         """The picture, contiguous; raises as `submit` says."""
         image = self._checked(image)
-        if len(self._pending) >= self.info.in_flight:
-            raise EngineError(f"{len(self._pending)} pictures are in flight already: call collect() first")
+        if (count := len(self._pending) + len(self._pending_logits)) >= self.info.in_flight:
+            raise EngineError(f"{count} pictures are in flight already: call collect() first")
         return image
-
-    def _oldest(self) -> tuple[float, Any]:
-        """Takes the oldest picture in flight; raises EngineError where there is none."""
-        if not self._pending:
-            raise EngineError("no picture is in flight: call submit() first")
-        return self._pending.popleft()
 
     def _checked(self, image: np.ndarray) -> np.ndarray:
         """The picture, contiguous; raises as `infer` says."""
@@ -199,4 +195,5 @@ class Engine(Closing, ABC):
         if not self._closed:
             self._closed = True
             self._pending.clear()
+            self._pending_logits.clear()
             self._release()
