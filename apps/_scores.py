@@ -17,6 +17,13 @@ def tell_scores(figures: dict[str, Any]) -> None:
     console.print(table)
     where = f"{figures['frames']} frames of {figures['data']} {figures['split']}"
     console.print(f"{means(figures)} on {where}: {ran(figures)}")
+    if "ece" in figures:
+        before = figures.get("ece_at_temperature_1")
+        untempered = f"; {share(before, 4)} without it" if before is not None else ""
+        console.print(f"confidence off by {share(figures['ece'], 4)} (ECE) at temperature {figures['temperature']:g}"
+                      f"{untempered}")  # fmt: skip
+    if "steady" in figures:
+        console.print(f"averaged over time: {means(figures['steady'])}")
     if "test_time" in figures:
         averaged = figures["test_time"]
         how = " and mirror images" if averaged["flip"] else ""
@@ -28,14 +35,21 @@ def tell_stability(figures: dict[str, Any]) -> None:
     """Flips by class, then all in a line."""
     console = Console(highlight=False)
     measured = figures["stability"]
-    table = Table("class", "labels that flip on still pixels")
-    for name, flips in measured["flips_by_class"].items():
-        table.add_row(name, share(flips))
+    ways = {"labels that flip on still pixels": measured, "averaged over time": measured.get("steady")}
+    ways = {title: way for title, way in ways.items() if way is not None}
+    table = Table("class", *ways)
+    for name in measured["flips_by_class"]:
+        table.add_row(name, *(share(way["flips_by_class"][name]) for way in ways.values()))
     console.print(table)
     console.print(
-        f"{share(measured['flip_share'])} of still pixels flip ({share(measured['still_share'])} of all are still) in "
-        f"{measured['pairs']} pairs of frames of {measured['source']}: {ran({**figures, 'size': measured['size']})}"
+        f"{share(measured['flip_share'])} of still pixels flip ({share(measured['still_share'])} of all are still), "
+        f"consistency {share(measured['consistency'])} in {measured['pairs']} pairs of frames of {measured['source']}: "
+        f"{ran({**figures, 'size': measured['size']})}"
     )
+    if (steady := measured.get("steady")) is not None:
+        console.print(
+            f"averaged over time: {share(steady['flip_share'])} flip, consistency {share(steady['consistency'])}"
+        )
 
 
 def means(figures: dict[str, Any]) -> str:

@@ -120,8 +120,8 @@ class Viewer:
         self._loader.shutdown()
         if self._loading and not self._loading.exception():
             self._made.append(self._loading.result())
-        for segmenter in self._made:
-            segmenter.close()
+        for labeller in self._made:
+            labeller.close()
 
     def _notes(self, loop: Loop) -> list[str]:
         said_at, text = self._note
@@ -189,14 +189,14 @@ class Viewer:
         if self._loading is None or not self._loading.done():
             return
         loading, self._loading = self._loading, None
-        segmenter = loading.result()
+        labeller = loading.result()
         try:
-            self._painter.prepare(segmenter.card.labels)  # a class filter may not fit the other network
+            self._painter.prepare(labeller.card.labels)  # a class filter may not fit the other network
         except RtsegError:
-            segmenter.close()
+            labeller.close()
             raise
-        self._made.append(segmenter)
-        loop.change_labeller(lambda: segmenter)
+        self._made.append(labeller)
+        loop.change_labeller(lambda: labeller)
 
     def _new_path(self, suffix: str) -> Path:
         """A file name of the time, with a number where that is taken."""

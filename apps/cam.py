@@ -64,6 +64,10 @@ class CamOptions:
         show: Colour only these classes, for example car,pedestrian.
         legend: Show which colour is which class.
         threads: CPU threads shared by everything; by default every core.
+        steady: Average the network's scores over time where the picture does not change, so that labels do not flicker.
+        reuse: Do not run the network while the picture does not change beyond noise: the last labels stay, for 30
+            frames at most. For cameras that do not move; labels of something small or slow may be late by so much.
+        unsure: Draw grey what the network is less sure of than this, 0 to 1.
     """
 
     model: str | None = None
@@ -85,6 +89,9 @@ class CamOptions:
     show: str | None = None
     legend: bool = True
     threads: int | None = None
+    steady: Annotated[bool, Parameter(negative="")] = False
+    reuse: Annotated[bool, Parameter(negative="")] = False
+    unsure: float | None = None
 
     @property
     def spec(self) -> RunSpec:
@@ -126,24 +133,28 @@ def _list_cameras(console: Console) -> None:
 def _watch(options: CamOptions, console: Console, stack: ExitStack) -> None:
     """Opens everything, cheapest checks first, runs the loop, and reports."""
     from rtseg.apps._viewer import Viewer
+    from rtseg.core.threads import thread_budget
+    from rtseg.live.labellers.scoring import check_scores
     from rtseg.live.loop import Loop
     from rtseg.live.painter import Painter
     from rtseg.live.policies import Deadline, policy_for
+    from rtseg.live.segmenter import check_spec
     from rtseg.pictures.resize import limit_threads
     from rtseg.sinks.base import NullSink
 
     _check(options)
-    preparing = f"preparing {options.spec.model}: the first run on a machine takes some seconds"
-    status = Console(stderr=True).status(preparing)
-    labeller = stack.enter_context(_open_labeller(options, status))
-    budget = labeller.budget
+    card = check_spec(options.spec).card
+    if options.steady or options.unsure is not None:
+        check_scores(card)
+    budget = thread_budget(options.threads)
     limit_threads(budget.opencv)
-    classes = labeller.card.labels
-    show = classes.split_names(options.show) if options.show else None
-    painter = Painter(opacity=options.opacity, legend=options.legend, show=show)
-    painter.prepare(classes)
+    show = card.labels.split_names(options.show) if options.show else None
+    painter = Painter(opacity=options.opacity, legend=options.legend, show=show, unsure=options.unsure)
+    painter.prepare(card.labels)
     window = _open_window() if options.window else None
     source = stack.enter_context(_open_source(options, budget.codec))
+    status = Console(stderr=True).status(f"preparing {card.name}: the first run on a machine takes some seconds")
+    labeller = stack.enter_context(_open_labeller(options, source.live, status))
     policy = labeller.policy or policy_for(source)
     if isinstance(policy, Deadline):
         if source.kind == "image":
@@ -158,7 +169,7 @@ def _watch(options: CamOptions, console: Console, stack: ExitStack) -> None:
     _introduce(console, labeller, source)
     viewer = None
     if window:
-        ready = partial(_ready_labeller, options, policy)
+        ready = partial(_ready_labeller, options, policy, source.live)
         others = list(shipped()) if options.deadline is None else []  # the deadline chooses the network
         viewer = Viewer(window, painter, record, others, ready, recording)
     if viewer:
@@ -209,32 +220,44 @@ def _check(options: CamOptions) -> None:
     )
 
 
-def _open_labeller(options: CamOptions, status: "Status") -> "Labeller":
+def _open_labeller(options: CamOptions, live: bool, status: "Status") -> "Labeller":
     """What labels the frames: one network, or with a deadline a ladder of them."""
     from rtseg.live.labellers.anytime import Anytime
     from rtseg.live.ladder import Ladder, wishes
     from rtseg.live.policies import Deadline
 
     if options.deadline is None:
-        return _segmenter(options.spec)
+        return _network(options, options.spec, live)
     policy = Deadline(options.deadline / 1e3)
     return Anytime(Ladder(wishes(options.spec, options.model), tell=partial(_tell, status)), policy)
-
-
-def _segmenter(spec: RunSpec) -> "Labeller":
-    from rtseg.live.labellers.rebuilding import Rebuilding
-    from rtseg.live.segmenter import Segmenter
-
-    return Rebuilding(lambda: Segmenter(spec))
 
 
 def _tell(status: "Status", text: str) -> None:
     status.update(f"{text}; the first run on a machine takes longest")
 
 
-def _ready_labeller(options: CamOptions, policy: "Policy", model: str, frame_hw: Size) -> "Labeller":
+def _network(options: CamOptions, spec: RunSpec, live: bool) -> "Labeller":
+    """A network with what the options put around it; it is loaded again where its engine fails."""
+    from rtseg.live.labellers.rebuilding import Rebuilding
+    from rtseg.live.labellers.scoring import Scoring
+    from rtseg.live.labellers.steady import WINDOW, Steady
+    from rtseg.live.labellers.still import Still
+    from rtseg.live.segmenter import Segmenter
+
+    def make() -> "Labeller":
+        segmenter = Segmenter(spec)
+        labeller: Labeller = segmenter
+        if options.steady or options.unsure is not None:
+            steady = Steady(segmenter.card.logits_stride, None if live else WINDOW) if options.steady else None
+            labeller = Scoring(segmenter, steady=steady, confident=options.unsure is not None)
+        return Still(labeller) if options.reuse else labeller
+
+    return Rebuilding(make)
+
+
+def _ready_labeller(options: CamOptions, policy: "Policy", live: bool, model: str, frame_hw: Size) -> "Labeller":
     """Another network in the place of the one that the command line names, loaded."""
-    labeller = _segmenter(replace(options.spec, model=model))
+    labeller = _network(options, replace(options.spec, model=model), live)
     labeller.prepare(frame_hw, policy.most_in_flight)
     return labeller
 

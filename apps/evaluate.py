@@ -1,8 +1,6 @@
 """`rtseg eval`: scores a network with any engine on any data set, and how steady its labels are on a video."""
 
-from contextlib import closing
 from dataclasses import dataclass, replace
-from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -21,9 +19,8 @@ if TYPE_CHECKING:
     from rtseg.core.card import Card
     from rtseg.datasets import DataSet
     from rtseg.engines import EngineInfo
+    from rtseg.live.segmenter import Segmenter
     from rtseg.metrics.evaluate import Scored
-
-_FRAMES_OF_ENDLESS = 300
 
 
 @Parameter(name="*")
@@ -44,8 +41,12 @@ class EvalOptions:
         flip: Score test-time averaging too: over each picture and its mirror image. Reported apart.
         scales: Score test-time averaging too: over these factors of the input size, as 0.75,1,1.25. Reported apart.
         boundary_tolerance: How far a boundary may be off for the boundary F1, as a share of the picture's diagonal.
-        stability: Also measure how often labels flip on still pixels of this source: a video, a folder of
-            consecutive frames, a URL, a camera, or synthetic.
+        steady: Score labels that are averaged over time too, as `rtseg-video --steady` makes them: with --stability,
+            and on the split, whose pictures must then be consecutive frames. Reported apart.
+        calibrate: Fit the temperature of the network's confidence on the split, which it must not have learned from,
+            and write it into the network's card.
+        stability: Also measure, on this source, how often labels flip on still pixels and how consistent they are along
+            the optical flow: a video, a folder of consecutive frames, a URL, a camera, or synthetic.
         frames: How many frames of that source; by default all, or 300 if it has no end.
         picture: Draw picture, truth and prediction of four pictures of the split, evenly spread, into this file.
         enter: Write the figures of the data set into the network's card.
@@ -62,6 +63,8 @@ class EvalOptions:
     threads: int | None = None
     flip: Annotated[bool, Parameter(negative="")] = False
     scales: str = "1"
+    steady: Annotated[bool, Parameter(negative="")] = False
+    calibrate: Annotated[bool, Parameter(negative="")] = False
     boundary_tolerance: float = 0.0075
     stability: str | None = None
     frames: int | None = None
@@ -72,6 +75,8 @@ class EvalOptions:
     def __post_init__(self) -> None:
         if self.enter and (self.data_set is None or self.precision != "fp32"):
             raise UsageError("--enter takes the figures of the fp32 form on a data set: give --data, leave --precision")
+        if self.calibrate and (self.data_set is None or self.precision != "fp32"):
+            raise UsageError("--calibrate fits the fp32 form on a data set: give --data, leave --precision out")
         if self.frames is not None and self.frames < 2:
             raise UsageError(f"--frames {self.frames} is not allowed: stability compares frames, so give 2 or more")
         if self.frames is not None and self.stability is None:
@@ -102,11 +107,15 @@ def command(options: EvalOptions | None = None) -> None:
     """Score a network with any engine on any data set, and how steady its labels are on a video."""
     options = options or EvalOptions()
     check_files(options)
-    if options.enter:
+    if options.enter or options.calibrate:
         check_unseen(options)
     figures = score(options)
     if options.enter:
         enter_figures(options, figures)
+    if options.calibrate:
+        from rtseg.apps._calibrate import enter_temperature
+
+        enter_temperature(options.model, figures["temperature"], f"{options.data_set}/{options.split}")
     if "miou" in figures:
         tell_scores(figures)
     if "stability" in figures:
@@ -150,8 +159,12 @@ def score(options: EvalOptions) -> dict[str, Any]:
         figures |= score_data(options, sized, data)
         if options.averages:
             figures["test_time"] = score_averaged(options, sized, data)
+        if options.steady:
+            figures["steady"] = score_steady(options, sized, data)
     if options.stability is not None:
-        figures["stability"], info = measure_stability(options, spec)
+        from rtseg.apps._stability import measure_stability
+
+        figures["stability"], info = measure_stability(options.stability, options.frames, spec, options.steady)
         figures = {**about(card, info), **figures}
     return figures
 
@@ -159,9 +172,12 @@ def score(options: EvalOptions) -> dict[str, Any]:
 def check_before(options: EvalOptions, spec: RunSpec) -> None:
     """Finds what is wrong with what comes second before minutes are spent on what comes first."""
     from rtseg.live.labellers.averaging import Averaging
-    from rtseg.live.segmenter import Segmenter
+    from rtseg.live.labellers.scoring import check_scores
+    from rtseg.live.segmenter import Segmenter, check_spec
     from rtseg.sources.open import open_source
 
+    if options.steady or options.calibrate:
+        check_scores(check_spec(spec).card)
     Averaging(Segmenter(spec), options.factors, options.flip).close()
     if options.stability is not None and options.data_set is not None:
         open_source(options.stability).close()
@@ -173,7 +189,11 @@ def score_data(options: EvalOptions, spec: RunSpec, data: "DataSet") -> dict[str
     from rtseg.sinks.base import write_picture
 
     with Segmenter(spec) as segmenter:
-        figures = compare(segmenter, data, options.boundary_tolerance)
+        if options.calibrate:
+            from rtseg.apps._calibrate import fit_temperature
+
+            segmenter.card = replace(segmenter.card, temperature=fit_temperature(spec, data))
+        figures = compare(segmenter, data, options.boundary_tolerance, segmenter)
         figures |= about(segmenter.card, segmenter.info)
         if options.picture is not None:
             write_picture(options.picture, draw(segmenter, data))
@@ -199,6 +219,17 @@ def score_averaged(options: EvalOptions, spec: RunSpec, data: "DataSet") -> dict
     return {**figures, "flip": options.flip, "scales": list(options.factors), "sizes": sizes}
 
 
+def score_steady(options: EvalOptions, spec: RunSpec, data: "DataSet") -> dict[str, Any]:
+    """The network averaged over time, on the whole split as if it were a video."""
+    from rtseg.live.labellers.scoring import Scoring
+    from rtseg.live.labellers.steady import Steady
+    from rtseg.live.segmenter import Segmenter
+
+    segmenter = Segmenter(spec)
+    with Scoring(segmenter, steady=Steady(segmenter.card.logits_stride)) as labeller:
+        return compare(labeller, data, options.boundary_tolerance)
+
+
 def check_unseen(options: EvalOptions) -> None:
     """Raises UsageError where the network was trained on what it is to be scored on."""
     from rtseg.core.zoo import resolve
@@ -221,37 +252,23 @@ def enter_figures(options: EvalOptions, figures: dict[str, Any]) -> None:
     artifact.save_card(artifact.card.with_figures("fp32", entry))
 
 
-def compare(segmenter: "Scored", data: "DataSet", boundary_tolerance: float) -> dict[str, Any]:
-    """mIoU, pixel accuracy and boundary F1 on the whole split."""
+def compare(
+    labeller: "Scored", data: "DataSet", boundary_tolerance: float, segmenter: "Segmenter | None" = None
+) -> dict[str, Any]:
+    """mIoU, pixel accuracy and boundary F1 on the whole split; with a segmenter that gives scores, its calibration."""
     from rtseg.metrics.boundary import BoundaryF1
+    from rtseg.metrics.calibration import Calibration
     from rtseg.metrics.evaluate import evaluate
 
     boundary = BoundaryF1(data.labels, boundary_tolerance)
     pictures = tracked(data, f"{data.name} {data.split}", len(data))
-    return {**evaluate(segmenter, pictures, data.labels, boundary).to_json(), **boundary.to_json()}
-
-
-def measure_stability(options: EvalOptions, spec: RunSpec) -> "tuple[dict[str, Any], EngineInfo]":
-    """The stability of the labels on a source, and what ran."""
-    from rtseg.live.api import stream
-    from rtseg.live.segmenter import Segmenter
-    from rtseg.metrics.stability import Stability
-    from rtseg.sources.open import open_source
-
-    assert options.stability is not None
-    with open_source(options.stability) as source, Segmenter(spec) as segmenter:
-        count = options.frames or (_FRAMES_OF_ENDLESS if source.endless else None)
-        stability = Stability(segmenter.labels)
-        with closing(stream(source, segmenter)) as labelled:  # ends its threads before the segmenter is closed
-            title, total = f"stability on {source.name}", count or source.frame_count
-            for frame, labels in tracked(islice(labelled, count), title, total):
-                stability.update(frame, labels)
-        info = segmenter.info
-        figures = {"source": source.name, "size": list(info.size_hw), **stability.to_json()}
-    if not stability.pairs:
-        raise UsageError(f"{source.name} gave {stability.frames} frames and no two that follow one another: "
-                         "stability needs a video")  # fmt: skip
-    return figures, info
+    if segmenter is None or segmenter.card.gives_labels:
+        return {**evaluate(labeller, pictures, data.labels, boundary).to_json(), **boundary.to_json()}
+    at_one, tempered = Calibration(data.labels), Calibration(data.labels, segmenter.card.temperature)
+    both = (at_one, tempered) if segmenter.card.temperature != 1 else (tempered,)
+    matrix = evaluate(labeller, pictures, data.labels, boundary, calibrations=both, logits_of=segmenter.logits)
+    figures = {**matrix.to_json(), **boundary.to_json(), **tempered.to_json()}
+    return {**figures, **({"ece_at_temperature_1": at_one.to_json()["ece"]} if at_one in both else {})}
 
 
 def about(card: "Card", info: "EngineInfo") -> dict[str, Any]:

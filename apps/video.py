@@ -49,10 +49,13 @@ class VideoOptions:
         save: What to write, one or more of overlay (NAME.mp4), labels (NAME_labels/000000.png), label-video
             (NAME_labels.mkv, lossless), areas (NAME_areas.csv), strip (NAME_strip.png), summary (NAME_summary.json),
             coco (NAME_coco.json, run lengths), cvat (NAME_cvat.xml, polygons), labelme (NAME_labelme/PICTURE.json,
-            polygons), polygons (both), frames (NAME_frames/frame_000000.jpg).
+            polygons), polygons (both), frames (NAME_frames/frame_000000.jpg), confidence (NAME_confidence/000000.png,
+            0 to 255 for 0 to 1).
         opacity: How opaque the colours of the overlay are, 0 to 1.
         show: Colour only these classes, for example car,pedestrian.
         legend: Show which colour is which class.
+        unsure: Draw grey what the network is less sure of than this, 0 to 1.
+        steady: Average the network's scores over time where the picture does not change, so that labels do not flicker.
         jobs: Worker processes; by default a short measurement decides where there is enough to do.
         threads: CPU threads of each worker; by default the cores are shared out.
         ray: Run on the Ray cluster at this address ('auto', 'local', ray://HOST:10001); needs the extra 'ray'.
@@ -70,6 +73,8 @@ class VideoOptions:
     opacity: float = 0.5
     show: str | None = None
     legend: bool = True
+    unsure: float | None = None
+    steady: Annotated[bool, Parameter(negative="")] = False
     jobs: int | None = None
     threads: int | None = None
     ray: str | None = None
@@ -139,9 +144,11 @@ def _check_outputs(inputs: Sequence[str], jobs: "Sequence[Job]", options: VideoO
 
 def _choice(jobs: "Sequence[Job]", options: VideoOptions) -> "tuple[Choice, Selection]":
     """Checks all settings that do not depend on an input; also says how 'auto' was decided."""
+    from rtseg.batch.jobs import parse_save
     from rtseg.batch.plan import Choice
     from rtseg.batch.task import Look
     from rtseg.core.threads import thread_budget
+    from rtseg.live.labellers.scoring import check_scores
     from rtseg.live.painter import Painter
     from rtseg.live.segmenter import check_spec
 
@@ -157,11 +164,13 @@ def _choice(jobs: "Sequence[Job]", options: VideoOptions) -> "tuple[Choice, Sele
     check_spec(spec)
     selected = _selected(jobs, spec, artifact, options)
     show = artifact.card.labels.split_names(options.show) if options.show else None
-    look = Look(options.opacity, options.legend, show)
-    Painter(opacity=look.opacity, legend=look.legend, show=look.show).prepare(artifact.card.labels)
+    look = Look(options.opacity, options.legend, show, options.unsure)
+    Painter(opacity=look.opacity, legend=look.legend, show=look.show, unsure=look.unsure).prepare(artifact.card.labels)
+    if options.steady or options.unsure is not None or "confidence" in parse_save(options.save):
+        check_scores(artifact.card)
     auto = frozenset(name for name in ("engine", "precision") if getattr(spec, name) == AUTO)
     spec = replace(spec, engine=selected.engine, precision=selected.precision)
-    return Choice(artifact.card, spec, look, options.overwrite, auto), selected
+    return Choice(artifact.card, spec, look, options.overwrite, auto, options.steady), selected
 
 
 def _selected(jobs: "Sequence[Job]", spec: RunSpec, artifact: Artifact, options: VideoOptions) -> "Selection":

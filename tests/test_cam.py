@@ -273,6 +273,33 @@ def test_no_window_can_be_opened(fake_network, monkeypatch, capsys):  # noqa: F8
     assert "--no-window" in error
 
 
+@pytest.mark.usefixtures("fake_network", "quick_source")
+def test_steady_labels_that_are_used_again_with_grey_where_it_is_not_sure(capsys):
+    arguments = ("--no-window", "--frames", "20", "--steady", "--reuse", "--unsure", "0.5", "--json", "report.json")
+    assert cam(*arguments, "--record", "out.mp4") == 0
+    report = json.loads(Path("report.json").read_text())
+    assert {"steady", "confidence", "compare"} <= set(report["stages_ms"])
+    assert 0 < report["reused"] < 20  # the source's frames differ by one grey level each, and by ten now and then
+    assert f"{report['reused']} frames had the labels of an earlier one" in capsys.readouterr().out
+    colour = frames_of("out.mp4")[-1][60, 90].astype(int)
+    assert colour.max() - colour.min() < 12  # the fake network is 21 % sure: all is grey
+
+
+def test_m_keeps_what_is_around_the_network(press):
+    _, code = press("m", *["x"] * 20, "q", arguments=("--steady", "--reuse", "--json", "report.json"))
+    assert code == 0
+    report = json.loads(Path("report.json").read_text())
+    assert report["model"] == "other"
+    assert {"steady", "compare"} <= set(report["stages_ms"])
+
+
+def test_steadying_needs_scores(fake_network, capsys):  # noqa: F811
+    fake_card(name="fake", engine_order=("fake",), output="labels").save(fake_network / "fake.json")
+    assert cam("--no-window", "--frames", "2", "--steady") == 2
+    assert "fake gives labels, not scores" in capsys.readouterr().err
+    assert cam("--no-window", "--frames", "2", "--reuse") == 0
+
+
 @pytest.mark.usefixtures("fake_network")
 @pytest.mark.parametrize(
     ("arguments", "code", "message"),
@@ -289,6 +316,7 @@ def test_no_window_can_be_opened(fake_network, monkeypatch, capsys):  # noqa: F8
         (["--engine", "onnxrutime"], 2, "did you mean onnxruntime"),
         (["--precision", "fp23"], 2, "did you mean fp32"),
         (["--show", "cart"], 2, "did you mean car"),
+        (["--unsure", "7"], 2, "a confidence of 7.0 is not allowed"),
         (["--opacity", "3"], 2, "opacity 3"),
         (["--threads", "0"], 2, "give 1 to"),
         (["--threads", "100000"], 2, "give 1 to"),

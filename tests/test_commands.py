@@ -24,14 +24,14 @@ ROOT = Path(__file__).parents[1]
 # kept stable: what is documented to exist
 SURFACE = {
     "rtseg-cam": "--model --source --size --engine --precision --record --no-window --frames --duration --json "
-    "--list-cameras --camera-size --camera-fps --opacity --show --threads",
+    "--list-cameras --camera-size --camera-fps --opacity --show --threads --steady --reuse --unsure",
     "rtseg-video": "--output --model --engine --precision --size --save --opacity --show --jobs --threads --ray --json "
-    "--overwrite --dry-run",
+    "--overwrite --dry-run --steady --unsure",
     "rtseg-bench": "--model --engine --size --precision --json --threads --plot",
     "rtseg": " ".join(COMMANDS),
     "rtseg train": "--model --data --root",
     "rtseg eval": "--model --data --root --split --engine --precision --size --json --flip --scales --stability "
-    "--picture",
+    "--picture --steady --calibrate",
     "rtseg data": "check import list",
     "rtseg data import": "--output --images --classes --background",
     "rtseg data check": "--data --root --picture --json",

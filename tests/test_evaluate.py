@@ -176,6 +176,28 @@ class TestCommand:
         assert 0 < measured["still_share"] < 1
         assert "of still pixels flip" in capsys.readouterr().out
 
+    def test_labels_averaged_over_time_are_scored_beside_the_plain_ones(self, tmp_path, capsys):
+        out = tmp_path / "figures.json"
+        options = {"model": "fake", "size": "64x96", "stability": "synthetic", "frames": 4, "json": out}
+        app.command(app.EvalOptions(**options))
+        plain = json.loads(out.read_text())["stability"]
+        assert 0 < plain["consistency"] < 1
+        assert "steady" not in plain
+        app.command(app.EvalOptions(**options, data="stripes", steady=True))
+        figures = json.loads(out.read_text())
+        steady = figures["stability"].pop("steady")
+        assert figures["stability"] == plain  # of the same run of the network
+        assert (steady["frames"], steady["pairs"], steady["still_share"]) == (4, 3, plain["still_share"])
+        assert steady["flip_share"] < plain["flip_share"]
+        assert steady["consistency"] > plain["consistency"]
+        # the two pictures differ by one grey level, no change, so the second has the labels of the first: 0 is right
+        # everywhere, 3 is found twice where it is once, and 4 never
+        assert figures["steady"]["miou"] == pytest.approx((1 + 1 / 2 + 0) / 3, abs=0.01)
+        assert "ece" not in figures["steady"]
+        said = " ".join(capsys.readouterr().out.split())
+        assert "averaged over time: mIoU" in said
+        assert f"averaged over time: {steady['flip_share']:.3f} flip" in said
+
     def test_stability_may_come_with_scores(self, tmp_path):
         video = make_video(tmp_path / "drive.mp4", 6, (64, 96), 30)
         figures = app.score(app.EvalOptions(model="fake", data="stripes", stability=str(video)))

@@ -159,3 +159,36 @@ def test_public_overlay_takes_a_frame_or_a_picture() -> None:
 def test_names_are_no_label_set():
     with pytest.raises(UsageError, match=r"overlay needs a label set, such as segmenter.labels, not tuple"):
         overlay(np.zeros((4, 5, 3), np.uint8), np.zeros((4, 5), np.uint8), ("road", "sky"))
+
+
+@pytest.mark.parametrize("kind", [np.uint8, np.float32])
+def test_what_is_not_sure_is_grey(kind: type) -> None:
+    image, labels = scene()
+    levels = np.random.default_rng(1).integers(0, 256, labels.shape, np.uint8)
+    sure = levels if kind is np.uint8 else levels.astype(np.float32) / 255
+    plain = overlay(image, labels, CAMVID11, opacity=0.5)
+    picture = overlay(image, labels, CAMVID11, opacity=0.5, confidence=sure, unsure=0.6)
+    low = levels < 153
+    assert np.array_equal(picture[~low], plain[~low])
+    assert np.abs(picture[low] - (image[low] * 0.5 + 64)).max() <= 0.5
+    assert np.array_equal(overlay(image, labels, CAMVID11, confidence=sure, unsure=0), overlay(image, labels, CAMVID11))
+    assert np.array_equal(bare().render(image, labels, confidence=sure), bare().render(image, labels))  # not asked for
+
+
+def test_the_legend_says_what_grey_means() -> None:
+    image, labels = np.zeros((512, 1024, 3), np.uint8), np.full((512, 1024), CAR, np.uint8)
+    sure = np.full((512, 1024), 255, np.uint8)
+    plain = overlay(image, labels, CAMVID11, opacity=0, legend=True)
+    greyed = overlay(image, labels, CAMVID11, opacity=0, legend=True, confidence=sure)
+    below = (greyed > 0).any(2) & ~(plain > 0).any(2)
+    assert below.any()
+    assert np.flatnonzero(below.any(1)).min() >= np.flatnonzero((plain > 0).any((1, 2))).max() - 2
+
+
+def test_a_confidence_that_does_not_fit_is_one_line() -> None:
+    image, labels = scene()
+    for sure in (np.ones((3, 4), np.float32), np.ones(labels.shape, np.float64)):
+        with pytest.raises(UsageError, match=r"confidence is float.* \(.*\): want uint8 \(0 to 255\) or float32"):
+            overlay(image, labels, CAMVID11, confidence=sure)
+    with pytest.raises(UsageError, match="a confidence of 2 is not allowed: give 0"):
+        overlay(image, labels, CAMVID11, confidence=np.ones(labels.shape, np.float32), unsure=2)

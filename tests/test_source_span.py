@@ -107,6 +107,22 @@ def test_a_seam_that_does_not_fit_is_decoded_from_the_start(tmp_path: Path) -> N
         assert (started[-1] is None) == (starts == 3)
 
 
+def test_a_warm_up_is_given_first_and_again_where_a_seam_does_not_fit(tmp_path: Path) -> None:
+    path = make(tmp_path / "a.mp4", *VIDEOS["closed.mp4"])
+    index = index_video(path)
+    assert index.pts is not None
+    whole, source = read(path, span_of(index, 0, (30, 60)))
+    seam = source.seams[29]
+    wanted = {"start": int(index.keys[0]), "pts": index.pts[21:60], "warm_up": 9}
+    for before, given in ((seam, whole[21:]), (None, whole[21:]), (seam ^ 1, 2 * whole[21:30] + whole[21:])):
+        part, source = read(path, span_of(index, 30, (60,), before=before, **wanted))
+        assert part == given
+        assert source.seams[29] == seam
+        assert source.reached == 60
+    counted, _ = read(path, Span(30, (ENDLESS,), SIZE, 25.0, index.time_base, warm_up=9))
+    assert [frame[0] for frame in counted] == list(range(21, 60))
+
+
 def test_seams_are_those_of_the_whole(tmp_path: Path) -> None:
     path = make(tmp_path / "a.mp4", *VIDEOS["open.mp4"])
     index = index_video(path)

@@ -1,12 +1,15 @@
 """Temporal stability: flips are counted on still pixels of consecutive frames, and nowhere else."""
 
+import cv2
 import numpy as np
 import pytest
 from fakes import FakeEngine
 
+from rtseg.core.errors import UsageError
 from rtseg.core.frame import Frame
 from rtseg.core.labels import LabelSet
 from rtseg.live.segmenter import Segmenter
+from rtseg.metrics.consistency import Consistency, Flow
 from rtseg.metrics.stability import Stability
 
 LABELS = LabelSet("three", ("a", "b", "c"), ((0, 0, 0), (1, 1, 1), (2, 2, 2)))
@@ -76,3 +79,44 @@ def test_a_segmenter_of_pixels_is_steady_on_a_still_picture_and_not_on_noise() -
         shares[name] = stability.flip_share
     assert shares["still"] == 0
     assert shares["noise"] > 0.5
+
+
+def moved(index: int, step: int = 3) -> np.ndarray:
+    """A texture that moves to the right."""
+    texture = cv2.GaussianBlur(np.random.default_rng(0).integers(0, 256, (64, 160), np.uint8), (0, 0), 2)
+    return texture[:, 60 - step * index : 156 - step * index]
+
+
+def halves(index: int, step: int = 3) -> np.ndarray:
+    """Class 1 right of an edge that moves with the texture, else class 0."""
+    labels = full(0, (64, 96))
+    labels[:, 30 + step * index :] = 1
+    return labels
+
+
+def test_labels_that_move_with_the_picture_are_consistent() -> None:
+    flow, moving, staying = Flow(), Consistency(LABELS), Consistency(LABELS)
+    for index in range(6):
+        places = flow(frame(index, moved(index), (64, 96)))
+        assert (places is None) == (index == 0)
+        if places is not None:
+            x = places[8:-8, 12:-12, 0] - np.arange(12, 84)
+            assert np.abs(x + 3).max() < 0.5  # where it was
+        moving.update(halves(index), places)
+        staying.update(halves(0), places)
+    assert moving.pairs == staying.pairs == 5
+    assert moving.miou > 0.99
+    # warped, the edge is 3 columns further right; what comes in from the left, 3 columns, is not counted
+    assert staying.miou == pytest.approx((27 / 30 + 63 / 66) / 2, abs=0.01)
+    assert moving.to_json() == {"consistency": round(moving.miou, 4)}
+
+
+def test_flow_needs_consecutive_frames_of_one_size() -> None:
+    flow, consistency = Flow(), Consistency(LABELS)
+    for index, size_hw in ((0, (64, 96)), (2, (64, 96)), (3, (32, 96))):
+        places = flow(frame(index, 100, size_hw))
+        assert places is None
+        consistency.update(full(0, size_hw), places)
+    assert consistency.to_json() == {"consistency": None}
+    with pytest.raises(UsageError, match="frames of 12x96 are too small for optical flow: 16 pixels"):
+        flow(frame(4, 100, (12, 96)))

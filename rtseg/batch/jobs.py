@@ -17,7 +17,7 @@ from rtseg.sources.kinds import IMAGE_SUFFIXES, VIDEO_SUFFIXES, kind_of, skipped
 log = logging.getLogger(__name__)
 
 SAVES = (
-    "overlay", "labels", "label-video", "areas", "strip", "summary", "coco", "cvat", "labelme", "frames",
+    "overlay", "labels", "label-video", "areas", "strip", "summary", "coco", "cvat", "labelme", "frames", "confidence",
 )  # fmt: skip
 GROUPS = {"polygons": ("cvat", "labelme")}  # words that stand for several
 LIST_SUFFIX = ".txt"

@@ -70,6 +70,10 @@ class Layout:
         """A frame as a picture."""
         return self.partial / f"{self._name}_frames" / f"{index:06d}.jpg"
 
+    def confidence(self, index: int) -> Path:
+        """How sure the network is of each pixel of a frame."""
+        return self.partial / f"{self._name}_confidence" / f"{index:06d}.png"
+
     def files(self, save: Iterable[str], done: SegmentDone, strip: Iterable[int], pictures: bool) -> list[Path]:
         """Every file of a segment."""
         indices = done.indices.tolist()
@@ -80,7 +84,7 @@ class Layout:
             files += [self.picture(index) for index in indices] if pictures else [self.overlay(done.segment)]
         if "labels" in save:
             files += [self.label(index) for index in indices]
-        for kind, of_frame in (("labelme", self.labelme), ("frames", self.frame)):
+        for kind, of_frame in (("labelme", self.labelme), ("frames", self.frame), ("confidence", self.confidence)):
             if kind in save:
                 files += [of_frame(index) for index in indices]
         for kind, of_segment in (("label-video", self.label_video), ("coco", self.coco), ("cvat", self.cvat)):

@@ -1,7 +1,7 @@
 """With what finished outputs were made, so that those of two networks or settings are never mixed under one name."""
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -37,13 +37,14 @@ def _path(job: Job) -> Path:
     return job.folder / FOLDER / f"{job.name}.json"
 
 
-def differences(before: Mapping[str, Any], choice: Choice, stamp: str) -> list[str]:
+def differences(before: Mapping[str, Any], choice: Choice, stamp: str, save: Collection[str]) -> list[str]:
     """What is not as it was, in words.
 
     Args:
         before: `FACTS` of an earlier run.
         choice: what is wanted now; what the user leaves open is as it was before.
         stamp: the input's fingerprint now.
+        save: kinds of outputs that are compared.
     """
     if before["input"] != stamp:
         return ["the input has changed"]
@@ -51,6 +52,8 @@ def differences(before: Mapping[str, Any], choice: Choice, stamp: str) -> list[s
     choice = choice.as_begun(old)
     new = choice.settings(choice.network(tuple(before["size_hw"]), choice.spec.threads or old["threads"]))
     versions = new.pop("versions")
+    if "confidence" not in save and choice.look.unsure is None:
+        del new["temperature"]  # of nothing else
     pairs = {name: (old.get(name), value) for name, value in new.items()}
     pairs |= {name: (old["versions"].get(name), value) for name, value in versions.items()}
     return [difference(name, *pair) for name, pair in pairs.items() if pair[0] != pair[1]]
@@ -97,7 +100,7 @@ def _made_otherwise(job: Job, choice: Choice) -> dict[str, str]:
         stamp = fingerprint(job.source, picture_paths(job))
     except InputError:
         return {}  # whoever opens it says so
-    found = {kind: "; ".join(differences(facts, choice, stamp)) for kind, facts in made.items()}
+    found = {kind: "; ".join(differences(facts, choice, stamp, [kind])) for kind, facts in made.items()}
     return {kind: said for kind, said in found.items() if said}
 
 
@@ -108,7 +111,7 @@ def difference(name: str, old: Any, new: Any) -> str:
 
 def _said(name: str, value: Any) -> str:
     if value is None:
-        return "all" if name == "show" else "none"
+        return {"show": "all", "steady": "off", "temperature": "1"}.get(name, "none")
     if name == "size_hw":
         return format_size(value)
     if isinstance(value, list | tuple):

@@ -43,6 +43,7 @@ class Choice:
             threads, the batch decides, and what is unfinished keeps what it was begun with.
         overwrite: replace finished outputs, and start over what was begun with other settings.
         auto: which of 'engine' and 'precision' the user left open; what is unfinished keeps what it was begun with.
+        steady: average the scores over time.
     """
 
     card: Card
@@ -50,6 +51,7 @@ class Choice:
     look: Look
     overwrite: bool = False
     auto: frozenset[str] = frozenset()
+    steady: bool = False
 
     def as_begun(self, settings: Mapping[str, Any]) -> "Choice":
         """With the engine and precision of earlier work where the user left them open and they still run here."""
@@ -77,6 +79,8 @@ class Choice:
             "sha256": entry.sha256 if entry else None,
             "size_hw": list(network.size_hw),
             "show": list(show) if show is not None else None,
+            "steady": "on" if self.steady else None,
+            "temperature": self.card.temperature if self.card.temperature != 1 else None,  # as of cards without one
             "encoder": [CRF, PRESET, ENCODER_THREADS],
             "versions": {**versions(self.spec.engine)},
         }

@@ -85,7 +85,7 @@ class SegmentSink(Sink):
     def _new_folders(self) -> None:
         folders = [self._work, self._layout.segments]
         for kind, place in (("labels", self._layout.label), ("labelme", self._layout.labelme),
-                            ("frames", self._layout.frame)):  # fmt: skip
+                            ("frames", self._layout.frame), ("confidence", self._layout.confidence)):  # fmt: skip
             if kind in self._task.save:
                 folders.append(place(0).parent)
         if self._task.pictures and "overlay" in self._task.save:
@@ -95,6 +95,14 @@ class SegmentSink(Sink):
                 folder.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise self._error(error) from error
+
+    def write_sure(self, frame: Frame, labels: np.ndarray, picture: np.ndarray, confidence: np.ndarray | None) -> None:
+        if frame.index < self._task.span.first:  # only there for what its labels do to later ones
+            return
+        self.write(frame, labels, picture)
+        if "confidence" in self._task.save:
+            assert confidence is not None  # the worker's labeller gives it
+            self._write_picture(self._layout.confidence(frame.index), confidence)
 
     def write(self, frame: Frame, labels: np.ndarray, picture: np.ndarray) -> None:
         while frame.index >= self._left[0].stop:

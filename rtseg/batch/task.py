@@ -24,6 +24,7 @@ class Look:
     opacity: float = 0.5
     legend: bool = True
     show: tuple[str, ...] | None = None
+    unsure: float | None = None
 
 
 @dataclass(frozen=True)
@@ -49,6 +50,7 @@ class Task:
         save: kinds of outputs.
         strip: indices of the frames that go into the picture strip.
         aspect: width of a pixel by its height as shown, or None.
+        steady: average the scores over time; the span then begins with the frames that this needs.
     """
 
     job: int
@@ -64,6 +66,12 @@ class Task:
     segments: tuple[Segment, ...]
     strip: tuple[int, ...] = ()
     aspect: Fraction | None = None
+    steady: bool = False
+
+    @property
+    def confident(self) -> bool:
+        """Whether the confidence of every pixel is needed."""
+        return "confidence" in self.save or self.look.unsure is not None
 
 
 @dataclass(frozen=True)

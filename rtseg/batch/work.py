@@ -18,6 +18,7 @@ from rtseg.batch.task import Segment, SegmentDone, Task
 from rtseg.core.errors import InputError, OutputError
 from rtseg.core.runspec import RunSpec
 from rtseg.core.sizes import Size, format_size
+from rtseg.live.labellers.steady import first_seen
 from rtseg.sinks.video import NOMINAL_FPS
 from rtseg.sources.span import Span
 from rtseg.sources.video_index import index_video
@@ -90,7 +91,7 @@ class Work:
 
     def _differences(self, journal: Journal, choice: Choice, stamp: str) -> list[str]:
         """What is not as it was when the work was begun."""
-        found = differences({name: journal.fact(name) for name in FACTS}, choice, stamp)
+        found = differences({name: journal.fact(name) for name in FACTS}, choice, stamp, self.job.save)
         if (save := journal.fact("save")) != list(self.job.save):
             found.append(difference("save", save, self.job.save))
         return found
@@ -117,6 +118,7 @@ class Work:
         self.aspect = Fraction(fact("aspect")) if fact("aspect") else None
         self.single = self.job.pictures and not self.job.source.is_dir()
         self.look = choice.look
+        self.steady = bool(settings.get("steady"))
         self.network = RunSpec(
             choice.spec.model, settings["engine"], settings["precision"], tuple(settings["size_hw"]),
             settings["threads"],
@@ -194,24 +196,26 @@ class Work:
 
     def _task(self, segments: Sequence[Segment]) -> Task:
         first, stop = segments[0].first, segments[-1].stop
+        begin = first_seen(first) if self.steady else first
         span = Span(
             first=first, stops=tuple(segment.stop for segment in segments), size_hw=self.size_hw, fps=self.fps,
-            time_base=self.time_base,
+            time_base=self.time_base, warm_up=first - begin,
         )  # fmt: skip
         if self._pts is not None:
             number = segments[0].number
             span = replace(
-                span, pts=self._pts[first:stop], origin=int(self._pts[0]), start=self._start(number, first),
+                span, pts=self._pts[begin:stop], origin=int(self._pts[0]), start=self._start(number, begin),
                 before=self._last.get(number - 1),
             )  # fmt: skip
         return Task(
             job=self.number, name=self.job.name, source=self.job.source, pictures=self.pictures,
             partial=self.job.partial, single=self.single, save=self.job.save, network=self.network, look=self.look,
             span=span, segments=tuple(segments), strip=self.strip, aspect=self.aspect,
+            steady=self.steady,
         )  # fmt: skip
 
     def _start(self, number: int, first: int) -> int | None:
-        """The key frame to start decoding at: the last but one up to the first frame.
+        """The key frame to start decoding segment `number` at: the last but one up to the first frame that is given.
 
         None, the file's start, where the picture before is known to be damaged: what a decoder makes of damage depends
         on what came before.

@@ -8,6 +8,9 @@ import numpy as np
 from rtseg.batch.segments import SegmentSink
 from rtseg.batch.task import Event, Loaded, Progress, Task, TaskDone, TaskFailed
 from rtseg.core.runspec import RunSpec
+from rtseg.live.labeller import Labeller
+from rtseg.live.labellers.scoring import Scoring
+from rtseg.live.labellers.steady import Steady
 from rtseg.live.loop import Loop
 from rtseg.live.painter import Painter
 from rtseg.live.pipeline import Result
@@ -35,7 +38,7 @@ class Worker:
         self._segmenter: Segmenter | None = None
         self._source: SpanSource | None = None
         self._finishing = False
-        self._job = 0
+        self._job = self._first = 0
         self._begun = 0
         self._told_at = perf_counter()
 
@@ -49,15 +52,17 @@ class Worker:
     def run(self, task: Task) -> None:
         """Makes the task's segments, announces each, and then the task's figures; raises what fails."""
         segmenter = self._prepare(task)
-        painter = Painter(opacity=task.look.opacity, legend=task.look.legend, show=task.look.show, hud=False)
-        self._job = task.job
+        look = task.look
+        painter = Painter(opacity=look.opacity, legend=look.legend, show=look.show, hud=False, unsure=look.unsure)
+        labeller = _around(segmenter, task)
+        self._job, self._first = task.job, task.span.first
         with self._open(task, segmenter.budget.codec) as source:
             self._source = source
             if self._finishing:
                 source.finish()
             sink = SegmentSink(task, source, segmenter.labels, self._announce)
             try:
-                loop = Loop(source, segmenter, draw=_Draw(task, painter), sinks=[sink], view=self, policy=_POLICY)
+                loop = Loop(source, labeller, draw=_Draw(task, painter), sinks=[sink], view=self, policy=_POLICY)
                 report = loop.run()
                 sink.finish()
             finally:
@@ -94,7 +99,7 @@ class Worker:
 
     def show(self, loop: Loop, result: Result, picture: np.ndarray) -> None:
         """The loop's hook; counts."""
-        self._begun += 1
+        self._begun += result.frame.index >= self._first
 
     def poll(self, loop: Loop) -> None:
         """The loop's hook; tells of progress a few times a second."""
@@ -110,15 +115,24 @@ class Worker:
         self._segmenter = self._network = None
 
 
+def _around(segmenter: Segmenter, task: Task) -> Labeller:
+    """The segmenter with what the task needs around it; a new average over time for each pass."""
+    if not (task.steady or task.confident):
+        return segmenter
+    steady = Steady(segmenter.card.logits_stride) if task.steady else None
+    return Scoring(segmenter, steady=steady, confident=task.confident)
+
+
 class _Draw:
     """Draws the frames that somebody will see."""
 
     def __init__(self, task: Task, painter: Painter) -> None:
+        self._first = task.span.first
         self._always = "overlay" in task.save
         self._strip = task.strip
         self._painter = painter
 
     def __call__(self, result: Result, hud: list[str]) -> np.ndarray:
-        if self._always or result.frame.index in self._strip:
+        if (self._always and result.frame.index >= self._first) or result.frame.index in self._strip:
             return self._painter(result, hud)
         return result.frame.image

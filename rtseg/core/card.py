@@ -50,6 +50,8 @@ class Card:
         data_terms: where the training pictures come from and what may be done with the weights.
         normalisation: how the graph scales pictures: `mean` and `std` of RGB values in 0..1; it follows the trunk.
         activation_ranges: ONNX tensor -> [low, high], measured for the INT8 form.
+        temperature: logits are divided by it before they become a confidence; labels do not depend on it.
+        temperature_from: data set and split that it was fitted on; empty where it was not.
     """
 
     name: str
@@ -70,6 +72,8 @@ class Card:
     activation_ranges: dict[str, tuple[float, float]] = field(default_factory=dict, repr=False)
     fixed_size: Size | None = None
     output: Output = "logits"
+    temperature: float = 1.0
+    temperature_from: str = ""
 
     def __post_init__(self) -> None:
         unknown = set(self.files) - set(PRECISIONS)
@@ -77,6 +81,8 @@ class Card:
             raise ValueError(f"card {self.name}: unknown precision {sorted(unknown)}; allowed: {', '.join(PRECISIONS)}")
         if self.output not in OUTPUTS:
             raise ValueError(f"card {self.name}: unknown output {self.output!r}; allowed: {', '.join(OUTPUTS)}")
+        if not 0 < self.temperature < float("inf"):
+            raise ValueError(f"card {self.name}: temperature {self.temperature} must be a number above 0")
 
     @property
     def gives_labels(self) -> bool:

@@ -2,6 +2,7 @@
 
 from abc import ABC, abstractmethod
 from collections import deque
+from collections.abc import Callable
 from dataclasses import dataclass
 from time import perf_counter
 from typing import Any
@@ -69,6 +70,7 @@ class Engine(Closing, ABC):
         self.card.check_size(options.size_hw)
         self._arrays = ArrayPool()
         self._pending: deque[tuple[float, Any]] = deque()  # when it was submitted, and what `_submit` returned
+        self._pending_logits: deque[Callable[[], Timed]] = deque()
         self._closed = False
 
     @abstractmethod
@@ -100,9 +102,7 @@ class Engine(Closing, ABC):
             UsageError: wrong dtype or shape.
             EngineError: the engine is closed, failed, or has `info.in_flight` pictures already.
         """
-        image = self._checked(image)
-        if len(self._pending) >= self.info.in_flight:
-            raise EngineError(f"{len(self._pending)} pictures are in flight already: call collect() first")
+        image = self._with_room(image)
         self._pending.append((perf_counter(), self._submit(image, size_hw)))
 
     def collect(self, out: np.ndarray | None = None) -> Labelled:
@@ -122,6 +122,33 @@ class Engine(Closing, ABC):
             np.copyto(out, labels)
             labels = out
         return Labelled(labels, stages_s)
+
+    def submit_logits(self, image: np.ndarray) -> None:
+        """Starts a picture whose logits `collect_logits` gives; raises what `submit` does."""
+        self._pending_logits.append(self._submit_logits(self._with_room(image)))
+
+    def collect_logits(self) -> Timed:
+        """Logits of the oldest picture, as `infer` gives them but yours to keep, and the seconds of 'engine'.
+
+        Raises what `collect` does.
+        """
+        if not self._pending_logits:
+            raise EngineError("no picture is in flight: call submit_logits() first")
+        return self._pending_logits.popleft()()
+
+    def _submit_logits(self, image: np.ndarray) -> Callable[[], Timed]:
+        """What gives the logits of a checked picture; here they are made at once."""
+        start = perf_counter()
+        logits = self._kept(self._infer(image))
+        seconds = perf_counter() - start
+        return lambda: (logits, {"engine": seconds})
+
+    def _kept(self, logits: np.ndarray) -> np.ndarray:
+        """A copy that nobody else holds, in memory that is used again."""
+        *outer, width = logits.shape
+        copy = self._arrays.take((*outer, width * logits.itemsize)).view(logits.dtype)
+        np.copyto(copy, logits)
+        return copy
 
     def _labels(self, image: np.ndarray, size_hw: Size, out: np.ndarray | None) -> Timed:
         """Labels of a checked picture; here upsampled on the CPU, a GPU engine does it on its device."""
@@ -144,6 +171,13 @@ class Engine(Closing, ABC):
         made: Timed = started
         return made
 
+    def _with_room(self, image: np.ndarray) -> np.ndarray:
+        """The picture, contiguous; raises as `submit` says."""
+        image = self._checked(image)
+        if (count := len(self._pending) + len(self._pending_logits)) >= self.info.in_flight:
+            raise EngineError(f"{count} pictures are in flight already: call collect() first")
+        return image
+
     def _checked(self, image: np.ndarray) -> np.ndarray:
         """The picture, contiguous; raises as `infer` says."""
         if self._closed:
@@ -161,4 +195,5 @@ class Engine(Closing, ABC):
         if not self._closed:
             self._closed = True
             self._pending.clear()
+            self._pending_logits.clear()
             self._release()

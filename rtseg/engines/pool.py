@@ -4,6 +4,7 @@ from collections import deque
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import replace
+from time import perf_counter
 
 import numpy as np
 
@@ -57,6 +58,17 @@ class EnginePool(Engine):
             engine.submit(image, size_hw)
             made = engine.collect()
             return made.labels, made.stages_s
+        finally:
+            self._free.append(engine)
+
+    def _submit_logits(self, image: np.ndarray) -> Callable[[], Timed]:
+        return self._workers.submit(self._work_logits, image).result
+
+    def _work_logits(self, image: np.ndarray) -> Timed:
+        engine, start = self._free.popleft(), perf_counter()
+        try:
+            logits = self._kept(engine.infer(image))
+            return logits, {"engine": perf_counter() - start}
         finally:
             self._free.append(engine)
 

@@ -233,7 +233,7 @@ class Loop:
             elif job is not None:
                 with self.stats.stages["write"].measure():
                     for sink in job.sinks:
-                        sink.write(job.result.frame, job.result.labels, job.picture)
+                        sink.write_sure(job.result.frame, job.result.labels, job.picture, job.result.confidence)
                 self._done(job.result, job.timely)
 
     def _finish(self, complete: bool) -> None:
@@ -279,4 +279,5 @@ class Loop:
             outages=source.outages,
             accuracy=stats.accuracy,
             deadline=self._timeliness.to_json(self.drops) if self._timeliness else None,
+            reused=stats.reused,
         )

@@ -18,18 +18,26 @@ class Painter:
         split: half picture, half colours.
         hud: write the HUD lines.
         notes: further lines below the HUD.
+        unsure: where the network is less sure than this, 0 to 1, the picture is grey; None: nowhere.
 
     Example:
         >>> Loop(source, segmenter, draw=Painter(opacity=0.4)).run()
     """
 
     def __init__(
-        self, *, opacity: float = 0.5, legend: bool = True, show: Sequence[str] | None = None, hud: bool = True
+        self,
+        *,
+        opacity: float = 0.5,
+        legend: bool = True,
+        show: Sequence[str] | None = None,
+        hud: bool = True,
+        unsure: float | None = None,
     ) -> None:
         self.opacity = opacity
         self.legend = legend
         self.split = False
         self.hud = hud
+        self.unsure = unsure
         self.notes: list[str] = []
         self._show = show
         self._overlay: Overlay | None = None
@@ -39,9 +47,9 @@ class Painter:
         """Checks the settings against a label set and loads what drawing needs.
 
         Raises:
-            UsageError: an unknown class, or an opacity that is not allowed.
+            UsageError: an unknown class, or an opacity or confidence that is not allowed.
         """
-        self._overlay = Overlay(labels, self.opacity, self.legend, self._show)
+        self._overlay = Overlay(labels, self.opacity, self.legend, self._show, unsure=self.unsure)
         warm_up()
 
     def __call__(self, result: Result, hud: Sequence[str] = ()) -> np.ndarray:
@@ -53,4 +61,4 @@ class Painter:
         overlay.opacity, overlay.legend, overlay.split = self.opacity, self.legend, self.split
         lines = [*(hud if self.hud else ()), *self.notes]
         picture = self._arrays.take(result.frame.image.shape)
-        return overlay.render(result.frame.image, result.labels, hud=lines, out=picture)
+        return overlay.render(result.frame.image, result.labels, lines, picture, result.confidence)

@@ -30,7 +30,9 @@ class Result:
         labels: uint8 (H, W), the frame's own size, owned by this result.
         card: the network that made the labels.
         info: the engine that ran it.
-        stages_s: seconds in 'capture', 'resize', 'engine' and, unless the engine does it, 'upsample'.
+        stages_s: seconds in 'capture', 'resize', 'engine' and, unless the engine does it, 'upsample'; and in what
+            labellers add.
+        confidence: uint8 (H, W), 0 to 255, how sure the network is of each pixel; None where it was not asked for.
         labelled_at: `time.perf_counter()` when the labels were handed over.
         rung: which rung of a ladder made the labels; '' where there is none.
         held: the labels are those of an earlier frame, since this one's were not ready in time.
@@ -41,6 +43,7 @@ class Result:
     card: Card
     info: EngineInfo
     stages_s: dict[str, float]
+    confidence: np.ndarray | None = None
     labelled_at: float = 0.0
     rung: str = ""
     held: bool = False
@@ -194,9 +197,8 @@ class Pipeline:
     def _collect(self, captured: _Captured) -> Result:
         labeller, made = self._labeller, self._labeller.collect()
         stages_s = {**made.stages_s, **captured.stages_s}
-        return Result(
-            captured.frame, made.labels, labeller.card, labeller.info, stages_s, perf_counter(), made.rung, made.held
-        )
+        return Result(captured.frame, made.labels, labeller.card, labeller.info, stages_s, made.confidence,
+                      perf_counter(), made.rung, made.held)  # fmt: skip
 
     def __enter__(self) -> Self:
         try:

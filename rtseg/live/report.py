@@ -14,7 +14,7 @@ from rtseg.engines import EngineInfo
 from rtseg.live.pipeline import Result
 from rtseg.metrics.confusion import ConfusionMatrix
 
-STAGES = ("capture", "resize", "engine", "upsample", "draw", "show", "write")
+STAGES = ("capture", "resize", "compare", "engine", "steady", "upsample", "confidence", "draw", "show", "write")
 _KEEP = 100_000  # durations kept per stage: an hour at 30 fps, so that a camera may run for months
 _FEW = 30  # frames; several are in flight at once and end together, so the time between a few says nothing
 # Scoring must not slow the loop: one frame in ten, on a grid of pixels, costs well below a millisecond a frame.
@@ -38,6 +38,7 @@ class LoopReport:
             it is large, on every second, third… pixel of every second, third… row; None where the source has no
             labels or the network knows other classes.
         deadline: what `Timeliness.to_json` gives; None where there was no deadline.
+        reused: frames that have the labels of an earlier one, since nothing had changed; the network did not run.
     """
 
     model: str
@@ -53,6 +54,7 @@ class LoopReport:
     outages: int
     accuracy: dict[str, Any] | None
     deadline: dict[str, Any] | None = None
+    reused: int = 0
 
     def to_json(self) -> dict[str, Any]:
         """Plain JSON values; sizes are [height, width]."""
@@ -80,6 +82,7 @@ class LoopReport:
             "outages": self.outages,
             "accuracy": self.accuracy,
             **({} if self.deadline is None else {"deadline": self.deadline}),
+            "reused": self.reused,
         }
 
     def summary(self) -> str:
@@ -90,6 +93,8 @@ class LoopReport:
         text += f"; dropped {self.drops}, corrupt {self.corrupt}"
         if self.outages:
             text += f"; source lost {self.outages} time{'s' if self.outages > 1 else ''}"
+        if self.reused:
+            text += f"; {self.reused} frames had the labels of an earlier one"
         if self.accuracy is not None and self.accuracy["miou"] is not None:
             text += (
                 f"\nmIoU {self.accuracy['miou']:.3f} against the scene's own labels ({self.accuracy['frames']} frames)"
@@ -134,6 +139,7 @@ class LoopStats:
         self._recent_latency = Durations(90)
         self._rate = RateMeter()
         self._finished = 0
+        self.reused = 0
         self._captured_at = self._first_at = self._last_at = perf_counter()
         self._matrix: ConfusionMatrix | None = None
 
@@ -146,6 +152,7 @@ class LoopStats:
         self._rung = result.rung
         for name, seconds in result.stages_s.items():
             self.stages[name].add(seconds)
+        self.reused += "engine" not in result.stages_s
         if self.begun % _SCORE_EVERY == 0:
             self._score(result)
         self.begun += 1

@@ -23,6 +23,7 @@ from rtseg.engines import AUTO, ENGINES, Engine, EngineInfo, EngineOptions, load
 from rtseg.live.policies import Every, Policy
 from rtseg.pictures.confidence import confidence
 from rtseg.pictures.resize import resize_image
+from rtseg.pictures.upsample import upsample_labels
 
 _log = logging.getLogger(__name__)
 Loader = Callable[[str, Artifact, EngineOptions], Engine]
@@ -267,8 +268,19 @@ class Segmenter(Closing):
 
         Raises what `logits` does.
         """
+        return self.with_confidence(frame)[1]
+
+    def with_confidence(self, frame: np.ndarray | Frame) -> tuple[np.ndarray, np.ndarray]:
+        """uint8 BGR (H, W, 3) -> (labels uint8 (H, W), confidence float32 (H, W)), of one run of the network.
+
+        The confidence is the network's own probability of each pixel's class, 1/C to 1, at its card's temperature.
+        Raises what `logits` does.
+        """
         image = _checked(frame)
-        return confidence(self.logits(image), (image.shape[0], image.shape[1]))
+        logits, size_hw = self.logits(image), (image.shape[0], image.shape[1])
+        threads = self.info.threads
+        sure = confidence(logits, size_hw, self.card.temperature, threads=threads)
+        return upsample_labels(logits, size_hw, threads=threads), sure
 
     def areas(self, labels: np.ndarray) -> dict[str, float]:
         """uint8 (H, W) -> each class's share of the picture, 0 to 1, by its name; UsageError for another array."""

@@ -1,6 +1,6 @@
 """Scores a network on labelled pictures."""
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Sequence
 from typing import Protocol
 
 import numpy as np
@@ -8,6 +8,7 @@ import numpy as np
 from rtseg.core.card import Card
 from rtseg.core.errors import UsageError
 from rtseg.core.labels import LabelSet
+from rtseg.metrics.calibration import Calibration
 from rtseg.metrics.confusion import ConfusionMatrix, Metric
 
 
@@ -34,9 +35,22 @@ class Scored(Protocol):
 
 
 def evaluate(
-    segmenter: Scored, samples: Iterable[LabelledPicture], labels: LabelSet, *metrics: Metric
+    segmenter: Scored,
+    samples: Iterable[LabelledPicture],
+    labels: LabelSet,
+    *metrics: Metric,
+    calibrations: Sequence[Calibration] = (),
+    logits_of: Callable[[np.ndarray], np.ndarray] | None = None,
 ) -> ConfusionMatrix:
     """Counts every pixel of `samples` against its truth, at the picture's own size; `metrics` see the same labels.
+
+    Args:
+        segmenter: what labels the pictures.
+        samples: the pictures and their truth.
+        labels: the classes of the truth.
+        metrics: what else counts.
+        calibrations: what compares the confidence with the truth, of the logits of `logits_of`.
+        logits_of: a picture's logits, float32 (C, h, w).
 
     Raises:
         UsageError: the network's classes are not those of the truth, `labels`.
@@ -51,4 +65,8 @@ def evaluate(
         predicted = segmenter(sample.image)
         for metric in (matrix, *metrics):
             metric.update(predicted, sample.labels)
+        if logits_of is not None:
+            logits = logits_of(sample.image)
+            for calibration in calibrations:
+                calibration.update(logits, predicted, sample.labels)
     return matrix

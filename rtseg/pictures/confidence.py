@@ -1,31 +1,48 @@
 """How sure a network is of each pixel."""
 
+import os
+
 import cv2
 import numpy as np
 
 from rtseg.core.errors import UsageError
 from rtseg.core.sizes import Size
+from rtseg.pictures.upsample import corners_of_axis, in_bands
 
 
-def confidence(logits: np.ndarray, size_hw: Size) -> np.ndarray:
-    """float32 (C, h, w) -> float32 (H, W): the softmax of the best class, 1/C to 1, of logits interpolated bilinearly.
+def confidence(
+    logits: np.ndarray, size_hw: Size, temperature: float = 1.0, *, threads: int | None = None
+) -> np.ndarray:
+    """float32 (C, h, w) -> float32 (H, W): the best class's probability, 1/C to 1.
 
-    One class at a time, so that no array of all classes at full size is made.
+    max_c softmax(z / T)_c of the logits z interpolated bilinearly, with the temperature T (Guo et al. 2017, "On
+    Calibration of Modern Neural Networks"). No array of all classes at full size is made.
+
+    Args:
+        logits: class scores of a network's output grid, finite.
+        size_hw: height and width of the result.
+        temperature: above 1 for a network that is too sure of itself.
+        threads: threads that may work at the same time, the caller's included; default: one per core.
 
     Raises:
         UsageError: not float32 (C, h, w).
     """
     if logits.dtype != np.float32 or logits.ndim != 3 or 0 in logits.shape:
         raise UsageError(f"logits must be float32 (classes, height, width), not {logits.dtype} {logits.shape}")
-    best = _full(logits[0], size_hw)
-    for coarse in logits[1:]:
-        np.maximum(best, _full(coarse, size_hw), out=best)
-    total = np.zeros(size_hw, np.float32)
-    for coarse in logits:
-        total += np.exp(_full(coarse, size_hw) - best)
-    return np.reciprocal(total, out=total)
+    from rtseg.pictures._confidence_kernel import fill_confidence  # numba: only when it is wanted
+
+    scaled = np.ascontiguousarray(logits / np.float32(temperature))
+    rows, columns = (corners_of_axis(coarse, full) for coarse, full in zip(logits.shape[1:], size_hw, strict=True))
+    out = np.empty(size_hw, np.float32)
+    in_bands(
+        size_hw[0],
+        threads or os.cpu_count() or 1,
+        lambda first, last: fill_confidence(scaled, *rows, *columns, first, last, out),
+    )
+    return out
 
 
-def _full(coarse: np.ndarray, size_hw: Size) -> np.ndarray:
-    full: np.ndarray = cv2.resize(coarse, size_hw[::-1], interpolation=cv2.INTER_LINEAR)
-    return full
+def as_levels(confidence: np.ndarray) -> np.ndarray:
+    """float32 (H, W), 0 to 1 -> uint8 (H, W), 0 to 255, rounded: what is saved and drawn."""
+    levels: np.ndarray = cv2.convertScaleAbs(confidence, alpha=255)
+    return levels

@@ -12,6 +12,7 @@ from rtseg.core.labels import LabelSet
 
 _FONT = cv2.FONT_HERSHEY_SIMPLEX
 _WHITE = (255, 255, 255)
+_UNSURE, _GREY = 255, 128  # an id that no class has, and its colour
 
 
 class Overlay:
@@ -21,6 +22,7 @@ class Overlay:
         opacity: 0 (picture only) to 1 (colours only).
         legend: draw a panel with the classes' colours, where it fits.
         split: the left half shows the picture as it came, the right half the bare colours.
+        unsure: pixels with a lower confidence, 0..1, are grey; None for none.
 
     Example:
         >>> overlay = Overlay(CAMVID11, opacity=0.4, show=["car", "pedestrian"])
@@ -34,6 +36,7 @@ class Overlay:
         legend: bool = True,
         show: Sequence[str] | None = None,
         split: bool = False,
+        unsure: float | None = None,
     ) -> None:
         """Sets up for a label set.
 
@@ -43,10 +46,14 @@ class Overlay:
             legend: whether to draw it.
             show: names of the classes to colour; None for all. The picture shows through elsewhere.
             split: whether to draw the split view.
+            unsure: confidence below which pixels are grey, 0..1; None for none.
 
         Raises:
-            UsageError: an unknown class, or an opacity outside 0..1.
+            UsageError: an unknown class, or an opacity or confidence outside 0..1.
         """
+        if unsure is not None and not 0 <= unsure <= 1:
+            raise UsageError(f"a confidence of {unsure} is not allowed: give 0 (nothing is grey) to 1")
+        self.unsure = unsure
         self.labels = labels
         self.legend = legend
         self.split = split
@@ -69,6 +76,7 @@ class Overlay:
         labels: np.ndarray,
         hud: Sequence[str] | None = None,
         out: np.ndarray | None = None,
+        confidence: np.ndarray | None = None,
     ) -> np.ndarray:
         """Draws one picture.
 
@@ -77,6 +85,7 @@ class Overlay:
             labels: uint8 (H, W); ids that are no class are not coloured.
             hud: lines of text for the upper left corner, as far as they fit.
             out: C-contiguous uint8 (H, W, 3) to draw into and return; may be `image` itself. A new array otherwise.
+            confidence: uint8 (H, W), 0 to 255, or float32 (H, W), 0 to 1; nothing is grey without it.
 
         Returns:
             uint8 BGR (H, W, 3).
@@ -85,16 +94,19 @@ class Overlay:
             UsageError: shapes or types that do not fit.
         """
         _check(image, labels, out)
+        greyed = confidence is not None and self.unsure is not None
+        if confidence is not None and self.unsure is not None:
+            labels = _with_unsure(labels, confidence, self.unsure)
         if self.split:
             middle = image.shape[1] // 2
             left = image[:, :middle].copy()  # before the rest is drawn, because `out` may be `image`
-            picture = _recolour(image, labels, _table(self.labels, 1.0, self._shown), out)
+            picture = _recolour(image, labels, _table(self.labels, 1.0, self._shown, greyed), out)
             picture[:, :middle] = left
             cv2.line(picture, (middle, 0), (middle, picture.shape[0] - 1), _WHITE, max(1, picture.shape[1] // 512))
         else:
-            picture = _recolour(image, labels, _table(self.labels, self._opacity, self._shown), out)
+            picture = _recolour(image, labels, _table(self.labels, self._opacity, self._shown, greyed), out)
         if self.legend:
-            _paste_legend(picture, self.labels, self._shown)
+            _paste_legend(picture, self.labels, self._shown, greyed)
         if hud:
             _write_lines(picture, hud)
         return picture
@@ -107,6 +119,8 @@ def overlay(
     opacity: float = 0.5,
     show: str | Sequence[str] | None = None,
     legend: bool = False,
+    confidence: np.ndarray | None = None,
+    unsure: float = 0.5,
 ) -> np.ndarray:
     """Draws `labels` over a frame or uint8 BGR picture (H, W, 3) in the set's colours; returns a new picture.
 
@@ -117,15 +131,19 @@ def overlay(
         opacity: 0 (picture only) to 1 (colours only).
         show: names of the classes to colour, as a list or 'car,pedestrian'; None for all.
         legend: draw a panel with the classes' colours, where it fits.
+        confidence: how sure the network is, float32 (H, W), 0 to 1, or uint8, 0 to 255: what is not sure is grey.
+        unsure: pixels with a lower confidence than this, 0 to 1, are grey.
 
     Raises:
-        UsageError: shapes or types that do not fit, no label set, an unknown class, or an opacity outside 0..1.
+        UsageError: shapes or types that do not fit, no label set, an unknown class, or an opacity or confidence outside
+            0..1.
     """
     if not isinstance(label_set, LabelSet):
         raise UsageError(f"overlay needs a label set, such as segmenter.labels, not {type(label_set).__name__}")
     names = label_set.split_names(show) if isinstance(show, str) else show
     picture = image.image if isinstance(image, Frame) else image
-    return Overlay(label_set, opacity, legend, names).render(picture, labels)
+    drawn = Overlay(label_set, opacity, legend, names, unsure=unsure)
+    return drawn.render(picture, labels, confidence=confidence)
 
 
 def warm_up() -> None:
@@ -134,13 +152,15 @@ def warm_up() -> None:
 
 
 @lru_cache(maxsize=16)
-def _table(labels: LabelSet, opacity: float, shown: tuple[int, ...]) -> np.ndarray:
+def _table(labels: LabelSet, opacity: float, shown: tuple[int, ...], greyed: bool) -> np.ndarray:
     """uint8 (256, 3, 256): what becomes of a pixel, by label, channel and value; unchanged where not shown."""
     value = np.arange(256, dtype=np.float32)
     table = np.tile(value, (256, 3, 1))
     for index in shown:
         colour = labels.palette_bgr[index].astype(np.float32)
         table[index] = value * (1 - opacity) + colour[:, None] * opacity
+    if greyed:
+        table[_UNSURE] = value * (1 - opacity) + _GREY * opacity
     return np.rint(table).astype(np.uint8)
 
 
@@ -153,6 +173,16 @@ def _check(image: np.ndarray, labels: np.ndarray, out: np.ndarray | None) -> Non
             raise UsageError(f"{what} is {array.dtype} {array.shape}, labels are {labels.shape}: want uint8 {shape}")
     if out is not None and not (out.flags.c_contiguous and out.flags.writeable):
         raise UsageError("out must be C-contiguous and writeable: pass a whole array of your own")
+
+
+def _with_unsure(labels: np.ndarray, confidence: np.ndarray, below: float) -> np.ndarray:
+    """Labels, uint8 (H, W), with `_UNSURE` where the confidence is lower."""
+    if confidence.dtype not in (np.uint8, np.float32) or confidence.shape != labels.shape:
+        raise UsageError(f"confidence is {confidence.dtype} {confidence.shape}: want uint8 (0 to 255) or float32 "
+                         f"(0 to 1) {labels.shape}")  # fmt: skip
+    low = confidence < (below * 255 if confidence.dtype == np.uint8 else below)
+    marked: np.ndarray = cv2.max(labels, np.multiply(low, _UNSURE, dtype=np.uint8))
+    return marked
 
 
 def _recolour(image: np.ndarray, labels: np.ndarray, table: np.ndarray, out: np.ndarray | None) -> np.ndarray:
@@ -194,9 +224,9 @@ def legend(labels: LabelSet, scale: float = 0.5) -> np.ndarray:
     return _legend(labels, tuple(range(len(labels))), scale)
 
 
-def _paste_legend(picture: np.ndarray, labels: LabelSet, shown: tuple[int, ...]) -> None:
+def _paste_legend(picture: np.ndarray, labels: LabelSet, shown: tuple[int, ...], greyed: bool) -> None:
     height, width = picture.shape[:2]
-    panel = _legend(labels, shown, _text_scale(height))
+    panel = _legend(labels, shown, _text_scale(height), greyed)
     if panel.shape[0] > height or panel.shape[1] > width // 2:
         return
     corner = picture[: panel.shape[0], width - panel.shape[1] :]
@@ -205,15 +235,18 @@ def _paste_legend(picture: np.ndarray, labels: LabelSet, shown: tuple[int, ...])
 
 
 @lru_cache(maxsize=16)
-def _legend(labels: LabelSet, shown: tuple[int, ...], scale: float) -> np.ndarray:
+def _legend(labels: LabelSet, shown: tuple[int, ...], scale: float, greyed: bool = False) -> np.ndarray:
     """uint8 BGR (h, w, 3), at three quarters of its brightness: a swatch and a name for each class."""
     step, margin, thickness = round(34 * scale), round(10 * scale), max(1, round(1.4 * scale))
     names = [labels.names[index] for index in shown]
+    colours = [tuple(int(value) for value in labels.palette_bgr[index]) for index in shown]
+    if greyed:
+        names.append("not sure")
+        colours.append((_GREY, _GREY, _GREY))
     text_width = max((cv2.getTextSize(name, _FONT, 0.9 * scale, thickness)[0][0] for name in names), default=0)
     panel = np.zeros((step * len(names) + margin, 3 * margin + step + text_width, 3), np.uint8)
-    for row, (index, name) in enumerate(zip(shown, names, strict=True)):
+    for row, (colour, name) in enumerate(zip(colours, names, strict=True)):
         top = row * step + margin
-        colour = tuple(int(value) for value in labels.palette_bgr[index])
         cv2.rectangle(panel, (margin, top), (margin + step, top + step - margin), colour, cv2.FILLED)
         place = (2 * margin + step, top + step - margin - round(2 * scale))
         cv2.putText(panel, name, place, _FONT, 0.9 * scale, _WHITE, thickness, cv2.LINE_AA)

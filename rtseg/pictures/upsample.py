@@ -6,6 +6,7 @@ every pixel between them has it too, and only the other cells, the borders, are 
 """
 
 import os
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from functools import lru_cache
 from itertools import count
@@ -57,13 +58,19 @@ def upsample_labels(
     rows, columns = _axis(coarse_height, height), _axis(coarse_width, width)
     if out.size < _INLINE_PIXELS:
         threads = 1
-    bands = min(coarse_height, _BANDS_PER_THREAD * threads if threads > 1 else 1)
-    edges = [band * coarse_height // bands for band in range(bands + 1)]
+    in_bands(coarse_height, threads, lambda first, last: fill_rows(logits, *rows, *columns, first, last, out))
+    return out
+
+
+def in_bands(rows: int, threads: int, fill: Callable[[int, int], None]) -> None:
+    """Calls `fill(first, last)` for bands of rows that make up 0..rows, in as many threads, the caller's included."""
+    bands = min(rows, _BANDS_PER_THREAD * threads if threads > 1 else 1)
+    edges = [band * rows // bands for band in range(bands + 1)]
     ticket = count()  # next() is atomic
 
     def work() -> None:
         while (band := next(ticket)) < bands:
-            fill_rows(logits, *rows, *columns, edges[band], edges[band + 1], out)
+            fill(edges[band], edges[band + 1])
 
     helpers = [_POOL.submit(work) for _ in range(min(threads, bands) - 1)]
     try:
@@ -72,7 +79,6 @@ def upsample_labels(
         for helper in helpers:
             if not helper.cancel():
                 helper.result()
-    return out
 
 
 def warm_up() -> None:
@@ -97,9 +103,16 @@ def border_share(logits: np.ndarray, size_hw: Size) -> float:
 @lru_cache(maxsize=64)
 def _axis(coarse: int, full: int) -> tuple[np.ndarray, np.ndarray]:
     """First pixel of every cell, int64 (coarse + 1,), and each pixel's place in its cell, float32 (full,)."""
+    cell, place = corners_of_axis(coarse, full)
+    return np.searchsorted(cell, np.arange(coarse + 1)), place
+
+
+@lru_cache(maxsize=64)
+def corners_of_axis(coarse: int, full: int) -> tuple[np.ndarray, np.ndarray]:
+    """Each pixel's cell, int64 (full,), that between its coarse sample and the next, and its place in it, float32."""
     place = np.maximum((np.arange(full) + 0.5) * coarse / full - 0.5, 0)
     cell = place.astype(np.int64)
-    return np.searchsorted(cell, np.arange(coarse + 1)), (place - cell).astype(np.float32)
+    return cell, (place - cell).astype(np.float32)
 
 
 def _check_logits(logits: np.ndarray) -> None:

@@ -38,6 +38,10 @@ class Sink(ABC):
             OutputError: it cannot be written (disk full, folder gone, window closed).
         """
 
+    def write_sure(self, frame: Frame, labels: np.ndarray, picture: np.ndarray, confidence: np.ndarray | None) -> None:
+        """As `write`, with the confidence, uint8 (H, W), where there is one; for sinks that have a use for it."""
+        self.write(frame, labels, picture)
+
     def close(self, complete: bool = True) -> None:  # noqa: B027 (most sinks hold nothing open)
         """Ends the output; may be called more than once.
 

@@ -42,15 +42,17 @@ class Span:
     """Which frames of a file to give.
 
     Attributes:
-        first: index of the first frame.
+        first: index of the first frame that is wanted.
         stops: ends of the segments that the span consists of, ascending; a stop is the next segment's first index.
         size_hw: (height, width) of the file's first frame.
         fps: the file's nominal rate, or None.
         time_base: seconds a tick.
         origin: timestamp of the file's first frame, in ticks.
-        pts: int64, timestamps of the frames `first` to the last stop; None: frames are counted from the file's start.
+        pts: int64, timestamps of the frames that are given, up to the last stop; None: frames are counted from the
+            file's start.
         start: timestamp of the key frame to start decoding at; None: the file's start.
         before: CRC-32 of the picture before `first`, BGR as decoded from the start; None where it is not known.
+        warm_up: frames before `first` that are given too. Where seeking fails, they are given a second time.
     """
 
     first: int
@@ -62,6 +64,7 @@ class Span:
     pts: np.ndarray | None = field(default=None, compare=False)
     start: int | None = None
     before: int | None = None
+    warm_up: int = 0
 
 
 class SpanSource(Source):
@@ -138,7 +141,7 @@ class VideoSpan(SpanSource, VideoSource):
         yield from self._timed(None)
 
     def _timed(self, start: int | None, margin_s: float = 0.0) -> Generator[Frame, None, None]:
-        """Frames whose timestamps are in `span.pts`; raises _SeamError before the first one only."""
+        """Frames whose timestamps are in `span.pts`; raises _SeamError before the first that is wanted only."""
         span, pts = self.span, self.span.pts
         assert pts is not None
         with self._container() as container:
@@ -156,10 +159,10 @@ class VideoSpan(SpanSource, VideoSource):
                 if decoded.pts < pts[0]:
                     before = decoded
                     continue
-                if not started:
-                    self._check_seam(before, start)
-                    started, before = True, None
                 place = int(np.searchsorted(pts, decoded.pts))
+                if not started and place >= span.warm_up:
+                    self._check_seam(None if span.warm_up else before, start)
+                    started, before = True, None
                 if place < following:
                     raise TimestampError(f"{self.name}: the pictures' timestamps do not rise")
                 if place > following and not self.corrupt:
@@ -170,9 +173,9 @@ class VideoSpan(SpanSource, VideoSource):
                     raise TimestampError(f"{self.name}: a picture has the timestamp of no packet")
                 following = place + 1
                 timestamp_s = float((decoded.pts - span.origin) * span.time_base)
-                yield self._frame(decoded, span.first + place, timestamp_s)
+                yield self._frame(decoded, span.first - span.warm_up + place, timestamp_s)
             if not started:
-                self._check_seam(before, start)
+                self._check_seam(None if span.warm_up else before, start)
 
     def _seek(self, container: InputContainer, stream: VideoStream, start: int | None, margin_s: float) -> None:
         if start is None:
@@ -183,20 +186,20 @@ class VideoSpan(SpanSource, VideoSource):
             raise _SeamError("it cannot seek") from error
 
     def _check_seam(self, before: VideoFrame | None, start: int | None) -> None:
-        """Compares the picture before the first with what is known about it."""
+        """Compares the picture before the first wanted one, which a warm-up gives itself, with what is known of it."""
         if before is not None:
             self._note_seam(self.span.first - 1, self._picture(before))
         if start is not None and self.span.before not in (None, self.seams.get(self.span.first - 1)):
             raise _SeamError("a picture differs from what decoding from the start gave")
 
     def _counted(self) -> Generator[Frame, None, None]:
-        """Frames from `span.first` on, counted from the file's start, on the clock that a source of the file has."""
+        """Frames of the span, counted from the file's start, on the clock that a source of the file has."""
         with self._container() as container:
             stream = self._stream(container)
             clock = PictureClock(container, stream)
             for index, decoded in self._decoded(container, stream):
                 timestamp_s = float(clock.tell(decoded) * clock.time_base)
-                if index >= self.span.first:
+                if index >= self.span.first - self.span.warm_up:
                     yield self._frame(decoded, index, timestamp_s)
 
     def _warn(self, text: str) -> None:
@@ -220,5 +223,5 @@ class PictureSpan(SpanSource):
         self._start()
 
     def _frames(self) -> Generator[Frame, None, None]:
-        indices = range(self.span.first, min(self.span.stops[-1], len(self._paths)))
+        indices = range(self.span.first - self.span.warm_up, min(self.span.stops[-1], len(self._paths)))
         yield from read_images(self, self._paths, indices, self.span.time_base)

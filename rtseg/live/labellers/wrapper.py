@@ -1,5 +1,6 @@
 """What every labeller around another has: all that it does not change is the inner one's."""
 
+from itertools import count
 from time import perf_counter
 
 import numpy as np
@@ -20,6 +21,7 @@ class Wrapper(Closing):
 
     def __init__(self, inner: Labeller) -> None:
         self.inner = inner
+        self._numbers = count()
 
     @property
     def card(self) -> Card:
@@ -66,10 +68,13 @@ class Wrapper(Closing):
         self.inner.close()
 
     def __call__(self, frame: np.ndarray | Frame) -> np.ndarray:
-        """uint8 BGR (H, W, 3) -> labels uint8 (H, W); raises what `claim`, `submit` and `collect` do."""
+        """uint8 BGR (H, W, 3) -> labels uint8 (H, W); raises what `claim`, `submit` and `collect` do.
+
+        Arrays are numbered in the order of the calls, as the frames of a video are.
+        """
         self.claim()
         try:
-            self.submit(frame if isinstance(frame, Frame) else Frame(frame, 0, 0.0, perf_counter()))
+            self.submit(frame if isinstance(frame, Frame) else Frame(frame, next(self._numbers), 0.0, perf_counter()))
             return self.collect().labels
         finally:
             self.release()

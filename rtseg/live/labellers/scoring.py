@@ -1,0 +1,106 @@
+"""Labels made of the network's scores outside its engine: steadied over time, with a confidence, or both."""
+
+import logging
+from collections import deque
+from dataclasses import dataclass
+from time import perf_counter
+
+import numpy as np
+
+from rtseg.core.arrays import ArrayPool
+from rtseg.core.card import Card
+from rtseg.core.errors import EngineError, UsageError
+from rtseg.core.frame import Frame, Labelled
+from rtseg.core.sizes import Size
+from rtseg.engines import EngineInfo
+from rtseg.live.labellers.steady import Steady
+from rtseg.live.labellers.wrapper import Wrapper
+from rtseg.live.segmenter import Segmenter
+from rtseg.pictures.confidence import as_levels, confidence
+from rtseg.pictures.upsample import upsample_labels
+
+_log = logging.getLogger(__name__)
+
+
+def check_scores(card: Card) -> None:
+    """Raises UsageError for a network that gives labels and no scores."""
+    if card.gives_labels:
+        raise UsageError(
+            f"{card.name} gives labels, not scores: there is nothing to average over time, and no confidence; import "
+            "it again with an output before its argmax"
+        )
+
+
+@dataclass(frozen=True)
+class _Started:
+    frame: Frame
+    resized: np.ndarray
+    resize_s: float
+
+
+class Scoring(Wrapper):
+    """Takes the logits of a `Segmenter`, averages them over time where wanted, and makes labels of them.
+
+    Frames of one video in order. A GPU engine copies its logits to the host for it and takes one frame at a time.
+    """
+
+    def __init__(self, segmenter: Segmenter, *, steady: Steady | None = None, confident: bool = False) -> None:
+        """Sets up.
+
+        Args:
+            segmenter: what runs the network.
+            steady: the average over time; it is this labeller's alone. None: each frame by itself.
+            confident: give the confidence of every pixel too, at the card's temperature.
+
+        Raises:
+            UsageError: a network that gives labels and no scores.
+        """
+        check_scores(segmenter.card)
+        super().__init__(segmenter)
+        self._segmenter = segmenter
+        self._steady = steady
+        self._confident = confident
+        self._arrays = ArrayPool()
+        self._started: deque[_Started] = deque()
+
+    def prepare(self, frame_hw: Size, most_in_flight: int = 1) -> EngineInfo:
+        info = self._segmenter.prepare(frame_hw, most_in_flight)
+        from rtseg.pictures import _changes_kernel, _confidence_kernel  # noqa: F401 (compiled now, not at the first frame)
+
+        return info
+
+    def submit(self, frame: Frame, resized: np.ndarray | None = None) -> None:
+        size_hw, start = self._segmenter.prepare(frame.size_hw).size_hw, perf_counter()
+        if resized is None or resized.shape[:2] != size_hw:
+            resized = self._segmenter.resize(frame.image)
+            assert resized is not None  # its engine is loaded
+        seconds = perf_counter() - start
+        self._segmenter.engine.submit_logits(resized)
+        self._started.append(_Started(frame, resized, seconds))
+
+    def collect(self) -> Labelled:
+        if not self._started:
+            raise EngineError("no picture is in flight: call submit() first")
+        started = self._started.popleft()
+        logits, stages_s = self._segmenter.engine.collect_logits()
+        stages_s = {"resize": started.resize_s, **stages_s}
+        start = perf_counter()
+        if self._steady is not None:
+            logits = self._steady(started.frame.index, started.resized, logits)
+            stages_s["steady"] = perf_counter() - start
+        start, size_hw, threads = perf_counter(), started.frame.size_hw, self.info.threads
+        labels = upsample_labels(logits, size_hw, self._arrays.take(size_hw), threads=threads)
+        stages_s["upsample"] = perf_counter() - start
+        if not self._confident:
+            return Labelled(labels, stages_s)
+        start = perf_counter()
+        sure = as_levels(confidence(logits, size_hw, self.card.temperature, threads=threads))
+        stages_s["confidence"] = perf_counter() - start
+        return Labelled(labels, stages_s, sure)
+
+    def discard(self) -> None:
+        while self._started:
+            try:
+                self.collect()
+            except Exception as error:  # whatever it is: what made the caller give up is reported already
+                _log.debug("a frame that nobody waits for failed: %s", error)

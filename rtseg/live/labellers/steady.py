@@ -1,0 +1,108 @@
+"""Logits that do not flicker: an average over time, where the picture does not change.
+
+For every cell of the logits z <- z + a(d) (z_new - z), with d, in grey levels, by how much the picture changed there
+since the frame before (`pictures/changes.py`), and a(d) = LEAST up to NOISE, rising linearly to 1 at CHANGED: what
+moves is taken over at once and leaves no smear. It is the linear blend of products such as obs-backgroundremoval, on
+logits instead of masks, with the gate added.
+
+A plain average depends on every frame before. Here it depends on fewer than 2 x WINDOW: averages begin anew with every
+frame whose index is a multiple of WINDOW, and the one that began at the last but one such frame is used. So a run that
+starts in the middle of a video has the labels of one that started with it, bit for bit, once it has seen the frames
+from `first_seen` on.
+"""
+
+from functools import lru_cache
+
+import numpy as np
+
+from rtseg.pictures.changes import block_changes, block_means
+
+LEAST = 0.25  # weight of the new logits where nothing changed: noise that is independent has 1/7 of its variance then
+NOISE, CHANGED = 4.0, 8.0  # grey levels, of means
+BLOCK = 4  # pixels of the network's input that a mean is taken of, along an axis, at least: noise is averaged away
+WINDOW = 8  # frames
+
+
+def first_seen(index: int) -> int:
+    """The frame that the labels of frame `index` depend on first."""
+    return max(0, (index // WINDOW - 1) * WINDOW)
+
+
+class Steady:
+    """The average for the frames of one video, given in order.
+
+    Frames whose index does not rise, whose logits have another size, or that lie more than a window apart begin anew.
+
+    Example:
+        >>> steady = Steady(stride=8)
+        >>> for frame in source:
+        ...     logits = steady(frame.index, frame.image, segmenter.logits(frame))
+    """
+
+    def __init__(self, stride: int, window: int | None = WINDOW) -> None:
+        """Sets up.
+
+        Args:
+            stride: pixels of the network's input, along an axis, for each of the logits.
+            window: frames between two beginnings; None for an average that never begins anew, of a live source whose
+                frames are dropped as they must be and which nobody resumes.
+        """
+        self._block = max(BLOCK, stride)
+        self._stride = stride
+        self._window = window
+        self._index = self._begun = -1
+        self._means: np.ndarray | None = None
+        self._older: np.ndarray | None = None  # the average that began at the beginning before the last
+        self._newer: np.ndarray | None = None
+
+    def __call__(self, index: int, image: np.ndarray, logits: np.ndarray) -> np.ndarray:
+        """The averaged logits of the next frame.
+
+        Args:
+            index: the frame's position in the video.
+            image: uint8 (h, w, 3), the network's input.
+            logits: float32 (C, h/s, w/s), C-contiguous.
+
+        Returns:
+            float32 (C, h/s, w/s), valid until the next call.
+        """
+        from rtseg.pictures._changes_kernel import follow  # numba: only when it is wanted
+
+        begun = index // self._window if self._window else 0
+        means = block_means(image, self._block)
+        follows = self._newer is not None and self._newer.shape == logits.shape and index > self._index
+        if not follows or begun > self._begun + 1:
+            self._older, self._newer = None, logits.copy()
+        else:
+            assert self._means is not None
+            gain = self._gain(means, self._means, logits.shape[1:])
+            if begun > self._begun:
+                spare = np.empty_like(logits) if self._older is None else self._older
+                np.copyto(spare, logits)
+                self._older, self._newer = self._newer, spare
+            else:
+                assert self._newer is not None
+                follow(self._newer, logits, gain)
+            if self._older is not None:
+                follow(self._older, logits, gain)
+        self._index, self._begun, self._means = index, begun, means
+        averaged = self._newer if self._older is None else self._older
+        assert averaged is not None
+        return averaged
+
+    def _gain(self, means: np.ndarray, before: np.ndarray, size_hw: tuple[int, ...]) -> np.ndarray:
+        """float32 (h/s, w/s): a(d) of every cell of the logits."""
+        changes = block_changes(means, before)
+        share = np.clip((changes - NOISE) / (CHANGED - NOISE), 0, 1)
+        gains = np.where(changes >= CHANGED, np.float32(1), np.float32(LEAST + (1 - LEAST) * share))
+        rows, columns = (
+            _block_of(cells, self._stride, self._block, blocks)
+            for cells, blocks in zip(size_hw, gains.shape, strict=True)
+        )
+        return gains.take(rows, 0).take(columns, 1)
+
+
+@lru_cache(maxsize=16)
+def _block_of(cells: int, stride: int, block: int, blocks: int) -> np.ndarray:
+    """int64 (cells,): the block that the middle of each cell of an axis lies in."""
+    return np.minimum((np.arange(cells) * stride + stride // 2) // block, blocks - 1)
