@@ -205,6 +205,7 @@ def _saved(viewer: "Viewer | None", recording: "VideoSink | None") -> list[Path]
 
 def _check(options: CamOptions) -> None:
     from rtseg.apps._overwrite import check_outputs, source_files
+    from rtseg.live.policies import Deadline
     from rtseg.sinks.video import partial_path
 
     for flag, value in (("--frames", options.frames), ("--duration", options.duration)):
@@ -212,6 +213,11 @@ def _check(options: CamOptions) -> None:
             raise UsageError(f"{flag} {value} is not allowed: give more than 0, or leave it out to run on")
     if not options.reconnect >= 0:  # nan too
         raise UsageError(f"--reconnect {options.reconnect} is not allowed: give seconds, 0 or more, or inf")
+    if options.deadline is not None:
+        Deadline(options.deadline / 1e3)  # refuses what is none
+        if options.steady or options.reuse or options.unsure is not None:
+            raise UsageError("--deadline goes with none of --steady, --reuse and --unsure: its labels come from several "
+                             "networks")  # fmt: skip
     recorded = [options.record, partial_path(options.record)] if options.record else []
     check_outputs(
         {"--json": options.json},

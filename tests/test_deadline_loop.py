@@ -138,7 +138,7 @@ def test_what_was_on_time_is_counted_by_hand(monkeypatch):
     for captured_at, now, rung, held in pictures:
         monkeypatch.setattr("rtseg.live.timeliness.perf_counter", lambda now=now: now)
         frame = replace(FakeSource(1).read(), captured_at=captured_at)
-        timeliness.shown(Result(frame, None, None, None, {}, now - 0.005, rung, held))
+        timeliness.shown(Result(frame, None, None, None, {}, None, now - 0.005, rung, held))
     told = timeliness.to_json(dropped=2)
     counted = {key: told[key] for key in ("ms", "frames", "missed", "held", "late", "dropped")}
     assert counted == {"ms": 33.0, "frames": 7, "missed": 5, "held": 2, "late": 2, "dropped": 2}
