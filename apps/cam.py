@@ -132,7 +132,8 @@ def _watch(options: CamOptions, console: Console, stack: ExitStack) -> None:
     _check(options)
     preparing = f"preparing {options.spec.model}: the first run on a machine takes some seconds"
     status = Console(stderr=True).status(preparing)
-    labeller = stack.enter_context(_open_labeller(options, status))
+    labeller = _open_labeller(options, status)
+    stack.callback(labeller.close)
     budget = labeller.budget
     limit_threads(budget.opencv)
     classes = labeller.card.labels
