@@ -278,6 +278,31 @@ def memory_table() -> str:
     )  # fmt: skip
 
 
+def deadline_table() -> str:
+    """mIoU of the labels on show at the end of a deadline: the controller, the best fixed rung, and dropping frames."""
+    found = result("deadline")["curve"]
+    rows = []
+    for place, ours in enumerate(found["controller"]):
+        best = max(found["fixed"], key=lambda rung: rung["miou"][place])
+        name = f"{best['model']} {best['precision']} {'x'.join(map(str, best['size']))}"
+        rows.append([f"{ours['deadline_ms']:g}", f"{ours['miou']:.3f}", f"{ours['missed'] / ours['frames']:.1%}",
+                     f"{best['miou'][place]:.3f} ({name})", f"{found['dropping']['miou'][place]:.3f}"])  # fmt: skip
+    return markdown(["deadline, ms", "controller", "missed", "best fixed rung", "dropping frames"], rows)
+
+
+def load_table() -> str:
+    """Misses beside a second load."""
+    found = result("deadline")["load"]
+    header = ["", "frames", "missed", "held", "late", "dropped"]
+    rows = [
+        [name, str(told["frames"]), f"{told['missed']} ({told['share_missed']:.2%})",
+         *(str(told[key]) for key in header[3:])]
+        for name, told in (("controller", found["controller"]), ("fixed rung", found["fixed"]))
+    ]  # fmt: skip
+    about = f"{found['minutes']:g} minutes at {found['deadline_ms']:g} ms, {found['bursts']} bursts."
+    return f"{markdown(header, rows)}\n\n{about}"
+
+
 TABLES: dict[str, Callable[[], str]] = {
     "models": models_table,
     "sizes": sizes_table,
@@ -289,6 +314,8 @@ TABLES: dict[str, Callable[[], str]] = {
     "environment": environment_line,
     "engines": engines_table,
     "default": default_table,
+    "deadline": deadline_table,
+    "load": load_table,
     "pipeline": pipeline_table,
     "upsample": upsample_table,
     "batch": batch_table,
