@@ -298,6 +298,8 @@ def test_one_frame_at_a_time_and_one_user():
         labeller.claim()
     labeller.close()
     assert all(engine.released for engine in drive.ladder.engines)
+    with pytest.raises(EngineError, match="closed: load another"):
+        labeller.submit(frame)
 
 
 def test_what_is_asked_too_early_is_said():
