@@ -154,7 +154,8 @@ def _watch(options: CamOptions, console: Console, stack: ExitStack) -> None:
     window = _open_window() if options.window else None
     source = stack.enter_context(_open_source(options, budget.codec))
     status = Console(stderr=True).status(f"preparing {card.name}: the first run on a machine takes some seconds")
-    labeller = stack.enter_context(_open_labeller(options, source.live, status))
+    labeller = _open_labeller(options, source.live, status)
+    stack.callback(labeller.close)
     policy = labeller.policy or policy_for(source)
     if isinstance(policy, Deadline):
         if source.kind == "image":

@@ -314,6 +314,29 @@ def imported_cells(row: dict[str, Any]) -> list[str]:
     agreement = ", ".join(f"{engine} {parity['agreement']:.2%}" for engine, parity in row["parity"].items())
     size = "x".join(map(str, row["size"]))
     return [rule, agreement, size, row["engine"], f"{row['engine_fps']:.1f}", f"{row['fps']:.1f}"]
+def deadline_table() -> str:
+    """mIoU of the labels on show at the end of a deadline: the controller, the best fixed rung, and dropping frames."""
+    found = result("deadline")["curve"]
+    rows = []
+    for place, ours in enumerate(found["controller"]):
+        best = max(found["fixed"], key=lambda rung: rung["miou"][place])
+        name = f"{best['model']} {best['precision']} {'x'.join(map(str, best['size']))}"
+        rows.append([f"{ours['deadline_ms']:g}", f"{ours['miou']:.3f}", f"{ours['missed'] / ours['frames']:.1%}",
+                     f"{best['miou'][place]:.3f} ({name})", f"{found['dropping']['miou'][place]:.3f}"])  # fmt: skip
+    return markdown(["deadline, ms", "controller", "missed", "best fixed rung", "dropping frames"], rows)
+
+
+def load_table() -> str:
+    """Misses beside a second load."""
+    found = result("deadline")["load"]
+    header = ["", "frames", "missed", "held", "late", "dropped"]
+    rows = [
+        [name, str(told["frames"]), f"{told['missed']} ({told['share_missed']:.2%})",
+         *(str(told[key]) for key in header[3:])]
+        for name, told in (("controller", found["controller"]), ("fixed rung", found["fixed"]))
+    ]  # fmt: skip
+    about = f"{found['minutes']:g} minutes at {found['deadline_ms']:g} ms, {found['bursts']} bursts."
+    return f"{markdown(header, rows)}\n\n{about}"
 
 
 TABLES: dict[str, Callable[[], str]] = {
@@ -329,6 +352,8 @@ TABLES: dict[str, Callable[[], str]] = {
     "environment": environment_line,
     "engines": engines_table,
     "default": default_table,
+    "deadline": deadline_table,
+    "load": load_table,
     "pipeline": pipeline_table,
     "upsample": upsample_table,
     "batch": batch_table,

@@ -27,6 +27,7 @@ def picture(seed: int = 0, size_hw: tuple[int, int] = (64, 96)) -> np.ndarray:
     return cv2.resize(np.tile(blocks, 3), size_hw[::-1], interpolation=cv2.INTER_NEAREST)
 
 
+@pytest.mark.slow  # every engine that is installed is measured, for the deadline
 def test_every_example_of_the_page_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     (tmp_path / "weights").mkdir()

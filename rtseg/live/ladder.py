@@ -52,7 +52,7 @@ def wishes(wish: RunSpec, model: str | Path | None = None) -> list[RunSpec]:
     cards = models()
     classes = resolve(RunSpec.model).card.labels
     able = [name for name, card in cards.items() if card.labels == classes and _takes(card, wish.size_hw)]
-    return [replace(wish, model=name) for name in able or [RunSpec.model]]
+    return [replace(wish, model=name) for name in able] or [replace(wish, model=RunSpec.model)]
 
 
 def _takes(card: Card, size_hw: Size | None) -> bool:

@@ -223,7 +223,7 @@ class Loop:
         """Renewed four times a second, since digits that change with every frame cannot be read; but for the rung."""
         if perf_counter() - self._hud[0] > 0.25:
             self._hud = perf_counter(), self.stats.hud(self.drops)
-        return self._hud[1] + (self._timeliness.hud(result) if self._timeliness else [])
+        return self._hud[1] + (self._timeliness.hud(result, self.drops) if self._timeliness else [])
 
     def _write(self) -> None:
         while True:

@@ -62,9 +62,9 @@ class Timeliness:
         else:
             self._spells.append((rung, 1))
 
-    def hud(self, result: Result) -> list[str]:
+    def hud(self, result: Result, dropped: int) -> list[str]:
         """Lines for the picture of a frame: the rung that made its labels, and whether they are older ones."""
-        share = self._missed / max(1, self._frames)
+        share = (self._missed + dropped) / max(1, self._frames + dropped)
         lines = [f"deadline {1e3 * self._policy.deadline_s:g} ms, {share:.1%} missed", result.rung or "no labels yet"]
         return [*lines, "HELD: labels of an earlier frame"] if result.held and result.rung else lines
 

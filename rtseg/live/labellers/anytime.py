@@ -65,6 +65,7 @@ class Anytime(Closing):
         self._last: tuple[np.ndarray, str] | None = None  # the newest labels, and the rung that made them
         self._arrays = ArrayPool()
         self._in_use = Lock()
+        self._closed = False
 
     @property
     def card(self) -> Card:
@@ -105,6 +106,8 @@ class Anytime(Closing):
 
     def submit(self, frame: Frame, resized: np.ndarray | None = None) -> None:
         """Starts a frame; where a rung is busy with an earlier one, waits for it as long as that may be of use."""
+        if self._closed:
+            raise EngineError("this labeller is closed: load another")
         if self._waiting is not None:
             raise EngineError("a frame is in flight already: call collect() first")
         self.prepare(frame.size_hw)
@@ -169,6 +172,7 @@ class Anytime(Closing):
 
     def close(self) -> None:
         """Frees the rungs; a second call does nothing."""
+        self._closed = True
         self._worker.close()
         for step in self._steps:
             step.segmenter.close()

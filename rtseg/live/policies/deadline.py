@@ -12,6 +12,7 @@ from rtseg.live.rung import Rung
 _RECENT = 100  # frames, of which drawing is remembered
 _FIRST_DRAWING = 0.2  # of the deadline, until a picture was drawn
 _CALM = 30  # frames that a better rung must have fitted before it is taken
+_BUSY = 0.95  # of the time between two frames: handing over takes the rest
 _TO_SPARE = 1.03  # times the p99 of a better rung
 _FRAMES_PER_MISS = 2000  # that earn one: the promise is one in a thousand
 _MOST_CREDIT, _MOST_DEBT = 1.0, -1.0  # misses
@@ -143,7 +144,7 @@ class Deadline:
         return margin * self.costs.p99_s(rung) <= self.deadline_s - self.drawing_s - age
 
     def _keeps_up(self, rung: int, margin: float = 1.0) -> bool:
-        return not self._intervals or margin * self.costs.usual_s(rung) <= median(self._intervals)
+        return not self._intervals or margin * self.costs.usual_s(rung) <= _BUSY * median(self._intervals)
 
     def _highest(self, margin: float = 1.0) -> int:
         rungs = range(len(self.costs))
