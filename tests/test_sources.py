@@ -57,7 +57,7 @@ BROKEN = {
     "none.mp4": (_no_frames, "no "),
     "undecodable.avi": (_undecodable, "no frame that can be decoded"),
     "notes.txt": (lambda path: path.write_text("hello"), "not supported; allowed: png"),
-    "text.png": (lambda path: path.write_text("hello"), "no picture"),
+    "text.png": (lambda path: path.write_text("hello"), "cannot be read as a picture"),
     "empty.png": (lambda path: path.write_bytes(b""), "0 bytes"),
     "folder": (lambda path: path.mkdir(), "holds no images"),
 }

@@ -167,8 +167,11 @@ class Track:
 
 def plan_sound(source: Path) -> tuple[Way, ...]:
     """What becomes of each audio stream of a file, found by trying."""
-    with _open(source) as probe:
-        indices = [stream.index for stream in probe.streams.audio]
+    try:
+        with _open(source) as probe:
+            indices = [stream.index for stream in probe.streams.audio]
+    except (av.error.FFmpegError, OSError) as error:
+        return (Way(0, "of an unknown kind", "left out", f"it cannot be read: {reason_of(error)}"),)
     return tuple(_safe_way(source, index) for index in indices)
 
 

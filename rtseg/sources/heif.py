@@ -110,8 +110,8 @@ class _Item:
         """What the numbers mean; None where the file does not say so outside the coded picture."""
         for kind, content in self.properties:
             if kind == b"colr" and content[:4] == b"nclx":
-                codes = [int.from_bytes(content[place : place + 2], "big") for place in (4, 6, 8)]
-                return _Colours(*codes, full=bool(content[10] & 0x80))
+                primaries, transfer, matrix = (int.from_bytes(content[place : place + 2], "big") for place in (4, 6, 8))
+                return _Colours(primaries, transfer, matrix, full=bool(content[10] & 0x80))
         return None
 
     def shown(self, image: np.ndarray) -> np.ndarray:

@@ -31,6 +31,7 @@ from rtseg.sources.odd_pictures import (
 log = logging.getLogger(__name__)
 
 _HEAD = 512  # bytes that tell what a file holds
+_PNG_HEAD = 1 << 16  # bytes before the pixels of a PNG
 
 
 def read_image(path: Path) -> np.ndarray:
@@ -127,7 +128,7 @@ def read_images(source: Source, paths: Sequence[Path], indices: range, step_s: F
 def _hdr_note(path: Path) -> str | None:
     """What a user should know about a picture that was read."""
     with path.open("rb") as file:
-        head = file.read(_HEAD)
+        head = file.read(_PNG_HEAD)
         if not (is_heic(head) or is_avif(head)):
             return hdr_note(png_colours(head)[0])
         return hdr_note(heif_transfer(path, head + file.read()))

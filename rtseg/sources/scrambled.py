@@ -23,6 +23,7 @@ _PACK, _ANY_VIDEO = b"\0\0\1\xba", 0xE0  # of program streams: how one begins, a
 _LOOK_S = 2.0
 _MOST_MOOV = 1 << 26
 _MATROSKA_ENCRYPTION = b"\x50\x33\x81\x01"  # ContentEncodingType 1; 0 is compression
+_EBML = b"\x1a\x45\xdf\xa3"  # how a Matroska file begins
 _MATROSKA_CLUSTER = b"\x1f\x43\xb6\x75"
 _DRM_ENTRIES = (b"encv", b"drmi")  # kinds of sample that MP4 has for encrypted video, the latter Apple's
 
@@ -48,7 +49,8 @@ def check_live(url: str, name: str, timeout_s: float, pids: Collection[int] = ()
     """
     data = _first_bytes(url, min(timeout_s, _LOOK_S))
     mp4 = data[4:8] == b"ftyp" and any(entry in data for entry in _DRM_ENTRIES)
-    if mp4 or _MATROSKA_ENCRYPTION in data.partition(_MATROSKA_CLUSTER)[0]:
+    matroska = data.startswith(_EBML) and _MATROSKA_ENCRYPTION in data.partition(_MATROSKA_CLUSTER)[0]
+    if mp4 or matroska:
         raise encrypted(name)
     bits = list(_pes_bits(data, _ANY_VIDEO) if data.startswith(_PACK) else _ts_bits(data, pids))
     if sum(map(bool, bits)) > len(bits) / 2:

@@ -57,21 +57,19 @@ class VideoSource(Source):
         self._timeout_s = timeout_s
         self._threads = threads
         self._hdr: str | None = None
-        self._looked = False
+        self._looked = self._began = False
         # the thread's own time-outs come first; this one also bounds a name look-up that FFmpeg cannot interrupt
         self._start(2 * timeout_s + 1 if self._is_url else None)
 
     def _frames(self) -> Generator[Frame, None, None]:
-        frame = None
         try:
-            for frame in self._shown():
-                yield frame
+            yield from self._shown()
         except InputError:
-            if self._is_url and frame is None:
+            if self._is_url and not self._began:
                 self._check_clear()
             raise
 
-    def _shown(self) -> Iterator[Frame]:
+    def _shown(self) -> Generator[Frame, None, None]:
         with self._container() as container:
             stream = self._stream(container)
             self.frame_count = frames_told(container, stream)
@@ -86,6 +84,7 @@ class VideoSource(Source):
                 if not self._hdr and (note := hdr_note(decoded.color_trc)):
                     self._hdr = note
                     self.notes.append(note)
+                self._began = True
                 yield Frame(image, index, timestamp_s, perf_counter())
 
     def _container(self) -> InputContainer:
