@@ -7,10 +7,11 @@ from rtseg.pictures._jit import compiled
 
 _ROWS = types.Array(types.uint8, 2, "C", readonly=True)
 _LOGITS = types.Array(types.float32, 3, "C", readonly=True)
+_MEANS = types.float32[:, :, ::1]
 _GAIN = types.Array(types.float32, 2, "C", readonly=True)
 
 
-@compiled(types.void(_ROWS, types.int64, types.uint16[::1], types.float32[:, :, ::1]))
+@compiled(types.void(_ROWS, types.int64, types.uint16[::1], _MEANS))
 def fill_means(rows: np.ndarray, block: int, sums: np.ndarray, means: np.ndarray) -> None:
     """Means of blocks of rows (h, 3 w) into means (h', w', 3); sums (3 w) is scratch, which holds up to 257 rows."""
     height, values = rows.shape
@@ -20,18 +21,32 @@ def fill_means(rows: np.ndarray, block: int, sums: np.ndarray, means: np.ndarray
         for y in range(top, bottom):
             for x in range(values):
                 sums[x] = np.uint16(sums[x] + np.uint16(rows[y, x]))
+        place = np.uint32(0)  # unsigned: numba does not ask then whether it counts from the end
         for bx in range(means.shape[1]):
-            left, right = bx * block, min(values // 3, (bx + 1) * block)
+            count = min(block, values // 3 - bx * block)
             blue, green, red = np.uint32(0), np.uint32(0), np.uint32(0)
-            for x in range(left, right):
-                blue += np.uint32(sums[3 * x])
-                green += np.uint32(sums[3 * x + 1])
-                red += np.uint32(sums[3 * x + 2])
-            share = np.float32(1) / np.float32((bottom - top) * (right - left))
+            for _ in range(count):
+                blue += np.uint32(sums[place])
+                green += np.uint32(sums[place + np.uint32(1)])
+                red += np.uint32(sums[place + np.uint32(2)])
+                place += np.uint32(3)
+            share = np.float32(1) / np.float32((bottom - top) * count)
             means[by, bx, 0], means[by, bx, 1], means[by, bx, 2] = blue * share, green * share, red * share
 
 
-@compiled(types.void(types.float32[:, :, ::1], _LOGITS, _GAIN))
+@compiled(types.void(_MEANS, _MEANS, types.float32[:, ::1]))
+def fill_differences(means: np.ndarray, before: np.ndarray, out: np.ndarray) -> None:
+    """The largest difference of the three channels of (h, w, 3), each, into out (h, w)."""
+    for y in range(out.shape[0]):
+        for x in range(out.shape[1]):
+            largest = np.float32(0)
+            for channel in range(3):
+                difference = abs(means[y, x, channel] - before[y, x, channel])
+                largest = difference if difference > largest else largest
+            out[y, x] = largest
+
+
+@compiled(types.void(_MEANS, _LOGITS, _GAIN))
 def follow(state: np.ndarray, logits: np.ndarray, gain: np.ndarray) -> None:
     """state += gain (h, w) * (logits - state), both (C, h, w), in place; exactly the logits where the gain is 1."""
     for c in range(state.shape[0]):

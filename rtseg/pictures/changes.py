@@ -26,7 +26,9 @@ def block_changes(means: np.ndarray, before: np.ndarray) -> np.ndarray:
 
     That is the largest difference of a channel in the block itself, or `BESIDE` of it in one of its eight neighbours.
     """
-    blue, green, red = np.moveaxis(np.abs(means - before), 2, 0)
-    own = np.maximum(np.maximum(blue, green), red)
+    from rtseg.pictures._changes_kernel import fill_differences
+
+    own = np.empty(means.shape[:2], np.float32)
+    fill_differences(means, before, own)
     changes: np.ndarray = np.maximum(own, cv2.dilate(own, _NEIGHBOURS) * np.float32(BESIDE))
     return changes

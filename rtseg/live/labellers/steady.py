@@ -93,8 +93,9 @@ class Steady:
     def _gain(self, means: np.ndarray, before: np.ndarray, size_hw: tuple[int, ...]) -> np.ndarray:
         """float32 (h/s, w/s): a(d) of every cell of the logits."""
         changes = block_changes(means, before)
-        share = np.clip((changes - NOISE) / (CHANGED - NOISE), 0, 1)
-        gains = np.where(changes >= CHANGED, np.float32(1), np.float32(LEAST + (1 - LEAST) * share))
+        rise = np.float32((1 - LEAST) / (CHANGED - NOISE))
+        gains = np.maximum(np.float32(LEAST), changes * rise + np.float32(1 - CHANGED * rise))
+        gains[changes >= CHANGED] = 1  # exactly, so that the new logits are taken over as they are
         rows, columns = (
             _block_of(cells, self._stride, self._block, blocks)
             for cells, blocks in zip(size_hw, gains.shape, strict=True)
