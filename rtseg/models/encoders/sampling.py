@@ -78,11 +78,11 @@ class DeformableConv2d(nn.Conv2d):
         rows, columns = shifts.shape[-2:]
         taps = torch.arange(-1, 2, device=x.device).to(x.dtype)
         rate, stride = self.dilation[0], self.stride[0]
-        y = torch.arange(rows, device=x.device).to(x.dtype)[:, None] * stride  # (h, 1)
-        x_ = torch.arange(columns, device=x.device).to(x.dtype) * stride  # (w,)
-        y = y + rate * (taps.repeat_interleave(3)[:, None, None] + shifts[:, :9])  # (N, 9, h, w)
-        x_ = x_ + rate * (taps.repeat(3)[:, None, None] + shifts[:, 9:])
-        grid = torch.stack([(2 * x_ + 1) / width - 1, (2 * y + 1) / height - 1], -1)  # (N, 9, h, w, 2) in -1..1
+        at_y = torch.arange(rows, device=x.device).to(x.dtype)[:, None] * stride  # (h, 1)
+        at_x = torch.arange(columns, device=x.device).to(x.dtype) * stride  # (w,)
+        at_y = at_y + rate * (taps.repeat_interleave(3)[:, None, None] + shifts[:, :9])  # (N, 9, h, w)
+        at_x = at_x + rate * (taps.repeat(3)[:, None, None] + shifts[:, 9:])
+        grid = torch.stack([(2 * at_x + 1) / width - 1, (2 * at_y + 1) / height - 1], -1)  # (N, 9, h, w, 2) in -1..1
         seen = F.grid_sample(x, grid.flatten(1, 2), "bilinear", "zeros", align_corners=False)  # (N, C, 9h, w)
         seen = seen.unflatten(2, (9, rows)).flatten(1, 2)  # (N, 9C, h, w)
         return F.conv2d(seen, self.weight.flatten(1)[:, :, None, None])
