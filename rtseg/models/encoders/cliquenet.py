@@ -8,10 +8,10 @@ Every two layers of a block are connected both ways, with weights W_ij from laye
 
 A block hands [X2_1 ... X2_n] to the next one, through a transition (1x1 convolution, mean of 2x2), so that widths do not
 grow. What the network says comes from [X_0, X2_1 ... X2_n] of all blocks (multi-scale features): these are the encoder's
-features. Options of the paper, all on in its networks for ImageNet:
+features. Options of the paper; its S0 to S3 have the first and the last, and its S3* has all three:
 
     bottleneck   W are 1x1; a 3x3 convolution per layer follows, the same in both stages
-    attention    a transition scales its channels by squeeze and excitation, to a half of them in between
+    attention    a transition scales its channels by squeeze and excitation, with half as many in between
     compress     features pass BN-ReLU-1x1 to half as many channels, BN, ReLU
 
 Deviations: the mean over the picture behind the features belongs to the classifier; blocks are dilated instead of pooled
@@ -35,6 +35,8 @@ from rtseg.models.encoders.settings import read_settings
 from rtseg.models.encoders.squeeze import SqueezeExcite
 
 S0 = ((36, 5), (64, 6), (100, 6), (80, 6))
+S1 = ((36, 5), (80, 6), (120, 6), (100, 6))
+S2 = ((36, 5), (80, 5), (150, 6), (120, 6))
 S3 = ((40, 6), (80, 6), (160, 6), (160, 6))
 
 
@@ -49,7 +51,7 @@ class CliqueNetSettings:
     """
 
     bottleneck: bool = True
-    attention: bool = True
+    attention: bool = False
     compress: bool = True
 
     def __post_init__(self) -> None:
@@ -164,6 +166,16 @@ class CliqueNet(Encoder):
 def cliquenet_s0(options: TrunkOptions) -> CliqueNet:
     """CliqueNet-S0."""
     return CliqueNet(S0, options)
+
+
+def cliquenet_s1(options: TrunkOptions) -> CliqueNet:
+    """CliqueNet-S1."""
+    return CliqueNet(S1, options)
+
+
+def cliquenet_s2(options: TrunkOptions) -> CliqueNet:
+    """CliqueNet-S2."""
+    return CliqueNet(S2, options)
 
 
 def cliquenet_s3(options: TrunkOptions) -> CliqueNet:

@@ -47,7 +47,8 @@ class Row:
     def supports(self) -> str:
         """What the encoder has, as one line."""
         options = [name for name in ("width", "deep_stem", "multi_grid") if getattr(self, name)]
-        return ", ".join([f"output_stride {_either(self.strides)}", *options, *self.fields()])
+        icnet = ["a cut for icnet"] if self.cut else []
+        return ", ".join([f"output_stride {_either(self.strides)}", *options, *icnet, *self.fields()])
 
     def check(self, name: str, options: TrunkOptions) -> None:
         """Raises UsageError where an option is set that this encoder does not have, and says which it has."""
@@ -99,13 +100,15 @@ ROWS: dict[str, Row] = {
     "densenet169": Row(f"{_HERE}.densenet:densenet169", "Huang 2017", 12.48, **_DENSENET),
     "densenet201": Row(f"{_HERE}.densenet:densenet201", "Huang 2017", 18.09, **_DENSENET),
     "xception": Row(f"{_HERE}.xception:xception", "Chollet 2017", 20.81, width=False, imagenet="timm"),
-    "pyramidnet18": Row(f"{_HERE}.pyramidnet:pyramidnet18", "Han 2017", 0, **_PYRAMID),
-    "pyramidnet50": Row(f"{_HERE}.pyramidnet:pyramidnet50", "Han 2017", 0, **_PYRAMID),
-    "pyramidnet200": Row(f"{_HERE}.pyramidnet:pyramidnet200", "Han 2017", 0, **_PYRAMID),
-    "fractalnet34": Row(f"{_HERE}.fractalnet:fractalnet34", "Larsson 2017", 0,
+    "pyramidnet18": Row(f"{_HERE}.pyramidnet:pyramidnet18", "Han 2017", 15.50, **_PYRAMID),
+    "pyramidnet50": Row(f"{_HERE}.pyramidnet:pyramidnet50", "Han 2017", 28.89, **_PYRAMID),
+    "pyramidnet200": Row(f"{_HERE}.pyramidnet:pyramidnet200", "Han 2017", 60.70, **_PYRAMID),
+    "fractalnet34": Row(f"{_HERE}.fractalnet:fractalnet34", "Larsson 2017", 163.01,
                         settings=f"{_HERE}.fractalnet:FractalNetSettings"),
-    "cliquenet_s0": Row(f"{_HERE}.cliquenet:cliquenet_s0", "Yang 2018", 0, **_CLIQUE),
-    "cliquenet_s3": Row(f"{_HERE}.cliquenet:cliquenet_s3", "Yang 2018", 0, **_CLIQUE),
+    "cliquenet_s0": Row(f"{_HERE}.cliquenet:cliquenet_s0", "Yang 2018", 4.27, **_CLIQUE),
+    "cliquenet_s1": Row(f"{_HERE}.cliquenet:cliquenet_s1", "Yang 2018", 6.24, **_CLIQUE),
+    "cliquenet_s2": Row(f"{_HERE}.cliquenet:cliquenet_s2", "Yang 2018", 8.13, **_CLIQUE),
+    "cliquenet_s3": Row(f"{_HERE}.cliquenet:cliquenet_s3", "Yang 2018", 10.98, **_CLIQUE),
     "googlenet": Row(f"{_HERE}.googlenet:googlenet", "Szegedy 2015", 5.60, width=False, imagenet="torchvision"),
     "vgg11": Row(f"{_HERE}.vgg:vgg11", "Simonyan 2015", 9.22, imagenet="torchvision"),
     "vgg11_bn": Row(f"{_HERE}.vgg:vgg11_bn", "Simonyan 2015", 9.23, imagenet="torchvision"),
