@@ -67,13 +67,15 @@ def list_encoders(json: bool) -> None:
     from rtseg.models.encoders.table import ROWS  # loads torch
 
     if json:
-        rows = {name: {**asdict(row), "settings": row.fields()} for name, row in ROWS.items()}
-        print(json_format.dumps([{"name": name, **row} for name, row in rows.items()], indent=2))
+        rows = [{"name": name, **asdict(row), "settings": row.fields()} for name, row in ROWS.items()]
+        print(json_format.dumps([{k: v for k, v in row.items() if k != "target"} for row in rows], indent=2))
         return
-    rest = [Column(name, overflow="fold") for name in ("paper", "params", "has", "ImageNet weights")]
+    rest = [Column(name, overflow="fold") for name in ("paper", "params", "strides", "ImageNet", "ICNet", "--set")]
     made = Table(Column("encoder", no_wrap=True), *rest, box=SIMPLE, collapse_padding=True, pad_edge=False)
     for name, row in ROWS.items():
-        made.add_row(name, row.paper, f"{row.millions:.2f} M", row.supports(), row.imagenet or "none")
+        strides, icnet = " ".join(map(str, row.strides)), "yes" if row.cut else "no"
+        figures = f"{row.millions:.2f} M"
+        made.add_row(name, row.paper, figures, strides, row.imagenet or "-", icnet, " ".join(row.options()))
     console = Console()
     console.print(made)
     console.print("and timm:NAME for each encoder of timm that gives features at any size", highlight=False)

@@ -22,7 +22,8 @@ from rtseg.models.encoders.resnet import ResNet, stage
 
 FORMS = ("aspp", "cascade")
 MULTI_GRID = (1, 2, 4)
-GRIDDED = ("resnet34", "resnet50", "resnet50_half", "resnet101")  # encoders whose last stage has three blocks
+GRIDDED = ("resnet34", "resnet50", "resnet50_half", "resnet101", "seresnet34", "seresnet50", "seresnet101")
+"""Encoders whose last stage has three blocks."""
 
 
 @dataclass(frozen=True)

@@ -6,6 +6,7 @@ exactly 1/4, 1/8, 1/16 and 1/32 of the picture; stages are dilated instead of po
 At stride 32 there is nothing but the last pooling.
 """
 
+import torch
 from torch import nn
 from torchvision.models import alexnet as torchvisions
 
@@ -20,7 +21,9 @@ def alexnet(options: TrunkOptions) -> Staged:
     budget = StrideBudget(options.output_stride)
     budget.spend(4)  # the first convolution
     stages: list[list[nn.Module]] = [[], []]  # nothing ends at stride 2
-    for index, layer in enumerate(torchvisions(weights=None).features):
+    with torch.device("meta"):  # which spares making the fully connected layers
+        layers = torchvisions(weights=None).features
+    for index, layer in enumerate(layers.to_empty(device=torch.get_default_device())):
         if isinstance(layer, nn.MaxPool2d):
             stages.append([halve(budget, kernel=3)])
             continue

@@ -66,8 +66,8 @@ class Encoder(nn.Module):
         Raises:
             UsageError: this encoder cannot be cut.
         """
-        raise UsageError(f"a {type(self).__name__} cannot be cut at a stride: choose a mobilenet, efficientnet_lite, "
-                         "resnet or another of those that `rtseg models --encoders` lists for icnet")  # fmt: skip
+        raise UsageError(f"a {type(self).__name__} cannot be cut at a stride: choose a mobilenet, an "
+                         "efficientnet_lite, a resnet or another one that can (`rtseg models --encoders`)")  # fmt: skip
 
 
 class StrideBudget:

@@ -13,8 +13,8 @@ from rtseg.models.encoders.base import StrideBudget
 class Pool(nn.Module):
     """Maximum or mean over kernel x kernel places, the first of which (or the middle one) is the output's own.
 
-    Stride 2 or 1. At stride 1 the places are `rate` apart, so that every 2 * rate-th output is one of stride 2. Beyond the picture its
-    outermost rows and columns go on. No dilated pooling, which not all engines have.
+    Stride 2 or 1. At stride 1 the places are `rate` apart, so that every 2 * rate-th output is one of stride 2; a place
+    beyond the picture counts as the output's own. No dilated pooling, which not all engines have.
 
     Args:
         kind: 'max' or 'mean'.
@@ -36,15 +36,23 @@ class Pool(nn.Module):
         return x
 
     def _along(self, x: Tensor, axis: int) -> Tensor:
-        size = x.shape[axis]
-        reach = (self.kernel - 1) * self.rate
-        before = reach // 2 if self.centred else 0
-        first, last = x.narrow(axis, 0, 1), x.narrow(axis, size - 1, 1)
-        longer = torch.cat([*[first] * before, x, *[last] * (reach - before)], axis)
-        seen = (longer.narrow(axis, place * self.rate, size) for place in range(self.kernel))
+        first = -(self.kernel // 2) if self.centred else 0
+        seen = (_shifted(x, (first + place) * self.rate, axis) for place in range(self.kernel))
         join: Callable[[Tensor, Tensor], Tensor] = torch.maximum if self.kind == "max" else torch.add
         joined = reduce(join, seen)
         return joined / self.kernel if self.kind == "mean" else joined
+
+
+def _shifted(x: Tensor, by: int, axis: int) -> Tensor:
+    """What lies `by` places further on along an axis, -2 or -1; where that is beyond the picture, what lies here."""
+    if by == 0:
+        return x
+    size = x.shape[axis]
+    before, after = max(0, -by), max(0, by)
+    moved = F.pad(x, (before, after) if axis == -1 else (0, 0, before, after)).narrow(axis, after, size)
+    place = torch.arange(size, device=x.device) + by
+    inside = (place >= 0) & (place < size)
+    return torch.where(inside if axis == -1 else inside[:, None], moved, x)
 
 
 def halve(budget: StrideBudget, kind: str = "max", kernel: int = 2) -> Pool:

@@ -8,6 +8,8 @@ from rtseg.core.errors import UsageError
 from rtseg.core.registry import unknown_name
 from rtseg.models.encoders.base import OUTPUT_STRIDES, TrunkOptions
 
+_OPTIONS = ("width", "deep_stem", "multi_grid")
+
 
 @dataclass(frozen=True)
 class Row:
@@ -44,21 +46,19 @@ class Row:
         module, _, name = self.settings.partition(":")
         return [field.name for field in fields(getattr(import_module(module), name))]
 
-    def supports(self) -> str:
-        """What the encoder has, as one line."""
-        options = [name for name in ("width", "deep_stem", "multi_grid") if getattr(self, name)]
-        icnet = ["a cut for icnet"] if self.cut else []
-        return ", ".join([f"output_stride {_either(self.strides)}", *options, *icnet, *self.fields()])
+    def options(self) -> list[str]:
+        """Names of the fields that `--set` takes with this encoder, beside the output stride."""
+        return [name for name in _OPTIONS if getattr(self, name)] + self.fields()
 
     def check(self, name: str, options: TrunkOptions) -> None:
         """Raises UsageError where an option is set that this encoder does not have, and says which it has."""
         if options.output_stride not in self.strides:
             raise UsageError(f"encoder {name} has no output stride {options.output_stride}: allowed here is "
                              f"{_either(self.strides)}")  # fmt: skip
-        for option in ("width", "deep_stem", "multi_grid"):
+        for option in _OPTIONS:
             if getattr(options, option) != getattr(TrunkOptions, option) and not getattr(self, option):
-                raise UsageError(f"encoder {name} has no {option}: it has {self.supports()}; leave {option} out, or "
-                                 "choose another encoder, such as a resnet")  # fmt: skip
+                raise UsageError(f"encoder {name} has no {option}, but {', '.join(self.options()) or 'no others'}: "
+                                 f"leave {option} out, or choose another encoder, such as a resnet")  # fmt: skip
         for field in options.settings:
             if field not in self.fields():
                 raise unknown_name(f"field of encoder {name}", field, self.fields())
