@@ -11,7 +11,8 @@ deformable one an ordinary 3x3 convolution of x gives it for each place. Both st
 convolution, so pretrained weights keep their meaning.
 
 Deviations: d counts in units of the dilation rate, which keeps what a layer sees when strides become dilation. An active
-convolution's taps stay within 5x5 places; its gradients are not normalised, and there is no warm-up of its own. A
+convolution's taps stay within 5x5 places, and where it is dilated it interpolates between places that are the rate apart;
+its gradients are not normalised, and there is no warm-up of its own. A
 deformable one has one group of offsets.
 
 Cost, for C inputs, O outputs and each place: plain 9 C O multiply-accumulates. Active 25 C O, as a 5x5 convolution whose
@@ -50,9 +51,7 @@ class ActiveConv2d(nn.Conv2d):
         places = torch.arange(-_WINDOW, _WINDOW + 1, device=self.offset.device).to(self.offset.dtype)
         at_y = (taps.repeat_interleave(3) + self.offset[:9]).clamp(-_WINDOW, _WINDOW)
         at_x = (taps.repeat(3) + self.offset[9:]).clamp(-_WINDOW, _WINDOW)
-        # clamp, not relu: its gradient passes at 0, without which taps would never leave their first places
-        rows = (1 - (at_y[:, None] - places).abs()).clamp(min=0)  # (9, 5)
-        columns = (1 - (at_x[:, None] - places).abs()).clamp(min=0)
+        rows, columns = _hat(at_y[:, None] - places), _hat(at_x[:, None] - places)  # (9, 5) each
         spread = (rows[:, :, None] * columns[:, None, :]).flatten(1)  # (9, 25)
         side = 2 * _WINDOW + 1
         return (self.weight.flatten(2) @ spread).unflatten(2, (side, side))
@@ -60,6 +59,12 @@ class ActiveConv2d(nn.Conv2d):
     def forward(self, x: Tensor) -> Tensor:
         padding = (_WINDOW * self.dilation[0], _WINDOW * self.dilation[1])
         return F.conv2d(x, self.kernel(), None, self.stride, padding, self.dilation)
+
+
+def _hat(distance: Tensor) -> Tensor:
+    """max(0, 1 - |distance|), with a gradient at 1 and -1, without which taps would never leave their first places."""
+    away = distance.abs()
+    return torch.where(away <= 1, 1 - away, torch.zeros_like(away))
 
 
 class DeformableConv2d(nn.Conv2d):
