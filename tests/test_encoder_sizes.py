@@ -1,5 +1,7 @@
 """Encoders have the parameters and the arithmetic that their papers, or the libraries that they come from, publish."""
 
+from itertools import pairwise
+
 import pytest
 import torch
 import torchvision
@@ -106,7 +108,7 @@ def test_pyramidnet_200_has_the_size_of_its_paper():
 def test_fractalnets_have_the_size_of_their_papers_table(columns, published):
     """Table 3: five blocks of 16 to 128 channels."""
     widths = (3, 16, 32, 64, 128, 128)
-    blocks = [Fractal(*pair, columns, None, 1, DropPath(columns, 0)) for pair in zip(widths, widths[1:], strict=False)]
+    blocks = [Fractal(*pair, columns, None, 1, DropPath(columns, 0)) for pair in pairwise(widths)]
     parameters = count_parameters(nn.ModuleList(blocks)) + linear(128, 100)
     assert parameters / 1e6 == pytest.approx(published, abs=0.061)
 
@@ -181,7 +183,7 @@ def test_width_scales_the_growth_of_a_densenet():
      ({"bottleneck": False}, (160, 160, 160, 160)), ({"bottleneck": False, "compression": 1}, (160, 240, 320, 400))],
 )  # fmt: skip
 def test_the_forms_of_a_densenet(form, channels):
-    """BC, B, C and plain: two layers of growth 40 add 80 channels to the stem's 80, and a transition keeps half or all."""
+    """BC, B, C and plain: two layers of growth 40 add 80 channels to the stem's 80; transitions keep half or all."""
     encoder = build_encoder("densenet121", TrunkOptions(settings={"growth": 40, "layers": [2, 2, 2, 2], **form}))
     assert encoder.channels == channels
     ones = sum(layer.kernel_size == (1, 1) for layer in encoder.modules() if isinstance(layer, nn.Conv2d))

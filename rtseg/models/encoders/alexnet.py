@@ -2,8 +2,8 @@
 torchvision, whose form is that of Krizhevsky 2014 (arXiv 1404.5997): one tower, without local response normalisation.
 
 Deviations: without the fully connected layers, which have 58 of the 61 million weights; padded so that features are
-exactly 1/4, 1/8, 1/16 and 1/32 of the picture; stages are dilated instead of pooled for once the output stride is reached.
-At stride 32 there is nothing but the last pooling.
+exactly 1/4, 1/8, 1/16 and 1/32 of the picture; stages are dilated instead of pooled for once the output stride is
+reached. At stride 32 there is nothing but the last pooling.
 """
 
 import torch

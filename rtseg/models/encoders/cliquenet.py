@@ -1,21 +1,22 @@
-"""CliqueNet (Yang et al. 2018, "Convolutional Neural Networks with Alternately Updated Clique", CVPR, arXiv 1802.10419).
+"""CliqueNet (Yang et al. 2018, "Convolutional Neural Networks with Alternately Updated Clique", CVPR, arXiv
+1802.10419).
 
-Every two layers of a block are connected both ways, with weights W_ij from layer i to layer j, used in two stages
-([] concatenates, * is BN-ReLU-convolution; each stage has batch norms of its own):
+Every two layers of a block are connected both ways, with weights W_ij from layer i to layer j, used in two stages ([]
+concatenates, * is BN-ReLU-convolution; each stage has batch norms of its own):
 
     I:   X1_i = [W_0i, W_1i ... W_(i-1)i] * [X_0, X1_1 ... X1_(i-1)]                      as in a DenseNet
     II:  X2_i = [W_li, W_mi] * [X2_l for l < i, X1_m for m > i]                           layer after layer, without X_0
 
-A block hands [X2_1 ... X2_n] to the next one, through a transition (1x1 convolution, mean of 2x2), so that widths do not
-grow. What the network says comes from [X_0, X2_1 ... X2_n] of all blocks (multi-scale features): these are the encoder's
-features. Options of the paper; its S0 to S3 have the first and the last, and its S3* has all three:
+A block hands [X2_1 ... X2_n] to the next one, through a transition (1x1 convolution, mean of 2x2), so that widths do
+not grow. What the network says comes from [X_0, X2_1 ... X2_n] of all blocks (multi-scale features): these are the
+encoder's features. Options of the paper; its S0 to S3 have the first and the last, and its S3* has all three:
 
     bottleneck   W are 1x1; a 3x3 convolution per layer follows, the same in both stages
     attention    a transition scales its channels by squeeze and excitation, with half as many in between
     compress     features pass BN-ReLU-1x1 to half as many channels, BN, ReLU
 
-Deviations: the mean over the picture behind the features belongs to the classifier; blocks are dilated instead of pooled
-for once the output stride is reached; `width` scales the channels of every layer. No dropout.
+Deviations: the mean over the picture behind the features belongs to the classifier; blocks are dilated instead of
+pooled for once the output stride is reached; `width` scales the channels of every layer. No dropout.
 """
 
 from collections.abc import Sequence
@@ -99,9 +100,7 @@ class CliqueBlock(nn.Module):
             layers[index] = self._update(others, norm, self.between[index].weight, self.behind_2, index)
         return torch.cat(layers, 1)
 
-    def _update(
-        self, seen: list[Tensor], norm: nn.Module, weight: Tensor, behind: nn.ModuleList, index: int
-    ) -> Tensor:
+    def _update(self, seen: list[Tensor], norm: nn.Module, weight: Tensor, behind: nn.ModuleList, index: int) -> Tensor:
         updated = F.conv2d(F.relu(norm(torch.cat(seen, 1))), weight, **self.padding)  # (N, k, H, W)
         return behind[index](updated) if behind else updated
 

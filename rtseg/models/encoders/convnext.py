@@ -1,4 +1,5 @@
-"""ConvNeXt (Liu et al. 2022, "A ConvNet for the 2020s", CVPR, arXiv 2201.03545), from timm; the atto form is timm's own.
+"""ConvNeXt (Liu et al. 2022, "A ConvNet for the 2020s", CVPR, arXiv 2201.03545), from timm; the atto form is timm's
+own.
 
 Deviations: stages are dilated instead of strided once the output stride is reached, which moves the features of every
 dilated stage by half a cell (the 2x2 convolution between stages has no middle).

@@ -1,8 +1,9 @@
 """DenseNet (Huang et al. 2017, "Densely Connected Convolutional Networks", CVPR, arXiv 1608.06993).
 
 Every layer of a block reads what all layers before it made: x_l = H_l([x_0, ..., x_(l-1)]), with k (`growth`) channels
-each. H is BN-ReLU-3x3; in the B form a 1x1 convolution to 4 k channels comes first. A transition (1x1 convolution, mean
-of 2x2) keeps a share `compression` of the channels; below 1 that is the C form. The names are those of the BC form:
+each. H is BN-ReLU-3x3; in the B form a 1x1 convolution to 4 k channels comes first. A transition (1x1 convolution,
+mean of 2x2) keeps a share `compression` of the channels; below 1 that is the C form. The names are those of the BC
+form:
 
     plain: bottleneck=false, compression=1    B: compression=1    C: bottleneck=false    BC: as it is
 

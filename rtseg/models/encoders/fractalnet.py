@@ -1,19 +1,21 @@
-"""FractalNet (Larsson et al. 2017, "FractalNet: Ultra-Deep Neural Networks without Residuals", ICLR, arXiv 1605.07648).
+"""FractalNet (Larsson et al. 2017, "FractalNet: Ultra-Deep Neural Networks without Residuals", ICLR, arXiv
+1605.07648).
 
     f_1(z) = conv(z),   f_(C+1)(z) = join(conv(z), f_C(f_C(z))),   join = mean
 
 A block of C columns is 2^(C-1) convolutions deep, of which column c passes 2^c. Between blocks comes a maximum of 2x2.
 
-Drop-path, in training, for each batch: half of the time every join drops each of its inputs with probability `drop_path`,
-and keeps at least one (local); else one column, the same in all blocks, is all that the joins let through (global).
+Drop-path, in training, for each batch: half of the time every join drops each of its inputs with probability
+`drop_path`, and keeps at least one (local); else one column, the same in all blocks, is all that the joins let through
+(global).
 
 `column` builds one column alone, which needs 1 / (2^C - 1) to about half of the arithmetic. `--init` takes its weights
 from a network of all columns.
 
-Deviations: the paper's form for ImageNet (ResNet-34's first layers, then four blocks), blocks dilated instead of pooled
-for once the output stride is reached; no dropout. What drop-path drops is computed and multiplied by 0, so that the graph
-is always the same. The 38.6 million parameters that the paper's table 1 gives its 20 layers on CIFAR do not follow from
-the widths in its text, which make 33.8; those of its table 3 do.
+Deviations: the paper's form for ImageNet (ResNet-34's first layers, then four blocks), blocks dilated instead of
+pooled for once the output stride is reached; no dropout. What drop-path drops is computed and multiplied by 0, so that
+the graph is always the same. The 38.6 million parameters that the paper's table 1 gives its 20 layers on CIFAR do not
+follow from the widths in its text, which make 33.8; those of its table 3 do.
 """
 
 from dataclasses import dataclass

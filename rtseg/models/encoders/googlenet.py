@@ -2,8 +2,8 @@
 
 Deviations: those of torchvision, which has batch norm, no local response normalisation, and 3x3 convolutions where the
 paper has 5x5 (as TensorFlow's own); no auxiliary classifiers; stages are dilated instead of pooled for once the output
-stride is reached. Pictures are scaled to -1..1, which is what torchvision turns its own statistics into before the first
-layer.
+stride is reached. Pictures are scaled to -1..1, which is what torchvision turns its own statistics into before the
+first layer.
 """
 
 from torch import nn

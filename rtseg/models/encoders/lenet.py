@@ -2,9 +2,9 @@
 
 Three 5x5 convolutions of 6, 16 and 120 channels with tanh, each followed by the mean of 2x2 places: stride 8.
 
-Deviations: colour pictures; convolutions keep the size; the second one reads all channels, where the paper's table leaves
-some out; the means have no factor and bias of their own; the third convolution is followed by a mean as well, so that there
-are features at strides 4 and 8. Nothing is dilated: output stride 8 is its own.
+Deviations: colour pictures; convolutions keep the size; the second one reads all channels, where the paper's table
+leaves some out; the means have no factor and bias of their own; the third convolution is followed by a mean as well,
+so that there are features at strides 4 and 8. Nothing is dilated: output stride 8 is its own.
 """
 
 from torch import nn

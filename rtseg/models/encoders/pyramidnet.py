@@ -1,16 +1,16 @@
-"""PyramidNet (Han et al. 2017, "Deep Pyramidal Residual Networks", CVPR, arXiv 1610.02915): a ResNet that widens a little
-with every block, instead of doubling where it halves the picture.
+"""PyramidNet (Han et al. 2017, "Deep Pyramidal Residual Networks", CVPR, arXiv 1610.02915): a ResNet that widens a
+little with every block, instead of doubling where it halves the picture.
 
 With N blocks, behind block n the width (a quarter of the channels in a bottleneck network) is
 
     linear:          floor(base + alpha n / N)
     multiplicative:  floor(base alpha^(n / N))
 
-A block is BN-3x3-BN-ReLU-3x3-BN, or BN-1x1-BN-ReLU-3x3-BN-ReLU-1x1-BN, without a ReLU after the sum; its shortcut is the
-input, averaged over 2x2 where the block has a stride, with channels of zeros added.
+A block is BN-3x3-BN-ReLU-3x3-BN, or BN-1x1-BN-ReLU-3x3-BN-ReLU-1x1-BN, without a ReLU after the sum; its shortcut is
+the input, averaged over 2x2 where the block has a stride, with channels of zeros added.
 
-Deviations: blocks are dilated instead of strided once the output stride is reached; `width` scales base and linear alpha.
-The features at strides 4 to 16 are those of the blocks; those of the last have batch norm and ReLU.
+Deviations: blocks are dilated instead of strided once the output stride is reached; `width` scales base and linear
+alpha. The features at strides 4 to 16 are those of the blocks; those of the last have batch norm and ReLU.
 """
 
 from collections.abc import Sequence

@@ -1,5 +1,5 @@
-"""3x3 convolutions that look at other places than a grid's: active (Jeon and Kim 2017, "Active Convolution: Learning the
-Shape of Convolution for Image Classification", CVPR) and deformable (Dai et al. 2017, "Deformable Convolutional
+"""3x3 convolutions that look at other places than a grid's: active (Jeon and Kim 2017, "Active Convolution: Learning
+the Shape of Convolution for Image Classification", CVPR) and deformable (Dai et al. 2017, "Deformable Convolutional
 Networks", ICCV).
 
 With taps k at p_k = (-1, -1) ... (1, 1), both compute
@@ -10,15 +10,16 @@ where d_k is learned. In an active convolution it is one number per tap and axis
 deformable one an ordinary 3x3 convolution of x gives it for each place. Both start at d = 0, which is the plain
 convolution, so pretrained weights keep their meaning.
 
-Deviations: d counts in units of the dilation rate, which keeps what a layer sees when strides become dilation. An active
-convolution's taps stay within 5x5 places, and where it is dilated it interpolates between places that are the rate apart;
-its gradients are not normalised, and there is no warm-up of its own. A
-deformable one has one group of offsets.
+Deviations: d counts in units of the dilation rate, which keeps what a layer sees when strides become dilation. An
+active convolution's taps stay within 5x5 places, and where it is dilated it interpolates between places that are the
+rate apart; its gradients are not normalised, and there is no warm-up of its own. A deformable one has one group of
+offsets.
 
-Cost, for C inputs, O outputs and each place: plain 9 C O multiply-accumulates. Active 25 C O, as a 5x5 convolution whose
-weights follow from w and d: engines fold them when they load the graph, so nothing but `Conv` runs. Deformable 9 C O,
-162 C for the offsets and 36 C for the interpolation (ONNX `GridSample`, which moves 9 C values through memory: far
-slower on a CPU than its arithmetic says). GridSample rather than DeformConv, because OpenVINO does not convert the latter.
+Cost, for C inputs, O outputs and each place: plain 9 C O multiply-accumulates. Active 25 C O, as a 5x5 convolution
+whose weights follow from w and d: engines fold them when they load the graph, so nothing but `Conv` runs. Deformable 9
+C O, 162 C for the offsets and 36 C for the interpolation (ONNX `GridSample`, which moves 9 C values through memory:
+far slower on a CPU than its arithmetic says). GridSample rather than DeformConv, because OpenVINO does not convert the
+latter.
 """
 
 import torch

@@ -5,6 +5,8 @@ Deviations: without the fully connected layers, which have nine tenths of the we
 pooled for once the output stride is reached. At stride 32 there is nothing but the last pooling.
 """
 
+from itertools import pairwise
+
 from torch import nn
 from torchvision.models.vgg import cfgs, make_layers
 
@@ -27,7 +29,7 @@ def _vgg(form: str, options: TrunkOptions, batch_norm: bool) -> Staged:
             spread(layer, budget.rate)
             stages[-1].append(layer)
     first, second, *others = stages  # at full size, and at stride 2
-    widths = [int(entry) for entry, following in zip(table, table[1:], strict=False) if following == "M"]
+    widths = [int(entry) for entry, following in pairwise(table) if following == "M"]
     network = Staged([[*first, *second], *others], [*widths[2:], widths[-1]])
     initialise(network)
     return network
