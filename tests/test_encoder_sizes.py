@@ -1,6 +1,7 @@
 """Encoders have the parameters and the arithmetic that their papers, or the libraries that they come from, publish."""
 
 from itertools import pairwise
+from pathlib import Path
 
 import pytest
 import torch
@@ -36,6 +37,19 @@ def test_a_row_has_the_parameters_of_its_encoder(name):
 
 def linear(inputs, outputs):
     return inputs * outputs + outputs
+
+
+def test_the_page_has_a_line_for_every_encoder():
+    page = (Path(__file__).parents[1] / "docs" / "encoders.md").read_text(encoding="utf-8")
+    lines = [line for line in page.splitlines() if line.startswith("| `")]
+    assert [line for line in lines if line.split("`")[1] in ROWS] == [page_line(name) for name in ROWS]
+
+
+def page_line(name):
+    row = ROWS[name]
+    strides, icnet = ", ".join(map(str, row.strides)), "yes" if row.cut else "no"
+    cells = (f"`{name}`", row.paper, f"{row.millions:.2f} M", strides, row.imagenet or "-", icnet)
+    return f"| {' | '.join(cells)} | {' '.join(row.options()) or '-'} |"
 
 
 VGG_HEAD = linear(512 * 49, 4096) + linear(4096, 4096) + linear(4096, 1000)
