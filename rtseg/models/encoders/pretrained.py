@@ -65,7 +65,7 @@ def load_pretrained(encoder: Encoder, name: str, options: TrunkOptions, source: 
     state = {_OLD_DENSENET.sub(r"\1", key): value for key, value in state.items()}
     own = list(_counted(encoder.state_dict()))
     theirs = [key for key in own if not is_offset(key)]  # other makes have no such layers: they start fresh
-    foreign = [names[: len(theirs)] for names in _foreign_names(name, options)]  # without classifier
+    foreign = [list(names)[: len(theirs)] for names in _foreign_states(name, options)]  # without classifier
     namings = [(own, own), *((theirs, names) for names in (theirs, *foreign))]
     pair = next(((keys, names) for keys, names in namings if set(names) <= set(state)), None)
     if pair is None:
@@ -194,8 +194,8 @@ def _from_package(name: str, own: list[str], options: TrunkOptions) -> State:
     return dict(zip(own, found.values(), strict=False))
 
 
-def _foreign_names(name: str, options: TrunkOptions) -> Iterator[list[str]]:
-    """The names that torchvision and timm have for an encoder's weights, in the order of our own.
+def _foreign_states(name: str, options: TrunkOptions) -> Iterator[State]:
+    """The weights that torchvision and timm have for an encoder, without their values, in the order of our own.
 
     All three define their layers in the order in which they compute, so that the n-th weight is the same in each.
     """
@@ -213,4 +213,4 @@ def _foreign_names(name: str, options: TrunkOptions) -> Iterator[list[str]]:
             quick = {"init_weights": False} if name == "googlenet" else {}
             networks.append(models.get_model(name, weights=None, **quick))
     for network in networks:
-        yield list(_counted(network.state_dict()))
+        yield _counted(network.state_dict())
