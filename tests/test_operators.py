@@ -40,8 +40,8 @@ SUPPORTED: dict[str, frozenset[str]] = {
          "Mod", "Mul", "Neg", "Pad", "Pow", "Range", "ReduceMax", "ReduceMean", "ReduceSum", "Relu", "Sub"), NUMBERS),
     **dict.fromkeys(
         ("AveragePool", "BatchNormalization", "Ceil", "Clip", "Conv", "ConvTranspose", "Elu", "Erf", "Exp", "Floor",
-         "Gemm", "GlobalAveragePool", "HardSigmoid", "HardSwish", "LayerNormalization", "LeakyRelu", "MatMul", "MaxPool",
-         "PRelu", "QuantizeLinear", "Resize", "Sigmoid", "Softmax", "Sqrt", "Tanh"), FLOATS),
+         "Gemm", "GlobalAveragePool", "HardSigmoid", "HardSwish", "LayerNormalization", "LeakyRelu", "MatMul",
+         "MaxPool", "PRelu", "QuantizeLinear", "Resize", "Sigmoid", "Softmax", "Sqrt", "Tanh"), FLOATS),
     **dict.fromkeys(("DeformConv", "GridSample"), FLOATS - {"BFLOAT16"}),
 }  # fmt: skip
 BETWEEN = PLAIN | {"INT8"}  # what a tensor inside the graph may be; bytes only come in, and are cast

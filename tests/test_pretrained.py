@@ -262,5 +262,5 @@ def test_encoders_without_imagenet_weights_are_told():
         build_encoder("mobilenet_v2", TrunkOptions(width=0.5), "imagenet")
     with pytest.raises(UsageError, match="deep stem, only for resnet50, resnet101"):
         build_encoder("resnet18", TrunkOptions(deep_stem=True), "imagenet")
-    with pytest.raises(UsageError, match="no ImageNet weights for pyramidnet18, only for resnet18, .*, alexnet$"):
+    with pytest.raises(UsageError, match=r"no ImageNet weights for pyramidnet18, only for resnet18, .*, alexnet$"):
         build_encoder("pyramidnet18", TrunkOptions(), "imagenet")

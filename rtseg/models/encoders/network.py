@@ -22,7 +22,8 @@ class EncoderNetwork(SegmentationModel):
         own = [field.name for field in fields(cls.config_class) if field.name != "settings"]
         for name in config:
             if name not in own and name not in theirs:
-                raise unknown_name(f"field of {cls.__name__} on {encoder}", name, [*own, *theirs])
+                on = f" on {encoder}" if encoder is not None else ""
+                raise unknown_name(f"field of {cls.__name__}{on}", name, [*own, *theirs])
         settings = {name: value for name, value in config.items() if name in theirs}
         rest = {name: value for name, value in config.items() if name in own}
         return super().from_config({**rest, "settings": settings})

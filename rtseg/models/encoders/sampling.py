@@ -79,19 +79,22 @@ class DeformableConv2d(nn.Conv2d):
         nn.init.zeros_(self.offset.bias)  # type: ignore[arg-type]
 
     def forward(self, x: Tensor) -> Tensor:
-        shifts = self.offset(x)
+        if self.training and x.is_cuda and torch.are_deterministic_algorithms_enabled():
+            raise UsageError("deformable convolutions have no deterministic gradient on CUDA: leave --deterministic out, "
+                             "or take conv=active")  # fmt: skip
+        shifts = self.offset(x).float()  # bf16 has too few digits for places
         height, width = x.shape[-2:]
         rows, columns = shifts.shape[-2:]
-        taps = torch.arange(-1, 2, device=x.device).to(x.dtype)
+        taps = torch.arange(-1, 2, device=x.device).float()
         rate, stride = self.dilation[0], self.stride[0]
-        at_y = torch.arange(rows, device=x.device).to(x.dtype)[:, None] * stride  # (h, 1)
-        at_x = torch.arange(columns, device=x.device).to(x.dtype) * stride  # (w,)
+        at_y = torch.arange(rows, device=x.device).float()[:, None] * stride  # (h, 1)
+        at_x = torch.arange(columns, device=x.device).float() * stride  # (w,)
         at_y = at_y + rate * (taps.repeat_interleave(3)[:, None, None] + shifts[:, :9])  # (N, 9, h, w)
         at_x = at_x + rate * (taps.repeat(3)[:, None, None] + shifts[:, 9:])
         grid = torch.stack([(2 * at_x + 1) / width - 1, (2 * at_y + 1) / height - 1], -1)  # (N, 9, h, w, 2) in -1..1
-        seen = F.grid_sample(x, grid.flatten(1, 2), "bilinear", "zeros", align_corners=False)  # (N, C, 9h, w)
+        seen = F.grid_sample(x.float(), grid.flatten(1, 2), "bilinear", "zeros", align_corners=False)  # (N, C, 9h, w)
         seen = seen.unflatten(2, (9, rows)).flatten(1, 2)  # (N, 9C, h, w)
-        return F.conv2d(seen, self.weight.flatten(1)[:, :, None, None])
+        return F.conv2d(seen.to(x.dtype), self.weight.flatten(1)[:, :, None, None])
 
 
 def _shape(plain: nn.Conv2d) -> dict[str, object]:

@@ -57,8 +57,9 @@ class Row:
                              f"{_either(self.strides)}")  # fmt: skip
         for option in _OPTIONS:
             if getattr(options, option) != getattr(TrunkOptions, option) and not getattr(self, option):
-                raise UsageError(f"encoder {name} has no {option}, but {', '.join(self.options()) or 'no others'}: "
-                                 f"leave {option} out, or choose another encoder, such as a resnet")  # fmt: skip
+                only = f", only {', '.join(self.options())}" if self.options() else ""
+                raise UsageError(f"encoder {name} has no {option}{only}: leave {option} out, or choose another encoder, "
+                                 "such as a resnet")  # fmt: skip
         for field in options.settings:
             if field not in self.fields():
                 raise unknown_name(f"field of encoder {name}", field, self.fields())
