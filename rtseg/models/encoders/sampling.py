@@ -80,8 +80,8 @@ class DeformableConv2d(nn.Conv2d):
 
     def forward(self, x: Tensor) -> Tensor:
         if self.training and x.is_cuda and torch.are_deterministic_algorithms_enabled():
-            raise UsageError("deformable convolutions have no deterministic gradient on CUDA: leave --deterministic out, "
-                             "or take conv=active")  # fmt: skip
+            raise UsageError("deformable convolutions have no deterministic gradient on CUDA: leave --deterministic "
+                             "out, or take conv=active")  # fmt: skip
         shifts = self.offset(x).float()  # bf16 has too few digits for places
         height, width = x.shape[-2:]
         rows, columns = shifts.shape[-2:]

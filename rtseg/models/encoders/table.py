@@ -58,7 +58,7 @@ class Row:
         for option in _OPTIONS:
             if getattr(options, option) != getattr(TrunkOptions, option) and not getattr(self, option):
                 only = f", only {', '.join(self.options())}" if self.options() else ""
-                raise UsageError(f"encoder {name} has no {option}{only}: leave {option} out, or choose another encoder, "
+                raise UsageError(f"encoder {name} has no {option}{only}: leave {option} out, or choose another one, "
                                  "such as a resnet")  # fmt: skip
         for field in options.settings:
             if field not in self.fields():
