@@ -4,6 +4,7 @@ import numpy as np
 import onnx
 import pytest
 import torch
+from onnxruntime import InferenceSession
 from test_operators import problems
 from tiny import randomise
 
@@ -11,6 +12,7 @@ from rtseg.core.labels import CAMVID11
 from rtseg.engines import EngineOptions, load_engine
 from rtseg.engines.tensorrt.typed_graph import typed_graph
 from rtseg.export.network import export_network
+from rtseg.int8.fold import load_float_graph
 from rtseg.models import build_model
 from rtseg.models.deploy import DeployGraph
 from rtseg.models.encoders.sampling import is_offset
@@ -63,6 +65,17 @@ def test_an_engine_computes_what_was_trained(exported, engine):
     with load_engine(engine, artifact, EngineOptions(SIZE)) as loaded:
         found = loaded.infer(picture)
     np.testing.assert_allclose(found, expected, rtol=1e-3, atol=2e-3 * np.abs(expected).max())
+
+
+def test_weights_that_are_computed_are_folded_before_int8(exported):
+    """`load_float_graph` refuses convolutions whose weights are not stored."""
+    artifact, picture = exported
+    folded = load_float_graph(artifact.file("fp32"))
+    found, expected = (
+        InferenceSession(model.SerializeToString()).run(None, {"image": picture[None]})[0]
+        for model in (folded, onnx.load(artifact.file("fp32")))
+    )
+    np.testing.assert_allclose(found, expected, rtol=1e-3, atol=1e-3 * np.abs(expected).max())
 
 
 def test_operators_are_those_that_tensorrt_takes(exported):

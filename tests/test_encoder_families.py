@@ -234,7 +234,7 @@ def test_one_column_starts_from_a_network_of_all():
 
 def test_a_clique_of_two_layers_by_hand():
     block = CliqueBlock(1, 1, 2, bottleneck=True, dilation=1).eval()
-    block.behind_1, block.behind_2 = nn.ModuleList(), nn.ModuleList()  # 1x1 connections only
+    block.spread = nn.ModuleList()  # 1x1 connections only
     for norm in (*block.norms_1, *block.norms_2):
         norm.eps = 0.0
     weights = {(0, 1): 2.0, (0, 2): 3.0, (1, 2): 5.0, (2, 1): 7.0}

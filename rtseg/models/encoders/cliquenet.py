@@ -82,12 +82,12 @@ class CliqueBlock(nn.Module):
         self.between = nn.ModuleList(nn.Conv2d(others, channels, kernel, bias=False) for _ in range(layers))
         self.norms_1 = nn.ModuleList(nn.BatchNorm2d(inputs + index * channels) for index in range(layers))
         self.norms_2 = nn.ModuleList(nn.BatchNorm2d(others) for _ in range(layers))
-        self.behind_1, self.behind_2 = nn.ModuleList(), nn.ModuleList()
-        for _ in range(layers if bottleneck else 0):
-            first, second = (nn.Sequential(*norm_act_conv(channels, channels, 3, dilation)) for _ in range(2))
-            second[-1] = first[-1]  # the same weights in both stages
-            self.behind_1.append(first)
-            self.behind_2.append(second)
+        behind = range(layers if bottleneck else 0)
+        self.behind_1 = nn.ModuleList(nn.BatchNorm2d(channels) for _ in behind)
+        self.behind_2 = nn.ModuleList(nn.BatchNorm2d(channels) for _ in behind)
+        self.spread = nn.ModuleList(
+            nn.Conv2d(channels, channels, 3, padding=dilation, dilation=dilation, bias=False) for _ in behind
+        )
 
     def forward(self, x: Tensor) -> Tensor:
         layers: list[Tensor] = []
@@ -102,7 +102,7 @@ class CliqueBlock(nn.Module):
 
     def _update(self, seen: list[Tensor], norm: nn.Module, weight: Tensor, behind: nn.ModuleList, index: int) -> Tensor:
         updated = F.conv2d(F.relu(norm(torch.cat(seen, 1))), weight, **self.padding)  # (N, k, H, W)
-        return behind[index](updated) if behind else updated
+        return self.spread[index](F.relu(behind[index](updated))) if self.spread else updated
 
 
 class CliqueStage(nn.Module):
