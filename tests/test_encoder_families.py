@@ -140,6 +140,17 @@ def test_widths_of_a_pyramid():
     assert widths(16, 3, "multiplicative", 2) == [20, 25, 32]  # 20.16, 25.4, 32
 
 
+@pytest.mark.parametrize(
+    ("settings", "width", "last"),
+    [({}, 1.0, 512), ({"alpha": 100}, 1.0, 164), ({"alpha": 100}, 0.5, 82),
+     ({"widening": "multiplicative"}, 1.0, 512), ({"widening": "multiplicative", "alpha": 2}, 0.5, 64)],
+)  # fmt: skip
+def test_alpha_and_width_of_a_pyramid(settings, width, last):
+    with torch.device("meta"):
+        encoder = build_encoder("pyramidnet18", TrunkOptions(width=width, settings=settings))
+    assert encoder.channels[-1] == last
+
+
 def test_a_pyramids_shortcut_is_averaged_and_filled_with_zeros():
     from rtseg.models.encoders.base import StrideBudget
 

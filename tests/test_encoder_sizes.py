@@ -15,7 +15,7 @@ from rtseg.models.encoders.base import StrideBudget
 from rtseg.models.encoders.cliquenet import CliqueNetSettings, CliqueStage
 from rtseg.models.encoders.densenet import DenseNetSettings, dense_stages
 from rtseg.models.encoders.fractalnet import DropPath, Fractal
-from rtseg.models.encoders.pyramidnet import PyramidNetSettings, pyramid_stages
+from rtseg.models.encoders.pyramidnet import pyramid_stages, widths
 from rtseg.models.encoders.table import ROWS
 
 pytestmark = pytest.mark.slow
@@ -107,14 +107,14 @@ def test_densenets_have_the_size_of_their_papers_table(bottleneck, layers, growt
 def test_pyramidnets_have_the_size_of_their_papers_table(depth, bottleneck, alpha, published):
     """110 layers of alpha 48, 84 and 270; with bottlenecks 164 of 270 and 200 of 240. The table has up to
     1.5 % less than the layers of its text."""
-    settings = PyramidNetSettings(alpha=alpha)
-    stages, channels = pyramid_stages(16, 16, (depth,) * 3, bottleneck, settings, StrideBudget(32))
+    steps = widths(16, 3 * depth, "linear", alpha)
+    stages, channels = pyramid_stages(16, steps, (depth,) * 3, bottleneck, StrideBudget(32))
     assert on_cifar(stages, channels[-1], 16, normed=True) / 1e6 == pytest.approx(published, rel=0.015, abs=0.051)
 
 
 def test_a_pyramidnet_has_the_size_that_others_count():
     """pytorchcv's pyramidnet110_a270_cifar10: steps of 5 leave nothing to round."""
-    stages, channels = pyramid_stages(16, 16, (18,) * 3, False, PyramidNetSettings(alpha=270), StrideBudget(32))
+    stages, channels = pyramid_stages(16, widths(16, 54, "linear", 270), (18,) * 3, False, StrideBudget(32))
     assert on_cifar(stages, channels[-1], 16, normed=True) == 28_485_477
 
 
@@ -128,8 +128,8 @@ def test_pyramidnet_200_has_the_size_of_its_paper():
 @pytest.mark.parametrize(("columns", "published"), [(1, 0.3), (2, 0.8), (3, 2.1), (4, 4.8), (5, 10.2)])
 def test_fractalnets_have_the_size_of_their_papers_table(columns, published):
     """Table 3: five blocks of 16 to 128 channels."""
-    widths = (3, 16, 32, 64, 128, 128)
-    blocks = [Fractal(*pair, columns, None, 1, DropPath(columns, 0)) for pair in pairwise(widths)]
+    channels = (3, 16, 32, 64, 128, 128)
+    blocks = [Fractal(*pair, columns, None, 1, DropPath(columns, 0)) for pair in pairwise(channels)]
     parameters = count_parameters(nn.ModuleList(blocks)) + linear(128, 100)
     assert parameters / 1e6 == pytest.approx(published, abs=0.061)
 

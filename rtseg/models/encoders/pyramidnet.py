@@ -37,8 +37,8 @@ class PyramidNetSettings:
 
     Attributes:
         widening: 'linear' or 'multiplicative'.
-        alpha: linear: what is added to the width in all; multiplicative: what it is multiplied by. None ends at 512,
-            as ResNet does (300 in all for the paper's PyramidNet-200).
+        alpha: linear: what is added to the first width of 64 in all; multiplicative: what that is multiplied by. None
+            ends at 512, as ResNet does, and at the paper's 364 in PyramidNet-200.
     """
 
     widening: str = "linear"
@@ -98,19 +98,24 @@ class PyramidBlock(nn.Module):
 
 
 def pyramid_stages(
-    inputs: int, base: int, depths: Sequence[int], bottleneck: bool, settings: PyramidNetSettings, budget: StrideBudget
+    inputs: int, steps: Sequence[int], depths: Sequence[int], bottleneck: bool, budget: StrideBudget
 ) -> tuple[list[list[nn.Module]], list[int]]:
-    """The blocks of each stage, the first of each but the first halving the picture, and the channels behind each."""
-    alpha = settings.alpha
-    if alpha is None:
-        alpha = 7 * base if settings.widening == "linear" else 8
-    steps = iter(widths(base, sum(depths), settings.widening, alpha))
+    """The blocks of each stage, the first of each but the first halving the picture, and the channels behind each.
+
+    Args:
+        inputs: channels.
+        steps: width of each block of all stages.
+        depths: blocks of each stage.
+        bottleneck: see `PyramidBlock`.
+        budget: of strides.
+    """
+    left = iter(steps)
     stages: list[list[nn.Module]] = []
     channels: list[int] = []
     for depth in depths:
         stage: list[nn.Module] = []
         for index in range(depth):
-            block = PyramidBlock(inputs, next(steps), bottleneck, bool(stages) and index == 0, budget)
+            block = PyramidBlock(inputs, next(left), bottleneck, bool(stages) and index == 0, budget)
             stage.append(block)
             inputs = block.channels
         stages.append(stage)
@@ -118,14 +123,17 @@ def pyramid_stages(
     return stages, channels
 
 
-def _pyramidnet(
-    options: TrunkOptions, depths: Sequence[int], bottleneck: bool, alpha: float | None = None
-) -> Staged:  # fmt: skip
-    settings = read_settings(PyramidNetSettings, options, alpha=alpha)
-    base = scaled(_BASE, options.width)
+def _pyramidnet(options: TrunkOptions, depths: Sequence[int], bottleneck: bool, added: int = 448) -> Staged:
+    """Builds one of the family, which by default adds so much to the first width."""
+    settings = read_settings(PyramidNetSettings, options)
+    base, linear = scaled(_BASE, options.width), settings.widening == "linear"
+    alpha = settings.alpha
+    if alpha is None:
+        alpha = added if linear else (_BASE + added) / _BASE
+    steps = widths(base, sum(depths), settings.widening, alpha * options.width if linear else alpha)
     budget = StrideBudget(options.output_stride)
     budget.spend(2), budget.spend(2)  # stem and max pooling
-    stages, channels = pyramid_stages(base, base, depths, bottleneck, settings, budget)
+    stages, channels = pyramid_stages(base, steps, depths, bottleneck, budget)
     stages[0].insert(0, nn.MaxPool2d(3, 2, 1))
     stages[-1] += [nn.BatchNorm2d(channels[-1]), nn.ReLU(inplace=True)]
     network = Staged([[ConvNormAct(3, base, 7, stride=2)], *stages], channels)
@@ -145,4 +153,4 @@ def pyramidnet50(options: TrunkOptions) -> Staged:
 
 def pyramidnet200(options: TrunkOptions) -> Staged:
     """PyramidNet-200, of the paper's alpha 300."""
-    return _pyramidnet(options, (3, 24, 36, 3), bottleneck=True, alpha=300)
+    return _pyramidnet(options, (3, 24, 36, 3), bottleneck=True, added=300)
