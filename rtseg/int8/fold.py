@@ -1,6 +1,7 @@
 """The float graph that quantisation starts from: plain float32 convolutions with their batch norm folded in."""
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
@@ -76,7 +77,8 @@ def _fold_computed_weights(model: onnx.ModelProto, weights: dict[str, np.ndarray
             helper.make_graph(nodes, "weights", [], [output], read),
             opset_imports=model.opset_import, ir_version=model.ir_version,
         )  # fmt: skip
-        weights[name] = ReferenceEvaluator(part).run(None, {})[0]
+        made: Any = ReferenceEvaluator(part).run(None, {})
+        weights[name] = made[0]
         graph.node.remove(made_by[name])
     _drop_unread(graph)
 
