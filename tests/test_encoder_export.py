@@ -22,8 +22,8 @@ pytestmark = pytest.mark.slow
 
 SIZE = (64, 96)
 FORMS = {
-    "deformable": {"encoder": "resnet18", "width": 0.125, "conv": "deformable", "conv_layers": 2},
-    "active": {"encoder": "resnet18", "width": 0.125, "conv": "active", "conv_layers": 2},
+    "deformable": {"encoder": "resnet18", "width": 0.125, "conv": "deformable", "conv_count": 2},
+    "active": {"encoder": "resnet18", "width": 0.125, "conv": "active", "conv_count": 2},
     "cliquenet": {"encoder": "cliquenet_s0", "width": 0.125, "attention": True},
     "alexnet": {"encoder": "alexnet", "output_stride": 8},  # poolings without their stride
     "pyramidnet": {"encoder": "pyramidnet18", "width": 0.125},

@@ -95,7 +95,7 @@ def test_the_last_convolutions_move_and_keep_the_features():
 
     _, expected = features()
     for name, kind in (("active", ActiveConv2d), ("deformable", DeformableConv2d)):
-        encoder, found = features(conv=name, conv_layers=5)
+        encoder, found = features(conv=name, conv_count=5)
         replaced = [key for key, layer in encoder.named_modules() if isinstance(layer, kind)]
         assert replaced == ["layer3.1.residual.1.0", *(f"layer4.{b}.residual.{c}.0" for b in (0, 1) for c in (0, 1))]
         torch.testing.assert_close(found, expected, atol=1e-4, rtol=1e-4)
@@ -286,7 +286,7 @@ def test_no_encoder_has_a_field_that_networks_have():
 
 @pytest.mark.parametrize("model", ["icnet", "deeplabv3", "swiftnet"])
 def test_every_network_on_an_encoder_takes_its_fields(model):
-    network = build_model(model, {"encoder": "resnet18", "conv": "active", "conv_layers": 1})
+    network = build_model(model, {"encoder": "resnet18", "conv": "active", "conv_count": 1})
     assert sum(isinstance(layer, ActiveConv2d) for layer in network.modules()) == 1
 
 
@@ -298,8 +298,8 @@ def test_every_network_on_an_encoder_takes_its_fields(model):
         ("pspnet", {"encoder": "timm:resnet18", "conv": "active"}, "unknown field of PSPNet on timm:resnet18 'conv'"),
         ("icnet", {"conv": "active"}, "unknown field of ICNet 'conv'"),
         ("pspnet", {"encoder": "resnet18", "conv": "square"}, "'square': allowed are plain, active, deformable"),
-        ("pspnet", {"encoder": "resnet18", "conv": "active", "conv_layers": 99}, "has 16 3x3 convolutions behind"),
-        ("pspnet", {"encoder": "resnet18", "conv_layers": 0}, "conv_layers is 0: it must be a whole number"),
+        ("pspnet", {"encoder": "resnet18", "conv": "active", "conv_count": 99}, "has 16 3x3 convolutions behind"),
+        ("pspnet", {"encoder": "resnet18", "conv_count": 0}, "conv_count is 0: it must be a whole number"),
         ("pspnet", {"encoder": "densenet121", "layers": [1, 2]}, "an encoder has four blocks"),
         ("pspnet", {"encoder": "densenet121", "layers": 3}, "layers is 3: it must be a list"),
         ("pspnet", {"encoder": "densenet121", "growth": 1.5}, "growth is 1.5: it must be a whole number"),

@@ -182,7 +182,7 @@ def test_lenet5_has_the_size_that_is_known_of_it():
 def test_what_moving_taps_cost():
     """As their file says: 25 instead of 9 products for each pair of channels; 162 for each channel for the offsets."""
     plain, active, deformable = (
-        count_macs(build_encoder("resnet18", TrunkOptions(settings={"conv": conv, "conv_layers": 1})), (64, 96))
+        count_macs(build_encoder("resnet18", TrunkOptions(settings={"conv": conv, "conv_count": 1})), (64, 96))
         for conv in ("plain", "active", "deformable")
     )
     places = 2 * 3  # at stride 32

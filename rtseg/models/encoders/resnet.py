@@ -30,17 +30,17 @@ class ResNetSettings:
 
     Attributes:
         conv: what the last 3x3 convolutions are: 'plain', 'deformable' or 'active'.
-        conv_layers: how many of them; 3, as in the paper on deformable ones, where 6 gained little more.
+        conv_count: how many of them; 3, as in the paper on deformable ones, where 6 gained little more.
     """
 
     conv: str = PLAIN
-    conv_layers: int = 3
+    conv_count: int = 3
 
     def __post_init__(self) -> None:
         if self.conv not in (PLAIN, *CONVOLUTIONS):
             raise UsageError(f"conv is {self.conv!r}: allowed are {', '.join((PLAIN, *CONVOLUTIONS))}")
-        if type(self.conv_layers) is not int or self.conv_layers < 1:
-            raise UsageError(f"conv_layers is {self.conv_layers!r}: it must be a whole number of at least 1")
+        if type(self.conv_count) is not int or self.conv_count < 1:
+            raise UsageError(f"conv_count is {self.conv_count!r}: it must be a whole number of at least 1")
 
 
 class ResidualBlock(nn.Module):
@@ -152,7 +152,7 @@ class ResNet(Encoder):
         initialise(self)
         settings = read_settings(ResNetSettings, options)
         if settings.conv != PLAIN:
-            replace_last(nn.ModuleList(stages), settings.conv, settings.conv_layers)
+            replace_last(nn.ModuleList(stages), settings.conv, settings.conv_count)
 
     def forward(self, x: Tensor) -> tuple[Tensor, ...]:
         c2 = self.layer1(F.max_pool2d(self.stem(x), 3, 2, 1))  # (N, ·, H/4, W/4)

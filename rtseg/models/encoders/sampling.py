@@ -115,6 +115,6 @@ def replace_last(module: nn.Module, conv: str, count: int) -> None:
     """
     found = [layer for layer in module.modules() if isinstance(layer, ConvNormAct) and layer[0].kernel_size == (3, 3)]
     if count > len(found):
-        raise UsageError(f"conv_layers is {count}: this encoder has {len(found)} 3x3 convolutions behind its stem")
+        raise UsageError(f"conv_count is {count}: this encoder has {len(found)} 3x3 convolutions behind its stem")
     for layer in found[-count:]:
         layer[0] = CONVOLUTIONS[conv](layer[0])
