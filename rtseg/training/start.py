@@ -48,7 +48,9 @@ def architecture(config: TrainConfig, start: Origin | None) -> dict[str, Any]:
     before = start.config if start is not None and start.model == config.model else {}
     asked = config.model_config()
     encoder = before.get("encoder")
-    if encoder in ENCODERS and asked.get("encoder", encoder) != encoder:  # whose own fields another one does not have
+    if (
+        isinstance(encoder, str) and encoder in ENCODERS and asked.get("encoder", encoder) != encoder
+    ):  # whose own fields another one does not have
         before = {name: value for name, value in before.items() if name not in setting_names(encoder)}
     return {**before, **asked}
 

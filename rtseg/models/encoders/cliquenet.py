@@ -21,6 +21,7 @@ pooled for once the output stride is reached; `width` scales the channels of eve
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import cast
 
 import torch
 import torch.nn.functional as F
@@ -76,7 +77,7 @@ class CliqueBlock(nn.Module):
         super().__init__()
         self.channels, others = channels, (layers - 1) * channels
         kernel = 1 if bottleneck else 3
-        self.padding = {"padding": dilation * (kernel // 2), "dilation": dilation}
+        self.padding, self.dilation = dilation * (kernel // 2), dilation
         # W_0i, and W_ji of all other layers j in their order: the first i of them are what stage I reads
         self.from_input = nn.ModuleList(nn.Conv2d(inputs, channels, kernel, bias=False) for _ in range(layers))
         self.between = nn.ModuleList(nn.Conv2d(others, channels, kernel, bias=False) for _ in range(layers))
@@ -93,16 +94,23 @@ class CliqueBlock(nn.Module):
         layers: list[Tensor] = []
         for index, norm in enumerate(self.norms_1):
             known = index * self.channels
-            weight = torch.cat([self.from_input[index].weight, self.between[index].weight[:, :known]], 1)
+            weight = torch.cat([_weight(self.from_input, index), _weight(self.between, index)[:, :known]], 1)
             layers.append(self._update([x, *layers], norm, weight, self.behind_1, index))
         for index, norm in enumerate(self.norms_2):
             others = [*layers[:index], *layers[index + 1 :]]
-            layers[index] = self._update(others, norm, self.between[index].weight, self.behind_2, index)
+            layers[index] = self._update(others, norm, _weight(self.between, index), self.behind_2, index)
         return torch.cat(layers, 1)
 
     def _update(self, seen: list[Tensor], norm: nn.Module, weight: Tensor, behind: nn.ModuleList, index: int) -> Tensor:
-        updated = F.conv2d(F.relu(norm(torch.cat(seen, 1))), weight, **self.padding)  # (N, k, H, W)
-        return self.spread[index](F.relu(behind[index](updated))) if self.spread else updated
+        x = F.relu(norm(torch.cat(seen, 1)))
+        updated = F.conv2d(x, weight, padding=self.padding, dilation=self.dilation)  # (N, k, H, W)
+        if self.spread:
+            updated = self.spread[index](F.relu(behind[index](updated)))
+        return updated
+
+
+def _weight(layers: nn.ModuleList, index: int) -> Tensor:
+    return cast(nn.Conv2d, layers[index]).weight
 
 
 class CliqueStage(nn.Module):
@@ -145,12 +153,14 @@ class CliqueNet(Encoder):
         inputs = scaled(64, options.width)
         self.stem = nn.Sequential(ConvNormAct(3, inputs, 7, stride=2), nn.MaxPool2d(3, 2, 1))
         self.stages = nn.ModuleList()
+        features = []
         for channels, layers in blocks:
             width = channels if options.width == 1 else scaled(channels, options.width)
             stage = CliqueStage(inputs, width, layers, settings, budget, first=not self.stages)
             self.stages.append(stage)
+            features.append(stage.features)
             inputs = stage.outputs
-        self.channels = tuple(stage.features for stage in self.stages)
+        self.channels = tuple(features)
         initialise(self)
 
     def forward(self, x: Tensor) -> tuple[Tensor, ...]:

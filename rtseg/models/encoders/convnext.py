@@ -5,6 +5,8 @@ Deviations: stages are dilated instead of strided once the output stride is reac
 dilated stage by half a cell (the 2x2 convolution between stages has no middle).
 """
 
+from typing import Any
+
 import timm
 
 from rtseg.models.blocks import scaled
@@ -14,7 +16,7 @@ from rtseg.models.encoders.staged import Staged
 
 def _convnext(name: str, dims: tuple[int, ...], options: TrunkOptions) -> Staged:
     widths = tuple(scaled(channels, options.width) for channels in dims)
-    network = timm.create_model(name, num_classes=0, dims=widths, output_stride=options.output_stride)
+    network: Any = timm.create_model(name, num_classes=0, dims=widths, output_stride=options.output_stride)
     first, *others = network.stages
     return Staged([[], [network.stem, first], *([stage] for stage in others)], widths)
 

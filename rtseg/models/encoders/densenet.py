@@ -61,17 +61,18 @@ def norm_act_conv(inputs: int, outputs: int, kernel: int = 1, dilation: int = 1)
     return [nn.BatchNorm2d(inputs), nn.ReLU(inplace=True), conv]
 
 
-class DenseLayer(nn.Sequential):
+class DenseLayer(nn.Module):
     """(N, C, H, W) -> (N, C + growth, H, W)."""
 
     def __init__(self, inputs: int, settings: DenseNetSettings, growth: int, dilation: int) -> None:
+        super().__init__()
         layers: list[nn.Module] = []
         if settings.bottleneck:
             layers, inputs = norm_act_conv(inputs, 4 * growth), 4 * growth
-        super().__init__(*layers, *norm_act_conv(inputs, growth, 3, dilation))
+        self.layers = nn.Sequential(*layers, *norm_act_conv(inputs, growth, 3, dilation))
 
     def forward(self, x: Tensor) -> Tensor:
-        return torch.cat([x, super().forward(x)], 1)
+        return torch.cat([x, self.layers(x)], 1)
 
 
 def dense_stages(

@@ -19,6 +19,7 @@ follow from the widths in its text, which make 33.8; those of its table 3 do.
 """
 
 from dataclasses import dataclass
+from typing import cast
 
 import torch
 from torch import Tensor, nn
@@ -122,7 +123,7 @@ class Fractal(nn.Module):
         """What each column gives, the shallowest first, before they are joined."""
         ends = [] if self.short is None else [self.short(x)]
         if self.deep:
-            first, second = self.deep
+            first, second = (cast(Fractal, half) for half in self.deep)
             ends += second.paths(first(x))
         return ends
 

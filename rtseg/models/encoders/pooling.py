@@ -71,4 +71,5 @@ def spread(module: nn.Module, rate: int) -> None:
             layer.padding = tuple(rate * (side // 2) for side in layer.kernel_size)
         for name, inner in layer.named_children():
             if isinstance(inner, nn.MaxPool2d) and inner.stride == 1:
-                setattr(layer, name, Pool("max", int(inner.kernel_size), 1, rate, centred=True))
+                side = inner.kernel_size if isinstance(inner.kernel_size, int) else inner.kernel_size[0]
+                setattr(layer, name, Pool("max", side, 1, rate, centred=True))

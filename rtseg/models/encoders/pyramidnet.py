@@ -94,7 +94,8 @@ class PyramidBlock(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         wider: Tensor = F.pad(self.shortcut(x), (0, 0, 0, 0, 0, self.more))
-        return self.residual(x) + wider
+        residual: Tensor = self.residual(x)
+        return residual + wider
 
 
 def pyramid_stages(

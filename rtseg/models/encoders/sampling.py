@@ -22,6 +22,8 @@ far slower on a CPU than its arithmetic says). GridSample rather than DeformConv
 latter.
 """
 
+from typing import Any
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -55,7 +57,7 @@ class ActiveConv2d(nn.Conv2d):
         rows, columns = _hat(at_y[:, None] - places), _hat(at_x[:, None] - places)  # (9, 5) each
         spread = (rows[:, :, None] * columns[:, None, :]).flatten(1)  # (9, 25)
         side = 2 * _WINDOW + 1
-        return (self.weight.flatten(2) @ spread).unflatten(2, (side, side))
+        return (self.weight.flatten(2) @ spread).reshape(*self.weight.shape[:2], side, side)
 
     def forward(self, x: Tensor) -> Tensor:
         padding = (_WINDOW * self.dilation[0], _WINDOW * self.dilation[1])
@@ -93,11 +95,11 @@ class DeformableConv2d(nn.Conv2d):
         at_x = at_x + rate * (taps.repeat(3)[:, None, None] + shifts[:, 9:])
         grid = torch.stack([(2 * at_x + 1) / width - 1, (2 * at_y + 1) / height - 1], -1)  # (N, 9, h, w, 2) in -1..1
         seen = F.grid_sample(x.float(), grid.flatten(1, 2), "bilinear", "zeros", align_corners=False)  # (N, C, 9h, w)
-        seen = seen.unflatten(2, (9, rows)).flatten(1, 2)  # (N, 9C, h, w)
+        seen = seen.reshape(x.shape[0], 9 * x.shape[1], rows, columns)
         return F.conv2d(seen.to(x.dtype), self.weight.flatten(1)[:, :, None, None])
 
 
-def _shape(plain: nn.Conv2d) -> dict[str, object]:
+def _shape(plain: nn.Conv2d) -> dict[str, Any]:
     names = ("in_channels", "out_channels", "kernel_size", "stride", "padding", "dilation")
     return {**{name: getattr(plain, name) for name in names}, "bias": False}
 
@@ -117,4 +119,6 @@ def replace_last(module: nn.Module, conv: str, count: int) -> None:
     if count > len(found):
         raise UsageError(f"conv_count is {count}: this encoder has {len(found)} 3x3 convolutions behind its stem")
     for layer in found[-count:]:
-        layer[0] = CONVOLUTIONS[conv](layer[0])
+        plain = layer[0]
+        assert isinstance(plain, nn.Conv2d)
+        layer[0] = CONVOLUTIONS[conv](plain)

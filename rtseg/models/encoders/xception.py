@@ -28,7 +28,6 @@ def _without_stride(block: nn.Module) -> None:
 def xception(options: TrunkOptions) -> Staged:
     """Xception."""
     layers = dict(timm.create_model("legacy_xception", num_classes=0).named_children())
-    layers["conv1"].padding = layers["conv2"].padding = (1, 1)
     budget = StrideBudget(options.output_stride)
     budget.spend(2)  # the first convolution
     stages: list[list[nn.Module]] = [[]]
@@ -42,6 +41,8 @@ def xception(options: TrunkOptions) -> Staged:
             spread(layer, before)
             stages.append([layer])
         else:
+            if isinstance(layer, nn.Conv2d):  # the first two
+                layer.padding = (1, 1)
             spread(layer, budget.rate)
             stages[-1].append(layer)
     encoder = Staged(stages, _CHANNELS)
