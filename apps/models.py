@@ -1,6 +1,7 @@
-"""`rtseg models`: the networks that ship, from their cards."""
+"""`rtseg models`: the networks that ship, from their cards; and the encoders that networks can be trained on."""
 
 import json as json_format
+from dataclasses import asdict
 from typing import Annotated
 
 from cyclopts import Parameter
@@ -13,12 +14,18 @@ from rtseg.core.errors import WeightsError
 from rtseg.core.zoo import resolve, shipped, weights_folder
 
 
-def command(*, json: Annotated[bool, Parameter(negative="")] = False) -> None:
+def command(
+    *, json: Annotated[bool, Parameter(negative="")] = False, encoders: Annotated[bool, Parameter(negative="")] = False
+) -> None:
     """List the networks that ship, with their figures.
 
     Args:
-        json: Print their cards as JSON instead of a table.
+        json: Print their cards, or the encoders, as JSON instead of a table.
+        encoders: List what `rtseg train --encoder` takes instead.
     """
+    if encoders:
+        list_encoders(json)
+        return
     names = shipped()
     if not names:
         raise WeightsError(f"no weights found in {weights_folder()}: install rtseg again")
@@ -53,3 +60,22 @@ def table(cards: list[Card]) -> Table:
             "\n".join(card.engine_order),
         )
     return made
+
+
+def list_encoders(json: bool) -> None:
+    """Prints the encoders and what each supports."""
+    from rtseg.models.encoders.table import ROWS  # loads torch
+
+    if json:
+        rows = [{"name": name, **asdict(row), "settings": row.fields()} for name, row in ROWS.items()]
+        print(json_format.dumps([{k: v for k, v in row.items() if k != "target"} for row in rows], indent=2))
+        return
+    rest = [Column(name, overflow="fold") for name in ("paper", "params", "strides", "ImageNet", "ICNet", "--set")]
+    made = Table(Column("encoder", no_wrap=True), *rest, box=SIMPLE, collapse_padding=True, pad_edge=False)
+    for name, row in ROWS.items():
+        strides, icnet = " ".join(map(str, row.strides)), "yes" if row.cut else "no"
+        figures = f"{row.millions:.2f} M"
+        made.add_row(name, row.paper, figures, strides, row.imagenet or "-", icnet, " ".join(row.options()))
+    console = Console()
+    console.print(made)
+    console.print("and timm:NAME for each encoder of timm that gives features at any size", highlight=False)

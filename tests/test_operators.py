@@ -40,8 +40,9 @@ SUPPORTED: dict[str, frozenset[str]] = {
          "Mod", "Mul", "Neg", "Pad", "Pow", "Range", "ReduceMax", "ReduceMean", "ReduceSum", "Relu", "Sub"), NUMBERS),
     **dict.fromkeys(
         ("AveragePool", "BatchNormalization", "Ceil", "Clip", "Conv", "ConvTranspose", "Elu", "Erf", "Exp", "Floor",
-         "Gemm", "GlobalAveragePool", "HardSigmoid", "HardSwish", "LeakyRelu", "MatMul", "MaxPool", "PRelu",
-         "QuantizeLinear", "Resize", "Sigmoid", "Softmax", "Sqrt", "Tanh"), FLOATS),
+         "Gemm", "GlobalAveragePool", "HardSigmoid", "HardSwish", "LayerNormalization", "LeakyRelu", "MatMul",
+         "MaxPool", "PRelu", "QuantizeLinear", "Resize", "Sigmoid", "Softmax", "Sqrt", "Tanh"), FLOATS),
+    **dict.fromkeys(("DeformConv", "GridSample"), FLOATS - {"BFLOAT16"}),
 }  # fmt: skip
 BETWEEN = PLAIN | {"INT8"}  # what a tensor inside the graph may be; bytes only come in, and are cast
 
@@ -94,6 +95,10 @@ def _pooling(node: onnx.NodeProto, constants: Constants) -> str | None:
     return "gives indices" if len(node.output) > 1 and node.output[1] else None
 
 
+def _layer_norm(node: onnx.NodeProto, constants: Constants) -> str | None:
+    return "gives more than y" if any(node.output[1:]) else None
+
+
 def _around_zero(node: onnx.NodeProto, constants: Constants) -> str | None:
     zero = constants.get(node.input[2]) if len(node.input) > 2 else np.zeros(1)
     return "a zero point that is not 0" if zero is None or np.any(zero) else None
@@ -118,6 +123,7 @@ def _resize(node: onnx.NodeProto, constants: Constants) -> str | None:
 
 
 RESTRICTIONS: dict[str, Callable[[onnx.NodeProto, Constants], str | None]] = {
+    "LayerNormalization": _layer_norm,
     "MaxPool": _pooling,
     "AveragePool": _pooling,
     "QuantizeLinear": _around_zero,

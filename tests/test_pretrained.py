@@ -1,5 +1,6 @@
 """Pretrained encoder weights: by torchvision's, timm's and our own names, from files that the tests make."""
 
+import re
 import socket
 import warnings
 from importlib import metadata
@@ -14,7 +15,8 @@ from tiny import randomise
 from rtseg.core.errors import UsageError, WeightsError
 from rtseg.models import build_model
 from rtseg.models.encoders import TrunkOptions, build_encoder
-from rtseg.models.encoders.pretrained import PACKAGES
+from rtseg.models.encoders.pretrained import PACKAGES, _foreign_states, load_pretrained
+from rtseg.models.encoders.table import ROWS
 from rtseg.models.weights import restore
 
 pytestmark = pytest.mark.slow
@@ -59,7 +61,8 @@ def test_torchvisions_weights_give_torchvisions_features(name, suffix, tmp_path)
 @pytest.mark.parametrize(
     ("name", "theirs", "options"),
     [("resnet34", "resnet34", {}), ("resnet50", "resnet50s", {"deep_stem": True}),
-     ("mobilenet_v1", "mobilenetv1_100", {}), ("mobilenet_v2", "mobilenetv2_100", {})],
+     ("mobilenet_v1", "mobilenetv1_100", {}), ("mobilenet_v2", "mobilenetv2_100", {}),
+     ("seresnet18", "seresnet18", {}), ("convnext_atto", "convnext_atto", {})],
 )  # fmt: skip
 def test_timms_weights_give_timms_features(name, theirs, options, tmp_path):
     network = randomised(timm.create_model(theirs))
@@ -67,6 +70,66 @@ def test_timms_weights_give_timms_features(name, theirs, options, tmp_path):
     features = timm.create_model(theirs, features_only=True).eval()
     features.load_state_dict({k: v for k, v in network.state_dict().items() if k in features.state_dict()})
     torch.testing.assert_close(last_features(ours), last_features(features), rtol=1e-3, atol=1e-4)
+
+
+@pytest.mark.parametrize("name", [name for name, row in ROWS.items() if row.imagenet in ("torchvision", "timm")])
+def test_the_weights_of_every_encoder_that_has_some_fit_by_their_order(name):
+    with torch.device("meta"):
+        encoder = build_encoder(name, TrunkOptions())
+    own = [value.shape for key, value in encoder.state_dict().items() if not key.endswith("num_batches_tracked")]
+    namings = list(_foreign_states(name, TrunkOptions()))
+    assert namings
+    for state in namings:
+        theirs = [value.shape for value in list(state.values())[: len(own)]]
+        assert [[n for n in shape if n > 1] for shape in theirs] == [[n for n in shape if n > 1] for shape in own]
+
+
+def test_densenets_weights_as_torchvision_publishes_them(tmp_path):
+    """In its files norm1 is called norm.1, which its own network renames when it loads them."""
+    theirs = randomised(torchvision.models.DenseNet(8, (1, 1, 1, 1), 16))
+    state = {re.sub(r"(norm|conv)([12])\.", r"\1.\2.", key): value for key, value in theirs.state_dict().items()}
+    assert "features.denseblock1.denselayer1.norm.1.weight" in state
+    torch.save(state, tmp_path / "old.pth")
+    small = TrunkOptions(settings={"growth": 8, "layers": [1, 1, 1, 1]})
+    ours = build_encoder("densenet121", small)
+    names = [key for key in theirs.state_dict() if "num_batches" not in key]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("rtseg.models.encoders.pretrained._foreign_states", lambda *_: iter([dict.fromkeys(names)]))
+        load_pretrained(ours, "densenet121", small, str(tmp_path / "old.pth"))
+    torch.manual_seed(3)
+    with torch.inference_mode():
+        expected = theirs.features(torch.randn(1, 3, *SIZE)).relu()
+    torch.testing.assert_close(last_features(ours), expected, rtol=1e-3, atol=1e-4)
+
+
+def test_googlenets_weights_give_torchvisions_features(tmp_path):
+    theirs = randomised(torchvision.models.GoogLeNet(aux_logits=False, init_weights=False))
+    ours = build_encoder("googlenet", TrunkOptions(), saved(theirs, tmp_path / "weights.pth"))
+    torch.manual_seed(3)
+    x = torch.randn(1, 3, *SIZE)
+    with torch.inference_mode():
+        for name, layer in theirs.named_children():
+            x = layer(x) if name.startswith(("conv", "maxpool", "inception")) else x
+    torch.testing.assert_close(last_features(ours), x, rtol=1e-3, atol=1e-4)
+
+
+def test_xceptions_weights_give_timms_features_but_for_the_padding(tmp_path):
+    theirs = randomised(timm.create_model("legacy_xception"))
+    ours = build_encoder("xception", TrunkOptions(), saved(theirs, tmp_path / "weights.pth"))
+    theirs.conv1.padding = theirs.conv2.padding = (1, 1)
+    torch.manual_seed(3)
+    with torch.inference_mode():
+        expected = theirs.forward_features(torch.randn(1, 3, *SIZE))
+    torch.testing.assert_close(last_features(ours), expected, rtol=1e-3, atol=1e-4)
+
+
+@pytest.mark.parametrize("conv", ["active", "deformable"])
+def test_moving_taps_start_from_plain_weights(conv, tmp_path):
+    theirs = randomised(torchvision.models.resnet18())
+    path = saved(theirs, tmp_path / "weights.pth")
+    plain = build_encoder("resnet18", TrunkOptions(), path)
+    moving = build_encoder("resnet18", TrunkOptions(settings={"conv": conv}), path)
+    torch.testing.assert_close(last_features(moving), last_features(plain), rtol=1e-3, atol=1e-4)
 
 
 def test_timms_v3_weights_fit_ours(tmp_path):
@@ -199,3 +262,5 @@ def test_encoders_without_imagenet_weights_are_told():
         build_encoder("mobilenet_v2", TrunkOptions(width=0.5), "imagenet")
     with pytest.raises(UsageError, match="deep stem, only for resnet50, resnet101"):
         build_encoder("resnet18", TrunkOptions(deep_stem=True), "imagenet")
+    with pytest.raises(UsageError, match=r"no ImageNet weights for pyramidnet18, only for resnet18, .*, alexnet$"):
+        build_encoder("pyramidnet18", TrunkOptions(), "imagenet")

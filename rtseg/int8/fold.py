@@ -1,14 +1,17 @@
 """The float graph that quantisation starts from: plain float32 convolutions with their batch norm folded in."""
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
 from onnx import helper, numpy_helper
+from onnx.reference import ReferenceEvaluator
 
 from rtseg.core.errors import WeightsError
 
 _CONVOLUTIONS = ("Conv", "ConvTranspose")
+_QUANTISED = ("QuantizeLinear", "DequantizeLinear")
 
 
 def load_float_graph(path: Path) -> onnx.ModelProto:
@@ -23,6 +26,7 @@ def load_float_graph(path: Path) -> onnx.ModelProto:
         raise WeightsError(f"{path} is not an ONNX file that can be read: {error}") from error
     weights = {tensor.name: numpy_helper.to_array(tensor) for tensor in model.graph.initializer}
     _fold_casts(model.graph, weights)
+    _fold_computed_weights(model, weights)
     _fold_batch_norms(model.graph, weights)
     _check_stored(model.graph, weights, path)
     used = {name for node in model.graph.node for name in node.input}
@@ -56,6 +60,53 @@ def _fold_casts(graph: onnx.GraphProto, weights: dict[str, np.ndarray]) -> None:
             to = helper.tensor_dtype_to_np_dtype(node.attribute[0].i)
             weights[node.output[0]] = weights[node.input[0]].astype(to)
             graph.node.remove(node)
+
+
+def _fold_computed_weights(model: onnx.ModelProto, weights: dict[str, np.ndarray]) -> None:
+    """Computes the weights of convolutions that follow from weights alone, such as those of taps that have moved."""
+    graph = model.graph
+    made_by = {name: node for node in graph.node for name in node.output}
+    for conv in [node for node in graph.node if node.op_type in _CONVOLUTIONS]:
+        name = conv.input[1]
+        if name in weights or (needed := _needed(name, made_by, weights)) is None:
+            continue
+        nodes = [node for node in graph.node if any(output in needed for output in node.output)]
+        read = [numpy_helper.from_array(array, key) for key, array in weights.items() if key in needed]
+        output = helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, None)
+        part = helper.make_model(
+            helper.make_graph(nodes, "weights", [], [output], read),
+            opset_imports=model.opset_import, ir_version=model.ir_version,
+        )  # fmt: skip
+        made: Any = ReferenceEvaluator(part).run(None, {})
+        weights[name] = made[0]
+        graph.node.remove(made_by[name])
+    _drop_unread(graph)
+
+
+def _needed(name: str, made_by: dict[str, onnx.NodeProto], weights: dict[str, np.ndarray]) -> set[str] | None:
+    """All tensors from which one is computed; None where the picture is among them, or numbers of 8 bits."""
+    found: set[str] = set()
+    waiting = [name]
+    while waiting:
+        tensor = waiting.pop()
+        if tensor in found or not tensor:
+            continue
+        found.add(tensor)
+        if tensor in weights:
+            continue
+        if tensor not in made_by or made_by[tensor].op_type in _QUANTISED:
+            return None
+        waiting += made_by[tensor].input
+    return found
+
+
+def _drop_unread(graph: onnx.GraphProto) -> None:
+    kept = {output.name for output in graph.output}
+    for node in reversed(list(graph.node)):
+        if kept.isdisjoint(node.output):
+            graph.node.remove(node)
+        else:
+            kept.update(node.input)
 
 
 def _fold_batch_norms(graph: onnx.GraphProto, weights: dict[str, np.ndarray]) -> None:

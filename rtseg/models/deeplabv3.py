@@ -12,16 +12,18 @@ import torch
 from torch import Tensor, nn
 
 from rtseg.core.errors import UsageError
-from rtseg.models.base import LAST, SegmentationModel, initialise
+from rtseg.models.base import LAST, initialise
 from rtseg.models.blocks import ConvNormAct, check_batch
 from rtseg.models.decoders import Refinement
 from rtseg.models.encoders import Encoder, TrunkOptions, build_encoder
 from rtseg.models.encoders.config import EncoderConfig
+from rtseg.models.encoders.network import EncoderNetwork
 from rtseg.models.encoders.resnet import ResNet, stage
 
 FORMS = ("aspp", "cascade")
 MULTI_GRID = (1, 2, 4)
-GRIDDED = ("resnet34", "resnet50", "resnet50_half", "resnet101")  # encoders whose last stage has three blocks
+GRIDDED = ("resnet34", "resnet50", "resnet50_half", "resnet101", "seresnet34", "seresnet50", "seresnet101")
+"""Encoders whose last stage has three blocks."""
 
 
 @dataclass(frozen=True)
@@ -108,7 +110,7 @@ def cascade(encoder: Encoder, name: str, rate: int, grid: tuple[int, ...]) -> nn
     return nn.Sequential(*(nn.Sequential(*stage(encoder.block, deep, deep, units)) for units in rates))
 
 
-class DeepLabV3(SegmentationModel):
+class DeepLabV3(EncoderNetwork):
     """Logits at the output stride, or finer (`logits_stride`, which makes it DeepLab-v3+).
 
     Example:

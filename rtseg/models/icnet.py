@@ -12,17 +12,18 @@ at stride 4 (`detail`).
 """
 
 from copy import deepcopy
-from dataclasses import dataclass
-from typing import ClassVar, NamedTuple
+from dataclasses import dataclass, field
+from typing import Any, ClassVar, NamedTuple
 
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from rtseg.core.errors import UsageError
-from rtseg.models.base import IMAGENET_STATISTICS, LAST, Normalisation, SegmentationModel, initialise
+from rtseg.models.base import IMAGENET_STATISTICS, LAST, Normalisation, initialise
 from rtseg.models.blocks import ConvNormAct, scaled, upsample2
 from rtseg.models.decoders import SumStep
 from rtseg.models.encoders import TrunkOptions, build_encoder
+from rtseg.models.encoders.network import EncoderNetwork
 from rtseg.models.encoders.resnet import CaffeBottleneck, stage
 from rtseg.models.pyramid import PyramidPooling
 
@@ -45,6 +46,7 @@ class ICNetConfig:
             16. Both compute at stride 8 of their input from there on; 16 gives the medium branch deeper features.
         detail: a decoder step from stride 8 to 4, with the full-size branch's features there; needs high='trunk'.
         pretrained: weights of that encoder to start from: 'imagenet', or the path of a state-dict file. Never stored.
+        settings: fields of the encoder's own, such as `growth` of a DenseNet (`EncoderNetwork`).
     """
 
     classes: int = 11
@@ -54,6 +56,7 @@ class ICNetConfig:
     shared_stride: int = 8
     detail: bool = False
     pretrained: str | None = None
+    settings: dict[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         if self.classes < 1 or not 0.125 <= self.width <= 2:
@@ -106,7 +109,7 @@ def _paper_trunk(width: float) -> Trunk:
 
 def _encoder_trunk(config: ICNetConfig) -> Trunk:
     assert config.encoder is not None
-    encoder = build_encoder(config.encoder, TrunkOptions(output_stride=8), config.pretrained)
+    encoder = build_encoder(config.encoder, TrunkOptions(output_stride=8, settings=config.settings), config.pretrained)
     shared, deep = encoder.cut(config.shared_stride)
     *_, c4, c8, c16, outputs = encoder.channels
     middle = c8 if config.shared_stride == 8 else c16
@@ -129,7 +132,7 @@ class CascadeFeatureFusion(nn.Module):
         return F.relu(self.coarse(coarse_up) + self.fine(fine))
 
 
-class ICNet(SegmentationModel):
+class ICNet(EncoderNetwork):
     """Logits at 1/4 of the input; cascade label guidance weighs its three outputs 1.0, 0.4, 0.16.
 
     Example:

@@ -10,11 +10,12 @@ from typing import ClassVar
 
 from torch import Tensor, nn
 
-from rtseg.models.base import LAST, SegmentationModel, initialise
+from rtseg.models.base import LAST, initialise
 from rtseg.models.blocks import ConvNormAct
 from rtseg.models.decoders import Refinement
 from rtseg.models.encoders import build_encoder
 from rtseg.models.encoders.config import EncoderConfig
+from rtseg.models.encoders.network import EncoderNetwork
 from rtseg.models.pyramid import PyramidConcat
 
 
@@ -23,7 +24,7 @@ class PSPNetConfig(EncoderConfig):
     """`channels` is the width of each pyramid level and of the convolution behind them (512 in the paper)."""
 
 
-class PSPNet(SegmentationModel):
+class PSPNet(EncoderNetwork):
     """Logits at the output stride, or finer (`logits_stride`); the auxiliary classifier behind stage 4 weighs 0.4.
 
     Example:

@@ -15,11 +15,12 @@ from typing import ClassVar
 from torch import Tensor, nn
 
 from rtseg.core.errors import UsageError
-from rtseg.models.base import LAST, SegmentationModel, initialise
+from rtseg.models.base import LAST, initialise
 from rtseg.models.blocks import ConvNormAct
 from rtseg.models.decoders import STEPS
 from rtseg.models.encoders import build_encoder
 from rtseg.models.encoders.config import EncoderConfig
+from rtseg.models.encoders.network import EncoderNetwork
 from rtseg.models.pyramid import PyramidConcat
 
 BINS = (1, 2, 4, 8)
@@ -54,7 +55,7 @@ class PyramidContext(nn.Sequential):
         super().__init__(ConvNormAct(inputs, outputs, 1), pyramid, ConvNormAct(pyramid.channels, outputs, 1))
 
 
-class SwiftNet(SegmentationModel):
+class SwiftNet(EncoderNetwork):
     """Logits at 1/4 of the input; auxiliary classifiers at 1/8 and 1/16 weigh 0.4 and 0.2.
 
     Example:

@@ -16,9 +16,10 @@ class TrainConfig:
 
     Attributes:
         model: Architecture to train; smp:ARCHITECTURE:ENCODER is one of segmentation-models-pytorch.
-        encoder: Trunk of an architecture that is built on one (swiftnet, pspnet, deeplabv3, icnet); timm:NAME is one of
-            timm's.
-        set: FIELD=VALUE of the architecture's config, for example output_stride=16; once for each field.
+        encoder: Trunk of an architecture that stands on one (swiftnet, pspnet, deeplabv3, icnet): one of those that
+            `rtseg models --encoders` lists, or timm:NAME for one of timm's.
+        set: FIELD=VALUE of the architecture's config, for example output_stride=16, or of its encoder's own fields;
+            once for each field.
         data: Data set to train on; auto is your own folder where the root holds classes.json, else camvid.
         root: Folder of the data set.
         output: Folder of the run: checkpoints, curves, pictures. A run that is already there is resumed.

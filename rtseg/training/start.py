@@ -8,6 +8,8 @@ from torch import Tensor, nn
 
 from rtseg.core.errors import UsageError
 from rtseg.models import SegmentationModel, build_model
+from rtseg.models.encoders import ENCODERS, setting_names
+from rtseg.models.encoders.sampling import is_offset
 from rtseg.models.weights import is_classifier, may_lack, restore
 from rtseg.training.config import TrainConfig
 from rtseg.training.origin import Origin
@@ -44,7 +46,13 @@ class Start:
 def architecture(config: TrainConfig, start: Origin | None) -> dict[str, Any]:
     """The fields that the network is built with: those of what it starts from, then those that were asked for."""
     before = start.config if start is not None and start.model == config.model else {}
-    return {**before, **config.model_config()}
+    asked = config.model_config()
+    encoder = before.get("encoder")
+    if (
+        isinstance(encoder, str) and encoder in ENCODERS and asked.get("encoder", encoder) != encoder
+    ):  # whose own fields another one does not have
+        before = {name: value for name, value in before.items() if name not in setting_names(encoder)}
+    return {**before, **asked}
 
 
 def start_from(model: SegmentationModel, origin: Origin) -> Start:
@@ -60,6 +68,8 @@ def start_from(model: SegmentationModel, origin: Origin) -> Start:
     state = origin.state()
     source = build_model(origin.model, origin.config)
     own = model.state_dict()
+    if differing(model, source) == ["column"]:  # a FractalNet's column alone starts from those of all
+        state = {name: value for name, value in state.items() if name in own}
     if not set(state) <= set(own):
         restore(source, state, origin.given)
         try:
@@ -74,7 +84,8 @@ def start_from(model: SegmentationModel, origin: Origin) -> Start:
     fresh = [name for name in own if name not in fitting and not name.endswith("num_batches_tracked")]
     whole = type(source) is type(model)  # or one is a part of the other, such as ENet's encoder
     for name in fresh:
-        if not (is_classifier(name) or may_lack(name) or (name not in state and not whole)):
+        neutral = name not in state and is_offset(name)  # an active or deformable convolution starts as a plain one
+        if not (is_classifier(name) or may_lack(name) or neutral or (name not in state and not whole)):
             raise _does_not_fit(model, source, origin, name, state.get(name))
     model.load_state_dict(fitting, strict=False)
     return Start(origin, False, tuple(fresh))
@@ -86,11 +97,16 @@ def _does_not_fit(
     """The error for a weight that `source`, which is what `origin` holds, lacks or has in another shape."""
     wanted = tuple(model.state_dict()[name].shape)
     found = f"lacks {name}" if value is None else f"has {name} as {tuple(value.shape)} instead of {wanted}"
-    theirs = source.config_json()
-    differing = [f for f, v in model.config_json().items() if f != "classes" and theirs.get(f) != v]
-    out = " and ".join("--encoder" if f == "encoder" else f"--set {f}" for f in differing)
+    fields = differing(model, source)
+    out = " and ".join("--encoder" if f == "encoder" else f"--set {f}" for f in fields)
     hint = f"leave {out} out" if out else "start from another network"
     return UsageError(f"{origin.given} does not fit {type(model).__name__} with {model.config}: it {found}: {hint}")
+
+
+def differing(model: SegmentationModel, source: SegmentationModel) -> list[str]:
+    """The fields of a network's config, without the classes, that another one has with another value or not at all."""
+    theirs = source.config_json()
+    return [f for f, v in model.config_json().items() if f != "classes" and theirs.get(f) != v]
 
 
 def take_trunk(model: SegmentationModel, source: SegmentationModel) -> None:

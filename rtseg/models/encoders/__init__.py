@@ -4,29 +4,26 @@ from collections.abc import Callable
 
 from rtseg.core.registry import Registry
 from rtseg.models.encoders.base import Encoder, TrunkOptions
+from rtseg.models.encoders.table import ROWS
 
-__all__ = ["ENCODERS", "Encoder", "TrunkOptions", "build_encoder"]
+__all__ = ["ENCODERS", "Encoder", "TrunkOptions", "build_encoder", "setting_names"]
 
 _TIMM = "timm:"
 
 ENCODERS: Registry[Callable[[TrunkOptions], Encoder]] = Registry(
     "encoder",
-    {
-        "resnet18": "rtseg.models.encoders.resnet:resnet18",
-        "resnet34": "rtseg.models.encoders.resnet:resnet34",
-        "resnet50": "rtseg.models.encoders.resnet:resnet50",
-        "resnet50_half": "rtseg.models.encoders.resnet:resnet50_half",
-        "resnet101": "rtseg.models.encoders.resnet:resnet101",
-        "mobilenet_v1": "rtseg.models.encoders.mobilenet:mobilenet_v1",
-        "mobilenet_v2": "rtseg.models.encoders.mobilenet:mobilenet_v2",
-        "mobilenet_v3_large": "rtseg.models.encoders.mobilenet:mobilenet_v3_large",
-        "mobilenet_v3_small": "rtseg.models.encoders.mobilenet:mobilenet_v3_small",
-        "efficientnet_lite0": "rtseg.models.encoders.efficientnet_lite:efficientnet_lite0",
-        "efficientnet_lite1": "rtseg.models.encoders.efficientnet_lite:efficientnet_lite1",
-        "efficientnet_lite2": "rtseg.models.encoders.efficientnet_lite:efficientnet_lite2",
-    },
-    open_names="timm:NAME for one of timm's",
+    {name: row.target for name, row in ROWS.items()},
+    open_names="timm:NAME for one of timm's (`rtseg models --encoders` lists all others)",
 )
+
+
+def setting_names(name: str) -> list[str]:
+    """The fields that an encoder has of its own.
+
+    Raises:
+        UsageError: no such encoder.
+    """
+    return [] if name.startswith(_TIMM) else ROWS[ENCODERS.check(name)].fields()
 
 
 def build_encoder(name: str, options: TrunkOptions, pretrained: str | None = None) -> Encoder:
@@ -45,7 +42,9 @@ def build_encoder(name: str, options: TrunkOptions, pretrained: str | None = Non
         from rtseg.models.encoders.timm_encoder import TimmEncoder
 
         return TimmEncoder(name.removeprefix(_TIMM), options, pretrained)
-    encoder = ENCODERS.get(name)(options)
+    make = ENCODERS.get(name)
+    ROWS[name].check(name, options)
+    encoder = make(options)
     if pretrained is not None:
         from rtseg.models.encoders.pretrained import load_pretrained
 

@@ -1,6 +1,7 @@
 """What every encoder (trunk) has in common."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from typing import Any
 
 from torch import Tensor, nn
 
@@ -19,12 +20,14 @@ class TrunkOptions:
         width: factor on every channel count.
         deep_stem: three 3x3 convolutions instead of one 7x7 (PSPNet; ResNets only).
         multi_grid: unit rates of the last stage's blocks, times the stage's own rate (DeepLab-v3; ResNets only).
+        settings: fields of the encoder's own, such as `growth` of a DenseNet: see its row in `ROWS`.
     """
 
     output_stride: int = 32
     width: float = 1.0
     deep_stem: bool = False
     multi_grid: tuple[int, ...] | None = None
+    settings: dict[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         if type(self.output_stride) is not int or self.output_stride not in OUTPUT_STRIDES:
@@ -63,8 +66,8 @@ class Encoder(nn.Module):
         Raises:
             UsageError: this encoder cannot be cut.
         """
-        raise UsageError(f"a {type(self).__name__} cannot be cut at a stride: choose a mobilenet, efficientnet_lite "
-                         "or resnet")  # fmt: skip
+        raise UsageError(f"a {type(self).__name__} cannot be cut at a stride: choose a mobilenet, an "
+                         "efficientnet_lite, a resnet or another one that can (`rtseg models --encoders`)")  # fmt: skip
 
 
 class StrideBudget:
@@ -85,10 +88,3 @@ class StrideBudget:
         else:
             self.rate, stride = self.rate * stride, 1
         return stride, before, self.rate
-
-
-def refuse(name: str, options: TrunkOptions, *fields: str) -> None:
-    """Raises UsageError where an option is set that this encoder does not have."""
-    for field in fields:
-        if getattr(options, field) != getattr(TrunkOptions, field):
-            raise UsageError(f"encoder {name} has no {field}: leave it out, or choose a resnet")

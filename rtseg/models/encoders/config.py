@@ -1,6 +1,7 @@
 """The config fields of networks that stand on an encoder."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from typing import Any
 
 from rtseg.core.errors import UsageError
 from rtseg.models.encoders.base import TrunkOptions
@@ -18,6 +19,7 @@ class EncoderConfig:
             cells and interpolated back, CamVid's validation split (360x480) keeps a mean IoU of 0.85 at 8, 0.75 at 16.
         logits_stride: where a decoder (DeepLab-v3+'s, `Refinement`) brings the features before they are classified: 4,
             8 or 16, finer than the output stride. None, the papers' networks, classifies at the output stride.
+        settings: fields of the encoder's own, such as `growth` of a DenseNet (`EncoderNetwork`).
         width: factor on the encoder's channel counts.
         channels: of the head.
         dropout: before the classifier.
@@ -35,6 +37,7 @@ class EncoderConfig:
     deep_stem: bool = False
     pretrained: str | None = None
     logits_stride: int | None = None
+    settings: dict[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         if self.classes < 1 or not 0 <= self.dropout < 1 or self.channels < 1:
@@ -53,4 +56,4 @@ class EncoderConfig:
         return self.logits_stride or self.output_stride
 
     def options(self) -> TrunkOptions:
-        return TrunkOptions(self.output_stride, self.width, deep_stem=self.deep_stem)
+        return TrunkOptions(self.output_stride, self.width, deep_stem=self.deep_stem, settings=self.settings)

@@ -14,7 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from rtseg.models.base import Normalisation
-from rtseg.models.encoders.base import TrunkOptions, refuse
+from rtseg.models.encoders.base import TrunkOptions
 from rtseg.models.encoders.mobilenet import InvertedResidual, MobileNet, Row, rounded
 
 PICTURES = Normalisation(mean=(127 / 255,) * 3, std=(128 / 255,) * 3)
@@ -38,16 +38,14 @@ class SamePadConv2d(nn.Conv2d):
         return F.conv2d(padded, self.weight, self.bias, self.stride, 0, self.dilation, self.groups)
 
 
-def efficientnet_lite(name: str, width: float, depth: float, options: TrunkOptions) -> MobileNet:
+def efficientnet_lite(width: float, depth: float, options: TrunkOptions) -> MobileNet:
     """Builds one of the family.
 
     Args:
-        name: for errors.
         width: factor on the channels, but for those of the stem.
         depth: factor on the blocks of every stage but the first and the last.
         options: of these, the output stride and a further factor on the channels.
     """
-    refuse(name, options, "deep_stem", "multi_grid")
     rows, inputs = [], _STEM
     for number, (expansion, channels, blocks, kernel, stride) in enumerate(_STAGES):
         outputs = rounded(channels * width * options.width)
@@ -67,14 +65,14 @@ def efficientnet_lite(name: str, width: float, depth: float, options: TrunkOptio
 
 def efficientnet_lite0(options: TrunkOptions) -> MobileNet:
     """EfficientNet-Lite0."""
-    return efficientnet_lite("efficientnet_lite0", 1.0, 1.0, options)
+    return efficientnet_lite(1.0, 1.0, options)
 
 
 def efficientnet_lite1(options: TrunkOptions) -> MobileNet:
     """EfficientNet-Lite1."""
-    return efficientnet_lite("efficientnet_lite1", 1.0, 1.1, options)
+    return efficientnet_lite(1.0, 1.1, options)
 
 
 def efficientnet_lite2(options: TrunkOptions) -> MobileNet:
     """EfficientNet-Lite2."""
-    return efficientnet_lite("efficientnet_lite2", 1.1, 1.2, options)
+    return efficientnet_lite(1.1, 1.2, options)

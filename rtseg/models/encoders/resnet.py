@@ -3,11 +3,12 @@
 Deviations: the stride of a bottleneck is in its 3x3 convolution, as in torchvision's weights (the authors' Caffe
 network has it in the first 1x1: `CaffeBottleneck`, which ICNet is made of); stages are dilated instead of strided once
 the output stride is reached (Chen et al. 2017, arXiv 1706.05587); channel counts may be scaled; the stem may be three
-3x3 convolutions (Zhao et al. 2017, PSPNet).
+3x3 convolutions (Zhao et al. 2017, PSPNet); the last 3x3 convolutions may be active or deformable (`conv`; see
+`rtseg.models.encoders.sampling` for papers and cost).
 """
 
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import ClassVar
 
 import torch.nn.functional as F
@@ -17,6 +18,29 @@ from rtseg.core.errors import UsageError
 from rtseg.models.base import initialise
 from rtseg.models.blocks import ConvNormAct, scaled
 from rtseg.models.encoders.base import Encoder, StrideBudget, TrunkOptions
+from rtseg.models.encoders.sampling import CONVOLUTIONS, replace_last
+from rtseg.models.encoders.settings import read_settings
+
+PLAIN = "plain"
+
+
+@dataclass(frozen=True)
+class ResNetSettings:
+    """The fields of a ResNet's own.
+
+    Attributes:
+        conv: what the last 3x3 convolutions are: 'plain', 'deformable' or 'active'.
+        conv_count: how many of them; 3, as in the paper on deformable ones, where 6 gained little more.
+    """
+
+    conv: str = PLAIN
+    conv_count: int = 3
+
+    def __post_init__(self) -> None:
+        if self.conv not in (PLAIN, *CONVOLUTIONS):
+            raise UsageError(f"conv is {self.conv!r}: allowed are {', '.join((PLAIN, *CONVOLUTIONS))}")
+        if type(self.conv_count) is not int or self.conv_count < 1:
+            raise UsageError(f"conv_count is {self.conv_count!r}: it must be a whole number of at least 1")
 
 
 class ResidualBlock(nn.Module):
@@ -126,6 +150,9 @@ class ResNet(Encoder):
         self.layer1, self.layer2, self.layer3, self.layer4 = stages
         self.channels = tuple(channels)
         initialise(self)
+        settings = read_settings(ResNetSettings, options)
+        if settings.conv != PLAIN:
+            replace_last(nn.ModuleList(stages), settings.conv, settings.conv_count)
 
     def forward(self, x: Tensor) -> tuple[Tensor, ...]:
         c2 = self.layer1(F.max_pool2d(self.stem(x), 3, 2, 1))  # (N, ·, H/4, W/4)

@@ -9,8 +9,9 @@ from torch import Tensor
 
 from rtseg.core.errors import UsageError
 from rtseg.core.registry import unknown_name
-from rtseg.models.encoders.base import Encoder, TrunkOptions, refuse
+from rtseg.models.encoders.base import Encoder, TrunkOptions
 from rtseg.models.encoders.pretrained import IMAGENET, fetching, load_by_name
+from rtseg.models.encoders.table import Row
 
 
 class TimmEncoder(Encoder):
@@ -24,7 +25,7 @@ class TimmEncoder(Encoder):
 
     def __init__(self, name: str, options: TrunkOptions, pretrained: str | None) -> None:
         super().__init__()
-        refuse(f"timm:{name}", options, "width", "deep_stem", "multi_grid")
+        Row("", "", 0, width=False).check(f"timm:{name}", options)
         if name.split(".")[0] not in timm.list_models():
             raise unknown_name("encoder of timm", name, timm.list_models())
         stride: dict[str, Any] = {} if options.output_stride == 32 else {"output_stride": options.output_stride}

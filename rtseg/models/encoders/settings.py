@@ -1,0 +1,21 @@
+"""The fields that an encoder has of its own."""
+
+from typing import Any, TypeVar
+
+from rtseg.core.errors import UsageError
+from rtseg.models.encoders.base import TrunkOptions
+
+S = TypeVar("S")
+
+
+def read_settings(kind: type[S], options: TrunkOptions, **defaults: Any) -> S:
+    """The settings of an encoder: what was asked for, else `defaults`, else those of the dataclass.
+
+    Raises:
+        UsageError: a value is not allowed.
+    """
+    given = {name: tuple(value) if isinstance(value, list) else value for name, value in options.settings.items()}
+    try:
+        return kind(**{**defaults, **given})
+    except TypeError as error:
+        raise UsageError(f"an encoder cannot be built from {given}: {error}") from error
