@@ -12,7 +12,7 @@ at stride 4 (`detail`).
 """
 
 from copy import deepcopy
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import ClassVar, NamedTuple
 
 import torch.nn.functional as F
@@ -24,6 +24,7 @@ from rtseg.models.blocks import ConvNormAct, scaled, upsample2
 from rtseg.models.decoders import SumStep
 from rtseg.models.encoders import TrunkOptions, build_encoder
 from rtseg.models.encoders.resnet import CaffeBottleneck, stage
+from rtseg.models.pruned import Width
 from rtseg.models.pyramid import PyramidPooling
 
 HIGH = ("plain", "trunk")
@@ -45,6 +46,7 @@ class ICNetConfig:
             16. Both compute at stride 8 of their input from there on; 16 gives the medium branch deeper features.
         detail: a decoder step from stride 8 to 4, with the full-size branch's features there; needs high='trunk'.
         pretrained: weights of that encoder to start from: 'imagenet', or the path of a state-dict file. Never stored.
+        pruned: the layers that are narrower than follows from all this, see `rtseg.models.pruned`.
     """
 
     classes: int = 11
@@ -54,6 +56,7 @@ class ICNetConfig:
     shared_stride: int = 8
     detail: bool = False
     pretrained: str | None = None
+    pruned: tuple[Width, ...] = field(default=(), repr=False)
 
     def __post_init__(self) -> None:
         if self.classes < 1 or not 0.125 <= self.width <= 2:
