@@ -4,8 +4,8 @@ Network Slimming", ICCV, arXiv 1708.06519).
 The score of channel i is |gamma_i| of the batch norm behind it, as it is: the paper compares all layers by it
 (`--per global`). Channels without a batch norm are never cut.
 
-Deviation: the paper trains with an L1 penalty on the factors first, which rtseg does not have: without it the factors of
-a network say less.
+Deviation: the paper trains with an L1 penalty on the factors first, which rtseg does not have: without it the factors
+of a network say less.
 """
 
 import torch

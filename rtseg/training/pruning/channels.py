@@ -20,12 +20,14 @@ from torch.overrides import TorchFunctionMode
 from rtseg.models import SegmentationModel
 from rtseg.models.pruned import is_depthwise, widths
 
-_CHANNELWISE = frozenset(
-    "add iadd radd sub isub rsub mul imul rmul div truediv maximum minimum eq ne lt gt le ge relu relu6 hardtanh "
-    "hardswish hardsigmoid sigmoid silu gelu elu leaky_relu tanh softplus neg abs exp sqrt pow clamp clamp_min "
-    "prelu dropout dropout2d feature_dropout max_pool2d avg_pool2d adaptive_avg_pool2d adaptive_max_pool2d interpolate "
-    "mean amax amin sum expand to float type_as clone contiguous detach pad".split()
-)
+_CHANNELWISE = {
+    "add", "iadd", "radd", "sub", "isub", "rsub", "mul", "imul", "rmul", "div", "truediv", "maximum", "minimum",
+    "eq", "ne", "lt", "gt", "le", "ge", "relu", "relu6", "hardtanh", "hardswish", "hardsigmoid", "sigmoid",
+    "silu", "gelu", "elu", "leaky_relu", "tanh", "softplus", "prelu", "neg", "abs", "exp", "sqrt", "pow",
+    "clamp", "clamp_min", "dropout", "dropout2d", "feature_dropout", "max_pool2d", "avg_pool2d",
+    "adaptive_avg_pool2d", "adaptive_max_pool2d", "interpolate", "mean", "amax", "amin", "sum", "expand", "to",
+    "float", "type_as", "clone", "contiguous", "detach", "pad",
+}  # fmt: skip
 """Functions whose channel i depends on channel i of each argument alone; `_spatial` has conditions for some."""
 _LAYERS = ("conv2d", "conv_transpose2d", "batch_norm", "prelu")
 _PAD = -1  # the number of a channel of zeros that padding has put behind the others

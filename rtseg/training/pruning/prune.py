@@ -13,13 +13,13 @@ from rtseg.core.errors import UsageError
 from rtseg.core.sizes import Size
 from rtseg.models import SegmentationModel
 from rtseg.models.base import count_macs
-from rtseg.models.pruned import Width, keep_channels, widths
+from rtseg.models.pruned import Width, keep_channels
 from rtseg.training.pruning import METHODS
 from rtseg.training.pruning.channels import Channels, trace
 
 STEP = 8  # channels: what CPU kernels compute at once
 _LEAST = 0.1  # of a layer's channels stay, whatever a comparison of all layers says
-_SEARCH = 12  # halvings of the interval: channels are counted by eights, and there are at most a few thousand
+_SEARCH = 8  # halvings of the interval
 PAPER_SIZE: Size = (1024, 2048)
 
 
@@ -130,13 +130,10 @@ def cut(model: SegmentationModel, chosen: Chosen, kept: set[int]) -> Segmentatio
         inputs, outputs = _left(seen.inputs, gone), _left(seen.outputs, gone)
         if inputs is None and outputs is None:
             continue
-        layer = smaller.get_submodule(name)
-        keep_channels(layer, inputs, outputs)
-        now = widths(layer)
-        assert now is not None
-        before = entries.get(name, (name, None, None))
+        keep_channels(smaller.get_submodule(name), inputs, outputs)
+        _, before_in, before_out = entries.get(name, (name, None, None))
         entries[name] = (
-            name, before[1] if inputs is None else now[0], before[2] if outputs is None else now[1]
+            name, before_in if inputs is None else len(inputs), before_out if outputs is None else len(outputs)
         )  # fmt: skip
     smaller.config = replace(model.config, pruned=tuple(entries.values()))
     try:
@@ -154,7 +151,7 @@ def _left(units: tuple[int, ...], gone: set[int]) -> Tensor | None:
 
 
 def share_for_macs(build: Callable[[float], SegmentationModel], whole: int, macs: float) -> float:
-    """The largest `keep`, to a few thousandths, with which a network has no more than a share of the MACs.
+    """The largest `keep`, to half a percent, with which a network has no more than a share of the MACs.
 
     Args:
         build: `keep` -> the network.
