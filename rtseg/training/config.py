@@ -75,6 +75,9 @@ class TrainConfig:
         seed: Seeds weights, order and augmentation.
         init: Start from a network that ships (name), or from the path of an ONNX file or of a run's best.safetensors,
             instead of fresh weights; of another architecture only the trunk is taken.
+        from_scratch: Of the network that init names, the shape alone: fresh weights, as a baseline for what pruning is
+            worth (Liu 2019). steps trains for the epochs given (scratch-E); macs for as many more as take the
+            arithmetic that the network before it was pruned would take for those (scratch-B).
     """
 
     model: str
@@ -126,6 +129,7 @@ class TrainConfig:
     threads: int = 0
     seed: int = 0
     init: str | None = None
+    from_scratch: Literal["steps", "macs"] | None = None
 
     def __post_init__(self) -> None:
         for size in (self.crop, self.train_size):
@@ -162,6 +166,8 @@ class TrainConfig:
             raise UsageError(f"scale is {self.scale}: allowed are a smallest and a largest factor within 0.1 to 10")
         if self.sync_batch_norm and self.devices < 2:
             raise UsageError("--sync-batch-norm is for several processes: give --devices 2 or more, or leave it out")
+        if self.from_scratch is not None and self.init is None:
+            raise UsageError("--from-scratch goes with --init: it names the network that is trained from fresh weights")
         if self.lr <= 0 or self.class_balance < 0 or 0 < self.class_balance <= 1:
             raise UsageError(f"lr must be above 0 and class_balance 0 or above 1, not {self.lr}, {self.class_balance}")
 
