@@ -126,6 +126,9 @@ def make_plan(config: TrainConfig) -> TrainingPlan:
     settings = run_settings(config, [data, *holdouts], lineage)
     begun = read_begun(checkpoint_of(config))
     cycle_from = 0 if begun is None else go_on(begun, settings, config.output)
+    if cycle_from and config.sparse:
+        raise UsageError(f"the sparse run in {config.output} is done, and its phases cannot be lengthened: start "
+                         f"another --output with --init {config.output / 'best.safetensors'}")  # fmt: skip
     batches_of(sample_count(config, data), config.batch_size, config.devices)
     return TrainingPlan(
         config=config, data=data, holdouts=tuple(holdouts), precision=precision, start=start, teachers=teachers,
