@@ -29,6 +29,7 @@ SURFACE = {
     "rtseg-bench": "--model --engine --size --precision --json --threads --plot",
     "rtseg": " ".join(COMMANDS),
     "rtseg train": "--model --data --root",
+    "rtseg prune": "--model --method --keep --macs --per --output --report",
     "rtseg eval": "--model --data --root --split --engine --precision --size --json --flip --scales --stability "
     "--picture",
     "rtseg data": "check import list",

@@ -1,5 +1,6 @@
 """What every network has in common."""
 
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import fields
 from typing import Any, ClassVar, NamedTuple, Self
 
@@ -18,9 +19,9 @@ class Normalisation(NamedTuple):
     std: tuple[float, float, float]
 
 
-def _with(kind: type, instead: type, value: Any) -> Any:
+def _with(kind: Callable[[Iterable[Any]], Any], instead: type[Sequence[Any]], value: Any) -> Any:
     """`value` with lists as tuples, or the other way round."""
-    return kind(_with(kind, instead, entry) for entry in value) if isinstance(value, instead) else value
+    return kind([_with(kind, instead, entry) for entry in value]) if isinstance(value, instead) else value
 
 
 LAST = "last"

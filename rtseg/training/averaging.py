@@ -38,7 +38,8 @@ class Averaging(WeightAveraging):
     def averaged(self) -> nn.Module:
         """The copy of the module's network that holds the mean."""
         assert self._average_model is not None
-        network: nn.Module = self._average_model.module.model
+        network = self._average_model.module.model
+        assert isinstance(network, nn.Module)
         return network
 
     def begin_again(self, pl_module: L.LightningModule, step: int) -> None:

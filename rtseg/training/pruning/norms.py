@@ -27,4 +27,5 @@ def _norms(layer: nn.Module, power: int) -> Tensor | None:
         return None
     filters = layer.weight.transpose(0, 1) if isinstance(layer, nn.ConvTranspose2d) else layer.weight
     norms = torch.linalg.vector_norm(filters.detach().float().flatten(1), power, dim=1)
-    return norms / norms.mean().clamp(min=1e-12)
+    scores: Tensor = norms / norms.mean().clamp(min=1e-12)
+    return scores

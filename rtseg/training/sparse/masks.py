@@ -9,7 +9,7 @@ Masks = dict[str, Tensor]
 """Name of a weight -> bool, of its shape: False where it is zero."""
 
 
-def maskable(model: nn.Module) -> dict[str, nn.Parameter]:
+def maskable(model: nn.Module) -> dict[str, Tensor]:
     """Weights of all convolutions but those that see the picture, and those of auxiliary classifiers."""
     return {
         f"{name}.weight": layer.weight
