@@ -66,28 +66,32 @@ def test_what_is_written_and_said(whole: Path, tmp_path: Path, capsys: pytest.Ca
     assert card["metrics"] == {}, "the figures of the whole network are not those of this one"
 
 
-def test_it_is_trained_on(root: Path, pruned: Path, tmp_path: Path) -> None:
-    folder = train(config(root, tmp_path / "fine", **RUN, init=str(pruned)))
-    card, before = (json.loads(path.with_suffix(".json").read_text()) for path in (folder / "best.json", pruned))
+@pytest.fixture(scope="module")
+def fine(root: Path, pruned: Path) -> Path:
+    """The pruned network, trained on for a step."""
+    return train(config(root, pruned.parents[1] / "fine", **RUN, init=str(pruned)))
+
+
+def test_it_is_trained_on(pruned: Path, fine: Path) -> None:
+    card, before = (json.loads(path.with_suffix(".json").read_text()) for path in (fine / "best.json", pruned))
     assert card["config"] == before["config"]
     assert card["recipe"]["init"]["recipe"]["pruned"]["method"] == "l1"
-    ours, theirs = load_tree(folder / "best.safetensors"), load_tree(pruned)
+    ours, theirs = load_tree(fine / "best.safetensors"), load_tree(pruned)
     assert {name: value.shape for name, value in ours.items()} == {name: value.shape for name, value in theirs.items()}
-    assert not torch.equal(ours["first.0.weight"], theirs["first.0.weight"])
+    assert not torch.equal(ours["first.1.weight"], theirs["first.1.weight"])
 
 
 def test_the_baselines_beside_it(
-    root: Path, whole: Path, pruned: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture,
+    root: Path, whole: Path, pruned: Path, fine: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture,
     capsys: pytest.CaptureFixture[str],
 ) -> None:  # fmt: skip
     """Scratch-B has the arithmetic of the whole network's epochs: as many more as its MACs are fewer."""
     small, large = (count_macs(find_origin(str(path)).network(), PAPER_SIZE) for path in (pruned, whole))
     options = {**RUN, "init": str(pruned)}
-    train(config(root, tmp_path / "fine", **options))
     train(config(root, tmp_path / "steps", **options, from_scratch="steps"))
     with caplog.at_level(logging.INFO):
         train(config(root, tmp_path / "macs", **options, from_scratch="macs"))
-    rows = [read_row(path) for path in (pruned.parent, *(tmp_path / name for name in ("fine", "steps", "macs")))]
+    rows = [read_row(path) for path in (pruned.parent, fine, tmp_path / "steps", tmp_path / "macs")]
     assert [row.what for row in rows] == ["pruned", "fine-tuned", "scratch-E", "scratch-B"]
     assert [row.epochs for row in rows] == [0, 1, 1, round(large / small)]
     assert f"scratch-B: {round(large / small)} epochs" in caplog.text
