@@ -150,7 +150,14 @@ def report(folders: tuple[Path, ...], console: Console) -> None:
 def table(rows: list["Row"]) -> Table:
     """One row a folder."""
     splits = list(dict.fromkeys(split for row in rows for split in row.miou))
-    heads = [Column("run", overflow="fold"), "what", "params", "GMAC\n1024x2048", "epochs", "trained on"]
+    heads: list[Column | str] = [
+        Column("run", overflow="fold"),
+        "what",
+        "params",
+        "GMAC\n1024x2048",
+        "epochs",
+        "trained on",
+    ]
     made = Table(*heads, *(f"mIoU\n{split}" for split in splits), box=SIMPLE, collapse_padding=True, pad_edge=False)
     for row in rows:
         scores = [f"{row.miou[split]:.4f}" if split in row.miou else "-" for split in splits]

@@ -144,7 +144,7 @@ class _Watch(TorchFunctionMode):
             self._set(result, [number for value in inputs for number in self._of(value)])
         elif name == "pad" and _pads_channels(args, kwargs):
             padding = args[1]
-            if len(padding) == 6 and padding[4] == 0 and padding[5] > 0 and not any(padding[:4]):
+            if len(padding) == 6 and padding[4] == 0 < padding[5] and not any(padding[:4]) and not kwargs.get("value"):
                 self._set(result, [*self._real(inputs[0]), *[_PAD] * padding[5]])
             else:
                 self._fix_all(inputs)

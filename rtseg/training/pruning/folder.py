@@ -77,7 +77,6 @@ def read_row(folder: Path) -> Row:
     try:
         card = json.loads(path.read_text(encoding="utf-8"))
         recipe, config = card["recipe"], card["config"]
-        before = recipe.get("init") or {}
         miou = {name.rpartition("/")[2]: float(found["miou"]) for name, found in card["metrics"].items()}
         network = build_model(card["model"], config)
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
@@ -86,10 +85,8 @@ def read_row(folder: Path) -> Row:
         what = SCRATCH[recipe["from_scratch"]]
     elif "pruned" in recipe:
         what = "pruned"
-    elif config.get("pruned"):
-        what = "fine-tuned" if before else "trained"
     else:
-        what = "whole"
+        what = "fine-tuned" if config.get("pruned") else "whole"
     return Row(
         folder, what, json.dumps([card["model"], config], sort_keys=True),
         f"{recipe.get('data')}/{recipe.get('split')}", int(recipe.get("epochs_done", 0)),

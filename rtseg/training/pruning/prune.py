@@ -25,10 +25,10 @@ PAPER_SIZE: Size = (1024, 2048)
 
 @dataclass(frozen=True)
 class Chosen:
-    """Units in the order in which they would be cut, the least important last.
+    """The channels of a network by what they are worth.
 
     Attributes:
-        channels: of the network.
+        channels: all of them.
         groups: the units of each group that may be cut, best first, and their scores.
     """
 
@@ -52,8 +52,9 @@ def rank(model: SegmentationModel, method: str, seed: int = 0) -> Chosen:
     found: dict[int, list[float]] = {}
     for seen in channels.layers.values():
         scores = score(seen.layer, generator)
-        for unit, value in zip(seen.outputs, () if scores is None else scores.tolist(), strict=scores is not None):
-            found.setdefault(unit, []).append(value)
+        if scores is not None:
+            for unit, value in zip(seen.outputs, scores.tolist(), strict=True):
+                found.setdefault(unit, []).append(value)
     means = {unit: sum(values) / len(values) for unit, values in found.items()}
     groups = []
     for group in channels.groups():
