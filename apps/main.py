@@ -1,4 +1,4 @@
-"""`rtseg train|eval|data|export|import|compile|models|doctor`: a command's module is imported when it is called."""
+"""`rtseg train|prune|eval|data|export|import|compile|models|doctor`: a command's module is imported when called."""
 
 from collections.abc import Callable
 from importlib.util import find_spec
@@ -13,6 +13,7 @@ from rtseg.core.registry import unknown_name
 
 COMMANDS = {  # name -> (function or sub-app, what --help says)
     "train": ("rtseg.apps.train:command", "Train a network (needs the extra 'train')."),
+    "prune": ("rtseg.apps.prune:command", "Cut channels out of a network (needs the extra 'train')."),
     "eval": ("rtseg.apps.evaluate:command", "Score a network on a data set, or how steady its labels are."),
     "data": ("rtseg.apps.data:app", "List the data sets, check one, or import annotations."),
     "export": ("rtseg.apps.export:command", "Export a trained network as an ONNX file (needs the extra 'train')."),
@@ -21,7 +22,7 @@ COMMANDS = {  # name -> (function or sub-app, what --help says)
     "models": ("rtseg.apps.models:command", "List the networks that ship, with their figures."),
     "doctor": ("rtseg.apps.doctor:command", "Show what works on this machine and what to install."),
 }
-NEEDS_TORCH = ("train", "export")
+NEEDS_TORCH = ("train", "prune", "export")
 
 Words = Annotated[str, Parameter(show=False, allow_leading_hyphen=True)]  # whatever was typed
 

@@ -30,6 +30,7 @@ SURFACE = {
     "rtseg-bench": "--model --engine --size --precision --json --threads --plot",
     "rtseg": " ".join(COMMANDS),
     "rtseg train": "--model --data --root",
+    "rtseg prune": "--model --method --keep --macs --per --output --report",
     "rtseg eval": "--model --data --root --split --engine --precision --size --json --flip --scales --stability "
     "--picture --steady --calibrate",
     "rtseg data": "check import list",

@@ -29,6 +29,7 @@ EXPORTED = [name for name in SMALL if name != "enet-encoder"]
 @dataclass(frozen=True)
 class TinyConfig:
     classes: int = 11
+    pruned: tuple = ()
 
 
 class TinyNet(SegmentationModel):

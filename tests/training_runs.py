@@ -25,7 +25,8 @@ def config(root: Path, output: Path, **changes: object) -> TrainConfig:
 
 def finished(model: SegmentationModel, name: str, folder: Path) -> str:
     """`best.safetensors` with its card, as a run of `name` leaves them: no export, which takes far longer."""
-    card = {"model": name, "config": model.config_json(), "labels": CAMVID11.to_json(), "metrics": {}, "recipe": {}}
+    card = {"model": name, "config": model.config_json(), "labels": CAMVID11.to_json(), "train_size": [360, 480],
+            "metrics": {}, "recipe": {}}  # fmt: skip
     save_tree({key: half(value) for key, value in model.state_dict().items()}, folder / "best.safetensors")
     write_json(folder / "best.json", card)
     return str(folder / "best.safetensors")

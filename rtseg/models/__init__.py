@@ -14,6 +14,7 @@ from rtseg.core.errors import UsageError
 from rtseg.core.registry import Registry
 from rtseg.core.zoo import models
 from rtseg.models.base import SegmentationModel
+from rtseg.models.pruned import narrow
 
 __all__ = ["MODELS", "SegmentationModel", "build_model"]
 
@@ -46,12 +47,17 @@ def build_model(name: str, config: dict[str, Any]) -> SegmentationModel:
     if name == IMPORTED:
         raise UsageError("an imported network is a graph that torch knows nothing of: it runs on onnxruntime or "
                          "openvino, and cannot be trained, taught from or exported again")  # fmt: skip
-    if not name.startswith("smp:"):
-        return MODELS.get(name).from_config(config)
-    family, *parts = name.split(":")
-    if len(parts) != 2:
-        raise UsageError(f"{name!r} is not smp:ARCHITECTURE:ENCODER, for example smp:unet:resnet34")
-    return MODELS.get(family).from_config({**config, "architecture": parts[0], "encoder": parts[1]})
+    family, *parts = name.split(":") if name.startswith("smp:") else [name]
+    if parts:
+        if len(parts) != 2:
+            raise UsageError(f"{name!r} is not smp:ARCHITECTURE:ENCODER, for example smp:unet:resnet34")
+        config = {**config, "architecture": parts[0], "encoder": parts[1]}
+    if config.get("pruned") and config.get("pretrained"):
+        raise UsageError("pretrained weights do not fit the layers of a pruned network: leave pretrained out")
+    model = MODELS.get(family).from_config(config)
+    if config.get("pruned"):
+        narrow(model, model.config.pruned)
+    return model
 
 
 class _Callable(ModuleType):

@@ -1,6 +1,7 @@
 """What every network has in common."""
 
-from dataclasses import asdict, fields
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import fields
 from typing import Any, ClassVar, NamedTuple, Self
 
 import torch
@@ -16,6 +17,11 @@ class Normalisation(NamedTuple):
 
     mean: tuple[float, float, float]
     std: tuple[float, float, float]
+
+
+def _with(kind: Callable[[Iterable[Any]], Any], instead: type[Sequence[Any]], value: Any) -> Any:
+    """`value` with lists as tuples, or the other way round."""
+    return kind([_with(kind, instead, entry) for entry in value]) if isinstance(value, instead) else value
 
 
 LAST = "last"
@@ -72,16 +78,20 @@ class SegmentationModel(nn.Module):
         for name in config:
             if name not in allowed:
                 raise unknown_name(f"field of {cls.__name__}", name, allowed)
-        values = {name: tuple(value) if isinstance(value, list) else value for name, value in config.items()}
+        values = {name: _with(tuple, list, value) for name, value in config.items()}
         try:
             return cls(cls.config_class(**values))
         except TypeError as error:
             raise UsageError(f"{cls.__name__} cannot be built from {config}: {error}") from error
 
     def config_json(self) -> dict[str, Any]:
-        """What the network is rebuilt from; without `pretrained`, so that rebuilding never asks a hub."""
-        values = {name: value for name, value in asdict(self.config).items() if name != "pretrained"}
-        return {name: list(value) if isinstance(value, tuple) else value for name, value in values.items()}
+        """What the network is rebuilt from; without `pretrained`, so that rebuilding never asks a hub.
+
+        `pruned` is there only where something is.
+        """
+        values = {field.name: getattr(self.config, field.name) for field in fields(self.config)}
+        left_out = {"pretrained"} if values.get("pruned") else {"pretrained", "pruned"}
+        return {name: _with(list, tuple, value) for name, value in values.items() if name not in left_out}
 
     def trunk(self) -> list[nn.Module]:
         """The layers that another network may start from, in the order in which they compute; none without a trunk."""

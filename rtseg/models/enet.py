@@ -5,7 +5,7 @@ Deviation from the authors' Torch network: max unpooling multiplies with a mask 
 index, which gives the same bits, exports to plain ONNX operators and stays in whatever memory layout an engine prefers.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import torch
 import torch.nn.functional as F
@@ -13,14 +13,19 @@ from torch import Tensor, nn
 
 from rtseg.core.errors import UsageError
 from rtseg.models.base import LAST, SegmentationModel, initialise
+from rtseg.models.pruned import Width
 
 
 @dataclass(frozen=True)
 class ENetConfig:
-    """`dropout` is the spatial dropout of sections 2 to 5; section 1 uses a tenth of it."""
+    """`dropout` is the spatial dropout of sections 2 to 5; section 1 uses a tenth of it.
+
+    `pruned` has the layers that are narrower than the paper's, see `rtseg.models.pruned`.
+    """
 
     classes: int = 11
     dropout: float = 0.1
+    pruned: tuple[Width, ...] = field(default=(), repr=False)
 
     def __post_init__(self) -> None:
         if self.classes < 1 or not 0 <= self.dropout < 1:
@@ -112,7 +117,6 @@ class DownsamplingBottleneck(nn.Module):
     def __init__(self, inputs: int, outputs: int, dropout: float) -> None:
         super().__init__()
         inner = inputs // 4
-        self.extra = outputs - inputs
         self.residual = nn.Sequential(
             nn.Conv2d(inputs, inner, 2, 2, bias=False), *norm_act(inner, False),
             nn.Conv2d(inner, inner, 3, padding=1, bias=False), *norm_act(inner, False),
@@ -123,8 +127,9 @@ class DownsamplingBottleneck(nn.Module):
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """(N, inputs, 2h, 2w) -> (N, outputs, h, w) and the pooling's mask."""
         pooled, mask = max_pool_mask(x)
-        padded = F.pad(pooled, (0, 0, 0, 0, 0, self.extra))
-        return self.act(padded + self.residual(x)), mask
+        residual = self.residual(x)
+        padded = F.pad(pooled, (0, 0, 0, 0, 0, residual.shape[1] - pooled.shape[1]))
+        return self.act(padded + residual), mask
 
 
 class UpsamplingBottleneck(nn.Module):

@@ -25,6 +25,7 @@ from rtseg.models.decoders import SumStep
 from rtseg.models.encoders import TrunkOptions, build_encoder
 from rtseg.models.encoders.network import EncoderNetwork
 from rtseg.models.encoders.resnet import CaffeBottleneck, stage
+from rtseg.models.pruned import Width
 from rtseg.models.pyramid import PyramidPooling
 
 HIGH = ("plain", "trunk")
@@ -47,6 +48,7 @@ class ICNetConfig:
         detail: a decoder step from stride 8 to 4, with the full-size branch's features there; needs high='trunk'.
         pretrained: weights of that encoder to start from: 'imagenet', or the path of a state-dict file. Never stored.
         settings: fields of the encoder's own, such as `growth` of a DenseNet (`EncoderNetwork`).
+        pruned: the layers that are narrower than follows from all this, see `rtseg.models.pruned`.
     """
 
     classes: int = 11
@@ -57,6 +59,7 @@ class ICNetConfig:
     detail: bool = False
     pretrained: str | None = None
     settings: dict[str, Any] = field(default_factory=dict)
+    pruned: tuple[Width, ...] = field(default=(), repr=False)
 
     def __post_init__(self) -> None:
         if self.classes < 1 or not 0.125 <= self.width <= 2:

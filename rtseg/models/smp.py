@@ -1,7 +1,7 @@
 """Any network of segmentation-models-pytorch, as a baseline or a teacher (`smp:ARCHITECTURE:ENCODER`)."""
 
 from contextlib import nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import segmentation_models_pytorch as smp
 import timm
@@ -11,6 +11,7 @@ from rtseg.core.errors import UsageError
 from rtseg.core.registry import unknown_name
 from rtseg.models.base import LAST, SegmentationModel
 from rtseg.models.encoders.pretrained import IMAGENET, fetching, load_by_name
+from rtseg.models.pruned import Width
 
 _TIMM = "tu-"  # the package's mark of an encoder of timm
 ARCHITECTURES = list(smp.MODEL_ARCHITECTURES_MAPPING)
@@ -18,12 +19,16 @@ ARCHITECTURES = list(smp.MODEL_ARCHITECTURES_MAPPING)
 
 @dataclass(frozen=True)
 class SmpConfig:
-    """Names are those of the package; `pretrained` is 'imagenet', or the path of a state-dict file of the encoder."""
+    """Names are those of the package; `pretrained` is 'imagenet', or the path of a state-dict file of the encoder.
+
+    `pruned` has the layers that are narrower than the package's, see `rtseg.models.pruned`.
+    """
 
     classes: int = 11
     architecture: str = "unet"
     encoder: str = "resnet34"
     pretrained: str | None = None
+    pruned: tuple[Width, ...] = field(default=(), repr=False)
 
     def __post_init__(self) -> None:
         if self.classes < 1:

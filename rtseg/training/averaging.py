@@ -5,7 +5,7 @@ from typing import Any
 import lightning as L
 import torch
 from lightning.pytorch.callbacks import WeightAveraging
-from torch import Tensor
+from torch import Tensor, nn
 
 
 class Averaging(WeightAveraging):
@@ -21,6 +21,7 @@ class Averaging(WeightAveraging):
     def __init__(self, decay: float) -> None:
         super().__init__(multi_avg_fn=self._average)
         self.decay, self._steps = decay, 0
+        self.since = 0  # optimizer steps before the mean began
 
     def setup(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
         self._device = trainer.strategy.root_device  # the network gets there later: the mean would stay on the CPU
@@ -31,8 +32,21 @@ class Averaging(WeightAveraging):
     def should_update(self, step_idx: int | None = None, epoch_idx: int | None = None) -> bool:
         if step_idx is None:
             return False
-        self._steps = step_idx + 1
+        self._steps = step_idx + 1 - self.since
         return True
+
+    def averaged(self) -> nn.Module:
+        """The copy of the module's network that holds the mean."""
+        assert self._average_model is not None
+        network = self._average_model.module.model
+        assert isinstance(network, nn.Module)
+        return network
+
+    def begin_again(self, pl_module: L.LightningModule, step: int) -> None:
+        """Makes the mean that of the weights from now on, which is optimizer step `step`."""
+        assert self._average_model is not None
+        self._average_model.module.load_state_dict(pl_module.state_dict())
+        self.since = step
 
     def _average(self, averaged: Any, current: Any, _: Tensor) -> None:
         """Moves tensors of one device and dtype towards the current ones."""

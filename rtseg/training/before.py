@@ -11,6 +11,7 @@ from rtseg.datasets.classes import FILE
 from rtseg.datasets.lineage import seen_split
 from rtseg.training.config import TrainConfig
 from rtseg.training.distill import METHODS
+from rtseg.training.sparse import phases_of
 
 log = logging.getLogger(__name__)
 
@@ -27,6 +28,7 @@ def read_data(config: TrainConfig) -> tuple[TrainConfig, DataSet, list[DataSet]]
     """
     if config.teacher:
         METHODS.check(config.teaching)
+    phases_of(config)
     config = replace(config, data=data_of(config.data, config.root))
     kind = DATASETS.get(config.data)
     split, held_out = config.split or kind.default_split, config.holdouts or kind.default_holdouts

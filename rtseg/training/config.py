@@ -63,6 +63,12 @@ class TrainConfig:
         unlabelled_every: Seconds between the frames that are taken of its videos.
         unlabelled_confidence: Least probability at which a label that the network gives itself counts.
         unlabelled_weight: Weight of that term in the loss.
+        sparse: Hold small weights at zero for a part of the run: dsd (dense, sparse, dense at a tenth of the rate, Han
+            2017), lottery (prune, go back to early weights, train again, Frankle 2019) or magnitude (prune while it
+            trains, Zhu 2017). Zeros here and there make no network faster: rtseg prune does.
+        sparsity: Share of the weights of each layer that are held at zero, of all convolutions but those that see the
+            picture; by default 0.3 for dsd, else 0.5.
+        sparse_rounds: In how many rounds that share is reached (lottery, magnitude); each is an equal part of the run.
         accumulate: Batches whose gradients make one step.
         devices: Processes that train together (DDP), each with its own batches, on as many GPUs where there are any.
         sync_batch_norm: Batch statistics over all processes; GPUs only.
@@ -76,6 +82,9 @@ class TrainConfig:
         seed: Seeds weights, order and augmentation.
         init: Start from a network that ships (name), or from the path of an ONNX file or of a run's best.safetensors,
             instead of fresh weights; of another architecture only the trunk is taken.
+        from_scratch: Of the network that init names, the shape alone: fresh weights, as a baseline for what pruning is
+            worth (Liu 2019). steps trains for the epochs given (scratch-E); macs for as many more as take the
+            arithmetic that the network before it was pruned would take for those (scratch-B).
     """
 
     model: str
@@ -115,6 +124,9 @@ class TrainConfig:
     unlabelled_every: float = 1.0
     unlabelled_confidence: float = 0.95
     unlabelled_weight: float = 1.0
+    sparse: str | None = None
+    sparsity: float | None = None
+    sparse_rounds: int = 1
     accumulate: int = 1
     devices: int = 1
     sync_batch_norm: bool = False
@@ -127,6 +139,7 @@ class TrainConfig:
     threads: int = 0
     seed: int = 0
     init: str | None = None
+    from_scratch: Literal["steps", "macs"] | None = None
 
     def __post_init__(self) -> None:
         for size in (self.crop, self.train_size):
@@ -139,7 +152,7 @@ class TrainConfig:
                 raise UsageError(f"{name} is {value}: it must be a finite number")
         positive = {"epochs": self.epochs, "batch_size": self.batch_size, "validate_every": self.validate_every,
                     "checkpoint_every": self.checkpoint_every, "accumulate": self.accumulate,
-                    "devices": self.devices}  # fmt: skip
+                    "devices": self.devices, "sparse_rounds": self.sparse_rounds}  # fmt: skip
         for name, value in positive.items():
             if value < 1:
                 raise UsageError(f"{name} is {value}: it must be at least 1")
@@ -155,6 +168,7 @@ class TrainConfig:
                   "unlabelled_every": (self.unlabelled_every, 0.01, 86400),
                   "unlabelled_confidence": (self.unlabelled_confidence, 0, 1),
                   "unlabelled_weight": (self.unlabelled_weight, 0, 100),
+                  "sparsity": (0.5 if self.sparsity is None else self.sparsity, 0.01, 0.99),
                   "temperature": (self.temperature, 0.1, 100)}  # fmt: skip
         for name, (share, low, high) in shares.items():
             if not low <= share <= high:
@@ -163,6 +177,10 @@ class TrainConfig:
             raise UsageError(f"scale is {self.scale}: allowed are a smallest and a largest factor within 0.1 to 10")
         if self.sync_batch_norm and self.devices < 2:
             raise UsageError("--sync-batch-norm is for several processes: give --devices 2 or more, or leave it out")
+        if self.sparse is None and (self.sparsity is not None or self.sparse_rounds != 1):
+            raise UsageError("--sparsity and --sparse-rounds go with --sparse: dsd, lottery or magnitude")
+        if self.from_scratch is not None and self.init is None:
+            raise UsageError("--from-scratch goes with --init: it names the network that is trained from fresh weights")
         if self.lr <= 0 or self.class_balance < 0 or 0 < self.class_balance <= 1:
             raise UsageError(f"lr must be above 0 and class_balance 0 or above 1, not {self.lr}, {self.class_balance}")
 

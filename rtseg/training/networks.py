@@ -50,7 +50,7 @@ def build_networks(
     student = build_model(config.model, {**architecture(config, start), "classes": classes})
     check_multiple(config.crop_hw, student.size_multiple, config.model)
     check_trunk(config, student)
-    taken = None if start is None else start_from(student, start)
+    taken = None if start is None or config.from_scratch else start_from(student, start)
     keep_gradients_true(student)
     student = student.to(memory_format=torch.channels_last)
     if method is None:

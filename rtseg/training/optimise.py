@@ -1,5 +1,7 @@
 """What moves the weights: parameter groups, optimizer and schedule."""
 
+from collections.abc import Sequence
+from math import cos, pi
 from typing import Any
 
 import torch
@@ -9,6 +11,9 @@ from torch.optim.lr_scheduler import LambdaLR, LRScheduler, OneCycleLR
 from rtseg.core.errors import UsageError
 from rtseg.models import SegmentationModel
 from rtseg.training.config import TrainConfig
+from rtseg.training.sparse import Phase, phase_at, phases_of
+
+_WARM_UP = 0.08  # of a cycle
 
 
 def check_trunk(config: TrainConfig, model: SegmentationModel) -> None:
@@ -49,7 +54,26 @@ def make_optimizer(config: TrainConfig, groups: list[dict[str, Any]]) -> torch.o
 
 def make_schedule(config: TrainConfig, optimizer: torch.optim.Optimizer, steps: int) -> LRScheduler:
     """The learning rate of each of `steps` optimizer steps; every group follows its own peak."""
+    if phases := phases_of(config):
+        return LambdaLR(optimizer, lambda step: phased_rate(config, phases, config.epochs * step / steps))
     if config.schedule == "poly":
         return LambdaLR(optimizer, lambda step: max(0.0, 1 - step / steps) ** 0.9)
     peaks = [group["lr"] for group in optimizer.param_groups]
-    return OneCycleLR(optimizer, peaks, steps, pct_start=0.08, cycle_momentum=False, final_div_factor=1e3)
+    return OneCycleLR(optimizer, peaks, steps, pct_start=_WARM_UP, cycle_momentum=False, final_div_factor=1e3)
+
+
+def phased_rate(config: TrainConfig, phases: Sequence[Phase], epoch: float) -> float:
+    """The factor on the peak learning rate at some point of a sparse run, whose cycles begin with some of its phases.
+
+    One-cycle is, over the share x of the cycle, what `make_schedule` has: up from 1/25 until x is 0.08, then down to
+    1/25000, both along half a cosine.
+    """
+    starts = [phase for phase in phases if phase.cycle]
+    ends = [*(phase.epoch for phase in starts[1:]), config.epochs]
+    number = phase_at(tuple(starts), epoch)
+    begin, end, rate = starts[number].epoch, ends[number], starts[number].rate
+    x = min(1.0, (epoch - begin) / (end - begin))
+    if config.schedule == "poly":
+        return float(rate * (1 - x) ** 0.9)
+    low, high, x = (1 / 25, 1.0, x / _WARM_UP) if x < _WARM_UP else (1.0, 1 / 25e3, (x - _WARM_UP) / (1 - _WARM_UP))
+    return rate * (high + (low - high) * (1 + cos(pi * x)) / 2)

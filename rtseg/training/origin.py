@@ -12,6 +12,7 @@ from rtseg.core.errors import WeightsError
 from rtseg.core.files import file_sha256
 from rtseg.core.labels import LabelSet
 from rtseg.core.paths import user_path
+from rtseg.core.sizes import Size
 from rtseg.core.zoo import resolve
 from rtseg.models import SegmentationModel, build_model
 from rtseg.models.weights import load_state_dict, restore
@@ -29,6 +30,7 @@ class Origin:
         model: architecture, a name of the model registry.
         config: what it is built with.
         labels: its classes.
+        train_size: (height, width) of the pictures that it was trained at.
         metrics: data set and split -> what its FP32 form scores.
         recipe: see `Card`.
         sha256: of the file that holds its weights.
@@ -41,6 +43,7 @@ class Origin:
     model: str
     config: dict[str, Any]
     labels: LabelSet
+    train_size: Size
     metrics: dict[str, Any]
     recipe: dict[str, Any]
     sha256: str
@@ -72,8 +75,8 @@ def find_origin(name: str) -> Origin:
     artifact = resolve(name)
     card = artifact.card
     return Origin(
-        card.name, card.model, card.config, card.labels, card.figures(), card.recipe, card.files["fp32"].sha256,
-        lambda: load_state_dict(artifact.file("fp32")), artifact.paths, name,
+        card.name, card.model, card.config, card.labels, card.train_size, card.figures(), card.recipe,
+        card.files["fp32"].sha256, lambda: load_state_dict(artifact.file("fp32")), artifact.paths, name,
     )  # fmt: skip
 
 
@@ -86,9 +89,9 @@ def _of_run(name: str) -> Origin:
         card = json.loads(card_path.read_text(encoding="utf-8"))
         labels = LabelSet.from_json(card["labels"])
         return Origin(
-            path.parent.name or path.stem, card["model"], card["config"], labels, card["metrics"], card["recipe"],
-            file_sha256(path), lambda: {name: value.float() for name, value in load_tree(path).items()},
-            [path, card_path], name,
+            path.parent.name or path.stem, card["model"], card["config"], labels, tuple(card["train_size"]),
+            card["metrics"], card["recipe"], file_sha256(path),
+            lambda: {name: value.float() for name, value in load_tree(path).items()}, [path, card_path], name,
         )  # fmt: skip
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise WeightsError(f"{path} needs the card that its run wrote beside it, {card_path.name}: {error}") from error

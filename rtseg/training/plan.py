@@ -24,6 +24,7 @@ from rtseg.training.distill.teachers import find_teachers
 from rtseg.training.networks import build_networks
 from rtseg.training.origin import Origin, find_origin
 from rtseg.training.precision import choose_precision
+from rtseg.training.pruning.scratch import scratch
 from rtseg.training.unlabelled.pool import Pool, gather
 
 log = logging.getLogger(__name__)
@@ -38,7 +39,7 @@ class TrainingPlan:
         data: what is trained on.
         holdouts: what is scored; at least one.
         precision: that the device trains in: fp32, bf16 or fp16.
-        start: the network whose weights are where it starts.
+        start: the network whose weights, or of which only the shape, is where it starts.
         teachers: the networks that teach.
         method: how they teach; None without them.
         pool: pictures without labels.
@@ -104,8 +105,10 @@ def make_plan(config: TrainConfig) -> TrainingPlan:
     if config.sync_batch_norm and not torch.cuda.is_available():
         raise UsageError("synchronised batch norm needs GPUs: leave --sync-batch-norm out")
     start = None if config.init is None else find_origin(config.init)
+    if start is not None and config.from_scratch:
+        config = scratch(config, start)
     teachers = tuple(find_teachers(config.teacher, data.labels.names))
-    for origin in (*([start] if start else []), *teachers):
+    for origin in (*([start] if start and not config.from_scratch else []), *teachers):
         check_unseen(origin.given, origin.recipe, config)
     method = METHODS.get(config.teaching).of(config) if teachers else None
     taken = build_networks(config, len(data.labels), start, teachers, method).start
@@ -116,12 +119,16 @@ def make_plan(config: TrainConfig) -> TrainingPlan:
         pool = gather(config.unlabelled, config.unlabelled_every, config.output, holdouts)
     lineage = {
         **({"init": taken.identity()} if taken is not None else {}),
+        **({"shape_of": start.identity()} if start is not None and config.from_scratch else {}),
         **({"unlabelled": pool.identity()} if pool is not None else {}),
         **({"teachers": [origin.identity() for origin in teachers]} if teachers else {}),
     }
     settings = run_settings(config, [data, *holdouts], lineage)
     begun = read_begun(checkpoint_of(config))
     cycle_from = 0 if begun is None else go_on(begun, settings, config.output)
+    if cycle_from and config.sparse:
+        raise UsageError(f"the sparse run in {config.output} is done, and its phases cannot be lengthened: start "
+                         f"another --output with --init {config.output / 'best.safetensors'}")  # fmt: skip
     batches_of(sample_count(config, data), config.batch_size, config.devices)
     return TrainingPlan(
         config=config, data=data, holdouts=tuple(holdouts), precision=precision, start=start, teachers=teachers,
@@ -142,6 +149,7 @@ def run_settings(config: TrainConfig, sets: Sequence[DataSet], lineage: dict[str
         "pictures": len(sets[0]),
         "data_set": hashlib.sha256(listing.encode()).hexdigest(),
         "init": lineage.get("init"),
+        "shape_of": lineage.get("shape_of"),
         "teachers": lineage.get("teachers"),
         "unlabelled": pool and f"{pool['pictures']} pictures, {pool['frames']} frames, {pool['sha256'][:12]}…",
     }

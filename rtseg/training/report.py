@@ -14,27 +14,34 @@ from rtseg.datasets import DataSet
 from rtseg.metrics.confusion import ConfusionMatrix
 from rtseg.pictures.comparison import beside_truth, stacked
 from rtseg.training.checkpoint import save_tree
+from rtseg.training.sparse import phase_at, phases_of
+from rtseg.training.sparse.masks import zero_share
 from rtseg.training.task import SegmentationTask
 
 
 class KeepBest(L.Callback):
     """Writes `best.safetensors` (averaged weights, fp16) and `best.json` when the mean mIoU of the holdouts rises.
 
-    With `last`, after every validation: then the last epoch's stay, whatever they score.
+    With `last`, after every validation: then the last epoch's stay, whatever they score. Each phase of a sparse run
+    begins anew: what is left is the best of the last one.
     """
 
     def __init__(self, folder: Path, last: bool = False) -> None:
-        self.folder, self.last, self.best = folder, last, -1.0
+        self.folder, self.last, self.best, self.phase = folder, last, -1.0, 0
 
     def state_dict(self) -> dict[str, Any]:
-        return {"best": self.best}
+        return {"best": self.best, "phase": self.phase}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        self.best = state_dict["best"]
+        self.best, self.phase = state_dict["best"], state_dict.get("phase", 0)
 
     def on_validation_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         assert isinstance(pl_module, SegmentationTask)
         pl_module.sum_scores()
+        phases = phases_of(pl_module.plan.config)
+        before, self.phase = self.phase, phase_at(phases, trainer.current_epoch)
+        if self.phase != before:
+            self.best = -1.0
         if not (self.last or pl_module.holdout_miou > self.best) or not trainer.is_global_zero:
             return
         self.best = pl_module.holdout_miou
@@ -42,7 +49,8 @@ class KeepBest(L.Callback):
         state = {name: half(value) for name, value in model.state_dict().items()}
         plan = pl_module.plan
         metrics = {f"{plan.config.data}/{split}": m.to_json() for split, m in pl_module.scores.items()}
-        done = {"epochs_done": trainer.current_epoch + 1, "torch": torch.__version__}
+        done = {"epochs_done": trainer.current_epoch + 1, "torch": torch.__version__,
+                **({"zero_weights": round(zero_share(model, state), 4)} if phases else {})}  # fmt: skip
         recipe = {**plan.config.to_json(), **done, **plan.lineage}
         card = {"model": plan.config.model, "config": model.config_json(), "labels": plan.labels.to_json(),
                 "train_size": list(plan.train_size), "metrics": metrics, "recipe": recipe}  # fmt: skip

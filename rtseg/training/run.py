@@ -22,6 +22,8 @@ from rtseg.training.networks import build_networks
 from rtseg.training.plan import TrainingPlan, make_plan
 from rtseg.training.progress import RunProgress
 from rtseg.training.report import KeepBest, KeepLast, Pictures
+from rtseg.training.sparse import phases_of
+from rtseg.training.sparse.callback import SparseTraining
 from rtseg.training.summary import parting, read_curves, write_report
 from rtseg.training.task import SegmentationTask
 
@@ -100,10 +102,12 @@ def _trainer(plan: TrainingPlan) -> L.Trainer:
     config = plan.config
     precision: Any = _PLUGIN_PRECISION[plan.precision]
     folder = config.output
+    averaging, phases = Averaging(config.ema), phases_of(config)
     callbacks: list[L.Callback] = [
+        *([SparseTraining(phases, averaging)] if phases else []),
         KeepBest(folder, config.keep == "last"),  # this and the next before the averaging, which takes its weights back
         Pictures(folder),
-        Averaging(config.ema),
+        averaging,
         KeepLast(folder, config.checkpoint_every),
         RunProgress(),
     ]

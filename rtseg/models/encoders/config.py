@@ -5,6 +5,7 @@ from typing import Any
 
 from rtseg.core.errors import UsageError
 from rtseg.models.encoders.base import TrunkOptions
+from rtseg.models.pruned import Width
 
 
 @dataclass(frozen=True)
@@ -26,6 +27,7 @@ class EncoderConfig:
         deep_stem: three 3x3 convolutions instead of one 7x7 where the encoder begins (PSPNet's; ResNets only).
         pretrained: encoder weights to start from: 'imagenet', or the path of a state-dict file. Never stored: a
             network that is rebuilt gets its own weights.
+        pruned: the layers that are narrower than follows from all this, see `rtseg.models.pruned`.
     """
 
     classes: int = 11
@@ -38,6 +40,7 @@ class EncoderConfig:
     pretrained: str | None = None
     logits_stride: int | None = None
     settings: dict[str, Any] = field(default_factory=dict)
+    pruned: tuple[Width, ...] = field(default=(), repr=False)
 
     def __post_init__(self) -> None:
         if self.classes < 1 or not 0 <= self.dropout < 1 or self.channels < 1:
