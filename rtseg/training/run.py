@@ -91,7 +91,7 @@ def construct(plan: TrainingPlan) -> tuple[SegmentationTask, Loaders, L.Trainer]
     torch.manual_seed(config.seed)
     np.random.seed(config.seed)
     random.seed(config.seed)
-    networks = build_networks(config, len(plan.labels), plan.start, plan.teachers, plan.method)
+    networks = build_networks(config, len(plan.labels), plan.start, plan.teachers, plan.methods)
     task = SegmentationTask(plan, networks, class_weights(plan.data, config.class_balance))
     return task, Loaders(plan), _trainer(plan)
 
