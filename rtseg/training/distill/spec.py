@@ -27,7 +27,8 @@ def parse_teaching(text: str) -> tuple[Spec, ...]:
         name, *entries = (piece.strip() for piece in part.split(":"))
         if not name:
             raise UsageError(f"--teaching {text!r} has an empty method: {_FORM}")
-        if any(spec.method == METHODS.check(name) for spec in specs):
+        METHODS.check(name)
+        if name in [spec.method for spec in specs]:
             raise UsageError(f"--teaching {text!r} names {name} twice: name each method once")
         fields: dict[str, str] = {}
         for entry in entries:
