@@ -15,7 +15,7 @@ from training_runs import config, finished
 
 from rtseg.core.errors import UsageError, WeightsError
 from rtseg.models import SegmentationModel
-from rtseg.training.checkpoint import load_tree, save_tree
+from rtseg.training.checkpoint import load_tree
 from rtseg.training.config import TrainConfig
 from rtseg.training.distill import METHODS
 from rtseg.training.distill.base import channels_of
@@ -29,8 +29,6 @@ pytestmark = pytest.mark.slow
 
 SPLITS = {"split": "train", "holdouts": ("val",)}
 TAUGHT = [name for name in METHODS if METHODS.get(name).has_teacher]
-ALONE = [name for name in METHODS if not METHODS.get(name).has_teacher]
-PEERS = ["dml", "grafting"]
 
 
 @pytest.fixture(scope="module")
@@ -46,6 +44,12 @@ def teacher(tmp_path_factory: pytest.TempPathFactory) -> str:
     return finished(lively("tiny", seed=5), "tiny", tmp_path_factory.mktemp("teacher"))
 
 
+@pytest.fixture(scope="module")
+def others() -> list[SegmentationModel]:
+    """Teachers of other sizes and channels than the student has."""
+    return [lively(kind, SMALL[kind], seed=5) for kind in ("smp", "swiftnet")]
+
+
 def lessons_of(text: str, student: SegmentationModel, teachers: Sequence[SegmentationModel] = ()) -> Lessons:
     given = TrainConfig(model="tiny", teaching=text, teacher=tuple("x" for _ in teachers))
     return Lessons(methods_of(given), student, Teachers(teachers))
@@ -57,10 +61,9 @@ def value_of(lessons: Lessons, student: SegmentationModel) -> torch.Tensor:
 
 
 @pytest.mark.parametrize("method", list(METHODS))
-def test_the_student_learns_and_its_teachers_do_not(method: str) -> None:
-    """With teachers of other sizes and channels. Every layer of a method's own learns too."""
-    kinds = ["smp", "swiftnet"] if method in TAUGHT else []
-    teachers = [lively(kind, SMALL[kind], seed=5) for kind in kinds]
+def test_the_student_learns_and_its_teachers_do_not(method: str, others: list[SegmentationModel]) -> None:
+    """Every layer of a method's own learns too."""
+    teachers = others if method in TAUGHT else []
     student = lively("tiny", seed=9).train()
     lessons = lessons_of(method, student, teachers).train()
     before = [{key: value.clone() for key, value in network.state_dict().items()} for network in teachers]
@@ -99,7 +102,7 @@ def test_what_is_taught_at_the_borders_reaches_the_student() -> None:
     assert all(parameter.grad is None for parameter in teacher.parameters())
 
 
-@pytest.mark.parametrize("method", ["features", "fitnet", "vid", "ft", "ab", "fsp", "gan", "mimic:bottleneck=8"])
+@pytest.mark.parametrize("method", ["features", "fitnet", "vid", "ft", "ab", "fsp", "mimic:bottleneck=8"])
 def test_what_a_method_learns_itself_brings_the_student_closer(method: str) -> None:
     student, teacher = lively("tiny", seed=9).train(), lively("tiny", seed=5)
     lessons = lessons_of(f"{method},logits", student, [teacher])
@@ -111,7 +114,7 @@ def test_what_a_method_learns_itself_brings_the_student_closer(method: str) -> N
         value.backward()
         optimizer.step()
         values.append(value.item())
-    assert values[-1] < values[0] - 0.2 * abs(values[0])
+    assert values[-1] < 0.95 * values[0]
 
 
 @pytest.mark.parametrize("kind", ["icnet", "swiftnet", "pspnet", "enet"])
@@ -154,7 +157,7 @@ def test_pairs_of_features_are_named() -> None:
 @pytest.mark.parametrize(
     ("teaching", "teachers", "message"),
     [
-        ("at:powr=2", 1, r"^unknown field of at 'powr': did you mean power\? allowed: weight, until, features, theirs"),
+        ("at:powr=2", 1, r"^unknown field of at 'powr': did you mean power\? allowed: weight, until, features"),
         ("at:power=x", 1, r"^--teaching at:power is 'x': it takes a number$"),
         ("sp:items=2.5", 1, r"^--teaching sp:items is '2.5': it takes a whole number$"),
         ("cwd:temperature=0", 1, r"^--teaching cwd: temperature is 0.0: allowed is 0.1 to 100$"),
@@ -190,16 +193,8 @@ def options(teacher: str, methods: Sequence[str]) -> dict[str, Any]:
     return {"model": "tiny", "teacher": taught, "teaching": ",".join(methods), "validate_every": 2, **SPLITS}
 
 
-EVERYTHING = [[name for name in METHODS if name != "dafl"], ["dafl", "cwd"], ["dml", "byot"]]
-
-
-@pytest.mark.parametrize("methods", EVERYTHING, ids=["all but dafl", "dafl", "without a teacher"])
-def test_a_stopped_run_goes_on_with_all_that_its_methods_have_learned(
-    root: Path, tmp_path: Path, teacher: str, monkeypatch: pytest.MonkeyPatch, methods: list[str]
-) -> None:
-    """Adapters, peers, discriminator and generator end in the same bits; none of them ships."""
-    given = options(teacher, methods)
-    whole = train(config(root, tmp_path / "whole", epochs=2, **given))
+def stopped_run(given: TrainConfig, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Stopped in the second epoch, then gone on with."""
     plain = SegmentationTask.training_step
 
     def step_or_stop(task: SegmentationTask, pair: Any, number: int) -> Any:
@@ -210,18 +205,46 @@ def test_a_stopped_run_goes_on_with_all_that_its_methods_have_learned(
     with monkeypatch.context() as stopped:
         stopped.setattr(SegmentationTask, "training_step", step_or_stop)
         with pytest.raises(KeyboardInterrupt):
-            train(config(root, tmp_path / "stopped", epochs=2, **given))
-    train(config(root, tmp_path / "stopped", epochs=2, **given))
-    ours, theirs = (load_tree(folder / "last.ckpt") for folder in (tmp_path / "stopped", whole))
-    learned = {name.split(".")[1] for name in theirs["current_model_state"] if name.startswith("teaching.")}
-    assert learned >= set(methods) & {"features", "vid", "ft", "fsp", "gan", "dafl", "byot", *PEERS}
+            train(given)
+    return train(given)
+
+
+def same_ends(one: Path, other: Path) -> dict[str, Any]:
+    """The state of a run's task, after comparing it with another's, bit by bit."""
+    ours, theirs = (load_tree(folder / "last.ckpt") for folder in (one, other))
     for state in ("state_dict", "current_model_state"):
         for name, value in theirs[state].items():
             assert torch.equal(ours[state][name], value), name
+    return ours["current_model_state"]  # type: ignore[no-any-return]
+
+
+def test_a_stopped_run_goes_on_with_all_that_its_methods_have_learned(
+    root: Path, tmp_path: Path, teacher: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Every method but `dafl` in one run. Adapters, peers and discriminator end in the same bits; none of them ships."""
+    methods = [name for name in METHODS if name != "dafl"]
+    given = options(teacher, methods)
+    whole = train(config(root, tmp_path / "whole", epochs=2, **given))
+    state = same_ends(stopped_run(config(root, tmp_path / "stopped", epochs=2, **given), monkeypatch), whole)
+    learned = {name.split(".")[1] for name in state if name.startswith("teaching.")}
+    assert learned == {"features", "fitnet", "vid", "ft", "ab", "fsp", "gan", "byot", "dml", "grafting"}
     assert set(load_tree(whole / "best.safetensors")) == set(lively("tiny").state_dict())
     with (whole / "curves" / "version_0" / "metrics.csv").open() as file:
-        (terms, *_) = [row for row in csv.DictReader(file) if row.get("loss")]
+        terms = next(row for row in csv.DictReader(file) if row.get("loss"))
     assert all(terms[f"term_{method}"] for method in methods)
+
+
+def test_without_data_neither_pictures_nor_labels_are_looked_at(
+    root: Path, tmp_path: Path, teacher: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Two data sets of one length give the same bits, also where one run is stopped and goes on."""
+    given = options(teacher, ["dafl", "cwd"])
+    other = tmp_path / "other"
+    make_camvid(other, NAMES[:4], size_hw=(64, 48))
+    make_camvid(other, NAMES[20:21], "val")
+    whole = train(config(other, tmp_path / "whole", epochs=2, **given))
+    state = same_ends(stopped_run(config(root, tmp_path / "stopped", epochs=2, **given), monkeypatch), whole)
+    assert any(name.startswith("teaching.dafl.generator") for name in state)
 
 
 def test_peers_start_apart_and_meet_by_grafting(root: Path, tmp_path: Path) -> None:
@@ -241,25 +264,11 @@ def test_peers_start_apart_and_meet_by_grafting(root: Path, tmp_path: Path) -> N
                 torch.testing.assert_close(state[place], (value + peer[name]) / 2)
 
 
-def test_without_data_neither_pictures_nor_labels_are_looked_at(root: Path, tmp_path: Path, teacher: str) -> None:
-    given = {**options(teacher, ["dafl"]), "epochs": 1}
-    other = tmp_path / "other"
-    make_camvid(other, NAMES[:4], size_hw=(64, 48))
-    make_camvid(other, NAMES[20:21], "val")
-    one, two = (
-        load_tree(train(config(data, tmp_path / name, **given)) / "last.ckpt")["current_model_state"]
-        for data, name in ((root, "one"), (other, "two"))
-    )
-    assert all(torch.equal(value, two[name]) for name, value in one.items())
-
-
-def test_a_run_from_before_methods_were_named_goes_on(root: Path, tmp_path: Path, teacher: str) -> None:
-    """Its adapter's names in the checkpoint did not begin with the method's."""
-    given = {**options(teacher, ["features"]), "epochs": 2, "checkpoint_every": 1}
-    last = train(config(root, tmp_path, **given)) / "last.ckpt"
-    saved = load_tree(last)
-    for state in ("state_dict", "current_model_state"):
-        saved[state] = {name.replace("teaching.features.", "teaching."): v for name, v in saved[state].items()}
-    save_tree(saved, last)
-    train(config(root, tmp_path, **{**given, "epochs": 3}))
-    assert "teaching.features.adapters.0.weight" in load_tree(last)["current_model_state"]
+def test_checkpoints_from_before_methods_were_named_are_read() -> None:
+    """An adapter's name did not begin with the method's."""
+    student, teacher = lively("tiny", seed=9), lively("tiny", seed=5)
+    lessons = lessons_of("features", student, [teacher])
+    old = {"adapters.0.weight": torch.ones(16, 16, 1, 1), "adapters.0.bias": torch.ones(16)}
+    lessons.load_state_dict(old)
+    assert set(lessons.state_dict()) == {f"features.{name}" for name in ("adapters.0.weight", "adapters.0.bias")}
+    assert all(value.eq(1).all() for value in lessons.state_dict().values())

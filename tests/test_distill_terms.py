@@ -130,8 +130,9 @@ def test_similarity_against_numpy(two: tuple[Tensor, Tensor]) -> None:
 
 
 def test_correlation_by_hand_and_against_numpy(two: tuple[Tensor, Tensor]) -> None:
-    """Two classes at a right angle for the student, in one direction for the teacher, at gamma 0.5 and order 1: the kernel
-    is (1 + cos)/e, and two of four entries differ by 1/e."""
+    """Two classes at a right angle for the student, in one direction for the teacher: with gamma 0.5 and order 1 the
+    kernel is (1 + cos)/e, and two of four entries differ by 1/e.
+    """
     labels = torch.tensor([[[0, 1]]])
     one, other = row(1, 0, 0, 1, channels=2), row(1, 3)
     expected = 2 / 4 * np.exp(-2)
@@ -141,7 +142,10 @@ def test_correlation_by_hand_and_against_numpy(two: tuple[Tensor, Tensor]) -> No
     kernels = []
     for x in two:
         centres = [
-            x.numpy()[n][:, labels[n].numpy() == c].mean(1) for n in range(2) for c in range(4) if (labels[n] == c).any()
+            x.numpy()[n][:, labels[n].numpy() == c].mean(1)
+            for n in range(2)
+            for c in range(4)
+            if (labels[n] == c).any()
         ]
         cosine = unit(np.stack(centres)) @ unit(np.stack(centres)).T
         kernels.append(np.exp(-0.8) * (1 + 0.8 * cosine + 0.32 * cosine**2))
@@ -288,8 +292,7 @@ class Linear(nn.Module):
 
 
 def test_pictures_move_to_the_border() -> None:
-    """A margin of 2 at blue = 100, slope 0.02: one whole step goes by (2 + 0.01)/0.02 = 100.5, and stops beyond the border.
-    """
+    """A margin of 2 at blue = 100, slope 0.02: a whole step goes by (2 + 0.01)/0.02 = 100.5, just beyond it."""
     images = torch.full((1, 1, 1, 3), 100.0)
     truth, towards = torch.zeros(1, 1, 1, dtype=torch.long), torch.ones(1, 1, 1, dtype=torch.long)
     counted = torch.ones(1, 1, 1, dtype=torch.bool)
@@ -327,9 +330,10 @@ def test_distortions_keep_their_place_and_follow_the_seed() -> None:
 
 @pytest.mark.parametrize(
     "config",
-    [AtConfig(), CwdConfig(), SpConfig(), CcConfig(), RkdConfig(), PktConfig(), NstConfig(), IfvdConfig(), FitNetConfig()],
+    [AtConfig(), CwdConfig(), SpConfig(), CcConfig(), RkdConfig(), PktConfig(), NstConfig(), IfvdConfig(),
+     FitNetConfig()],
 )  # fmt: skip
-def test_a_copy_has_nothing_to_learn_and_padding_teaches_nothing(config: PairConfig, two: tuple[Tensor, Tensor]) -> None:
+def test_copies_and_padding_teach_nothing(config: PairConfig, two: tuple[Tensor, Tensor]) -> None:
     x = two[0]
     assert term(config, x, x.clone()) == pytest.approx(0, abs=1e-5)
     labels = known(2, 3, 4)

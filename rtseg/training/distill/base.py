@@ -139,6 +139,8 @@ class MethodConfig(ABC):
 
     has_teacher: ClassVar[bool] = True
     """Whether it is another network that teaches."""
+    makes_pictures: ClassVar[bool] = False
+    """Whether the method makes what is learned from, so that neither pictures nor labels of the data set count."""
     allowed: ClassVar[Mapping[str, tuple[float, float]]] = {}
     """Smallest and largest value of the method's own fields."""
 

@@ -39,6 +39,7 @@ class DaflConfig(MethodConfig):
     width: int = 32
     temperature: float = 2.0
 
+    makes_pictures: ClassVar[bool] = True
     allowed: ClassVar = {"activation": (0, 100), "balance": (0, 100), "width": (1, 512), "temperature": (0.1, 100),
                          "until": (1, 1)}  # fmt: skip
 
