@@ -221,7 +221,7 @@ def same_ends(one: Path, other: Path) -> dict[str, Any]:
 def test_a_stopped_run_goes_on_with_all_that_its_methods_have_learned(
     root: Path, tmp_path: Path, teacher: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Every method but `dafl` in one run. Adapters, peers and discriminator end in the same bits; none of them ships."""
+    """Every method but `dafl` in one run. Adapters, peers and discriminator end in the same bits, and do not ship."""
     methods = [name for name in METHODS if name != "dafl"]
     given = options(teacher, methods)
     whole = train(config(root, tmp_path / "whole", epochs=2, **given))

@@ -9,7 +9,6 @@ from typing import Any, Literal
 from rtseg.core.errors import UsageError
 from rtseg.core.sizes import parse_size
 
-
 TEACHING_LIST = "list"
 """What `--teaching` says to print the ways of teaching instead of training."""
 

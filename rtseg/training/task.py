@@ -63,10 +63,10 @@ class SegmentationTask(L.LightningModule):
         if made is not None:
             images, labels = made.images, made.labels
         label_loss = partial(self._label_loss, labels)
-        seen = Batch(images, labels, self.plan.labels.ignore_index, self.model, self._forward, label_loss,
-                     self.teaching.teachers, self.current_epoch / config.epochs)  # fmt: skip
-        loss = label_loss(seen.student) if made is None else made.loss
-        loss = loss + self.teaching(seen, config.teaching_weight)
+        lesson = Batch(images, labels, self.plan.labels.ignore_index, self.model, self._forward, label_loss,
+                       self.teaching.teachers, self.current_epoch / config.epochs)  # fmt: skip
+        taught: Tensor = self.teaching(lesson, config.teaching_weight)
+        loss = taught + (label_loss(lesson.student) if made is None else made.loss)
         terms = {f"term_{name}": value for name, value in self.teaching.values.items()}
         self.log_dict(terms, on_step=False, on_epoch=True)
         if len(batch) > 2:
@@ -76,7 +76,7 @@ class SegmentationTask(L.LightningModule):
             )
             loss = loss + config.unlabelled_weight * term
             self.log("sure_share", sure, on_step=False, on_epoch=True)
-        self.watch.update(seen.student.logits, seen.truth, loss)
+        self.watch.update(lesson.student.logits, lesson.truth, loss)
         if self.watch.steps % _LOOK_EVERY == 0:
             self._look()
         self.log("loss", loss.detach(), prog_bar=True, on_step=False, on_epoch=True)

@@ -44,6 +44,6 @@ class CsKdTeaching(Teaching):
         means, count = (x.roll(1, 0) for x in class_means(logits.detach(), truth, classes))
         probabilities = (means / self.temperature).softmax(2)  # (N, class of the pixel, classes)
         members = class_members(truth, classes)
-        taught = (probabilities.transpose(1, 2) @ members.flatten(2)).unflatten(2, logits.shape[-2:])
+        taught = (probabilities.transpose(1, 2) @ members.flatten(2)).reshape(logits.shape)
         met = (members * (count > 0)[..., None, None]).sum(1) > 0
         return divergence(taught, logits, met, self.temperature)

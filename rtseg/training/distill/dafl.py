@@ -62,8 +62,8 @@ class Generator(nn.Module):
 
     def forward(self, size_hw: tuple[int, int], count: int, device: torch.device) -> Tensor:
         height, width = (-(-size // _STRIDE) for size in size_hw)
-        x = self.layers(torch.randn(count, _RANDOM, height, width, device=device)).float()
-        return 255 * x[..., : size_hw[0], : size_hw[1]].sigmoid().permute(0, 2, 3, 1)
+        x: Tensor = self.layers(torch.randn(count, _RANDOM, height, width, device=device))
+        return 255 * x[..., : size_hw[0], : size_hw[1]].float().sigmoid().permute(0, 2, 3, 1)
 
 
 class DaflTeaching(Teaching):

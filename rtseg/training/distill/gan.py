@@ -58,7 +58,7 @@ class GanTeaching(Teaching):
     def forward(self, batch: Batch) -> Terms:
         height, width = batch.images.shape[1:3]
         found = batch.student.logits.shape[-2:]
-        size = torch.Size((min(found[0], -(-height // _FINEST)), min(found[1], -(-width // _FINEST))))
+        size = (min(found[0], -(-height // _FINEST)), min(found[1], -(-width // _FINEST)))
         said = F.adaptive_avg_pool2d(batch.student.logits.float().softmax(1), size)
         taught = F.adaptive_avg_pool2d(mean_probabilities(batch.seen, found), size)
         picture = F.adaptive_avg_pool2d(batch.images.permute(0, 3, 1, 2).float() / 127.5 - 1, size)

@@ -31,4 +31,4 @@ def closeness(x: Tensor, truth: Tensor, classes: int) -> Tensor:
     """(N, D, h, w) -> (N, h, w): the cosine of each pixel's features and its class' centre; 0 without a class."""
     means, _ = class_means(x, truth, classes)  # (N, classes, D)
     own = means.transpose(1, 2) @ class_members(truth, classes).flatten(2)
-    return F.cosine_similarity(x, own.unflatten(2, x.shape[-2:]), dim=1)
+    return F.cosine_similarity(x, own.reshape(x.shape), dim=1)

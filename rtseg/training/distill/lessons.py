@@ -49,7 +49,7 @@ class Lessons(nn.Module):
         self.values: dict[str, Tensor] = {}
         for name, method in methods.items():
             self.add_module(name, method.build(student, teachers.networks))
-        self.register_load_state_dict_pre_hook(_take_old_names)
+        self.register_load_state_dict_pre_hook(_take_old_names)  # type: ignore[no-untyped-call]
 
     def _built(self) -> list[tuple[str, Teaching]]:
         return [(name, module) for name, module in self.named_children() if isinstance(module, Teaching)]

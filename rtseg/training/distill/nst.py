@@ -31,7 +31,8 @@ class NstConfig(PairConfig):
     def _maps(self, x: Tensor, counted: Tensor) -> Tensor:
         """(N, C, h, w) -> (N, C, cells), each of length 1."""
         cells, there = pooled(x, counted, self.items * len(x))
-        return F.normalize((cells * there[:, None]).unflatten(0, (len(x), -1)).transpose(1, 2), dim=2)
+        maps = (cells * there[:, None]).reshape(len(x), -1, x.shape[1]).transpose(1, 2)
+        return F.normalize(maps, dim=2)
 
 
 def alike(one: Tensor, other: Tensor) -> Tensor:

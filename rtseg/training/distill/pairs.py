@@ -80,7 +80,7 @@ class PairTeaching(Teaching):
 
     def forward(self, batch: Batch) -> Tensor | Terms:
         with torch.autocast(batch.images.device.type, enabled=False):
-            terms = []
+            terms: list[Tensor] = []
             for ours, theirs in features_of(batch, self.pairs):
                 if self.config.adapted:
                     ours = self.adapters[len(terms)](ours)

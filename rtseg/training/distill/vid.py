@@ -41,7 +41,8 @@ class Gaussian(nn.Module):
     def forward(self, ours: Tensor, theirs: Tensor) -> Tensor:
         """(N, ·, h, w) twice -> negative log likelihood, less its constant, the mean over channels: (N, h, w)."""
         variance = (F.softplus(self.alpha) + _LEAST)[:, None, None]
-        return (0.5 * variance.log() + (theirs - self.mean(ours)).square() / (2 * variance)).mean(1)
+        apart: Tensor = theirs - self.mean(ours)
+        return (0.5 * variance.log() + apart.square() / (2 * variance)).mean(1)
 
 
 class VidTeaching(LearnedPairs):
