@@ -19,6 +19,7 @@ from rtseg.training.distill.pairs import PairConfig
 class AtConfig(PairConfig):
     """`power` is the p of the attention map."""
 
+    weight: float = 0.3
     power: float = 2.0
 
     allowed: ClassVar = {"power": (0.5, 8)}

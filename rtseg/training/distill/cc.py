@@ -22,7 +22,7 @@ from rtseg.training.distill.pairs import PairConfig, class_means
 class CcConfig(PairConfig):
     """`gamma` and `order` are the kernel's; the paper's values."""
 
-    weight: float = 10.0
+    weight: float = 3.0
     gamma: float = 0.4
     order: int = 2
 

@@ -21,7 +21,6 @@ _NOWHERE = -1e4  # adds no probability, and no NaN where a whole picture is unla
 class CwdConfig(PairConfig):
     """`temperature` softens the maps; the paper has 4."""
 
-    weight: float = 3.0
     features: str = LOGITS
     temperature: float = 2.0
 

@@ -25,7 +25,7 @@ from rtseg.training.distill.pairs import to_smaller
 class MimicConfig(MethodConfig):
     """`bottleneck` is the number k of linear units; 0 lets the network's own logits learn."""
 
-    weight: float = 0.1
+    weight: float = 0.5
     bottleneck: int = 0
 
     allowed: ClassVar = {"bottleneck": (0, 4096)}

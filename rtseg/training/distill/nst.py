@@ -19,7 +19,6 @@ from rtseg.training.distill.pairs import PairConfig, pooled
 class NstConfig(PairConfig):
     """`items` is the most cells of a picture."""
 
-    weight: float = 10.0
     items: int = 1024
 
     allowed: ClassVar = {"items": (1, 4096)}

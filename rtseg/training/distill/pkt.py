@@ -20,7 +20,7 @@ from rtseg.training.distill.pairs import PairConfig, both_pooled
 class PktConfig(PairConfig):
     """`items` is the most places of a batch."""
 
-    weight: float = 10.0
+    weight: float = 50.0
     items: int = 1024
 
     allowed: ClassVar = {"items": (3, 4096)}

@@ -20,7 +20,7 @@ from rtseg.training.distill.pairs import PairConfig, both_pooled
 class RkdConfig(PairConfig):
     """`angles` is the weight of the angles beside the distances, the paper's; `items` the most places of a batch."""
 
-    weight: float = 10.0
+    weight: float = 0.2
     angles: float = 2.0
     items: int = 64
 
