@@ -2,7 +2,7 @@
 
 import csv
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -186,6 +186,15 @@ def test_a_broken_teacher_is_told_before_the_first_step(root: Path, tmp_path: Pa
     with pytest.raises(WeightsError, match="damaged"):
         train(given)
     assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize("method", list(METHODS))
+def test_the_docs_name_a_methods_own_fields(method: str) -> None:
+    page = (Path(__file__).parents[1] / "docs" / "training.md").read_text(encoding="utf-8")
+    (row,) = [line for line in page.splitlines() if line.startswith(f"| `{method}` |")]
+    own = [field.name for field in fields(METHODS.get(method))]
+    shared = ("weight", "until", "features", "theirs", "compile")
+    assert row.split("|")[-2].replace("`", "").replace(",", "").split() == [name for name in own if name not in shared]
 
 
 def options(teacher: str, methods: Sequence[str]) -> dict[str, Any]:

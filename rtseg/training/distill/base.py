@@ -130,8 +130,8 @@ class MethodConfig(ABC):
     """What a way of teaching is set up with. A field that is called like one of `TrainConfig`'s takes its value.
 
     Attributes:
-        weight: of the term, beside the run's teaching weight. Where a method has another default than 1, its slope is then
-            about that of the cross-entropy in a fresh ENet that SwiftNet teaches.
+        weight: of the term, beside the run's teaching weight. Another default than 1 gives about the slope of the
+            cross-entropy in a fresh ENet that SwiftNet teaches.
         until: the share of the epochs after which the term is left out, as for papers that teach in stages.
     """
 
