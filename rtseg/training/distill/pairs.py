@@ -1,6 +1,5 @@
 """Methods that compare features of the student with features of its teachers, pair by pair."""
 
-from abc import abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import ClassVar, NamedTuple
@@ -78,7 +77,7 @@ class PairTeaching(Teaching):
         if config.adapted:
             self.adapters = nn.ModuleList(nn.Conv2d(p.inputs, p.outputs, 1) for group in pairs for p in group)
 
-    def forward(self, batch: Batch) -> Tensor | Terms:
+    def forward(self, batch: Batch) -> Tensor:
         with torch.autocast(batch.images.device.type, enabled=False):
             terms: list[Tensor] = []
             for ours, theirs in features_of(batch, self.pairs):
@@ -104,9 +103,9 @@ class LearnedPairs(Teaching):
         mean = torch.stack(terms).mean()
         return Terms(mean, torch.stack(own).mean()) if own else mean
 
-    @abstractmethod
     def term(self, layer: nn.Module, ours: Tensor, theirs: Tensor, batch: Batch) -> Tensor | Terms:
         """See `PairConfig.compare`; `layer` is the pair's."""
+        raise NotImplementedError
 
 
 def features_of(batch: Batch, pairs: list[list[Pair]]) -> list[tuple[Tensor, Tensor]]:
