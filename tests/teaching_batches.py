@@ -20,6 +20,11 @@ def cross_entropy(labels: Tensor, outputs: Outputs) -> Tensor:
     return functional.cross_entropy(logits, labels, ignore_index=UNKNOWN)
 
 
+def known(count: int, height: int, width: int) -> Tensor:
+    """Labels that are all class 0."""
+    return torch.zeros(count, height, width, dtype=torch.long)
+
+
 def given_batch(logits: Tensor, labels: Tensor, seen: Sequence[Seen] = (), **features: Tensor) -> Batch:
     """A batch about which the student has said `logits` already, and the teachers what they have `seen`."""
     images = torch.zeros(*labels.shape, 3, dtype=torch.uint8)
