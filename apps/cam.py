@@ -217,8 +217,8 @@ def _check(options: CamOptions) -> None:
     if options.deadline is not None:
         Deadline(options.deadline / 1e3)  # refuses what is none
         if options.steady or options.reuse or options.unsure is not None:
-            raise UsageError("--deadline goes with none of --steady, --reuse and --unsure: its labels come from several "
-                             "networks")  # fmt: skip
+            raise UsageError("--deadline goes with none of --steady, --reuse and --unsure: "
+                             "its labels come from several networks")  # fmt: skip
     recorded = [options.record, partial_path(options.record)] if options.record else []
     check_outputs(
         {"--json": options.json},

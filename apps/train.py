@@ -8,8 +8,11 @@ from contextlib import contextmanager
 from typing import Annotated
 
 from cyclopts import Parameter
+from rich.box import SIMPLE
+from rich.console import Console
+from rich.table import Table
 
-from rtseg.training.config import TrainConfig
+from rtseg.training.config import TEACHING_LIST, TrainConfig
 
 
 @contextmanager
@@ -33,13 +36,27 @@ def stopped_by_sigterm() -> Iterator[None]:
         signal.signal(signal.SIGTERM, before)
 
 
-def command(config: Annotated[TrainConfig, Parameter(name="*")]) -> None:
-    """Train a network; the same command resumes a run that was stopped."""
-    from rich.console import Console
+def teaching_table() -> Table:
+    """What `--teaching list` prints."""
+    from rtseg.training.distill import SUMMARIES
 
+    table = Table("--teaching", "what is learned", box=SIMPLE, pad_edge=False)
+    for name, summary in SUMMARIES.items():
+        table.add_row(name, summary)
+    return table
+
+
+def command(config: Annotated[TrainConfig | None, Parameter(name="*")] = None) -> None:
+    """Train a network; the same command resumes a run that was stopped."""
+    config = config or TrainConfig()  # which says what is missing
+    if config.teaching == TEACHING_LIST:
+        Console().print(teaching_table())
+        return
     from rtseg.apps._overwrite import check_outputs
     from rtseg.training.before import read_data
+    from rtseg.training.distill.spec import parse_teaching
 
+    parse_teaching(config.teaching)  # what is mistyped is told before any network is read
     if config.init is not None or config.teacher:
         from rtseg.training.origin import find_origin
 

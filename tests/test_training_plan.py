@@ -1,5 +1,6 @@
 """What is decided before the first step, and ways of teaching that are added to those there are."""
 
+from collections.abc import Sequence
 from dataclasses import FrozenInstanceError, dataclass
 from pathlib import Path
 from typing import Any
@@ -12,12 +13,10 @@ from training_runs import config, finished
 
 from rtseg.core.errors import UsageError
 from rtseg.models import SegmentationModel
-from rtseg.models.base import Outputs
 from rtseg.training.checkpoint import load_tree
 from rtseg.training.config import TrainConfig
 from rtseg.training.distill import METHODS
-from rtseg.training.distill.base import MethodConfig, Teaching, channels_of
-from rtseg.training.distill.teachers import Teachers
+from rtseg.training.distill.base import Batch, MethodConfig, Teaching, channels_of
 from rtseg.training.plan import make_plan
 from rtseg.training.run import construct, train
 
@@ -34,13 +33,13 @@ def teacher(tmp_path_factory: pytest.TempPathFactory) -> str:
 class CoarseTeaching(Teaching):
     """Features at stride 4 approach the teacher's, through a convolution of its own."""
 
-    def __init__(self, teachers: Teachers, inputs: int, outputs: int, weight: float) -> None:
-        super().__init__(teachers)
-        self.adapter, self.weight = torch.nn.Conv2d(inputs, outputs, 1), weight
+    def __init__(self, inputs: int, outputs: int) -> None:
+        super().__init__()
+        self.adapter = torch.nn.Conv2d(inputs, outputs, 1)
 
-    def forward(self, images: Tensor, student: Outputs, labelled: Tensor) -> Tensor:
-        ((_, theirs),) = self.teachers.see(images)
-        return self.weight * (self.adapter(student.features["encoder/4"]) - theirs["encoder/4"]).square().mean()
+    def forward(self, batch: Batch) -> Tensor:
+        ((_, theirs),) = batch.seen
+        return (self.adapter(batch.student.features["encoder/4"]) - theirs["encoder/4"]).square().mean()
 
 
 @dataclass(frozen=True)
@@ -48,9 +47,8 @@ class CoarseConfig(MethodConfig):
     temperature: float = 0.0
     weight: float = 0.5
 
-    def build(self, student: SegmentationModel, teachers: Teachers) -> Teaching:
-        outputs = channels_of(teachers.networks[0], "encoder/4")
-        return CoarseTeaching(teachers, channels_of(student, "encoder/4"), outputs, self.weight)
+    def build(self, student: SegmentationModel, teachers: Sequence[SegmentationModel]) -> Teaching:
+        return CoarseTeaching(channels_of(student, "encoder/4"), channels_of(teachers[0], "encoder/4"))
 
 
 @pytest.fixture
@@ -64,10 +62,10 @@ def test_a_way_of_teaching_is_one_class_and_one_line(camvid: Path, tmp_path: Pat
     """Its config takes the run's options, its layers are trained and kept for a resume, and do not ship."""
     given = config(camvid, tmp_path, epochs=1, teacher=(teacher,), teaching=coarse, temperature=3.0, **SPLITS)
     plan = make_plan(given)
-    assert plan.method == CoarseConfig(temperature=3.0)
+    assert plan.methods == {coarse: CoarseConfig(temperature=3.0)}
     fresh = construct(plan)[0].state_dict()
     trained = load_tree(train(given) / "last.ckpt")["current_model_state"]
-    name = "teaching.adapter.weight"
+    name = "teaching.coarse.adapter.weight"
     assert trained[name].shape == (16, 64, 1, 1)
     assert not torch.equal(trained[name], fresh[name])
     assert not any("teach" in key for key in load_tree(tmp_path / "best.safetensors"))

@@ -53,6 +53,7 @@ class SegmentationModel(nn.Module):
             config decides it.
         logits_stride: the logits are this many times smaller than the input; likewise.
         auxiliary_weights: share in the loss of each auxiliary output.
+        auxiliary_features: name of the features that each auxiliary classifier sees.
         normalisation: how pictures are scaled; a network on an encoder follows the encoder.
         classifier: ends the network; sees the features `last`.
     """
@@ -61,6 +62,7 @@ class SegmentationModel(nn.Module):
     size_multiple: int
     logits_stride: int
     auxiliary_weights: ClassVar[tuple[float, ...]] = ()
+    auxiliary_features: ClassVar[tuple[str, ...]] = ()
     normalisation: Normalisation = IMAGENET_STATISTICS
 
     config: Any

@@ -147,6 +147,7 @@ class ICNet(EncoderNetwork):
     size_multiple = 32
     logits_stride = 4
     auxiliary_weights: ClassVar[tuple[float, ...]] = (0.4, 0.16)
+    auxiliary_features: ClassVar[tuple[str, ...]] = ("fused/medium", "low")
 
     def __init__(self, config: ICNetConfig) -> None:
         super().__init__()

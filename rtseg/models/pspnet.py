@@ -34,6 +34,7 @@ class PSPNet(EncoderNetwork):
 
     config_class = PSPNetConfig
     auxiliary_weights: ClassVar[tuple[float, ...]] = (0.4,)
+    auxiliary_features: ClassVar[tuple[str, ...]] = ("encoder/16",)
 
     def __init__(self, config: PSPNetConfig) -> None:
         super().__init__()

@@ -68,8 +68,10 @@ class SmpNetwork(SegmentationModel):
 
     def features(self, x: Tensor) -> dict[str, Tensor]:
         seen = self.network.encoder(x)
-        parts = seen if self.config.architecture == "dpt" else (seen,)  # whose encoder gives tokens as well
-        return {LAST: self.network.decoder(*parts)}
+        if self.config.architecture == "dpt":  # whose encoder gives tokens, and no maps
+            return {LAST: self.network.decoder(*seen)}
+        named = {f"encoder/{2**depth}": found for depth, found in enumerate(seen) if depth and found.shape[1]}
+        return {**named, LAST: self.network.decoder(seen)}
 
     def classify(self, features: dict[str, Tensor]) -> Tensor:
         logits: Tensor = self.network.segmentation_head(features[LAST])  # (N, C, H, W)

@@ -67,6 +67,7 @@ class SwiftNet(EncoderNetwork):
     size_multiple = 32
     logits_stride = 4
     auxiliary_weights: ClassVar[tuple[float, ...]] = (0.4, 0.2)
+    auxiliary_features: ClassVar[tuple[str, ...]] = ("decoder/8", "decoder/16")
 
     def __init__(self, config: SwiftNetConfig) -> None:
         super().__init__()

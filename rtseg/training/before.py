@@ -10,7 +10,6 @@ from rtseg.datasets import DATASETS, DataSet, open_data
 from rtseg.datasets.classes import FILE
 from rtseg.datasets.lineage import seen_split
 from rtseg.training.config import TrainConfig
-from rtseg.training.distill import METHODS
 from rtseg.training.sparse import phases_of
 
 log = logging.getLogger(__name__)
@@ -23,11 +22,9 @@ def read_data(config: TrainConfig) -> tuple[TrainConfig, DataSet, list[DataSet]]
     """The configuration with what follows from the data, what to train on, and the holdouts.
 
     Raises:
-        UsageError: a name that is not known, or a holdout that shares pictures with what is trained on.
+        UsageError: a data set that is not known, or a holdout that shares pictures with what is trained on.
         InputError: the data set cannot be read, or has no labelled pixel.
     """
-    if config.teacher:
-        METHODS.check(config.teaching)
     phases_of(config)
     config = replace(config, data=data_of(config.data, config.root))
     kind = DATASETS.get(config.data)

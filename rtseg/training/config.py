@@ -9,13 +9,16 @@ from typing import Any, Literal
 from rtseg.core.errors import UsageError
 from rtseg.core.sizes import parse_size
 
+TEACHING_LIST = "list"
+"""What `--teaching` says to print the ways of teaching instead of training."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class TrainConfig:
     """A training run.
 
     Attributes:
-        model: Architecture to train; smp:ARCHITECTURE:ENCODER is one of segmentation-models-pytorch.
+        model: Architecture to train, required; smp:ARCHITECTURE:ENCODER is one of segmentation-models-pytorch.
         encoder: Trunk of an architecture that stands on one (swiftnet, pspnet, deeplabv3, icnet): one of those that
             `rtseg models --encoders` lists, or timm:NAME for one of timm's.
         set: FIELD=VALUE of the architecture's config, for example output_stride=16, or of its encoder's own fields;
@@ -55,8 +58,9 @@ class TrainConfig:
         keep: Which epoch's weights are the run's: best on the holdouts, or last, so that no holdout chooses them.
         teacher: Networks whose averaged predictions teach this one: names that ship, or paths of ONNX files or of
             runs' best.safetensors.
-        teaching: What they teach: logits (softened probabilities) or features (what their classifiers see, as well).
-        teaching_weight: Weight of the teaching term in the loss.
+        teaching: How they teach, or how the network teaches itself: methods with commas between, each with fields of
+            its own, as in logits,cwd:weight=2:temperature=4; list prints them all.
+        teaching_weight: Weight of all teaching terms in the loss.
         temperature: What logits are divided by before the softmax that teaches.
         unlabelled: Folder of pictures and videos without labels, from which the network learns as well: what it is sure
             of in a picture is what it has to say about the same one in another light (UniMatch, Yang 2023).
@@ -87,7 +91,7 @@ class TrainConfig:
             arithmetic that the network before it was pruned would take for those (scratch-B).
     """
 
-    model: str
+    model: str = ""
     encoder: str | None = None
     set: tuple[str, ...] = ()
     root: Path | None = None
@@ -142,6 +146,8 @@ class TrainConfig:
     from_scratch: Literal["steps", "macs"] | None = None
 
     def __post_init__(self) -> None:
+        if not self.model and self.teaching != TEACHING_LIST:
+            raise UsageError("no network is named: give --model NAME, for example --model icnet")
         for size in (self.crop, self.train_size):
             if size is not None:
                 parse_size(size)

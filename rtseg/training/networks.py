@@ -8,7 +8,8 @@ import torch
 from rtseg.core.sizes import check_multiple
 from rtseg.models import SegmentationModel, build_model
 from rtseg.training.config import TrainConfig
-from rtseg.training.distill.base import MethodConfig, Teaching
+from rtseg.training.distill.base import MethodConfig
+from rtseg.training.distill.lessons import Lessons
 from rtseg.training.distill.teachers import Teachers
 from rtseg.training.optimise import check_trunk
 from rtseg.training.origin import Origin
@@ -23,17 +24,18 @@ class Networks:
     Attributes:
         student: the network that learns.
         start: what it has taken from another one.
-        teaching: the term of the loss that its teachers give.
+        teaching: the terms of the loss that ways of teaching give.
     """
 
     student: SegmentationModel
     start: Start | None
-    teaching: Teaching | None
+    teaching: Lessons
 
 
 def build_networks(
-    config: TrainConfig, classes: int, start: Origin | None, teachers: Sequence[Origin], method: MethodConfig | None
-) -> Networks:
+    config: TrainConfig, classes: int, start: Origin | None, teachers: Sequence[Origin],
+    methods: dict[str, MethodConfig],
+) -> Networks:  # fmt: skip
     """Builds them complete; fresh weights follow from torch's seed.
 
     Args:
@@ -41,7 +43,7 @@ def build_networks(
         classes: of the data set.
         start: what the student starts from.
         teachers: who teaches.
-        method: how; None without teachers.
+        methods: how; none leaves the labels alone to teach.
 
     Raises:
         UsageError: a field or a size does not fit a network, or networks do not fit one another.
@@ -53,9 +55,7 @@ def build_networks(
     taken = None if start is None or config.from_scratch else start_from(student, start)
     keep_gradients_true(student)
     student = student.to(memory_format=torch.channels_last)
-    if method is None:
-        return Networks(student, taken, None)
     networks = [origin.network() for origin in teachers]
     for network, origin in zip(networks, teachers, strict=True):
         check_multiple(config.crop_hw, network.size_multiple, f"the teacher {origin.name}")
-    return Networks(student, taken, method.build(student, Teachers(networks, config.compile)))
+    return Networks(student, taken, Lessons(methods, student, Teachers(networks, config.compile)))

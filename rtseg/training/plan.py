@@ -18,8 +18,8 @@ from rtseg.training.before import check_unseen, read_data
 from rtseg.training.begun import go_on, is_reported, read_begun
 from rtseg.training.config import TrainConfig
 from rtseg.training.data import batches_of, sample_count
-from rtseg.training.distill import METHODS
 from rtseg.training.distill.base import MethodConfig
+from rtseg.training.distill.lessons import methods_of
 from rtseg.training.distill.teachers import find_teachers
 from rtseg.training.networks import build_networks
 from rtseg.training.origin import Origin, find_origin
@@ -41,7 +41,7 @@ class TrainingPlan:
         precision: that the device trains in: fp32, bf16 or fp16.
         start: the network whose weights, or of which only the shape, is where it starts.
         teachers: the networks that teach.
-        method: how they teach; None without them.
+        methods: name -> how they, or the network itself, teach.
         pool: pictures without labels.
         lineage: what the weights come from, for the card.
         settings: what a run that resumes this one must have in common with it.
@@ -56,7 +56,7 @@ class TrainingPlan:
     precision: str
     start: Origin | None
     teachers: tuple[Origin, ...]
-    method: MethodConfig | None
+    methods: dict[str, MethodConfig]
     pool: Pool | None
     lineage: dict[str, Any]
     settings: dict[str, Any]
@@ -110,8 +110,8 @@ def make_plan(config: TrainConfig) -> TrainingPlan:
     teachers = tuple(find_teachers(config.teacher, data.labels.names))
     for origin in (*([start] if start and not config.from_scratch else []), *teachers):
         check_unseen(origin.given, origin.recipe, config)
-    method = METHODS.get(config.teaching).of(config) if teachers else None
-    taken = build_networks(config, len(data.labels), start, teachers, method).start
+    methods = methods_of(config)
+    taken = build_networks(config, len(data.labels), start, teachers, methods).start
     if taken is not None and (line := taken.told()) is not None:
         log.warning(line)
     pool = None
@@ -132,7 +132,7 @@ def make_plan(config: TrainConfig) -> TrainingPlan:
     batches_of(sample_count(config, data), config.batch_size, config.devices)
     return TrainingPlan(
         config=config, data=data, holdouts=tuple(holdouts), precision=precision, start=start, teachers=teachers,
-        method=method, pool=pool, lineage=lineage, settings=settings,
+        methods=methods, pool=pool, lineage=lineage, settings=settings,
         epochs_done=0 if begun is None else begun.epochs_done,
         cycle_from=cycle_from,
         finished=begun is not None and begun.epochs_done == config.epochs and is_reported(config.output),

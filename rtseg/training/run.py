@@ -93,8 +93,10 @@ def construct(plan: TrainingPlan) -> tuple[SegmentationTask, Loaders, L.Trainer]
     torch.manual_seed(config.seed)
     np.random.seed(config.seed)
     random.seed(config.seed)
-    networks = build_networks(config, len(plan.labels), plan.start, plan.teachers, plan.method)
-    task = SegmentationTask(plan, networks, class_weights(plan.data, config.class_balance))
+    networks = build_networks(config, len(plan.labels), plan.start, plan.teachers, plan.methods)
+    labelled = not any(method.makes_pictures for method in plan.methods.values())
+    weights = class_weights(plan.data, config.class_balance if labelled else 0)
+    task = SegmentationTask(plan, networks, weights)
     return task, Loaders(plan), _trainer(plan)
 
 

@@ -102,7 +102,7 @@ def draw_curves(curves: dict[str, list[tuple[int, float]]], path: Path) -> None:
     FigureCanvasAgg(figure)
     axes: Any = figure.subplots(1, 2)
     for name, points in curves.items():
-        side = axes[0] if name == "loss" else axes[1]
+        side = axes[0] if name == "loss" or name.startswith("term_") else axes[1]
         side.plot(*zip(*points, strict=True), marker="." if len(points) < 60 else None, label=name)
     axes[0].set(xlabel="epoch", ylabel="loss")
     axes[1].set(xlabel="epoch", ylabel="mIoU (train: augmented pictures)")

@@ -1,7 +1,7 @@
 """The training and validation steps (a Lightning module)."""
 
 from collections.abc import Callable
-from functools import cached_property
+from functools import cached_property, partial
 from math import isfinite
 from typing import Any
 
@@ -19,6 +19,7 @@ from rtseg.models.base import Outputs
 from rtseg.models.deploy import normalise
 from rtseg.pictures.resize import resize_image
 from rtseg.pictures.upsample import upsample_labels
+from rtseg.training.distill.base import Batch
 from rtseg.training.losses import dice_loss, lovasz_loss, segmentation_loss, shrink_labels
 from rtseg.training.networks import Networks
 from rtseg.training.optimise import make_optimizer, make_schedule, parameter_groups
@@ -57,14 +58,17 @@ class SegmentationTask(L.LightningModule):
 
     def training_step(self, batch: tuple[Tensor, ...], _: int) -> Tensor:
         images, labels = batch[0], batch[1].long()
-        config, weights, ignore = self.plan.config, self.class_weights, self.plan.labels.ignore_index
-        x = normalise(images, self.model.normalisation).contiguous(memory_format=torch.channels_last)
-        outputs = self._forward(x)
-        at_logits = shrink_labels(labels, (outputs.logits.shape[-2], outputs.logits.shape[-1]))
-        loss = self._loss(images, outputs, labels, at_logits)
-        for output, share in zip(outputs.auxiliary, self.model.auxiliary_weights, strict=True):
-            coarse = shrink_labels(labels, (output.shape[-2], output.shape[-1]))
-            loss = loss + share * segmentation_loss(output, coarse, weights, ignore)
+        config, weights = self.plan.config, self.class_weights
+        made = self.teaching.make(images)
+        if made is not None:
+            images, labels = made.images, made.labels
+        label_loss = partial(self._label_loss, labels)
+        lesson = Batch(images, labels, self.plan.labels.ignore_index, self.model, self._forward, label_loss,
+                       self.teaching.teachers, self.current_epoch / config.epochs)  # fmt: skip
+        taught: Tensor = self.teaching(lesson, config.teaching_weight)
+        loss = taught + (label_loss(lesson.student) if made is None else made.loss)
+        terms = {f"term_{name}": value for name, value in self.teaching.values.items()}
+        self.log_dict(terms, on_step=False, on_epoch=True)
         if len(batch) > 2:
             views, known, pasted = batch[2:]
             term, sure = consistency_loss(
@@ -72,7 +76,7 @@ class SegmentationTask(L.LightningModule):
             )
             loss = loss + config.unlabelled_weight * term
             self.log("sure_share", sure, on_step=False, on_epoch=True)
-        self.watch.update(outputs.logits, at_logits, loss)
+        self.watch.update(lesson.student.logits, lesson.truth, loss)
         if self.watch.steps % _LOOK_EVERY == 0:
             self._look()
         self.log("loss", loss.detach(), prog_bar=True, on_step=False, on_epoch=True)
@@ -85,17 +89,19 @@ class SegmentationTask(L.LightningModule):
             raise UsageError(f"the loss became {loss} in epoch {self.current_epoch + 1}: start over with a smaller "
                              f"--lr (it was {self.plan.config.lr:g}), or with --precision fp32")  # fmt: skip
 
-    def _loss(self, images: Tensor, outputs: Outputs, labels: Tensor, coarse: Tensor) -> Tensor:
-        """Cross-entropy, and what else the configuration asks for, of the network's main output."""
+    def _label_loss(self, labels: Tensor, outputs: Outputs) -> Tensor:
+        """Cross-entropy, and what else the configuration asks for, of the main output; and of the auxiliary ones."""
         config, ignore, logits = self.plan.config, self.plan.labels.ignore_index, outputs.logits
+        coarse = shrink_labels(labels, (logits.shape[-2], logits.shape[-1]))
         compared = coarse if config.coarse_labels else labels
         loss = segmentation_loss(logits, compared, self.class_weights, ignore, config.ohem, config.boundary)
         if config.lovasz:
             loss = loss + config.lovasz * lovasz_loss(logits, labels, ignore)
         if config.dice:
             loss = loss + config.dice * dice_loss(logits, coarse, ignore)
-        if self.teaching is not None:
-            loss = loss + config.teaching_weight * self.teaching(images, outputs, coarse != ignore)
+        for output, share in zip(outputs.auxiliary, self.model.auxiliary_weights, strict=True):
+            coarse = shrink_labels(labels, (output.shape[-2], output.shape[-1]))
+            loss = loss + share * segmentation_loss(output, coarse, self.class_weights, ignore)
         return loss
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
@@ -119,6 +125,7 @@ class SegmentationTask(L.LightningModule):
     def on_train_epoch_end(self) -> None:
         self._look()
         self.log("train_miou", self.watch.miou, prog_bar=True)
+        self.teaching.after_epoch(self.model, self.current_epoch / self.plan.config.epochs)
 
     def on_validation_start(self) -> None:
         self._look()  # before weights are kept

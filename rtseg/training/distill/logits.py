@@ -1,18 +1,19 @@
-"""Softened probabilities of every pixel (Hinton 2015, arXiv 1503.02531; on segmentation, pixel-wise: Liu 2019,
-arXiv 1903.04197).
+"""Softened probabilities of every pixel (Hinton 2015, arXiv 1503.02531; on segmentation, pixel-wise: Liu 2019, arXiv
+1903.04197).
+
+T² KL(p_t ‖ p_s), the mean over labelled pixels, with p = softmax(z / T); p_t is the mean over the teachers.
 """
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import ClassVar
 
-import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from rtseg.models import SegmentationModel
-from rtseg.models.base import Outputs
-from rtseg.training.distill.base import MethodConfig, Teaching, mean_of
-from rtseg.training.distill.teachers import Seen, Teachers
+from rtseg.training.distill.base import Batch, MethodConfig, Teaching, mean_of
+from rtseg.training.distill.teachers import Seen, mean_probabilities
 
 
 @dataclass(frozen=True)
@@ -21,19 +22,21 @@ class LogitsConfig(MethodConfig):
 
     temperature: float = 2.0
 
-    def build(self, student: SegmentationModel, teachers: Teachers) -> Teaching:
-        return LogitTeaching(teachers, self.temperature)
+    allowed: ClassVar = {"temperature": (0.1, 100)}
+
+    def build(self, student: SegmentationModel, teachers: Sequence[SegmentationModel]) -> Teaching:
+        return LogitTeaching(self.temperature)
 
 
 class LogitTeaching(Teaching):
     """The term alone."""
 
-    def __init__(self, teachers: Teachers, temperature: float) -> None:
-        super().__init__(teachers)
+    def __init__(self, temperature: float) -> None:
+        super().__init__()
         self.temperature = temperature
 
-    def forward(self, images: Tensor, student: Outputs, labelled: Tensor) -> Tensor:
-        return logit_loss(student.logits, self.teachers.see(images), labelled, self.temperature)
+    def forward(self, batch: Batch) -> Tensor:
+        return logit_loss(batch.student.logits, batch.seen, batch.labelled, self.temperature)
 
 
 def logit_loss(logits: Tensor, seen: Sequence[Seen], labelled: Tensor, temperature: float) -> Tensor:
@@ -47,17 +50,18 @@ def logit_loss(logits: Tensor, seen: Sequence[Seen], labelled: Tensor, temperatu
         labelled: bool (N, h, w), the pixels that count.
         temperature: what logits are divided by.
     """
-    taught = _probabilities(seen, logits.shape[-2:], temperature)
+    taught = mean_probabilities(seen, logits.shape[-2:], temperature)
+    return divergence(taught, logits, labelled, temperature)
+
+
+def divergence(taught: Tensor, logits: Tensor, counted: Tensor, temperature: float) -> Tensor:
+    """T² KL(taught ‖ softmax(logits / T)): the mean over the counted pixels.
+
+    Args:
+        taught: probabilities, float32 (N, C, h, w), softened already.
+        logits: (N, C, h, w).
+        counted: bool (N, h, w).
+        temperature: T.
+    """
     said = (logits.float() / temperature).log_softmax(1)
-    return temperature**2 * mean_of(F.kl_div(said, taught, reduction="none").sum(1), labelled)
-
-
-def _probabilities(seen: Sequence[Seen], size: torch.Size, temperature: float) -> Tensor:
-    """The ensemble's mean of softened probabilities, (N, C, h, w) of `size`."""
-    total = torch.zeros((), device=seen[0][0].device)
-    for logits, _ in seen:
-        logits = logits.float()
-        if logits.shape[-2:] != size:
-            logits = F.interpolate(logits, size, mode="bilinear", align_corners=False)
-        total = total + (logits / temperature).softmax(1)
-    return total / len(seen)
+    return temperature**2 * mean_of(F.kl_div(said, taught, reduction="none").sum(1), counted)

@@ -4,6 +4,7 @@ from collections.abc import Callable, Sequence
 from typing import Any, Self
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from rtseg.core.errors import UsageError
@@ -52,12 +53,19 @@ class Teachers:
 
     @torch.no_grad()
     def see(self, images: Tensor) -> list[Seen]:
-        """uint8 BGR (N, H, W, 3) -> what each network says, on the pictures' device."""
-        seen = []
-        for network, call in zip(self.networks, self._on(images.device), strict=True):
-            x = normalise(images, network.normalisation).contiguous(memory_format=torch.channels_last)
-            seen.append(call(x))
-        return seen
+        """BGR in 0..255 (N, H, W, 3) -> what each network says, on the pictures' device."""
+        return [call(x) for call, x in zip(self._on(images.device), self._inputs(images), strict=True)]
+
+    def feel(self, images: Tensor) -> list[Seen]:
+        """As `see`, with gradients that lead back to the pictures, float32; never compiled."""
+        self._on(images.device)
+        return [network.logits_and_features(x) for network, x in zip(self.networks, self._inputs(images), strict=True)]
+
+    def _inputs(self, images: Tensor) -> list[Tensor]:
+        return [
+            normalise(images, network.normalisation).contiguous(memory_format=torch.channels_last)
+            for network in self.networks
+        ]
 
     def _on(self, device: torch.device) -> list[Callable[[Tensor], Seen]]:
         if device not in self._called:
@@ -65,3 +73,14 @@ class Teachers:
             calls: list[Callable[[Tensor], Seen]] = [network.logits_and_features for network in there]
             self._called[device] = [torch.compile(call) for call in calls] if self._compiled else calls
         return self._called[device]
+
+
+def mean_probabilities(seen: Sequence[Seen], size: torch.Size, temperature: float = 1.0) -> Tensor:
+    """The ensemble's mean of softened probabilities, float32 (N, C, h, w) of `size`, (h, w)."""
+    total = torch.zeros((), device=seen[0][0].device)
+    for logits, _ in seen:
+        logits = logits.float()
+        if logits.shape[-2:] != size:
+            logits = F.interpolate(logits, size, mode="bilinear", align_corners=False)
+        total = total + (logits / temperature).softmax(1)
+    return total / len(seen)

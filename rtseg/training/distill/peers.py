@@ -1,0 +1,51 @@
+"""Networks that learn beside the one that a run keeps: the same architecture, with fresh weights of their own."""
+
+from collections.abc import Callable
+from functools import cached_property
+
+import torch
+from torch import Tensor, nn
+
+from rtseg.models import SegmentationModel
+from rtseg.models.base import Outputs
+from rtseg.training.distill.base import Batch, Teaching, network_input
+from rtseg.training.precision import keep_gradients_true
+
+
+def fresh_peers(network: SegmentationModel, count: int) -> list[SegmentationModel]:
+    """`count` networks like `network`; their weights follow from torch's seed, or are the pretrained ones it names."""
+    peers = [type(network).from_config(vars(network.config)) for _ in range(count)]
+    for peer in peers:
+        keep_gradients_true(peer)
+    return [peer.to(memory_format=torch.channels_last) for peer in peers]
+
+
+class PeerTeaching(Teaching):
+    """A method with peers. They are trained, averaged and saved with the run's network; only that one ships.
+
+    Args:
+        peers: as `fresh_peers` makes them.
+        compiled: whether they are fused with torch.compile, on the first batch.
+    """
+
+    def __init__(self, peers: list[SegmentationModel], compiled: bool) -> None:
+        super().__init__()
+        self.peers, self._compiled = nn.ModuleList(peers), compiled
+
+    @cached_property
+    def _forwards(self) -> list[Callable[[Tensor], Outputs]]:
+        """Made on first use, when the trainer has made its copies of the module."""
+        forwards: list[Callable[[Tensor], Outputs]] = [peer.forward_train for peer in self.networks]
+        return [torch.compile(forward) for forward in forwards] if self._compiled else forwards
+
+    @property
+    def networks(self) -> list[SegmentationModel]:
+        """The peers."""
+        return [peer for peer in self.peers if isinstance(peer, SegmentationModel)]
+
+    def outputs(self, batch: Batch) -> list[Outputs]:
+        """What each peer says about the batch."""
+        return [
+            forward(network_input(peer, batch.images))
+            for forward, peer in zip(self._forwards, self.networks, strict=True)
+        ]

@@ -1,0 +1,121 @@
+"""The terms of ways of teaching without a teacher or with networks of their own, against figures worked out by hand."""
+
+from math import atan, log, pi
+
+import numpy as np
+import pytest
+import torch
+from teaching_batches import UNKNOWN, given_batch, known
+from torch import Tensor, nn
+
+from rtseg.training.distill import bss, dafl, grafting
+from rtseg.training.distill.base import Batch
+from rtseg.training.distill.cs_kd import CsKdTeaching
+from rtseg.training.distill.ddsd import distorted
+from rtseg.training.distill.dml import mutual
+from rtseg.training.distill.gan import Discriminator, GanTeaching
+
+pytestmark = pytest.mark.slow
+
+
+def test_class_wise_by_hand() -> None:
+    """Each picture learns from the mean logits of the class in the other one; what that lacks does not count."""
+    logits = torch.tensor([[0.0, 0.0, 9.0], [log(3.0), log(3.0), 0.0]])  # (picture, pixel): the second class's is 0
+    x = torch.stack([logits, torch.zeros_like(logits)], 1)[:, :, None]  # (2, 2, 1, 3)
+    labels = torch.tensor([[[0, 0, 1]], [[0, 0, UNKNOWN]]])
+    first = 0.75 * log(0.75 / 0.5) + 0.25 * log(0.25 / 0.5)  # 3/4 taught, 1/2 said
+    second = 0.5 * log(0.5 / 0.75) + 0.5 * log(0.5 / 0.25)
+    found = CsKdTeaching(1.0)(given_batch(x, labels))
+    assert float(found) == pytest.approx((2 * first + 2 * second) / 4, rel=1e-5)
+
+
+def test_mutual_by_hand() -> None:
+    """Of three networks, two alike: each learns from the mean of two divergences."""
+    half, most = torch.zeros(1, 2, 1, 1), torch.tensor([log(3.0), 0.0]).reshape(1, 2, 1, 1)
+    counted = torch.ones(1, 1, 1, dtype=torch.bool)
+    down = 0.5 * log(0.5 / 0.75) + 0.5 * log(0.5 / 0.25)
+    up = 0.75 * log(0.75 / 0.5) + 0.25 * log(0.25 / 0.5)
+    found = mutual([half, half, most], counted, 1.0)
+    assert [float(value) for value in found] == pytest.approx([up / 2, up / 2, down], rel=1e-5)
+
+
+def test_grafting_by_hand() -> None:
+    """Nine weights of ten in one bin against one in each: the poorer layer keeps less; what follows it goes along."""
+    rich, poor = torch.arange(10.0).reshape(2, 5), torch.tensor([0.0] * 9 + [1.0]).reshape(2, 5)
+    high, low = log(10), -(0.9 * log(0.9) + 0.1 * log(0.1))
+    assert grafting.entropy(rich) == pytest.approx(high, rel=1e-5)
+    assert grafting.entropy(poor) == pytest.approx(low, rel=1e-5)
+    assert grafting.entropy(torch.ones(2, 2)) == 0
+    own = {"layer": poor, "norm": torch.tensor([1.0]), "count": torch.tensor(3)}
+    other = {"layer": rich, "norm": torch.tensor([5.0]), "count": torch.tensor(4)}
+    share = 0.4 / pi * atan(2 * (low - high)) + 0.5
+    mixed = grafting.graft(own, other, grafting.GraftingConfig(slope=2.0))
+    assert set(mixed) == {"layer", "norm"}
+    assert float(mixed["norm"]) == pytest.approx(share + 5 * (1 - share))
+    np.testing.assert_allclose(mixed["layer"].numpy(), (share * poor + (1 - share) * rich).numpy(), rtol=1e-6)
+
+
+def test_a_discriminator_that_knows_nothing_costs_log_2() -> None:
+    """And twice that itself; it learns from fixed probabilities, the student from a fixed discriminator."""
+    teaching = GanTeaching(Discriminator(2, 4))
+    last = teaching.discriminator[-1]
+    nn.init.zeros_(last.weight)  # type: ignore[arg-type]
+    nn.init.zeros_(last.bias)  # type: ignore[arg-type]
+    logits = torch.randn(1, 2, 8, 8, requires_grad=True)
+    terms = teaching(given_batch(logits, known(1, 32, 32), [(torch.randn(1, 2, 8, 8), {})]))
+    assert terms.term.item() == pytest.approx(log(2), rel=1e-5)
+    assert terms.own.item() == pytest.approx(2 * log(2), rel=1e-5)
+    terms.own.backward()
+    assert logits.grad is None
+    assert last.weight.grad is not None
+    nn.init.normal_(last.weight)  # type: ignore[arg-type]
+    teaching.zero_grad()
+    teaching(given_batch(logits, known(1, 32, 32), [(torch.randn(1, 2, 8, 8), {})])).term.backward()
+    assert logits.grad is not None
+    assert logits.grad.any()
+    assert all(parameter.grad is None for parameter in teaching.parameters())
+
+
+class Linear(nn.Module):
+    """A teacher of one pixel and two classes: the first one's logit is 0.02 times the blue value."""
+
+    def feel(self, images: Tensor) -> list[tuple[Tensor, dict[str, Tensor]]]:
+        blue = 0.02 * images[..., 0]
+        return [(torch.stack([blue, torch.zeros_like(blue)], 1), {})]
+
+
+def test_pictures_move_to_the_border() -> None:
+    """A margin of 2 at blue = 100, slope 0.02: a whole step goes by (2 + 0.01)/0.02 = 100.5, just beyond it."""
+    images = torch.full((1, 1, 1, 3), 100.0)
+    truth, towards = torch.zeros(1, 1, 1, dtype=torch.long), torch.ones(1, 1, 1, dtype=torch.long)
+    counted = torch.ones(1, 1, 1, dtype=torch.bool)
+    margin, slope = bss.margins(Linear(), images, truth, towards, counted)  # type: ignore[arg-type]
+    assert float(margin) == pytest.approx(2, rel=1e-5)
+    assert slope.flatten().tolist() == pytest.approx([0.02, 0, 0])
+    batch = Batch(images, truth, UNKNOWN, None, None, None, Linear(), 0.0)  # type: ignore[arg-type]
+    for config, blue in ((bss.BssConfig(steps=1, rate=0.5), 49.75), (bss.BssConfig(steps=4, rate=1.0), 0.0)):
+        moved = bss.BssTeaching(config)._move(batch, truth, towards, counted)
+        assert moved.flatten().tolist() == pytest.approx([blue, 100, 100], abs=1e-3)
+
+
+def test_what_a_generator_is_judged_by() -> None:
+    """Sure of one class everywhere: only the spread is bad, and best where both classes come up alike."""
+    sure = torch.tensor([[50.0, 50.0], [0.0, 0.0]]).reshape(1, 2, 1, 2)
+    both = torch.tensor([[50.0, 0.0], [0.0, 50.0]]).reshape(1, 2, 1, 2)
+    unsure = torch.zeros(1, 2, 1, 2)
+    last = {"last": torch.full((1, 3, 1, 2), 2.0)}
+    found = [float(dafl.generator_loss((logits, last), 0.1, 5.0)) for logits in (sure, both, unsure)]
+    assert found == pytest.approx([-0.2, -0.2 - 5 * log(2), log(2) - 0.2 - 5 * log(2)], abs=1e-5)
+
+
+def test_distortions_keep_their_place_and_follow_the_seed() -> None:
+    images = torch.randint(0, 256, (2, 8, 8, 3), dtype=torch.uint8)
+    assert torch.equal(distorted(images, 0.0), images.float())
+    torch.manual_seed(3)
+    one = distorted(images, 1.0)
+    torch.manual_seed(3)
+    assert torch.equal(distorted(images, 1.0), one)
+    assert float(one.min()) >= 0
+    assert float(one.max()) <= 255
+    for before, after in zip(images.float(), one, strict=True):
+        assert np.corrcoef(before.flatten(), after.flatten())[0, 1] > 0.9
