@@ -27,7 +27,7 @@ class Outputs(NamedTuple):
 
     Attributes:
         logits: (N, C, H/s, W/s).
-        auxiliary: one (N, C, ·, ·) for each of `auxiliary_weights`.
+        auxiliary: one (N, C, ·, ·) for each of `auxiliary_weights`, those of the early exits first.
         features: see `SegmentationModel.features`.
     """
 
@@ -47,6 +47,8 @@ class SegmentationModel(nn.Module):
             config decides it.
         logits_stride: the logits are this many times smaller than the input; likewise.
         auxiliary_weights: share in the loss of each auxiliary output.
+        early: names of the early exits, in the order in which they compute; each is that of the features it sees. Their
+            logits are the first auxiliary outputs, of which these ship.
         normalisation: how pictures are scaled; a network on an encoder follows the encoder.
         classifier: ends the network; sees the features `last`.
     """
@@ -54,7 +56,8 @@ class SegmentationModel(nn.Module):
     config_class: ClassVar[type]
     size_multiple: int
     logits_stride: int
-    auxiliary_weights: ClassVar[tuple[float, ...]] = ()
+    auxiliary_weights: tuple[float, ...] = ()
+    early: tuple[str, ...] = ()
     normalisation: Normalisation = IMAGENET_STATISTICS
 
     config: Any
@@ -81,6 +84,8 @@ class SegmentationModel(nn.Module):
     def config_json(self) -> dict[str, Any]:
         """What the network is rebuilt from; without `pretrained`, so that rebuilding never asks a hub."""
         values = {name: value for name, value in asdict(self.config).items() if name != "pretrained"}
+        if not values.get("exits"):  # the cards of networks without stay as they were
+            values.pop("exits", None)
         return {name: list(value) if isinstance(value, tuple) else value for name, value in values.items()}
 
     def trunk(self) -> list[nn.Module]:
@@ -109,7 +114,7 @@ class SegmentationModel(nn.Module):
         return logits
 
     def auxiliary_logits(self, features: dict[str, Tensor]) -> tuple[Tensor, ...]:
-        """`features` -> one (N, C, ·, ·) for each of `auxiliary_weights`."""
+        """`features` -> one (N, C, ·, ·) for each of `auxiliary_weights`, those of the early exits first."""
         return ()
 
     def forward(self, x: Tensor) -> Tensor:

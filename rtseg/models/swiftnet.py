@@ -10,7 +10,6 @@ Two other decoders can stand in for the authors' (`decoder`): see `rtseg/models/
 """
 
 from dataclasses import dataclass
-from typing import ClassVar
 
 from torch import Tensor, nn
 
@@ -20,6 +19,7 @@ from rtseg.models.blocks import ConvNormAct
 from rtseg.models.decoders import STEPS
 from rtseg.models.encoders import build_encoder
 from rtseg.models.encoders.config import EncoderConfig
+from rtseg.models.exits import ExitHeads
 from rtseg.models.pyramid import PyramidConcat
 
 BINS = (1, 2, 4, 8)
@@ -65,7 +65,7 @@ class SwiftNet(SegmentationModel):
     config_class = SwiftNetConfig
     size_multiple = 32
     logits_stride = 4
-    auxiliary_weights: ClassVar[tuple[float, ...]] = (0.4, 0.2)
+    auxiliary_weights = (0.4, 0.2)
 
     def __init__(self, config: SwiftNetConfig) -> None:
         super().__init__()
@@ -80,6 +80,10 @@ class SwiftNet(SegmentationModel):
         self.classifier = nn.Conv2d(narrow, config.classes, 1)
         self.auxiliary_8 = nn.Conv2d(wide, config.classes, 1)
         self.auxiliary_16 = nn.Conv2d(wide, config.classes, 1)
+        self.exits = ExitHeads({"encoder/16": (c16, 16)} if config.exits else {}, config.classes)
+        if config.exits:
+            self.early = ("encoder/16", "decoder/8")[: config.exits]
+            self.auxiliary_weights = (1.0, 1.0 if config.exits == 2 else 0.4, 0.2)
         initialise(self)
         self.encoder = encoder  # after that: it has its own initialisation, or pretrained weights
         self.normalisation = encoder.normalisation
@@ -96,4 +100,5 @@ class SwiftNet(SegmentationModel):
         return {**seen, "context": context, "decoder/16": at_16, "decoder/8": at_8, LAST: fine}
 
     def auxiliary_logits(self, features: dict[str, Tensor]) -> tuple[Tensor, ...]:
-        return self.auxiliary_8(features["decoder/8"]), self.auxiliary_16(features["decoder/16"])
+        at_8, at_16 = self.auxiliary_8(features["decoder/8"]), self.auxiliary_16(features["decoder/16"])
+        return *self.exits(features), at_8, at_16

@@ -13,8 +13,9 @@ from rtseg.models.base import SegmentationModel
 
 
 def may_lack(key: str) -> bool:
-    """Whether an exported file need not hold a state-dict key: classifiers and counters that only training uses."""
-    return key.startswith("auxiliary") or key.endswith("num_batches_tracked")
+    """Whether the graph of a whole network need not hold a state-dict key: classifiers that only training or an early
+    exit uses, and counters."""
+    return key.startswith(("auxiliary", "exits.")) or key.endswith("num_batches_tracked")
 
 
 def is_classifier(key: str) -> bool:

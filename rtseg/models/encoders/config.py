@@ -4,6 +4,7 @@ from dataclasses import dataclass
 
 from rtseg.core.errors import UsageError
 from rtseg.models.encoders.base import TrunkOptions
+from rtseg.models.exits import COARSEST, ExitHeads, check_exits
 
 
 @dataclass(frozen=True)
@@ -16,6 +17,7 @@ class EncoderConfig:
         output_stride: the encoder's last features, and the logits, are this many times smaller than the picture. 16
             takes a third of the arithmetic of 8, and loses what is thinner than its cells: of labels averaged over
             cells and interpolated back, CamVid's validation split (360x480) keeps a mean IoU of 0.85 at 8, 0.75 at 16.
+        exits: early exits beside the network's end: 1, or 2.
         logits_stride: where a decoder (DeepLab-v3+'s, `Refinement`) brings the features before they are classified: 4,
             8 or 16, finer than the output stride. None, the papers' networks, classifies at the output stride.
         width: factor on the encoder's channel counts.
@@ -35,11 +37,13 @@ class EncoderConfig:
     deep_stem: bool = False
     pretrained: str | None = None
     logits_stride: int | None = None
+    exits: int = 0
 
     def __post_init__(self) -> None:
         if self.classes < 1 or not 0 <= self.dropout < 1 or self.channels < 1:
             name = type(self).__name__.removesuffix("Config")
             raise UsageError(f"{name} needs classes and channels of at least 1 and a dropout in [0, 1), not {self}")
+        check_exits(self.exits, most=2)
         self.options()  # checks what the encoder is built with
         if self.logits_stride is not None and self.logits_stride not in (4, 8, 16, self.output_stride):
             raise UsageError(f"logits_stride is {self.logits_stride}: allowed are 4, 8 and 16")
@@ -52,5 +56,22 @@ class EncoderConfig:
         """The stride of the logits."""
         return self.logits_stride or self.output_stride
 
+    @property
+    def size_multiple(self) -> int:
+        """What input sizes are multiples of, in networks that compute nothing coarser than the output stride."""
+        return COARSEST if self.exits else self.output_stride
+
     def options(self) -> TrunkOptions:
         return TrunkOptions(self.output_stride, self.width, deep_stem=self.deep_stem)
+
+
+def encoder_exits(channels: tuple[int, ...], config: EncoderConfig) -> ExitHeads:
+    """The exits of a network whose decoder does not see all depths: on the encoder at 16, and at 8 where there are two.
+
+    Args:
+        channels: of the encoder.
+        config: of the network.
+    """
+    seen = {f"encoder/{stride}": (channels[level], min(stride, config.output_stride))
+            for level, stride in ((-3, 8), (-2, 16))[2 - config.exits :]}  # fmt: skip
+    return ExitHeads(seen, config.classes)
