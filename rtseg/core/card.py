@@ -28,6 +28,28 @@ class CardFile:
 
 
 @dataclass(frozen=True)
+class Exit:
+    """Where a network may stop: a graph of the chain that computes up to here from what the graphs before it gave.
+
+    Attributes:
+        name: of the features that its classifier sees; the end of the network is 'last'.
+        files: precision -> the graph; the first takes the picture, each gives logits.
+        gmac_1024x2048: 1e9 multiply-accumulates of one 1024x2048 picture up to here, all graphs before it counted in.
+        hands_on: the tensors that it gives beside its logits, for the graphs behind it.
+        metrics: as those of the card.
+        threshold: a frame whose mean entropy (0..1) is below this may stop here; None where it was not calibrated, and
+            at the end.
+    """
+
+    name: str
+    files: dict[str, CardFile]
+    gmac_1024x2048: float
+    hands_on: tuple[str, ...] = ()
+    metrics: dict[str, dict[str, Any]] = field(default_factory=dict)
+    threshold: float | None = None
+
+
+@dataclass(frozen=True)
 class Card:
     """Everything that may be asked about a network without opening its graph.
 
@@ -50,6 +72,8 @@ class Card:
         data_terms: where the training pictures come from and what may be done with the weights.
         normalisation: how the graph scales pictures: `mean` and `std` of RGB values in 0..1; it follows the trunk.
         activation_ranges: ONNX tensor -> [low, high], measured for the INT8 form.
+        exits: in the order in which they run, the end of the network last; none for a network that has only that.
+            `files` are then the network as one graph, to its end, for engines that do not stop.
     """
 
     name: str
@@ -70,6 +94,7 @@ class Card:
     activation_ranges: dict[str, tuple[float, float]] = field(default_factory=dict, repr=False)
     fixed_size: Size | None = None
     output: Output = "logits"
+    exits: tuple[Exit, ...] = ()
 
     def __post_init__(self) -> None:
         unknown = set(self.files) - set(PRECISIONS)
@@ -112,8 +137,20 @@ class Card:
         entered = {**self.figures(precision), **figures}
         return replace(self, metrics={**self.metrics, precision: entered})
 
+    def exit_names(self) -> list[str]:
+        return [exit.name for exit in self.exits]
+
+    def with_exit(self, name: str, **changes: Any) -> "Card":
+        """A card with other fields of one exit."""
+        return replace(
+            self, exits=tuple(replace(exit, **changes) if exit.name == name else exit for exit in self.exits)
+        )
+
     def to_json(self) -> dict[str, Any]:
-        return {**asdict(self), "labels": self.labels.to_json()}
+        data = {**asdict(self), "labels": self.labels.to_json()}
+        if not self.exits:
+            del data["exits"]
+        return data
 
     def save(self, path: Path) -> None:
         write_json(path, self.to_json())
@@ -122,7 +159,11 @@ class Card:
     def from_json(cls, data: dict[str, Any]) -> "Card":
         known = dict(data)
         known["labels"] = LabelSet.from_json(data["labels"])
-        known["files"] = {precision: CardFile(**file) for precision, file in data["files"].items()}
+        known["files"] = _files(data["files"])
+        known["exits"] = tuple(
+            Exit(**{**exit, "files": _files(exit["files"]), "hands_on": tuple(exit["hands_on"])})
+            for exit in data.get("exits", ())
+        )
         known["metrics"] = by_precision(data.get("metrics", {}))
         known["train_size"] = (int(data["train_size"][0]), int(data["train_size"][1]))
         if (fixed := data.get("fixed_size")) is not None:
@@ -142,6 +183,10 @@ class Card:
             raise WeightsError(f"no card at {path}: an ONNX file needs its JSON card beside it") from None
         except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
             raise WeightsError(f"{path} is not a card that `rtseg export` wrote: {error}") from error
+
+
+def _files(data: dict[str, Any]) -> dict[str, CardFile]:
+    return {precision: CardFile(**file) for precision, file in data.items()}
 
 
 def by_precision(metrics: dict[str, Any]) -> dict[str, dict[str, Any]]:

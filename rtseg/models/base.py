@@ -168,6 +168,25 @@ def count_macs(model: nn.Module, size_hw: tuple[int, int]) -> int:
 
     Pooling and interpolation count nothing, unless torch is set to deterministic algorithms.
     """
+    return int(_counted(model, size_hw).get_total_flops()) // 2
+
+
+def count_macs_by_layer(model: SegmentationModel, size_hw: tuple[int, int]) -> dict[str, int]:
+    """The same by the names of the layers, as in the state dict without `.weight`, with all auxiliary outputs."""
+
+    class Whole(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.model = model
+
+        def forward(self, x: Tensor) -> Outputs:
+            return self.model.forward_train(x)
+
+    found = _counted(Whole(), size_hw).get_flop_counts()
+    return {name.removeprefix("Whole.model."): sum(flops.values()) // 2 for name, flops in found.items()}
+
+
+def _counted(model: nn.Module, size_hw: tuple[int, int]) -> FlopCounterMode:
     parameters = {name: p.to("meta") for name, p in [*model.named_parameters(), *model.named_buffers()]}
     picture = torch.empty(1, 3, *size_hw, device="meta")
     was_training = model.training
@@ -175,4 +194,4 @@ def count_macs(model: nn.Module, size_hw: tuple[int, int]) -> int:
     with FlopCounterMode(display=False) as counter:
         torch.func.functional_call(model, parameters, (picture,))
     model.train(was_training)
-    return int(counter.get_total_flops()) // 2
+    return counter

@@ -6,8 +6,8 @@ Confidence Adaptivity", ICLR, arXiv 2104.00749) redesigns them for dense predict
 depths at the resolution of its features, for what is early is fine but knows nothing of the picture as a whole.
 
 Deviations: the authors' exits stand on HRNet's parallel branches; `ExitHead` is a small network of its own, from the
-stride of its features down to 32 and back. ICNet's and SwiftNet's decoders see all depths already, so that their auxiliary
-classifiers serve as exits as they are.
+stride of its features down to 32 and back. The decoders of ICNet and SwiftNet see all depths already, so that their
+auxiliary classifiers serve as exits as they are.
 """
 
 from collections.abc import Mapping
