@@ -13,7 +13,7 @@ from rtseg.core.sizes import Size
 from rtseg.live.loop import Loop
 from rtseg.live.painter import Painter
 from rtseg.live.pipeline import Result
-from rtseg.live.segmenter import Segmenter
+from rtseg.live.labeller import Labeller
 from rtseg.sinks.base import write_picture
 from rtseg.sinks.video import VideoSink
 from rtseg.sinks.window import WindowSink
@@ -52,7 +52,7 @@ class Viewer:
         painter: Painter,
         record: Callable[[Path], VideoSink],
         models: list[str],
-        open_model: Callable[[str, Size], Segmenter],
+        open_model: Callable[[str, Size], Labeller],
         recording: VideoSink | None = None,
         folder: Path = Path(),
     ) -> None:
@@ -65,9 +65,9 @@ class Viewer:
         self._open_model = open_model
         self._recording = recording
         self._folder = folder
-        self._made: list[Segmenter] = []
+        self._made: list[Labeller] = []
         self._loader = ThreadPoolExecutor(1, thread_name_prefix="rtseg-loader")
-        self._loading: Future[Segmenter] | None = None
+        self._loading: Future[Labeller] | None = None
         self._shown: tuple[Result, np.ndarray] | None = None
         self._note: tuple[float, str] = (0.0, "")
         self._help = False
@@ -191,7 +191,7 @@ class Viewer:
         loading, self._loading = self._loading, None
         segmenter = loading.result()
         try:
-            self._painter.prepare(segmenter.labels)  # a class filter may not fit the other network
+            self._painter.prepare(segmenter.card.labels)  # a class filter may not fit the other network
         except RtsegError:
             segmenter.close()
             raise

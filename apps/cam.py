@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from rtseg.apps._viewer import Viewer
     from rtseg.live.policies import Policy
     from rtseg.live.report import LoopReport
+    from rtseg.live.labellers.early import EarlyExit
     from rtseg.live.segmenter import Segmenter
     from rtseg.sinks.video import VideoSink
     from rtseg.sinks.window import WindowSink
@@ -42,6 +43,7 @@ class CamOptions:
         engine: 'auto' takes the fastest that is installed, measured once on this machine.
         precision: fp32, fp16 or int8; 'auto' takes int8 where it loses at most 0.005 mIoU and is faster here. One that
             is named and cannot run is an error; it is never replaced.
+        exit: Stop a network with early exits at this one; 'auto' stops at the first one that is sure enough of a frame.
         record: Write what is shown to this MP4 file.
         window: Show a window. Without one, end it with --frames, --duration or Ctrl-C.
         frames: Stop after this many frames.
@@ -61,6 +63,7 @@ class CamOptions:
     size: str | None = None
     engine: str = "auto"
     precision: str = "auto"
+    exit: str | None = None
     record: Path | None = None
     window: bool = True
     frames: int | None = None
@@ -179,14 +182,14 @@ def _check(options: CamOptions) -> None:
     )
 
 
-def _open_segmenter(options: CamOptions, model: str) -> "Segmenter":
-    from rtseg.live.segmenter import Segmenter
+def _open_segmenter(options: CamOptions, model: str) -> "Segmenter | EarlyExit":
+    from rtseg.live.labellers.early import open_labeller
 
     size_hw = parse_size(options.size) if options.size else None
-    return Segmenter(RunSpec(model, options.engine, options.precision, size_hw, options.threads))
+    return open_labeller(RunSpec(model, options.engine, options.precision, size_hw, options.threads, options.exit))
 
 
-def _ready_segmenter(options: CamOptions, policy: "Policy", model: str, frame_hw: Size) -> "Segmenter":
+def _ready_segmenter(options: CamOptions, policy: "Policy", model: str, frame_hw: Size) -> "Segmenter | EarlyExit":
     """Another network in the place of the one that the command line names, loaded."""
     segmenter = _open_segmenter(options, model)
     segmenter.prepare(frame_hw, policy.most_in_flight)
@@ -218,7 +221,7 @@ def _open_recording(source: "Source", codec_threads: int, console: Console, path
     return sink
 
 
-def _introduce(console: Console, options: CamOptions, segmenter: "Segmenter", source: "Source") -> None:
+def _introduce(console: Console, options: CamOptions, segmenter: "Segmenter | EarlyExit", source: "Source") -> None:
     """Says what really runs, and what the network knows."""
     info, labels = segmenter.info, segmenter.labels
     console.print(

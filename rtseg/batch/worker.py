@@ -8,11 +8,12 @@ import numpy as np
 from rtseg.batch.segments import SegmentSink
 from rtseg.batch.task import Event, Loaded, Progress, Task, TaskDone, TaskFailed
 from rtseg.core.runspec import RunSpec
+from rtseg.live.labeller import Labeller
+from rtseg.live.labellers.early import open_labeller
 from rtseg.live.loop import Loop
 from rtseg.live.painter import Painter
 from rtseg.live.pipeline import Result
 from rtseg.live.policies import Every
-from rtseg.live.segmenter import Segmenter
 from rtseg.pictures.resize import limit_threads
 from rtseg.sources.span import PictureSpan, SpanSource, VideoSpan
 
@@ -32,7 +33,7 @@ class Worker:
         self._announce = announce
         self._poll = poll
         self._network: RunSpec | None = None
-        self._segmenter: Segmenter | None = None
+        self._segmenter: Labeller | None = None
         self._source: SpanSource | None = None
         self._finishing = False
         self._job = 0
@@ -76,12 +77,12 @@ class Worker:
             return PictureSpan(str(task.source), task.pictures, task.span)
         return VideoSpan(task.source, task.span, threads=threads)
 
-    def _prepare(self, task: Task) -> Segmenter:
+    def _prepare(self, task: Task) -> Labeller:
         network = task.network
         if self._segmenter is not None and network == self._network:
             return self._segmenter
         self.close()
-        segmenter = Segmenter(network)
+        segmenter = open_labeller(network)
         limit_threads(segmenter.budget.opencv)
         try:
             info = segmenter.prepare(task.span.size_hw, _POLICY.most_in_flight)

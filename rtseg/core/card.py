@@ -8,6 +8,7 @@ from typing import Any, Literal, get_args
 from rtseg.core.errors import UsageError, WeightsError
 from rtseg.core.files import write_json
 from rtseg.core.labels import LabelSet
+from rtseg.core.registry import unknown_name
 from rtseg.core.sizes import Size, check_multiple, format_size, nearest_multiple
 
 PRECISIONS = ("fp32", "fp16", "int8")
@@ -119,6 +120,18 @@ class Card:
             )
         return size_hw
 
+    def check_exit(self, exit: str) -> None:
+        """Raises UsageError unless the network has the exit; with 'auto', unless it says where frames may stop."""
+        names = [each.name for each in self.exits]
+        if not names:
+            raise UsageError(f"{self.name} has no early exits: leave --exit out, or train it with --set exits=2")
+        if exit == "auto":
+            if all(each.threshold is None for each in self.exits):
+                raise UsageError(f"the exits of {self.name} are not calibrated: rtseg eval --calibrate-exits 0.002 does "
+                                 f"it, or name one of {', '.join(names)}")  # fmt: skip
+        elif exit not in names:
+            raise unknown_name(f"exit of {self.name}", exit, ["auto", *names])
+
     def nearest_size(self, size_hw: Size) -> Size:
         """The input size nearest to `size_hw` that the graph takes."""
         return self.fixed_size or nearest_multiple(size_hw, self.size_multiple)
@@ -136,9 +149,6 @@ class Card:
         """A card with more figures of one precision; a split that was measured before has the new ones."""
         entered = {**self.figures(precision), **figures}
         return replace(self, metrics={**self.metrics, precision: entered})
-
-    def exit_names(self) -> list[str]:
-        return [exit.name for exit in self.exits]
 
     def with_exit(self, name: str, **changes: Any) -> "Card":
         """A card with other fields of one exit."""

@@ -40,7 +40,7 @@ class ChainEngine(Engine):
                 raise EngineError("the engine was closed or given another picture: start this one again")
             return self._step(graph)
 
-        return Run(self.card.exit_names(), step)
+        return Run([exit.name for exit in self.card.exits], step)
 
     def _infer(self, image: np.ndarray) -> np.ndarray:
         self._begin(image)

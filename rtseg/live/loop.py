@@ -256,4 +256,5 @@ class Loop:
             drops=self.drops,
             corrupt=source.corrupt,
             accuracy=stats.accuracy,
+            exits=stats.exits,
         )

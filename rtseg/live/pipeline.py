@@ -31,6 +31,7 @@ class Result:
         card: the network that made the labels.
         info: the engine that ran it.
         stages_s: seconds in 'capture', 'resize', 'engine' and, unless the engine does it, 'upsample'.
+        exit: where the network stopped; '' for one that has only its end.
     """
 
     frame: Frame
@@ -38,6 +39,7 @@ class Result:
     card: Card
     info: EngineInfo
     stages_s: dict[str, float]
+    exit: str = ""
 
 
 @dataclass(frozen=True)
@@ -185,7 +187,7 @@ class Pipeline:
     def _collect(self, captured: _Captured) -> Result:
         labeller, made = self._labeller, self._labeller.collect()
         stages_s = {**made.stages_s, **captured.stages_s}
-        return Result(captured.frame, made.labels, labeller.card, labeller.info, stages_s)
+        return Result(captured.frame, made.labels, labeller.card, labeller.info, stages_s, made.exit)
 
     def __enter__(self) -> Self:
         try:

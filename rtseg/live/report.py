@@ -1,6 +1,6 @@
 """What a run of the loop measured: latency, throughput, stages, drops and, where the truth is known, mIoU."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from math import ceil, isnan, sqrt
 from threading import Lock
 from time import perf_counter
@@ -36,6 +36,7 @@ class LoopReport:
         accuracy: mIoU and per-class IoU against the source's own labels, measured on every tenth frame and, where
             it is large, on every second, third… pixel of every second, third… row; None where the source has no
             labels or the network knows other classes.
+        exits: exit of the network -> frames that stopped there; empty for a network that was run to its end.
     """
 
     model: str
@@ -49,6 +50,7 @@ class LoopReport:
     drops: int
     corrupt: int
     accuracy: dict[str, Any] | None
+    exits: dict[str, int] = field(default_factory=dict)
 
     def to_json(self) -> dict[str, Any]:
         """Plain JSON values; sizes are [height, width]."""
@@ -74,6 +76,7 @@ class LoopReport:
             "drops": self.drops,
             "corrupt": self.corrupt,
             "accuracy": self.accuracy,
+            **({"exits": self.exits} if self.exits else {}),
         }
 
     def summary(self) -> str:
@@ -82,6 +85,8 @@ class LoopReport:
         if "p50" in self.latency_ms:
             text += f"; latency p50 {self.latency_ms['p50']:.0f} ms, p99 {self.latency_ms['p99']:.0f} ms"
         text += f"; dropped {self.drops}, corrupt {self.corrupt}"
+        if self.exits:
+            text += "; stopped at " + ", ".join(f"{name} {count}" for name, count in self.exits.items())
         if self.accuracy is not None and self.accuracy["miou"] is not None:
             text += (
                 f"\nmIoU {self.accuracy['miou']:.3f} against the scene's own labels ({self.accuracy['frames']} frames)"
@@ -112,6 +117,7 @@ class LoopStats:
         self._finished = 0
         self._captured_at = self._first_at = self._last_at = perf_counter()
         self._matrix: ConfusionMatrix | None = None
+        self.exits: dict[str, int] = {}
 
     def begin(self, result: Result) -> None:
         """Counts a frame that inference handed over."""
@@ -121,6 +127,8 @@ class LoopStats:
                 self.card, self.info = result.card, result.info
         for name, seconds in result.stages_s.items():
             self.stages[name].add(seconds)
+        if result.exit:
+            self.exits[result.exit] = self.exits.get(result.exit, 0) + 1
         if self.begun % _SCORE_EVERY == 0:
             self._score(result)
         self.begun += 1
