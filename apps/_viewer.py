@@ -10,10 +10,10 @@ import numpy as np
 
 from rtseg.core.errors import RtsegError
 from rtseg.core.sizes import Size
+from rtseg.live.labeller import Labeller
 from rtseg.live.loop import Loop
 from rtseg.live.painter import Painter
 from rtseg.live.pipeline import Result
-from rtseg.live.labeller import Labeller
 from rtseg.sinks.base import write_picture
 from rtseg.sinks.video import VideoSink
 from rtseg.sinks.window import WindowSink

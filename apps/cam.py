@@ -20,9 +20,9 @@ from rtseg.core.zoo import resolve, shipped
 
 if TYPE_CHECKING:
     from rtseg.apps._viewer import Viewer
+    from rtseg.live.labellers.early import EarlyExit
     from rtseg.live.policies import Policy
     from rtseg.live.report import LoopReport
-    from rtseg.live.labellers.early import EarlyExit
     from rtseg.live.segmenter import Segmenter
     from rtseg.sinks.video import VideoSink
     from rtseg.sinks.window import WindowSink

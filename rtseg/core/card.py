@@ -127,8 +127,8 @@ class Card:
             raise UsageError(f"{self.name} has no early exits: leave --exit out, or train it with --set exits=2")
         if exit == "auto":
             if all(each.threshold is None for each in self.exits):
-                raise UsageError(f"the exits of {self.name} are not calibrated: rtseg eval --calibrate-exits 0.002 does "
-                                 f"it, or name one of {', '.join(names)}")  # fmt: skip
+                raise UsageError(f"the exits of {self.name} are not calibrated: run rtseg eval --calibrate-exits 0.002 "
+                                 f"first, or name one of {', '.join(names)}")  # fmt: skip
         elif exit not in names:
             raise unknown_name(f"exit of {self.name}", exit, ["auto", *names])
 

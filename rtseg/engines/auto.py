@@ -71,7 +71,7 @@ def select(
         precision: 'fp32', 'fp16', 'int8', or 'auto'.
         artifact: the network.
         options: size, threads, pictures in flight, exits; its precision is not used.
-        measure: measures one engine, with the whole network, `measure_rates` if none is given; called only where there is a choice that was
+        measure: measures one engine, `measure_rates` if none is given; called only where there is a choice that was
             not measured before.
 
     Raises:

@@ -73,3 +73,21 @@ class EarlyExit(Wrapper):
 
     def discard(self) -> None:
         self._waiting.clear()
+
+
+def every_exit(segmenter: Segmenter, image: np.ndarray) -> list[tuple[np.ndarray, float]]:
+    """Labels uint8 (H, W) and mean entropy at every exit of a network, for uint8 BGR (H, W, 3).
+
+    Args:
+        segmenter: of a `RunSpec` with `exit`.
+        image: the picture.
+    """
+    size_hw = (image.shape[0], image.shape[1])
+    segmenter.prepare(size_hw)
+    resized = segmenter.resize(image)
+    assert resized is not None  # its engine is loaded
+    run, found = segmenter.engine.start(resized), []
+    while run.more:
+        logits = run.logits()
+        found.append((upsample_labels(logits, size_hw, threads=segmenter.info.threads), mean_entropy(logits)))
+    return found
