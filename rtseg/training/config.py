@@ -52,7 +52,7 @@ class TrainConfig:
         ema: Decay of the running mean of the weights, which is what is validated and kept; reached within the first
             10 / (1 - decay) steps.
         keep: Which epoch's weights are the run's: best on the holdouts, or last, so that no holdout chooses them.
-        exit_weights: Weight in the loss of each early exit (--set exits=2), first to last; the network's end has 1
+        exit_weights: Weight in the loss of each early exit (--set exits=2), once for each, first to last; the end has 1
             (BranchyNet, Teerapittayanon 2016). By default 1 each.
         teacher: Networks whose averaged predictions teach this one: names that ship, or paths of ONNX files or of
             runs' best.safetensors.
