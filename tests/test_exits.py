@@ -25,6 +25,7 @@ from rtseg.live.labellers.early import EarlyExit, every_exit, open_labeller
 from rtseg.live.loop import Loop
 from rtseg.live.segmenter import Segmenter
 from rtseg.metrics.exits import NEVER, ExitScores
+from rtseg.metrics.regions import refined, tiled_share
 from rtseg.pictures.entropy import MOST_CELLS, entropy, mean_entropy
 from rtseg.pictures.upsample import upsample_labels
 
@@ -278,3 +279,14 @@ def test_the_loop_reports_where_frames_stopped(artifact):
         report = Loop(FakeSource(3), labeller).run()
     assert report.to_json()["exits"] == {"middle": 3}
     assert "stopped at middle 3" in report.summary()
+
+
+def test_tiles_by_hand():
+    """Of four tiles of 4x4 pixels one holds an unsure pixel: a quarter of them, each four times the work."""
+    sure = np.ones((8, 8), bool)
+    sure[1, 6] = False
+    assert tiled_share(sure, 4, 2) == (0.25, 1.0)
+    assert tiled_share(sure, 8, 0) == (1.0, 1.0)
+    assert tiled_share(np.ones((8, 8), bool), 4, 2) == (0.0, 0.0)
+    early, last = np.zeros((8, 8), np.uint8), np.ones((8, 8), np.uint8)
+    assert np.argwhere(refined(early, sure, last)).tolist() == [[1, 6]]
