@@ -3,8 +3,8 @@
     rtseg eval --model NET.onnx --data camvid --root CAMVID --split SPLIT --calibrate-exits 0.002
     python benchmarks/exits.py --model NET.onnx --root CAMVID --json benchmarks/results/exits.json
 
-NET is a network that was trained with `--set exits=2`. Calibrate on one drive and measure on another. All forms see each
-picture in turn, so that what slows the machine slows all of them; times are of the engine alone, in ms, with the
+NET is a network that was trained with `--set exits=2`. Calibrate on one drive and measure on another. All forms see
+each picture in turn, so that what slows the machine slows all of them; times are of the engine alone, in ms, with the
 entropy where it decides. The last table is of refining unsure regions only (`rtseg/metrics/regions.py`).
 """
 

@@ -193,7 +193,7 @@ def test_an_exit_that_differs_is_told(artifact, network):
     state = {**network.state_dict(), **{k: v for k, v in other.state_dict().items() if k.startswith("exits.1")}}
     other.load_state_dict(state)
     images = [StreetScene((64, 96), seed=0).render(0)[0]]
-    with pytest.raises(ParityError, match="exit encoder/8 at .* have torch's label"):
+    with pytest.raises(ParityError, match=r"exit encoder/8 at .* have torch's label"):
         check_chain_parity(artifact.chain("fp32"), other, CAMVID11, images)
 
 

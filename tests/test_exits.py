@@ -1,4 +1,4 @@
-"""Exits without torch: cards, engines that stop and go on, entropies, thresholds, and the labeller that leaves early."""
+"""Exits without torch: cards, engines that stop and go on, entropies, thresholds, the labeller that leaves early."""
 
 import gc
 import json
@@ -138,9 +138,11 @@ def test_what_is_handed_on_is_not_copied(artifact, image):
 
 
 def test_an_engine_that_was_loaded_whole_does_not_stop(artifact, image):
-    with load_engine("onnxruntime", artifact, EngineOptions(SIZE)) as engine:
-        with pytest.raises(UsageError, match="load it with exits=True"):
-            engine.start(image)
+    with (
+        load_engine("onnxruntime", artifact, EngineOptions(SIZE)) as engine,
+        pytest.raises(UsageError, match="load it with exits=True"),
+    ):
+        engine.start(image)
 
 
 def test_several_in_flight_start_one_at_a_time(artifact, image):
@@ -154,7 +156,7 @@ def test_several_in_flight_start_one_at_a_time(artifact, image):
 
 def test_engines_that_cannot_stop_say_so(artifact, monkeypatch):
     monkeypatch.setattr("rtseg.engines.table.missing", lambda name: None)
-    with pytest.raises(UsageError, match="tensorrt runs a network to its end only.*onnxruntime or openvino"):
+    with pytest.raises(UsageError, match=r"tensorrt runs a network to its end only.*onnxruntime or openvino"):
         load_named("tensorrt", artifact, EngineOptions(SIZE, exits=True))
 
 
@@ -202,8 +204,8 @@ def scores(rows):
 
 
 def test_thresholds_by_hand():
-    """Four frames of 2 + 2 pixels; the early exit is right on those of entropy 0.1 and 0.2, and takes one pixel of class
-    0 for class 1 on those of 0.3 and 0.4. With w such pixels IoU is (8 - w) / 8 and 8 / (8 + w)."""
+    """Four frames of 2 + 2 pixels; the early exit is right on those of entropy 0.1 and 0.2, and takes one pixel of
+    class 0 for class 1 on those of 0.3 and 0.4. With w such pixels IoU is (8 - w) / 8 and 8 / (8 + w)."""
     found = scores([(0.3, 1), (0.1, 0), (0.4, 1), (0.2, 0)])
     assert found.at(0).miou == pytest.approx((6 / 8 + 8 / 10) / 2)
     assert found.at(1).miou == 1
