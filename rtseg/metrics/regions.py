@@ -2,8 +2,8 @@
 
 ADP-C computes on only where an exit is not confident. Its released code masks a dense convolution, which saves no time.
 Time is saved where regions are cut out, with the margin that convolutions look at, and run as one dense batch: what
-that costs follows from the regions alone. Deviation: here everything is computed in full and the labels are put together
-afterwards, so that features beside a confident region are exact; the real thing can only be less accurate.
+that costs follows from the regions alone. Deviation: here everything is computed in full and the labels are put
+together afterwards, so that features beside a confident region are exact.
 """
 
 import numpy as np
