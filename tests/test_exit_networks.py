@@ -1,7 +1,10 @@
 """Networks with exits in torch, and the chain of graphs that they are exported as."""
 
+from copy import deepcopy
 from math import exp, log
+from shutil import copytree
 
+import cv2
 import numpy as np
 import onnx
 import pytest
@@ -11,9 +14,11 @@ from exit_networks import register_tiny_exits
 from tiny import SMALL, lively
 from training_runs import config, finished
 
+from rtseg.apps import compile as compile_app
 from rtseg.core.card import Card
 from rtseg.core.errors import ParityError, UsageError
 from rtseg.core.labels import CAMVID11
+from rtseg.core.zoo import resolve
 from rtseg.engines import EngineOptions, load_engine
 from rtseg.export.network import export_network
 from rtseg.export.onnx import round_weights
@@ -24,6 +29,7 @@ from rtseg.models.deploy import ExitsGraph
 from rtseg.models.exits import ExitHead
 from rtseg.models.weights import load_network
 from rtseg.scenes import StreetScene
+from rtseg.training.networks import build_networks
 from rtseg.training.origin import find_origin
 from rtseg.training.plan import make_plan
 from rtseg.training.run import construct
@@ -121,15 +127,10 @@ def test_weights_that_are_not_one_for_each_exit_are_told(root, tmp_path, exits, 
 def test_a_network_without_exits_starts_one_with(root, tmp_path):
     start = finished(lively("tiny-exits", {"exits": 0}), "tiny-exits", tmp_path)
     run = config(root, tmp_path / "run", model="tiny-exits", init=start, set=("exits=1",))
-    task, _, _ = construct(make_plan(run))
-    assert task.model.early == ("encoder/8",)
-    assert all(name.startswith("exits.") for name in make_plan(run).start and _fresh(run))
-
-
-def _fresh(run):
-    from rtseg.training.networks import build_networks
-
-    return build_networks(run, 11, find_origin(run.init), (), None).start.fresh
+    networks = build_networks(run, 11, find_origin(start), (), None)
+    assert networks.student.early == ("encoder/8",)
+    assert networks.start.fresh
+    assert all(name.startswith("exits.0.") for name in networks.start.fresh)
 
 
 def test_the_card_says_where_the_network_stops(artifact, network):
@@ -189,12 +190,36 @@ def test_every_exit_gives_torch_s_logits(artifact, network, name):
 
 
 def test_an_exit_that_differs_is_told(artifact, network):
-    other = lively("tiny-exits", seed=1)
-    state = {**network.state_dict(), **{k: v for k, v in other.state_dict().items() if k.startswith("exits.1")}}
-    other.load_state_dict(state)
+    other = deepcopy(network)
+    with torch.no_grad():
+        for parameter in other.exits[1].classifier.parameters():
+            parameter.neg_()  # its least likely class is now the likeliest
     images = [StreetScene((64, 96), seed=0).render(0)[0]]
     with pytest.raises(ParityError, match=r"exit encoder/8 at .* have torch's label"):
         check_chain_parity(artifact.chain("fp32"), other, CAMVID11, images)
+
+
+def test_int8_of_the_chain(artifact, tmp_path):
+    copytree(artifact.folder, tmp_path / "net")
+    frames, size = tmp_path / "frames", (96, 160)
+    frames.mkdir()
+    pictures = [StreetScene(size, seed=seed).render(0)[0] for seed in range(2)]
+    for number, picture in enumerate(pictures):
+        cv2.imwrite(str(frames / f"{number}.png"), picture)
+    compile_app.command(compile_app.CompileOptions(model=str(tmp_path / "net" / "net.onnx"), frames=frames))
+    made = resolve(tmp_path / "net" / "net.onnx")
+    assert [path.name for path in made.chain("int8")] == [f"net.exit{number}.int8.onnx" for number in (1, 2, 3)]
+    assert [each.hands_on for each in made.card.exits] == [each.hands_on for each in artifact.card.exits]
+    rounded = [onnx.load(path).graph for path in made.chain("int8")]
+    assert all(any(node.op_type == "QuantizeLinear" for node in graph.node) for graph in rounded)
+    with (
+        load_engine("onnxruntime", made, EngineOptions(size, exits=True)) as exact,
+        load_engine("onnxruntime", made, EngineOptions(size, "int8", exits=True)) as integer,
+    ):
+        one, other = exact.start(pictures[0]), integer.start(pictures[0])
+        while one.more:
+            expected = one.logits()
+            np.testing.assert_allclose(other.logits(), expected, atol=0.1 * np.abs(expected).max())
 
 
 def test_the_files_are_the_checkpoint_of_the_exits_too(artifact, network):
