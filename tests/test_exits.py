@@ -265,7 +265,7 @@ def test_a_spec_without_an_exit_runs_to_the_end(artifact):
 @pytest.mark.parametrize(
     ("card", "exit", "told"),
     [
-        (fake_card(), "auto", "fake has no early exits: leave --exit out"),
+        (fake_card(), "auto", "fake has no early exits: they come by training"),
         (card_with_exits(), "auto", "not calibrated: run rtseg eval --calibrate-exits"),
         (card_with_exits(threshold=0.1), "earl", "unknown exit of fake 'earl': did you mean early.*auto, early, last"),
     ],

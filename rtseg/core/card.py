@@ -124,7 +124,7 @@ class Card:
         """Raises UsageError unless the network has the exit; with 'auto', unless it says where frames may stop."""
         names = [each.name for each in self.exits]
         if not names:
-            raise UsageError(f"{self.name} has no early exits: leave --exit out, or train it with --set exits=2")
+            raise UsageError(f"{self.name} has no early exits: they come by training with --set exits=2")
         if exit == "auto":
             if all(each.threshold is None for each in self.exits):
                 raise UsageError(f"the exits of {self.name} are not calibrated: run rtseg eval --calibrate-exits 0.002 "

@@ -55,8 +55,7 @@ class Artifact:
             WeightsError: a file is missing, cut short, or its hash differs from the card's.
         """
         if not self.card.exits:
-            raise UsageError(f"{self.card.name} has no early exits: leave --exit out, or take a network that was "
-                             "trained with --set exits=2")  # fmt: skip
+            raise UsageError(f"{self.card.name} has no early exits: they come by training with --set exits=2")
         return [self._checked(exit.files, precision, f" for its exit {exit.name}") for exit in self.card.exits]
 
     def _checked(self, files: dict[str, CardFile], precision: str, of: str = "") -> Path:

@@ -161,5 +161,5 @@ def _link(
 
 def _handed(name: str, kind: onnx.TypeProto) -> onnx.ValueInfoProto:
     """A tensor between graphs, its height and width free."""
-    shape = ["N", _shape(kind)[1], f"{name}_height", f"{name}_width"]
+    shape: list[str | int | None] = ["N", _shape(kind)[1], f"{name}_height", f"{name}_width"]
     return helper.make_tensor_value_info(name, kind.tensor_type.elem_type, shape)
