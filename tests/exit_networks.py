@@ -20,7 +20,7 @@ class TinyExitsConfig:
 
 
 class TinyExits(SegmentationModel):
-    """Layers `first` to `fourth`; exits behind the second and the third."""
+    """Layers `first` to `fourth`; a head behind the third, and of two exits a classifier behind the second."""
 
     config_class = TinyExitsConfig
     size_multiple = 32
@@ -32,9 +32,9 @@ class TinyExits(SegmentationModel):
         self.first, self.second = ConvNormAct(3, 8, stride=2), ConvNormAct(8, 16, stride=2)
         self.third, self.fourth = ConvNormAct(16, 16, stride=2), ConvNormAct(16, 16)
         self.classifier = nn.Conv2d(16, config.classes, 1)
-        places = {"encoder/4": (16, 4), "encoder/8": (16, 8)}
-        self.exits = ExitHeads(dict(list(places.items())[2 - config.exits :]), config.classes)
-        self.early = self.exits.names
+        self.auxiliary_4 = nn.Conv2d(16, config.classes, 1) if config.exits == 2 else None
+        self.exits = ExitHeads({"encoder/8": (16, 8)} if config.exits else {}, config.classes)
+        self.early = ("encoder/4", "encoder/8")[2 - config.exits :]
         self.auxiliary_weights = tuple(1.0 for _ in self.early)
 
     def features(self, x):
@@ -43,7 +43,8 @@ class TinyExits(SegmentationModel):
         return {"encoder/4": at_4, "encoder/8": at_8, LAST: self.fourth(upsample2(at_8) + at_4)}
 
     def auxiliary_logits(self, features):
-        return self.exits(features)
+        first = () if self.auxiliary_4 is None else (self.auxiliary_4(features["encoder/4"]),)
+        return *first, *self.exits(features)
 
 
 def register_tiny_exits():
