@@ -159,8 +159,8 @@ def count_parameters(model: nn.Module) -> int:
 
 
 def count_inference_parameters(model: SegmentationModel) -> int:
-    """Parameters that inference uses: those of auxiliary classifiers are left out."""
-    return sum(p.numel() for name, p in model.named_parameters() if not name.startswith("auxiliary"))
+    """Parameters that inference to the end uses: those of auxiliary classifiers and early exits are left out."""
+    return sum(p.numel() for name, p in model.named_parameters() if not name.startswith(("auxiliary", "exits.")))
 
 
 def count_macs(model: nn.Module, size_hw: tuple[int, int]) -> int:
