@@ -117,7 +117,8 @@ def _watch(options: CamOptions, console: Console, stack: ExitStack) -> None:
     from rtseg.sinks.base import NullSink
 
     _check(options)
-    segmenter = stack.enter_context(_open_segmenter(options, options.model))
+    segmenter = _open_segmenter(options, options.model)
+    stack.callback(segmenter.close)
     budget = segmenter.budget
     limit_threads(budget.opencv)
     show = segmenter.labels.split_names(options.show) if options.show else None

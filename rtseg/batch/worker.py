@@ -56,7 +56,7 @@ class Worker:
             self._source = source
             if self._finishing:
                 source.finish()
-            sink = SegmentSink(task, source, segmenter.labels, self._announce)
+            sink = SegmentSink(task, source, segmenter.card.labels, self._announce)
             try:
                 loop = Loop(source, segmenter, draw=_Draw(task, painter), sinks=[sink], view=self, policy=_POLICY)
                 report = loop.run()

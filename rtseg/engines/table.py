@@ -93,7 +93,7 @@ def load_named(name: str, artifact: Artifact, options: EngineOptions) -> Engine:
         raise EngineError(reason)
     if options.exits and not TABLE[name].exits:
         able = " or ".join(other for other, entry in TABLE.items() if entry.exits)
-        raise UsageError(f"{name} runs a network to its end only: use --engine {able}, or stop at no exit")
+        raise UsageError(f"{name} runs a network to its end only, not to an exit: use --engine {able}")
     try:
         kind = ENGINES.get(name)
     except (ImportError, OSError) as error:  # a shared library of the package is missing, or of another version

@@ -88,7 +88,7 @@ def build_graph(graph: DeployGraph | ExitsGraph, outputs: list[str]) -> onnx.Mod
 
     optimizer.fold_constants(program.model, should_fold=may_fold)
     optimizer.remove_unused_nodes(program.model)
-    proto = program.model_proto
+    proto: onnx.ModelProto = program.model_proto
     _clean(proto)
     _name_axes(proto)
     _drop_zero_biases(proto.graph)

@@ -191,7 +191,8 @@ def _counted(model: nn.Module, size_hw: tuple[int, int]) -> FlopCounterMode:
     picture = torch.empty(1, 3, *size_hw, device="meta")
     was_training = model.training
     model.eval()
-    with FlopCounterMode(display=False) as counter:
+    counter = FlopCounterMode(display=False)
+    with counter:
         torch.func.functional_call(model, parameters, (picture,))
     model.train(was_training)
     return counter

@@ -144,7 +144,7 @@ class ICNet(SegmentationModel):
     config_class = ICNetConfig
     size_multiple = 32
     logits_stride = 4
-    auxiliary_weights = (0.4, 0.16)
+    auxiliary_weights: tuple[float, ...] = (0.4, 0.16)
 
     def __init__(self, config: ICNetConfig) -> None:
         super().__init__()

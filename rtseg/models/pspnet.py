@@ -31,7 +31,7 @@ class PSPNet(SegmentationModel):
     """
 
     config_class = PSPNetConfig
-    auxiliary_weights = (0.4,)
+    auxiliary_weights: tuple[float, ...] = (0.4,)
 
     def __init__(self, config: PSPNetConfig) -> None:
         super().__init__()

@@ -65,7 +65,7 @@ class SwiftNet(SegmentationModel):
     config_class = SwiftNetConfig
     size_multiple = 32
     logits_stride = 4
-    auxiliary_weights = (0.4, 0.2)
+    auxiliary_weights: tuple[float, ...] = (0.4, 0.2)
 
     def __init__(self, config: SwiftNetConfig) -> None:
         super().__init__()
