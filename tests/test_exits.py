@@ -278,7 +278,9 @@ def test_an_exit_that_is_not_there_is_told(card, exit, told):
 def test_the_loop_reports_where_frames_stopped(artifact):
     labeller = open_labeller(RunSpec(artifact, "onnxruntime", "fp32", SIZE, 1, "middle"))
     with labeller:
-        report = Loop(FakeSource(3), labeller).run()
+        loop = Loop(FakeSource(3), labeller)
+        report = loop.run()
+    assert loop.stats.hud(0)[-1] == "exit middle"
     assert report.to_json()["exits"] == {"middle": 3}
     assert "stopped at middle 3" in report.summary()
 

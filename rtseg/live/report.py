@@ -118,6 +118,7 @@ class LoopStats:
         self._captured_at = self._first_at = self._last_at = perf_counter()
         self._matrix: ConfusionMatrix | None = None
         self.exits: dict[str, int] = {}
+        self._exit = ""  # of the newest frame
 
     def begin(self, result: Result) -> None:
         """Counts a frame that inference handed over."""
@@ -127,6 +128,7 @@ class LoopStats:
                 self.card, self.info = result.card, result.info
         for name, seconds in result.stages_s.items():
             self.stages[name].add(seconds)
+        self._exit = result.exit
         if result.exit:
             self.exits[result.exit] = self.exits.get(result.exit, 0) + 1
         if self.begun % _SCORE_EVERY == 0:
@@ -180,4 +182,6 @@ class LoopStats:
         if self.card is not None and self.info is not None:
             size = format_size(self.info.size_hw)
             lines.append(f"{self.card.name} | {self.info.engine} {self.info.precision} | {size}")
+        if self._exit:
+            lines.append(f"exit {self._exit}")
         return lines
