@@ -49,6 +49,7 @@ class CamOptions:
             is named and cannot run is an error; it is never replaced.
         reconnect: Seconds for which a camera or stream that is lost is opened again, while its last picture stays,
             marked; 0 ends with the first loss, inf never gives up.
+        exit: Stop a network with early exits at this one; 'auto' stops at the first one that is sure enough of a frame.
         record: Write what is shown to this MP4 file.
         window: Show a window. Without one, end it with --frames, --duration or Ctrl-C.
         deadline: Milliseconds from a frame's capture until its picture is shown, for example 33. Each frame gets the
@@ -76,6 +77,7 @@ class CamOptions:
     engine: str = "auto"
     precision: str = "auto"
     reconnect: float = 60.0
+    exit: str | None = None
     record: Path | None = None
     window: bool = True
     deadline: float | None = None
@@ -98,7 +100,7 @@ class CamOptions:
         """How a network is to run."""
         model = RunSpec.model if self.model is None else self.model
         size_hw = parse_size(self.size) if self.size else None
-        return RunSpec(model, self.engine, self.precision, size_hw, self.threads)
+        return RunSpec(model, self.engine, self.precision, size_hw, self.threads, self.exit)
 
 
 _DEFAULTS = CamOptions()
@@ -216,9 +218,11 @@ def _check(options: CamOptions) -> None:
         raise UsageError(f"--reconnect {options.reconnect} is not allowed: give seconds, 0 or more, or inf")
     if options.deadline is not None:
         Deadline(options.deadline / 1e3)  # refuses what is none
-        if options.steady or options.reuse or options.unsure is not None:
-            raise UsageError("--deadline goes with none of --steady, --reuse and --unsure: "
+        if options.steady or options.reuse or options.unsure is not None or options.exit is not None:
+            raise UsageError("--deadline goes with none of --steady, --reuse, --unsure and --exit: "
                              "its labels come from several networks")  # fmt: skip
+    if options.exit is not None and (options.steady or options.unsure is not None):
+        raise UsageError("--exit goes with neither --steady nor --unsure: they take the scores of the network's end")
     recorded = [options.record, partial_path(options.record)] if options.record else []
     check_outputs(
         {"--json": options.json},
@@ -245,6 +249,7 @@ def _tell(status: "Status", text: str) -> None:
 
 def _network(options: CamOptions, spec: RunSpec, live: bool) -> "Labeller":
     """A network with what the options put around it; it is loaded again where its engine fails."""
+    from rtseg.live.labellers.early import open_labeller
     from rtseg.live.labellers.rebuilding import Rebuilding
     from rtseg.live.labellers.scoring import Scoring
     from rtseg.live.labellers.steady import WINDOW, Steady
@@ -252,9 +257,10 @@ def _network(options: CamOptions, spec: RunSpec, live: bool) -> "Labeller":
     from rtseg.live.segmenter import Segmenter
 
     def make() -> "Labeller":
-        segmenter = Segmenter(spec)
+        segmenter = open_labeller(spec)
         labeller: Labeller = segmenter
         if options.steady or options.unsure is not None:
+            assert isinstance(segmenter, Segmenter)  # no early exit: the command refuses both together
             steady = Steady(segmenter.card.logits_stride, None if live else WINDOW) if options.steady else None
             labeller = Scoring(segmenter, steady=steady, confident=options.unsure is not None)
         return Still(labeller) if options.reuse else labeller

@@ -11,7 +11,7 @@ from cyclopts import Parameter
 from rich.console import Console
 
 from rtseg.apps._console import tracked
-from rtseg.core.card import Card, CardFile
+from rtseg.core.card import Card, CardFile, Exit
 from rtseg.core.errors import EngineError, ParityError, UsageError
 from rtseg.core.files import atomic_path, file_sha256
 from rtseg.core.runspec import RunSpec
@@ -116,11 +116,30 @@ def compile_int8(artifact: Artifact, options: CompileOptions) -> None:
         first_run(made, trial_picture(artifact.card))
         entry = CardFile(name, file_sha256(made), made.stat().st_size)
         card = replace(artifact.card, files={**artifact.card.files, "int8": entry}, activation_ranges=dict(ranges))
+        card = replace(card, exits=compile_exits(artifact, ranges, Path(staging)))
         card = with_loss(artifact, Artifact(card, Path(staging)), options)
-        with atomic_path(artifact.folder / name) as part:
-            shutil.copyfile(made, part)
+        for file in (entry, *(each.files["int8"] for each in card.exits)):
+            with atomic_path(artifact.folder / file.file) as part:
+                shutil.copyfile(Path(staging, file.file), part)
         artifact.save_card(card)
     Console().print(f"{artifact.folder / name}: {entry.bytes / 2**20:.1f} MiB", highlight=False)
+
+
+def compile_exits(artifact: Artifact, ranges: "Ranges", folder: Path) -> tuple[Exit, ...]:
+    """Writes the INT8 form of every graph of the chain of a network with exits; none of a network without."""
+    from rtseg.engines.trial import first_chain_run
+    from rtseg.int8.quantise import quantize
+
+    exits: list[Exit] = []
+    if not artifact.card.exits:
+        return ()
+    for each, source in zip(artifact.card.exits, artifact.chain("fp32"), strict=True):
+        made = folder / f"{source.stem}.int8.onnx"
+        quantize(source, ranges, made)
+        entry = CardFile(made.name, file_sha256(made), made.stat().st_size)
+        exits.append(replace(each, files={**each.files, "int8": entry}))
+    first_chain_run([folder / each.files["int8"].file for each in exits], trial_picture(artifact.card))
+    return tuple(exits)
 
 
 def activation_ranges(artifact: Artifact, options: CompileOptions) -> "Ranges":
@@ -130,6 +149,7 @@ def activation_ranges(artifact: Artifact, options: CompileOptions) -> "Ranges":
         UsageError: neither is there.
     """
     from rtseg.int8.calibrate import measure_ranges
+    from rtseg.int8.chain import chain_tensors, join_chain
     from rtseg.int8.fold import load_float_graph
     from rtseg.int8.quantise import quantised_tensors
 
@@ -140,8 +160,14 @@ def activation_ranges(artifact: Artifact, options: CompileOptions) -> "Ranges":
         return card.activation_ranges
     pictures = calibration_pictures(options, input_size(card, options.size))
     graph = load_float_graph(artifact.file("fp32"))
-    shown = tracked(pictures, "measuring ranges")
-    return measure_ranges(graph, quantised_tensors(graph), shown)
+    tensors = quantised_tensors(graph)
+    if card.exits:
+        chain = artifact.chain("fp32")
+        with TemporaryDirectory() as staging:
+            join_chain(chain, Path(staging, "chain.onnx"))
+            graph = load_float_graph(Path(staging, "chain.onnx"))
+        tensors = list(dict.fromkeys([*tensors, *chain_tensors(chain)]))
+    return measure_ranges(graph, tensors, tracked(pictures, "measuring ranges"))
 
 
 def input_size(card: Card, size: str | None) -> Size:

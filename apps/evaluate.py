@@ -7,10 +7,11 @@ from typing import TYPE_CHECKING, Annotated, Any
 from cyclopts import Parameter
 
 from rtseg.apps._console import tracked
+from rtseg.apps._exits import score_exits, tell_exits
 from rtseg.apps._scores import tell_scores, tell_stability
 from rtseg.core.errors import UsageError
 from rtseg.core.files import write_json
-from rtseg.core.runspec import RunSpec
+from rtseg.core.runspec import AUTO, RunSpec
 from rtseg.core.sizes import parse_size
 
 if TYPE_CHECKING:
@@ -40,6 +41,9 @@ class EvalOptions:
         threads: CPU threads; by default every core.
         flip: Score test-time averaging too: over each picture and its mirror image. Reported apart.
         scales: Score test-time averaging too: over these factors of the input size, as 0.75,1,1.25. Reported apart.
+        exits: Score every early exit of the network too, and leaving early at the thresholds of its card.
+        calibrate_exits: Find the entropies below which frames may leave early so that this much mIoU is lost on the
+            split, 0.002 for 0.2 points; write them, and what each exit scores, into the network's card.
         boundary_tolerance: How far a boundary may be off for the boundary F1, as a share of the picture's diagonal.
         steady: Score labels that are averaged over time too, as `rtseg-video --steady` makes them: with --stability,
             and on the split, whose pictures must then be consecutive frames. Reported apart.
@@ -65,6 +69,8 @@ class EvalOptions:
     scales: str = "1"
     steady: Annotated[bool, Parameter(negative="")] = False
     calibrate: Annotated[bool, Parameter(negative="")] = False
+    exits: Annotated[bool, Parameter(negative="")] = False
+    calibrate_exits: float | None = None
     boundary_tolerance: float = 0.0075
     stability: str | None = None
     frames: int | None = None
@@ -81,13 +87,23 @@ class EvalOptions:
             raise UsageError(f"--frames {self.frames} is not allowed: stability compares frames, so give 2 or more")
         if self.frames is not None and self.stability is None:
             raise UsageError("--frames counts frames of --stability SOURCE: give that too; a split is scored whole")
-        if (self.averages or self.picture is not None) and self.data_set is None:
-            raise UsageError("--flip, --scales and --picture are of a data set: give --data or --root too")
+        if (self.averages or self.picture is not None or self.scores_exits) and self.data_set is None:
+            raise UsageError("--flip, --scales, --picture and --exits are of a data set: give --data or --root too")
+        if self.scores_exits and self.precision == AUTO:
+            raise UsageError("--exits and --calibrate-exits are of one precision: give --precision fp32 or int8")
+        if self.calibrate_exits is not None and not 0 <= self.calibrate_exits < 1:
+            raise UsageError(f"--calibrate-exits {self.calibrate_exits} is not allowed: give the mIoU that may be "
+                             "lost, 0 or more, for example 0.002")  # fmt: skip
 
     @property
     def data_set(self) -> str | None:
         """The data set to score, if any."""
         return self.data or ("camvid" if self.stability is None or self.root is not None else None)
+
+    @property
+    def scores_exits(self) -> bool:
+        """Whether early exits are scored too."""
+        return self.exits or self.calibrate_exits is not None
 
     @property
     def averages(self) -> bool:
@@ -107,7 +123,7 @@ def command(options: EvalOptions | None = None) -> None:
     """Score a network with any engine on any data set, and how steady its labels are on a video."""
     options = options or EvalOptions()
     check_files(options)
-    if options.enter or options.calibrate:
+    if options.enter or options.calibrate or options.calibrate_exits is not None:
         check_unseen(options)
     figures = score(options)
     if options.enter:
@@ -118,6 +134,8 @@ def command(options: EvalOptions | None = None) -> None:
         enter_temperature(options.model, figures["temperature"], f"{options.data_set}/{options.split}")
     if "miou" in figures:
         tell_scores(figures)
+    if "exits" in figures:
+        tell_exits(figures)
     if "stability" in figures:
         tell_stability(figures)
     if options.json is not None:
@@ -145,6 +163,7 @@ def score(options: EvalOptions) -> dict[str, Any]:
 
     "miou" and the other keys of the data set are those of the path that runs in real time: one picture, one scale.
     """
+    from rtseg.core.zoo import resolve
     from rtseg.datasets import open_data
     from rtseg.live.segmenter import check_spec, default_size
 
@@ -161,6 +180,9 @@ def score(options: EvalOptions) -> dict[str, Any]:
             figures["test_time"] = score_averaged(options, sized, data)
         if options.steady:
             figures["steady"] = score_steady(options, sized, data)
+        if options.scores_exits:
+            where = f"{options.data_set}/{options.split}"
+            figures |= score_exits(resolve(options.model), sized, data, where, options.calibrate_exits)
     if options.stability is not None:
         from rtseg.apps._stability import measure_stability
 
@@ -171,6 +193,7 @@ def score(options: EvalOptions) -> dict[str, Any]:
 
 def check_before(options: EvalOptions, spec: RunSpec) -> None:
     """Finds what is wrong with what comes second before minutes are spent on what comes first."""
+    from rtseg.core.zoo import resolve
     from rtseg.live.labellers.averaging import Averaging
     from rtseg.live.labellers.scoring import check_scores
     from rtseg.live.segmenter import Segmenter, check_spec
@@ -179,6 +202,8 @@ def check_before(options: EvalOptions, spec: RunSpec) -> None:
     if options.steady or options.calibrate:
         check_scores(check_spec(spec).card)
     Averaging(Segmenter(spec), options.factors, options.flip).close()
+    if options.scores_exits:
+        resolve(options.model).chain(options.precision)
     if options.stability is not None and options.data_set is not None:
         open_source(options.stability).close()
 

@@ -46,6 +46,7 @@ class VideoOptions:
         precision: fp32, fp16 or int8; 'auto' takes int8 where it loses at most 0.005 mIoU and is faster here. One that
             is named and cannot run is an error; it is never replaced.
         size: The network's input, HEIGHTxWIDTH; by default it follows from the frame's.
+        exit: Stop a network with early exits at this one; 'auto' stops at the first one that is sure enough of a frame.
         save: What to write, one or more of overlay (NAME.mp4), labels (NAME_labels/000000.png), label-video
             (NAME_labels.mkv, lossless), areas (NAME_areas.csv), strip (NAME_strip.png), summary (NAME_summary.json),
             coco (NAME_coco.json, run lengths), cvat (NAME_cvat.xml, polygons), labelme (NAME_labelme/PICTURE.json,
@@ -69,6 +70,7 @@ class VideoOptions:
     engine: str = "auto"
     precision: str = "auto"
     size: str | None = None
+    exit: str | None = None
     save: str = "overlay"
     opacity: float = 0.5
     show: str | None = None
@@ -160,7 +162,7 @@ def _choice(jobs: "Sequence[Job]", options: VideoOptions) -> "tuple[Choice, Sele
         thread_budget(options.threads)  # refuses what the machine does not have; a cluster's machines may have more
     artifact = resolve(options.model)
     size_hw = parse_size(options.size) if options.size else None
-    spec = RunSpec(options.model, options.engine, options.precision, size_hw, options.threads)
+    spec = RunSpec(options.model, options.engine, options.precision, size_hw, options.threads, options.exit)
     check_spec(spec)
     selected = _selected(jobs, spec, artifact, options)
     show = artifact.card.labels.split_names(options.show) if options.show else None
@@ -168,6 +170,9 @@ def _choice(jobs: "Sequence[Job]", options: VideoOptions) -> "tuple[Choice, Sele
     Painter(opacity=look.opacity, legend=look.legend, show=look.show, unsure=look.unsure).prepare(artifact.card.labels)
     if options.steady or options.unsure is not None or "confidence" in parse_save(options.save):
         check_scores(artifact.card)
+        if options.exit is not None:
+            raise UsageError("--exit goes with none of --steady, --unsure and --save confidence: they take the scores of "
+                             "the network's end")  # fmt: skip
     auto = frozenset(name for name in ("engine", "precision") if getattr(spec, name) == AUTO)
     spec = replace(spec, engine=selected.engine, precision=selected.precision)
     return Choice(artifact.card, spec, look, options.overwrite, auto, options.steady), selected
@@ -184,7 +189,9 @@ def _selected(jobs: "Sequence[Job]", spec: RunSpec, artifact: Artifact, options:
         return Selection(spec.engine, spec.precision)
     threads = cores() if options.ray or spec.threads is None else spec.threads
     size_hw = spec.size_hw or default_size(artifact.card, first_size(jobs) or artifact.card.train_size)
-    wanted = EngineOptions(size_hw, threads=threads, in_flight=min(threads, Every().most_in_flight))
+    exits = spec.exit is not None  # one frame at a time
+    ahead = 1 if exits else min(threads, Every().most_in_flight)
+    wanted = EngineOptions(size_hw, threads=threads, in_flight=ahead, exits=exits)
     with Console(stderr=True).status("choosing an engine: measured once on a machine"):
         return select(spec.engine, spec.precision, artifact, wanted)
 

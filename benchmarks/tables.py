@@ -314,6 +314,8 @@ def imported_cells(row: dict[str, Any]) -> list[str]:
     agreement = ", ".join(f"{engine} {parity['agreement']:.2%}" for engine, parity in row["parity"].items())
     size = "x".join(map(str, row["size"]))
     return [rule, agreement, size, row["engine"], f"{row['engine_fps']:.1f}", f"{row['fps']:.1f}"]
+
+
 def deadline_table() -> str:
     """mIoU of the labels on show at the end of a deadline: the controller, the best fixed rung, and dropping frames."""
     found = result("deadline")["curve"]

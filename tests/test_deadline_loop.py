@@ -139,7 +139,7 @@ def test_what_was_on_time_is_counted_by_hand(monkeypatch):
     for captured_at, now, rung, held in pictures:
         monkeypatch.setattr("rtseg.live.timeliness.perf_counter", lambda now=now: now)
         frame = replace(FakeSource(1).read(), captured_at=captured_at)
-        result = Result(frame, None, None, None, {}, None, now - 0.005, rung, held)
+        result = Result(frame, None, None, None, {}, None, "", now - 0.005, rung, held)
         timeliness.shown(result)
     told = timeliness.to_json(dropped=2)
     assert timeliness.hud(result, dropped=2) == ["deadline 33 ms, 71.4% missed", name]

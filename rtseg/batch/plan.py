@@ -17,7 +17,7 @@ from rtseg.batch.sound import plan_sound
 from rtseg.batch.task import CRF, ENCODER_THREADS, PRESET, Look
 from rtseg.core.card import Card
 from rtseg.core.errors import InputError
-from rtseg.core.runspec import RunSpec
+from rtseg.core.runspec import AUTO, RunSpec
 from rtseg.core.sizes import Size
 from rtseg.engines import ENGINES, available, distribution
 from rtseg.live.segmenter import default_size
@@ -77,6 +77,7 @@ class Choice:
             **asdict(self.look),
             "model": self.card.name,
             "sha256": entry.sha256 if entry else None,
+            "thresholds": [each.threshold for each in self.card.exits] if network.exit == AUTO else None,
             "size_hw": list(network.size_hw),
             "show": list(show) if show is not None else None,
             "steady": "on" if self.steady else None,

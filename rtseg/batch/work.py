@@ -121,7 +121,7 @@ class Work:
         self.steady = bool(settings.get("steady"))
         self.network = RunSpec(
             choice.spec.model, settings["engine"], settings["precision"], tuple(settings["size_hw"]),
-            settings["threads"],
+            settings["threads"], settings.get("exit"),
         )  # fmt: skip
         self.layout = Layout(self.job.partial, self.job.name, self.single)
         self._pts, self._keys = self.journal.array("pts"), self.journal.array("keys")

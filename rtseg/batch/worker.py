@@ -9,6 +9,7 @@ from rtseg.batch.segments import SegmentSink
 from rtseg.batch.task import Event, Loaded, Progress, Task, TaskDone, TaskFailed
 from rtseg.core.runspec import RunSpec
 from rtseg.live.labeller import Labeller
+from rtseg.live.labellers.early import open_labeller
 from rtseg.live.labellers.scoring import Scoring
 from rtseg.live.labellers.steady import Steady
 from rtseg.live.loop import Loop
@@ -35,7 +36,7 @@ class Worker:
         self._announce = announce
         self._poll = poll
         self._network: RunSpec | None = None
-        self._segmenter: Segmenter | None = None
+        self._segmenter: Labeller | None = None
         self._source: SpanSource | None = None
         self._finishing = False
         self._job = self._first = 0
@@ -60,7 +61,7 @@ class Worker:
             self._source = source
             if self._finishing:
                 source.finish()
-            sink = SegmentSink(task, source, segmenter.labels, self._announce)
+            sink = SegmentSink(task, source, segmenter.card.labels, self._announce)
             try:
                 loop = Loop(source, labeller, draw=_Draw(task, painter), sinks=[sink], view=self, policy=_POLICY)
                 report = loop.run()
@@ -81,12 +82,12 @@ class Worker:
             return PictureSpan(str(task.source), task.pictures, task.span)
         return VideoSpan(task.source, task.span, threads=threads)
 
-    def _prepare(self, task: Task) -> Segmenter:
+    def _prepare(self, task: Task) -> Labeller:
         network = task.network
         if self._segmenter is not None and network == self._network:
             return self._segmenter
         self.close()
-        segmenter = Segmenter(network)
+        segmenter = open_labeller(network)
         limit_threads(segmenter.budget.opencv)
         try:
             info = segmenter.prepare(task.span.size_hw, _POLICY.most_in_flight)
@@ -115,10 +116,11 @@ class Worker:
         self._segmenter = self._network = None
 
 
-def _around(segmenter: Segmenter, task: Task) -> Labeller:
+def _around(segmenter: Labeller, task: Task) -> Labeller:
     """The segmenter with what the task needs around it; a new average over time for each pass."""
     if not (task.steady or task.confident):
         return segmenter
+    assert isinstance(segmenter, Segmenter)  # no early exit: the command refuses both together
     steady = Steady(segmenter.card.logits_stride) if task.steady else None
     return Scoring(segmenter, steady=steady, confident=task.confident)
 

@@ -8,6 +8,7 @@ from typing import Any, Literal, get_args
 from rtseg.core.errors import UsageError, WeightsError
 from rtseg.core.files import write_json
 from rtseg.core.labels import LabelSet
+from rtseg.core.registry import unknown_name
 from rtseg.core.sizes import Size, check_multiple, format_size, nearest_multiple
 
 PRECISIONS = ("fp32", "fp16", "int8")
@@ -25,6 +26,28 @@ class CardFile:
     file: str
     sha256: str
     bytes: int
+
+
+@dataclass(frozen=True)
+class Exit:
+    """Where a network may stop: a graph of the chain that computes up to here from what the graphs before it gave.
+
+    Attributes:
+        name: of the features that its classifier sees; the end of the network is 'last'.
+        files: precision -> the graph; the first takes the picture, each gives logits.
+        gmac_1024x2048: 1e9 multiply-accumulates of one 1024x2048 picture up to here, all graphs before it counted in.
+        hands_on: the tensors that it gives beside its logits, for the graphs behind it.
+        metrics: as those of the card.
+        threshold: a frame whose mean entropy (0..1) is below this may stop here; None where it was not calibrated, and
+            at the end.
+    """
+
+    name: str
+    files: dict[str, CardFile]
+    gmac_1024x2048: float
+    hands_on: tuple[str, ...] = ()
+    metrics: dict[str, dict[str, Any]] = field(default_factory=dict)
+    threshold: float | None = None
 
 
 @dataclass(frozen=True)
@@ -52,6 +75,8 @@ class Card:
         activation_ranges: ONNX tensor -> [low, high], measured for the INT8 form.
         temperature: logits are divided by it before they become a confidence; labels do not depend on it.
         temperature_from: data set and split that it was fitted on; empty where it was not.
+        exits: in the order in which they run, the end of the network last; none for a network that has only that.
+            `files` are then the network as one graph, to its end, for engines that do not stop.
     """
 
     name: str
@@ -74,6 +99,7 @@ class Card:
     output: Output = "logits"
     temperature: float = 1.0
     temperature_from: str = ""
+    exits: tuple[Exit, ...] = ()
 
     def __post_init__(self) -> None:
         unknown = set(self.files) - set(PRECISIONS)
@@ -100,6 +126,18 @@ class Card:
             )
         return size_hw
 
+    def check_exit(self, exit: str) -> None:
+        """Raises UsageError unless the network has the exit; with 'auto', unless it says where frames may stop."""
+        names = [each.name for each in self.exits]
+        if not names:
+            raise UsageError(f"{self.name} has no early exits: they come by training with --set exits=2")
+        if exit == "auto":
+            if all(each.threshold is None for each in self.exits):
+                raise UsageError(f"the exits of {self.name} are not calibrated: run rtseg eval --calibrate-exits 0.002 "
+                                 f"first, or name one of {', '.join(names)}")  # fmt: skip
+        elif exit not in names:
+            raise unknown_name(f"exit of {self.name}", exit, ["auto", *names])
+
     def nearest_size(self, size_hw: Size) -> Size:
         """The input size nearest to `size_hw` that the graph takes."""
         return self.fixed_size or nearest_multiple(size_hw, self.size_multiple)
@@ -118,8 +156,17 @@ class Card:
         entered = {**self.figures(precision), **figures}
         return replace(self, metrics={**self.metrics, precision: entered})
 
+    def with_exit(self, name: str, **changes: Any) -> "Card":
+        """A card with other fields of one exit."""
+        return replace(
+            self, exits=tuple(replace(exit, **changes) if exit.name == name else exit for exit in self.exits)
+        )
+
     def to_json(self) -> dict[str, Any]:
-        return {**asdict(self), "labels": self.labels.to_json()}
+        data = {**asdict(self), "labels": self.labels.to_json()}
+        if not self.exits:
+            del data["exits"]
+        return data
 
     def save(self, path: Path) -> None:
         write_json(path, self.to_json())
@@ -128,7 +175,11 @@ class Card:
     def from_json(cls, data: dict[str, Any]) -> "Card":
         known = dict(data)
         known["labels"] = LabelSet.from_json(data["labels"])
-        known["files"] = {precision: CardFile(**file) for precision, file in data["files"].items()}
+        known["files"] = _files(data["files"])
+        known["exits"] = tuple(
+            Exit(**{**exit, "files": _files(exit["files"]), "hands_on": tuple(exit["hands_on"])})
+            for exit in data.get("exits", ())
+        )
         known["metrics"] = by_precision(data.get("metrics", {}))
         known["train_size"] = (int(data["train_size"][0]), int(data["train_size"][1]))
         if (fixed := data.get("fixed_size")) is not None:
@@ -148,6 +199,10 @@ class Card:
             raise WeightsError(f"no card at {path}: an ONNX file needs its JSON card beside it") from None
         except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
             raise WeightsError(f"{path} is not a card that `rtseg export` wrote: {error}") from error
+
+
+def _files(data: dict[str, Any]) -> dict[str, CardFile]:
+    return {precision: CardFile(**file) for precision, file in data.items()}
 
 
 def by_precision(metrics: dict[str, Any]) -> dict[str, dict[str, Any]]:

@@ -19,6 +19,8 @@ class RunSpec:
         precision: 'fp32', 'fp16', 'int8', or 'auto'; one that is named is never replaced.
         size_hw: (height, width) of the network's input; None: it follows from the first frame's.
         threads: of everything that it starts; None: every core of this process.
+        exit: where a network with exits stops: a name, or 'auto', as soon as it is sure enough; None: at its end.
+            `open_labeller` makes what does so; a `Segmenter` alone runs to the end.
     """
 
     model: str | Path | Artifact = "icnet"
@@ -26,3 +28,4 @@ class RunSpec:
     precision: str = AUTO
     size_hw: Size | None = None
     threads: int | None = None
+    exit: str | None = None

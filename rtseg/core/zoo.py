@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from pathlib import Path
 
-from rtseg.core.card import Card
+from rtseg.core.card import Card, CardFile
 from rtseg.core.errors import UsageError, WeightsError
 from rtseg.core.files import file_sha256
 from rtseg.core.paths import user_path
@@ -27,7 +27,8 @@ class Artifact:
     @property
     def paths(self) -> list[Path]:
         """The card and every file that it names."""
-        return [self._card_file, *(self.folder / entry.file for entry in self.card.files.values())]
+        of_exits = [entry for exit in self.card.exits for entry in exit.files.values()]
+        return [self._card_file, *(self.folder / entry.file for entry in (*self.card.files.values(), *of_exits))]
 
     @property
     def _card_file(self) -> Path:
@@ -44,10 +45,23 @@ class Artifact:
             UsageError: this network has no file in that precision.
             WeightsError: the file is missing, cut short, or its hash differs from the card's.
         """
-        entry = self.card.files.get(precision)
+        return self._checked(self.card.files, precision)
+
+    def chain(self, precision: str) -> list[Path]:
+        """The checked ONNX files of a network with exits, one for each exit.
+
+        Raises:
+            UsageError: this network has no exits, or none in that precision.
+            WeightsError: a file is missing, cut short, or its hash differs from the card's.
+        """
+        if not self.card.exits:
+            raise UsageError(f"{self.card.name} has no early exits: they come by training with --set exits=2")
+        return [self._checked(exit.files, precision, f" for its exit {exit.name}") for exit in self.card.exits]
+
+    def _checked(self, files: dict[str, CardFile], precision: str, of: str = "") -> Path:
+        entry = files.get(precision)
         if entry is None:
-            have = ", ".join(self.card.files)
-            raise UsageError(f"{self.card.name} has no {precision} file; it comes as: {have}")
+            raise UsageError(f"{self.card.name} has no {precision} file{of}; it comes as: {', '.join(files)}")
         path = self.folder / entry.file
         if not path.is_file():
             raise WeightsError(f"{path} is missing: install again, or export the network again")

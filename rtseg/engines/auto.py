@@ -73,7 +73,7 @@ def select(
         engine: a name, or 'auto'.
         precision: 'fp32', 'fp16', 'int8', or 'auto'.
         artifact: the network.
-        options: size, threads and pictures in flight; its precision is not used.
+        options: size, threads, pictures in flight, exits; its precision is not used.
         measure: measures one engine, `measure_rates` if none is given; called only where there is a choice that was
             not measured before.
 
@@ -83,7 +83,7 @@ def select(
     """
     if precision not in (AUTO, *PRECISIONS):
         raise unknown_name("precision", precision, [AUTO, *PRECISIONS])
-    forms, note = _forms(candidates(engine, artifact), precision, artifact.card)
+    forms, note = _forms(candidates(engine, artifact, options.exits), precision, artifact.card, options.exits)
     if len(forms) == 1:
         why = "" if AUTO not in (engine, precision) else f"the only choice here{f': {note}' if note else ''}"
         return Selection(*forms[0], why)
@@ -114,8 +114,10 @@ def fastest(forms: Sequence[Form], rates: Mapping[Form, Rate]) -> Form:
     return best
 
 
-def int8_problem(card: Card) -> str | None:
-    """Why the INT8 form of a network is not taken by itself; None where it may be."""
+def int8_problem(card: Card, exits: bool = False) -> str | None:
+    """Why the INT8 form of a network, or of its exits, is not taken by itself; None where it may be."""
+    if exits and not all("int8" in each.files for each in card.exits):
+        return "its exits have no INT8 files"
     if "int8" not in card.files:
         return "it has no INT8 file"
     lost = [figures["lost"] for figures in card.figures("int8").values() if figures.get("lost") is not None]
@@ -126,8 +128,8 @@ def int8_problem(card: Card) -> str | None:
     return None
 
 
-def candidates(engine: str, artifact: Artifact) -> list[str]:
-    """The engines that a name may mean for a network.
+def candidates(engine: str, artifact: Artifact, exits: bool = False) -> list[str]:
+    """The engines that a name may mean for a network; with `exits`, of those that can stop at exits.
 
     'auto' means TensorRT alone where it works, except for a network that gives labels; else the card's engines that are
     installed, in its order.
@@ -146,28 +148,29 @@ def candidates(engine: str, artifact: Artifact) -> list[str]:
         if (reason := missing(engine)) is not None:
             raise EngineError(reason)
         return [engine]
-    if available("tensorrt") and not gives_labels:
+    if available("tensorrt") and not gives_labels and not exits:
         try:
             ENGINES.get("tensorrt")
             return ["tensorrt"]
         except (ImportError, OSError) as error:
             _log.warning("a GPU is there, but TensorRT cannot be loaded: %s", " ".join(str(error).split()))
-    order = artifact.card.engine_order
+    order = [name for name in artifact.card.engine_order if not exits or (name in ENGINES and TABLE[name].exits)]
     found = [name for name in order if name in ENGINES and available(name)]
     if not found:
+        order = order or [name for name, entry in TABLE.items() if entry.exits]
         raise EngineError(f"none of the engines that {artifact.card.name} runs on is installed ({', '.join(order)}): "
                           f"{install_hint(order[0])}")  # fmt: skip
     return [name for name in found if name != "torch"] or found
 
 
-def _forms(engines: Sequence[str], precision: str, card: Card) -> tuple[list[Form], str]:
+def _forms(engines: Sequence[str], precision: str, card: Card, exits: bool) -> tuple[list[Form], str]:
     """What may run, best answers first, and why INT8 is not among it."""
     if precision != AUTO:
         able = [name for name in engines if precision == "fp32" or _has_int8(name, precision, card)]
         return [Form(name, precision) for name in able or engines[:1]], ""  # that one says why it cannot
     forms = [Form(name, TABLE[name].auto) for name in engines]
     quick = [name for name in engines if TABLE[name].runs_int8]
-    problem = int8_problem(card) if quick else None
+    problem = int8_problem(card, exits) if quick else None
     if quick and problem is None:
         forms += [Form(name, "int8") for name in quick]
     return forms, problem or ""

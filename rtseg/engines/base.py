@@ -15,6 +15,7 @@ from rtseg.core.errors import EngineError, UsageError
 from rtseg.core.frame import Labelled
 from rtseg.core.sizes import Size, format_size
 from rtseg.core.zoo import Artifact
+from rtseg.engines.run import Run
 from rtseg.pictures.resize import enlarge_labels
 from rtseg.pictures.upsample import upsample_labels
 
@@ -32,12 +33,14 @@ class EngineOptions:
             also takes 'auto'.
         threads: CPU threads the engine may use.
         in_flight: pictures to keep in flight at once: more fps, and each picture takes longer.
+        exits: load the chain of graphs that can stop at the network's exits, instead of the one to its end.
     """
 
     size_hw: Size
     precision: str = "fp32"
     threads: int = 1
     in_flight: int = 1
+    exits: bool = False
 
 
 @dataclass(frozen=True)
@@ -71,6 +74,7 @@ class Engine(Closing, ABC):
         self._arrays = ArrayPool()
         self._pending: deque[tuple[float, Any]] = deque()  # when it was submitted, and what `_submit` returned
         self._pending_logits: deque[Callable[[], Timed]] = deque()
+        self._exits = options.exits
         self._closed = False
 
     @abstractmethod
@@ -90,6 +94,15 @@ class Engine(Closing, ABC):
             EngineError: the engine is closed, or the vendor library failed.
         """
         return self._infer(self._checked(image))
+
+    def start(self, image: np.ndarray) -> Run:
+        """uint8 BGR (h, w, 3) -> a run from exit to exit, for as long as the engine gets no other picture.
+
+        Raises:
+            UsageError: wrong dtype or shape, or the engine was not loaded with `EngineOptions.exits`.
+            EngineError: the engine is closed.
+        """
+        raise UsageError(f"{self.info.engine} was loaded to run {self.card.name} to its end: load it with exits=True")
 
     def labels(self, image: np.ndarray, size_hw: Size, out: np.ndarray | None = None) -> np.ndarray:
         """uint8 BGR (h, w, 3) -> labels uint8 `size_hw`; `out` is filled and returned where given."""

@@ -1,6 +1,8 @@
 """onnxruntime on the CPU."""
 
+from collections.abc import Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -9,11 +11,20 @@ import onnxruntime as ort
 from rtseg.core.errors import EngineError, UsageError, WeightsError
 from rtseg.core.sizes import Size, format_size
 from rtseg.core.zoo import Artifact
-from rtseg.engines.base import Engine, EngineInfo, EngineOptions
+from rtseg.engines.base import EngineInfo, EngineOptions
+from rtseg.engines.chain import ChainEngine
 
 
-def open_session(path: Path, size_hw: Size, threads: int) -> ort.InferenceSession:
+def open_session(
+    path: Path, size_hw: Size, threads: int, handed: Mapping[str, ort.OrtValue] = MappingProxyType({})
+) -> ort.InferenceSession:
     """Loads a deployment graph for one picture of a size; all that depends on the size folds to constants.
+
+    Args:
+        path: ONNX file.
+        size_hw: of the picture.
+        threads: CPU threads.
+        handed: what the graphs before it hand on, by tensor.
 
     Raises:
         EngineError: onnxruntime cannot load the file.
@@ -24,6 +35,9 @@ def open_session(path: Path, size_hw: Size, threads: int) -> ort.InferenceSessio
     options.log_severity_level = 3  # errors
     for axis, length in zip(("N", "height", "width"), (1, *size_hw), strict=True):
         options.add_free_dimension_override_by_name(axis, length)
+    for name, value in handed.items():
+        for axis, length in zip(("height", "width"), value.shape()[2:], strict=True):
+            options.add_free_dimension_override_by_name(f"{name}_{axis}", length)
     # A waiting thread spins only as long as the gap between two operators, and not after a run: other stages of the
     # loop need the cores. On busy cores the default spinning costs half as much processor time again as the network.
     options.add_session_config_entry("session.intra_op.spin_duration_us", "100")
@@ -34,45 +48,76 @@ def open_session(path: Path, size_hw: Size, threads: int) -> ort.InferenceSessio
         raise EngineError(f"onnxruntime {ort.__version__} cannot load {path}: {error}") from error
 
 
-class OnnxRuntimeEngine(Engine):
+class _Step:
+    """A graph with its buffers, bound once: onnxruntime neither allocates nor copies a result in a run.
+
+    Args:
+        path: its file.
+        image: uint8 (1, h, w, 3), where every picture is put.
+        threads: CPU threads.
+        handed: what the graphs before it hand on; gets what this one does.
+        shape: of its logits; by default what onnxruntime infers, as it can for files that `rtseg export` wrote.
+    """
+
+    def __init__(
+        self, path: Path, image: np.ndarray, threads: int, handed: dict[str, Any], shape: tuple[int, ...] | None = None
+    ) -> None:
+        self.session: Any = open_session(path, (image.shape[1], image.shape[2]), threads, handed)
+        self.binding: Any = self.session.io_binding()
+        for given in self.session.get_inputs():
+            if given.name in handed:
+                self.binding.bind_ortvalue_input(given.name, handed[given.name])
+            else:
+                self.binding.bind_input(given.name, "cpu", 0, np.uint8, image.shape, image.ctypes.data)
+        output, *hands_on = self.session.get_outputs()
+        if output.type != "tensor(float)" or len(output.shape) != 4:
+            raise WeightsError(f"{path} gives {output.type} {output.shape}, not logits: export it with --output logits")
+        self.logits = np.empty(shape or output.shape, np.float32)
+        self.binding.bind_output(output.name, "cpu", 0, np.float32, self.logits.shape, self.logits.ctypes.data)
+        for passed in hands_on:
+            handed[passed.name] = ort.OrtValue.ortvalue_from_shape_and_type(passed.shape, np.float32, "cpu")
+            self.binding.bind_ortvalue_output(passed.name, handed[passed.name])
+
+
+class OnnxRuntimeEngine(ChainEngine):
     """Runs fp32 and int8 files; the logits of `infer` lie in one buffer that the next call overwrites."""
 
     def __init__(self, artifact: Artifact, options: EngineOptions) -> None:
         super().__init__(artifact, options)
         if options.precision == "fp16":
             raise UsageError("onnxruntime on a CPU does not compute in fp16: use --precision fp32, or int8")
-        path = artifact.file(options.precision)
         size_hw = options.size_hw
-        session = open_session(path, size_hw, options.threads)
-        output = session.get_outputs()[0]
-        if output.type != "tensor(float)" or len(output.shape) != 4:
-            raise WeightsError(f"{path} gives {output.type} {output.shape}, not logits: export it with --output logits")
-        # Own buffers, bound once: onnxruntime neither allocates nor copies a result in a run.
         self._image = np.empty((1, *size_hw, 3), np.uint8)
-        self._logits = np.empty((1, *self.card.output_shape(size_hw)), np.float32)
-        self._binding: Any = session.io_binding()
-        name = session.get_inputs()[0].name
-        self._binding.bind_input(name, "cpu", 0, np.uint8, self._image.shape, self._image.ctypes.data)
-        self._binding.bind_output(output.name, "cpu", 0, np.float32, self._logits.shape, self._logits.ctypes.data)
-        self._session: Any = session
+        self._steps: list[_Step] = []
+        if options.exits:
+            handed: dict[str, ort.OrtValue] = {}
+            for path in artifact.chain(options.precision):
+                self._steps.append(_Step(path, self._image, options.threads, handed))
+        else:
+            path, shape = artifact.file(options.precision), (1, *self.card.output_shape(size_hw))
+            self._steps.append(_Step(path, self._image, options.threads, {}, shape))
+        self.length = len(self._steps)
         self.info = EngineInfo(
             engine="onnxruntime",
             runtime=f"onnxruntime {ort.__version__}",
-            device=session.get_providers()[0].removesuffix("ExecutionProvider"),
+            device=self._steps[0].session.get_providers()[0].removesuffix("ExecutionProvider"),
             precision=options.precision,
             size_hw=size_hw,
             threads=options.threads,
         )
 
-    def _infer(self, image: np.ndarray) -> np.ndarray:
+    def _begin(self, image: np.ndarray) -> None:
         np.copyto(self._image[0], image)
+
+    def _step(self, number: int) -> np.ndarray:
+        step = self._steps[number]
         try:
-            self._session.run_with_iobinding(self._binding)
+            step.session.run_with_iobinding(step.binding)
         except Exception as error:
             size = format_size(self.info.size_hw)
             raise EngineError(f"onnxruntime failed to run {self.card.name} at {size}: {error}") from error
-        logits: np.ndarray = self._logits[0]
+        logits: np.ndarray = step.logits[0]
         return logits
 
     def _release(self) -> None:
-        self._binding = self._session = None
+        self._steps = []

@@ -2,6 +2,7 @@
 
 import os
 from functools import cache
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -10,17 +11,18 @@ import openvino as ov
 from rtseg.core.errors import EngineError, UsageError, WeightsError
 from rtseg.core.sizes import format_size
 from rtseg.core.zoo import Artifact
-from rtseg.engines.base import Engine, EngineInfo, EngineOptions
+from rtseg.engines.base import EngineInfo, EngineOptions
+from rtseg.engines.chain import ChainEngine
 
 
-class OpenVinoEngine(Engine):
+class OpenVinoEngine(ChainEngine):
     """Runs fp32 and int8 files; the logits of `infer` lie in one buffer that the next call overwrites."""
 
     def __init__(self, artifact: Artifact, options: EngineOptions) -> None:
         super().__init__(artifact, options)
         if options.precision == "fp16":
             raise UsageError("openvino on a CPU does not compute in fp16: use --precision fp32, or int8")
-        path = artifact.file(options.precision)
+        paths = artifact.chain(options.precision) if options.exits else [artifact.file(options.precision)]
         settings = {
             "PERFORMANCE_HINT": "LATENCY",
             "NUM_STREAMS": "1",
@@ -30,22 +32,22 @@ class OpenVinoEngine(Engine):
             "ENABLE_CPU_PINNING": options.threads >= (os.cpu_count() or 1),
             "CACHE_DIR": "",
         }
-        try:
-            core = _core()
-            model = core.read_model(path)
-            model.reshape({0: [1, *options.size_hw, 3]})
-            compiled: Any = core.compile_model(model, "CPU", settings)
-            self._request: Any = compiled.create_infer_request()
-        except Exception as error:  # OpenVINO raises RuntimeError, but also pybind's own kinds
-            raise EngineError(f"openvino {ov.__version__} cannot load {path}: {_first_line(error)}") from error
+        self._image = np.empty((1, *options.size_hw, 3), np.uint8)
+        self._requests: list[Any] = []
+        handed: dict[str, ov.Tensor] = {}
+        for path in paths:
+            try:
+                compiled, request = _compile(path, settings, self._image, handed)
+            except Exception as error:  # OpenVINO raises RuntimeError, but also pybind's own kinds
+                raise EngineError(f"openvino {ov.__version__} cannot load {path}: {_first_line(error)}") from error
+            self._requests.append(request)
         expected = (1, *self.card.output_shape(options.size_hw))
         if tuple(compiled.output(0).shape) != expected:
             raise WeightsError(f"{path} gives {compiled.output(0)}, not the logits {expected} that its card promises")
         computes = compiled.get_property("INFERENCE_PRECISION_HINT").get_type_name()
         if computes != "f32":
             raise EngineError(f"openvino computes in {computes} on this machine though f32 was asked for")
-        self._image = np.empty((1, *options.size_hw, 3), np.uint8)
-        self._request.set_input_tensor(ov.Tensor(self._image, shared_memory=True))
+        self.length = len(self._requests)
         self.info = EngineInfo(
             engine="openvino",
             runtime=f"openvino {ov.__version__.split('-')[0]}",
@@ -55,18 +57,43 @@ class OpenVinoEngine(Engine):
             threads=compiled.get_property("INFERENCE_NUM_THREADS"),
         )
 
-    def _infer(self, image: np.ndarray) -> np.ndarray:
+    def _begin(self, image: np.ndarray) -> None:
         np.copyto(self._image[0], image)
+
+    def _step(self, number: int) -> np.ndarray:
+        request = self._requests[number]
         try:
-            self._request.infer()
-            logits: np.ndarray = self._request.get_output_tensor().data[0]
+            request.infer()
+            logits: np.ndarray = request.get_output_tensor(0).data[0]
         except Exception as error:
             size = format_size(self.info.size_hw)
             raise EngineError(f"openvino failed to run {self.card.name} at {size}: {_first_line(error)}") from error
         return logits
 
     def _release(self) -> None:
-        self._request = None
+        self._requests = []
+
+
+def _compile(path: Path, settings: dict[str, Any], image: np.ndarray, handed: dict[str, ov.Tensor]) -> tuple[Any, Any]:
+    """A graph and its request, bound to the picture and to what the graphs before it hand on; adds what it does.
+
+    Args:
+        path: ONNX file.
+        settings: of the compiler.
+        image: uint8 (1, h, w, 3), where every picture is put.
+        handed: tensors that the graphs before it give.
+    """
+    core = _core()
+    model = core.read_model(path)
+    given = {port.any_name: handed.get(port.any_name) for port in model.inputs}
+    bound = {name: ov.Tensor(image, shared_memory=True) if tensor is None else tensor for name, tensor in given.items()}
+    model.reshape({name: list(tensor.shape) for name, tensor in bound.items()})
+    compiled = core.compile_model(model, "CPU", settings)
+    request = compiled.create_infer_request()
+    for name, tensor in bound.items():
+        request.set_tensor(name, tensor)
+    handed |= {port.any_name: request.get_tensor(port) for port in compiled.outputs[1:]}
+    return compiled, request
 
 
 @cache

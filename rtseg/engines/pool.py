@@ -12,6 +12,7 @@ from rtseg.core.errors import EngineError
 from rtseg.core.sizes import Size
 from rtseg.core.zoo import Artifact
 from rtseg.engines.base import Engine, EngineOptions, Timed
+from rtseg.engines.run import Run
 
 
 class EnginePool(Engine):
@@ -48,6 +49,12 @@ class EnginePool(Engine):
         if self._pending:
             raise EngineError("pictures are in flight: call collect() first")
         return self._engines[0].infer(image)
+
+    def start(self, image: np.ndarray) -> Run:
+        """As `Engine.start`; raises EngineError too where pictures are in flight."""
+        if self._pending:
+            raise EngineError("pictures are in flight: call collect() first")
+        return self._engines[0].start(image)
 
     def _submit(self, image: np.ndarray, size_hw: Size) -> Future[Timed]:
         return self._workers.submit(self._work, image, size_hw)

@@ -5,7 +5,7 @@ from importlib.metadata import packages_distributions
 from importlib.util import find_spec
 from typing import NamedTuple
 
-from rtseg.core.errors import EngineError
+from rtseg.core.errors import EngineError, UsageError
 from rtseg.core.registry import Registry
 from rtseg.core.zoo import Artifact
 from rtseg.engines.base import Engine, EngineOptions
@@ -21,6 +21,7 @@ class EngineEntry(NamedTuple):
         needs: module that must be importable.
         install: how to get it.
         on_gpu: whether it runs on an NVIDIA GPU, which takes turns by itself; each of its Ray workers asks for one.
+        exits: whether it can stop at a network's exits.
         runs_int8: whether it runs the INT8 file of a network.
         auto: the precision that 'auto' takes, unless that file is faster.
     """
@@ -29,16 +30,18 @@ class EngineEntry(NamedTuple):
     needs: str
     install: str
     on_gpu: bool = False
+    exits: bool = False
     runs_int8: bool = False
     auto: str = "fp32"
 
 
 TABLE = {
     "onnxruntime": EngineEntry(
-        "rtseg.engines.onnxruntime_engine:OnnxRuntimeEngine", "onnxruntime", "pip install onnxruntime", runs_int8=True
+        "rtseg.engines.onnxruntime_engine:OnnxRuntimeEngine", "onnxruntime", "pip install onnxruntime", exits=True,
+        runs_int8=True,
     ),
     "openvino": EngineEntry(
-        "rtseg.engines.openvino_engine:OpenVinoEngine", "openvino", "pip install openvino", runs_int8=True
+        "rtseg.engines.openvino_engine:OpenVinoEngine", "openvino", "pip install openvino", exits=True, runs_int8=True
     ),
     "tensorrt": EngineEntry(
         "rtseg.engines.tensorrt.engine:TensorRtEngine", "tensorrt", "pip install 'rtseg[tensorrt]'", on_gpu=True,
@@ -88,6 +91,9 @@ def load_named(name: str, artifact: Artifact, options: EngineOptions) -> Engine:
     """Loads a network into the engine of this name; `rtseg.engines.load_engine` says what it raises."""
     if (reason := missing(name)) is not None:
         raise EngineError(reason)
+    if options.exits and not TABLE[name].exits:
+        able = " or ".join(other for other, entry in TABLE.items() if entry.exits)
+        raise UsageError(f"{name} runs a network to its end only, not to an exit: use --engine {able}")
     try:
         kind = ENGINES.get(name)
     except (ImportError, OSError) as error:  # a shared library of the package is missing, or of another version

@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -27,28 +28,42 @@ def first_run(path: Path, images: np.ndarray, threads: int = 1) -> np.ndarray:
     Raises:
         ParityError: the child crashed, failed, or took too long.
     """
+    return first_chain_run([path], images, threads)[0]
+
+
+def first_chain_run(paths: Sequence[Path], images: np.ndarray, threads: int = 1) -> list[np.ndarray]:
+    """The same for a chain of graphs: the logits of each."""
+    name = " and ".join(path.name for path in paths)
     with TemporaryDirectory() as folder:
-        given, made = Path(folder, "images.npy"), Path(folder, "outputs.npy")
+        given, made = Path(folder, "images.npy"), Path(folder, "outputs.npz")
         np.save(given, images)
         try:
-            child = run_module("rtseg.engines.trial", [str(path), str(given), str(made), str(threads)], _TIMEOUT_S)
+            told = [str(given), str(made), str(threads), *map(str, paths)]
+            child = run_module("rtseg.engines.trial", told, _TIMEOUT_S)
         except subprocess.TimeoutExpired:
-            raise ParityError(f"the first run of {path.name} took more than {_TIMEOUT_S:.0f} s") from None
+            raise ParityError(f"the first run of {name} took more than {_TIMEOUT_S:.0f} s") from None
         if child.returncode != 0:
             ended = f"signal {-child.returncode}" if child.returncode < 0 else f"code {child.returncode}"
             said = child.stderr.strip().splitlines()
-            raise ParityError(f"the first run of {path.name} ended with {ended}: {said[-1] if said else 'no message'}")
-        outputs: np.ndarray = np.load(made)
-    return outputs
+            raise ParityError(f"the first run of {name} ended with {ended}: {said[-1] if said else 'no message'}")
+        with np.load(made) as outputs:
+            return [outputs[f"arr_{number}"] for number in range(len(paths))]
 
 
-def _child(path: str, given: str, made: str, threads: str) -> None:
+def _child(given: str, made: str, threads: str, *paths: str) -> None:
     from rtseg.engines.onnxruntime_engine import open_session
 
     images = np.load(given)
-    session = open_session(Path(path), images.shape[1:3], int(threads))
-    name = session.get_inputs()[0].name
-    np.save(made, np.concatenate([session.run(None, {name: image[None]})[0] for image in images]))
+    sessions = [open_session(Path(path), images.shape[1:3], int(threads)) for path in paths]
+    picture = sessions[0].get_inputs()[0].name
+    found: list[list[np.ndarray]] = [[] for _ in sessions]
+    for image in images:
+        known = {picture: image[None]}  # and what the graphs so far have handed on
+        for session, logits in zip(sessions, found, strict=True):
+            outputs = session.run(None, {given.name: known[given.name] for given in session.get_inputs()})
+            logits.append(outputs[0])
+            known |= {output.name: value for output, value in zip(session.get_outputs(), outputs, strict=True)}
+    np.savez(made, *map(np.concatenate, found))
 
 
 if __name__ == "__main__":

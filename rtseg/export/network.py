@@ -3,18 +3,20 @@
 import copy
 import logging
 from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 import rtseg
-from rtseg.core.card import Card, CardFile
+from rtseg.core.card import Card, CardFile, Exit
 from rtseg.core.errors import UsageError
 from rtseg.core.files import atomic_path, file_sha256
 from rtseg.core.labels import LabelSet
 from rtseg.core.sizes import Size
 from rtseg.core.zoo import Artifact
+from rtseg.export.exits import write_exits
 from rtseg.export.onnx import export_graph, round_weights
 from rtseg.export.parity import check_parity, street_frames
 from rtseg.models import MODELS
@@ -40,6 +42,8 @@ def export_network(
 ) -> Artifact:
     """Writes `folder/NAME.onnx` and its card `folder/NAME.json`; the network itself is not changed.
 
+    A network with exits has the graphs of its chain beside them, `NAME.exit1.onnx` and so on.
+
     Args:
         model: the trained network.
         name: what `--model` will call it.
@@ -56,11 +60,18 @@ def export_network(
     """
     shipped = _rounded(model, labels)
     path = folder / f"{name}.onnx"
-    with atomic_path(path) as part:
+    images = images or street_frames()
+    exits: tuple[Exit, ...] = ()
+    with ExitStack() as stack:
+        part = stack.enter_context(atomic_path(path))
         log.info("writing the graph of %s", name)
-        export_graph(shipped, part, describe(shipped, name, labels))
+        about = describe(shipped, name, labels)
+        if shipped.early:
+            exits = write_exits(shipped, part, folder, name, about, labels, images, _PAPER_SIZE, stack)
+        else:
+            export_graph(shipped, part, about)
         log.info("comparing its labels with torch's")
-        check_parity(part, shipped, labels, images or street_frames())
+        check_parity(part, shipped, labels, images)
         entry = CardFile(path.name, file_sha256(part), part.stat().st_size)
     card = Card(
         name=name,
@@ -78,6 +89,7 @@ def export_network(
         recipe=dict(recipe or {}),
         data_terms=data_terms,
         normalisation=model.normalisation._asdict(),
+        exits=exits,
     )
     card.save(folder / f"{name}.json")
     return Artifact(card, folder)

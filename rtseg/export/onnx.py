@@ -22,7 +22,7 @@ from torch.export import Dim
 
 from rtseg.core.errors import UsageError
 from rtseg.models.base import SegmentationModel
-from rtseg.models.deploy import DeployGraph
+from rtseg.models.deploy import DeployGraph, ExitsGraph
 from rtseg.models.weights import may_lack
 
 OPSET = 18
@@ -56,8 +56,29 @@ def export_graph(model: SegmentationModel, path: Path, metadata: dict[str, Any],
     Raises:
         UsageError: a weight of the network would not be in the file.
     """
-    graph = DeployGraph(model, output).eval()
-    program = _trace(graph, model.size_multiple, output)
+    proto = build_graph(DeployGraph(model, output), [output])
+    save_graph(proto, path, {**metadata, "output": output})
+
+
+def save_graph(proto: onnx.ModelProto, path: Path, metadata: dict[str, Any]) -> None:
+    """Writes a graph that is what ONNX allows, with what is known about it."""
+    helper.set_model_props(proto, {METADATA_KEY: json.dumps(metadata)})
+    onnx.checker.check_model(proto)
+    onnx.save(proto, path)
+
+
+def build_graph(graph: DeployGraph | ExitsGraph, outputs: list[str]) -> onnx.ModelProto:
+    """A network behind its pre-processing as ONNX.
+
+    Args:
+        graph: the network; switched to evaluation mode.
+        outputs: names of what it gives.
+
+    Raises:
+        UsageError: a weight of the network would not be in the file.
+    """
+    model = graph.model
+    program = _trace(graph.eval(), model.size_multiple, outputs)
     parameters = {_PREFIX + name for name in model.state_dict()}
 
     def may_fold(node: Any) -> bool | None:
@@ -67,18 +88,16 @@ def export_graph(model: SegmentationModel, path: Path, metadata: dict[str, Any],
 
     optimizer.fold_constants(program.model, should_fold=may_fold)
     optimizer.remove_unused_nodes(program.model)
-    proto = program.model_proto
+    proto: onnx.ModelProto = program.model_proto
     _clean(proto)
-    _name_axes(proto, output)
+    _name_axes(proto)
     _drop_zero_biases(proto.graph)
     _fold_padding(proto.graph)
     _name_parameters(proto.graph, model)
-    helper.set_model_props(proto, {METADATA_KEY: json.dumps({**metadata, "output": output})})
-    onnx.checker.check_model(proto)
-    onnx.save(proto, path)
+    return proto
 
 
-def _trace(graph: DeployGraph, multiple: int, output: str) -> Any:
+def _trace(graph: nn.Module, multiple: int, outputs: list[str]) -> Any:
     """Exports with sizes that are any multiples of the network's."""
     example = torch.zeros(2, 4 * multiple, 6 * multiple, 3, dtype=torch.uint8)
     count, rows, columns = Dim("N", min=1, max=64), Dim("rows", min=1, max=1024), Dim("columns", min=1, max=1024)
@@ -90,7 +109,7 @@ def _trace(graph: DeployGraph, multiple: int, output: str) -> Any:
             warnings.simplefilter("ignore")  # the exporter's advice to its own developers
             program = torch.onnx.export(
                 graph, (example,), dynamo=True, verbose=False, optimize=False, opset_version=OPSET,
-                input_names=[INPUT], output_names=[output],
+                input_names=[INPUT], output_names=outputs,
                 dynamic_shapes=({0: count, 1: multiple * rows, 2: multiple * columns},),
             )  # fmt: skip
     finally:
@@ -110,13 +129,14 @@ def _clean(proto: onnx.ModelProto) -> None:
         item.doc_string = ""
 
 
-def _name_axes(proto: onnx.ModelProto, output: str) -> None:
+def _name_axes(proto: onnx.ModelProto) -> None:
     for axis, name in enumerate(AXES):
         proto.graph.input[0].type.tensor_type.shape.dim[axis].dim_param = name
-    shape = proto.graph.output[0].type.tensor_type.shape.dim
-    shape[0].dim_param = AXES[0]
-    for axis, name in zip(shape[-2:], AXES[1:], strict=True):
-        axis.dim_param = f"{output}_{name}"
+    for output in proto.graph.output:
+        shape = output.type.tensor_type.shape.dim
+        shape[0].dim_param = AXES[0]
+        for axis, name in zip(shape[-2:], AXES[1:], strict=True):
+            axis.dim_param = f"{output.name}_{name}"
 
 
 def _drop_zero_biases(graph: onnx.GraphProto) -> None:

@@ -9,9 +9,9 @@ import torch
 from rtseg.core.errors import ParityError
 from rtseg.core.labels import LabelSet
 from rtseg.core.sizes import Size, format_size, nearest_multiple
-from rtseg.engines.trial import first_run
-from rtseg.models.base import SegmentationModel
-from rtseg.models.deploy import DeployGraph
+from rtseg.engines.trial import first_chain_run, first_run
+from rtseg.models.base import LAST, SegmentationModel
+from rtseg.models.deploy import DeployGraph, ExitsGraph
 from rtseg.pictures.resize import resize_image
 from rtseg.pictures.upsample import upsample_labels
 from rtseg.scenes import StreetScene
@@ -57,6 +57,24 @@ def check_parity(
                 expected = graph(torch.from_numpy(image)[None])[0].contiguous().numpy()
             share = _agreement(expected, made, size_hw, labels, f"{path.name} at {format_size(size_hw)}, frame {index}")
             worst = min(worst, share)
+    return worst
+
+
+def check_chain_parity(
+    paths: Sequence[Path], model: SegmentationModel, labels: LabelSet, images: Sequence[np.ndarray]
+) -> float:
+    """Compares every exit of a chain of ONNX files with the network's own; otherwise as `check_parity`."""
+    graph, names = ExitsGraph(model).eval(), (*model.early, LAST)
+    worst = 1.0
+    for size_hw in gate_sizes(model):
+        batch = np.stack([resize_image(image, size_hw) for image in images])
+        made = first_chain_run(paths, batch)
+        for index, image in enumerate(batch):
+            with torch.inference_mode():
+                expected = [logits[0].contiguous().numpy() for logits in graph(torch.from_numpy(image)[None])]
+            for name, want, found in zip(names, expected, made, strict=True):
+                where = f"exit {name} at {format_size(size_hw)}, frame {index}"
+                worst = min(worst, _agreement(want, found[index], size_hw, labels, where))
     return worst
 
 

@@ -137,7 +137,8 @@ class _Writer:
 
     def write(self) -> None:
         integer = {node.output[0] for node in self.plan.convolutions}
-        nodes: list[onnx.NodeProto] = []
+        given = [value.name for value in self.graph.input if value.name in self.scales]  # by graphs before, in a chain
+        nodes = [extra for name in given for extra in self._round_activation(name)]
         for node in list(self.graph.node):
             if node.output[0] in integer:
                 nodes += self._round_weights(node)

@@ -280,4 +280,5 @@ class Loop:
             accuracy=stats.accuracy,
             deadline=self._timeliness.to_json(self.drops) if self._timeliness else None,
             reused=stats.reused,
+            exits=stats.exits,
         )

@@ -33,6 +33,7 @@ class Result:
         stages_s: seconds in 'capture', 'resize', 'engine' and, unless the engine does it, 'upsample'; and in what
             labellers add.
         confidence: uint8 (H, W), 0 to 255, how sure the network is of each pixel; None where it was not asked for.
+        exit: where the network stopped; '' for one that has only its end.
         labelled_at: `time.perf_counter()` when the labels were handed over.
         rung: which rung of a ladder made the labels; '' where there is none.
         held: the labels are those of an earlier frame, since this one's were not ready in time.
@@ -44,6 +45,7 @@ class Result:
     info: EngineInfo
     stages_s: dict[str, float]
     confidence: np.ndarray | None = None
+    exit: str = ""
     labelled_at: float = 0.0
     rung: str = ""
     held: bool = False
@@ -197,7 +199,7 @@ class Pipeline:
     def _collect(self, captured: _Captured) -> Result:
         labeller, made = self._labeller, self._labeller.collect()
         stages_s = {**made.stages_s, **captured.stages_s}
-        return Result(captured.frame, made.labels, labeller.card, labeller.info, stages_s, made.confidence,
+        return Result(captured.frame, made.labels, labeller.card, labeller.info, stages_s, made.confidence, made.exit,
                       perf_counter(), made.rung, made.held)  # fmt: skip
 
     def __enter__(self) -> Self:

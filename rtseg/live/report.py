@@ -1,6 +1,6 @@
 """What a run of the loop measured: latency, throughput, stages, drops and, where the truth is known, mIoU."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from math import ceil, isnan, sqrt
 from threading import Lock
 from time import perf_counter
@@ -39,6 +39,7 @@ class LoopReport:
             labels or the network knows other classes.
         deadline: what `Timeliness.to_json` gives; None where there was no deadline.
         reused: frames that have the labels of an earlier one, since nothing had changed; the network did not run.
+        exits: exit of the network -> frames that stopped there; empty for a network that was run to its end.
     """
 
     model: str
@@ -55,6 +56,7 @@ class LoopReport:
     accuracy: dict[str, Any] | None
     deadline: dict[str, Any] | None = None
     reused: int = 0
+    exits: dict[str, int] = field(default_factory=dict)
 
     def to_json(self) -> dict[str, Any]:
         """Plain JSON values; sizes are [height, width]."""
@@ -83,6 +85,7 @@ class LoopReport:
             "accuracy": self.accuracy,
             **({} if self.deadline is None else {"deadline": self.deadline}),
             "reused": self.reused,
+            **({"exits": self.exits} if self.exits else {}),
         }
 
     def summary(self) -> str:
@@ -95,6 +98,8 @@ class LoopReport:
             text += f"; source lost {self.outages} time{'s' if self.outages > 1 else ''}"
         if self.reused:
             text += f"; {self.reused} frames had the labels of an earlier one"
+        if self.exits:
+            text += "; stopped at " + ", ".join(f"{name} {count}" for name, count in self.exits.items())
         if self.accuracy is not None and self.accuracy["miou"] is not None:
             text += (
                 f"\nmIoU {self.accuracy['miou']:.3f} against the scene's own labels ({self.accuracy['frames']} frames)"
@@ -142,6 +147,8 @@ class LoopStats:
         self.reused = 0
         self._captured_at = self._first_at = self._last_at = perf_counter()
         self._matrix: ConfusionMatrix | None = None
+        self.exits: dict[str, int] = {}
+        self._exit = ""  # of the newest frame
 
     def begin(self, result: Result) -> None:
         """Counts a frame that inference handed over."""
@@ -153,6 +160,9 @@ class LoopStats:
         for name, seconds in result.stages_s.items():
             self.stages[name].add(seconds)
         self.reused += "engine" not in result.stages_s
+        self._exit = result.exit
+        if result.exit:
+            self.exits[result.exit] = self.exits.get(result.exit, 0) + 1
         if self.begun % _SCORE_EVERY == 0:
             self._score(result)
         self.begun += 1
@@ -206,4 +216,6 @@ class LoopStats:
         if self.card is not None and self.info is not None and not self._rung:
             size = format_size(self.info.size_hw)
             lines.append(f"{self.card.name} | {self.info.engine} {self.info.precision} | {size}")
+        if self._exit:
+            lines.append(f"exit {self._exit}")
         return lines

@@ -50,6 +50,8 @@ def check_spec(spec: RunSpec) -> Artifact:
         raise unknown_name("precision", spec.precision, [AUTO, *PRECISIONS])
     if spec.size_hw is not None:
         artifact.card.check_size(spec.size_hw)
+    if spec.exit is not None:
+        artifact.card.check_exit(spec.exit)
     return artifact
 
 
@@ -229,7 +231,8 @@ class Segmenter(Closing):
             spec, threads = self._spec, self.budget.engine
             assert spec is not None
             size_hw = spec.size_hw or default_size(self.card, frame_hw)
-            options = EngineOptions(size_hw, spec.precision, threads, min(threads, most_in_flight))
+            ahead, exits = min(threads, most_in_flight), spec.exit is not None
+            options = EngineOptions(size_hw, spec.precision, threads, ahead, exits)
             self._engine = self._loader(spec.engine, resolve(spec.model), options)
         return self._engine
 

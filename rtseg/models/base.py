@@ -33,7 +33,7 @@ class Outputs(NamedTuple):
 
     Attributes:
         logits: (N, C, H/s, W/s).
-        auxiliary: one (N, C, ·, ·) for each of `auxiliary_weights`.
+        auxiliary: one (N, C, ·, ·) for each of `auxiliary_weights`, those of the early exits first.
         features: see `SegmentationModel.features`.
     """
 
@@ -54,6 +54,8 @@ class SegmentationModel(nn.Module):
         logits_stride: the logits are this many times smaller than the input; likewise.
         auxiliary_weights: share in the loss of each auxiliary output.
         auxiliary_features: name of the features that each auxiliary classifier sees.
+        early: names of the early exits, in the order in which they compute; each is that of the features it sees. Their
+            logits are the first auxiliary outputs, of which these ship.
         normalisation: how pictures are scaled; a network on an encoder follows the encoder.
         classifier: ends the network; sees the features `last`.
     """
@@ -61,8 +63,9 @@ class SegmentationModel(nn.Module):
     config_class: ClassVar[type]
     size_multiple: int
     logits_stride: int
-    auxiliary_weights: ClassVar[tuple[float, ...]] = ()
-    auxiliary_features: ClassVar[tuple[str, ...]] = ()
+    auxiliary_weights: tuple[float, ...] = ()
+    auxiliary_features: tuple[str, ...] = ()
+    early: tuple[str, ...] = ()
     normalisation: Normalisation = IMAGENET_STATISTICS
 
     config: Any
@@ -89,10 +92,10 @@ class SegmentationModel(nn.Module):
     def config_json(self) -> dict[str, Any]:
         """What the network is rebuilt from; without `pretrained`, so that rebuilding never asks a hub.
 
-        `pruned` is there only where something is.
+        `pruned` and `exits` are there only where something is, so that the cards of other networks stay as they were.
         """
         values = {field.name: getattr(self.config, field.name) for field in fields(self.config)}
-        left_out = {"pretrained"} if values.get("pruned") else {"pretrained", "pruned"}
+        left_out = {"pretrained", *(name for name in ("pruned", "exits") if not values.get(name))}
         return {name: _with(list, tuple, value) for name, value in values.items() if name not in left_out}
 
     def trunk(self) -> list[nn.Module]:
@@ -121,7 +124,7 @@ class SegmentationModel(nn.Module):
         return logits
 
     def auxiliary_logits(self, features: dict[str, Tensor]) -> tuple[Tensor, ...]:
-        """`features` -> one (N, C, ·, ·) for each of `auxiliary_weights`."""
+        """`features` -> one (N, C, ·, ·) for each of `auxiliary_weights`, those of the early exits first."""
         return ()
 
     def forward(self, x: Tensor) -> Tensor:
@@ -166,8 +169,8 @@ def count_parameters(model: nn.Module) -> int:
 
 
 def count_inference_parameters(model: SegmentationModel) -> int:
-    """Parameters that inference uses: those of auxiliary classifiers are left out."""
-    return sum(p.numel() for name, p in model.named_parameters() if not name.startswith("auxiliary"))
+    """Parameters that inference to the end uses: those of auxiliary classifiers and early exits are left out."""
+    return sum(p.numel() for name, p in model.named_parameters() if not name.startswith(("auxiliary", "exits.")))
 
 
 def count_macs(model: nn.Module, size_hw: tuple[int, int]) -> int:
@@ -175,11 +178,31 @@ def count_macs(model: nn.Module, size_hw: tuple[int, int]) -> int:
 
     Pooling and interpolation count nothing, unless torch is set to deterministic algorithms.
     """
+    return int(_counted(model, size_hw).get_total_flops()) // 2
+
+
+def count_macs_by_layer(model: SegmentationModel, size_hw: tuple[int, int]) -> dict[str, int]:
+    """The same by the names of the layers, as in the state dict without `.weight`, with all auxiliary outputs."""
+
+    class Whole(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.model = model
+
+        def forward(self, x: Tensor) -> Outputs:
+            return self.model.forward_train(x)
+
+    found = _counted(Whole(), size_hw).get_flop_counts()
+    return {name.removeprefix("Whole.model."): sum(flops.values()) // 2 for name, flops in found.items()}
+
+
+def _counted(model: nn.Module, size_hw: tuple[int, int]) -> FlopCounterMode:
     parameters = {name: p.to("meta") for name, p in [*model.named_parameters(), *model.named_buffers()]}
     picture = torch.empty(1, 3, *size_hw, device="meta")
     was_training = model.training
     model.eval()
-    with FlopCounterMode(display=False) as counter:
+    counter = FlopCounterMode(display=False)
+    with counter:
         torch.func.functional_call(model, parameters, (picture,))
     model.train(was_training)
-    return int(counter.get_total_flops()) // 2
+    return counter

@@ -16,7 +16,7 @@ from rtseg.models.base import LAST, initialise
 from rtseg.models.blocks import ConvNormAct, check_batch
 from rtseg.models.decoders import Refinement
 from rtseg.models.encoders import Encoder, TrunkOptions, build_encoder
-from rtseg.models.encoders.config import EncoderConfig
+from rtseg.models.encoders.config import EncoderConfig, encoder_exits
 from rtseg.models.encoders.network import EncoderNetwork
 from rtseg.models.encoders.resnet import ResNet, stage
 
@@ -123,7 +123,7 @@ class DeepLabV3(EncoderNetwork):
     def __init__(self, config: DeepLabV3Config) -> None:
         super().__init__()
         self.config = config
-        self.size_multiple, self.logits_stride = config.output_stride, config.finest
+        self.size_multiple, self.logits_stride = config.size_multiple, config.finest
         encoder = build_encoder(config.encoder, config.options(), config.pretrained)
         deep = encoder.channels[-1]
         if config.form == "aspp":
@@ -135,6 +135,9 @@ class DeepLabV3(EncoderNetwork):
         self.dropout = nn.Dropout(config.dropout)
         self.refine = Refinement(deep, encoder.channels[-4:-1], config.output_stride, config.finest)
         self.classifier = nn.Conv2d(self.refine.channels, config.classes, 1)
+        self.exits = encoder_exits(encoder.channels, config)
+        self.early = self.auxiliary_features = self.exits.names
+        self.auxiliary_weights = tuple(1.0 for _ in self.early)
         initialise(self)
         self.encoder = encoder  # after that: it has its own initialisation, or pretrained weights
         self.normalisation = encoder.normalisation
@@ -148,3 +151,7 @@ class DeepLabV3(EncoderNetwork):
         context = self.context(stages[-1])  # (N, ·, H/o, W/o) at the output stride
         refined = self.refine(context, stages[-4:-1])  # (N, ·, H/s, W/s)
         return {**seen, "context": context, LAST: self.dropout(refined)}
+
+    def auxiliary_logits(self, features: dict[str, Tensor]) -> tuple[Tensor, ...]:
+        logits: tuple[Tensor, ...] = self.exits(features)
+        return logits

@@ -22,6 +22,20 @@ def normalise(images: Tensor, by: Normalisation) -> Tensor:
     return (rgb - mean[:, None, None]) * scale[:, None, None]
 
 
+class ExitsGraph(nn.Module):
+    """A network with exits behind its pre-processing: the logits of every exit, the end of the network last."""
+
+    def __init__(self, model: SegmentationModel) -> None:
+        super().__init__()
+        self.model = model
+
+    def forward(self, images: Tensor) -> tuple[Tensor, ...]:
+        """uint8 BGR (N, H, W, 3) -> float32 (N, C, h, w) of each exit, each at its own size."""
+        features = self.model.features(normalise(images, self.model.normalisation))
+        early = self.model.auxiliary_logits(features)[: len(self.model.early)]
+        return *early, self.model.classify(features)
+
+
 class DeployGraph(nn.Module):
     """A network behind its pre-processing.
 

@@ -13,23 +13,31 @@ from torch import Tensor, nn
 
 from rtseg.core.errors import UsageError
 from rtseg.models.base import LAST, SegmentationModel, initialise
+from rtseg.models.exits import COARSEST, ExitHeads, check_exits
 from rtseg.models.pruned import Width
 
 
 @dataclass(frozen=True)
 class ENetConfig:
-    """`dropout` is the spatial dropout of sections 2 to 5; section 1 uses a tenth of it.
+    """The fields that ENet is built with.
 
-    `pruned` has the layers that are narrower than the paper's, see `rtseg.models.pruned`.
+    Attributes:
+        classes: channels of the logits.
+        dropout: the spatial dropout of sections 2 to 5; section 1 uses a tenth of it.
+        exits: early exits beside the network's end: 1, behind the encoder, or 2, behind its section 2 as well. The
+            encoder alone has one at most, behind section 2.
+        pruned: the layers that are narrower than the paper's, see `rtseg.models.pruned`.
     """
 
     classes: int = 11
     dropout: float = 0.1
+    exits: int = 0
     pruned: tuple[Width, ...] = field(default=(), repr=False)
 
     def __post_init__(self) -> None:
         if self.classes < 1 or not 0 <= self.dropout < 1:
             raise UsageError(f"ENet needs classes >= 1 and a dropout in [0, 1), not {self}")
+        check_exits(self.exits, most=2)
 
 
 def max_pool_mask(x: Tensor) -> tuple[Tensor, Tensor]:
@@ -159,11 +167,11 @@ class _Encoding(SegmentationModel):
     """The encoder, which the two networks below share with its parameters' names."""
 
     config_class = ENetConfig
-    size_multiple = 8
 
     def __init__(self, config: ENetConfig) -> None:
         super().__init__()
         self.config = config
+        self.size_multiple = COARSEST if config.exits else 8
         dropout = config.dropout
         self.initial = InitialBlock()
         self.down1 = DownsamplingBottleneck(16, 64, dropout / 10)
@@ -172,13 +180,24 @@ class _Encoding(SegmentationModel):
         self.section2 = nn.Sequential(*section(dropout))
         self.section3 = nn.Sequential(*section(dropout))
 
-    def encode(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        """Features (N, 64, H/4, W/4) and (N, 128, H/8, W/8), and the masks of the poolings to 1/4 and to 1/8."""
+    def encode(self, x: Tensor) -> tuple[dict[str, Tensor], Tensor, Tensor]:
+        """The encoder's features, and the masks of the poolings to 1/4 and to 1/8."""
         x = self.initial(x)  # (N, 16, H/2, W/2)
         x, mask4 = self.down1(x)
-        at_4 = self.section1(x)
+        at_4 = self.section1(x)  # (N, 64, H/4, W/4)
         x, mask8 = self.down2(at_4)
-        return at_4, self.section3(self.section2(x)), mask4, mask8
+        section2 = self.section2(x)  # (N, 128, H/8, W/8), and so is what follows
+        return {"encoder/4": at_4, "section2": section2, "encoder/8": self.section3(section2)}, mask4, mask8
+
+    def exit_at(self, names: tuple[str, ...]) -> None:
+        """Adds early exits on features at 1/8."""
+        self.exits = ExitHeads(dict.fromkeys(names, (128, 8)), self.config.classes)
+        self.early = self.auxiliary_features = names
+        self.auxiliary_weights = tuple(1.0 for _ in names)
+
+    def auxiliary_logits(self, features: dict[str, Tensor]) -> tuple[Tensor, ...]:
+        logits: tuple[Tensor, ...] = self.exits(features)
+        return logits
 
 
 class ENetEncoder(_Encoding):
@@ -191,12 +210,14 @@ class ENetEncoder(_Encoding):
 
     def __init__(self, config: ENetConfig) -> None:
         super().__init__(config)
+        check_exits(config.exits, most=1)
+        self.exit_at(("section2",)[: config.exits])
         self.classifier = nn.Conv2d(128, config.classes, 1, bias=False)
         initialise(self)
 
     def features(self, x: Tensor) -> dict[str, Tensor]:
-        at_4, at_8, _, _ = self.encode(x)
-        return {"encoder/4": at_4, "encoder/8": at_8, LAST: at_8}
+        seen, _, _ = self.encode(x)
+        return {**seen, LAST: seen["encoder/8"]}
 
 
 class ENet(_Encoding):
@@ -216,11 +237,12 @@ class ENet(_Encoding):
         self.section4 = nn.Sequential(*(Bottleneck(64, dropout, relu=True) for _ in range(2)))
         self.up5 = UpsamplingBottleneck(64, 16, dropout)
         self.section5 = Bottleneck(16, dropout, relu=True)
+        self.exit_at(("section2", "encoder/8")[2 - config.exits :])
         self.classifier = nn.ConvTranspose2d(16, config.classes, 3, 2, 1, output_padding=1, bias=False)
         initialise(self)
 
     def features(self, x: Tensor) -> dict[str, Tensor]:
-        at_4, at_8, mask4, mask8 = self.encode(x)
-        back_4 = self.section4(self.up4(at_8, mask8))  # (N, 64, H/4, W/4)
+        seen, mask4, mask8 = self.encode(x)
+        back_4 = self.section4(self.up4(seen["encoder/8"], mask8))  # (N, 64, H/4, W/4)
         back_2 = self.section5(self.up5(back_4, mask4))  # (N, 16, H/2, W/2)
-        return {"encoder/4": at_4, "encoder/8": at_8, "decoder/4": back_4, LAST: back_2}
+        return {**seen, "decoder/4": back_4, LAST: back_2}

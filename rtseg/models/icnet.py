@@ -13,7 +13,7 @@ at stride 4 (`detail`).
 
 from copy import deepcopy
 from dataclasses import dataclass, field
-from typing import Any, ClassVar, NamedTuple
+from typing import Any, NamedTuple
 
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -25,6 +25,7 @@ from rtseg.models.decoders import SumStep
 from rtseg.models.encoders import TrunkOptions, build_encoder
 from rtseg.models.encoders.network import EncoderNetwork
 from rtseg.models.encoders.resnet import CaffeBottleneck, stage
+from rtseg.models.exits import check_exits
 from rtseg.models.pruned import Width
 from rtseg.models.pyramid import PyramidPooling
 
@@ -46,6 +47,7 @@ class ICNetConfig:
         shared_stride: the low and the medium branch share the encoder's layers up to this stride: 8 as in the paper, or
             16. Both compute at stride 8 of their input from there on; 16 gives the medium branch deeper features.
         detail: a decoder step from stride 8 to 4, with the full-size branch's features there; needs high='trunk'.
+        exits: early exits beside the network's end: 1, behind the medium branch, or 2, behind the low one as well.
         pretrained: weights of that encoder to start from: 'imagenet', or the path of a state-dict file. Never stored.
         settings: fields of the encoder's own, such as `growth` of a DenseNet (`EncoderNetwork`).
         pruned: the layers that are narrower than follows from all this, see `rtseg.models.pruned`.
@@ -59,6 +61,7 @@ class ICNetConfig:
     detail: bool = False
     pretrained: str | None = None
     settings: dict[str, Any] = field(default_factory=dict)
+    exits: int = 0
     pruned: tuple[Width, ...] = field(default=(), repr=False)
 
     def __post_init__(self) -> None:
@@ -72,6 +75,7 @@ class ICNetConfig:
             raise UsageError(f"shared_stride is {self.shared_stride}: allowed are 8 and 16, the latter with an encoder")
         if self.detail and self.high != "trunk":
             raise UsageError("detail takes features of the copied trunk at stride 4: set high=trunk as well")
+        check_exits(self.exits, most=2)
 
 
 class Trunk(NamedTuple):
@@ -146,8 +150,8 @@ class ICNet(EncoderNetwork):
     config_class = ICNetConfig
     size_multiple = 32
     logits_stride = 4
-    auxiliary_weights: ClassVar[tuple[float, ...]] = (0.4, 0.16)
-    auxiliary_features: ClassVar[tuple[str, ...]] = ("fused/medium", "low")
+    auxiliary_weights: tuple[float, ...] = (0.4, 0.16)
+    auxiliary_features: tuple[str, ...] = ("fused/medium", "low")
 
     def __init__(self, config: ICNetConfig) -> None:
         super().__init__()
@@ -168,6 +172,10 @@ class ICNet(EncoderNetwork):
         self.auxiliary_medium = nn.Conv2d(fused, config.classes, 1)
         self.auxiliary_low = nn.Conv2d(head, config.classes, 1)
         self.normalisation, self._to_4 = trunk.normalisation, trunk.to_4
+        if config.exits:
+            self.early = ("low", "fused/medium")[-config.exits :]
+            self.auxiliary_weights = (1.0, 1.0) if config.exits == 2 else (1.0, 0.16)
+            self.auxiliary_features = ("low", "fused/medium") if config.exits == 2 else self.auxiliary_features
         if config.encoder is None:
             initialise(self)
         else:  # an encoder has its own initialisation, or pretrained weights
@@ -199,4 +207,5 @@ class ICNet(EncoderNetwork):
         return {"medium": medium, "low": low, "high": at_8, "fused/medium": middle, "fused/high": fused, LAST: fine}
 
     def auxiliary_logits(self, features: dict[str, Tensor]) -> tuple[Tensor, ...]:
-        return self.auxiliary_medium(features["fused/medium"]), self.auxiliary_low(features["low"])
+        medium, low = self.auxiliary_medium(features["fused/medium"]), self.auxiliary_low(features["low"])
+        return (low, medium) if self.config.exits == 2 else (medium, low)

@@ -6,7 +6,6 @@ head of 128 channels. `encoder=resnet101, deep_stem=true, channels=512` is the p
 """
 
 from dataclasses import dataclass
-from typing import ClassVar
 
 from torch import Tensor, nn
 
@@ -14,7 +13,7 @@ from rtseg.models.base import LAST, initialise
 from rtseg.models.blocks import ConvNormAct
 from rtseg.models.decoders import Refinement
 from rtseg.models.encoders import build_encoder
-from rtseg.models.encoders.config import EncoderConfig
+from rtseg.models.encoders.config import EncoderConfig, encoder_exits
 from rtseg.models.encoders.network import EncoderNetwork
 from rtseg.models.pyramid import PyramidConcat
 
@@ -33,13 +32,13 @@ class PSPNet(EncoderNetwork):
     """
 
     config_class = PSPNetConfig
-    auxiliary_weights: ClassVar[tuple[float, ...]] = (0.4,)
-    auxiliary_features: ClassVar[tuple[str, ...]] = ("encoder/16",)
+    auxiliary_weights: tuple[float, ...] = (0.4,)
+    auxiliary_features: tuple[str, ...] = ("encoder/16",)
 
     def __init__(self, config: PSPNetConfig) -> None:
         super().__init__()
         self.config = config
-        self.size_multiple, self.logits_stride = config.output_stride, config.finest
+        self.size_multiple, self.logits_stride = config.size_multiple, config.finest
         encoder = build_encoder(config.encoder, config.options(), config.pretrained)
         middle, deep = encoder.channels[-2:]
         self.pyramid = PyramidConcat(deep, config.channels)
@@ -52,6 +51,10 @@ class PSPNet(EncoderNetwork):
             ConvNormAct(middle, config.channels), nn.Dropout(config.dropout),
             nn.Conv2d(config.channels, config.classes, 1),
         )  # fmt: skip
+        self.exits = encoder_exits(encoder.channels, config)
+        self.early = self.exits.names
+        self.auxiliary_weights = (*(1.0 for _ in self.early), 0.4)
+        self.auxiliary_features = (*self.early, "encoder/16")
         initialise(self)
         self.encoder = encoder  # after that: it has its own initialisation, or pretrained weights
         self.normalisation = encoder.normalisation
@@ -67,4 +70,4 @@ class PSPNet(EncoderNetwork):
         return {**seen, "context": context, LAST: self.dropout(refined)}
 
     def auxiliary_logits(self, features: dict[str, Tensor]) -> tuple[Tensor, ...]:
-        return (self.auxiliary(features["encoder/16"]),)
+        return *self.exits(features), self.auxiliary(features["encoder/16"])

@@ -10,7 +10,6 @@ Two other decoders can stand in for the authors' (`decoder`): see `rtseg/models/
 """
 
 from dataclasses import dataclass
-from typing import ClassVar
 
 from torch import Tensor, nn
 
@@ -21,6 +20,7 @@ from rtseg.models.decoders import STEPS
 from rtseg.models.encoders import build_encoder
 from rtseg.models.encoders.config import EncoderConfig
 from rtseg.models.encoders.network import EncoderNetwork
+from rtseg.models.exits import ExitHeads
 from rtseg.models.pyramid import PyramidConcat
 
 BINS = (1, 2, 4, 8)
@@ -66,8 +66,8 @@ class SwiftNet(EncoderNetwork):
     config_class = SwiftNetConfig
     size_multiple = 32
     logits_stride = 4
-    auxiliary_weights: ClassVar[tuple[float, ...]] = (0.4, 0.2)
-    auxiliary_features: ClassVar[tuple[str, ...]] = ("decoder/8", "decoder/16")
+    auxiliary_weights: tuple[float, ...] = (0.4, 0.2)
+    auxiliary_features: tuple[str, ...] = ("decoder/8", "decoder/16")
 
     def __init__(self, config: SwiftNetConfig) -> None:
         super().__init__()
@@ -82,6 +82,11 @@ class SwiftNet(EncoderNetwork):
         self.classifier = nn.Conv2d(narrow, config.classes, 1)
         self.auxiliary_8 = nn.Conv2d(wide, config.classes, 1)
         self.auxiliary_16 = nn.Conv2d(wide, config.classes, 1)
+        self.exits = ExitHeads({"encoder/16": (c16, 16)} if config.exits else {}, config.classes)
+        if config.exits:
+            self.early = ("encoder/16", "decoder/8")[: config.exits]
+            self.auxiliary_weights = (1.0, 1.0 if config.exits == 2 else 0.4, 0.2)
+            self.auxiliary_features = (*self.exits.names, *self.auxiliary_features)
         initialise(self)
         self.encoder = encoder  # after that: it has its own initialisation, or pretrained weights
         self.normalisation = encoder.normalisation
@@ -98,4 +103,5 @@ class SwiftNet(EncoderNetwork):
         return {**seen, "context": context, "decoder/16": at_16, "decoder/8": at_8, LAST: fine}
 
     def auxiliary_logits(self, features: dict[str, Tensor]) -> tuple[Tensor, ...]:
-        return self.auxiliary_8(features["decoder/8"]), self.auxiliary_16(features["decoder/16"])
+        at_8, at_16 = self.auxiliary_8(features["decoder/8"]), self.auxiliary_16(features["decoder/16"])
+        return *self.exits(features), at_8, at_16

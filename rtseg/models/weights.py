@@ -13,8 +13,9 @@ from rtseg.models.base import SegmentationModel
 
 
 def may_lack(key: str) -> bool:
-    """Whether an exported file need not hold a state-dict key: classifiers and counters that only training uses."""
-    return key.startswith("auxiliary") or key.endswith("num_batches_tracked")
+    """Whether the graph of a whole network need not hold a state-dict key: classifiers that only training or an early
+    exit uses, and counters."""
+    return key.startswith(("auxiliary", "exits.")) or key.endswith("num_batches_tracked")
 
 
 def is_classifier(key: str) -> bool:
@@ -69,7 +70,14 @@ def load_network(artifact: Artifact) -> SegmentationModel:
     Raises:
         WeightsError: the file is missing, damaged, or does not fit its card.
     """
-    path = artifact.file("fp32")
     model = build_model(artifact.card.model, artifact.card.config)
-    restore(model, load_state_dict(path), str(path))
+    restore(model, load_weights(artifact), str(artifact.file("fp32")))
     return model.eval()
+
+
+def load_weights(artifact: Artifact) -> dict[str, Tensor]:
+    """All weights of a network by state-dict key, those of its exits among them; raises as `load_network` does."""
+    weights = load_state_dict(artifact.file("fp32"))
+    for path in artifact.chain("fp32") if artifact.card.exits else ():
+        weights |= load_state_dict(path)
+    return weights

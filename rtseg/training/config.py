@@ -56,6 +56,8 @@ class TrainConfig:
         ema: Decay of the running mean of the weights, which is what is validated and kept; reached within the first
             10 / (1 - decay) steps.
         keep: Which epoch's weights are the run's: best on the holdouts, or last, so that no holdout chooses them.
+        exit_weights: Weight in the loss of each early exit (--set exits=2), once for each, first to last; the end has 1
+            (BranchyNet, Teerapittayanon 2016). By default 1 each.
         teacher: Networks whose averaged predictions teach this one: names that ship, or paths of ONNX files or of
             runs' best.safetensors.
         teaching: How they teach, or how the network teaches itself: methods with commas between, each with fields of
@@ -120,6 +122,7 @@ class TrainConfig:
     dice: float = 0.0
     ema: float = 0.995
     keep: Literal["best", "last"] = "best"
+    exit_weights: tuple[float, ...] = ()
     teacher: tuple[str, ...] = ()
     teaching: str = "logits"
     teaching_weight: float = 1.0
@@ -179,6 +182,8 @@ class TrainConfig:
         for name, (share, low, high) in shares.items():
             if not low <= share <= high:
                 raise UsageError(f"{name} is {share}: allowed is {low} to {high}")
+        if not all(0 <= weight <= 100 for weight in self.exit_weights):
+            raise UsageError(f"exit_weights is {self.exit_weights}: allowed is 0 to 100 each")
         if not 0.1 <= self.scale[0] <= self.scale[1] <= 10:
             raise UsageError(f"scale is {self.scale}: allowed are a smallest and a largest factor within 0.1 to 10")
         if self.sync_batch_norm and self.devices < 2:
@@ -230,7 +235,10 @@ class TrainConfig:
         for path in ("root", "output", "init", "teacher", "unlabelled"):  # the lineage names the last three
             del data[path]
         given = [self._without_folder(entry) for entry in self.set]
-        return {**data, "set": given, "holdouts": list(self.holdouts or ()), "scale": list(self.scale)}
+        lists = {"set": given, "holdouts": list(self.holdouts or ()), "scale": list(self.scale)}
+        weights = {"exit_weights": list(self.exit_weights)} if self.exit_weights else {}
+        del data["exit_weights"]  # the recipes of networks without exits stay as they were
+        return {**data, **lists, **weights}
 
     @staticmethod
     def _without_folder(entry: str) -> str:

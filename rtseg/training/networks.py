@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 import torch
 
+from rtseg.core.errors import UsageError
 from rtseg.core.sizes import check_multiple
 from rtseg.models import SegmentationModel, build_model
 from rtseg.training.config import TrainConfig
@@ -52,6 +53,7 @@ def build_networks(
     student = build_model(config.model, {**architecture(config, start), "classes": classes})
     check_multiple(config.crop_hw, student.size_multiple, config.model)
     check_trunk(config, student)
+    weigh_exits(config, student)
     taken = None if start is None or config.from_scratch else start_from(student, start)
     keep_gradients_true(student)
     student = student.to(memory_format=torch.channels_last)
@@ -59,3 +61,18 @@ def build_networks(
     for network, origin in zip(networks, teachers, strict=True):
         check_multiple(config.crop_hw, network.size_multiple, f"the teacher {origin.name}")
     return Networks(student, taken, Lessons(methods, student, Teachers(networks, config.compile)))
+
+
+def weigh_exits(config: TrainConfig, student: SegmentationModel) -> None:
+    """Gives the early exits the weights of the configuration, where it has any; raises UsageError for another number.
+
+    The loss is then BranchyNet's: the sum over the exits n of w_n times the cross-entropy of exit n, with w = 1 for the
+    end of the network.
+    """
+    weights, exits = config.exit_weights, len(student.early)
+    if not weights:
+        return
+    if len(weights) != exits:
+        told = f"{config.model} has {exits} early exits here" + ("" if exits else ": --set exits=1 gives it one")
+        raise UsageError(f"exit_weights are {len(weights)} numbers but {told}")
+    student.auxiliary_weights = (*weights, *student.auxiliary_weights[exits:])

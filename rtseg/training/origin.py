@@ -15,7 +15,7 @@ from rtseg.core.paths import user_path
 from rtseg.core.sizes import Size
 from rtseg.core.zoo import resolve
 from rtseg.models import SegmentationModel, build_model
-from rtseg.models.weights import load_state_dict, restore
+from rtseg.models.weights import load_weights, restore
 from rtseg.training.checkpoint import load_tree
 
 _TOLD = ("miou", "pixel_accuracy", "boundary_f1")
@@ -76,7 +76,7 @@ def find_origin(name: str) -> Origin:
     card = artifact.card
     return Origin(
         card.name, card.model, card.config, card.labels, card.train_size, card.figures(), card.recipe,
-        card.files["fp32"].sha256, lambda: load_state_dict(artifact.file("fp32")), artifact.paths, name,
+        card.files["fp32"].sha256, lambda: load_weights(artifact), artifact.paths, name,
     )  # fmt: skip
 
 

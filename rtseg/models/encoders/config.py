@@ -5,6 +5,7 @@ from typing import Any
 
 from rtseg.core.errors import UsageError
 from rtseg.models.encoders.base import TrunkOptions
+from rtseg.models.exits import COARSEST, ExitHeads, check_exits
 from rtseg.models.pruned import Width
 
 
@@ -18,6 +19,7 @@ class EncoderConfig:
         output_stride: the encoder's last features, and the logits, are this many times smaller than the picture. 16
             takes a third of the arithmetic of 8, and loses what is thinner than its cells: of labels averaged over
             cells and interpolated back, CamVid's validation split (360x480) keeps a mean IoU of 0.85 at 8, 0.75 at 16.
+        exits: early exits beside the network's end: 1, or 2.
         logits_stride: where a decoder (DeepLab-v3+'s, `Refinement`) brings the features before they are classified: 4,
             8 or 16, finer than the output stride. None, the papers' networks, classifies at the output stride.
         settings: fields of the encoder's own, such as `growth` of a DenseNet (`EncoderNetwork`).
@@ -40,12 +42,14 @@ class EncoderConfig:
     pretrained: str | None = None
     logits_stride: int | None = None
     settings: dict[str, Any] = field(default_factory=dict)
+    exits: int = 0
     pruned: tuple[Width, ...] = field(default=(), repr=False)
 
     def __post_init__(self) -> None:
         if self.classes < 1 or not 0 <= self.dropout < 1 or self.channels < 1:
             name = type(self).__name__.removesuffix("Config")
             raise UsageError(f"{name} needs classes and channels of at least 1 and a dropout in [0, 1), not {self}")
+        check_exits(self.exits, most=2)
         self.options()  # checks what the encoder is built with
         if self.logits_stride is not None and self.logits_stride not in (4, 8, 16, self.output_stride):
             raise UsageError(f"logits_stride is {self.logits_stride}: allowed are 4, 8 and 16")
@@ -58,5 +62,22 @@ class EncoderConfig:
         """The stride of the logits."""
         return self.logits_stride or self.output_stride
 
+    @property
+    def size_multiple(self) -> int:
+        """What input sizes are multiples of, in networks that compute nothing coarser than the output stride."""
+        return COARSEST if self.exits else self.output_stride
+
     def options(self) -> TrunkOptions:
         return TrunkOptions(self.output_stride, self.width, deep_stem=self.deep_stem, settings=self.settings)
+
+
+def encoder_exits(channels: tuple[int, ...], config: EncoderConfig) -> ExitHeads:
+    """The exits of a network whose decoder does not see all depths: on the encoder at 16, and at 8 where there are two.
+
+    Args:
+        channels: of the encoder.
+        config: of the network.
+    """
+    seen = {f"encoder/{stride}": (channels[level], min(stride, config.output_stride))
+            for level, stride in ((-3, 8), (-2, 16))[2 - config.exits :]}  # fmt: skip
+    return ExitHeads(seen, config.classes)

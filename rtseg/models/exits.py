@@ -1,0 +1,87 @@
+"""Early exits: classifiers on features that a network has on its way, so that it can stop there.
+
+BranchyNet (Teerapittayanon et al. 2016, "BranchyNet: Fast Inference via Early Exiting from Deep Neural Networks", ICPR)
+puts side branches on a network and trains all of them at once. ADP-C (Liu et al. 2022, "Anytime Dense Prediction with
+Confidence Adaptivity", ICLR, arXiv 2104.00749) redesigns them for dense prediction: an exit must see the whole range of
+depths at the resolution of its features, for what is early is fine but knows nothing of the picture as a whole.
+
+Deviations: the authors' exits stand on HRNet's parallel branches; `ExitHead` is a small network of its own, from the
+stride of its features down to 32 and back. The decoders of ICNet and SwiftNet see all depths already, so that their
+auxiliary classifiers serve as exits as they are.
+"""
+
+from collections.abc import Mapping
+
+from torch import Tensor, nn
+
+from rtseg.core.errors import UsageError
+from rtseg.models.blocks import ConvNormAct
+from rtseg.models.decoders import SeparableStep
+from rtseg.models.pyramid import PyramidPooling
+
+COARSEST = 32
+"""Stride down to which an exit looks: input sizes of a network with such exits are multiples of it."""
+_WIDTH = 64
+
+
+class ExitHead(nn.Module):
+    """Logits (N, C, H, W) of features (N, inputs, H, W).
+
+    They are narrowed, halved by depthwise separable convolutions until stride 32, joined there with averages over
+    regions, and brought back step by step with what was seen on the way down.
+
+    Args:
+        inputs: channels of the features.
+        stride: of the features.
+        classes: channels of the logits.
+    """
+
+    def __init__(self, inputs: int, stride: int, classes: int) -> None:
+        super().__init__()
+        levels = (COARSEST // stride).bit_length() - 1
+        self.narrow = ConvNormAct(inputs, _WIDTH, 1)
+        self.down = nn.ModuleList(_halving() for _ in range(levels))
+        self.regions = PyramidPooling()
+        self.up = nn.ModuleList(SeparableStep(_WIDTH, _WIDTH, _WIDTH) for _ in range(levels))
+        self.classifier = nn.Conv2d(_WIDTH, classes, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x, seen = self.narrow(x), []
+        for step in self.down:
+            seen.append(x)
+            x = step(x)
+        x = self.regions(x)  # (N, 64, H·stride/32, W·stride/32)
+        for step in self.up:
+            x = step(x, seen.pop())
+        logits: Tensor = self.classifier(x)
+        return logits
+
+
+class ExitHeads(nn.ModuleList):
+    """The heads of a network's exits, in the order in which their features are computed; it may have none.
+
+    Args:
+        seen: name of the features -> their channels and stride.
+        classes: channels of the logits.
+
+    Attributes:
+        names: of the features.
+    """
+
+    def __init__(self, seen: Mapping[str, tuple[int, int]], classes: int) -> None:
+        super().__init__(ExitHead(inputs, stride, classes) for inputs, stride in seen.values())
+        self.names = tuple(seen)
+
+    def forward(self, features: dict[str, Tensor]) -> tuple[Tensor, ...]:
+        """A network's named features -> the logits of each exit."""
+        return tuple(head(features[name]) for name, head in zip(self.names, self, strict=True))
+
+
+def _halving() -> nn.Sequential:
+    return nn.Sequential(ConvNormAct(_WIDTH, _WIDTH, stride=2, groups=_WIDTH), ConvNormAct(_WIDTH, _WIDTH, 1))
+
+
+def check_exits(exits: int, most: int) -> None:
+    """Raises UsageError unless `exits`, a config's number of early exits, is a whole number from 0 to `most`."""
+    if type(exits) is not int or not 0 <= exits <= most:
+        raise UsageError(f"exits is {exits!r}: this network has up to {most} early exits beside its end, 0 for none")
