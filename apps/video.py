@@ -171,8 +171,8 @@ def _choice(jobs: "Sequence[Job]", options: VideoOptions) -> "tuple[Choice, Sele
     if options.steady or options.unsure is not None or "confidence" in parse_save(options.save):
         check_scores(artifact.card)
         if options.exit is not None:
-            raise UsageError("--exit goes with none of --steady, --unsure and --save confidence: they take the scores of "
-                             "the network's end")  # fmt: skip
+            raise UsageError("--exit goes with none of --steady, --unsure and --save confidence: "
+                             "they take the scores of the network's end")  # fmt: skip
     auto = frozenset(name for name in ("engine", "precision") if getattr(spec, name) == AUTO)
     spec = replace(spec, engine=selected.engine, precision=selected.precision)
     return Choice(artifact.card, spec, look, options.overwrite, auto, options.steady), selected

@@ -100,7 +100,7 @@ def rates(
 
     Raises what `select` does.
     """
-    forms, _ = _forms(candidates(engine, artifact), precision, artifact.card)
+    forms, _ = _forms(candidates(engine, artifact, options.exits), precision, artifact.card, options.exits)
     return _remembered(artifact, forms, options, measure)[0]
 
 

@@ -100,7 +100,8 @@ class Steady:
             _block_of(cells, self._stride, self._block, blocks)
             for cells, blocks in zip(size_hw, gains.shape, strict=True)
         )
-        return gains.take(rows, 0).take(columns, 1)
+        gain: np.ndarray = gains.take(rows, 0).take(columns, 1)
+        return gain
 
 
 @lru_cache(maxsize=16)
