@@ -139,8 +139,8 @@ def _check_ids(value: np.ndarray, labels: LabelSet, wanted: Kind | None) -> None
 def check_ids(value: np.ndarray, labels: LabelSet) -> None:
     """Raises UsageError where ids are none of the classes."""
     if (broken := value[np.round(value) != value]).size:
-        raise UsageError(f"the output is {value.dtype} {value.shape} with values such as {broken[0]:.4g}, which are no "
-                         "class ids: give --output logits or --output probabilities")  # fmt: skip
+        raise UsageError(f"the output is {value.dtype} {value.shape} with values such as {broken[0]:.4g}, which are "
+                         "not class ids: give --output logits or --output probabilities")  # fmt: skip
     low, high = float(value.min()), float(value.max())
     if low < 0 or high >= len(labels):
         raise UsageError(f"the graph gives labels from {low:g} to {high:g}, but {labels.name} has the classes 0 to "
