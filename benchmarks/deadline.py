@@ -5,8 +5,9 @@
     python benchmarks/deadline.py --root CAMVID --only load --minutes 0.2
 
 **curve**: a split of CamVid, in order and over and over, is played at 30 fps through the loop of `rtseg-cam`, drawn but
-not written. For each picture the labels that are on show when its deadline ends (those of the last picture that was
-shown by then) are scored against its own truth; nothing is left out, and where there are none yet every pixel is wrong.
+not written. Every picture is scored against its own truth: with the labels that it was shown with by the end of its
+deadline, else with those of the last picture before it that was shown by then. Nothing is left out, and where there are
+no labels yet every pixel is wrong.
 One run of the controller for each deadline; one run for each rung of its longest ladder, always taken and the newest
 frame first, is scored at every deadline; `dropping` is what `rtseg-cam` without a deadline does with a camera: the
 default network as it is.
@@ -104,22 +105,22 @@ class Watcher:
     """The loop's view: notes when which labels were on show."""
 
     def __init__(self) -> None:
-        self.shown: list[tuple[float, np.ndarray]] = []
+        self.shown: list[tuple[float, int, np.ndarray]] = []
 
     def show(self, loop: Loop, result: Result, picture: np.ndarray) -> None:
-        self.shown.append((perf_counter(), result.labels))
+        self.shown.append((perf_counter(), result.frame.index, result.labels))
 
     def poll(self, loop: Loop) -> None:
         """Asks for nothing."""
 
     def miou(self, plan: Plan, captured: list[float], deadline_s: float) -> float:
-        """Of the labels that were on show at the end of every frame's deadline."""
+        """Of the labels that every frame had when its deadline ended: its own, or those of the last one before."""
         matrix = ConfusionMatrix(plan.labels)
-        times = [at for at, _ in self.shown]
+        times, indices = [at for at, _, _ in self.shown], [index for _, index, _ in self.shown]
         for index, captured_at in enumerate(captured):
             truth = plan.samples[index % len(plan.samples)][1]
-            last = bisect_right(times, captured_at + deadline_s) - 1
-            seen = self.shown[last][1] if last >= 0 else np.full_like(truth, plan.labels.ignore_index)
+            last = min(bisect_right(times, captured_at + deadline_s), bisect_right(indices, index)) - 1
+            seen = self.shown[last][2] if last >= 0 else np.full_like(truth, plan.labels.ignore_index)
             wrong = ((truth + 1) % len(plan.labels)).astype(np.uint8)  # where there are no labels yet
             matrix.update(np.where(seen == plan.labels.ignore_index, wrong, seen), truth)
         return round(matrix.miou, 4)

@@ -22,7 +22,7 @@ DRAWING_S = 0.002
 
 
 def rungs(*seconds):
-    return [Rung(f"net{number}", "fake", "fp32", SIZE, number / 10, each) for number, each in enumerate(seconds)]
+    return [Rung(f"net{number}", "fake", "fp32", SIZE, 0.7 + number / 100, s) for number, s in enumerate(seconds)]
 
 
 class Clock:
@@ -155,7 +155,7 @@ def test_a_deadline_is_more_than_nothing(deadline_s):
 
 @pytest.mark.parametrize(("deadline_s", "best"), [(0.012, 0), (0.024, 1), (0.036, 2), (0.1, 2)])
 def test_the_best_rung_that_leaves_time_to_draw(deadline_s, best):
-    """Of 8, 16, 30 and 60 ms; the last fits a tenth of a second, but not the 40 ms between two frames."""
+    """Of 8, 16, 30 and 60 ms; the last fits a tenth of a second, but frames come every 40 ms and change wholly."""
     drive = Drive(deadline_s, 0.008, 0.016, 0.030, 0.060).run(60)
     assert set(drive.rungs[-20:]) == {best}
     assert None not in drive.rungs
@@ -165,9 +165,27 @@ def test_the_best_rung_that_leaves_time_to_draw(deadline_s, best):
 
 def test_where_nothing_keeps_up_the_fastest_does_its_best():
     drive = Drive(0.1, 0.060, 0.080).run(40)
-    assert set(drive.rungs) == {None, 0}
+    assert set(drive.rungs[20:]) == {None, 0}  # once it is known that labels change wholly
     assert drive.rungs.count(0) > 10
     assert max(drive.ages) <= 0.1
+
+
+@pytest.mark.parametrize(("share", "best"), [(0.001, 1), (0.05, 0)])
+def test_labels_of_a_slow_rung_age_the_more_the_picture_changes(share, best):
+    """0.71 at 60 ms, of which every 1.58th frame is labelled, against 0.70: worth it below a change of 2.4 %."""
+    policy = Deadline(0.1)
+    policy.expect(FPS)
+    policy.start(rungs(0.030, 0.060))
+    for _ in range(200):
+        policy.changed(share)
+    frames = 0.060 / (0.95 / FPS)
+    assert (policy._worth(0), policy._worth(1)) == pytest.approx((0.70, 0.71 * (1 - share * (frames - 1))), abs=1e-4)
+    assert policy._best() == best
+
+
+def test_what_changes_from_frame_to_frame_is_measured():
+    """Each frame is filled with another label than the one before."""
+    assert Drive(0.040, 0.010).run(200).policy._change == pytest.approx(1.0, abs=0.01)
 
 
 def busy(begin, end, factor=2.5):

@@ -64,7 +64,7 @@ def anytime(
 ) -> Anytime:
     """A labeller for `stream` that keeps a deadline: each frame gets the best labels that are ready in time.
 
-    It chooses among networks, sizes and precisions, which are measured on this machine and kept loaded, six at most.
+    It chooses among networks, sizes and precisions, which are measured on this machine and kept loaded, eight at most.
     The deadline runs from a frame's capture until the body of the loop over the stream is done with it. Where no labels
     are ready in time, the frame comes with those of an earlier one. A file is read at its own rate.
 

@@ -24,7 +24,7 @@ from rtseg.live.rung import Rung, pareto, spread
 from rtseg.live.segmenter import Loader, Segmenter, check_spec, default_size
 from rtseg.sources.synthetic import SyntheticSource
 
-MOST = 6
+MOST = 8
 """Rungs that are kept warm."""
 FACTORS = (0.5, 0.625, 0.75, 0.875, 1.25)
 """Input sizes that are tried, of the one that a network takes by itself."""
@@ -66,7 +66,7 @@ class Ladder:
     is estimated from that. A rung's score is the mIoU that the network's card states for its precision (1 where it
     states none), times the share that is left of it at the rung's size: what the card states for sizes, else how far
     the network's labels agree with those at its own size. Of the rungs that no other beats in both, and that take no
-    longer than there is time, at most six are opened, and timed from frame to labels.
+    longer than there is time, at most eight are opened, and timed from frame to labels.
 
     Args:
         specs: networks, and what is named of how they run: that is never replaced.

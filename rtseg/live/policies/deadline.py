@@ -13,6 +13,8 @@ _RECENT = 100  # frames, of which drawing is remembered
 _FIRST_DRAWING = 0.2  # of the deadline, until a picture was drawn
 _CALM = 30  # frames that a better rung must have fitted before it is taken
 _BUSY = 0.95  # of the time between two frames: handing over takes the rest
+_FIRST_CHANGE, _NEW = 0.02, 0.05  # labels that change from frame to frame, and how fast that is learned
+_SLOWEST = 3.0  # times between two frames: what takes longer is not loaded
 _TO_SPARE = 1.03  # times the p99 of a better rung
 _FRAMES_PER_MISS = 2000  # that earn one: the promise is one in a thousand
 _MOST_CREDIT, _MOST_DEBT = 1.0, -1.0  # misses
@@ -22,11 +24,15 @@ _STARVED_S = 0.5  # where nothing can be in time, a picture is shown this often 
 class Deadline:
     """The policy that keeps a deadline: for each frame the best rung of a ladder that is ready in time.
 
-    A rung fits if its predicted p99 is no more than what is left of the frame's time once drawing is paid for, and if
-    it usually takes no longer than the time between two frames, so that every frame gets labels of its own. The first
-    frame for which a rung no longer fits is labelled by a lower one. A higher one is taken when it has fitted, with a
-    little to spare, for 30 frames in a row, and only while misses are rare: 2000 frames earn one, and where more were
-    missed than earned, and the fastest rung would have been ready, the rung stays where it is.
+    A rung fits if its predicted p99 is no more than what is left of the frame's time once drawing is paid for. The best
+    is the one with the highest score, less what labels lose by their age where a rung does not keep up with the source
+    and only each n-th frame gets labels of its own: score (1 - c (n - 1)), c the share of the picture whose label
+    changes from one frame to the next. The age is (n - 1) / 2 frames in the mean, and a changed pixel counts twice,
+    since it is small things that move out of their labels first.
+
+    The first frame for which a rung no longer fits is labelled by a lower one. A higher one is taken when it has
+    fitted, with a little to spare, for 30 frames in a row, and only while misses are rare: 2000 frames earn one, and
+    where more were missed than earned the rung stays where it is.
 
     A file is read at its own rate, as a camera would give it. A few frames may wait: of those whose time runs out the
     picture is shown with older labels, and none is shown late.
@@ -54,6 +60,7 @@ class Deadline:
         self._costs: Costs | None = None
         self._level = 0
         self._calm, self._credit = 0, _MOST_CREDIT
+        self._change = _FIRST_CHANGE
         self._drawing: deque[float] = deque(maxlen=_RECENT)  # seconds from labels to picture shown
         self._ages: deque[float] = deque(maxlen=_CALM)  # of frames when their rung was chosen
         self._intervals: deque[float] = deque(maxlen=_CALM)
@@ -66,8 +73,8 @@ class Deadline:
 
     @property
     def most_s(self) -> float:
-        """The longest time that a rung may take."""
-        return min([self.deadline_s, *self._intervals])
+        """The longest time that a rung may take to be worth loading."""
+        return min([self.deadline_s, *(_SLOWEST * interval for interval in self._intervals)])
 
     # What the labeller tells and asks
 
@@ -75,7 +82,7 @@ class Deadline:
         """Takes the rungs that there are, fastest (and worst) first, and the factors that `Costs` takes."""
         self.rungs = tuple(rungs)
         self._costs = Costs([rung.seconds for rung in rungs], factors)
-        self._level = max((rung for rung in range(len(self._costs)) if self._fits(rung)), default=0)
+        self._level = self._best()
 
     @property
     def costs(self) -> Costs:
@@ -114,6 +121,10 @@ class Deadline:
         """Counts a frame whose labels were not ready though its rung was to be."""
         self._credit = max(self._credit - 1, _MOST_DEBT)
 
+    def changed(self, share: float) -> None:
+        """Counts which share of the labels, 0 to 1, is another than one frame before."""
+        self._change += _NEW * (share - self._change)
+
     # What the loop tells and asks
 
     def expired(self, captured_at: float, now: float) -> bool:
@@ -143,18 +154,19 @@ class Deadline:
         age = median(self._ages) if self._ages else 0.0
         return margin * self.costs.p99_s(rung) <= self.deadline_s - self.drawing_s - age
 
-    def _keeps_up(self, rung: int, margin: float = 1.0) -> bool:
-        return not self._intervals or margin * self.costs.usual_s(rung) <= _BUSY * median(self._intervals)
+    def _worth(self, rung: int) -> float:
+        """The score of the labels that are on show, in the mean."""
+        frames = self.costs.usual_s(rung) / (_BUSY * median(self._intervals)) if self._intervals else 1.0
+        return self.rungs[rung].score * (1 - self._change * (max(1.0, frames) - 1))
 
-    def _highest(self, margin: float = 1.0) -> int:
-        rungs = range(len(self.costs))
-        return max((r for r in rungs if self._fits(r, margin) and self._keeps_up(r, margin)), default=0)
+    def _best(self, margin: float = 1.0) -> int:
+        return max((rung for rung in range(len(self.costs)) if self._fits(rung, margin)), key=self._worth, default=0)
 
     def _change_level(self) -> None:
         """Down at once; up after a calm, unless too many frames were missed lately."""
         self._credit = min(self._credit + 1 / _FRAMES_PER_MISS, _MOST_CREDIT)
-        self._level = min(self._level, self._highest())
-        higher = self._highest(_TO_SPARE)
+        self._level = min(self._level, self._best())
+        higher = self._best(_TO_SPARE)
         self._calm = self._calm + 1 if higher > self._level else 0
         if self._calm >= _CALM and self._credit >= 0:
             self._level, self._calm = higher, 0
