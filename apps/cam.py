@@ -1,7 +1,8 @@
 """`rtseg-cam`: labels a camera, a video or a synthetic street while you watch."""
 
-from contextlib import ExitStack
-from dataclasses import dataclass
+from collections.abc import Callable
+from contextlib import ExitStack, closing
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -11,6 +12,7 @@ from rich.console import Console
 
 import rtseg
 from rtseg.apps._console import run, running
+from rtseg.apps._signals import stopped_by_sigterm
 from rtseg.core.errors import InputError, UsageError
 from rtseg.core.files import write_json
 from rtseg.core.labels import CAMVID11
@@ -19,10 +21,12 @@ from rtseg.core.sizes import Size, format_size, parse_size
 from rtseg.core.zoo import resolve, shipped
 
 if TYPE_CHECKING:
-    from rtseg.apps._viewer import Viewer
+    from rtseg.live.painter import Painter
     from rtseg.live.policies import Policy
     from rtseg.live.report import LoopReport
     from rtseg.live.segmenter import Segmenter
+    from rtseg.live.views.browser.outlet import BrowserOutlet
+    from rtseg.live.views.view import DeskView
     from rtseg.sinks.video import VideoSink
     from rtseg.sinks.window import WindowSink
     from rtseg.sources.base import Source
@@ -44,6 +48,8 @@ class CamOptions:
             is named and cannot run is an error; it is never replaced.
         record: Write what is shown to this MP4 file.
         window: Show a window. Without one, end it with --frames, --duration or Ctrl-C.
+        web: Serve a page to watch and control it in a browser, by itself on this machine only; another address, such
+            as 0.0.0.0:8787, prints a link with a token that the page needs.
         frames: Stop after this many frames.
         duration: Stop after this many seconds.
         json: Write the report to this file.
@@ -63,6 +69,7 @@ class CamOptions:
     precision: str = "auto"
     record: Path | None = None
     window: bool = True
+    web: Annotated[list[str] | None, Parameter(consume_multiple=(0, 1), negative="", metavar="[HOST:PORT]")] = None
     frames: int | None = None
     duration: float | None = None
     json: Path | None = None
@@ -82,14 +89,14 @@ _DEFAULTS = CamOptions()
 def cam(options: CamOptions = _DEFAULTS) -> None:
     """Label a camera, a video or a synthetic street while you watch.
 
-    Keys in the window: q or Esc quit, space pause, s screenshot, r record, + and - opacity, v split view,
-    m next model, h help.
+    Keys in the window: q or Esc quit, space pause, s snapshot, r record, + and - opacity, v split view,
+    m next network, h help and all others. The page that --web serves has the same, and a control for each.
     """
     console = Console(highlight=False, markup=False, soft_wrap=True)
     if options.list_cameras:
         _list_cameras(console)
     else:
-        with ExitStack() as stack:
+        with stopped_by_sigterm(), ExitStack() as stack:
             _watch(options, console, stack)
 
 
@@ -106,7 +113,6 @@ def _list_cameras(console: Console) -> None:
 
 def _watch(options: CamOptions, console: Console, stack: ExitStack) -> None:
     """Opens everything, cheapest checks first, runs the loop, and reports."""
-    from rtseg.apps._viewer import Viewer
     from rtseg.live.loop import Loop
     from rtseg.live.painter import Painter
     from rtseg.live.policies import policy_for
@@ -118,9 +124,11 @@ def _watch(options: CamOptions, console: Console, stack: ExitStack) -> None:
     budget = segmenter.budget
     limit_threads(budget.opencv)
     show = segmenter.labels.split_names(options.show) if options.show else None
-    painter = Painter(opacity=options.opacity, legend=options.legend, show=show)
+    hud = options.window or options.web is None  # the page writes the figures beside the picture
+    painter = Painter(opacity=options.opacity, legend=options.legend, show=show, hud=hud)
     painter.prepare(segmenter.labels)
     window = _open_window() if options.window else None
+    page = stack.enter_context(closing(_open_page(options.web))) if options.web is not None else None
     source = stack.enter_context(_open_source(options, budget.codec))
     policy = policy_for(source)
     record = partial(_open_recording, source, budget.codec, console)
@@ -131,11 +139,12 @@ def _watch(options: CamOptions, console: Console, stack: ExitStack) -> None:
         segmenter.prepare(source.size_hw, policy.most_in_flight)
     _introduce(console, options, segmenter, source)
     viewer = None
-    if window:
+    if window or page:
         ready = partial(_ready_segmenter, options, policy)
-        viewer = Viewer(window, painter, record, list(shipped()), ready, recording)
-    if viewer:
+        viewer = _open_viewer(options, window, page, painter, record, ready, recording)
         stack.callback(viewer.close)
+    if page:
+        console.print(f"page    {page.url}")
     loop = Loop(
         source,
         segmenter,
@@ -156,11 +165,10 @@ def _watch(options: CamOptions, console: Console, stack: ExitStack) -> None:
     _report(console, options, loop.report(), _saved(viewer, recording))
 
 
-def _saved(viewer: "Viewer | None", recording: "VideoSink | None") -> list[Path]:
+def _saved(viewer: "DeskView | None", recording: "VideoSink | None") -> list[Path]:
     """What there is now that was not there before."""
     if viewer:
-        saved: list[Path] = viewer.saved
-        return saved
+        return viewer.desk.saved
     return [recording.path] if recording and recording.saved else []
 
 
@@ -186,9 +194,9 @@ def _open_segmenter(options: CamOptions, model: str) -> "Segmenter":
     return Segmenter(RunSpec(model, options.engine, options.precision, size_hw, options.threads))
 
 
-def _ready_segmenter(options: CamOptions, policy: "Policy", model: str, frame_hw: Size) -> "Segmenter":
-    """Another network in the place of the one that the command line names, loaded."""
-    segmenter = _open_segmenter(options, model)
+def _ready_segmenter(options: CamOptions, policy: "Policy", spec: RunSpec, frame_hw: Size) -> "Segmenter":
+    """Another network, engine or precision in the place of what the command line names, loaded."""
+    segmenter = _open_segmenter(replace(options, engine=spec.engine, precision=spec.precision), str(spec.model))
     segmenter.prepare(frame_hw, policy.most_in_flight)
     return segmenter
 
@@ -197,6 +205,38 @@ def _open_window() -> "WindowSink":
     from rtseg.sinks.window import WindowSink
 
     return WindowSink("rtseg-cam (h: help)")
+
+
+def _open_page(web: list[str]) -> "BrowserOutlet":
+    try:
+        from rtseg.live.views.browser.address import Address
+        from rtseg.live.views.browser.outlet import BrowserOutlet
+    except ModuleNotFoundError as error:
+        raise UsageError(f"--web needs the package {error.name}: pip install 'rtseg[web]'") from error
+    if len(web) > 1:
+        raise UsageError(f"--web is given {len(web)} times: once is enough")
+    return BrowserOutlet(Address.parse(web[0]) if web else Address())
+
+
+def _open_viewer(
+    options: CamOptions,
+    window: "WindowSink | None",
+    page: "BrowserOutlet | None",
+    painter: "Painter",
+    record: Callable[[Path], "VideoSink"],
+    ready: Callable[[RunSpec, Size], "Segmenter"],
+    recording: "VideoSink | None",
+) -> "DeskView":
+    """One desk of controls for the window, the page or both."""
+    from rtseg.live.views.desk import Desk
+    from rtseg.live.views.view import DeskView, Outlet
+    from rtseg.live.views.window import WindowOutlet
+
+    models = list(dict.fromkeys([*shipped(), options.model]))
+    spec = RunSpec(options.model, options.engine, options.precision)
+    outlets: list[Outlet] = [WindowOutlet(window)] if window else []
+    outlets += [page] if page else []
+    return DeskView(Desk(painter, record, models, ready, spec, recording), outlets)
 
 
 def _open_source(options: CamOptions, codec_threads: int) -> "Source":

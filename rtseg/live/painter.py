@@ -18,6 +18,7 @@ class Painter:
         split: half picture, half colours.
         hud: write the HUD lines.
         notes: further lines below the HUD.
+        show: names of the classes to colour; None for all.
 
     Example:
         >>> Loop(source, segmenter, draw=Painter(opacity=0.4)).run()
@@ -34,6 +35,15 @@ class Painter:
         self._show = show
         self._overlay: Overlay | None = None
         self._arrays = ArrayPool()
+
+    @property
+    def show(self) -> Sequence[str] | None:
+        return self._show
+
+    @show.setter
+    def show(self, names: Sequence[str] | None) -> None:
+        self._show = names
+        self._overlay = None  # the next picture's is made anew
 
     def prepare(self, labels: LabelSet) -> None:
         """Checks the settings against a label set and loads what drawing needs.
