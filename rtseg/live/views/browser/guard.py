@@ -13,7 +13,8 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from rtseg.live.views.browser.address import Listener
 
 MOST_BYTES = 4096  # of a request's body
-_RATE, _BURST = 40.0, 80.0  # requests a second from one address, and at once; a page asks for far less
+MOST_HEAD = 1 << 14  # bytes of its head
+_RATE = 40.0  # requests a second from one address; a page asks for far less
 _MOST_ADDRESSES = 256
 SECURITY_HEADERS = {
     "Content-Security-Policy": (
@@ -33,14 +34,14 @@ _HEADERS = [(name.lower().encode(), value.encode()) for name, value in SECURITY_
 class Rates:
     """A bucket of requests for each address: full at first, and refilled at a steady rate."""
 
-    def __init__(self, clock: Callable[[], float] = monotonic) -> None:
-        self._clock = clock
+    def __init__(self, burst: float = 80.0, clock: Callable[[], float] = monotonic) -> None:
+        self._burst, self._clock = burst, clock
         self._buckets: dict[str, tuple[float, float]] = {}
 
     def allow(self, address: str) -> bool:
         now = self._clock()
-        left, at = self._buckets.pop(address, (_BURST, now))
-        left = min(_BURST, left + (now - at) * _RATE)
+        left, at = self._buckets.pop(address, (self._burst, now))
+        left = min(self._burst, left + (now - at) * _RATE)
         allowed = left >= 1
         self._buckets[address] = (left - allowed, now)
         if len(self._buckets) > _MOST_ADDRESSES:
@@ -82,6 +83,8 @@ class Guard:
         client = scope.get("client") or ("", 0)
         if not self._rates.allow(client[0]):
             return _answer(429, "too many requests: wait a second", {"Retry-After": "1"})
+        if sum(len(name) + len(value) for name, value in headers.raw) + len(scope["query_string"]) > MOST_HEAD:
+            return _answer(431, f"the head of a request has at most {MOST_HEAD} bytes")
         if not self._listener.is_called(headers.get("host", "")):
             return _answer(421, "this server is not called that: use the address that rtseg-cam printed")
         if not _is_own_page(scope, headers):
@@ -98,7 +101,7 @@ class Guard:
         token = self._listener.token
         if token is None:
             return True
-        query = parse_qs(scope.get("query_string", b"").decode("latin-1"))
+        query = parse_qs(scope["query_string"].decode("latin-1"))
         given = [*self._cookies(headers), *(query.get("token", []) if scope["method"] in ("GET", "HEAD") else [])]
         return any(hmac.compare_digest(text.encode(), token.encode()) for text in given)
 

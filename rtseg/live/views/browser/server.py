@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass
 from queue import Full, Queue
 from threading import Thread
@@ -15,13 +16,12 @@ from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from rtseg.core.errors import OutputError
 from rtseg.live.views.browser.address import Listener
-from rtseg.live.views.browser.guard import Guard, Rates
+from rtseg.live.views.browser.guard import MOST_HEAD, Guard, Rates
 from rtseg.live.views.browser.newest import Newest
 from rtseg.live.views.browser.pages import make_app, picture_part
 
 _QUALITY = 80
 _MOST_CONNECTIONS = 64
-_MOST_HEAD = 1 << 14  # bytes of a request's head
 _IDLE_S = 10.0  # for the head of a request, and until the next
 _ANSWER_S = 5.0
 _MOST_WAITING = 16  # commands; each waits for an answer
@@ -84,7 +84,7 @@ class Server:
         error: what the server died of, if it did.
     """
 
-    def __init__(self, listener: Listener) -> None:
+    def __init__(self, listener: Listener, rates: Rates | None = None) -> None:
         self.commands: Queue[Command] = Queue(_MOST_WAITING)
         self.error: BaseException | None = None
         self._listener = listener
@@ -94,7 +94,7 @@ class Server:
         self._states: Newest[dict[str, str]] = Newest()
         self._wanted = asyncio.Event()
         self._encoder = ThreadPoolExecutor(1, thread_name_prefix="rtseg-web-encoder")
-        app = Guard(make_app(self._pictures, self._states, self._ask), listener, Rates())
+        app = Guard(make_app(self._pictures, self._states, self._ask), listener, rates or Rates())
         self._uvicorn = uvicorn.Server(
             uvicorn.Config(
                 app,
@@ -107,7 +107,7 @@ class Server:
                 proxy_headers=False,  # nobody may say that somebody else asks
                 server_header=False,
                 limit_concurrency=_MOST_CONNECTIONS,
-                h11_max_incomplete_event_size=_MOST_HEAD,
+                h11_max_incomplete_event_size=MOST_HEAD,
                 timeout_keep_alive=round(_IDLE_S),
                 timeout_graceful_shutdown=1,
             )
@@ -138,7 +138,7 @@ class Server:
         self._ended = True
         while not self.commands.empty():
             self.commands.get_nowait().done.set_exception(OutputError(_ENDED))
-        self._uvicorn.should_exit = True
+        self._end()
         self._thread.join()
         self._encoder.shutdown()
         self._listener.close()
@@ -161,12 +161,14 @@ class Server:
     async def _serve(self) -> None:
         self._loop = asyncio.get_running_loop()
         encoding = asyncio.create_task(self._encode())
-        serving = asyncio.create_task(self._uvicorn.serve(sockets=[self._listener.socket]))
-        done, left = await asyncio.wait((encoding, serving), return_when=asyncio.FIRST_COMPLETED)
-        for task in left:
-            task.cancel()
-        for task in done:
-            task.result()
+        encoding.add_done_callback(lambda _: self._end())
+        await self._uvicorn.serve(sockets=[self._listener.socket])
+        encoding.cancel()
+        with suppress(asyncio.CancelledError):
+            await encoding
+
+    def _end(self) -> None:
+        self._uvicorn.should_exit = True
 
     async def _encode(self) -> None:
         """Encodes the newest picture, once for all, as often as there is a newer one and somebody who watches."""
@@ -194,5 +196,6 @@ class Server:
 def _part(picture: _Picture) -> bytes:
     ok, jpeg = cv2.imencode(".jpg", picture.image, [cv2.IMWRITE_JPEG_QUALITY, _QUALITY])
     if not ok:
-        raise OutputError(f"a picture of {picture.image.shape} cannot be encoded as JPEG")
+        height, width = picture.image.shape[:2]
+        raise OutputError(f"pictures of {height}x{width} are too large for the page: JPEG ends at 65500; leave --web out")
     return picture_part(picture.index, picture.captured_at, jpeg.tobytes())
