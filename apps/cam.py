@@ -212,7 +212,8 @@ def _open_page(web: list[str]) -> "BrowserOutlet":
         from rtseg.live.views.browser.address import Address
         from rtseg.live.views.browser.outlet import BrowserOutlet
     except ModuleNotFoundError as error:
-        raise UsageError(f"--web needs the package {error.name}: pip install 'rtseg[web]'") from error
+        package = str(error.name).partition(".")[0]
+        raise UsageError(f"--web needs the package {package}: pip install 'rtseg[web]'") from error
     if len(web) > 1:
         raise UsageError(f"--web is given {len(web)} times: once is enough")
     return BrowserOutlet(Address.parse(web[0]) if web else Address())

@@ -3,6 +3,7 @@
 import socket
 import sys
 import threading
+from contextlib import ExitStack, suppress
 from http.client import HTTPConnection
 
 import numpy as np
@@ -82,7 +83,9 @@ def test_a_port_in_use_is_an_error_where_it_was_named_and_another_is_taken_where
     assert ports != {PORT}
 
 
-@pytest.mark.parametrize(("host", "words"), [("192.0.2.7", "127.0.0.1 serves this machine"), ("no.such.host.invalid", "is no address")])  # fmt: skip
+@pytest.mark.parametrize(
+    ("host", "words"), [("192.0.2.7", "127.0.0.1 serves this machine"), ("no.such.host.invalid", "is no address")]
+)
 def test_an_address_of_another_machine(host, words):
     with pytest.raises(OutputError, match=words):
         Listener(Address(host, 8000))
@@ -119,7 +122,9 @@ def test_a_server_for_this_machine_has_this_machine_s_names(local, host, status)
     assert request(local, headers={"Host": host})[0] == status
 
 
-@pytest.mark.parametrize(("host", "status"), [("192.0.2.7:80", 200), (socket.gethostname(), 200), ("evil.example", 421)])  # fmt: skip
+@pytest.mark.parametrize(
+    ("host", "status"), [("192.0.2.7:80", 200), (socket.gethostname(), 200), ("evil.example", 421)]
+)
 def test_a_server_for_the_network_is_called_by_address_or_by_the_machine_s_name(remote, host, status):
     port, token = remote
     assert request(port, path=f"/?token={token}", headers={"Host": host})[0] == status
@@ -128,8 +133,8 @@ def test_a_server_for_the_network_is_called_by_address_or_by_the_machine_s_name(
 @pytest.mark.parametrize("path", ["/", "/page.js", "/stream.mjpg", "/events", "/clock", "/nothing"])
 def test_without_the_token_nothing_comes_through(remote, path):
     port, token = remote
-    for wrong in (path, f"{path}?token=", f"{path}?token={token}x", f"{path}?token={token[:-1]}", f"{path}?token=%E2%82%AC"):
-        assert request(port, path=wrong)[0] == 401
+    for wrong in ("", "?token=", f"?token={token}x", f"?token={token[:-1]}", "?token=%E2%82%AC"):
+        assert request(port, path=path + wrong)[0] == 401
     assert request(port, path=path, headers={"Cookie": f"rtseg-{port}={token[::-1]}"})[0] == 401
 
 
@@ -211,17 +216,15 @@ def test_a_request_that_does_not_end_is_cut(local, begun, monkeypatch):
     monkeypatch.setattr(server, "_IDLE_S", 0.05)
     with socket.create_connection(("127.0.0.1", local), timeout=HANGS_S) as slow:
         slow.sendall(begun)
-        with pytest.raises(ConnectionResetError):
-            while True:
-                assert slow.recv(1) == b""
-                raise ConnectionResetError  # closed in the ordinary way: as good
+        with suppress(ConnectionResetError):
+            assert slow.recv(1) == b""
 
 
 def test_a_body_that_does_not_end_is_cut(local, monkeypatch):
     monkeypatch.setattr(pages, "_BODY_S", 0.05)
-    head = f"POST /control HTTP/1.1\r\nHost: 127.0.0.1:{local}\r\nContent-Type: application/json\r\nContent-Length: 9\r\n\r\n{{"
+    lines = ["POST /control HTTP/1.1", "Host: 127.0.0.1", "Content-Type: application/json", "Content-Length: 9"]
     with socket.create_connection(("127.0.0.1", local), timeout=HANGS_S) as slow:
-        slow.sendall(head.encode())
+        slow.sendall("\r\n".join([*lines, "", "{"]).encode())
         assert slow.recv(12) == b"HTTP/1.1 503"
 
 
@@ -251,9 +254,10 @@ def test_too_many_requests_are_refused(hurried):
 
 def test_viewers_are_limited(monkeypatch):
     monkeypatch.setattr(pages, "MOST_VIEWERS", 2)
-    with serving() as (made, _), Viewer(made.port) as first, Viewer(made.port) as second:
-        with Viewer(made.port) as third, Viewer(made.port, "/events") as events:
-            assert [viewer.status for viewer in (first, second, third, events)] == [200, 200, 503, 200]
+    with serving() as (made, _), ExitStack() as stack:
+        paths = ["/stream.mjpg"] * 3 + ["/events"]
+        viewers = [stack.enter_context(Viewer(made.port, path)) for path in paths]
+        assert [viewer.status for viewer in viewers] == [200, 200, 503, 200]
 
 
 def test_connections_are_limited(monkeypatch):
@@ -262,15 +266,16 @@ def test_connections_are_limited(monkeypatch):
         assert request(made.port)[0] == 503
 
 
-ODD_PATHS = ["/../../etc/passwd", "/%2e%2e/%2e%2e/etc/passwd", "/page.js/../../server.py", "//etc/passwd", "/index.html",
-             "/server.py", "/..%5c..%5cx", "/%00", "/page.js%00.html", "/stream.mjpg/x"]  # fmt: skip
+ODD_PATHS = ["/../../etc/passwd", "/%2e%2e/%2e%2e/etc/passwd", "/page.js/../../server.py", "//etc/passwd",
+             "/index.html", "/server.py", "/..%5c..%5cx", "/%00", "/page.js%00.html", "/stream.mjpg/x"]  # fmt: skip
 
 
 def test_no_request_reaches_the_file_system(local):
     opened = []
 
     def audit(event, arguments):
-        if event in ("open", "os.listdir", "os.scandir") and threading.current_thread().name == "rtseg-web" and watching:
+        served = threading.current_thread().name == "rtseg-web"
+        if watching and served and event in ("open", "os.listdir", "os.scandir"):
             opened.append(arguments)
 
     watching = True
@@ -325,8 +330,7 @@ def test_a_connection_is_used_again(local):
 def test_a_picture_that_is_no_jpeg_ends_the_server_and_says_so():
     with serving() as (made, _), Viewer(made.port) as viewer:
         made.offer(0, 0.0, np.zeros((1, 70_000, 3), np.uint8))
-        with pytest.raises((EOFError, ConnectionError, ValueError)):
-            viewer.picture()
+        viewer.read_to_end()
         made._thread.join()
         assert isinstance(made.error, OutputError)
         assert "1x70000" in str(made.error)

@@ -81,6 +81,14 @@ class Viewer:
         jpeg, self._rest = self._rest[:size], self._rest[size + 2 :]
         return int(head["X-Frame-Index"]), float(head["X-Captured-At"]), cv2.imdecode(np.frombuffer(jpeg, np.uint8), 1)
 
+    def read_to_end(self):
+        """Reads until the server has cut the connection."""
+        try:
+            while self._socket.recv(1 << 16):
+                pass
+        except ConnectionError:
+            pass
+
     def event(self, topic=None):
         """(topic, content) of the next event, or of the next of `topic`."""
         while True:

@@ -197,5 +197,7 @@ def _part(picture: _Picture) -> bytes:
     ok, jpeg = cv2.imencode(".jpg", picture.image, [cv2.IMWRITE_JPEG_QUALITY, _QUALITY])
     if not ok:
         height, width = picture.image.shape[:2]
-        raise OutputError(f"pictures of {height}x{width} are too large for the page: JPEG ends at 65500; leave --web out")
+        raise OutputError(
+            f"pictures of {height}x{width} are too large for the page: JPEG ends at 65500; leave --web out"
+        )
     return picture_part(picture.index, picture.captured_at, jpeg.tobytes())
