@@ -79,17 +79,16 @@ def shown_frame(page):
 def test_the_picture_moves_and_says_how_old_it_is(run, opened, expect):
     page = opened(run.outlet.url)
     first = shown_frame(page)
-    pixels = "canvas => [...canvas.getContext('2d').getImageData(5, 5, 1, 1).data].slice(0, 3)"
-    colours = set()
-    while shown_frame(page) < first + 20 or len(colours) < 3:
-        colours.add(tuple(page.locator("#picture").evaluate(pixels)))
+    contents = set()
+    while shown_frame(page) < first + 20 or len(contents) < 3:
+        contents.add(page.locator("#picture").evaluate("canvas => canvas.toDataURL()"))
     assert page.locator("#picture").evaluate("canvas => [canvas.width, canvas.height]") == [320, 180]
     expect(page.locator("#picture[data-age-ms]")).to_have_count(1)
     assert 0 <= float(page.locator("#picture").get_attribute("data-age-ms")) < 1000 * HANGS_S
     expect(page.locator("#status")).to_have_text("Live")
     charts = page.locator("#charts figcaption")
     expect(charts).to_have_text(["Frames per second", "Capture to picture", "Capture to this page"])
-    expect(page.locator("#charts output").first).not_to_have_text("0 fps")
+    expect(page.locator("#charts .value").first).not_to_have_text("0 fps")
     expect(page.locator("#facts")).to_contain_text("fake source")
     assert opened.said == []
 
@@ -179,7 +178,7 @@ def test_all_can_be_reached_with_the_tabulator_key(run, opened):
     reached = set()
     for _ in range(count):
         page.keyboard.press("Tab")
-        reached.add(page.locator("*:focus").evaluate("e => e.outerHTML"))
+        reached.add(page.locator("*:focus").evaluate("e => [...document.querySelectorAll('*')].indexOf(e)"))
     assert len(reached) == count
 
 
@@ -192,13 +191,13 @@ def test_everything_has_a_name_for_a_screen_reader(run, opened):
     for words in (
         'heading "rtseg" [level=1]', 'heading "Figures" [level=2]', 'heading "Settings" [level=2]',
         'img "The labelled picture, from fake source"', 'group "Actions"', 'button "Pause"', 'button "Snapshot"',
-        'combobox "Network"', 'combobox "Engine"', 'combobox "Precision"', 'slider "Opacity', 'switch "Split view"',
+        'combobox "Network"', 'combobox "Engine"', 'combobox "Precision"', 'slider "Opacity"', 'switch "Split view"',
         'group "Classes"', 'button "All: Classes"', 'checkbox "pedestrian"', 'switch "Use these keys"',
     ):  # fmt: skip
         assert words in snapshot, snapshot
-    nameless = [line for line in snapshot.splitlines() if line.strip(" -:") in ("button", "combobox", "slider", "switch",
-                                                                                "checkbox", "img", "textbox")]  # fmt: skip
-    assert nameless == []
+    roles = {"button", "combobox", "slider", "switch", "checkbox", "img", "textbox"}
+    assert snapshot.count("status") == 1  # nothing that changes all the time is read out
+    assert not roles & {line.strip(" -:") for line in snapshot.splitlines()}  # none without a name
     assert page.locator("html").get_attribute("lang") == "en"
 
 
@@ -211,7 +210,7 @@ def test_it_fits(run, opened, width, height):
     for place in page.locator("button:visible, select, label:visible").all():
         box = place.bounding_box()
         assert box["height"] >= 24, place  # WCAG 2.2, 2.5.8
-        assert 0 <= box["x"]
+        assert box["x"] >= 0
         assert box["x"] + box["width"] <= width
     box = page.locator("#picture").bounding_box()
     assert box["width"] > 0.65 * width

@@ -202,7 +202,7 @@ async function readClock(signal) {
 const charts = new Map();
 
 function makeChart(about) {
-  const value = make("output");
+  const value = make("span", { className: "value" }); // no <output>: a screen reader would read every change
   const curve = make("canvas");
   curve.setAttribute("aria-hidden", "true");
   const top = make("span");
@@ -341,6 +341,12 @@ async function change(name, value) {
     await ask({ name, value: next.value });
   }
   waiting.delete(name);
+  show(name); // what was told meanwhile, also where the change was refused
+}
+
+function show(name) {
+  const about = controls.find((control) => control.name === name);
+  if (about && !waiting.has(name)) made.get(name).update(about, loading !== "");
 }
 
 /** kind -> (about) -> { element, update(about) }; a new kind of control is one entry. */
@@ -366,13 +372,14 @@ const KINDS = {
 
   slider: (about) => {
     const input = make("input", { type: "range", min: about.low, max: about.high, step: about.step / 2 });
-    const output = make("output");
-    const tell = (value) => setText(output, String(Number(value.toFixed(2))));
+    const number = make("span", { className: "value" });
+    const tell = (value) => setText(number, String(Number(value.toFixed(2))));
+    input.setAttribute("aria-label", about.label);
     input.addEventListener("input", () => {
       tell(input.valueAsNumber);
       change(about.name, input.valueAsNumber);
     });
-    const element = make("label", { className: "row slider" }, make("span", { textContent: about.label }), output, input);
+    const element = make("label", { className: "row slider" }, make("span", { textContent: about.label }), number, input);
     return { element, update: (now) => { input.value = now.value; tell(now.value); } };
   },
 
@@ -420,21 +427,18 @@ function swatch(colour) {
   return svg;
 }
 
+let loading = "";
 let shape = "";
 let made = new Map();
 
-function showControls({ controls: found, loading, recording }) {
-  controls = found;
-  const now = JSON.stringify(found.map(({ value, ...rest }) => rest));
+function showControls(state) {
+  ({ controls, loading } = state);
+  const now = JSON.stringify(controls.map(({ value, ...rest }) => rest));
   if (now !== shape) buildControls();
   shape = now;
   setText(find("loading"), loading ? `Loading ${loading} …` : "");
-  for (const about of found) {
-    if (!waiting.has(about.name)) made.get(about.name).update(about, loading !== "");
-  }
-  document.title = `${recording ? "● " : ""}rtseg`;
-  const record = made.get("record");
-  if (record) record.element.title = recording ? `Recording ${recording}` : "";
+  controls.forEach(({ name }) => show(name));
+  document.title = `${state.recording ? "● " : ""}rtseg`;
   showStatus();
 }
 
