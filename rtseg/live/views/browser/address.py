@@ -58,7 +58,8 @@ class Listener:
         self.token = None if self.is_local else secrets.token_urlsafe(24)
         self._names = {"localhost", address.host.lower()}
         if not self.is_local:
-            self._names |= {socket.gethostname().lower(), socket.getfqdn().lower()}
+            name = socket.gethostname().lower()
+            self._names |= {name, f"{name}.local"}  # what Avahi and Bonjour call it
         host = _reachable() if ipaddress.ip_address(ip.partition("%")[0]).is_unspecified else ip
         self.url = f"http://{f'[{host}]' if ':' in host else host}:{port}/"
         if self.token:
@@ -74,7 +75,7 @@ class Listener:
         try:
             ip = ipaddress.ip_address(name)
         except ValueError:
-            return name in self._names and bool(name)
+            return name in self._names
         return ip.is_loopback or not self.is_local  # nobody can point an address elsewhere
 
     def close(self) -> None:

@@ -5,6 +5,7 @@ const POINTS = 240; // of a curve: a minute
 const RETRY_MS = [250, 500, 1000, 2000];
 const NOTE_MS = 4000;
 const STILL_MS = 3000;
+const CHANGE_MS = 50; // between two values of a slider that is dragged
 
 const find = (id) => document.getElementById(id);
 const sleep = (ms) => new Promise((resolve) => setTimeout(resolve, ms));
@@ -339,6 +340,7 @@ async function change(name, value) {
   for (let next = waiting.get(name); next; next = waiting.get(name)) {
     waiting.set(name, null);
     await ask({ name, value: next.value });
+    await sleep(CHANGE_MS);
   }
   waiting.delete(name);
   show(name); // what was told meanwhile, also where the change was refused
