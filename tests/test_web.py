@@ -1,6 +1,9 @@
 """The page beside a running loop: pictures, events, commands, several viewers, and every way in which it ends."""
 
+import random
+import socket
 import threading
+from functools import partial
 from time import perf_counter
 
 import numpy as np
@@ -18,6 +21,7 @@ from rtseg.live.segmenter import Segmenter
 from rtseg.live.views.browser import outlet as outlet_module
 from rtseg.live.views.browser import server as server_module
 from rtseg.live.views.browser.address import Address
+from rtseg.live.views.browser.guard import Rates
 from rtseg.live.views.browser.outlet import BrowserOutlet
 from rtseg.live.views.desk import Desk
 from rtseg.live.views.view import DeskView
@@ -283,6 +287,28 @@ def test_a_command_that_cannot_be_done_says_why_and_the_loop_goes_on(tmp_path, c
     assert list(tmp_path.iterdir()) == []
 
 
+def test_no_command_ends_the_loop(tmp_path, monkeypatch):
+    """Two hundred that were drawn at random, most of them wrong."""
+    monkeypatch.setattr(server_module, "Rates", partial(Rates, burst=1e9))
+
+    def open_labeller(spec, frame_hw):
+        raise EngineError("not now")
+
+    draw = random.Random(0)
+    values = [None, True, False, 0, 1, -1, 0.5, 1e308, -0.0, 10**400, "", "auto", "fake", "\ud800", "x" * 2000, [],
+              ["car"], [[]], [None], {}, {"a": 1}, ["sky"] * 100]  # fmt: skip
+    with Run(tmp_path, open_labeller=open_labeller) as run:
+        wait_until(lambda: run.loop.stats.frames > 0)
+        names = [name for name in run.state() if name != "record"]
+        for _ in range(200):
+            fields = {"name": draw.choice([*names, *values]), "value": draw.choice(values), "key": draw.choice(values)}
+            command = {field: fields[field] for field in draw.choice([("name", "value"), ("key",), tuple(fields)])}
+            assert run.ask(**command)[0] in (200, 400)
+        run.ask(name="pause", value=False)
+        frames = run.loop.stats.frames
+        wait_until(lambda: run.loop.stats.frames > frames)
+
+
 def test_a_held_picture_is_drawn_again_for_those_who_watch(tmp_path):
     """Also for a viewer who comes during the pause."""
     painter = Painter(opacity=0.0, legend=False, hud=False)
@@ -303,6 +329,17 @@ def test_a_command_that_the_loop_does_not_take_in_time(monkeypatch):
     with serving() as (server, _):
         assert request(server.port, "POST", "/control", body={"key": "v"})[0] == 503
         assert server.commands.get_nowait().done.cancelled()  # and it is not done later, when nobody expects it
+
+
+def test_a_command_that_waits_when_the_server_ends(capfd):
+    with serving() as (server, _):
+        sent = socket.create_connection(("127.0.0.1", server.port), timeout=HANGS_S)
+        lines = ["POST /control HTTP/1.1", "Host: 127.0.0.1", "Content-Type: application/json", "Content-Length: 13"]
+        sent.sendall("\r\n".join([*lines, "", '{"key": "v"}\n']).encode())
+        wait_until(lambda: not server.commands.empty())
+    sent.close()
+    assert server.error is None
+    assert capfd.readouterr().err == ""
 
 
 def test_commands_that_wait_are_limited(monkeypatch):

@@ -2,7 +2,6 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
-from math import isfinite
 from typing import Any, ClassVar
 
 from rtseg.core.errors import UsageError
@@ -116,7 +115,7 @@ class Slider(Control):
         return {"value": self._get(loop), "low": self._low, "high": self._high, "step": self._step}
 
     def change(self, loop: Loop, value: Any) -> None:
-        number = isinstance(value, int | float) and not isinstance(value, bool) and isfinite(value)
+        number = isinstance(value, int | float) and not isinstance(value, bool)
         if not number or not self._low <= value <= self._high:
             raise UsageError(f"{self.name} is a number from {self._low:g} to {self._high:g}, not {value!r}")
         self._put(loop, float(value))

@@ -26,6 +26,8 @@ class Newest(Generic[T]):
         self._changed = asyncio.Event()
 
     def set(self, value: T) -> None:
+        if not self.followers:  # the last one has just left
+            return
         self._number += 1
         self._value = value
         changed, self._changed = self._changed, asyncio.Event()

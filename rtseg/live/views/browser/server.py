@@ -137,7 +137,9 @@ class Server:
         """Ends the server and its threads; a second call does nothing."""
         self._ended = True
         while not self.commands.empty():
-            self.commands.get_nowait().done.set_exception(OutputError(_ENDED))
+            done = self.commands.get_nowait().done
+            if done.set_running_or_notify_cancel():
+                done.set_exception(OutputError(_ENDED))
         self._end()
         self._thread.join()
         self._encoder.shutdown()
