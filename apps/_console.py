@@ -3,12 +3,9 @@
 import errno
 import logging
 import os
-import signal
 import sys
-import threading
 import traceback
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Sequence
 from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 
 from cyclopts import App, CycloptsError
@@ -61,23 +58,6 @@ def _run(app: App, arguments: Sequence[str] | None, debug: bool) -> NoReturn:
         print(f"error: {message}", file=sys.stderr)
         sys.exit(code)
     sys.exit(code if isinstance(code, int) else 0)
-
-
-@contextmanager
-def sigterm_interrupts() -> Iterator[None]:
-    """Lets `kill`, and whatever shuts a machine down, end a command as Ctrl-C does."""
-
-    def stop(*_: object) -> None:
-        raise KeyboardInterrupt
-
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-    before = signal.signal(signal.SIGTERM, stop)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, before)
 
 
 def running(model: str, info: "EngineInfo") -> str:

@@ -1,7 +1,8 @@
 """`rtseg-cam`: labels a camera, a video or a synthetic street while you watch."""
 
-from contextlib import ExitStack
-from dataclasses import dataclass, replace
+from collections.abc import Callable
+from contextlib import ExitStack, closing
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -10,7 +11,8 @@ from cyclopts import App, Parameter
 from rich.console import Console
 
 import rtseg
-from rtseg.apps._console import ladder, run, running, sigterm_interrupts
+from rtseg.apps._console import ladder, run, running
+from rtseg.apps._signals import stopped_by_sigterm
 from rtseg.core.errors import InputError, UsageError
 from rtseg.core.files import write_json
 from rtseg.core.labels import CAMVID11
@@ -21,10 +23,12 @@ from rtseg.core.zoo import resolve, shipped
 if TYPE_CHECKING:
     from rich.status import Status
 
-    from rtseg.apps._viewer import Viewer
     from rtseg.live.labeller import Labeller
+    from rtseg.live.painter import Painter
     from rtseg.live.policies import Policy
     from rtseg.live.report import LoopReport
+    from rtseg.live.views.browser.outlet import BrowserOutlet
+    from rtseg.live.views.view import DeskView
     from rtseg.sinks.video import VideoSink
     from rtseg.sinks.window import WindowSink
     from rtseg.sources.base import Source
@@ -55,6 +59,8 @@ class CamOptions:
         deadline: Milliseconds from a frame's capture until its picture is shown, for example 33. Each frame gets the
             best labels that are ready by then, from networks, sizes and precisions that are measured here and kept
             loaded; where none are, the last ones stay, marked HELD. A file is played at its own rate.
+        web: Serve a page to watch and control it in a browser, by itself on this machine only; another address, such
+            as 0.0.0.0:8787, prints a link with a token that the page needs.
         frames: Stop after this many frames.
         duration: Stop after this many seconds.
         json: Write the report to this file.
@@ -81,6 +87,7 @@ class CamOptions:
     record: Path | None = None
     window: bool = True
     deadline: float | None = None
+    web: Annotated[list[str] | None, Parameter(consume_multiple=(0, 1), negative="", metavar="[HOST:PORT]")] = None
     frames: int | None = None
     duration: float | None = None
     json: Path | None = None
@@ -110,14 +117,14 @@ _DEFAULTS = CamOptions()
 def cam(options: CamOptions = _DEFAULTS) -> None:
     """Label a camera, a video or a synthetic street while you watch.
 
-    Keys in the window: q or Esc quit, space pause, s screenshot, r record, + and - opacity, v split view,
-    m next model, h help.
+    Keys in the window: q or Esc quit, space pause, s snapshot, r record, + and - opacity, v split view,
+    m next network, h help and all others. The page that --web serves has the same, and a control for each.
     """
     console = Console(highlight=False, markup=False, soft_wrap=True)
     if options.list_cameras:
         _list_cameras(console)
     else:
-        with ExitStack() as stack:
+        with stopped_by_sigterm(), ExitStack() as stack:
             _watch(options, console, stack)
 
 
@@ -134,7 +141,6 @@ def _list_cameras(console: Console) -> None:
 
 def _watch(options: CamOptions, console: Console, stack: ExitStack) -> None:
     """Opens everything, cheapest checks first, runs the loop, and reports."""
-    from rtseg.apps._viewer import Viewer
     from rtseg.core.threads import thread_budget
     from rtseg.live.labellers.scoring import check_scores
     from rtseg.live.loop import Loop
@@ -151,9 +157,11 @@ def _watch(options: CamOptions, console: Console, stack: ExitStack) -> None:
     budget = thread_budget(options.threads)
     limit_threads(budget.opencv)
     show = card.labels.split_names(options.show) if options.show else None
-    painter = Painter(opacity=options.opacity, legend=options.legend, show=show, unsure=options.unsure)
+    hud = options.window or options.web is None  # the page writes the figures beside the picture
+    painter = Painter(opacity=options.opacity, legend=options.legend, show=show, hud=hud, unsure=options.unsure)
     painter.prepare(card.labels)
     window = _open_window() if options.window else None
+    page = stack.enter_context(closing(_open_page(options.web))) if options.web is not None else None
     source = stack.enter_context(_open_source(options, budget.codec))
     status = Console(stderr=True).status(f"preparing {card.name}: the first run on a machine takes some seconds")
     labeller = _open_labeller(options, source.live, status)
@@ -171,12 +179,12 @@ def _watch(options: CamOptions, console: Console, stack: ExitStack) -> None:
         labeller.prepare(source.size_hw, policy.most_in_flight)
     _introduce(console, labeller, source)
     viewer = None
-    if window:
+    if window or page:
         ready = partial(_ready_labeller, options, policy, source.live)
-        others = list(shipped()) if options.deadline is None else []  # the deadline chooses the network
-        viewer = Viewer(window, painter, record, others, ready, recording)
-    if viewer:
+        viewer = _open_viewer(options, window, page, painter, record, ready, recording)
         stack.callback(viewer.close)
+    if page:
+        console.print(f"page    {page.url}")
     loop = Loop(
         source,
         labeller,
@@ -190,19 +198,17 @@ def _watch(options: CamOptions, console: Console, stack: ExitStack) -> None:
         hold=viewer is not None and source.kind in ("image", "images"),
     )
     try:
-        with sigterm_interrupts():
-            loop.run()
+        loop.run()
     except KeyboardInterrupt:  # how a run without limits is ended: it has its report too
         _report(console, options, loop.report(), _saved(viewer, recording))
         raise
     _report(console, options, loop.report(), _saved(viewer, recording))
 
 
-def _saved(viewer: "Viewer | None", recording: "VideoSink | None") -> list[Path]:
+def _saved(viewer: "DeskView | None", recording: "VideoSink | None") -> list[Path]:
     """What there is now that was not there before."""
     if viewer:
-        saved: list[Path] = viewer.saved
-        return saved
+        return viewer.desk.saved
     return [recording.path] if recording and recording.saved else []
 
 
@@ -268,9 +274,9 @@ def _network(options: CamOptions, spec: RunSpec, live: bool) -> "Labeller":
     return Rebuilding(make)
 
 
-def _ready_labeller(options: CamOptions, policy: "Policy", live: bool, model: str, frame_hw: Size) -> "Labeller":
-    """Another network in the place of the one that the command line names, loaded."""
-    labeller = _network(options, replace(options.spec, model=model), live)
+def _ready_labeller(options: CamOptions, policy: "Policy", live: bool, spec: RunSpec, frame_hw: Size) -> "Labeller":
+    """Another network, engine or precision in the place of what the command line names, loaded."""
+    labeller = _network(options, spec, live)
     labeller.prepare(frame_hw, policy.most_in_flight)
     return labeller
 
@@ -279,6 +285,39 @@ def _open_window() -> "WindowSink":
     from rtseg.sinks.window import WindowSink
 
     return WindowSink("rtseg-cam (h: help)")
+
+
+def _open_page(web: list[str]) -> "BrowserOutlet":
+    try:
+        from rtseg.live.views.browser.address import Address
+        from rtseg.live.views.browser.outlet import BrowserOutlet
+    except ModuleNotFoundError as error:
+        package = str(error.name).partition(".")[0]
+        raise UsageError(f"--web needs the package {package}: pip install 'rtseg[web]'") from error
+    if len(web) > 1:
+        raise UsageError(f"--web is given {len(web)} times: once is enough")
+    return BrowserOutlet(Address.parse(web[0]) if web else Address())
+
+
+def _open_viewer(
+    options: CamOptions,
+    window: "WindowSink | None",
+    page: "BrowserOutlet | None",
+    painter: "Painter",
+    record: Callable[[Path], "VideoSink"],
+    ready: Callable[[RunSpec, Size], "Labeller"],
+    recording: "VideoSink | None",
+) -> "DeskView":
+    """One desk of controls for the window, the page or both."""
+    from rtseg.live.views.desk import Desk
+    from rtseg.live.views.view import DeskView, Outlet
+    from rtseg.live.views.window import WindowOutlet
+
+    spec = options.spec
+    models = list(dict.fromkeys([*shipped(), str(spec.model)])) if options.deadline is None else []  # it chooses itself
+    outlets: list[Outlet] = [WindowOutlet(window)] if window else []
+    outlets += [page] if page else []
+    return DeskView(Desk(painter, record, models, ready, spec, recording), outlets)
 
 
 def _open_source(options: CamOptions, codec_threads: int) -> "Source":

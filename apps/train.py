@@ -1,10 +1,7 @@
 """`rtseg train`: trains a network on a labelled data set."""
 
 import logging
-import signal
 import warnings
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import Annotated
 
 from cyclopts import Parameter
@@ -12,28 +9,8 @@ from rich.box import SIMPLE
 from rich.console import Console
 from rich.table import Table
 
+from rtseg.apps._signals import stopped_by_sigterm
 from rtseg.training.config import TEACHING_LIST, TrainConfig
-
-
-@contextmanager
-def stopped_by_sigterm() -> Iterator[None]:
-    """Lets `kill` end a run as Ctrl-C does, also where its data-loader workers were told as well."""
-    told = False
-
-    def stop(*_: object) -> None:
-        nonlocal told
-        told = True
-        raise KeyboardInterrupt
-
-    before = signal.signal(signal.SIGTERM, stop)
-    try:
-        yield
-    except Exception as error:  # a worker that ended first
-        if told:
-            raise KeyboardInterrupt from error
-        raise
-    finally:
-        signal.signal(signal.SIGTERM, before)
 
 
 def teaching_table() -> Table:

@@ -6,6 +6,7 @@ import signal
 from collections.abc import Iterator, Sequence
 from importlib.util import find_spec
 from pathlib import Path
+from shutil import which
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # before numpy and torch load: workers share the cores
 
@@ -21,12 +22,19 @@ _LONGEST = ("training", "export", "training_resume", "shipped", "batch_workers",
 _SLOW_FIXTURES = {"networks", "wheel"}  # they export networks, and build the package
 
 
+def find_browser() -> str | None:
+    """The path of a Chromium."""
+    return which("chromium") or which("chromium-browser") or which("google-chrome")
+
+
 def _missing(marker: str) -> str | None:
     """Why tests with this marker cannot run here, if they cannot."""
     if marker == "openvino":
         return None if find_spec("openvino") else "openvino is not installed"
     if marker == "tensorrt" and not find_spec("tensorrt"):
         return "tensorrt is not installed"
+    if marker == "browser" and not (find_spec("playwright") and find_browser()):
+        return "no browser: install Debian's chromium and the package playwright"
     if marker in ("gpu", "tensorrt"):
         from rtseg.engines.cuda.device import gpu_problem
 

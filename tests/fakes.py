@@ -231,7 +231,7 @@ class FakeView:
 
 def loop_threads():
     """Names of the loop's and the sources' threads that are alive; the upsampler's pool is shared and stays."""
-    names = ("rtseg-capture", "rtseg-inference", "rtseg-writer", "rtseg-source-")
+    names = ("rtseg-capture", "rtseg-inference", "rtseg-closer", "rtseg-writer", "rtseg-source-", "rtseg-web")
     return [thread.name for thread in all_threads() if thread.name.startswith(names)]
 
 

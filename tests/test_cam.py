@@ -1,6 +1,8 @@
 import json
 import os
+import re
 import signal
+import socket
 import subprocess
 import sys
 import threading
@@ -11,6 +13,7 @@ import cv2
 import pytest
 from cyclopts import App
 from fakes import FakeEngine, FakeSource, fake_card, fake_network, loop_threads  # noqa: F401 - a fixture
+from web_clients import Viewer, request
 
 from rtseg.apps import cam as cam_module
 from rtseg.apps._console import run
@@ -160,14 +163,90 @@ def test_ctrl_c_and_sigterm_end_with_a_whole_recording_and_a_report(quick_source
 
 
 @pytest.mark.usefixtures("fake_network")
-def test_a_source_that_fails_leaves_a_playable_part_but_no_finished_name(quick_source, capsys):
+@pytest.mark.parametrize("web", [[], ["--web"]])
+def test_a_source_that_fails_leaves_a_playable_part_but_no_finished_name(quick_source, capsys, web):
     quick_source.fail_at, quick_source.error = 20, InputError("camera 0 was unplugged")
-    assert cam("--no-window", "--record", "run.mp4", "--json", "report.json") == 3
+    assert cam("--no-window", *web, "--record", "run.mp4", "--json", "report.json") == 3
     assert capsys.readouterr().err.strip() == "error: camera 0 was unplugged"
     assert len(frames_of("run.partial.mp4")) > 0
     assert not Path("run.mp4").exists()
     assert not Path("report.json").exists()
     assert quick_source.closed >= 1
+
+
+@pytest.mark.usefixtures("fake_network")
+def test_sigterm_ends_as_ctrl_c_does_with_a_page_too(quick_source, monkeypatch, capsys):
+    read = quick_source.read
+
+    def read_and_end():
+        if quick_source.index == 20:
+            signal.pthread_kill(threading.main_thread().ident, signal.SIGTERM)
+        return read()
+
+    monkeypatch.setattr(quick_source, "read", read_and_end)
+    before = signal.getsignal(signal.SIGTERM)
+    assert cam("--no-window", "--web", "--record", "run.mp4", "--json", "report.json") == 130
+    assert signal.getsignal(signal.SIGTERM) is before
+    assert len(frames_of("run.mp4")) == json.loads(Path("report.json").read_text())["frames"] > 0
+    assert re.search(r"^page    http://127\.0\.0\.1:\d+/$", capsys.readouterr().out, re.MULTILINE)
+
+
+@pytest.mark.usefixtures("fake_network")
+def test_the_page_beside_a_window_shares_its_controls(quick_source, monkeypatch):
+    """A key of the window and a command of the page change the same thing."""
+    window = FakeWindow(["v", *["x"] * 50])
+    monkeypatch.setattr(cam_module, "_open_window", lambda: window)
+    states = []
+
+    def ask(port):
+        with Viewer(port, "/events") as events:
+            while not states or not states[-1]["split"]["value"]:
+                states.append({one["name"]: one for one in events.event("controls")[1]["controls"]})
+        states.append(request(port, "POST", "/control", body={"name": "split", "value": False})[0])
+        window.close_at_end, window.keys = True, []
+
+    plain = cam_module._open_page
+
+    def open_page(web):
+        page = plain(web)
+        threading.Thread(target=ask, args=(int(page.url.split(":")[2].strip("/")),)).start()
+        return page
+
+    monkeypatch.setattr(cam_module, "_open_page", open_page)
+    assert cam("--web") == 0
+    assert states[-1] == 200
+
+
+@pytest.mark.usefixtures("fake_network", "quick_source")
+def test_a_page_on_the_network_prints_its_token(capsys):
+    assert cam("--no-window", "--web", f"0.0.0.0:{free_port()}", "--frames", "3") == 0
+    assert re.search(r"^page    http://[\w.-]+:\d+/\?token=[\w-]{32}$", capsys.readouterr().out, re.MULTILINE)
+
+
+@pytest.mark.usefixtures("fake_network")
+def test_a_port_in_use_is_told_before_anything_is_opened(capsys, monkeypatch):
+    monkeypatch.setattr(cam_module, "_open_source", lambda options, threads: pytest.fail("the camera was opened"))
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        assert cam("--no-window", "--web", str(port)) == 4
+    said = f"error: --web 127.0.0.1:{port}: the port is in use; name another, or leave it out"
+    assert capsys.readouterr().err.strip() == said
+
+
+@pytest.mark.parametrize("package", ["starlette", "uvicorn"])
+def test_a_missing_extra_is_named(package):
+    code = f"import sys; sys.modules[{package!r}] = None; from rtseg.apps.cam import main; main()"
+    command = [sys.executable, "-c", code, "--source", "synthetic", "--no-window", "--web", "--frames", "1"]
+    root = Path(cam_module.__file__).parents[1]
+    environment = {**os.environ, "PYTHONPATH": str(root)}
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=250)
+    said = f"error: --web needs the package {package}: pip install 'rtseg[web]'"
+    assert (done.returncode, done.stderr.strip()) == (2, said)
+
+
+def free_port():
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        return taken.getsockname()[1]
 
 
 def test_q_quits(press):
@@ -323,6 +402,9 @@ def test_steadying_needs_scores(fake_network, capsys):  # noqa: F811
         (["--source", "missing.mp4"], 3, "no such file"),
         (["--source", "97"], 3, "--source synthetic"),
         (["--record", "video.avi"], 4, "mp4"),
+        (["--web", "here"], 2, "give PORT or HOST:PORT"),
+        (["--web", "1", "--web", "2"], 2, "once is enough"),
+        (["--web", "no.such.host.invalid:8000"], 4, "no address of this machine"),
         (["extra"], 2, "extra"),
     ],
 )

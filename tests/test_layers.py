@@ -28,6 +28,8 @@ ARROWS: dict[str, tuple[set[str], set[str]]] = {
     "live": ({"core", "pictures", "sources", "sinks", "metrics", "engines"}, {"cv2"}),
     "live/labellers": ({"core", "pictures", "engines"}, set()),
     "live/policies": ({"core", "sources"}, set()),
+    "live/views": ({"core", "sinks", "engines"}, set()),
+    "live/views/browser": ({"core"}, {"cv2", "starlette", "uvicorn"}),
     "batch": ({"core", "pictures", "sources", "sinks", "engines", "live"}, {"cv2", "av", "psutil", "ray"}),
     "models": ({"core"}, {"torch", "torchvision", "timm", "segmentation_models_pytorch", "safetensors", "onnx"}),
     "datasets": ({"core", "pictures", "sources", "scenes"}, {"cv2", "yaml"}),
@@ -48,7 +50,7 @@ EXTRA_ROOMS = {
     "torch_engine": {"models"},  # the eager network that the other engines are compared with
 }
 HEAVY = ["torch", "torchvision", "lightning", "albumentations", "matplotlib", "onnx", "openvino", "onnxruntime", "av",
-         "numba", "tensorrt", "cuda"]  # fmt: skip
+         "numba", "tensorrt", "cuda", "starlette", "uvicorn"]  # fmt: skip
 NOT_PORTABLE = {"fcntl", "grp", "posix", "pty", "pwd", "resource", "syslog", "termios", "tty"}
 MODULE_NAME = re.compile(r"rtseg(\.\w+)+(:\w+)?")  # as registries and lazy imports write it
 
@@ -138,6 +140,9 @@ def test_commands_import_siblings_by_the_installed_name() -> None:
         ("engines/a.py", "from rtseg.int8 import fold", ["engines -> int8 (rtseg.int8)"]),
         ("live/a.py", "if True:\n    import torch.nn", ["live -> torch"]),
         ("live/policies/a.py", "from rtseg.engines import base", ["live -> engines (rtseg.engines)"]),
+        ("live/a.py", "import uvicorn", ["live -> uvicorn"]),
+        ("live/views/a.py", "import uvicorn", ["live -> uvicorn"]),
+        ("live/views/browser/a.py", "import uvicorn", []),
         ("live/a.py", "from rtseg.apps import cam", ["live -> apps (rtseg.apps)"]),
         ("engines/__init__.py", "X = {'a': 'rtseg.models.enet:ENet'}", ["engines -> models (rtseg.models.enet)"]),
         ("engines/onnxruntime_engine.py", "import onnxruntime", []),

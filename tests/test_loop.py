@@ -370,6 +370,31 @@ def test_sinks_come_and_go():
     assert sink.closed_as is True
 
 
+def test_no_frame_waits_for_the_old_network_to_close():
+    old, view = FakeEngine(), FakeView()
+    closing, shown = threading.Event(), threading.Event()
+    plain = old._release
+
+    def release():
+        closing.set()
+        assert shown.wait(HANGS_S)
+        plain()
+
+    def change(loop):
+        loop.change_labeller(lambda: Segmenter(FakeEngine()))
+
+    def end(loop):
+        assert closing.wait(HANGS_S)  # 20 frames were labelled by the new one meanwhile
+        shown.set()
+        loop.stop()
+
+    old._release = release
+    view.after = {10: change, 30: end}
+    Loop(FakeSource(None, delay_s=0.001), Segmenter(old), view=view).run()
+    assert old.released
+    assert view.shown == list(range(30))
+
+
 def test_the_network_can_be_changed_while_the_loop_runs():
     first, second = FakeEngine(), FakeEngine()
     view = FakeView(after={10: lambda loop: loop.change_labeller(lambda: Segmenter(second))})

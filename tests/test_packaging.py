@@ -60,7 +60,14 @@ def test_the_wheel_holds_all_code_and_weights(content: set[str]) -> None:
     code = {path.relative_to(ROOT).as_posix() for path in (ROOT / "rtseg").rglob("*.py")}
     code |= {f"rtseg/apps/{path.name}" for path in (ROOT / "apps").glob("*.py")}
     weights = {f"rtseg/weights/{path.name}" for pattern in WEIGHTS for path in (ROOT / "weights").glob(pattern)}
-    missing = (code | weights | {"rtseg/py.typed"}) - content
+    browser = ROOT / "rtseg/live/views/browser"
+    page = {
+        path.relative_to(ROOT).as_posix()
+        for path in browser.iterdir()
+        if path.suffix in (".html", ".css", ".js", ".svg")
+    }
+    assert len(page) == 4
+    missing = (code | weights | page | {"rtseg/py.typed"}) - content
     assert not missing, "list new folders under [tool.setuptools] packages in pyproject.toml"
 
 

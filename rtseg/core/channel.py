@@ -103,7 +103,7 @@ class ThreadGroup:
 
         # daemon: a camera driver that never returns must not keep the process alive
         thread = Thread(target=guarded, name=f"rtseg-{name}", daemon=True)
-        self._threads.append(thread)
+        self._threads = [other for other in self._threads if other.is_alive()] + [thread]
         thread.start()
 
     def fail(self, error: BaseException) -> None:

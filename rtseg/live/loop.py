@@ -82,9 +82,9 @@ class Loop:
         pace: bool = False,
         hold: bool = False,
     ) -> None:
+        self.source = source
         self.stats = LoopStats()
         self.paused = False
-        self._source = source
         self._draw = draw
         self._sinks = list(sinks)
         self._all_sinks = list(sinks)  # those that were taken off too: all are closed at the end
@@ -263,7 +263,7 @@ class Loop:
 
     def report(self) -> LoopReport:
         """The figures of the run so far, or, once it has ended, of the whole run."""
-        stats, source = self.stats, self._source
+        stats, source = self.stats, self.source
         about: dict[str, Any] = {"name": source.name, "size": list(source.size_hw), "fps": source.fps}
         return LoopReport(
             model=stats.card.name if stats.card else "",

@@ -19,6 +19,7 @@ class Painter:
         hud: write the HUD lines.
         notes: further lines below the HUD.
         unsure: where the network is less sure than this, 0 to 1, the picture is grey; None: nowhere.
+        show: names of the classes to colour; None for all.
 
     Example:
         >>> Loop(source, segmenter, draw=Painter(opacity=0.4)).run()
@@ -42,6 +43,15 @@ class Painter:
         self._show = show
         self._overlay: Overlay | None = None
         self._arrays = ArrayPool()
+
+    @property
+    def show(self) -> Sequence[str] | None:
+        return self._show
+
+    @show.setter
+    def show(self, names: Sequence[str] | None) -> None:
+        self._show = names
+        self._overlay = None  # the next picture's is made anew
 
     def prepare(self, labels: LabelSet) -> None:
         """Checks the settings against a label set and loads what drawing needs.

@@ -121,7 +121,7 @@ class Pipeline:
                 yield result
 
     def change_labeller(self, make: Callable[[], Labeller]) -> None:
-        """From the next frame on uses `make()`, called in the inference thread; the old one is closed."""
+        """From the next frame on uses `make()`, called in the inference thread; no frame waits for the old to close."""
         self._asked.append(make)
 
     def _capture(self) -> None:
@@ -187,10 +187,10 @@ class Pipeline:
 
     def _change(self) -> None:
         while self._asked:
-            self._labeller.close()
             labeller = self._asked.popleft()()
             labeller.claim()
-            self._labeller = labeller
+            old, self._labeller = self._labeller, labeller
+            self.crew.start("closer", old.close)
 
     def _submit(self, captured: _Captured) -> None:
         self._labeller.prepare(captured.frame.size_hw, self.policy.most_in_flight)

@@ -205,10 +205,14 @@ class LoopStats:
     def accuracy(self) -> dict[str, Any] | None:
         return None if self._matrix is None else self._matrix.to_json()
 
+    def recent(self) -> tuple[float, float, float]:
+        """Of the newest frames: frames per second, p50 and p99 of the latency in milliseconds, NaN before the first."""
+        with self._lock:
+            return self._rate.fps, self._recent_latency.percentile_ms(50), self._recent_latency.percentile_ms(99)
+
     def hud(self, drops: int) -> list[str]:
         """The lines that the overlay shows: figures of the newest frames."""
-        with self._lock:
-            fps, p50, p99 = self._rate.fps, *(self._recent_latency.percentile_ms(percent) for percent in (50, 99))
+        fps, p50, p99 = self.recent()
         lines = [f"{fps:.1f} fps"]
         if not isnan(p50):
             lines.append(f"latency {p50:.0f} / {p99:.0f} ms (p50 / p99)")

@@ -1,0 +1,26 @@
+"""Signals that end a command."""
+
+import signal
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+
+@contextmanager
+def stopped_by_sigterm() -> Iterator[None]:
+    """Lets `kill` end a run as Ctrl-C does, also where its data-loader workers were told as well."""
+    told = False
+
+    def stop(*_: object) -> None:
+        nonlocal told
+        told = True
+        raise KeyboardInterrupt
+
+    before = signal.signal(signal.SIGTERM, stop)
+    try:
+        yield
+    except Exception as error:  # a worker that ended first
+        if told:
+            raise KeyboardInterrupt from error
+        raise
+    finally:
+        signal.signal(signal.SIGTERM, before)

@@ -1,0 +1,239 @@
+"""How old a picture is when a viewer of `rtseg-cam --web` has it, and what viewers cost the loop.
+
+    python benchmarks/web_latency.py --json benchmarks/results/web_latency.json
+
+The source is live and writes its frame's number into the picture, as black and white squares. Viewers are processes of
+their own that follow the stream, decode each JPEG and read the number; where Chromium and playwright are installed, one
+is a real browser whose canvas is read after each animation frame. Age is the time between the capture of that number,
+as the source noted it, and the moment it was read. All clocks are one: CLOCK_MONOTONIC (the browser's is compared with
+it through the page's own `/clock`).
+"""
+
+import argparse
+import http.client
+import os
+import statistics
+import sys
+from collections.abc import Generator, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from functools import partial
+from importlib.util import find_spec
+from multiprocessing import get_context
+from pathlib import Path
+from shutil import which
+from threading import Thread
+from time import perf_counter, sleep
+from typing import Any
+
+import cv2
+import numpy as np
+
+from rtseg.core.files import write_json
+from rtseg.core.frame import Frame
+from rtseg.core.runspec import RunSpec
+from rtseg.core.sizes import Size, parse_size
+from rtseg.live.environment import environment
+from rtseg.live.loop import Loop
+from rtseg.live.painter import Painter
+from rtseg.live.policies import Newest
+from rtseg.live.segmenter import Segmenter
+from rtseg.live.views.browser.address import Address
+from rtseg.live.views.browser.outlet import BrowserOutlet
+from rtseg.live.views.desk import Desk
+from rtseg.live.views.view import DeskView
+from rtseg.pictures.resize import limit_threads
+from rtseg.scenes import StreetScene
+from rtseg.sources.base import Source
+
+BITS, SIDE = 16, 24  # squares of the number, and their side in pixels
+WARM_UP_S = 3.0
+
+# read in the page after every animation frame; the canvas is the page's own
+READ_CANVAS = """async ([bits, side, seconds]) => {
+  const canvas = document.getElementById("picture"), pen = canvas.getContext("2d");
+  let offset = 0, best = Infinity;
+  for (let count = 0; count < 20; count++) {
+    const before = performance.now();
+    const { now } = await (await fetch("clock")).json();
+    const took = performance.now() - before;
+    if (took < best) { best = took; offset = now - (before + took / 2) / 1000; }
+  }
+  const seen = [], end = performance.now() + 1000 * seconds;
+  let last = -1;
+  while (performance.now() < end) {
+    await new Promise(requestAnimationFrame);
+    const row = pen.getImageData(0, canvas.height - side / 2, bits * side, 1).data;
+    let number = 0;
+    for (let bit = 0; bit < bits; bit++) number += (row[4 * (bit * side + side / 2) + 1] > 127) << bit;
+    if (number !== last) seen.push([number, performance.now() / 1000 + offset]);
+    last = number;
+  }
+  return seen;
+}"""
+
+
+def write_number(picture: np.ndarray, number: int) -> None:
+    """Black and white squares in the lower left corner of uint8 BGR (H, W, 3), lowest bit first."""
+    for bit in range(BITS):
+        picture[-SIDE:, bit * SIDE : (bit + 1) * SIDE] = 255 * (number >> bit & 1)
+
+
+def read_number(picture: np.ndarray) -> int:
+    """What `write_number` wrote; labels drawn over it at 0.3 leave black below and white above the middle."""
+    row = picture[-SIDE // 2, SIDE // 2 : BITS * SIDE : SIDE, 1] > 127
+    return int(sum(int(on) << bit for bit, on in enumerate(row)))
+
+
+class CodedSource(Source):
+    """A live street whose pictures carry their number; `captured` notes when each was taken."""
+
+    kind = "synthetic"
+
+    def __init__(self, size_hw: Size, fps: float) -> None:
+        super().__init__("coded")
+        self.size_hw, self.fps, self.live = size_hw, fps, True
+        self.captured: dict[int, float] = {}
+        scene = StreetScene(size_hw, seed=1, fps=fps)
+        self._images = [scene.render(index)[0].copy() for index in range(30)]
+        self._start()
+
+    def _frames(self) -> Generator[Frame, None, None]:
+        start = perf_counter()
+        while True:
+            number = int((perf_counter() - start) * self.fps) + 1
+            sleep(max(0.0, start + number / self.fps - perf_counter()))
+            image = self._images[number % len(self._images)].copy()
+            write_number(image, number % (1 << BITS))
+            self.captured[number] = perf_counter()
+            yield Frame(image, number, number / self.fps, self.captured[number])
+
+
+def follow(port: int, seconds: float) -> list[tuple[int, float]]:
+    """Reads the stream in a process of its own: (number, when it was read) of each picture."""
+    connection = http.client.HTTPConnection("127.0.0.1", port)
+    connection.request("GET", "/stream.mjpg")
+    answer = connection.getresponse()
+    seen, end = [], perf_counter() + seconds
+    while perf_counter() < end:
+        head = http.client.parse_headers(_after_boundary(answer))
+        jpeg = answer.read(int(head["Content-Length"]))
+        picture = cv2.imdecode(np.frombuffer(jpeg, np.uint8), cv2.IMREAD_COLOR)
+        seen.append((read_number(np.asarray(picture)), perf_counter()))
+    connection.close()
+    return seen
+
+
+def _after_boundary(answer: http.client.HTTPResponse) -> http.client.HTTPResponse:
+    while not answer.readline().startswith(b"--"):
+        pass
+    return answer
+
+
+def follow_in_browser(url: str, seconds: float) -> list[tuple[int, float]]:
+    """The same, from the canvas of the page in a real browser."""
+    from playwright.sync_api import sync_playwright
+
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=browser_path(), args=["--no-sandbox"])
+        page = browser.new_page(viewport={"width": 1600, "height": 1000})
+        page.goto(url)
+        page.wait_for_selector("#picture[data-frame]")
+        seen = page.evaluate(READ_CANVAS, [BITS, SIDE, seconds])
+        browser.close()
+    return [(int(number), float(at)) for number, at in seen]
+
+
+def browser_path() -> str | None:
+    return which("chromium") or which("chromium-browser") or which("google-chrome")
+
+
+def ages_ms(seen: Sequence[tuple[int, float]], captured: dict[int, float]) -> dict[str, float | int]:
+    """Percentiles of the age of what was read, without the warm-up."""
+    start = seen[0][1] + WARM_UP_S if seen else 0.0
+    ages = [1e3 * (at - captured[number]) for number, at in seen if number in captured and at > start]
+    if not ages:
+        raise SystemExit("no picture was read after the warm-up: give --seconds more than 6")
+    p50, p95, p99 = (round(float(value), 1) for value in np.percentile(ages, (50, 95, 99)))
+    span = seen[-1][1] - start
+    return {"p50": p50, "p95": p95, "p99": p99, "pictures": len(ages), "fps": round(len(ages) / span, 1)}
+
+
+def measure(options: argparse.Namespace, kind: str, viewers: int) -> dict[str, Any]:
+    """One run of the loop with so many viewers of a kind ('client' or 'browser')."""
+    size_hw = parse_size(options.size)
+    spec = RunSpec(
+        options.model, options.engine, options.precision, parse_size(options.input) if options.input else None
+    )
+    with Segmenter(spec) as segmenter, ProcessPoolExecutor(max(1, viewers), get_context("spawn")) as pool:
+        limit_threads(segmenter.budget.opencv)
+        segmenter.prepare(size_hw)
+        painter = Painter(opacity=0.3, legend=False, hud=False)
+        painter.prepare(segmenter.labels)
+        outlet = BrowserOutlet(Address())
+        port = int(outlet.url.rsplit(":", 1)[1].strip("/"))
+        work = partial(follow, port) if kind == "client" else partial(follow_in_browser, outlet.url)
+        source = CodedSource(size_hw, options.fps)
+        desk = Desk(painter, _no_recording, [spec.model], _no_change, spec)
+        view = DeskView(desk, [outlet])
+        loop = Loop(source, segmenter, draw=painter, view=view, policy=Newest())
+        followed = [pool.submit(work, options.seconds) for _ in range(viewers)]
+
+        def stop() -> None:
+            sleep(options.seconds) if not followed else [one.exception() for one in followed]
+            loop.stop()
+
+        Thread(target=stop, daemon=True).start()
+        try:
+            report = loop.run()
+        finally:
+            view.close()
+        ages = [ages_ms(one.result(), source.captured) for one in followed]
+    row: dict[str, Any] = {"kind": kind, "viewers": viewers, "loop_fps": round(report.fps, 1)}
+    row |= {"loop_latency_ms": report.latency_ms, "engine": report.to_json()["engine"], "age_ms": ages}
+    return row
+
+
+def _no_recording(path: Path) -> Any:
+    raise NotImplementedError
+
+
+def _no_change(spec: RunSpec, frame_hw: Size) -> Any:
+    raise NotImplementedError
+
+
+def told(row: dict[str, Any]) -> str:
+    text = f"{row['viewers']} x {row['kind']}: loop {row['loop_fps']} fps, p50 {row['loop_latency_ms']['p50']:.0f} ms"
+    if row["age_ms"]:
+        p50, p95 = (statistics.median(one[name] for one in row["age_ms"]) for name in ("p50", "p95"))
+        text += f"; capture to viewer p50 {p50:.0f} ms, p95 {p95:.0f} ms, {row['age_ms'][0]['fps']} fps"
+    return text
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--model", default="icnet")
+    parser.add_argument("--engine", default="auto")
+    parser.add_argument("--precision", default="auto")
+    parser.add_argument("--input", help="the network's input, HEIGHTxWIDTH; by default it follows from the frames")
+    parser.add_argument("--size", default="720x1280", help="the frames")
+    parser.add_argument("--fps", type=float, default=30.0, help="of the source")
+    parser.add_argument("--seconds", type=float, default=20.0, help="each viewer watches, the first three not counted")
+    parser.add_argument("--viewers", type=int, nargs="+", default=[0, 1, 4])
+    parser.add_argument("--json", type=Path)
+    options = parser.parse_args()
+    runs = [("client", count) for count in options.viewers]
+    if browser_path() and find_spec("playwright"):
+        runs.append(("browser", 1))
+    else:
+        print("no browser: install chromium and playwright to measure in one", file=sys.stderr)
+    rows = []
+    for kind, viewers in runs:
+        rows.append(measure(options, kind, viewers))
+        print(told(rows[-1]))
+    if options.json:
+        about = {"size": list(parse_size(options.size)), "fps": options.fps, "load": os.getloadavg()}
+        write_json(options.json, {"environment": environment(), **about, "results": rows})
+
+
+if __name__ == "__main__":
+    main()

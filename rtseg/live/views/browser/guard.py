@@ -1,0 +1,130 @@
+"""Stands before the page: who asks, by which name, from which page, how much and how often."""
+
+import hmac
+from collections.abc import Callable
+from http.cookies import CookieError, SimpleCookie
+from time import monotonic
+from urllib.parse import parse_qs
+
+from starlette.datastructures import Headers
+from starlette.responses import PlainTextResponse
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from rtseg.live.views.browser.address import Listener
+
+MOST_BYTES = 4096  # of a request's body
+MOST_HEAD = 1 << 14  # bytes of its head
+_RATE = 40.0  # requests a second from one address; a page asks for far less
+_MOST_ADDRESSES = 256
+SECURITY_HEADERS = {
+    "Content-Security-Policy": (
+        "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self'; "
+        "base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+    ),
+    "X-Content-Type-Options": "nosniff",
+    "X-Frame-Options": "DENY",
+    "Referrer-Policy": "no-referrer",
+    "Cross-Origin-Resource-Policy": "same-origin",
+    "Permissions-Policy": "camera=(), microphone=(), geolocation=()",
+    "Cache-Control": "no-store",
+}
+_HEADERS = [(name.lower().encode(), value.encode()) for name, value in SECURITY_HEADERS.items()]
+
+
+class Rates:
+    """A bucket of requests for each address: full at first, and refilled at a steady rate."""
+
+    def __init__(self, burst: float = 80.0, clock: Callable[[], float] = monotonic) -> None:
+        self._burst, self._clock = burst, clock
+        self._buckets: dict[str, tuple[float, float]] = {}
+
+    def allow(self, address: str) -> bool:
+        now = self._clock()
+        left, at = self._buckets.pop(address, (self._burst, now))
+        left = min(self._burst, left + (now - at) * _RATE)
+        allowed = left >= 1
+        self._buckets[address] = (left - allowed, now)
+        if len(self._buckets) > _MOST_ADDRESSES:
+            del self._buckets[next(iter(self._buckets))]  # who has not asked for the longest time
+        return allowed
+
+
+class Guard:
+    """Refuses what must not come through; every answer gets the security headers.
+
+    Args:
+        app: answers what comes through.
+        listener: knows the server's names and its token.
+        rates: counts requests.
+    """
+
+    def __init__(self, app: ASGIApp, listener: Listener, rates: Rates) -> None:
+        self._app, self._listener, self._rates = app, listener, rates
+        self._cookie = f"rtseg-{listener.socket.getsockname()[1]}"  # cookies do not know ports
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        headers = Headers(scope=scope)
+        knows = self._knows_token(scope, headers)
+        extra = list(_HEADERS)
+        if knows and self._listener.token and scope["path"] == "/":
+            extra.append((b"set-cookie", self._new_cookie().encode()))
+
+        async def guarded(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                kept = [pair for pair in message["headers"] if pair[0].lower() != b"server"]
+                message = {**message, "headers": [*kept, *extra]}
+            await send(message)
+
+        refused = self._refusal(scope, headers, knows)
+        await (refused or self._app)(scope, receive, guarded)
+
+    def _refusal(self, scope: Scope, headers: Headers, knows_token: bool) -> PlainTextResponse | None:
+        """The answer to a request that must not come through."""
+        client = scope.get("client") or ("", 0)
+        if not self._rates.allow(client[0]):
+            return _answer(429, "too many requests: wait a second", {"Retry-After": "1"})
+        if sum(len(name) + len(value) for name, value in headers.raw) + len(scope["query_string"]) > MOST_HEAD:
+            return _answer(431, f"the head of a request has at most {MOST_HEAD} bytes")
+        if not self._listener.is_called(headers.get("host", "")):
+            return _answer(421, "this server is not called that: use the address that rtseg-cam printed")
+        if not _is_own_page(scope, headers):
+            return _answer(403, "another page asked for this: open the address that rtseg-cam printed")
+        length = headers.get("content-length", "0")
+        if not length.isdecimal() or int(length) > MOST_BYTES:
+            return _answer(413, f"a request has at most {MOST_BYTES} bytes")
+        if not knows_token:
+            return _answer(401, "this page needs its token: open the address that rtseg-cam printed")
+        return None
+
+    def _knows_token(self, scope: Scope, headers: Headers) -> bool:
+        """The cookie, or, for the page itself and for players of the stream, `?token=` in the address."""
+        token = self._listener.token
+        if token is None:
+            return True
+        query = parse_qs(scope["query_string"].decode("latin-1"))
+        given = [*self._cookies(headers), *(query.get("token", []) if scope["method"] in ("GET", "HEAD") else [])]
+        return any(hmac.compare_digest(text.encode(), token.encode()) for text in given)
+
+    def _cookies(self, headers: Headers) -> list[str]:
+        try:
+            cookies = SimpleCookie(headers.get("cookie", ""))
+        except CookieError:
+            return []
+        return [cookies[self._cookie].value] if self._cookie in cookies else []
+
+    def _new_cookie(self) -> str:
+        return f"{self._cookie}={self._listener.token}; Path=/; HttpOnly; SameSite=Strict"
+
+
+def _is_own_page(scope: Scope, headers: Headers) -> bool:
+    """Whether the page itself asks, or no page at all; a link elsewhere may lead to it, and to nothing else."""
+    origin = headers.get("origin")
+    if origin is not None and origin.lower() != f"http://{headers.get('host', '')}".lower():
+        return False
+    if headers.get("sec-fetch-site", "none") in ("none", "same-origin"):
+        return True
+    return scope["method"] == "GET" and scope["path"] == "/" and headers.get("sec-fetch-mode") == "navigate"
+
+
+def _answer(status: int, text: str, headers: dict[str, str] | None = None) -> PlainTextResponse:
+    return PlainTextResponse(text + "\n", status, headers)

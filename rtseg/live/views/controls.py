@@ -1,0 +1,224 @@
+"""What a user may ask for while watching: one table serves the keys of the window and the controls of the page."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, ClassVar
+
+from rtseg.core.errors import UsageError
+from rtseg.core.registry import unknown_name
+from rtseg.live.loop import Loop
+
+_SAME_KEY = {"=": "+"}  # where + needs the shift key
+
+
+class Control(ABC):
+    """One thing that can be asked for.
+
+    Attributes:
+        kind: how a page shows it.
+        name: what a request calls it.
+        label: what people read.
+        keys: key -> step, as `press` takes it.
+    """
+
+    kind: ClassVar[str]
+
+    def __init__(self, name: str, label: str, keys: Mapping[str, int] | None = None) -> None:
+        self.name, self.label, self.keys = name, label, dict(keys or {})
+
+    def state(self, loop: Loop) -> dict[str, Any]:
+        """What a page needs to show it: plain JSON values."""
+        about = {"kind": self.kind, "name": self.name, "label": self.label, "keys": list(self.keys)}
+        return {**about, **self._state(loop)}
+
+    def _state(self, loop: Loop) -> dict[str, Any]:
+        return {}
+
+    @abstractmethod
+    def change(self, loop: Loop, value: Any) -> None:
+        """Sets it to a value of any type, as it came; raises UsageError for one that is not allowed."""
+
+    @abstractmethod
+    def press(self, loop: Loop, step: int) -> None:
+        """Does what its key does: goes `step` on from where it stands."""
+
+
+class Button(Control):
+    """Does something once; its value is None."""
+
+    kind = "button"
+
+    def __init__(self, name: str, label: str, keys: Mapping[str, int], act: Callable[[Loop], None]) -> None:
+        super().__init__(name, label, keys)
+        self._act = act
+
+    def change(self, loop: Loop, value: Any) -> None:
+        if value is not None:
+            raise UsageError(f"{self.name} takes no value, not {value!r}")
+        self._act(loop)
+
+    def press(self, loop: Loop, step: int) -> None:
+        self._act(loop)
+
+
+class Switch(Control):
+    """Is on or off."""
+
+    kind = "switch"
+
+    def __init__(
+        self,
+        name: str,
+        label: str,
+        keys: Mapping[str, int],
+        get: Callable[[Loop], bool],
+        put: Callable[[Loop, bool], None],
+    ) -> None:
+        super().__init__(name, label, keys)
+        self._get, self._put = get, put
+
+    def _state(self, loop: Loop) -> dict[str, Any]:
+        return {"value": self._get(loop)}
+
+    def change(self, loop: Loop, value: Any) -> None:
+        if not isinstance(value, bool):
+            raise UsageError(f"{self.name} is true or false, not {value!r}")
+        if value != self._get(loop):  # two viewers may press the same button
+            self._put(loop, value)
+
+    def press(self, loop: Loop, step: int) -> None:
+        self._put(loop, not self._get(loop))
+
+
+class Slider(Control):
+    """A number between two ends."""
+
+    kind = "slider"
+
+    def __init__(
+        self,
+        name: str,
+        label: str,
+        keys: Mapping[str, int],
+        get: Callable[[Loop], float],
+        put: Callable[[Loop, float], None],
+        *,
+        low: float,
+        high: float,
+        step: float,
+    ) -> None:
+        super().__init__(name, label, keys)
+        self._get, self._put = get, put
+        self._low, self._high, self._step = low, high, step
+
+    def _state(self, loop: Loop) -> dict[str, Any]:
+        return {"value": self._get(loop), "low": self._low, "high": self._high, "step": self._step}
+
+    def change(self, loop: Loop, value: Any) -> None:
+        number = isinstance(value, int | float) and not isinstance(value, bool)
+        if not number or not self._low <= value <= self._high:
+            raise UsageError(f"{self.name} is a number from {self._low:g} to {self._high:g}, not {value!r}")
+        self._put(loop, float(value))
+
+    def press(self, loop: Loop, step: int) -> None:
+        value = round(self._get(loop) + step * self._step, 6)
+        self._put(loop, min(self._high, max(self._low, value)))
+
+
+class Choice(Control):
+    """One of several names."""
+
+    kind = "choice"
+
+    def __init__(
+        self,
+        name: str,
+        label: str,
+        keys: Mapping[str, int],
+        get: Callable[[Loop], str],
+        put: Callable[[Loop, str], None],
+        options: Sequence[str],
+    ) -> None:
+        super().__init__(name, label, keys)
+        self._get, self._put, self._options = get, put, list(options)
+
+    def _state(self, loop: Loop) -> dict[str, Any]:
+        return {"value": self._get(loop), "options": self._options}
+
+    def change(self, loop: Loop, value: Any) -> None:
+        if value not in self._options:
+            raise unknown_name(self.name, value, self._options)
+        if value != self._get(loop):
+            self._put(loop, value)
+
+    def press(self, loop: Loop, step: int) -> None:
+        if len(self._options) < 2:
+            raise UsageError(f"there is no other {self.name}")
+        place = self._options.index(self._get(loop)) + step
+        self._put(loop, self._options[place % len(self._options)])
+
+
+class Selection(Control):
+    """Any of several names that have a colour each, '#rrggbb'."""
+
+    kind = "selection"
+
+    def __init__(
+        self,
+        name: str,
+        label: str,
+        get: Callable[[Loop], list[str]],
+        put: Callable[[Loop, list[str]], None],
+        options: Callable[[Loop], dict[str, str]],
+    ) -> None:
+        super().__init__(name, label)
+        self._get, self._put, self._options = get, put, options
+
+    def _state(self, loop: Loop) -> dict[str, Any]:
+        return {"value": self._get(loop), "options": self._options(loop)}
+
+    def change(self, loop: Loop, value: Any) -> None:
+        if not isinstance(value, list):
+            raise UsageError(f"{self.name} is a list of names, not {value!r}")
+        options = self._options(loop)
+        for name in value:
+            if not isinstance(name, str) or name not in options:
+                raise unknown_name(self.name, name, list(options))
+        self._put(loop, [name for name in options if name in value])
+
+    def press(self, loop: Loop, step: int) -> None:
+        raise UsageError(f"{self.name} has no key")
+
+
+class Controls:
+    """The table: found by name, where a page asks, or by key.
+
+    Raises:
+        ValueError: a name or a key is there twice.
+    """
+
+    def __init__(self, table: Sequence[Control]) -> None:
+        self._table = {control.name: control for control in table}
+        self._keys = {key: (control, step) for control in table for key, step in control.keys.items()}
+        if len(self._table) < len(table) or len(self._keys) < sum(len(control.keys) for control in table):
+            raise ValueError("two controls have the same name or key")
+
+    def change(self, loop: Loop, name: Any, value: Any) -> None:
+        """Sets a control by its name; raises UsageError for a name or a value that is not allowed."""
+        if not isinstance(name, str) or name not in self._table:
+            raise unknown_name("control", name, list(self._table))
+        self._table[name].change(loop, value)
+
+    def press(self, loop: Loop, key: Any) -> None:
+        """Does what a key stands for; one that stands for nothing is no error, as on any keyboard."""
+        found = self._keys.get(_SAME_KEY.get(key, key)) if isinstance(key, str) else None
+        if found is not None:
+            found[0].press(loop, found[1])
+
+    def state(self, loop: Loop) -> list[dict[str, Any]]:
+        """The state of each, in the table's order."""
+        return [control.state(loop) for control in self._table.values()]
+
+    def keys(self) -> dict[str, str]:
+        """Keys, such as '+ -' -> what they are for."""
+        return {" ".join(control.keys): control.label for control in self._table.values() if control.keys}
