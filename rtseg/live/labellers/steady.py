@@ -94,7 +94,7 @@ class Steady:
         """float32 (h/s, w/s): a(d) of every cell of the logits."""
         changes = block_changes(means, before)
         rise = np.float32((1 - LEAST) / (CHANGED - NOISE))
-        gains = np.maximum(np.float32(LEAST), changes * rise + np.float32(1 - CHANGED * rise))
+        gains: np.ndarray = np.maximum(np.float32(LEAST), changes * rise + np.float32(1 - CHANGED * rise))
         gains[changes >= CHANGED] = 1  # exactly, so that the new logits are taken over as they are
         rows, columns = (
             _block_of(cells, self._stride, self._block, blocks)
