@@ -17,10 +17,10 @@ from web_clients import Viewer, request
 
 from rtseg.apps import cam as cam_module
 from rtseg.apps._console import run
-from rtseg.apps._viewer import Viewer
 from rtseg.apps.cam import app
 from rtseg.core.errors import EngineError, InputError, OutputError, ParityError, UsageError, WeightsError
 from rtseg.core.labels import LabelSet
+from rtseg.live.views.desk import Desk
 
 USUAL = {"--model": "fake", "--source": "synthetic", "--camera-size": "64x96", "--camera-fps": "500"}
 
@@ -298,14 +298,14 @@ def ran(monkeypatch):
 
 @pytest.fixture
 def said(monkeypatch):
-    """What was said in the window."""
-    texts, plain = [], Viewer._say
+    """What was said to whoever watches."""
+    texts, plain = [], Desk.say
 
-    def say(viewer, text):
+    def say(desk, text, **kind):
         texts.append(text)
-        plain(viewer, text)
+        plain(desk, text, **kind)
 
-    monkeypatch.setattr(Viewer, "_say", say)
+    monkeypatch.setattr(Desk, "say", say)
     return texts
 
 

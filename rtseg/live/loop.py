@@ -133,7 +133,7 @@ class Loop:
     @property
     def drops(self) -> int:
         """Frames that nobody saw."""
-        return self._pipeline.drops + self._skipped + self._source.late
+        return self._pipeline.drops + self._skipped + self.source.late
 
     # The run
 
@@ -176,7 +176,7 @@ class Loop:
                 continue
             if result is not None:
                 self._handle(result)
-            elif self._source.live:
+            elif self.source.live:
                 self._mark_stale()
 
     def _limit_reached(self) -> bool:
