@@ -208,6 +208,7 @@ def test_a_share_of_the_arithmetic() -> None:
     keep = share_for_macs(lambda share: cut(model, chosen, kept_units(chosen, share)), whole, 0.6)
     assert keep == pytest.approx(0.75, abs=0.01)  # below it both groups have 8 of their 16 channels, at it all
     assert count_macs(cut(model, chosen, kept_units(chosen, keep)), PAPER_SIZE) / whole < 0.6
+    assert share_for_macs(lambda _: model, whole, 1.0) == 1
     with pytest.raises(UsageError, match="cannot be reached"):
         share_for_macs(lambda _: model, whole, 0.5)
 

@@ -46,7 +46,7 @@ def build_model(name: str, config: dict[str, Any]) -> SegmentationModel:
     """
     if name == IMPORTED:
         raise UsageError("an imported network is a graph that torch knows nothing of: it runs on onnxruntime or "
-                         "openvino, and cannot be trained, taught from or exported again")  # fmt: skip
+                         "openvino, and cannot be trained, pruned, taught from or exported again")  # fmt: skip
     family, *parts = name.split(":") if name.startswith("smp:") else [name]
     if parts:
         if len(parts) != 2:

@@ -162,6 +162,8 @@ def share_for_macs(build: Callable[[float], SegmentationModel], whole: int, macs
     Raises:
         UsageError: even the smallest has more.
     """
+    if macs == 1:
+        return 1.0
     low, high = 0.0, 1.0
     for _ in range(_SEARCH):
         middle = (low + high) / 2
