@@ -102,8 +102,8 @@ class Deadline:
     def choose(self, index: int, captured_at: float, now: float) -> int | None:
         """The rung for a frame; None where none is likely to be ready, and waiting for the next frame is better.
 
-        Where the fastest may be ready it is tried. So it is where not even a frame that has just come would be ready in
-        time: then its labels serve the next.
+        Where the fastest will usually be ready it is tried. So it is where it would not be for a frame that has just
+        come either: then its labels serve the next.
         """
         self._arrived(index, captured_at, now)
         self._change_level()
@@ -111,7 +111,7 @@ class Deadline:
         for rung in range(self._level, -1, -1):
             if self.costs.p99_s(rung) <= left:
                 return rung
-        return None if self._fits(0) and self.costs.usual_s(0) > left else 0
+        return None if left < self.costs.usual_s(0) <= self.deadline_s - self.drawing_s else 0
 
     def took(self, rung: int, seconds: float) -> None:
         """Counts a run of a rung, in time or not."""
