@@ -3,9 +3,10 @@
     python benchmarks/imported.py --json benchmarks/results/imported.json
     python benchmarks/imported.py lraspp --frames 8 --rounds 1          # a short look
 
-The weights are fresh, so what is tested is the graphs; they are changed so that no class wins everywhere. Each
-network is exported with torch, with free height and width, and imported as a user would. The loop is that of `rtseg-cam
---no-window` on a video of street scenes, with the engine that `auto` takes. A library that is not installed is named.
+The weights are fresh, so what is tested is the graphs; they are changed so that several classes win somewhere, and
+`classes_seen` says how many did. Each network is exported with torch, with free height and width, and imported as users
+do. The loop is that of `rtseg-cam --no-window` on a video of street scenes, with the engine that `auto` takes. A
+library that is not installed is named.
 """
 
 import statistics
