@@ -8,10 +8,11 @@ The proxy: ENet, 30 epochs on two drives of CamVid at 180x240 in crops of 128x16
 each way, from the same weights; the third drive, 0006R0, says what that was worth. The teacher is SwiftNet on
 EfficientNet-Lite0 with ImageNet weights, trained on the same two drives. Nobody saw 0006R0. It says which of two ways
 is better in few steps, not what a network reaches. Times are those of the processor, so that another load on the
-machine does not count: the seconds of a whole run, less those of the run with labels alone, over the steps.
+machine does not count: those of a whole run, with its start and its scoring, over its steps.
 """
 
 import argparse
+import csv
 import json
 import resource
 import statistics
@@ -23,7 +24,7 @@ from typing import Any
 
 from rtseg.core.files import write_json
 from rtseg.live.environment import environment
-from rtseg.training.distill import SUMMARIES
+from rtseg.training.distill import METHODS, SUMMARIES
 
 RESULT = Path(__file__).parent / "results" / "compression.json"
 DRIVE = "0006R0"
@@ -35,7 +36,6 @@ COMMON = (
 )  # fmt: skip
 LITE0 = ("--encoder", "efficientnet_lite0", "--set", "pretrained=imagenet", "--trunk-factor", "0.25")
 BASE_EPOCHS, EPOCHS = 30, 10
-WITHOUT_TEACHER = ("byot", "cs-kd", "ddsd", "dml", "grafting")
 LABELS = "labels alone"
 SCRATCH = "half the channels, from scratch"
 
@@ -57,12 +57,11 @@ def rows() -> dict[str, Row]:
     teacher = ("--teacher", "RUNS/teacher/best.safetensors")
     made = {LABELS: Row("teaching", start)}
     for name in SUMMARIES:
-        shown = () if name in WITHOUT_TEACHER else teacher
-        exits = ("--set", "exits=2") if name == "byot" else ()  # ENet has no auxiliary outputs of its own
-        made[name] = Row("teaching", (*start, *shown, *exits, "--teaching", name))
+        shown = teacher if METHODS.get(name).has_teacher else ()
+        made[name] = Row("teaching", (*start, *shown, "--teaching", name))
     for method in ("l1", "l2", "bn", "random"):
         made[f"half the channels, by {method}"] = Row("pruning", pruned, ("--method", method, "--keep", "0.5"))
-    fresh = (*pruned, "--from-scratch")
+    fresh = (*pruned, "--from-scratch", "steps")
     made[SCRATCH] = Row("pruning", fresh, ("--method", "l1", "--keep", "0.5"), BASE_EPOCHS + EPOCHS)
     for kind in ("dsd", "magnitude", "lottery"):
         made[f"--sparse {kind}"] = Row("sparse", (*start, "--sparse", kind))
@@ -99,8 +98,14 @@ def run(root: Path, runs: Path, name: str, row: Row, seed: int) -> None:
     train(root, output, "--model", "enet", *given, "--epochs", str(row.epochs), "--seed", str(seed))
 
 
+def steps_of(folder: Path) -> int:
+    """Optimizer steps of a run."""
+    rows = (row for file in folder.glob("curves/*/metrics.csv") for row in csv.DictReader(file.open(encoding="utf-8")))
+    return 1 + max(int(row["step"]) for row in rows)
+
+
 def collect(runs: Path) -> dict[str, Any]:
-    """Name -> kind and, by seed, mIoU, classes, processor seconds, parameters and arithmetic."""
+    """Name -> kind, mean, spread and, by seed, mIoU, classes, parameters and processor time."""
     found: dict[str, Any] = {}
     for name, row in rows().items():
         scored = {}
@@ -111,8 +116,9 @@ def collect(runs: Path) -> dict[str, Any]:
             card = json.loads((folder / "best.json").read_text(encoding="utf-8"))
             figures = card["metrics"][f"camvid/only-{DRIVE}"]
             seconds = json.loads((folder / "cpu.json").read_text(encoding="utf-8"))["seconds"]
-            scored[seed] = {"miou": figures["miou"], "iou": figures["iou"], "cpu_s": round(seconds, 1),
-                            "parameters": card["parameters"], "epochs": row.epochs}  # fmt: skip
+            scored[seed] = {"miou": figures["miou"], "iou": figures["iou"], "parameters": card["parameters"],
+                            "epochs": row.epochs, "cpu_s": round(seconds, 1),
+                            "cpu_ms_a_step": round(1e3 * seconds / steps_of(folder), 1)}  # fmt: skip
         if scored:
             mious = [one["miou"] for one in scored.values()]
             spread = statistics.stdev(mious) if len(mious) > 1 else None

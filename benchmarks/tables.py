@@ -15,7 +15,7 @@ from typing import Any
 ROOT = Path(__file__).resolve().parents[1]
 PAGES = [
     ROOT / "README.md",
-    *(ROOT / "docs" / f"{page}.md" for page in ("import", "networks", "speed", "training", "video")),
+    *(ROOT / "docs" / f"{page}.md" for page in ("compression", "import", "networks", "speed", "training", "video")),
 ]
 RESULTS = ROOT / "benchmarks" / "results"
 
@@ -145,6 +145,38 @@ def unlabelled_table() -> str:
     ]
     splits = next(iter(found["results"].values()))
     return markdown(["run", "steps", *(f"mIoU {split}" for split in splits)], rows)
+
+
+def compression_table() -> str:
+    """What each way brought on the proxy, beside the labels alone and half the channels from scratch."""
+    found = result("compression")
+    results = found["results"]
+    rows = []
+    for name, row in results.items():
+        against = "half the channels, from scratch" if row["kind"] == "pruning" else "labels alone"
+        base = results.get(against)
+        gain = row["miou"] - base["miou"] if base and name != against else None
+        first = next(iter(row["seeds"].values()))
+        rows.append([
+            row["kind"], name, f"{row['miou']:.3f}", "" if gain is None else f"{100 * gain:+.1f}",
+            "" if row["spread"] is None else f"{100 * row['spread']:.1f}", str(len(row["seeds"])),
+            f"{first['parameters'] / 1e3:.0f} k", f"{first['cpu_ms_a_step']:.0f}", verdict(gain, row, base),
+        ])  # fmt: skip
+    header = ["", "way", "mIoU", "points", "spread", "seeds", "parameters", "processor, ms a step", "it earns"]
+    scores = ", ".join(f"{name} {score:.3f}" for name, score in found["scores"].items())
+    return f"{markdown(header, rows)}\n\nmIoU on {found['drive']}, which nobody saw; {scores}."
+
+
+def verdict(gain: float | None, row: dict[str, Any], base: dict[str, Any] | None) -> str:
+    """What may be said of a difference: more than twice the spread of both is more than chance."""
+    if gain is None or base is None:
+        return "the baseline"
+    spread = max(row["spread"] or 0.0, base["spread"] or 0.0)
+    if not spread:
+        return "one seed: too little to say"
+    if abs(gain) <= 2 * spread:
+        return "no more than chance"
+    return "helps" if gain > 0 else "harms"
 
 
 def light_table() -> str:
@@ -348,6 +380,7 @@ TABLES: dict[str, Callable[[], str]] = {
     "left_out": left_out_table,
     "drives": drives_table,
     "decoders": decoders_table,
+    "compression": compression_table,
     "light": light_table,
     "imported": imported_table,
     "unlabelled": unlabelled_table,
