@@ -15,12 +15,13 @@ from cyclopts import App
 from fakes import FakeEngine, FakeSource, fake_card, fake_network, loop_threads  # noqa: F401 - a fixture
 from web_clients import Viewer, request
 
-from rtseg.apps import cam as cam_module
+from rtseg.apps import _watch as watch_module
 from rtseg.apps._console import run
 from rtseg.apps.cam import app
 from rtseg.core.errors import EngineError, InputError, OutputError, ParityError, UsageError, WeightsError
 from rtseg.core.labels import LabelSet
 from rtseg.live.views.desk import Desk
+from rtseg.live.views.view import DeskView
 
 USUAL = {"--model": "fake", "--source": "synthetic", "--camera-size": "64x96", "--camera-fps": "500"}
 
@@ -81,7 +82,7 @@ class FakeWindow:
 def quick_source(monkeypatch):
     """Puts an endless source that costs nothing in the place of every source."""
     source = FakeSource(None, fps=200.0, truth=True)
-    monkeypatch.setattr(cam_module, "_open_source", lambda options, threads: source)
+    monkeypatch.setattr(watch_module, "_open_source", lambda options, threads: source)
     return source
 
 
@@ -89,7 +90,7 @@ def quick_source(monkeypatch):
 def press(fake_network, quick_source, monkeypatch):  # noqa: F811
     def press(*keys, close=False, arguments=()):
         window = FakeWindow(keys, close)
-        monkeypatch.setattr(cam_module, "_open_window", lambda: window)
+        monkeypatch.setattr(watch_module, "_open_window", lambda: window)
         return window, cam(*arguments)
 
     return press
@@ -195,7 +196,7 @@ def test_sigterm_ends_as_ctrl_c_does_with_a_page_too(quick_source, monkeypatch, 
 def test_the_page_beside_a_window_shares_its_controls(quick_source, monkeypatch):
     """A key of the window and a command of the page change the same thing."""
     window = FakeWindow(["v", *["x"] * 50])
-    monkeypatch.setattr(cam_module, "_open_window", lambda: window)
+    monkeypatch.setattr(watch_module, "_open_window", lambda: window)
     states = []
 
     def ask(port):
@@ -205,14 +206,14 @@ def test_the_page_beside_a_window_shares_its_controls(quick_source, monkeypatch)
         states.append(request(port, "POST", "/control", body={"name": "split", "value": False})[0])
         window.close_at_end, window.keys = True, []
 
-    plain = cam_module._open_page
+    plain = watch_module._open_page
 
     def open_page(web):
         page = plain(web)
         threading.Thread(target=ask, args=(int(page.url.split(":")[2].strip("/")),)).start()
         return page
 
-    monkeypatch.setattr(cam_module, "_open_page", open_page)
+    monkeypatch.setattr(watch_module, "_open_page", open_page)
     assert cam("--web") == 0
     assert states[-1] == 200
 
@@ -225,7 +226,7 @@ def test_a_page_on_the_network_prints_its_token(capsys):
 
 @pytest.mark.usefixtures("fake_network")
 def test_a_port_in_use_is_told_before_anything_is_opened(capsys, monkeypatch):
-    monkeypatch.setattr(cam_module, "_open_source", lambda options, threads: pytest.fail("the camera was opened"))
+    monkeypatch.setattr(watch_module, "_open_source", lambda options, threads: pytest.fail("the camera was opened"))
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
         assert cam("--no-window", "--web", str(port)) == 4
@@ -237,7 +238,7 @@ def test_a_port_in_use_is_told_before_anything_is_opened(capsys, monkeypatch):
 def test_a_missing_extra_is_named(package):
     code = f"import sys; sys.modules[{package!r}] = None; from rtseg.apps.cam import main; main()"
     command = [sys.executable, "-c", code, "--source", "synthetic", "--no-window", "--web", "--frames", "1"]
-    root = Path(cam_module.__file__).parents[1]
+    root = Path(watch_module.__file__).parents[1]
     environment = {**os.environ, "PYTHONPATH": str(root)}
     done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=250)
     said = f"error: --web needs the package {package}: pip install 'rtseg[web]'"
@@ -285,14 +286,14 @@ def test_r_ends_the_recording_of_the_command_line(press):
 
 @pytest.fixture
 def ran(monkeypatch):
-    """The names of the networks that have labelled a frame."""
-    names, plain = set(), FakeEngine._infer
+    """The names of the networks whose labels were shown."""
+    names, plain = set(), DeskView.show
 
-    def infer(engine, image):
-        names.add(engine.card.name)
-        return plain(engine, image)
+    def show(view, loop, result, picture):
+        names.add(result.card.name)
+        plain(view, loop, result, picture)
 
-    monkeypatch.setattr(FakeEngine, "_infer", infer)
+    monkeypatch.setattr(DeskView, "show", show)
     return names
 
 
@@ -451,7 +452,7 @@ def test_opencv_that_cannot_load_is_explained(tmp_path):
     message = "libGL.so.1: cannot open shared object file: No such file or directory"
     (broken / "__init__.py").write_text(f"raise ImportError({message!r})")
     command = [sys.executable, "-c", "from rtseg.apps.cam import main; main()", "--source", "synthetic", "--no-window"]
-    root = Path(cam_module.__file__).parents[1]
+    root = Path(watch_module.__file__).parents[1]
     paths = os.pathsep.join([str(broken.parent), str(root)])
     done = subprocess.run(command, env={**os.environ, "PYTHONPATH": paths}, capture_output=True, text=True, timeout=250)
     assert done.returncode == 5
