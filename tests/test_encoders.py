@@ -169,6 +169,9 @@ def test_dilation_keeps_what_the_strided_network_computes(name, output_stride):
     with torch.inference_mode():
         coarse, fine = strided(x)[-1], dilated(x)[-1]
     step = 32 // output_stride
+    if name.startswith("cliquenet"):  # whose features of other blocks, before these, are averaged over larger cells
+        own = strided.stages[-1].features
+        coarse, fine = coarse[:, -own:], fine[:, -own:]
     assert coarse.std() > 0
     first = step - 1 if name in LITE else 0  # their uneven padding puts a feature at the end of its cell
     first = 1 if name.startswith("convnext") and output_stride == 8 else first  # as its file says

@@ -62,7 +62,7 @@ def test_torchvisions_weights_give_torchvisions_features(name, suffix, tmp_path)
     ("name", "theirs", "options"),
     [("resnet34", "resnet34", {}), ("resnet50", "resnet50s", {"deep_stem": True}),
      ("mobilenet_v1", "mobilenetv1_100", {}), ("mobilenet_v2", "mobilenetv2_100", {}),
-     ("seresnet18", "seresnet18", {}), ("convnext_atto", "convnext_atto", {})],
+     ("seresnet18", "seresnet18", {})],
 )  # fmt: skip
 def test_timms_weights_give_timms_features(name, theirs, options, tmp_path):
     network = randomised(timm.create_model(theirs))
@@ -113,10 +113,12 @@ def test_googlenets_weights_give_torchvisions_features(tmp_path):
     torch.testing.assert_close(last_features(ours), x, rtol=1e-3, atol=1e-4)
 
 
-def test_xceptions_weights_give_timms_features_but_for_the_padding(tmp_path):
-    theirs = randomised(timm.create_model("legacy_xception"))
-    ours = build_encoder("xception", TrunkOptions(), saved(theirs, tmp_path / "weights.pth"))
-    theirs.conv1.padding = theirs.conv2.padding = (1, 1)
+@pytest.mark.parametrize(("name", "timms"), [("xception", "legacy_xception"), ("convnext_atto", "convnext_atto")])
+def test_timms_weights_give_timms_last_features(name, timms, tmp_path):
+    theirs = randomised(timm.create_model(timms))
+    ours = build_encoder(name, TrunkOptions(), saved(theirs, tmp_path / "weights.pth"))
+    if name == "xception":  # ours is padded
+        theirs.conv1.padding = theirs.conv2.padding = (1, 1)
     torch.manual_seed(3)
     with torch.inference_mode():
         expected = theirs.forward_features(torch.randn(1, 3, *SIZE))

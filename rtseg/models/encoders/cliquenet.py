@@ -15,8 +15,9 @@ encoder's features. Options of the paper; its S0 to S3 have the first and the la
     attention    a transition scales its channels by squeeze and excitation, with half as many in between
     compress     features pass BN-ReLU-1x1 to half as many channels, BN, ReLU
 
-Deviations: the mean over the picture behind the features belongs to the classifier; blocks are dilated instead of
-pooled for once the output stride is reached; `width` scales the channels of every layer. No dropout.
+Deviations: features of all blocks are averaged over the cells of the output stride, and the mean over the picture
+belongs to the classifier; blocks are dilated instead of pooled for once the output stride is reached; `width` scales
+the channels of every layer. No dropout.
 """
 
 from collections.abc import Sequence
@@ -138,7 +139,7 @@ class CliqueStage(nn.Module):
 
 
 class CliqueNet(Encoder):
-    """Features of the four blocks.
+    """Features of the four blocks; the last ones are those of all blocks, averaged to the output stride.
 
     Args:
         blocks: channels and number of the layers of each.
@@ -153,14 +154,16 @@ class CliqueNet(Encoder):
         inputs = scaled(64, options.width)
         self.stem = nn.Sequential(ConvNormAct(3, inputs, 7, stride=2), nn.MaxPool2d(3, 2, 1))
         self.stages = nn.ModuleList()
-        features = []
+        features: list[int] = []
+        self.left: list[int] = []  # how often each stage's features are to be halved yet
         for channels, layers in blocks:
             width = channels if options.width == 1 else scaled(channels, options.width)
             stage = CliqueStage(inputs, width, layers, settings, budget, first=not self.stages)
             self.stages.append(stage)
             features.append(stage.features)
+            self.left.append(budget.left)
             inputs = stage.outputs
-        self.channels = tuple(features)
+        self.channels = (*features[:-1], sum(features))
         initialise(self)
 
     def forward(self, x: Tensor) -> tuple[Tensor, ...]:
@@ -169,7 +172,8 @@ class CliqueNet(Encoder):
         for stage in self.stages:
             seen, x = stage(x)
             features.append(seen)
-        return tuple(features)
+        scales = [F.avg_pool2d(seen, left) for seen, left in zip(features, self.left, strict=True)]
+        return (*features[:-1], torch.cat(scales, 1))
 
 
 def cliquenet_s0(options: TrunkOptions) -> CliqueNet:
