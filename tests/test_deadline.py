@@ -12,7 +12,7 @@ from rtseg.engines import EngineOptions
 from rtseg.live.labellers.anytime import Anytime
 from rtseg.live.ladder import Step
 from rtseg.live.policies import Deadline
-from rtseg.live.policies.costs import Costs, quantile
+from rtseg.live.policies.costs import Costs, hardly_exceeded
 from rtseg.live.rung import Rung
 from rtseg.live.segmenter import Segmenter
 
@@ -119,10 +119,19 @@ class Drive:
         return [int(made.labels[0, 0]) for made in self.made]
 
 
-def test_quantiles_by_hand():
-    assert quantile([5.0, 1.0, 3.0], 0.5) == 3.0
-    assert quantile(list(range(1, 101)), 0.99) == 99
-    assert quantile([7.0], 0.99) == 7.0
+def test_what_is_hardly_exceeded_by_hand():
+    assert hardly_exceeded(range(1, 301)) == 297
+    assert hardly_exceeded(range(1, 101)) == 99
+    assert hardly_exceeded([5.0, 9.0, 3.0]) == 5.0
+    assert hardly_exceeded([7.0]) == 7.0
+
+
+def test_one_slow_drawing_at_the_start_does_not_count_for_long():
+    drive = Drive(0.040, 0.010, drawing_s=0.100).run(1)
+    drive.drawing_s = DRAWING_S
+    drive.run(30)
+    assert drive.policy.drawing_s == pytest.approx(1.1 * DRAWING_S)
+    assert None not in drive.rungs[5:]
 
 
 def test_a_slow_run_of_one_rung_is_expected_of_all_and_forgotten():

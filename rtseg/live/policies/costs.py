@@ -2,12 +2,10 @@
 
 from collections import deque
 from collections.abc import Collection, Sequence
-from math import ceil
 from statistics import median
 
 _HISTORY = 300  # runs: of the slow ones 1 % are left out, and a busy spell is remembered for ten seconds at 30 fps
 _NEWEST = 8  # runs, of which the slowest counts in full: a machine that gets busy is believed at once
-_SLOW = 0.99
 
 
 class Costs:
@@ -37,7 +35,7 @@ class Costs:
     def _update(self) -> None:
         newest = list(self._factors)[-_NEWEST:]
         self._usual = median(newest)
-        self._slow = max(*newest, quantile(self._factors, _SLOW))
+        self._slow = max(*newest, hardly_exceeded(self._factors))
 
     def usual_s(self, rung: int) -> float:
         """What the rung takes now, in the median."""
@@ -48,6 +46,7 @@ class Costs:
         return self.measured_s[rung] * self._slow
 
 
-def quantile(values: Collection[float], share: float) -> float:
-    """The smallest of the values that at least `share` of them do not exceed; there must be one."""
-    return sorted(values)[ceil(share * len(values)) - 1]
+def hardly_exceeded(values: Collection[float]) -> float:
+    """The largest of the values but for the top hundredth, and but for one where they are few; there must be one."""
+    ordered = sorted(values)
+    return ordered[max(0, len(ordered) - 1 - max(1, len(ordered) // 100))]

@@ -6,7 +6,7 @@ from math import isfinite
 from statistics import median
 
 from rtseg.core.errors import UsageError
-from rtseg.live.policies.costs import Costs, quantile
+from rtseg.live.policies.costs import Costs, hardly_exceeded
 from rtseg.live.rung import Rung
 
 _RECENT = 100  # frames, of which drawing is remembered
@@ -140,7 +140,7 @@ class Deadline:
     @property
     def drawing_s(self) -> float:
         """What drawing and showing will hardly exceed: a tenth more than the second longest of the last 100."""
-        return 1.1 * quantile(self._drawing, 0.99) if self._drawing else _FIRST_DRAWING * self.deadline_s
+        return 1.1 * hardly_exceeded(self._drawing) if self._drawing else _FIRST_DRAWING * self.deadline_s
 
     # Which rung is right for a frame that has just come
 
