@@ -71,7 +71,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 
 def pytest_runtest_setup(item: pytest.Item) -> None:
-    for marker in ("gpu", "tensorrt", "openvino"):
+    for marker in ("gpu", "tensorrt", "openvino", "browser"):
         if item.get_closest_marker(marker) and (reason := _missing(marker)):
             pytest.skip(reason)
 

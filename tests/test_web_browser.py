@@ -17,9 +17,10 @@ pytestmark = [pytest.mark.slow, pytest.mark.browser]
 
 @pytest.fixture(scope="module")
 def browser():
-    playwright = pytest.importorskip("playwright.sync_api")
-    playwright.expect.set_options(timeout=1000 * HANGS_S)
-    with playwright.sync_playwright() as started:
+    from playwright.sync_api import expect, sync_playwright
+
+    expect.set_options(timeout=1000 * HANGS_S)
+    with sync_playwright() as started:
         launched = started.chromium.launch(executable_path=find_browser(), args=["--no-sandbox"])
         yield launched
         launched.close()

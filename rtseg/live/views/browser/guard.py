@@ -2,11 +2,11 @@
 
 import hmac
 from collections.abc import Callable
-from http.cookies import CookieError, SimpleCookie
 from time import monotonic
 from urllib.parse import parse_qs
 
 from starlette.datastructures import Headers
+from starlette.requests import cookie_parser
 from starlette.responses import PlainTextResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
@@ -63,22 +63,19 @@ class Guard:
         self._cookie = f"rtseg-{listener.socket.getsockname()[1]}"  # cookies do not know ports
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        headers = Headers(scope=scope)
-        knows = self._knows_token(scope, headers)
+        refused = self._refusal(scope, Headers(scope=scope))
         extra = list(_HEADERS)
-        if knows and self._listener.token and scope["path"] == "/":
+        if self._listener.token and scope["path"] == "/" and not refused:
             extra.append((b"set-cookie", self._new_cookie().encode()))
 
         async def guarded(message: Message) -> None:
             if message["type"] == "http.response.start":
-                kept = [pair for pair in message["headers"] if pair[0].lower() != b"server"]
-                message = {**message, "headers": [*kept, *extra]}
+                message = {**message, "headers": [*message["headers"], *extra]}
             await send(message)
 
-        refused = self._refusal(scope, headers, knows)
         await (refused or self._app)(scope, receive, guarded)
 
-    def _refusal(self, scope: Scope, headers: Headers, knows_token: bool) -> PlainTextResponse | None:
+    def _refusal(self, scope: Scope, headers: Headers) -> PlainTextResponse | None:
         """The answer to a request that must not come through."""
         client = scope.get("client") or ("", 0)
         if not self._rates.allow(client[0]):
@@ -92,7 +89,7 @@ class Guard:
         length = headers.get("content-length", "0")
         if not length.isdecimal() or int(length) > MOST_BYTES:
             return _answer(413, f"a request has at most {MOST_BYTES} bytes")
-        if not knows_token:
+        if not self._knows_token(scope, headers):
             return _answer(401, "this page needs its token: open the address that rtseg-cam printed")
         return None
 
@@ -101,16 +98,10 @@ class Guard:
         token = self._listener.token
         if token is None:
             return True
-        query = parse_qs(scope["query_string"].decode("latin-1"))
-        given = [*self._cookies(headers), *(query.get("token", []) if scope["method"] in ("GET", "HEAD") else [])]
+        given = [cookie_parser(headers.get("cookie", "")).get(self._cookie, "")]
+        if scope["method"] in ("GET", "HEAD"):
+            given += parse_qs(scope["query_string"].decode("latin-1")).get("token", [])
         return any(hmac.compare_digest(text.encode(), token.encode()) for text in given)
-
-    def _cookies(self, headers: Headers) -> list[str]:
-        try:
-            cookies = SimpleCookie(headers.get("cookie", ""))
-        except CookieError:
-            return []
-        return [cookies[self._cookie].value] if self._cookie in cookies else []
 
     def _new_cookie(self) -> str:
         return f"{self._cookie}={self._listener.token}; Path=/; HttpOnly; SameSite=Strict"
