@@ -170,7 +170,7 @@ def test_figures_start_anew_only_while_nobody_counts() -> None:
     stats = LoopStats()
 
     class Result:
-        card, info, stages_s = object(), None, {}
+        card, info, stages_s, rung, exit = object(), None, {}, "", ""
 
         class frame:
             truth = None
