@@ -170,7 +170,7 @@ def test_figures_start_anew_only_while_nobody_counts() -> None:
     stats = LoopStats()
 
     class Result:
-        card, info, stages_s, rung, exit = object(), None, {}, "", ""
+        card, info, stages_s, rung, exit, held = object(), None, {}, "", "", False
 
         class frame:
             truth = None
