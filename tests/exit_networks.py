@@ -4,7 +4,6 @@ from dataclasses import dataclass
 
 from torch import nn
 
-from rtseg.models import MODELS
 from rtseg.models.base import LAST, SegmentationModel
 from rtseg.models.blocks import ConvNormAct, upsample2
 from rtseg.models.exits import ExitHeads, check_exits
@@ -45,9 +44,3 @@ class TinyExits(SegmentationModel):
     def auxiliary_logits(self, features):
         first = () if self.auxiliary_4 is None else (self.auxiliary_4(features["encoder/4"]),)
         return *first, *self.exits(features)
-
-
-def register_tiny_exits():
-    """Makes 'tiny-exits' a model of the registry."""
-    if "tiny-exits" not in MODELS:
-        MODELS.add("tiny-exits", "exit_networks:TinyExits")

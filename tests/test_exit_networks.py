@@ -11,7 +11,6 @@ import onnx
 import pytest
 import torch
 from camvid_tree import NAMES, make_camvid
-from exit_networks import register_tiny_exits
 from tiny import SMALL, lively
 from training_runs import config, finished
 
@@ -24,7 +23,7 @@ from rtseg.engines import EngineOptions, load_engine
 from rtseg.export.network import export_network
 from rtseg.export.onnx import round_weights
 from rtseg.export.parity import check_chain_parity
-from rtseg.models import build_model
+from rtseg.models import MODELS, build_model
 from rtseg.models.base import Outputs, count_macs
 from rtseg.models.deploy import ExitsGraph
 from rtseg.models.exits import ExitHead
@@ -37,7 +36,7 @@ from rtseg.training.run import construct
 
 pytestmark = pytest.mark.slow
 
-register_tiny_exits()
+
 WHERE = {
     "icnet": ("low", "fused/medium"),
     "swiftnet": ("encoder/16", "decoder/8"),
@@ -45,6 +44,14 @@ WHERE = {
     "deeplabv3": ("encoder/8", "encoder/16"),
     "enet": ("section2", "encoder/8"),
 }
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _tiny_exits():
+    """'tiny-exits' is a model of the registry while this file's tests run."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setitem(MODELS._entries, "tiny-exits", "exit_networks:TinyExits")
+        yield
 
 
 @pytest.fixture(scope="module")
@@ -128,7 +135,7 @@ def test_weights_that_are_not_one_for_each_exit_are_told(root, tmp_path, exits, 
 def test_a_network_without_exits_starts_one_with(root, tmp_path):
     start = finished(lively("tiny-exits", {"exits": 0}), "tiny-exits", tmp_path)
     run = config(root, tmp_path / "run", model="tiny-exits", init=start, set=("exits=1",))
-    networks = build_networks(run, 11, find_origin(start), (), None)
+    networks = build_networks(run, 11, find_origin(start), (), {})
     assert networks.student.early == ("encoder/8",)
     assert networks.start.fresh
     assert all(name.startswith("exits.0.") for name in networks.start.fresh)

@@ -235,19 +235,24 @@ def test_a_batch_that_is_in_the_graph_is_refused(tmp_path):
         import_network(path, "mine", FIVE, tmp_path, ImportOptions(preset="imagenet"))
 
 
-def test_weights_by_another_name_can_be_quantised_and_computed_ones_not(tmp_path):
+@pytest.mark.parametrize("kinds", [("Identity",), ("Neg",), ("QuantizeLinear", "DequantizeLinear")])
+def test_weights_computed_from_weights_can_be_quantised_and_those_that_are_already_not(tmp_path, kinds):
     path = foreign(tmp_path / "net.onnx")
-    for kind, known in (("Identity", True), ("Neg", False)):
-        model = onnx.load(path)
-        next(node for node in model.graph.node if node.op_type == "Conv").input[1] = "other"
-        model.graph.node.insert(0, onnx.helper.make_node(kind, ["weights"], ["other"]))
-        onnx.save(model, tmp_path / "other.onnx")
-        import_network(tmp_path / "other.onnx", "mine", FIVE, tmp_path, IMAGENET)
-        if known:
+    model = onnx.load(path)
+    next(node for node in model.graph.node if node.op_type == "Conv").input[1] = kinds[-1]
+    model.graph.initializer.append(onnx.numpy_helper.from_array(np.float32(0.01), "scale"))
+    given = "weights"
+    for place, kind in enumerate(kinds):
+        more = ["scale"] if kind.endswith("Linear") else []
+        model.graph.node.insert(place, onnx.helper.make_node(kind, [given, *more], [kind]))
+        given = kind
+    onnx.save(model, tmp_path / "other.onnx")
+    import_network(tmp_path / "other.onnx", "mine", FIVE, tmp_path, IMAGENET)
+    if len(kinds) == 1:
+        load_float_graph(tmp_path / "mine.onnx")
+    else:
+        with pytest.raises(WeightsError, match="no INT8 form"):
             load_float_graph(tmp_path / "mine.onnx")
-        else:
-            with pytest.raises(WeightsError, match="no INT8 form"):
-                load_float_graph(tmp_path / "mine.onnx")
 
 
 def test_a_file_that_is_none_is_named(tmp_path):

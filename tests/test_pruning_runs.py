@@ -89,7 +89,7 @@ def test_the_baselines_beside_it(
     small, large = (count_macs(find_origin(str(path)).network(), PAPER_SIZE) for path in (pruned, whole))
     options = {**RUN, "init": str(pruned)}
     train(config(root, tmp_path / "steps", **options, from_scratch="steps"))
-    with caplog.at_level(logging.INFO):
+    with caplog.at_level(logging.INFO, logger="rtseg.training"):
         train(config(root, tmp_path / "macs", **options, from_scratch="macs"))
     rows = [read_row(path) for path in (pruned.parent, fine, tmp_path / "steps", tmp_path / "macs")]
     assert [row.what for row in rows] == ["pruned", "fine-tuned", "scratch-E", "scratch-B"]

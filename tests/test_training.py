@@ -103,7 +103,7 @@ def test_encoder_and_fields_reach_the_network(root: Path, tmp_path: Path) -> Non
     ("changes", "message"),
     [
         ({"set": ("output_stride",)}, "'output_stride' is not FIELD=VALUE"),
-        ({"model": "pspnet", "set": ("output_strid=8",)}, "field of PSPNet 'output_strid': did you mean output_stride"),
+        ({"model": "pspnet", "set": ("output_strid=8",)}, "resnet50_half 'output_strid': did you mean output_stride"),
         ({"model": "pspnet", "set": ("output_stride=eight",)}, "output_stride is eight: allowed are 8, 16 and 32"),
         ({"model": "enet", "encoder": "resnet18"}, "unknown field of ENet 'encoder': allowed: classes, dropout"),
         ({"model": "pspnet", "set": ("classes=3",)}, "classes follow from the data set"),

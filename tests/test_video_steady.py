@@ -144,7 +144,7 @@ def test_work_goes_on_as_it_was_begun_or_not_at_all(
         break_at(patched, 20)
         assert video(source, out, "--steady") == 4
     assert video(source, out) == 4
-    assert "was begun otherwise (steady on, now off)" in capsys.readouterr().err
+    assert "was begun with other settings (steady on, now off)" in capsys.readouterr().err
     assert video(source, out, "--steady") == 0
     assert video(source, out) == 0
     assert "a_labels was made otherwise (steady on, now off)" in capsys.readouterr().out
