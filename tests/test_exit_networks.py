@@ -128,10 +128,22 @@ def test_weights_that_are_not_one_for_each_exit_are_told(root, tmp_path, exits, 
 def test_a_network_without_exits_starts_one_with(root, tmp_path):
     start = finished(lively("tiny-exits", {"exits": 0}), "tiny-exits", tmp_path)
     run = config(root, tmp_path / "run", model="tiny-exits", init=start, set=("exits=1",))
-    networks = build_networks(run, 11, find_origin(start), (), None)
+    networks = build_networks(run, 11, find_origin(start), (), {})
     assert networks.student.early == ("encoder/8",)
     assert networks.start.fresh
     assert all(name.startswith("exits.0.") for name in networks.start.fresh)
+
+
+def test_a_network_with_exits_starts_one_without(root, tmp_path):
+    """All but the heads of the exits is taken, not the trunk alone."""
+    source = lively("tiny-exits", {"exits": 1})
+    start = finished(source, "tiny-exits", tmp_path)
+    run = config(root, tmp_path / "run", model="tiny-exits", init=start, set=("exits=0",))
+    networks = build_networks(run, 11, find_origin(start), (), {})
+    assert networks.student.early == ()
+    assert not networks.start.only_trunk
+    assert not networks.start.fresh
+    torch.testing.assert_close(networks.student.fourth[0].weight, source.fourth[0].weight, rtol=1e-3, atol=1e-3)
 
 
 def test_the_card_says_where_the_network_stops(artifact, network):

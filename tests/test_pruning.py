@@ -253,6 +253,14 @@ def test_what_a_card_cannot_say(entry: Any, said: str) -> None:
         narrow(TinyNet(TinyConfig()), (entry,))
 
 
+@pytest.mark.parametrize("field", [{"exits": 1}, {"channels": 32}])
+def test_another_network_than_the_one_that_was_pruned_is_told(field: dict[str, int]) -> None:
+    """Layers that are not named keep the channels that follow from the rest, and meet fewer than these."""
+    small = halved(lively("swiftnet", {"encoder": "resnet18", "width": 0.125, "channels": 16}))
+    with pytest.raises(UsageError, match=r"do not fit together.*leave out what differs"):
+        build_model("swiftnet", {**small.config_json(), **field})
+
+
 def test_pretrained_weights_do_not_fit() -> None:
     register_tiny()
     small = halved(lively("swiftnet", SMALL["swiftnet"]))
