@@ -25,6 +25,7 @@ FURTHER = [
     ("icnet", {"encoder": "mobilenet_v3_small", "high": "trunk", "shared_stride": 16, "detail": True, "width": 0.125}),
     ("swiftnet", {"encoder": "resnet18", "width": 0.125, "channels": 32, "decoder": "attention"}),
     ("swiftnet", {"encoder": "mobilenet_v1", "width": 0.25, "channels": 32, "decoder": "separable"}),
+    ("pspnet", {"encoder": "pyramidnet18", "width": 0.125, "channels": 16, "exits": 1}),
     ("deeplabv3", {"encoder": "resnet34", "width": 0.125, "form": "cascade"}),
     ("deeplabv3", {"encoder": "mobilenet_v2", "width": 0.25, "channels": 32, "logits_stride": 4}),
 ]
