@@ -5,15 +5,22 @@ from math import atan, log, pi
 import numpy as np
 import pytest
 import torch
-from teaching_batches import UNKNOWN, given_batch, known
+from teaching_batches import UNKNOWN, given_batch, known, network_batch
+from tiny import lively
 from torch import Tensor, nn
 
+from rtseg.models import build_model
+from rtseg.models.base import feature_channels
 from rtseg.training.distill import bss, dafl, grafting
 from rtseg.training.distill.base import Batch
+from rtseg.training.distill.byot import ByotConfig
 from rtseg.training.distill.cs_kd import CsKdTeaching
 from rtseg.training.distill.ddsd import distorted
 from rtseg.training.distill.dml import mutual
 from rtseg.training.distill.gan import Discriminator, GanTeaching
+from rtseg.training.distill.peers import fresh_peers
+from rtseg.training.distill.teachers import Teachers
+from rtseg.training.pruning.prune import cut, kept_units, rank
 
 pytestmark = pytest.mark.slow
 
@@ -119,3 +126,32 @@ def test_distortions_keep_their_place_and_follow_the_seed() -> None:
     assert float(one.max()) <= 255
     for before, after in zip(images.float(), one, strict=True):
         assert np.corrcoef(before.flatten(), after.flatten())[0, 1] > 0.9
+
+
+SMALL = {"encoder": "resnet18", "width": 0.125, "channels": 16, "conv": "active"}
+
+
+@pytest.mark.parametrize("is_pruned", [False, True])
+def test_peers_have_the_layers_of_the_network_with_other_weights(is_pruned: bool) -> None:
+    """Also where its encoder has fields of its own, and where channels were cut from it."""
+    network = lively("pspnet", {**SMALL, "exits": 1})
+    if is_pruned:
+        chosen = rank(network, "l1")
+        network = cut(network, chosen, kept_units(chosen, 0.5))
+    (peer,) = fresh_peers(network, 1)
+    own, theirs = network.state_dict(), peer.state_dict()
+    assert {name: value.shape for name, value in own.items()} == {name: value.shape for name, value in theirs.items()}
+    assert not torch.equal(own["fuse.0.weight"], theirs["fuse.0.weight"])
+
+
+@pytest.mark.parametrize(("exits", "ours"), [(0, 1), (1, 2), (2, 3)])
+def test_two_exits_may_see_the_same_features(exits: int, ours: int) -> None:
+    """PSPNet's auxiliary classifier and its exit are on one stage: each learns, with a hint of its own."""
+    network = build_model("pspnet", {**SMALL, "exits": exits})
+    teaching = ByotConfig().build(network, [])
+    assert [hint.in_channels for hint in teaching.hints] == [
+        feature_channels(network)[name] for name in network.auxiliary_features
+    ]
+    assert len(teaching.hints) == ours
+    teaching(network_batch(network, Teachers([]), size=64)).backward()
+    assert all(hint.weight.grad.abs().sum() > 0 for hint in teaching.hints)

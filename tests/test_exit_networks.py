@@ -20,6 +20,8 @@ from rtseg.core.errors import ParityError, UsageError
 from rtseg.core.labels import CAMVID11
 from rtseg.core.zoo import resolve
 from rtseg.engines import EngineOptions, load_engine
+from rtseg.export.chain import Link
+from rtseg.export.exits import costs
 from rtseg.export.network import export_network
 from rtseg.export.onnx import round_weights
 from rtseg.export.parity import check_chain_parity
@@ -141,6 +143,18 @@ def test_a_network_without_exits_starts_one_with(root, tmp_path):
     assert all(name.startswith("exits.0.") for name in networks.start.fresh)
 
 
+def test_a_network_with_exits_starts_one_without(root, tmp_path):
+    """All but the heads of the exits is taken, not the trunk alone."""
+    source = lively("tiny-exits", {"exits": 1})
+    start = finished(source, "tiny-exits", tmp_path)
+    run = config(root, tmp_path / "run", model="tiny-exits", init=start, set=("exits=0",))
+    networks = build_networks(run, 11, find_origin(start), (), {})
+    assert networks.student.early == ()
+    assert not networks.start.only_trunk
+    assert not networks.start.fresh
+    torch.testing.assert_close(networks.student.fourth[0].weight, source.fourth[0].weight, rtol=1e-3, atol=1e-3)
+
+
 def test_the_card_says_where_the_network_stops(artifact, network):
     card = Card.load(artifact.folder / "net.json")
     assert [each.name for each in card.exits] == ["encoder/4", "encoder/8", "last"]
@@ -176,6 +190,15 @@ def test_the_cost_of_an_exit_counts_all_before_it(artifact, network):
     costs = [each.gmac_1024x2048 for each in artifact.card.exits]
     assert costs == [round(macs / 1e9, 2) for macs in (first, second, last)]
     assert last - early - head == count_macs(network, (1024, 2048))
+
+
+def test_what_a_block_computes_with_the_weights_of_its_layers_counts_too():
+    """CliqueNet's blocks do: one graph that holds all weights of the network to its end costs what that costs."""
+    fields = {"encoder": "cliquenet_s0", "width": 0.25, "channels": 16, "output_stride": 16, "exits": 1}
+    model = build_model("deeplabv3", fields)
+    held = frozenset(name for name in model.state_dict() if not name.startswith("exits."))
+    (cost,) = costs(model, [Link(onnx.ModelProto(), (), held)], (1024, 2048))
+    assert cost == round(count_macs(model, (1024, 2048)) / 1e9, 2)
 
 
 @pytest.mark.parametrize("name", ["onnxruntime", pytest.param("openvino", marks=pytest.mark.openvino)])

@@ -25,6 +25,7 @@ FURTHER = [
     ("icnet", {"encoder": "mobilenet_v3_small", "high": "trunk", "shared_stride": 16, "detail": True, "width": 0.125}),
     ("swiftnet", {"encoder": "resnet18", "width": 0.125, "channels": 32, "decoder": "attention"}),
     ("swiftnet", {"encoder": "mobilenet_v1", "width": 0.25, "channels": 32, "decoder": "separable"}),
+    ("pspnet", {"encoder": "pyramidnet18", "width": 0.125, "channels": 16, "exits": 1}),
     ("deeplabv3", {"encoder": "resnet34", "width": 0.125, "form": "cascade"}),
     ("deeplabv3", {"encoder": "mobilenet_v2", "width": 0.25, "channels": 32, "logits_stride": 4}),
 ]
@@ -251,6 +252,14 @@ def test_a_smaller_network_for_other_classes_has_fitting_fresh_weights() -> None
 def test_what_a_card_cannot_say(entry: Any, said: str) -> None:
     with pytest.raises(UsageError, match=said):
         narrow(TinyNet(TinyConfig()), (entry,))
+
+
+@pytest.mark.parametrize("field", [{"exits": 1}, {"channels": 32}])
+def test_another_network_than_the_one_that_was_pruned_is_told(field: dict[str, int]) -> None:
+    """Layers that are not named keep the channels that follow from the rest, and meet fewer than these."""
+    small = halved(lively("swiftnet", {"encoder": "resnet18", "width": 0.125, "channels": 16}))
+    with pytest.raises(UsageError, match=r"do not fit together.*leave out what differs"):
+        build_model("swiftnet", {**small.config_json(), **field})
 
 
 def test_pretrained_weights_do_not_fit() -> None:

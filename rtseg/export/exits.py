@@ -55,8 +55,9 @@ def write_exits(
 
 
 def costs(model: SegmentationModel, links: Sequence[Link], size_hw: tuple[int, int]) -> list[float]:
-    """1e9 multiply-accumulates up to each exit: those of every layer whose weights the graphs so far hold."""
-    by_layer = count_macs_by_layer(model, size_hw)
-    held = [{weight.removesuffix(".weight") for weight in link.weights} for link in links]
-    each = [sum(macs for layer, macs in by_layer.items() if layer in own) for own in held]
+    """1e9 multiply-accumulates up to each exit: those of every module of whose weights the graphs so far hold any."""
+    left, each = count_macs_by_layer(model, size_hw), []
+    for link in links:
+        held = [module for module in left if any(weight.startswith(f"{module}.") for weight in link.weights)]
+        each.append(sum(left.pop(module) for module in held))
     return [round(sum(each[: number + 1]) / 1e9, 2) for number in range(len(each))]

@@ -16,7 +16,7 @@ from rtseg.core.zoo import models
 from rtseg.models.base import SegmentationModel
 from rtseg.models.pruned import narrow
 
-__all__ = ["MODELS", "SegmentationModel", "build_model"]
+__all__ = ["MODELS", "SegmentationModel", "build_like", "build_model"]
 
 MODELS: Registry[type[SegmentationModel]] = Registry(
     "model",
@@ -52,9 +52,23 @@ def build_model(name: str, config: dict[str, Any]) -> SegmentationModel:
         if len(parts) != 2:
             raise UsageError(f"{name!r} is not smp:ARCHITECTURE:ENCODER, for example smp:unet:resnet34")
         config = {**config, "architecture": parts[0], "encoder": parts[1]}
+    return _built(MODELS.get(family), config)
+
+
+def build_like(network: SegmentationModel) -> SegmentationModel:
+    """Builds a network of the same config, pruned layers included, with fresh weights or the pretrained ones it names.
+
+    Raises:
+        WeightsError: pretrained weights cannot be had.
+    """
+    pretrained = getattr(network.config, "pretrained", None)
+    return _built(type(network), {**network.config_json(), **({"pretrained": pretrained} if pretrained else {})})
+
+
+def _built(kind: type[SegmentationModel], config: dict[str, Any]) -> SegmentationModel:
     if config.get("pruned") and config.get("pretrained"):
         raise UsageError("pretrained weights do not fit the layers of a pruned network: leave pretrained out")
-    model = MODELS.get(family).from_config(config)
+    model = kind.from_config(config)
     if config.get("pruned"):
         narrow(model, model.config.pruned)
     return model

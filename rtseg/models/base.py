@@ -182,7 +182,11 @@ def count_macs(model: nn.Module, size_hw: tuple[int, int]) -> int:
 
 
 def count_macs_by_layer(model: SegmentationModel, size_hw: tuple[int, int]) -> dict[str, int]:
-    """The same by the names of the layers, as in the state dict without `.weight`, with all auxiliary outputs."""
+    """The same by the names of the modules that compute them, with all auxiliary outputs.
+
+    These are layers, called as in the state dict without `.weight`, and modules that compute with weights of the layers
+    in them, such as CliqueNet's blocks.
+    """
 
     class Whole(nn.Module):
         def __init__(self) -> None:
@@ -193,7 +197,15 @@ def count_macs_by_layer(model: SegmentationModel, size_hw: tuple[int, int]) -> d
             return self.model.forward_train(x)
 
     found = _counted(Whole(), size_hw).get_flop_counts()
-    return {name.removeprefix("Whole.model."): sum(flops.values()) // 2 for name, flops in found.items()}
+    total = {name.removeprefix("Whole.model."): sum(flops.values()) // 2 for name, flops in found.items()}
+    own = dict(total)
+    for name, macs in total.items():
+        around, _, _ = name.rpartition(".")
+        while around and around not in total:
+            around, _, _ = around.rpartition(".")
+        if around:
+            own[around] -= macs
+    return {name: macs for name, macs in own.items() if macs and name not in ("Global", "Whole", "Whole.model")}
 
 
 def _counted(model: nn.Module, size_hw: tuple[int, int]) -> FlopCounterMode:

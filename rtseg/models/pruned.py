@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from rtseg.core.errors import UsageError
-from rtseg.models.base import initialise
+from rtseg.models.base import SegmentationModel, count_macs_by_layer, initialise
 
 Width = tuple[str, int | None, int | None]
 """(layer, inputs, outputs), the layer as in the state dict; None where it follows from the rest of the config."""
@@ -74,13 +74,14 @@ def _count_again(layer: nn.Module) -> None:
         layer.groups = layer.out_channels if depthwise else 1
 
 
-def narrow(model: nn.Module, pruned: tuple[Width, ...]) -> None:
+def narrow(model: SegmentationModel, pruned: tuple[Width, ...]) -> None:
     """Gives layers of a network that was just built the widths that its config's `pruned` says.
 
     Convolutions that change get fresh weights: how large those are depends on the widths.
 
     Raises:
-        UsageError: there is no such layer, or it has no more channels than it should be narrowed to.
+        UsageError: there is no such layer, it has no more channels than it should be narrowed to, or the layers do not
+            fit together, as where the rest of the config is not that of the network that was pruned.
     """
     for entry in pruned:
         name, inputs, outputs = _checked(entry)
@@ -98,6 +99,12 @@ def narrow(model: nn.Module, pruned: tuple[Width, ...]) -> None:
                                  f"{has}: leave out what differs from the network that was pruned")  # fmt: skip
         keep_channels(layer, *(None if count is None else torch.arange(count) for count in (inputs, outputs)))
         initialise(layer)
+    try:
+        count_macs_by_layer(model, (2 * model.size_multiple, 2 * model.size_multiple))
+    except RuntimeError as error:
+        raise UsageError("pruned gives layers channels that do not fit together as the rest of the config builds a "
+                         f"{type(model).__name__}: leave out what differs from the network that was pruned "
+                         f"({str(error).splitlines()[0]})") from error  # fmt: skip
 
 
 def _checked(entry: Any) -> Width:

@@ -59,7 +59,8 @@ def start_from(model: SegmentationModel, origin: Origin) -> Start:
     """Gives `model` the weights of a trained network.
 
     Classifiers keep their fresh weights where their shape differs, as with another number of classes. From a network
-    of another architecture that has layers of its own, only the trunk is taken.
+    of another architecture that has layers of its own, only the trunk is taken. Exits that `model` does not have are
+    left behind.
 
     Raises:
         UsageError: the same architecture with other fields, or architectures that do not have the same trunk.
@@ -70,6 +71,8 @@ def start_from(model: SegmentationModel, origin: Origin) -> Start:
     own = model.state_dict()
     if differing(model, source) == ["column"]:  # a FractalNet's column alone starts from those of all
         state = {name: value for name, value in state.items() if name in own}
+    if type(source) is type(model):  # the heads of exits that it is built without
+        state = {name: value for name, value in state.items() if name in own or not name.startswith("exits.")}
     if not set(state) <= set(own):
         restore(source, state, origin.given)
         try:

@@ -89,12 +89,11 @@ class PyramidBlock(nn.Module):
         stride, before, dilation = budget.spend(2 if halves else 1)
         self.residual = nn.Sequential(*_layers(inputs, width, bottleneck, stride, before, dilation))
         self.channels = 4 * width if bottleneck else width
-        self.more = self.channels - inputs
         self.shortcut = Pool("mean", 2, stride, before) if halves else nn.Identity()
 
     def forward(self, x: Tensor) -> Tensor:
-        wider: Tensor = F.pad(self.shortcut(x), (0, 0, 0, 0, 0, self.more))
         residual: Tensor = self.residual(x)
+        wider = F.pad(self.shortcut(x), (0, 0, 0, 0, 0, residual.shape[1] - x.shape[1]))  # which pruning changes
         return residual + wider
 
 

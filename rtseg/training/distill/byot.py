@@ -39,9 +39,8 @@ class ByotConfig(MethodConfig):
         if not names:
             raise UsageError(f"byot needs early exits, and {type(student).__name__} has neither auxiliary outputs nor "
                              f"features but {LAST!r}: choose another --teaching")  # fmt: skip
-        channels = [channels_of(student, name) for name in names]
-        return ByotTeaching(self, dict(zip(names, channels, strict=True)), channels_of(student, LAST),
-                            student.config.classes if own else 0)  # fmt: skip
+        exits = [(name, channels_of(student, name)) for name in names]
+        return ByotTeaching(self, exits, channels_of(student, LAST), student.config.classes if own else 0)
 
 
 class ByotTeaching(Teaching):
@@ -49,16 +48,16 @@ class ByotTeaching(Teaching):
 
     Args:
         config: of the method.
-        exits: name of the features that each exit sees -> their channels.
+        exits: name of the features that each exit sees, and their channels; two exits may see the same.
         last: channels of the last features.
         classes: of exits of its own; 0 takes the network's.
     """
 
-    def __init__(self, config: ByotConfig, exits: dict[str, int], last: int, classes: int) -> None:
+    def __init__(self, config: ByotConfig, exits: Sequence[tuple[str, int]], last: int, classes: int) -> None:
         super().__init__()
-        self.config, self.names = config, list(exits)
-        self.hints = nn.ModuleList(nn.Conv2d(channels, last, 1) for channels in exits.values())
-        self.exits = nn.ModuleList(nn.Conv2d(channels, classes, 1) for channels in exits.values()) if classes else None
+        self.config, self.names = config, [name for name, _ in exits]
+        self.hints = nn.ModuleList(nn.Conv2d(channels, last, 1) for _, channels in exits)
+        self.exits = nn.ModuleList(nn.Conv2d(channels, classes, 1) for _, channels in exits) if classes else None
 
     def forward(self, batch: Batch) -> Tensor:
         outputs, temperature = batch.student, self.config.temperature

@@ -6,7 +6,7 @@ from functools import cached_property
 import torch
 from torch import Tensor, nn
 
-from rtseg.models import SegmentationModel
+from rtseg.models import SegmentationModel, build_like
 from rtseg.models.base import Outputs
 from rtseg.training.distill.base import Batch, Teaching, network_input
 from rtseg.training.precision import keep_gradients_true
@@ -14,7 +14,7 @@ from rtseg.training.precision import keep_gradients_true
 
 def fresh_peers(network: SegmentationModel, count: int) -> list[SegmentationModel]:
     """`count` networks like `network`; their weights follow from torch's seed, or are the pretrained ones it names."""
-    peers = [type(network).from_config(vars(network.config)) for _ in range(count)]
+    peers = [build_like(network) for _ in range(count)]
     for peer in peers:
         keep_gradients_true(peer)
     return [peer.to(memory_format=torch.channels_last) for peer in peers]
