@@ -49,6 +49,7 @@ class SparseTraining(L.Callback):
         for phase in self.phases[1:]:
             if phase.epoch == trainer.current_epoch:
                 self._begin(phase, trainer, pl_module)
+        apply(self.masks, pl_module.model)  # grafting changes weights between two epochs
 
     def _begin(self, phase: Phase, trainer: L.Trainer, task: SegmentationTask) -> None:
         self.masks = by_magnitude(task.model, phase.sparsity, self.masks) if phase.sparsity else {}
