@@ -8,6 +8,7 @@ from threading import Event
 import numpy as np
 import pytest
 from fakes import FakeEngine, FakeSink, FakeSource, FakeView, fake_card, fake_network, loop_threads  # noqa: F401
+from test_loop import wait_until
 
 import rtseg
 from rtseg.apps._console import run
@@ -112,7 +113,27 @@ def test_while_a_rung_is_stuck_pictures_are_shown_with_older_labels():
     assert all(("HELD: labels of an earlier frame" in hud) == (held and bool(rung)) for held, rung, hud in huds)
     told = report.deadline
     assert told["missed"] >= told["held"] == len(held)
+    assert report.reused == 0  # they have old labels for want of time, not because nothing had changed
     assert sum(frames for _, frames in told["sequence"]) == 40 == told["frames"] - told["dropped"]
+
+
+def test_frames_that_pass_in_a_pause_are_not_missed():
+    source, before = FakeSource(60, live=True, delay_s=0.004), []
+
+    def pause(loop):
+        before.append(loop.drops)
+        loop.pause(True)
+        before.append(loop.drops)
+        wait_until(lambda: source.index > 60)  # all have passed
+        loop.pause(False)
+
+    view = FakeView(after={5: pause})
+    with anytime(LONG_S, FakeEngine()) as labeller:
+        report = Loop(source, labeller, view=view).run()
+    assert report.drops == 55
+    told = report.deadline
+    assert before[0] <= told["dropped"] <= before[1]
+    assert told["frames"] == 5 + told["dropped"]
 
 
 def test_an_error_of_a_rung_ends_the_loop():
