@@ -202,6 +202,25 @@ def test_the_command_reports_the_deadline(rates, capsys, named, networks):
     assert "missed" in printed
 
 
+@pytest.mark.usefixtures("rates")
+def test_a_size_that_only_another_network_takes_narrows_the_choice(fake_network, capsys):  # noqa: F811
+    fake_card(name="other", engine_order=("fake",), size_multiple=8).save(fake_network / "other.json")
+    arguments = ("--source", "synthetic", "--deadline", "60000", "--frames", "2")
+    assert cam(*arguments, "--size", "72x96") == 0
+    assert "rung    other fp32 72x96 on fake" in capsys.readouterr().out
+    assert cam(*arguments, "--size", "71x96") == 2
+    assert "size 71x96 does not fit fake" in capsys.readouterr().err
+
+
+@pytest.mark.usefixtures("rates")
+def test_a_report_replaces_no_network_that_a_deadline_may_choose(fake_network, capsys):  # noqa: F811
+    card = fake_network / "other.json"
+    before = card.read_bytes()
+    assert cam("--source", "synthetic", "--deadline", "60000", "--frames", "2", "--json", str(card)) == 2
+    assert "would overwrite the network" in capsys.readouterr().err
+    assert card.read_bytes() == before
+
+
 @pytest.mark.usefixtures("fake_network")
 @pytest.mark.parametrize("value", ["0", "-5", "nan", "inf"])
 def test_a_deadline_that_is_none_is_refused(value, capsys):
