@@ -136,11 +136,36 @@ def test_frames_that_pass_in_a_pause_are_not_missed():
     assert told["frames"] == 5 + told["dropped"]
 
 
+def test_frames_that_came_before_the_run_are_not_missed():
+    """Networks take a while to load, and a camera does not wait."""
+
+    class Waiting(FakeSource):
+        def read(self):
+            frame = super().read()
+            return frame and replace(frame, captured_at=frame.captured_at - (1e3 if frame.index < 3 else 0))
+
+    source, sink = Waiting(30, live=True, delay_s=0.004), FakeSink()
+    source.late = 7  # were not even read
+    with anytime(500.0, FakeEngine()) as labeller:
+        report = Loop(source, labeller, sinks=[sink]).run()
+    assert sink.indices[0] >= 3
+    told = report.deadline
+    assert (told["held"], told["late"]) == (0, 0)
+    assert told["frames"] == told["dropped"] + report.frames <= 27
+    assert report.drops == 37 - report.frames
+
+
 def test_an_error_of_a_rung_ends_the_loop():
     error = EngineError("engine failed")
     with anytime(LONG_S, FakeEngine(fail_at=3, error=error)) as labeller, pytest.raises(EngineError) as caught:
         Loop(FakeSource(None, fps=100.0), labeller).run()
     assert caught.value is error
+
+
+@pytest.mark.parametrize("given", ["33", None])
+def test_a_deadline_in_python_is_a_number(given):
+    with pytest.raises(UsageError, match=r"a deadline is a number of milliseconds, for example 33, not ('33'|None)"):
+        rtseg.anytime(given)
 
 
 def test_a_stream_with_a_deadline():

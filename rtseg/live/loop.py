@@ -95,7 +95,7 @@ class Loop:
         self._started_at = self._ended_at = self._resumed_at = perf_counter()
         self._stopped = False
         self._skipped = 0
-        self._excused = self._dropped_before_pause = 0  # drops: those of pauses, and those before the newest
+        self._excused = self._dropped_before_pause = 0  # drops: of pauses and before the start; before the newest pause
         self._hud: tuple[float, list[str]] = (0.0, [])
         self._newest: Result | None = None
         self._marked_at = 0.0
@@ -195,12 +195,17 @@ class Loop:
         return self._duration_s is not None and perf_counter() - self._started_at >= self._duration_s
 
     def _handle(self, result: Result) -> None:
-        timely = result.frame.captured_at >= self._resumed_at or self._resumed_at == self._started_at
-        too_late = self._timeliness is not None and self._timeliness.too_late(result)
+        timed = self._timeliness
+        timely = result.frame.captured_at >= self._resumed_at
+        if timed is None and self._resumed_at == self._started_at:
+            timely = True  # with a deadline, what came before the run, while networks were loaded, is too old
+        too_late = timed is not None and timed.too_late(result)
         if self._pipeline.policy.drops and (too_late or not timely):
             self._skipped += 1
             self._excused += not timely
             return
+        if not self.stats.begun:
+            self._excused += self.source.late  # what had piled up until the run began
         self.stats.begin(result)
         self._newest, self._marked_at = result, perf_counter()
         picture = result.frame.image
