@@ -45,7 +45,7 @@ def watch(options: "CamOptions", console: Console, stack: ExitStack) -> None:
     from rtseg.sinks.base import NullSink
 
     _check(options)
-    card = check_spec(options.spec).card
+    card = check_spec(_specs(options)[0]).card
     if options.steady or options.unsure is not None:
         check_scores(card)
     budget = thread_budget(options.threads)
@@ -123,10 +123,11 @@ def _check(options: "CamOptions") -> None:
                              "its labels come from several networks")  # fmt: skip
     if options.exit is not None and (options.steady or options.unsure is not None):
         raise UsageError("--exit goes with neither --steady nor --unsure: they take the scores of the network's end")
+    networks = [path for spec in _specs(options) for path in resolve(spec.model).paths]
     recorded = [options.record, partial_path(options.record)] if options.record else []
     check_outputs(
         {"--json": options.json},
-        {"the source": source_files(options.source), "the network": resolve(options.spec.model).paths},
+        {"the source": source_files(options.source), "the network": networks},
         [("--record", path) for path in recorded],
     )
 
@@ -134,13 +135,20 @@ def _check(options: "CamOptions") -> None:
 def _open_labeller(options: "CamOptions", live: bool, status: "Status") -> "Labeller":
     """What labels the frames: one network, or with a deadline a ladder of them."""
     from rtseg.live.labellers.anytime import Anytime
-    from rtseg.live.ladder import Ladder, wishes
+    from rtseg.live.ladder import Ladder
     from rtseg.live.policies import Deadline
 
     if options.deadline is None:
         return _network(options, options.spec, live)
     policy = Deadline(options.deadline / 1e3)
-    return Anytime(Ladder(wishes(options.spec, options.model), tell=partial(_tell, status)), policy)
+    return Anytime(Ladder(_specs(options), tell=partial(_tell, status)), policy)
+
+
+def _specs(options: "CamOptions") -> list[RunSpec]:
+    """The networks that may run at the start: those that a deadline chooses from, or the one."""
+    from rtseg.live.ladder import wishes
+
+    return [options.spec] if options.deadline is None else wishes(options.spec, options.model)
 
 
 def _tell(status: "Status", text: str) -> None:
@@ -161,7 +169,8 @@ def _network(options: "CamOptions", spec: RunSpec, live: bool) -> "Labeller":
         labeller: Labeller = segmenter
         if options.steady or options.unsure is not None:
             assert isinstance(segmenter, Segmenter)  # no early exit: the command refuses both together
-            steady = Steady(segmenter.card.logits_stride, None if live else WINDOW) if options.steady else None
+            window = None if live or options.reuse else WINDOW  # frames that are not run are no reason to begin anew
+            steady = Steady(segmenter.card.logits_stride, window) if options.steady else None
             labeller = Scoring(segmenter, steady=steady, confident=options.unsure is not None)
         return Still(labeller) if options.reuse else labeller
 

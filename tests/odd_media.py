@@ -133,7 +133,7 @@ def bands(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setattr("rtseg.core.zoo.weights_folder", lambda: weights)
     monkeypatch.setitem(engines.TABLE, "fake", engines.EngineEntry("odd_media:BandEngine", "numpy", "pip install fake"))
     monkeypatch.setitem(engines.ENGINES._entries, "fake", "odd_media:BandEngine")
-    monkeypatch.setattr("rtseg.live.loop.Loop._hud_lines", lambda loop, result: [])  # it would lie over the numbers
+    monkeypatch.setattr("rtseg.live.loop.Loop.hud_lines", lambda loop, result: [])  # it would lie over the numbers
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("COLUMNS", "300")
     return tmp_path

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import av
 import cv2
+import numpy as np
 import pytest
 from cyclopts import App
 from fakes import FakeEngine, FakeSource, fake_card, fake_network, loop_threads  # noqa: F401 - a fixture
@@ -17,9 +18,12 @@ from web_clients import Viewer, request
 
 from rtseg.apps import _watch as watch_module
 from rtseg.apps._console import run
-from rtseg.apps.cam import app
+from rtseg.apps._watch import _network
+from rtseg.apps.cam import CamOptions, app
 from rtseg.core.errors import EngineError, InputError, OutputError, ParityError, UsageError, WeightsError
+from rtseg.core.frame import Frame
 from rtseg.core.labels import LabelSet
+from rtseg.core.runspec import RunSpec
 from rtseg.live.views.desk import Desk
 from rtseg.live.views.view import DeskView
 
@@ -363,6 +367,21 @@ def test_steady_labels_that_are_used_again_with_grey_where_it_is_not_sure(capsys
     assert f"{report['reused']} frames had the labels of an earlier one" in capsys.readouterr().out
     colour = frames_of("out.mp4")[-1][60, 90].astype(int)
     assert colour.max() - colour.min() < 12  # the fake network is 21 % sure: all is grey
+
+
+@pytest.mark.parametrize("live", [False, True])
+def test_a_steady_average_outlasts_frames_that_are_not_run(tiny_model, live):
+    """Of a file averages begin anew now and then, but not where all that is between is frames that look alike."""
+    rng, made = np.random.default_rng(0), {}
+    spec = RunSpec(tiny_model, "onnxruntime", "fp32", (64, 96), 1)
+    images = [np.clip(rng.normal(128, 3, (64, 96, 3)), 0, 255).astype(np.uint8) for _ in range(32)]
+    for steady in (False, True):
+        with _network(CamOptions(steady=steady, unsure=0.5, reuse=True), spec, live) as labeller:
+            for index, image in enumerate(images):
+                labeller.submit(Frame(image, index, index / 30, 0.0))
+                made[steady] = labeller.collect()
+    assert made[True].stages_s.keys() >= {"engine", "steady"}  # the last frame was run
+    assert (made[True].labels != made[False].labels).any()
 
 
 def test_m_keeps_what_is_around_the_network(press):

@@ -310,6 +310,17 @@ def test_frames_of_another_size_hold_no_labels():
     drive.labeller.discard()
 
 
+def test_what_follows_another_video_does_not_hold_its_labels():
+    drive = Drive(0.040, 0.006, 0.030).run(49)
+    drive.labeller.discard()  # as the end of a stream does
+    drive.clock.now = 2.1
+    drive.labeller.submit(Frame(np.zeros((*SIZE, 3), np.uint8), 0, 2.0, 2.0))  # too late for any rung
+    made = drive.labeller.collect()
+    assert made.held
+    assert made.rung == ""
+    assert (made.labels == CAMVID11.ignore_index).all()
+
+
 def test_one_frame_at_a_time_and_one_user():
     drive = Drive(0.040, 0.006).run(1)
     labeller = drive.labeller

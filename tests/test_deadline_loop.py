@@ -8,6 +8,7 @@ from threading import Event
 import numpy as np
 import pytest
 from fakes import FakeEngine, FakeSink, FakeSource, FakeView, fake_card, fake_network, loop_threads  # noqa: F401
+from test_loop import wait_until
 
 import rtseg
 from rtseg.apps._console import run
@@ -112,7 +113,46 @@ def test_while_a_rung_is_stuck_pictures_are_shown_with_older_labels():
     assert all(("HELD: labels of an earlier frame" in hud) == (held and bool(rung)) for held, rung, hud in huds)
     told = report.deadline
     assert told["missed"] >= told["held"] == len(held)
+    assert report.reused == 0  # they have old labels for want of time, not because nothing had changed
     assert sum(frames for _, frames in told["sequence"]) == 40 == told["frames"] - told["dropped"]
+
+
+def test_frames_that_pass_in_a_pause_are_not_missed():
+    source, before = FakeSource(60, live=True, delay_s=0.004), []
+
+    def pause(loop):
+        before.append(loop.drops)
+        loop.pause(True)
+        before.append(loop.drops)
+        wait_until(lambda: source.index > 60)  # all have passed
+        loop.pause(False)
+
+    view = FakeView(after={5: pause})
+    with anytime(LONG_S, FakeEngine()) as labeller:
+        report = Loop(source, labeller, view=view).run()
+    assert report.drops == 55
+    told = report.deadline
+    assert before[0] <= told["dropped"] <= before[1]
+    assert told["frames"] == 5 + told["dropped"]
+
+
+def test_frames_that_came_before_the_run_are_not_missed():
+    """Networks take a while to load, and a camera does not wait."""
+
+    class Waiting(FakeSource):
+        def read(self):
+            frame = super().read()
+            return frame and replace(frame, captured_at=frame.captured_at - (1e3 if frame.index < 3 else 0))
+
+    source, sink = Waiting(30, live=True, delay_s=0.004), FakeSink()
+    source.late = 7  # were not even read
+    with anytime(500.0, FakeEngine()) as labeller:
+        report = Loop(source, labeller, sinks=[sink]).run()
+    assert sink.indices[0] >= 3
+    told = report.deadline
+    assert (told["held"], told["late"]) == (0, 0)
+    assert told["frames"] == told["dropped"] + report.frames <= 27
+    assert report.drops == 37 - report.frames
 
 
 def test_an_error_of_a_rung_ends_the_loop():
@@ -120,6 +160,12 @@ def test_an_error_of_a_rung_ends_the_loop():
     with anytime(LONG_S, FakeEngine(fail_at=3, error=error)) as labeller, pytest.raises(EngineError) as caught:
         Loop(FakeSource(None, fps=100.0), labeller).run()
     assert caught.value is error
+
+
+@pytest.mark.parametrize("given", ["33", None])
+def test_a_deadline_in_python_is_a_number(given):
+    with pytest.raises(UsageError, match=r"a deadline is a number of milliseconds, for example 33, not ('33'|None)"):
+        rtseg.anytime(given)
 
 
 def test_a_stream_with_a_deadline():
@@ -179,6 +225,25 @@ def test_the_command_reports_the_deadline(rates, capsys, named, networks):
     printed = capsys.readouterr().out
     assert "deadline 60000 ms from capture to the picture shown" in printed
     assert "missed" in printed
+
+
+@pytest.mark.usefixtures("rates")
+def test_a_size_that_only_another_network_takes_narrows_the_choice(fake_network, capsys):  # noqa: F811
+    fake_card(name="other", engine_order=("fake",), size_multiple=8).save(fake_network / "other.json")
+    arguments = ("--source", "synthetic", "--deadline", "60000", "--frames", "2")
+    assert cam(*arguments, "--size", "72x96") == 0
+    assert "rung    other fp32 72x96 on fake" in capsys.readouterr().out
+    assert cam(*arguments, "--size", "71x96") == 2
+    assert "size 71x96 does not fit fake" in capsys.readouterr().err
+
+
+@pytest.mark.usefixtures("rates")
+def test_a_report_replaces_no_network_that_a_deadline_may_choose(fake_network, capsys):  # noqa: F811
+    card = fake_network / "other.json"
+    before = card.read_bytes()
+    assert cam("--source", "synthetic", "--deadline", "60000", "--frames", "2", "--json", str(card)) == 2
+    assert "would overwrite the network" in capsys.readouterr().err
+    assert card.read_bytes() == before
 
 
 @pytest.mark.usefixtures("fake_network")

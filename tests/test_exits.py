@@ -22,6 +22,7 @@ from rtseg.engines import EngineOptions, candidates, load_engine
 from rtseg.engines.auto import int8_problem
 from rtseg.engines.table import load_named
 from rtseg.live.labellers.early import EarlyExit, every_exit, open_labeller
+from rtseg.live.labellers.still import Still
 from rtseg.live.loop import Loop
 from rtseg.live.segmenter import Segmenter
 from rtseg.metrics.exits import NEVER, ExitScores
@@ -283,6 +284,17 @@ def test_the_loop_reports_where_frames_stopped(artifact):
     assert loop.stats.hud(0)[-1] == "exit middle"
     assert report.to_json()["exits"] == {"middle": 3}
     assert "stopped at middle 3" in report.summary()
+
+
+def test_a_frame_that_the_network_did_not_see_stopped_at_no_exit(artifact):
+    image = np.full((*SIZE, 3), 100, np.uint8)
+    with Still(open_labeller(RunSpec(artifact, "onnxruntime", "fp32", SIZE, 1, "middle"))) as labeller:
+        made = []
+        for index in range(3):
+            labeller.submit(Frame(image, index, 0.0, 0.0))
+            made.append(labeller.collect())
+    assert [one.exit for one in made] == ["middle", "", ""]
+    np.testing.assert_array_equal(made[2].labels, made[0].labels)
 
 
 def test_tiles_by_hand():

@@ -209,3 +209,15 @@ def test_frames_in_flight_of_an_engine_that_fails_are_thrown_away() -> None:
             list(pipeline)
         with pytest.raises(EngineError, match="no picture is in flight"):
             labeller.collect()
+
+
+def test_what_follows_another_video_is_averaged_anew() -> None:
+    engine = FakeEngine()
+    labeller = Scoring(Segmenter(engine), steady=Steady(STRIDE, None))
+    first, second = (np.full((64, 96, 3), grey, np.uint8) for grey in (3, 4))  # a difference that counts as noise
+    for index, (image, label) in enumerate([(first, 3), (second, 3)]):
+        labeller.submit(Frame(image, index, 0.0, 0.0))
+        assert (labeller.collect().labels == label).all()
+    labeller.discard()
+    labeller.submit(Frame(second, 2, 0.0, 0.0))
+    assert (labeller.collect().labels == 4).all()

@@ -8,12 +8,13 @@ from time import perf_counter
 
 import numpy as np
 import pytest
-from fakes import FakeEngine, FakeSource, fake_segmenter, loop_threads
+from fakes import FakeEngine, FakeSource, fake_artifact, fake_segmenter, loop_threads
 from test_loop import wait_until
 from waits import HANGS_S
 from web_clients import Viewer, request, serving
 
 from rtseg.core.errors import EngineError
+from rtseg.core.labels import CAMVID11, LabelSet
 from rtseg.core.runspec import RunSpec
 from rtseg.live.loop import Loop
 from rtseg.live.painter import Painter
@@ -226,6 +227,24 @@ def test_nothing_is_told_while_nobody_listens(tmp_path, monkeypatch):
         assert told == []
         with Viewer(run.port, "/events") as events:
             assert events.event() == ("x", 1)
+
+
+def test_classes_that_are_chosen_in_a_pause_are_those_of_the_network_that_comes(tmp_path):
+    """The held picture is the old network's, which knows none of them: it is drawn without, and the run goes on."""
+    other = LabelSet("other", tuple(f"c{number}" for number in range(11)), CAMVID11.palette_rgb)
+    engine = FakeEngine(fake_artifact(labels=other))
+    with Run(tmp_path, open_labeller=lambda spec, size_hw: Segmenter(engine)) as run:
+        wait_until(lambda: run.loop.stats.frames > 0)
+        assert run.ask(name="pause", value=True) == (200, "{}")
+        assert run.ask(name="network", value="other") == (200, "{}")
+        wait_until(lambda: run.state()["network"]["value"] == "other")
+        assert list(run.state()["classes"]["options"]) == list(other.names)
+        assert run.ask(name="classes", value=["car"])[0] == 400
+        assert run.ask(name="classes", value=["c1"]) == (200, "{}")
+        assert run.ask(name="pause", value=False) == (200, "{}")
+        wait_until(lambda: run.error or (run.loop.stats.card and run.loop.stats.card.labels == other))
+        assert run.painter.show == ["c1"]
+    assert run.error is None
 
 
 def test_every_control_acts_on_the_loop(tmp_path):

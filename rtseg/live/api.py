@@ -84,6 +84,8 @@ def anytime(
         >>> with rtseg.anytime(33) as labeller:
         ...     for frame, labels in rtseg.stream(0, labeller): ...
     """
+    if not isinstance(deadline_ms, int | float):
+        raise UsageError(f"a deadline is a number of milliseconds, for example 33, not {deadline_ms!r}")
     wish = RunSpec(RunSpec.model, engine, precision, None if size is None else as_size(size), threads)
     return Anytime(Ladder(wishes(wish, model)), Deadline(deadline_ms / 1e3))
 

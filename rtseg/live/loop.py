@@ -95,6 +95,7 @@ class Loop:
         self._started_at = self._ended_at = self._resumed_at = perf_counter()
         self._stopped = False
         self._skipped = 0
+        self._excused = self._dropped_before_pause = 0  # drops: of pauses and before the start; before the newest pause
         self._hud: tuple[float, list[str]] = (0.0, [])
         self._newest: Result | None = None
         self._marked_at = 0.0
@@ -113,6 +114,10 @@ class Loop:
 
     def pause(self, paused: bool) -> None:
         """Holds the picture; afterwards a policy that drops frames goes on with the newest."""
+        if paused and not self.paused:
+            self._dropped_before_pause = self.drops
+        elif self.paused and not paused:
+            self._excused += self.drops - self._dropped_before_pause
         self.paused = paused
         self._resumed_at = perf_counter()
 
@@ -134,6 +139,11 @@ class Loop:
     def drops(self) -> int:
         """Frames that nobody saw."""
         return self._pipeline.drops + self._skipped + self.source.late
+
+    @property
+    def _missed(self) -> int:
+        """Frames that nobody saw though somebody watched."""
+        return (self._dropped_before_pause if self.paused else self.drops) - self._excused
 
     # The run
 
@@ -172,7 +182,7 @@ class Loop:
             except Ended:
                 if not self._hold or self._view is None:
                     break
-                self.paused = True
+                self.pause(True)
                 continue
             if result is not None:
                 self._handle(result)
@@ -185,17 +195,23 @@ class Loop:
         return self._duration_s is not None and perf_counter() - self._started_at >= self._duration_s
 
     def _handle(self, result: Result) -> None:
-        timely = result.frame.captured_at >= self._resumed_at or self._resumed_at == self._started_at
-        too_late = self._timeliness is not None and self._timeliness.too_late(result)
+        timed = self._timeliness
+        timely = result.frame.captured_at >= self._resumed_at
+        if timed is None and self._resumed_at == self._started_at:
+            timely = True  # with a deadline, what came before the run, while networks were loaded, is too old
+        too_late = timed is not None and timed.too_late(result)
         if self._pipeline.policy.drops and (too_late or not timely):
             self._skipped += 1
+            self._excused += not timely
             return
+        if not self.stats.begun:
+            self._excused += self.source.late  # what had piled up until the run began
         self.stats.begin(result)
         self._newest, self._marked_at = result, perf_counter()
         picture = result.frame.image
         if self._draw is not None:
             with self.stats.stages["draw"].measure():
-                picture = self._draw(result, self._hud_lines(result))
+                picture = self._draw(result, self.hud_lines(result))
         if self._view is not None:
             with self.stats.stages["show"].measure():
                 self._view.show(self, result, picture)
@@ -213,17 +229,17 @@ class Loop:
             return
         self._marked_at = now
         stale = f"STALE: no picture for {now - newest.frame.captured_at:.0f} s"
-        self._view.show(self, newest, self._draw(newest, [*self._hud_lines(newest), stale]))
+        self._view.show(self, newest, self._draw(newest, [*self.hud_lines(newest), stale]))
 
     def _done(self, result: Result, timely: bool) -> None:
         """Counts a finished frame; one that was read ahead before the run began is as old as the run."""
         self.stats.finish(max(result.frame.captured_at, self._started_at), timely=timely)
 
-    def _hud_lines(self, result: Result) -> list[str]:
+    def hud_lines(self, result: Result) -> list[str]:
         """Renewed four times a second, since digits that change with every frame cannot be read; but for the rung."""
         if perf_counter() - self._hud[0] > 0.25:
             self._hud = perf_counter(), self.stats.hud(self.drops)
-        return self._hud[1] + (self._timeliness.hud(result, self.drops) if self._timeliness else [])
+        return self._hud[1] + (self._timeliness.hud(result, self._missed) if self._timeliness else [])
 
     def _write(self) -> None:
         while True:
@@ -278,7 +294,7 @@ class Loop:
             corrupt=source.corrupt,
             outages=source.outages,
             accuracy=stats.accuracy,
-            deadline=self._timeliness.to_json(self.drops) if self._timeliness else None,
+            deadline=self._timeliness.to_json(self._missed) if self._timeliness else None,
             reused=stats.reused,
             exits=stats.exits,
         )

@@ -59,15 +59,21 @@ class Painter:
         Raises:
             UsageError: an unknown class, or an opacity or confidence that is not allowed.
         """
-        self._overlay = Overlay(labels, self.opacity, self.legend, self._show, unsure=self.unsure)
+        self._overlay = self._overlay_for(labels, self._show)
         warm_up()
 
+    def _overlay_for(self, labels: LabelSet, show: Sequence[str] | None) -> Overlay:
+        return Overlay(labels, self.opacity, self.legend, show, unsure=self.unsure)
+
     def __call__(self, result: Result, hud: Sequence[str] = ()) -> np.ndarray:
-        """The picture of a labelled frame: uint8 BGR (H, W, 3), which nobody else holds."""
-        if self._overlay is None or self._overlay.labels != result.card.labels:
-            self.prepare(result.card.labels)
-        overlay = self._overlay
-        assert overlay is not None
+        """The picture of a labelled frame: uint8 BGR (H, W, 3), which nobody else holds.
+
+        Where the network is changed, frames of the one before may come that do not know every class of `show`.
+        """
+        overlay, labels = self._overlay, result.card.labels
+        if overlay is None or overlay.labels != labels:
+            known = None if self._show is None else [name for name in self._show if name in labels.names]
+            self._overlay = overlay = self._overlay_for(labels, known)
         overlay.opacity, overlay.legend, overlay.split = self.opacity, self.legend, self.split
         lines = [*(hud if self.hud else ()), *self.notes]
         picture = self._arrays.take(result.frame.image.shape)

@@ -159,7 +159,7 @@ class LoopStats:
         self._rung = result.rung
         for name, seconds in result.stages_s.items():
             self.stages[name].add(seconds)
-        self.reused += "engine" not in result.stages_s
+        self.reused += "engine" not in result.stages_s and not result.held
         self._exit = result.exit
         if result.exit:
             self.exits[result.exit] = self.exits.get(result.exit, 0) + 1

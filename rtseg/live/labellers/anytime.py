@@ -182,6 +182,7 @@ class Anytime(Closing):
                 self._take()
             except Exception as error:  # whatever it is: what made the caller give up is reported already
                 _log.debug("a frame that nobody waits for failed: %s", error)
+        self._last = None  # what comes next may be another video
 
     def close(self) -> None:
         """Frees the rungs; a second call does nothing."""

@@ -104,3 +104,5 @@ class Scoring(Wrapper):
                 self.collect()
             except Exception as error:  # whatever it is: what made the caller give up is reported already
                 _log.debug("a frame that nobody waits for failed: %s", error)
+        if self._steady is not None:
+            self._steady.forget()  # what comes next may be another video

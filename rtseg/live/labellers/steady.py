@@ -90,6 +90,10 @@ class Steady:
         assert averaged is not None
         return averaged
 
+    def forget(self) -> None:
+        """Begins anew with the next frame."""
+        self._newer = None
+
     def _gain(self, means: np.ndarray, before: np.ndarray, size_hw: tuple[int, ...]) -> np.ndarray:
         """float32 (h/s, w/s): a(d) of every cell of the logits."""
         changes = block_changes(means, before)

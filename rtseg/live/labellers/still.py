@@ -23,7 +23,7 @@ class Still(Wrapper):
 
     A frame looks like another where no block of 8 x 8 pixels of the network's input differs by `CHANGED` or more in its
     mean. It is compared with the frame that the network saw, not with the one before, so that slow changes add up.
-    The stages of a frame with labels of an earlier one are 'resize' and 'compare' alone.
+    The stages of a frame with labels of an earlier one are 'resize' and 'compare' alone, and it stopped at no exit.
     """
 
     def __init__(self, inner: Labeller) -> None:
@@ -60,7 +60,7 @@ class Still(Wrapper):
         if self._started and not self._started[0][0]:
             _, stages_s = self._started.popleft()
             assert self._last is not None  # the first frame is handed on
-            return replace(self._copy(self._last), stages_s=stages_s)
+            return replace(self._copy(self._last), stages_s=stages_s, exit="")
         made = self.inner.collect()
         _, stages_s = self._started.popleft()
         self._last = self._copy(made)

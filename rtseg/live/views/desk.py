@@ -180,9 +180,11 @@ class Desk:
         self.painter.show = None if names == list(self._colours(loop)) else names
 
     def _colours(self, loop: Loop) -> dict[str, str]:
-        if loop.stats.card is None:
+        """Of the network that labels the next frame, which a pause may hold back."""
+        card = self._opened[-1].card if self._opened else loop.stats.card
+        if card is None:
             return {}
-        labels = loop.stats.card.labels
+        labels = card.labels
         pairs = zip(labels.names, labels.palette_rgb, strict=True)
         return {name: "#{:02x}{:02x}{:02x}".format(*rgb) for name, rgb in pairs}
 

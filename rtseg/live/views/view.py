@@ -54,7 +54,7 @@ class DeskView:
             wait_s = 0.0
         if changed and loop.paused and self.desk.shown is not None:
             result = self.desk.shown[0]  # the held picture, with what was changed during the pause
-            self.show(loop, result, self.desk.painter(result, loop.stats.hud(loop.drops)))
+            self.show(loop, result, self.desk.painter(result, loop.hud_lines(result)))
 
     def close(self) -> None:
         """Closes the outlets and the networks that were opened at the desk."""
