@@ -6,7 +6,7 @@ import os
 import sys
 import traceback
 from collections.abc import Callable, Iterable, Sequence
-from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
+from typing import TYPE_CHECKING, Any, NoReturn, TextIO, TypeVar
 
 from cyclopts import App, CycloptsError
 
@@ -37,7 +37,7 @@ def run(app: App, arguments: Sequence[str] | None = None) -> NoReturn:
         logging.DEBUG if debug else logging.WARNING
     )  # what is done otherwise than asked
     before = sys.stdout, sys.stderr
-    sys.stdout, sys.stderr = Steady(sys.stdout), Steady(sys.stderr)
+    sys.stdout, sys.stderr = (Steady(stream or _nowhere()) for stream in before)  # None: closed by who started us
     try:
         _run(app, arguments, debug)
     finally:
@@ -81,6 +81,11 @@ def ladder(policy: "Deadline") -> str:
         lines.append(f"note    the fastest takes {1e3 * fastest:.1f} ms here, more than the deadline: pictures will "
                      "have the labels of earlier frames")  # fmt: skip
     return "\n".join(lines)
+
+
+def _nowhere() -> TextIO:
+    """Takes the place of a closed stdout or stderr, whose number the next file that is opened would get."""
+    return open(os.devnull, "w", encoding="utf-8")
 
 
 class Steady:

@@ -15,6 +15,7 @@ import rtseg
 from rtseg.batch.jobs import Job, is_pattern
 from rtseg.batch.sound import plan_sound
 from rtseg.batch.task import CRF, ENCODER_THREADS, PRESET, Look
+from rtseg.core.addresses import without_password
 from rtseg.core.card import Card
 from rtseg.core.errors import InputError
 from rtseg.core.runspec import AUTO, RunSpec
@@ -117,7 +118,8 @@ def fingerprint(source: Path, pictures: Sequence[Path]) -> str:
         try:
             stat = path.stat()
         except OSError as error:
-            raise InputError(f"no file matches {path}" if is_pattern(str(path)) else f"no such file: {path}") from error
+            what = "no file matches" if is_pattern(str(path)) else "no such file:"
+            raise InputError(f"{what} {without_password(str(path))}") from error  # it may be a mistyped address
         digest.update(f"{path.name}\0{stat.st_size}\0{stat.st_mtime_ns}\0".encode(errors="surrogateescape"))
     return digest.hexdigest()
 

@@ -3,6 +3,7 @@
 import re
 from pathlib import Path
 
+from rtseg.core.addresses import without_password
 from rtseg.core.errors import InputError, UsageError
 from rtseg.core.paths import user_path
 from rtseg.core.sizes import Size
@@ -68,7 +69,7 @@ def _open_path(path: Path, fps: float | None, threads: int | None) -> Source:
     if path.is_dir():
         return ImagesSource(path, fps or 1.0)
     if not path.exists():
-        raise InputError(f"no such file: {path}; {_ALLOWED}")
+        raise InputError(f"no such file: {without_password(str(path))}; {_ALLOWED}")  # it may be a mistyped address
     if path.is_file() and path.stat().st_size == 0:
         raise InputError(f"{path} is empty (0 bytes): fetch or record it again")
     kind = kind_of(path)
