@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any, NoReturn, TextIO, TypeVar
 
 from cyclopts import App, CycloptsError
 
-from rtseg.core.errors import EngineError, RtsegError, UsageError
+from rtseg.core.addresses import without_password
+from rtseg.core.errors import EngineError, InputError, RtsegError, UsageError
 from rtseg.core.sizes import format_size
 
 if TYPE_CHECKING:
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 _INTERRUPTED = 130
+_REFUSED = (errno.EACCES, errno.EPERM, errno.EIO, errno.ELOOP, errno.ENAMETOOLONG)  # by the system, for a name
 _BROKEN_CV2 = (
     "OpenCV cannot load ({reason}): install the missing system library (Debian, Ubuntu: apt install libgl1 "
     "libglib2.0-0), or pip install opencv-python-headless and use --no-window"
@@ -138,6 +140,9 @@ def explain(error: Exception) -> tuple[str, int]:
     if isinstance(error, ModuleNotFoundError):
         hint = "install rtseg again, for training and export with pip install 'rtseg[train]'"
         return f"a package is missing ({_one_line(error)}): {hint}", EngineError.exit_code
+    if isinstance(error, OSError) and error.filename is not None and error.errno in _REFUSED:
+        name = without_password(os.fsdecode(error.filename))
+        return f"{name}: {error.strerror}; give another name or folder", InputError.exit_code
     kind = type(error).__name__
     return f"{kind}: {_one_line(error)}; this is a defect of rtseg, RTSEG_DEBUG=1 shows the traceback", 1
 

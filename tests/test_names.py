@@ -9,10 +9,11 @@ from pathlib import Path
 
 import pytest
 from batch_runs import ROOT
-from odd_media import Video, label, watch
+from odd_media import Video, command, label, watch
 from videos import make_video
 
 from rtseg.apps._console import Steady
+from rtseg.apps.cam import app as cam_app
 from rtseg.core.addresses import is_badly_written, without_password
 from rtseg.core.errors import InputError, OutputError, UsageError
 from rtseg.core.labels import CAMVID11, LabelSet
@@ -98,6 +99,21 @@ def test_a_name_that_is_too_long_stops_only_itself(bands: Path, capsys: pytest.C
     assert made == sorted(
         f"{stem}{end}" for stem in ("ok", "n" * 240) for end in (".mp4", "_areas.csv", "_summary.json")
     )
+
+
+def test_a_name_that_the_system_refuses_stops_only_itself(bands: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    long = "n" * 300
+    (bands / "in").mkdir()
+    Video("ok.mp4").make(bands / "in")
+    assert label(f"{long}.mp4", "in/ok.mp4", f"in/{long}/*", f"{long}/a.mp4", save="areas") == 3
+    assert Path("out/ok_areas.csv").is_file()
+    assert watch(f"{long}.mp4") == 3
+    for option in ("--record", "--json"):
+        given = ["--source", "in/ok.mp4", "--no-window", option, f"{'n' * 250}.mp4" if option == "--record" else long]
+        assert command(cam_app, *given) == 4
+    told = capsys.readouterr().err
+    assert "defect" not in told
+    assert told.count("has 262 bytes and file systems take 255") == told.count("has 300 bytes") == 1
 
 
 def test_class_names_with_commas_can_be_chosen() -> None:
