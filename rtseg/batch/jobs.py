@@ -4,14 +4,13 @@ import logging
 import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from glob import glob
 from itertools import takewhile
 from pathlib import Path
 
 from rtseg.core.addresses import without_password
 from rtseg.core.errors import InputError, UsageError
 from rtseg.core.files import NAME_MAX
-from rtseg.core.paths import natural_key, user_path, walk
+from rtseg.core.paths import matches, user_path, walk
 from rtseg.core.registry import unknown_name
 from rtseg.sources.kinds import IMAGE_SUFFIXES, VIDEO_SUFFIXES, kind_of, skipped_note
 
@@ -150,11 +149,11 @@ def _find(text: str, output: Path, listed: bool = False) -> Iterator[tuple[Path,
     elif os.path.exists(path):
         yield path, Path()
     else:  # patterns are for shells that do not expand them
-        matches = _matches(path, output)
-        for match in matches:
+        found = _matches(path, output)
+        for match in found:
             if not (listed and match.suffix.lower() == LIST_SUFFIX):  # it may be the list that is being read
                 yield from _find(str(match), output, listed)
-        if not matches:
+        if not found:
             yield path, Path()
 
 
@@ -163,7 +162,7 @@ def _matches(pattern: Path, output: Path) -> list[Path]:
     plain = list(takewhile(lambda part: not is_pattern(part), pattern.parts))
     root, target = Path(*plain).resolve(), output.resolve()
     found = []
-    for match in map(Path, sorted(glob(str(pattern), recursive=True), key=natural_key)):
+    for match in map(Path, matches(str(pattern))):
         here = match.resolve()
         ours = root in target.parents and (here == target or target in here.parents)
         unfinished = any(part.endswith(PARTIAL_SUFFIX) for part in match.parts[len(plain) :])
