@@ -62,7 +62,7 @@ def train(config: TrainConfig) -> Path:
 @contextmanager
 def run_lock(folder: Path) -> Iterator[None]:
     """Holds a run's folder for the first of its processes; raises OutputError where another run does."""
-    if rank_zero_only.rank:
+    if rank_zero_only.rank:  # type: ignore[attr-defined]  # Lightning sets it on the function
         yield
         return
     busy = f"another rtseg train is writing to {folder}: wait for it, or choose another --output"
