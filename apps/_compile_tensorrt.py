@@ -57,12 +57,16 @@ def compile_tensorrt(artifact: Artifact, options: CompileOptions) -> None:
         fresh = entry is None
         entry = entry or build_entry(artifact, key, device, cache, pictures)
     report = {**entry.report, "precision": precision, "tf32": options.tf32, "size": list(size_hw), "key": key.to_json()}
-    cache.prefer(key)
+    before = cache.preferred(key)
+    cache.prefer(key)  # so that what is scored is this one
     if options.data is not None:
         try:
             report["miou"] = check_loss(artifact, precision, options, size_hw)
-        except ParityError:
-            cache.discard(key, "it loses too much mIoU")
+        except ParityError as error:
+            cache.refuse(key, str(error).partition(";")[0], before)
+            raise
+        except BaseException:
+            cache.restore(key, before)
             raise
     if options.report is not None:
         write_json(options.report, report)

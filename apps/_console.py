@@ -6,11 +6,12 @@ import os
 import sys
 import traceback
 from collections.abc import Callable, Iterable, Sequence
-from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
+from typing import TYPE_CHECKING, Any, NoReturn, TextIO, TypeVar
 
 from cyclopts import App, CycloptsError
 
-from rtseg.core.errors import EngineError, RtsegError, UsageError
+from rtseg.core.addresses import without_password
+from rtseg.core.errors import EngineError, InputError, RtsegError, UsageError
 from rtseg.core.sizes import format_size
 
 if TYPE_CHECKING:
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 _INTERRUPTED = 130
+_REFUSED = (errno.EACCES, errno.EPERM, errno.EIO, errno.ELOOP, errno.ENAMETOOLONG)  # by the system, for a name
 _BROKEN_CV2 = (
     "OpenCV cannot load ({reason}): install the missing system library (Debian, Ubuntu: apt install libgl1 "
     "libglib2.0-0), or pip install opencv-python-headless and use --no-window"
@@ -37,7 +39,7 @@ def run(app: App, arguments: Sequence[str] | None = None) -> NoReturn:
         logging.DEBUG if debug else logging.WARNING
     )  # what is done otherwise than asked
     before = sys.stdout, sys.stderr
-    sys.stdout, sys.stderr = Steady(sys.stdout), Steady(sys.stderr)
+    sys.stdout, sys.stderr = (Steady(stream or _nowhere()) for stream in before)  # None: closed by who started us
     try:
         _run(app, arguments, debug)
     finally:
@@ -81,6 +83,11 @@ def ladder(policy: "Deadline") -> str:
         lines.append(f"note    the fastest takes {1e3 * fastest:.1f} ms here, more than the deadline: pictures will "
                      "have the labels of earlier frames")  # fmt: skip
     return "\n".join(lines)
+
+
+def _nowhere() -> TextIO:
+    """Takes the place of a closed stdout or stderr, whose number the next file that is opened would get."""
+    return open(os.devnull, "w", encoding="utf-8")
 
 
 class Steady:
@@ -133,6 +140,9 @@ def explain(error: Exception) -> tuple[str, int]:
     if isinstance(error, ModuleNotFoundError):
         hint = "install rtseg again, for training and export with pip install 'rtseg[train]'"
         return f"a package is missing ({_one_line(error)}): {hint}", EngineError.exit_code
+    if isinstance(error, OSError) and error.filename is not None and error.errno in _REFUSED:
+        name = without_password(os.fsdecode(error.filename))
+        return f"{name}: {error.strerror}; give another name or folder", InputError.exit_code
     kind = type(error).__name__
     return f"{kind}: {_one_line(error)}; this is a defect of rtseg, RTSEG_DEBUG=1 shows the traceback", 1
 

@@ -48,7 +48,7 @@ def source_files(source: str) -> list[Path]:
 def _check_inputs(outputs: list[tuple[str, Path]], inputs: Mapping[str, Iterable[Path | None]]) -> None:
     read = {_identity(path): what for what, paths in inputs.items() for path in paths if path is not None}
     for flag, path in outputs:
-        inside = _above(path) if path.is_file() else []
+        inside = _above(path) if os.path.isfile(path) else []
         for place in (path, *inside):
             if (what := read.get(_identity(place))) is not None:
                 raise UsageError(f"{flag} {path} would overwrite {what}: name another file")

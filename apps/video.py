@@ -5,7 +5,6 @@ import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from glob import glob
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -16,6 +15,7 @@ import rtseg
 from rtseg.apps._console import run
 from rtseg.core.errors import UsageError
 from rtseg.core.machine import cores
+from rtseg.core.paths import matches
 from rtseg.core.runspec import AUTO, RunSpec
 from rtseg.core.sizes import format_size, parse_size
 from rtseg.core.zoo import Artifact, resolve
@@ -134,7 +134,7 @@ def _check_outputs(inputs: Sequence[str], jobs: "Sequence[Job]", options: VideoO
 
     jobs = [job for job in jobs if job.nameable]  # whoever opens the others says what is wrong
     lists = [Path(text) for given in inputs if given.lower().endswith(LIST_SUFFIX)
-             for text in (given, *glob(given, recursive=True))]  # fmt: skip
+             for text in (given, *matches(given))]  # fmt: skip
     read = {"the network": resolve(options.model).paths, "a list of inputs": lists}
     check_outputs({}, read, [("--output", target) for job in jobs for target in job.targets])
     if options.json is not None:

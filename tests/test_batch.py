@@ -76,6 +76,15 @@ def test_lists_and_patterns() -> None:
         found("lists/of.txt")
 
 
+def test_patterns_follow_links_and_end_where_these_make_loops() -> None:
+    touch("disk/a.mp4", "disk/[1]/b.mp4", "disk/.hidden/c.mp4", "far/d.mp4")
+    for name, target in (("up", "."), ("again", "."), ("near", "../far")):
+        Path("disk", name).symlink_to(target)
+    expected = ["disk/[1]/b.mp4", "disk/a.mp4", "disk/near/d.mp4"]
+    for pattern in ("disk/**/*.mp4", "disk/**", "d*/**/**/?.mp4"):
+        assert [source for source, _ in found(pattern)] == expected
+
+
 def test_a_list_that_matches_itself_and_what_is_named_twice() -> None:
     touch("a.mp4", "b.mp4")
     Path("all.txt").write_text("*\n./a.mp4\n", encoding="utf-8")

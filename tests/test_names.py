@@ -9,10 +9,11 @@ from pathlib import Path
 
 import pytest
 from batch_runs import ROOT
-from odd_media import Video, label, watch
+from odd_media import Video, command, label, watch
 from videos import make_video
 
 from rtseg.apps._console import Steady
+from rtseg.apps.cam import app as cam_app
 from rtseg.core.addresses import is_badly_written, without_password
 from rtseg.core.errors import InputError, OutputError, UsageError
 from rtseg.core.labels import CAMVID11, LabelSet
@@ -34,6 +35,14 @@ SECRETS = [
     "http://10.0.0.5/live#access_token=secret",
     "srt://10.0.0.5:9000?passphrase=secret",
     "http://10.0.0.5/live?Signature=secret&Expires=1",
+    "http://10.0.0.5/snap?usr=a&psw=secret",
+    "rtsp://10.0.0.5/user=admin_password=secret_channel=1_stream=0.sdp",
+    "http://proxy/mjpg?token=secret&src=rtsp://admin:secret@10.0.0.5/live",
+    "http://proxy/mjpg?src=rtsp%3A%2F%2Fadmin%3Asecret%4010.0.0.5%2Flive",
+    "rtsp://10.0.0.5:secret%40/live",
+    "rtsp:/admin:secret@10.0.0.5/live",
+    "rtsp//admin:secret@10.0.0.5/live",
+    "admin:secret@10.0.0.5/live",
 ]
 
 
@@ -45,12 +54,16 @@ def test_a_password_never_appears(url: str) -> None:
     assert is_badly_written(url) == any(sign in url for sign in ("pa#", "pa/", "pa?", "12/"))
 
 
-@pytest.mark.parametrize("url", ["http://10.0.0.5:8080/live?channel=1", "udp://@239.0.0.1:1234", "http://a/b@c"])
+@pytest.mark.parametrize(
+    "url",
+    ["http://10.0.0.5:8080/live?channel=1", "udp://@239.0.0.1:1234", "http://a/b@c", "http://[fe80::1]:80/live",
+     "day/12:30.mp4", "C:\\clips\\a@b.mp4"],
+)  # fmt: skip
 def test_an_address_without_a_password_stays(url: str) -> None:
     assert without_password(url) in (url, url.replace("//@", "//"))
 
 
-@pytest.mark.parametrize("url", [url.replace("10.0.0.5", "127.0.0.1:1") for url in SECRETS[:8]])
+@pytest.mark.parametrize("url", [url.replace("10.0.0.5", "127.0.0.1:1") for url in SECRETS[:8] + SECRETS[-3:]])
 def test_no_error_tells_a_password(url: str) -> None:
     with pytest.raises((InputError, UsageError)) as caught:
         open_source(url, timeout_s=1)
@@ -60,7 +73,8 @@ def test_no_error_tells_a_password(url: str) -> None:
 
 def test_the_batch_tells_no_password(bands: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert label("rtsp://admin:secret@10.0.0.5/live") == 2
-    assert "secret" not in capsys.readouterr().err
+    assert label("rtsp:/admin:secret@10.0.0.5/live") == 3
+    assert "secret" not in str(capsys.readouterr())
 
 
 def test_a_name_that_begins_with_a_tilde_is_a_name(bands: Path) -> None:
@@ -85,6 +99,21 @@ def test_a_name_that_is_too_long_stops_only_itself(bands: Path, capsys: pytest.C
     assert made == sorted(
         f"{stem}{end}" for stem in ("ok", "n" * 240) for end in (".mp4", "_areas.csv", "_summary.json")
     )
+
+
+def test_a_name_that_the_system_refuses_stops_only_itself(bands: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    long = "n" * 300
+    (bands / "in").mkdir()
+    Video("ok.mp4").make(bands / "in")
+    assert label(f"{long}.mp4", "in/ok.mp4", f"in/{long}/*", f"{long}/a.mp4", save="areas") == 3
+    assert Path("out/ok_areas.csv").is_file()
+    assert watch(f"{long}.mp4") == 3
+    for option in ("--record", "--json"):
+        given = ["--source", "in/ok.mp4", "--no-window", option, f"{'n' * 250}.mp4" if option == "--record" else long]
+        assert command(cam_app, *given) == 4
+    told = capsys.readouterr().err
+    assert "defect" not in told
+    assert told.count("has 262 bytes and file systems take 255") == told.count("has 300 bytes") == 1
 
 
 def test_class_names_with_commas_can_be_chosen() -> None:
@@ -164,6 +193,19 @@ def test_a_full_stdout_loses_no_output(tmp_path: Path, tiny_model: Path) -> None
                               stderr=subprocess.PIPE, text=True, timeout=120)  # fmt: skip
     assert (done.returncode, done.stderr) == (0, "")
     assert (tmp_path / "b.mp4").stat().st_size > 0
+
+
+@pytest.mark.skipif(os.name == "nt", reason="needs file descriptors of POSIX")
+@pytest.mark.parametrize("number", [1, 2])
+def test_a_stdout_or_stderr_that_is_closed_is_no_defect(tmp_path: Path, number: int) -> None:
+    """As by `>&-` of a shell, or a service manager: Python's is None then."""
+    said, environment = tmp_path / "said", {**os.environ, "PYTHONPATH": str(ROOT)}
+    command = ["sh", "-c", f'exec "$@" {number}>&-', "sh", sys.executable, "-m", "rtseg.apps.main", "models"]
+    with said.open("w") as file:
+        done = subprocess.run(command, env=environment, stdout=file, stderr=file, timeout=120)
+    assert done.returncode == 0
+    assert ("icnet" in said.read_text()) == (number == 2)
+    assert "Error" not in said.read_text()
 
 
 def test_figures_start_anew_only_while_nobody_counts() -> None:

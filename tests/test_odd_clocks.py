@@ -6,7 +6,16 @@ from pathlib import Path
 import av
 import cv2
 import pytest
-from odd_makers import cover_first, empty_chunks, jpegs_with_exif, leaping, restarted, two_streams, with_cover
+from odd_makers import (
+    cover_first,
+    empty_chunks,
+    jpegs_with_exif,
+    leaping,
+    packed_b_frames,
+    restarted,
+    two_streams,
+    with_cover,
+)
 from odd_media import Video, area_times, label, label_numbers, seen, sound_s, watch
 from paff import field_coded
 
@@ -57,6 +66,22 @@ def test_empty_chunks_of_an_avi_are_not_missing(
     out = seen(bands / "out/a.mp4")
     assert out.numbers == expected
     assert out.times_s == pytest.approx([number / 25 for number in expected])
+
+
+def test_packed_b_frames_come_out_in_their_places(
+    bands: Path, capsys: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture
+) -> None:
+    path = packed_b_frames(bands / "a.avi")
+    with av.open(str(path)) as container:
+        pictures = [bytes(packet).count(b"\0\0\1\xb6") for packet in container.demux(video=0)]
+    assert pictures == [1, *[2, 1] * 5, 1, 0]  # the 0 is the end
+    assert label(path) == watch(path) == 0
+    assert "cut short" not in capsys.readouterr().out + caplog.text
+    for name in ("a.mp4", "cam.mp4"):
+        out = seen(bands / "out" / name)
+        assert out.numbers == NUMBERS
+        assert out.times_s == pytest.approx([number / 25 for number in NUMBERS], abs=0.001)
+    assert label_numbers(bands / "out/a_labels") == dict(zip(NUMBERS, NUMBERS, strict=True))
 
 
 def test_an_avi_that_is_cut_short_is_said_so(

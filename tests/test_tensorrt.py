@@ -373,6 +373,18 @@ class TestCommand:
                 app.command(options)
             assert "node_conv2d_7: 2.00% of the cells change" in capsys.readouterr().out
             assert not plans(machine)
+            icnet = lambda: load_engine("tensorrt", ICNET, EngineOptions(SIZE, "int8"))  # noqa: E731
+            with pytest.raises(ParityError, match=r"icnet in int8 at 64x96 was refused: mIoU on .* lost 0\.0100"):
+                icnet()
+            assert not plans(machine)
+            monkeypatch.setitem(scores, "int8", {"miou": 0.6})
+            app.command(replace(options, optimization_level=5))
+            kept = plans(machine)
+            monkeypatch.setitem(scores, "int8", {"miou": 0.5})
+            with pytest.raises(ParityError):
+                app.command(replace(options, optimization_level=1))
+            icnet().close()  # the one that passed
+            assert plans(machine) == kept
 
     @pytest.mark.parametrize(
         ("changes", "told"),

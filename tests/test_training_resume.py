@@ -16,7 +16,7 @@ from camvid_tree import NAMES, make_camvid
 from folder_tree import make_folder
 from training_runs import config, losses, wait_for_file
 
-from rtseg.core.errors import InputError, UsageError
+from rtseg.core.errors import InputError, OutputError, UsageError
 from rtseg.datasets import open_data
 from rtseg.training.checkpoint import load_tree
 from rtseg.training.data import TrainingSet, training_loader
@@ -154,6 +154,21 @@ def test_a_refused_run_leaves_nothing_behind(root: Path, tmp_path: Path) -> None
     with pytest.raises(UsageError, match="another lr"):
         train(config(root, tmp_path / "run", epochs=1, lr=0.5, **SPLITS))
     assert sorted(tmp_path.rglob("*")) == before
+
+
+def test_a_second_run_in_a_folder_is_refused(root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    given, plain, refused = config(root, tmp_path / "run", epochs=1, **SPLITS), SegmentationTask.training_step, []
+
+    def twice(task: SegmentationTask, pair: Any, number: int) -> Any:
+        with pytest.raises(OutputError, match="another rtseg train is writing to"):
+            train(given)
+        refused.append(number)
+        return plain(task, pair, number)
+
+    monkeypatch.setattr(SegmentationTask, "training_step", twice)
+    train(given)
+    assert refused == [0, 1, 2, 3]
+    assert not list(tmp_path.rglob("*.lock"))
 
 
 def test_a_folder_of_ones_own_is_recognised(tmp_path: Path) -> None:

@@ -4,13 +4,13 @@ import logging
 import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from glob import glob
 from itertools import takewhile
 from pathlib import Path
 
 from rtseg.core.addresses import without_password
 from rtseg.core.errors import InputError, UsageError
-from rtseg.core.paths import natural_key, user_path, walk
+from rtseg.core.files import NAME_MAX
+from rtseg.core.paths import matches, user_path, walk
 from rtseg.core.registry import unknown_name
 from rtseg.sources.kinds import IMAGE_SUFFIXES, VIDEO_SUFFIXES, kind_of, skipped_note
 
@@ -22,7 +22,6 @@ SAVES = (
 GROUPS = {"polygons": ("cvat", "labelme")}  # words that stand for several
 LIST_SUFFIX = ".txt"
 PARTIAL_SUFFIX = ".partial"
-_NAME_MAX = 255  # bytes of a name, on all common file systems
 
 
 @dataclass(frozen=True)
@@ -42,7 +41,7 @@ class Job:
     @property
     def name(self) -> str:
         """What the outputs' names begin with."""
-        return Path(os.path.abspath(self.source)).name if self.source.is_dir() else self.source.stem
+        return Path(os.path.abspath(self.source)).name if os.path.isdir(self.source) else self.source.stem
 
     @property
     def path(self) -> str:
@@ -52,12 +51,12 @@ class Job:
     @property
     def pictures(self) -> bool:
         """Whether this is a picture or a folder of pictures: the overlay is pictures then."""
-        return self.source.is_dir() or kind_of(self.source) == "picture"
+        return os.path.isdir(self.source) or kind_of(self.source) == "picture"
 
     def output_name(self, kind: str) -> str:
         """The file or folder that an output of a kind is called."""
         if kind == "overlay":
-            if self.source.is_dir():
+            if os.path.isdir(self.source):
                 return f"{self.name}_overlay"
             return f"{self.name}.png" if self.pictures else f"{self.name}.mp4"
         suffixes = {"label-video": ".mkv", "areas": ".csv", "strip": ".png", "summary": ".json", "coco": ".json",
@@ -82,14 +81,14 @@ class Job:
     @property
     def nameable(self) -> bool:
         """Whether file systems take the names of all its outputs."""
-        return self._longest <= _NAME_MAX
+        return self._longest <= NAME_MAX
 
     def check_names(self) -> None:
         """Raises InputError where a name of an output would be longer than file systems take."""
-        if (length := self._longest) > _NAME_MAX:
+        if (length := self._longest) > NAME_MAX:
             raise InputError(
                 f"{self.source}: its name is too long, since outputs need up to {length} bytes and file systems take "
-                f"{_NAME_MAX}: rename it"
+                f"{NAME_MAX}: rename it"
             )
 
     @property
@@ -141,19 +140,20 @@ def _find(text: str, output: Path, listed: bool = False) -> Iterator[tuple[Path,
         shown = without_password(text)
         raise UsageError(f"{shown} is not a file: for a stream use rtseg-cam --source URL --no-window --record OUT.mp4")
     path = user_path(text)
-    if path.is_dir():
+    # os.path passes over what the system refuses (a name too long, a folder that is closed): it is told of its input
+    if os.path.isdir(path):
         yield from _walk(path, output)
-    elif path.suffix.lower() == LIST_SUFFIX and path.is_file():
+    elif path.suffix.lower() == LIST_SUFFIX and os.path.isfile(path):
         for line in _lines(path):
             yield from _find(line if "://" in line else str(path.parent / user_path(line)), output, listed=True)
-    elif path.exists():
+    elif os.path.exists(path):
         yield path, Path()
     else:  # patterns are for shells that do not expand them
-        matches = _matches(path, output)
-        for match in matches:
+        found = _matches(path, output)
+        for match in found:
             if not (listed and match.suffix.lower() == LIST_SUFFIX):  # it may be the list that is being read
                 yield from _find(str(match), output, listed)
-        if not matches:
+        if not found:
             yield path, Path()
 
 
@@ -162,7 +162,7 @@ def _matches(pattern: Path, output: Path) -> list[Path]:
     plain = list(takewhile(lambda part: not is_pattern(part), pattern.parts))
     root, target = Path(*plain).resolve(), output.resolve()
     found = []
-    for match in map(Path, sorted(glob(str(pattern), recursive=True), key=natural_key)):
+    for match in map(Path, matches(str(pattern))):
         here = match.resolve()
         ours = root in target.parents and (here == target or target in here.parents)
         unfinished = any(part.endswith(PARTIAL_SUFFIX) for part in match.parts[len(plain) :])

@@ -1,5 +1,6 @@
 """What is fixed about an input before its first frame is labelled: settings, segments, and what it was then."""
 
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from fractions import Fraction
@@ -15,6 +16,7 @@ import rtseg
 from rtseg.batch.jobs import Job, is_pattern
 from rtseg.batch.sound import plan_sound
 from rtseg.batch.task import CRF, ENCODER_THREADS, PRESET, Look
+from rtseg.core.addresses import without_password
 from rtseg.core.card import Card
 from rtseg.core.errors import InputError
 from rtseg.core.runspec import AUTO, RunSpec
@@ -101,7 +103,7 @@ def versions(engine: str) -> dict[str, str | None]:
 
 def picture_paths(job: Job) -> tuple[Path, ...]:
     """The pictures of a job in order; none where it is a video."""
-    if job.source.is_dir():
+    if os.path.isdir(job.source):
         return tuple(list_images(job.source))
     return (job.source,) if job.pictures else ()
 
@@ -117,7 +119,11 @@ def fingerprint(source: Path, pictures: Sequence[Path]) -> str:
         try:
             stat = path.stat()
         except OSError as error:
-            raise InputError(f"no file matches {path}" if is_pattern(str(path)) else f"no such file: {path}") from error
+            shown = without_password(str(path))  # it may be a mistyped address
+            if not isinstance(error, FileNotFoundError | NotADirectoryError):
+                raise InputError(f"cannot read {shown}: {error.strerror or error}") from error
+            what = "no file matches" if is_pattern(shown) else "no such file:"
+            raise InputError(f"{what} {shown}") from error
         digest.update(f"{path.name}\0{stat.st_size}\0{stat.st_mtime_ns}\0".encode(errors="surrogateescape"))
     return digest.hexdigest()
 

@@ -12,6 +12,8 @@ from zlib import crc32
 
 from rtseg.core.errors import OutputError
 
+NAME_MAX = 255  # bytes of a name, on all common file systems
+
 
 def is_full(error: BaseException | None) -> bool:
     """Whether an error, or what it came from, means that a disk, quota or file cannot take more."""

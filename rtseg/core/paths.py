@@ -3,6 +3,7 @@
 import os
 import re
 from collections.abc import Iterator
+from glob import escape, glob
 from pathlib import Path
 
 
@@ -44,3 +45,24 @@ def _walk(folder: Path, above: frozenset[str]) -> Iterator[tuple[Path, list[str]
     yield folder, below, [name for name in names if name not in kept]
     for name in below:
         yield from _walk(folder / name, above | {here})
+
+
+def matches(pattern: str) -> list[str]:
+    """What `glob.glob(pattern, recursive=True)` finds, sorted; but where links make a loop of folders it ends, too."""
+    return sorted(dict.fromkeys(_matches(Path(pattern))), key=natural_key)
+
+
+def _matches(pattern: Path) -> Iterator[str]:
+    parts = pattern.parts
+    if "**" not in parts:
+        yield from glob(str(pattern))
+        return
+    place = parts.index("**")
+    root, rest = Path(*parts[:place]), Path(*parts[place + 1 :])
+    for start in glob(str(root)) if place else [os.curdir]:
+        for folder, below, names in walk(Path(start)):
+            below[:] = [name for name in below if not name.startswith(".")]
+            if place + 1 < len(parts):
+                yield from _matches(Path(escape(str(folder))) / rest)
+            else:
+                yield from (str(folder / name) for name in ("", *names) if not name.startswith("."))

@@ -1,5 +1,6 @@
 """Where labelled frames go: the contract of all sinks, and the plain ones."""
 
+import os
 from abc import ABC, abstractmethod
 from pathlib import Path
 from tempfile import TemporaryFile
@@ -10,7 +11,7 @@ import cv2
 import numpy as np
 
 from rtseg.core.errors import OutputError
-from rtseg.core.files import atomic_path
+from rtseg.core.files import NAME_MAX, atomic_path
 from rtseg.core.frame import Frame
 
 PICTURE_SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".webp")
@@ -97,8 +98,15 @@ def make_folder(folder: Path) -> None:
         raise OutputError(f"cannot write in folder {folder}: {error.strerror or error}; choose another") from error
 
 
+def check_name(path: Path) -> None:
+    """Raises OutputError where a file's name is longer than file systems take."""
+    if (length := len(os.fsencode(path.name))) > NAME_MAX:
+        raise OutputError(f"cannot write {path}: its name has {length} bytes and file systems take {NAME_MAX}")
+
+
 def check_file(path: Path) -> None:
     """Finds before the work whether a file could be written after it; raises OutputError where it could not."""
-    if path.is_dir():
+    if os.path.isdir(path):
         raise OutputError(f"cannot write {path}: it is a folder; give a file name")
+    check_name(path)
     make_folder(path.parent)

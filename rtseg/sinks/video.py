@@ -18,7 +18,7 @@ from rtseg.core.files import file_url, is_full
 from rtseg.core.frame import Frame
 from rtseg.core.sizes import Size, format_size
 from rtseg.pictures.resize import resize_image
-from rtseg.sinks.base import Sink, make_folder
+from rtseg.sinks.base import Sink, check_name, make_folder
 from rtseg.sinks.lock import Lock
 
 NOMINAL_FPS = 30.0  # of a source that does not say; the frames' own times decide how they play
@@ -100,10 +100,11 @@ class VideoSink(Sink):
         """
         if path.suffix.lower() != ".mp4":
             raise OutputError(f"cannot record to {path}: recordings are MP4, name it {path.with_suffix('.mp4')}")
-        if path.is_dir():
+        if os.path.isdir(path):
             raise OutputError(f"cannot record to {path}: it is a folder; give a file name")
         self.path = path
         self.partial_path = partial_path(path)
+        check_name(self.partial_path)
         self.saved = False
         self.padded = bool(size_hw[0] % 2 or size_hw[1] % 2)
         self._size_hw = size_hw

@@ -1,5 +1,6 @@
 """Which files are pictures and which are videos: by their suffix, and where it says nothing by what they hold."""
 
+import os
 from collections.abc import Sequence
 from functools import lru_cache
 from pathlib import Path
@@ -41,7 +42,7 @@ def kind_of(path: Path) -> Kind | None:
         return "picture"
     if suffix in VIDEO_SUFFIXES:
         return "picture" if _looks_like_picture(path) and _is_picture(path) else "video"
-    if not path.is_file():
+    if not os.path.isfile(path):  # which passes over what the system refuses
         return None
     if _is_picture(path):
         return "picture"

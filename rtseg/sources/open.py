@@ -1,8 +1,10 @@
 """The one function that opens sources; each kind's library is loaded when one of that kind is opened."""
 
+import os
 import re
 from pathlib import Path
 
+from rtseg.core.addresses import without_password
 from rtseg.core.errors import InputError, UsageError
 from rtseg.core.paths import user_path
 from rtseg.core.sizes import Size
@@ -59,16 +61,21 @@ def open_source(
             raise InputError(f"URL scheme {match[1]!r} is not supported; allowed: {', '.join(URL_SCHEMES)}")
         return VideoSource(text, timeout_s=timeout_s, threads=threads)
     exact = user_path(str(spec))
-    return _open_path(exact if exact.exists() else user_path(text), fps, threads)
+    return _open_path(exact if os.path.exists(exact) else user_path(text), fps, threads)
 
 
 def _open_path(path: Path, fps: float | None, threads: int | None) -> Source:
     from rtseg.sources.images import ImageSource, ImagesSource
 
+    shown = without_password(str(path))  # it may be a mistyped address
+    try:
+        path.stat()
+    except (FileNotFoundError, NotADirectoryError):
+        raise InputError(f"no such file: {shown}; {_ALLOWED}") from None
+    except OSError as error:  # its name is too long, or its folder is closed
+        raise InputError(f"cannot read {shown}: {error.strerror or error}") from error
     if path.is_dir():
         return ImagesSource(path, fps or 1.0)
-    if not path.exists():
-        raise InputError(f"no such file: {path}; {_ALLOWED}")
     if path.is_file() and path.stat().st_size == 0:
         raise InputError(f"{path} is empty (0 bytes): fetch or record it again")
     kind = kind_of(path)

@@ -11,8 +11,10 @@ import lightning as L
 import numpy as np
 import torch
 from lightning.pytorch.loggers import CSVLogger
+from lightning.pytorch.utilities import rank_zero_only
 
 from rtseg.sinks.base import make_folder
+from rtseg.sinks.lock import Lock
 from rtseg.training.averaging import Averaging
 from rtseg.training.checkpoint import SafetensorsIO
 from rtseg.training.config import TrainConfig
@@ -40,12 +42,12 @@ def train(config: TrainConfig) -> Path:
     Raises:
         UsageError: a name or size that does not fit, or a precision that the device does not compute with.
         InputError: the data set cannot be read.
-        OutputError: the run's folder cannot be written.
+        OutputError: the run's folder cannot be written, or another run is writing to it.
     """
     made = [folder for folder in (config.output, *config.output.parents) if not folder.exists()]
     make_folder(config.output)
     try:
-        with kept_determinism():
+        with run_lock(config.output), kept_determinism():
             if config.threads:
                 torch.set_num_threads(config.threads)
             _train(make_plan(config))
@@ -55,6 +57,17 @@ def train(config: TrainConfig) -> Path:
                 folder.rmdir()
         raise
     return config.output
+
+
+@contextmanager
+def run_lock(folder: Path) -> Iterator[None]:
+    """Holds a run's folder for the first of its processes; raises OutputError where another run does."""
+    if rank_zero_only.rank:  # type: ignore[attr-defined]  # Lightning sets it on the function
+        yield
+        return
+    busy = f"another rtseg train is writing to {folder}: wait for it, or choose another --output"
+    with Lock(folder / ".rtseg-train.lock", busy):
+        yield
 
 
 @contextmanager

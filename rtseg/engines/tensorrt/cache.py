@@ -117,6 +117,22 @@ class EngineCache:
         write_json(manifest_path, {"key": key.to_json(), "sha256": sha256(plan).hexdigest(), "report": report})
         return Entry(plan, report)
 
+    def refuse(self, key: PlanKey, reason: str, preferred: BuildOptions) -> None:
+        """Removes an entry, which is not to be built again unasked; prefers other options again."""
+        self.restore(key, preferred)
+        for path in self._paths(key):
+            path.unlink(missing_ok=True)
+        write_json(self._refusal(key), reason)
+
+    def refusal(self, key: PlanKey) -> str | None:
+        """Why an entry was refused, if it was and nobody has asked for it since."""
+        try:
+            return str(json.loads(self._refusal(key).read_text(encoding="utf-8")))
+        except FileNotFoundError:
+            return None
+        except (OSError, ValueError):
+            return "for a reason that cannot be read"
+
     def discard(self, key: PlanKey, reason: str) -> None:
         """Removes an entry that TensorRT itself refused."""
         _tell(key, reason)
@@ -142,7 +158,12 @@ class EngineCache:
 
     def prefer(self, key: PlanKey) -> None:
         """From now on `preferred` gives this key's options for its network, precision, size and machine."""
-        write_json(self.folder / f"{key.target}.options.json", asdict(key.options))
+        self._refusal(key).unlink(missing_ok=True)
+        self.restore(key, key.options)
+
+    def restore(self, key: PlanKey, options: BuildOptions) -> None:
+        """Prefers options that were preferred before; where their engine was refused, it stays so."""
+        write_json(self.folder / f"{key.target}.options.json", asdict(options))
 
     def preferred(self, key: PlanKey) -> BuildOptions:
         """The options that `rtseg compile` was last given for this, or the defaults."""
@@ -159,6 +180,9 @@ class EngineCache:
         """Where TensorRT's measurements for this version and GPU are kept; builds share it."""
         name = _digest([key.tensorrt, key.cuda, key.driver, key.gpu, list(key.compute_capability)])
         return self.folder / f"{name}.timing"
+
+    def _refusal(self, key: PlanKey) -> Path:
+        return self.folder / f"{key.digest}.refused.json"
 
     def _paths(self, key: PlanKey) -> tuple[Path, Path]:
         return self.folder / f"{key.digest}.json", self.folder / f"{key.digest}.plan"

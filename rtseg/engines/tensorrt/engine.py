@@ -6,8 +6,8 @@ from typing import Any
 import numpy as np
 
 from rtseg.core.card import Card
-from rtseg.core.errors import EngineError, UsageError
-from rtseg.core.sizes import Size
+from rtseg.core.errors import EngineError, ParityError, UsageError
+from rtseg.core.sizes import Size, format_size
 from rtseg.core.zoo import Artifact
 from rtseg.engines.base import Engine, EngineInfo, EngineOptions, Timed
 from rtseg.engines.cuda.memory import Device, DeviceInfo
@@ -41,7 +41,7 @@ class TensorRtEngine(Engine):
     Raises:
         UsageError: INT8 for a network whose card has no activation ranges.
         EngineError: no GPU or driver, TensorRT too old, out of memory, or the engine cannot be built.
-        ParityError: the built engine's labels are not those of onnxruntime.
+        ParityError: the built engine's labels are not those of onnxruntime, or `rtseg compile` has refused it.
     """
 
     def __init__(self, artifact: Artifact, options: EngineOptions) -> None:
@@ -72,6 +72,11 @@ class TensorRtEngine(Engine):
         key = plan_key(self.card, options.precision, options.size_hw, self._device.info)
         key = plan_key(self.card, options.precision, options.size_hw, self._device.info, cache.preferred(key))
         with cache.lock(key):
+            if (reason := cache.refusal(key)) is not None:
+                raise ParityError(
+                    f"{self.card.name} in {options.precision} at {format_size(options.size_hw)} was refused: {reason}; "
+                    "rtseg compile with --keep-worst 4 or --force makes another engine, --precision fp16 needs none"
+                )
             entry = cache.find(key)
             if entry is not None:
                 try:
