@@ -6,9 +6,9 @@ moves is taken over at once and leaves no smear. It is the linear blend of produ
 logits instead of masks, with the gate added.
 
 A plain average depends on every frame before. Here it depends on fewer than 2 x WINDOW: a new average begins with every
-frame whose index is a multiple of WINDOW, and the one that began at the second-to-last such frame is used. So a run that
-starts in the middle of a video has the labels of one that started with it, bit for bit, once it has seen the frames
-from `first_seen` on.
+frame whose index is a multiple of WINDOW, and the one that began at the second-to-last such frame is used. So a run
+that starts in the middle of a video has the labels of one that started with it, bit for bit, once it has seen the
+frames from `first_seen` on.
 """
 
 from functools import lru_cache
@@ -31,7 +31,8 @@ def first_seen(index: int) -> int:
 class Steady:
     """The average for the frames of one video, given in order.
 
-    Frames whose index does not rise, whose logits have another size, or that lie more than a window apart start a new average.
+    A frame whose index does not rise, whose logits have another size, or that lies more than a window after the one
+    before starts a new average.
 
     Example:
         >>> steady = Steady(stride=8)
