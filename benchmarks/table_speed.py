@@ -64,6 +64,16 @@ def pipeline_table() -> str:
     return markdown(header, rows)
 
 
+def stages_table() -> str:
+    """What each stage of the loop takes for a frame of the large video, the median."""
+    rows = [r for r in result("pipeline")["results"] if r["source"] == [1024, 2048]]
+    stages = list(rows[0]["stages_ms"])
+    return markdown(
+        ["network", *(f"{stage}, ms" for stage in stages)],
+        [[f"{r['model']} {r['precision']}", *(f"{r['stages_ms'][s]['p50']:.1f}" for s in stages)] for r in rows],
+    )
+
+
 def upsample_table() -> str:
     rows = [
         [
@@ -129,6 +139,7 @@ TABLES: dict[str, Callable[[], str]] = {
     "engines": engines_table,
     "default": default_table,
     "pipeline": pipeline_table,
+    "stages": stages_table,
     "upsample": upsample_table,
     "deadline": deadline_table,
     "load": load_table,
