@@ -99,7 +99,7 @@ def command(options: CompileOptions | None = None) -> None:
 def compile_int8(artifact: Artifact, options: CompileOptions) -> None:
     """Writes the INT8 file for onnxruntime beside the network's and enters it in the card."""
     from rtseg.engines.trial import first_run
-    from rtseg.int8.quantise import quantize
+    from rtseg.int8.quantise import quantise
 
     if options.precision not in (None, "int8"):
         raise UsageError(
@@ -112,7 +112,7 @@ def compile_int8(artifact: Artifact, options: CompileOptions) -> None:
     ranges = activation_ranges(artifact, options)
     with TemporaryDirectory() as staging:
         made = Path(staging, name)
-        quantize(artifact.file("fp32"), ranges, made)
+        quantise(artifact.file("fp32"), ranges, made)
         first_run(made, trial_picture(artifact.card))
         entry = CardFile(name, file_sha256(made), made.stat().st_size)
         card = replace(artifact.card, files={**artifact.card.files, "int8": entry}, activation_ranges=dict(ranges))
@@ -128,14 +128,14 @@ def compile_int8(artifact: Artifact, options: CompileOptions) -> None:
 def compile_exits(artifact: Artifact, ranges: "Ranges", folder: Path) -> tuple[Exit, ...]:
     """Writes the INT8 form of every graph of the chain of a network with exits; none of a network without."""
     from rtseg.engines.trial import first_chain_run
-    from rtseg.int8.quantise import quantize
+    from rtseg.int8.quantise import quantise
 
     exits: list[Exit] = []
     if not artifact.card.exits:
         return ()
     for each, source in zip(artifact.card.exits, artifact.chain("fp32"), strict=True):
         made = folder / f"{source.stem}.int8.onnx"
-        quantize(source, ranges, made)
+        quantise(source, ranges, made)
         entry = CardFile(made.name, file_sha256(made), made.stat().st_size)
         exits.append(replace(each, files={**each.files, "int8": entry}))
     first_chain_run([folder / each.files["int8"].file for each in exits], trial_picture(artifact.card))

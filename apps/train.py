@@ -33,7 +33,7 @@ def command(config: Annotated[TrainConfig | None, Parameter(name="*")] = None) -
     from rtseg.training.before import read_data
     from rtseg.training.distill.spec import parse_teaching
 
-    parse_teaching(config.teaching)  # what is mistyped is told before any network is read
+    parse_teaching(config.teaching)  # reports a typing error before any network is read
     if config.init is not None or config.teacher:
         from rtseg.training.origin import find_origin
 

@@ -19,6 +19,7 @@ from typing import Any
 import cv2
 import numpy as np
 from batch_plain import label_plainly
+from street_video import FPS, make_video
 
 from rtseg.batch.crew import Crew, choose_crew
 from rtseg.batch.jobs import Job
@@ -28,7 +29,6 @@ from rtseg.batch.pool import InlinePool, ProcessPool
 from rtseg.batch.run import Batch
 from rtseg.batch.task import CRF, ENCODER_THREADS, PRESET, Loaded, Look
 from rtseg.core.files import write_json
-from rtseg.core.frame import Frame
 from rtseg.core.machine import cores
 from rtseg.core.runspec import RunSpec
 from rtseg.core.sizes import Size, format_size, parse_size
@@ -40,13 +40,11 @@ from rtseg.live.painter import Painter
 from rtseg.live.pipeline import Result
 from rtseg.live.segmenter import Segmenter, default_size
 from rtseg.pictures.resize import limit_threads
-from rtseg.scenes import StreetScene
 from rtseg.sinks.base import write_picture
 from rtseg.sinks.video import VideoSink
 from rtseg.sources.open import open_source
 from rtseg.sources.video_index import index_video
 
-FPS = 30.0
 SAVE = ("overlay", "labels")
 
 
@@ -67,16 +65,8 @@ class Silent:
 
 
 def make_videos(folder: Path, size_hw: Size, count: int, frames: int) -> list[Path]:
-    paths = []
-    for number in range(count):
-        path = folder / f"{format_size(size_hw)}_{number:02d}.mp4"
-        scene = StreetScene(size_hw, seed=number, fps=FPS)
-        with VideoSink(path, size_hw, FPS) as sink:
-            for index in range(frames):
-                image, labels = scene.render(index)
-                sink.write(Frame(image, index, index / FPS, perf_counter()), labels, image)
-        paths.append(path)
-    return paths
+    names = [f"{format_size(size_hw)}_{number:02d}.mp4" for number in range(count)]
+    return [make_video(folder / name, size_hw, frames, seed) for seed, name in enumerate(names)]
 
 
 def run_batch(videos: list[Path], choice: Choice, crew: Crew, folder: Path) -> float:

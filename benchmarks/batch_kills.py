@@ -22,14 +22,13 @@ from typing import Any
 
 import psutil
 from batch import make_videos
+from street_video import FPS
 
 from rtseg.batch.plan import IN_FLIGHT
 from rtseg.core.files import write_json
 from rtseg.core.sizes import parse_size
 from rtseg.live.environment import environment
 from rtseg.sources.open import open_source
-
-FPS = 30.0
 
 
 def start(video: Path, out: Path, options: argparse.Namespace, *more: str) -> subprocess.Popen[bytes]:

@@ -15,7 +15,8 @@ from time import perf_counter
 
 import av
 import psutil
-from batch import FPS, make_videos
+from batch import make_videos
+from street_video import FPS
 
 from rtseg.batch.join import join_segments
 from rtseg.core.files import write_json

@@ -19,7 +19,7 @@ from typing import Any
 import cv2
 import numpy as np
 import onnxruntime
-from pipeline import make_video
+from street_video import make_video
 
 from rtseg.core.files import write_json
 from rtseg.core.runspec import RunSpec

@@ -206,6 +206,8 @@ def torch_labels(artifact: Artifact, precision: str, size_hw: Size, runs: int) -
 
 def loop_row(model: str, precision: str, size_hw: Size, plan: Plan, folder: Path) -> dict[str, Any]:
     """The loop of `rtseg-cam --no-window` on a video file of the network's size, and decoding that file alone."""
+    from street_video import make_video
+
     from rtseg.live.loop import Loop
     from rtseg.live.painter import Painter
     from rtseg.live.segmenter import Segmenter
@@ -213,7 +215,9 @@ def loop_row(model: str, precision: str, size_hw: Size, plan: Plan, folder: Path
     from rtseg.sinks.base import NullSink
     from rtseg.sources.open import open_source
 
-    video = make_video(folder / f"{format_size(size_hw)}-{plan.frames}.mp4", size_hw, plan.frames)
+    video = folder / f"{format_size(size_hw)}-{plan.frames}.mp4"
+    if not video.exists():
+        make_video(video, size_hw, plan.frames)
     budget = thread_budget()
     limit_threads(budget.opencv)
     with open_source(str(video), threads=budget.codec) as source:
@@ -233,20 +237,6 @@ def loop_row(model: str, precision: str, size_hw: Size, plan: Plan, folder: Path
         "stages_ms": report.stages_ms,
         "frames": report.frames,
     }
-
-
-def make_video(path: Path, size_hw: Size, frames: int) -> Path:
-    from rtseg.core.frame import Frame
-    from rtseg.scenes import StreetScene
-    from rtseg.sinks.video import VideoSink
-
-    if not path.exists():
-        scene = StreetScene(size_hw, seed=1, fps=30.0)
-        with VideoSink(path, size_hw, 30.0) as sink:
-            for index in range(frames):
-                image, labels = scene.render(index)
-                sink.write(Frame(image, index, index / 30.0, perf_counter()), labels, image)
-    return path
 
 
 def miou_row(engine_name: str, model: str, precision: str, plan: Plan) -> dict[str, Any]:

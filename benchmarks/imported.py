@@ -18,8 +18,9 @@ from typing import Any
 
 import torch
 from cyclopts import App
-from pipeline import best_fps, make_video
+from pipeline import best_fps
 from rich.console import Console
+from street_video import make_video
 from torch import nn
 
 from rtseg.core.errors import RtsegError

@@ -12,11 +12,11 @@ import argparse
 import statistics
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from time import perf_counter
 from typing import Any
 
+from street_video import make_video
+
 from rtseg.core.files import write_json
-from rtseg.core.frame import Frame
 from rtseg.core.runspec import RunSpec
 from rtseg.core.sizes import Size, format_size, parse_size
 from rtseg.core.threads import thread_budget
@@ -24,18 +24,6 @@ from rtseg.core.zoo import shipped
 from rtseg.live.bench import BenchPlan, bench
 from rtseg.live.environment import environment
 from rtseg.pictures.resize import limit_threads
-from rtseg.scenes import StreetScene
-from rtseg.sinks.video import VideoSink
-
-FPS = 30.0
-
-
-def make_video(path: Path, size_hw: Size, frames: int) -> None:
-    scene = StreetScene(size_hw, seed=1, fps=FPS)
-    with VideoSink(path, size_hw, FPS) as sink:
-        for index in range(frames):
-            image, labels = scene.render(index)
-            sink.write(Frame(image, index, index / FPS, perf_counter()), labels, image)
 
 
 def measure(model: str, precision: str, video: Path, network_hw: Size, rounds: int) -> dict[str, Any]:

@@ -30,15 +30,16 @@ def test_scores_by_size_are_of_the_weights_that_ship() -> None:
             assert found["miou"] == pytest.approx(cards[found["model"]].figures()["camvid/val"]["miou"], abs=0.001)
 
 
-def tables_module() -> ModuleType:
+@pytest.fixture
+def tables(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
+    monkeypatch.syspath_prepend(str(ROOT / "benchmarks"))
     spec = importlib.util.spec_from_file_location("tables", ROOT / "benchmarks" / "tables.py")
     tables = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(tables)
     return tables
 
 
-def test_every_table_is_written_and_stands_in_one_page() -> None:
-    tables = tables_module()
+def test_every_table_is_written_and_stands_in_one_page(tables: ModuleType) -> None:
     found = {page: re.findall(r"<!-- table: (\w+) -->", page.read_text(encoding="utf-8"))
              for page in (ROOT / "README.md", *(ROOT / "docs").glob("*.md"))}  # fmt: skip
     assert sorted(name for names in found.values() for name in names) == sorted(tables.TABLES)
@@ -46,7 +47,7 @@ def test_every_table_is_written_and_stands_in_one_page() -> None:
 
 
 def test_networks_of_other_libraries_have_a_line_each_whatever_became_of_them(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tables: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     run = {"network": "fcn", "library": "torchvision", "version": "1.2", "multiple": 32, "engine": "openvino",
            "parity": {"onnxruntime": {"agreement": 0.99951}}, "size": [352, 704],
@@ -54,9 +55,8 @@ def test_networks_of_other_libraries_have_a_line_each_whatever_became_of_them(
     results = [run, {"network": "b0", "library": "transformers", "missing": "transformers is not installed"}]
     machine = {"cpu": "a CPU", "cores": 2, "instructions": ["avx2"]}
     (tmp_path / "imported.json").write_text(json.dumps({"environment": machine, "results": results}))
-    tables = tables_module()
-    monkeypatch.setattr(tables, "RESULTS", tmp_path)
-    _, _, first, second, _, last = tables.imported_table().split("\n")
+    monkeypatch.setattr("table_sources.RESULTS", tmp_path)
+    _, _, first, second, _, last = tables.TABLES["imported"]().split("\n")
     assert first == "| torchvision 1.2 | fcn | multiples of 32 | onnxruntime 99.95% | 352x704 | openvino | 2.0 | 2.0 |"
     assert second == "| transformers | b0 | transformers is not installed |  |  |  |  |  |"
     assert last == "a CPU, 2 cores, avx2."

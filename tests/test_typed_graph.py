@@ -12,7 +12,7 @@ from rtseg.core.errors import WeightsError
 from rtseg.engines.onnxruntime_engine import open_session
 from rtseg.engines.tensorrt.fixed_graph import fix_shape, tensor_types
 from rtseg.engines.tensorrt.half import to_half
-from rtseg.engines.tensorrt.qdq import quantize_for_tensorrt, round_weights, symmetric_scale
+from rtseg.engines.tensorrt.qdq import quantise_for_tensorrt, round_weights, symmetric_scale
 from rtseg.engines.tensorrt.sensitivity import emulate, measure_sensitivity
 from rtseg.engines.tensorrt.typed_graph import typed_graph
 from rtseg.int8.calibrate import measure_ranges
@@ -193,7 +193,7 @@ def test_convolutions_can_be_kept_in_fp16(networks, ranges, int8):
 def test_a_missing_range_is_told(networks, ranges):
     some = dict(list(ranges.items())[1:])
     with pytest.raises(WeightsError, match="no activation range for"):
-        quantize_for_tensorrt(fix_shape(networks / "icnet.onnx", SIZE), some)
+        quantise_for_tensorrt(fix_shape(networks / "icnet.onnx", SIZE), some)
 
 
 def test_pooling_has_the_range_of_what_it_pools():

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from rtseg.batch.layout import JOURNAL
+from rtseg.batch.layout import JOURNAL, clean_passes, is_ours
 from rtseg.batch.task import Segment, SegmentDone
 from rtseg.core.closing import Closing
 from rtseg.core.errors import OutputError
@@ -144,3 +144,19 @@ class Journal(Closing):
     def close(self) -> None:
         """Lets go of the file; a second call does nothing."""
         self._db.close()
+
+
+def open_journal(partial: Path) -> Journal:
+    """The journal in a folder of unfinished work, which is made where it is missing; passes that broke off are removed.
+
+    Raises:
+        OutputError: the folder is not ours or cannot be written, or what `Journal` says.
+    """
+    if partial.exists() and not (partial.is_dir() and is_ours(partial)):
+        raise OutputError(f"{partial} was not made by rtseg and is left alone: move it, or choose another --output")
+    try:
+        partial.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise OutputError(f"cannot write {partial}: {error.strerror or error}; choose another --output") from error
+    clean_passes(partial)
+    return Journal(partial)

@@ -9,8 +9,8 @@ from pathlib import Path
 import numpy as np
 
 from rtseg.batch.jobs import SAVES, Job
-from rtseg.batch.journal import Journal
-from rtseg.batch.layout import JOURNAL, Layout, clean_passes, is_ours, remove_partial
+from rtseg.batch.journal import Journal, open_journal
+from rtseg.batch.layout import JOURNAL, Layout, remove_partial
 from rtseg.batch.made import FACTS, difference, differences
 from rtseg.batch.plan import Choice, fingerprint, picture_paths, plan_input, stops_of
 from rtseg.batch.sound import Way, plan_sound
@@ -54,7 +54,7 @@ class Work:
         stamp = fingerprint(job.source, self.pictures)
         if choice.overwrite and self._begun_otherwise(choice, stamp):
             self.remove()
-        self.journal = self._open_journal()
+        self.journal = open_journal(job.partial)
         try:
             if self.journal.fact("state") is None:
                 facts, arrays = plan_input(job, self.pictures, choice, threads)
@@ -66,17 +66,6 @@ class Work:
             self.journal.close()
             self._remove_if_unused()
             raise
-
-    def _open_journal(self) -> Journal:
-        partial = self.job.partial
-        if partial.exists() and not (partial.is_dir() and is_ours(partial)):
-            raise OutputError(f"{partial} was not made by rtseg and is left alone: move it, or choose another --output")
-        try:
-            partial.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise OutputError(f"cannot write {partial}: {error.strerror or error}; choose another --output") from error
-        clean_passes(partial)
-        return Journal(partial)
 
     def _begun_otherwise(self, choice: Choice, stamp: str) -> bool:
         """Whether there is unfinished work that cannot be gone on with."""

@@ -4,6 +4,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from rtseg.core.errors import UsageError
+
 
 @dataclass(frozen=True)
 class Frame:
@@ -26,6 +28,17 @@ class Frame:
     @property
     def size_hw(self) -> tuple[int, int]:
         return self.image.shape[0], self.image.shape[1]
+
+
+def picture_of(frame: np.ndarray | Frame) -> np.ndarray:
+    """The picture, uint8 BGR (H, W, 3), of a frame, or an array that is one; UsageError for anything else."""
+    image = frame.image if isinstance(frame, Frame) else frame
+    if not isinstance(image, np.ndarray):
+        kind = type(image).__name__
+        raise UsageError(f"a frame must be an array, uint8 BGR (H, W, 3), not {kind}: rtseg.open_source reads files")
+    if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3 or 0 in image.shape:
+        raise UsageError(f"a frame must be uint8 BGR (H, W, 3), not {image.dtype} {image.shape}")
+    return image
 
 
 @dataclass(frozen=True, slots=True)

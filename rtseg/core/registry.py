@@ -1,4 +1,4 @@
-"""One registry for each choice that a user makes by name: model, data set, engine, source, sink."""
+"""One registry for each choice that a user makes by name: a model, an encoder, an engine, a data set, a method."""
 
 from collections.abc import Iterator
 from difflib import get_close_matches

@@ -29,7 +29,7 @@ def quantised_tensors(model: onnx.ModelProto) -> list[str]:
     return list(QuantizationPlan(model).tensors)
 
 
-def quantize(source: Path, ranges: Ranges, target: Path) -> None:
+def quantise(source: Path, ranges: Ranges, target: Path) -> None:
     """Writes the INT8 form of a network.
 
     Args:

@@ -51,7 +51,7 @@ class Painter:
     @show.setter
     def show(self, names: Sequence[str] | None) -> None:
         self._show = names
-        self._overlay = None  # the next picture's is made anew
+        self._overlay = None  # the next picture makes a new one
 
     def prepare(self, labels: LabelSet) -> None:
         """Checks the settings against a label set and loads what drawing needs.

@@ -13,7 +13,7 @@ import numpy as np
 from rtseg.core.card import PRECISIONS, Card
 from rtseg.core.closing import Closing
 from rtseg.core.errors import EngineError, UsageError
-from rtseg.core.frame import Frame, Labelled
+from rtseg.core.frame import Frame, Labelled, picture_of
 from rtseg.core.registry import unknown_name
 from rtseg.core.runspec import RunSpec
 from rtseg.core.sizes import Size, network_size
@@ -164,8 +164,8 @@ class Segmenter(Closing):
             EngineError: the engine cannot be loaded, is closed, or failed.
         """
         if isinstance(frame, list | tuple):
-            return self._several([_checked(one) for one in frame])
-        image = _checked(frame)
+            return self._several([picture_of(one) for one in frame])
+        image = picture_of(frame)
         size_hw = (image.shape[0], image.shape[1])
         self.claim()
         try:
@@ -198,7 +198,7 @@ class Segmenter(Closing):
             UsageError: the picture has another dtype or shape.
             EngineError: the engine cannot be loaded, is closed, failed, or has no room.
         """
-        image = _checked(frame)
+        image = picture_of(frame)
         size_hw = (image.shape[0], image.shape[1])
         engine, start = self._loaded(size_hw), perf_counter()
         resized = self._input(engine, image, resized)
@@ -258,7 +258,7 @@ class Segmenter(Closing):
             raise UsageError(
                 f"{self.card.name} gives labels, not scores: import it again with an output before its argmax"
             )
-        image = _checked(frame)
+        image = picture_of(frame)
         self.claim()
         try:
             engine = self._loaded((image.shape[0], image.shape[1]))
@@ -279,7 +279,7 @@ class Segmenter(Closing):
         The confidence is the network's own probability of each pixel's class, 1/C to 1, at its card's temperature.
         Raises what `logits` does.
         """
-        image = _checked(frame)
+        image = picture_of(frame)
         logits, size_hw = self.logits(image), (image.shape[0], image.shape[1])
         threads = self.info.threads
         sure = confidence(logits, size_hw, self.card.temperature, threads=threads)
@@ -308,13 +308,3 @@ class Segmenter(Closing):
             self.discard()
             self.release()
         return found
-
-
-def _checked(frame: np.ndarray | Frame) -> np.ndarray:
-    image = frame.image if isinstance(frame, Frame) else frame
-    if not isinstance(image, np.ndarray):
-        kind = type(image).__name__
-        raise UsageError(f"a frame must be an array, uint8 BGR (H, W, 3), not {kind}: rtseg.open_source reads files")
-    if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3 or 0 in image.shape:
-        raise UsageError(f"a frame must be uint8 BGR (H, W, 3), not {image.dtype} {image.shape}")
-    return image

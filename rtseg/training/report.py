@@ -23,7 +23,7 @@ class KeepBest(L.Callback):
     """Writes `best.safetensors` (averaged weights, fp16) and `best.json` when the mean mIoU of the holdouts rises.
 
     With `last`, after every validation: then the last epoch's stay, whatever they score. Each phase of a sparse run
-    begins anew: what is left is the best of the last one.
+    starts over: what is left is the best of the last one.
     """
 
     def __init__(self, folder: Path, last: bool = False) -> None:

@@ -1,6 +1,6 @@
 """INT8 for TensorRT: rounding written into the graph, signed 8 bits around zero, FP16 for the rest.
 
-The second writer of the ranges that a card keeps; `quantize` is the first. TensorRT wants zero point 0, so the range
+The second writer of the ranges that a card keeps; `quantise` is the first. TensorRT wants zero point 0, so the range
 is that of the larger end; weights use all 8 bits with a scale per output channel; a bias stays a float.
 Scales are FP16 like the tensors that they belong to, and what is rounded is rounded with the scale as FP16 holds it.
 """
@@ -22,7 +22,7 @@ _MIN_SCALE = 2.0**-14
 _OPSET = 19  # the first whose rounding takes FP16
 
 
-def quantize_for_tensorrt(
+def quantise_for_tensorrt(
     model: onnx.ModelProto, ranges: Ranges, skip: Collection[str] = ()
 ) -> tuple[onnx.ModelProto, list[str]]:
     """Puts the rounding into a float32 graph from `fix_shape`; `to_half` then makes the rest FP16.

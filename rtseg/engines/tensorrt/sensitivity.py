@@ -10,7 +10,7 @@ import onnx
 import onnxruntime as ort
 
 from rtseg.engines.tensorrt.fixed_graph import fix_shape
-from rtseg.engines.tensorrt.qdq import quantize_for_tensorrt
+from rtseg.engines.tensorrt.qdq import quantise_for_tensorrt
 from rtseg.int8.quantise import QuantizationPlan, Ranges
 
 
@@ -63,7 +63,7 @@ def measure_sensitivity(
     expected = [run(image) for image in images]
     found = []
     for name in track(names):
-        rounded, _ = quantize_for_tensorrt(model, ranges, [other for other in names if other != name])
+        rounded, _ = quantise_for_tensorrt(model, ranges, [other for other in names if other != name])
         run = emulate(rounded)
         found.append(_compare(name, expected, [run(image) for image in images]))
     return sorted(found, key=lambda entry: (entry.differing, entry.error), reverse=True)

@@ -9,7 +9,7 @@ import onnx
 from rtseg.core.sizes import Size
 from rtseg.engines.tensorrt.fixed_graph import fix_shape
 from rtseg.engines.tensorrt.half import to_half
-from rtseg.engines.tensorrt.qdq import quantize_for_tensorrt
+from rtseg.engines.tensorrt.qdq import quantise_for_tensorrt
 from rtseg.int8.quantise import Ranges
 
 CONVOLUTIONS = ("Conv", "ConvTranspose")
@@ -52,7 +52,7 @@ def typed_graph(
         model = to_half(model, keep)
         precisions |= dict.fromkeys(keep, "fp32")
     elif precision == "int8":
-        model, integer = quantize_for_tensorrt(model, ranges or {}, keep)
+        model, integer = quantise_for_tensorrt(model, ranges or {}, keep)
         model = to_half(model)
         precisions = {name: "int8" if name in integer else "fp16" for name in precisions}
     macs = convolution_macs(model)

@@ -5,10 +5,10 @@ since the frame before (`pictures/changes.py`), and a(d) = LEAST up to NOISE, ri
 moves is taken over at once and leaves no smear. It is the linear blend of products such as obs-backgroundremoval, on
 logits instead of masks, with the gate added.
 
-A plain average depends on every frame before. Here it depends on fewer than 2 x WINDOW: averages begin anew with every
-frame whose index is a multiple of WINDOW, and the one that began at the last but one such frame is used. So a run that
-starts in the middle of a video has the labels of one that started with it, bit for bit, once it has seen the frames
-from `first_seen` on.
+A plain average depends on every frame before. Here it depends on fewer than 2 x WINDOW: a new average begins with every
+frame whose index is a multiple of WINDOW, and the one that began at the second-to-last such frame is used. So a run
+that starts in the middle of a video has the labels of one that started with it, bit for bit, once it has seen the
+frames from `first_seen` on.
 """
 
 from functools import lru_cache
@@ -31,7 +31,8 @@ def first_seen(index: int) -> int:
 class Steady:
     """The average for the frames of one video, given in order.
 
-    Frames whose index does not rise, whose logits have another size, or that lie more than a window apart begin anew.
+    A frame whose index does not rise, whose logits have another size, or that lies more than a window after the one
+    before starts a new average.
 
     Example:
         >>> steady = Steady(stride=8)
@@ -44,7 +45,7 @@ class Steady:
 
         Args:
             stride: pixels of the network's input, along an axis, for each of the logits.
-            window: frames between two beginnings; None for an average that never begins anew, of a live source whose
+            window: frames between two beginnings; None for an average that never restarts, of a live source whose
                 frames are dropped as they must be and which nobody resumes.
         """
         self._block = max(BLOCK, stride)

@@ -15,7 +15,7 @@ from rtseg.engines import EngineOptions, load_engine
 from rtseg.engines.onnxruntime_engine import open_session
 from rtseg.int8.calibrate import measure_ranges
 from rtseg.int8.fold import load_float_graph
-from rtseg.int8.quantise import WEIGHT_LIMIT, QuantizationPlan, quantise_range, quantised_tensors, quantize
+from rtseg.int8.quantise import WEIGHT_LIMIT, QuantizationPlan, quantise, quantise_range, quantised_tensors
 from rtseg.scenes import StreetScene
 
 pytestmark = pytest.mark.slow
@@ -37,7 +37,7 @@ def ranges(networks, frames):
 @pytest.fixture(scope="module")
 def int8(networks, ranges, tmp_path_factory):
     path = tmp_path_factory.mktemp("int8") / "icnet.int8.onnx"
-    quantize(networks / "icnet.onnx", ranges, path)
+    quantise(networks / "icnet.onnx", ranges, path)
     return path
 
 
@@ -137,14 +137,14 @@ def test_the_card_is_enough_to_make_it_again(networks, ranges, int8, tmp_path):
 
     replace(card, activation_ranges=ranges).save(tmp_path / "icnet.json")
     kept = Card.load(tmp_path / "icnet.json").activation_ranges
-    quantize(networks / "icnet.onnx", kept, tmp_path / "again.onnx")
+    quantise(networks / "icnet.onnx", kept, tmp_path / "again.onnx")
     assert (tmp_path / "again.onnx").read_bytes() == int8.read_bytes()
 
 
 def test_a_missing_range_is_told(networks, ranges, tmp_path):
     some = dict(list(ranges.items())[:-1])
     with pytest.raises(WeightsError, match="no activation range for"):
-        quantize(networks / "icnet.onnx", some, tmp_path / "a.onnx")
+        quantise(networks / "icnet.onnx", some, tmp_path / "a.onnx")
     assert not (tmp_path / "a.onnx").exists()
 
 

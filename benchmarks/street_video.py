@@ -1,0 +1,20 @@
+"""The videos that benchmarks label: procedural street scenes, H.264."""
+
+from pathlib import Path
+from time import perf_counter
+
+from rtseg import scenes
+from rtseg.core.frame import Frame
+from rtseg.core.sizes import Size
+from rtseg.sinks.video import VideoSink
+
+FPS = 30.0
+
+
+def make_video(path: Path, size_hw: Size, frames: int, seed: int = 1) -> Path:
+    scene = scenes.StreetScene(size_hw, seed=seed, fps=FPS)
+    with VideoSink(path, size_hw, FPS) as sink:
+        for index in range(frames):
+            image, labels = scene.render(index)
+            sink.write(Frame(image, index, index / FPS, perf_counter()), labels, image)
+    return path

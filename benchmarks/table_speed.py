@@ -1,0 +1,147 @@
+"""Tables of how fast networks run: engines, the whole loop, a deadline, networks of other libraries."""
+
+from collections.abc import Callable
+from typing import Any
+
+from table_sources import markdown, result
+
+
+def environment_line() -> str:
+    made_on = result("pipeline")["environment"]
+    return f"Measured on: {made_on['cpu']}, {made_on['cores']} cores, {made_on['os']}, Python {made_on['python']}."
+
+
+def engines_table() -> str:
+    """What the engines reach, each line with what it is compared with."""
+    found = result("engines")["results"]
+    arithmetic, int8, eager = found["arithmetic"], found["int8"], found["eager"]
+    rows = [
+        [
+            f"{arithmetic['model']} fp32 on onnxruntime",
+            f"{arithmetic['ms']['engine']['p50']:.1f}",
+            f"{arithmetic['share']:.2f} of the rate of a float32 matrix product (numpy, 2048 cubed)",
+        ]
+    ]
+    if "ms" in int8:
+        faster = f"{int8['int8_is_faster_by']:.2f}x its fp32 form"
+        rows.append([f"{int8['model']} int8 on onnxruntime", f"{int8['ms']['int8']['p50']:.1f}", faster])
+    for engine, faster in eager["faster_than_the_better_eager_form_by"].items():
+        chosen = ", what auto takes" if engine == eager["auto"] else ""
+        compared = f"{faster:.2f}x its own eager torch form with max_unpool2d"
+        rows.append([f"{eager['model']} fp32 on {engine}{chosen}", f"{eager['ms'][engine]['p50']:.1f}", compared])
+    return markdown(["engine", "p50, ms", "compared"], rows)
+
+
+def default_table() -> str:
+    """What the default command takes and reaches, beside FP32 and the plain script, on the machine in the last line."""
+    found = result("default")
+    rows = [
+        [
+            r["model"], f"{r['precision']} on {r['engine']}", "x".join(map(str, r["size"])), f"{r['engine_fps']:.1f}",
+            f"{r['fps']:.1f}", f"{r['fp32_fps']:.1f}", f"{r['plain_fps']:.1f}", f"{r['faster_than_plain_by']:.1f}x",
+        ]
+        for r in found["results"]
+    ]  # fmt: skip
+    header = ["network", "auto takes", "input", "engine fps", "fps", "in fp32", "plain script, fps", "faster by"]
+    on = found["environment"]
+    return f"{markdown(header, rows)}\n\n{on['cpu']}, {on['cores']} cores, {', '.join(on['instructions'])}."
+
+
+def pipeline_table() -> str:
+    rows = [
+        [
+            f"{r['model']} {r['precision']}",
+            r["engine"],
+            "x".join(map(str, r["source"])),
+            f"{r['engine_fps']:.1f}",
+            f"{r['end_to_end_fps']:.1f}",
+            f"{r['share']:.2f}",
+            f"{r['latency_ms']['p50']:.0f} / {r['latency_ms']['p99']:.0f}",
+        ]
+        for r in result("pipeline")["results"]
+    ]
+    header = ["network", "engine", "video", "engine fps", "end-to-end fps", "share", "latency p50 / p99, ms"]
+    return markdown(header, rows)
+
+
+def stages_table() -> str:
+    """What each stage of the loop takes for a frame of the large video, the median."""
+    rows = [r for r in result("pipeline")["results"] if r["source"] == [1024, 2048]]
+    stages = list(rows[0]["stages_ms"])
+    return markdown(
+        ["network", *(f"{stage}, ms" for stage in stages)],
+        [[f"{r['model']} {r['precision']}", *(f"{r['stages_ms'][s]['p50']:.1f}" for s in stages)] for r in rows],
+    )
+
+
+def upsample_table() -> str:
+    rows = [
+        [
+            name,
+            "x".join(map(str, r["logits"])),
+            f"{r['border_share']:.1%}",
+            f"{r['ms']['rtseg']['p50']:.1f}",
+            *(f"{r['ratio_of_medians'][form]:.0f}x" for form in ("torch", "cv2")),
+        ]
+        for name, r in result("upsample")["results"].items()
+    ]
+    header = ["logits of", "shape", "border cells", "rtseg p50, ms", "torch takes", "cv2.resize + argmax takes"]
+    return markdown(header, rows)
+
+
+def deadline_table() -> str:
+    """mIoU of the labels on show at the end of a deadline: the controller, the best fixed rung, and dropping frames."""
+    found = result("deadline")["curve"]
+    rows = []
+    for place, ours in enumerate(found["controller"]):
+        best = max(found["fixed"], key=lambda rung: rung["miou"][place])
+        name = f"{best['model']} {best['precision']} {'x'.join(map(str, best['size']))}"
+        rows.append([f"{ours['deadline_ms']:g}", f"{ours['miou']:.3f}", f"{ours['missed'] / ours['frames']:.1%}",
+                     f"{best['miou'][place]:.3f} ({name})", f"{found['dropping']['miou'][place]:.3f}"])  # fmt: skip
+    return markdown(["deadline, ms", "controller", "missed", "best fixed rung", "dropping frames"], rows)
+
+
+def load_table() -> str:
+    """Misses beside a second load."""
+    found = result("deadline")["load"]
+    header = ["", "frames", "missed", "held", "late", "dropped"]
+    rows = [
+        [name, str(told["frames"]), f"{told['missed']} ({told['share_missed']:.2%})",
+         *(str(told[key]) for key in header[3:])]
+        for name, told in (("controller", found["controller"]), ("fixed rung", found["fixed"]))
+    ]  # fmt: skip
+    about = f"{found['minutes']:g} minutes at {found['deadline_ms']:g} ms, {found['bursts']} bursts."
+    return f"{markdown(header, rows)}\n\n{about}"
+
+
+def imported_table() -> str:
+    """What became of the networks of other libraries, and the machine."""
+    found = result("imported")
+    rows = [
+        [f"{r['library']} {r.get('version', '')}".strip(), r["network"], *imported_cells(r)] for r in found["results"]
+    ]
+    header = ["library", "network", "sizes", "labels that agree", "input", "engine", "engine fps", "fps in the loop"]
+    on = found["environment"]
+    return f"{markdown(header, rows)}\n\n{on['cpu']}, {on['cores']} cores, {', '.join(on['instructions'])}."
+
+
+def imported_cells(row: dict[str, Any]) -> list[str]:
+    if problem := row.get("missing") or row.get("refused"):
+        return [problem, "", "", "", "", ""]
+    rule = "any" if row["multiple"] == 1 else f"multiples of {row['multiple']}"
+    agreement = ", ".join(f"{engine} {parity['agreement']:.2%}" for engine, parity in row["parity"].items())
+    size = "x".join(map(str, row["size"]))
+    return [rule, agreement, size, row["engine"], f"{row['engine_fps']:.1f}", f"{row['fps']:.1f}"]
+
+
+TABLES: dict[str, Callable[[], str]] = {
+    "environment": environment_line,
+    "engines": engines_table,
+    "default": default_table,
+    "pipeline": pipeline_table,
+    "stages": stages_table,
+    "upsample": upsample_table,
+    "deadline": deadline_table,
+    "load": load_table,
+    "imported": imported_table,
+}
