@@ -11,6 +11,7 @@ import pytest
 from heif_files import avif, box, colours, heic, jpeg2000, with_palette
 from odd_media import Video, label, label_numbers, numbered, watch
 from picture_files import GREY, tiff, write_all
+from PIL import Image
 
 from rtseg.core.errors import InputError
 from rtseg.sources.images import read_image
@@ -243,15 +244,18 @@ def test_folders_that_are_links_are_labelled_and_loops_end(bands: Path) -> None:
 def test_only_the_first_of_several_pictures_is_said_so(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     (tmp_path / "pages.tif").write_bytes(tiff(8, 1, 1, GREY.tobytes(), pages=2))
     (tmp_path / "one.tif").write_bytes(tiff(8, 1, 1, GREY.tobytes()))
+    page = Image.fromarray(GREY)
+    page.save(tmp_path / "big.tif", big_tiff=True, save_all=True, append_images=[page])
+    page.save(tmp_path / "big-one.tif", big_tiff=True)
     animation = cv2.Animation()
     animation.frames = [numbered(number) for number in range(3)]
     animation.durations = [100] * 3
     for name in ("a.webp", "a.png"):
         assert cv2.imwriteanimation(str(tmp_path / name), animation)
-    for name in ("pages.tif", "one.tif", "a.webp", "a.png"):
+    for name in ("pages.tif", "one.tif", "big.tif", "big-one.tif", "a.webp", "a.png"):
         read_image(tmp_path / name)
     told = [message.split(" holds ")[0] for message in caplog.messages if "only the first is read" in message]
-    assert [Path(path).name for path in told] == ["pages.tif", "a.webp", "a.png"]
+    assert [Path(path).name for path in told] == ["pages.tif", "big.tif", "a.webp", "a.png"]
 
 
 @pytest.mark.parametrize("size_hw", [(1, 4000), (4000, 1), (64, 96)])

@@ -104,18 +104,20 @@ def tiff_tags(data: np.ndarray) -> dict[str, int]:
     order = _tiff_order(data)
     if order is None:
         return {}
-    big = b"+" in data[:4].tobytes()
-    size, row, value = (8, 20, 12) if big else (4, 12, 8)
-    place = int.from_bytes(data[size : 2 * size].tobytes(), order)
-    count = 8 if big else 2
+    first, row, count = _first_page(data, order)
+    value = row - (8 if row == 20 else 4)
     found = {}
-    for entry in range(int.from_bytes(data[place : place + count].tobytes(), order)):
-        start = place + count + row * entry
-        if start >= len(data):
-            break
+    for start in range(first, min(first + row * count, len(data)), row):
         if name := _TAGS.get(int.from_bytes(data[start : start + 2].tobytes(), order)):
             found[name] = int.from_bytes(data[start + value : start + value + 2].tobytes(), order)
     return found
+
+
+def _first_page(data: np.ndarray, order: Literal["little", "big"]) -> tuple[int, int, int]:
+    """Where the entries of a TIFF's (or BigTIFF's) first page are: (first one, bytes of each, how many)."""
+    size, row, wide = (8, 20, 8) if b"+" in data[:4].tobytes() else (4, 12, 2)
+    place = int.from_bytes(data[size : 2 * size].tobytes(), order)
+    return place + wide, row, int.from_bytes(data[place : place + wide].tobytes(), order)
 
 
 def orientation_of(data: np.ndarray) -> int:
@@ -145,10 +147,10 @@ def video_behind(data: np.ndarray) -> bool:
 def holds_more(data: np.ndarray) -> bool:
     """Whether a file is animated (APNG, WebP, AVIF) or has several pages (TIFF), by its head."""
     head = data[:4096].tobytes()
-    if (order := _tiff_order(data)) is not None and b"+" not in head[:4]:
-        place = int.from_bytes(head[4:8], order)
-        after = place + 2 + 12 * int.from_bytes(data[place : place + 2].tobytes(), order)
-        return any(data[after : after + 4].tolist())
+    if (order := _tiff_order(data)) is not None:
+        first, row, count = _first_page(data, order)
+        after = first + row * count
+        return any(data[after : after + (8 if row == 20 else 4)].tolist())
     if head[:4] == b"RIFF" and head[8:16] == b"WEBPVP8X":
         return bool(head[20] & 2)
     return head[4:12] == b"ftypavis" or (head[:4] == _PNG and b"acTL" in head.partition(b"IDAT")[0])
