@@ -218,6 +218,15 @@ class TestKept:
         load("fp16", (64, 128)).close()
         assert kept.read_bytes() == b"timed;"
 
+    def test_timing_that_cannot_be_kept_is_told_and_costs_nothing_else(self, gpu_machine, load, caplog):
+        machine = gpu_machine()
+        load().close()
+        (kept,) = machine.cache.glob("*.timing")
+        kept.unlink()
+        kept.mkdir()  # nothing can be written there
+        load("fp32").close()
+        assert "the next build will take as long as this one" in caplog.text
+
 
 class TestRefused:
     def test_what_the_parser_does_not_know(self, gpu_machine, load):
