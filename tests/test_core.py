@@ -99,6 +99,13 @@ def test_durations_keep_outliers() -> None:
     assert summary["p99"] == pytest.approx(1000.0)
 
 
+def test_durations_with_a_window_keep_the_newest() -> None:
+    durations = Durations(3)
+    for seconds in (9.0, 9.0, 1.0, 2.0, 3.0, 4.0):
+        durations.add(seconds)
+    assert durations.summary_ms() == {"p50": 3000.0, "p90": 3800.0, "p99": 3980.0, "mean": 3000.0, "n": 3}
+
+
 def test_rate_counts_intervals(monkeypatch: pytest.MonkeyPatch) -> None:
     times = iter([0.0, 0.5, 1.0])
     monkeypatch.setattr("rtseg.core.timing.perf_counter", lambda: next(times))

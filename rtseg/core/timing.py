@@ -1,5 +1,6 @@
 """Durations: collected in seconds, reported as percentiles; nothing is ever removed as an outlier."""
 
+from array import array
 from collections import deque
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -12,10 +13,16 @@ class Durations:
     """A list of durations with percentiles; with `window`, percentiles of the newest ones only."""
 
     def __init__(self, window: int | None = None) -> None:
-        self._seconds: deque[float] = deque(maxlen=window)
+        self._seconds = array("d")  # a quarter of a list's memory: a camera runs for weeks
+        self._window = window
+        self._oldest = 0
 
     def add(self, seconds: float) -> None:
-        self._seconds.append(seconds)
+        if self._window is None or len(self._seconds) < self._window:
+            self._seconds.append(seconds)
+        else:
+            self._seconds[self._oldest] = seconds
+            self._oldest = (self._oldest + 1) % self._window
 
     def __len__(self) -> int:
         return len(self._seconds)
@@ -30,13 +37,13 @@ class Durations:
 
     def percentile_ms(self, percent: float) -> float:
         """The given percentile in milliseconds; NaN when nothing was measured."""
-        return float(np.percentile(tuple(self._seconds), percent)) * 1e3 if self._seconds else float("nan")
+        return float(np.percentile(self._seconds.tolist(), percent)) * 1e3 if self._seconds else float("nan")
 
     def summary_ms(self) -> dict[str, float | int]:
         """{"p50", "p90", "p99", "mean", "n"}; the times in milliseconds."""
         if not self._seconds:
             return {"n": 0}
-        seconds = tuple(self._seconds)
+        seconds = self._seconds.tolist()  # a copy: another thread may go on adding
         p50, p90, p99 = (round(float(value) * 1e3, 3) for value in np.percentile(seconds, (50, 90, 99)))
         return {"p50": p50, "p90": p90, "p99": p99, "mean": round(float(np.mean(seconds)) * 1e3, 3), "n": len(seconds)}
 
