@@ -190,5 +190,8 @@ def test_a_confidence_that_does_not_fit_is_one_line() -> None:
     for sure in (np.ones((3, 4), np.float32), np.ones(labels.shape, np.float64)):
         with pytest.raises(UsageError, match=r"confidence is float.* \(.*\): want uint8 \(0 to 255\) or float32"):
             overlay(image, labels, CAMVID11, confidence=sure)
-    with pytest.raises(UsageError, match="a confidence of 2 is not allowed: give 0"):
-        overlay(image, labels, CAMVID11, confidence=np.ones(labels.shape, np.float32), unsure=2)
+    with pytest.raises(UsageError, match=r"confidence is <U1 \(\): want uint8"):
+        overlay(image, labels, CAMVID11, confidence="x")
+    for unsure in (2, "x"):
+        with pytest.raises(UsageError, match=f"a confidence of {unsure!r} is not allowed: give 0"):
+            overlay(image, labels, CAMVID11, confidence=np.ones(labels.shape, np.float32), unsure=unsure)

@@ -51,8 +51,8 @@ class Overlay:
         Raises:
             UsageError: an unknown class, or an opacity or confidence outside 0..1.
         """
-        if unsure is not None and not 0 <= unsure <= 1:
-            raise UsageError(f"a confidence of {unsure} is not allowed: give 0 (nothing is grey) to 1")
+        if unsure is not None and not (isinstance(unsure, int | float) and 0 <= unsure <= 1):
+            raise UsageError(f"a confidence of {unsure!r} is not allowed: give 0 (nothing is grey) to 1")
         self.unsure = unsure
         self.labels = labels
         self.legend = legend
@@ -177,8 +177,9 @@ def _check(image: np.ndarray, labels: np.ndarray, out: np.ndarray | None) -> Non
 
 def _with_unsure(labels: np.ndarray, confidence: np.ndarray, below: float) -> np.ndarray:
     """Labels, uint8 (H, W), with `_UNSURE` where the confidence is lower."""
-    if confidence.dtype not in (np.uint8, np.float32) or confidence.shape != labels.shape:
-        raise UsageError(f"confidence is {confidence.dtype} {confidence.shape}: want uint8 (0 to 255) or float32 "
+    given = np.asarray(confidence)  # whatever it is, the message can say so
+    if given.dtype not in (np.uint8, np.float32) or given.shape != labels.shape:
+        raise UsageError(f"confidence is {given.dtype} {given.shape}: want uint8 (0 to 255) or float32 "
                          f"(0 to 1) {labels.shape}")  # fmt: skip
     low = confidence < (below * 255 if confidence.dtype == np.uint8 else below)
     marked: np.ndarray = cv2.max(labels, np.multiply(low, _UNSURE, dtype=np.uint8))
