@@ -268,6 +268,19 @@ def test_after_too_many_misses_no_better_rung_is_tried_for_long():
     assert drive.rungs[1100:2000].count(1) == 0
 
 
+@pytest.mark.parametrize(("slow", "last"), [((0, 1), 1), ((100, 101), 0)])
+def test_what_is_missed_while_everything_is_cold_does_not_count(slow, last):
+    """Two slow frames are forgotten after 300; two that were missed later bar the better rung for longer."""
+    policy, took = Deadline(0.040), (0.012, 0.030)
+    policy.start(rungs(*took))
+    for index in range(700):
+        rung = policy.choose(index, index / 30, index / 30) or 0
+        policy.took(rung, took[rung] * (3 if index in slow else 1))
+        if index in slow:
+            policy.missed()
+    assert rung == last
+
+
 def test_a_frame_that_waited_too_long_does_not_delay_the_next():
     drive = Drive(0.040, 0.020).run(5)
     labeller, clock = drive.labeller, drive.clock

@@ -118,8 +118,9 @@ class Deadline:
         self.costs.took(rung, seconds)
 
     def missed(self) -> None:
-        """Counts a frame whose labels were not ready though its rung was to be."""
-        self._credit = max(self._credit - 1, _MOST_DEBT)
+        """Counts a frame whose labels were not ready though its rung was to be; not while everything is still cold."""
+        if len(self._ages) == _CALM:
+            self._credit = max(self._credit - 1, _MOST_DEBT)
 
     def changed(self, share: float) -> None:
         """Counts which share of the labels, 0 to 1, is another than one frame before."""
