@@ -73,7 +73,6 @@ def _both(source: Source, segmenter: Segmenter) -> _Both:
     steady = Steady(segmenter.card.logits_stride)
     for frame in source:
         logits = segmenter.logits(frame)
-        resized = segmenter.resize(frame.image)
-        assert resized is not None  # its engine is loaded
+        resized = segmenter.input(frame.image)
         labels = upsample_labels(logits, frame.size_hw)
         yield frame, labels, upsample_labels(steady(frame.index, resized, logits), frame.size_hw)

@@ -159,19 +159,14 @@ def _network(options: "CamOptions", spec: RunSpec, live: bool) -> "Labeller":
     """A network with what the options put around it; it is loaded again where its engine fails."""
     from rtseg.live.labellers.early import open_labeller
     from rtseg.live.labellers.rebuilding import Rebuilding
-    from rtseg.live.labellers.scoring import Scoring
-    from rtseg.live.labellers.steady import WINDOW, Steady
+    from rtseg.live.labellers.scoring import scored
+    from rtseg.live.labellers.steady import WINDOW
     from rtseg.live.labellers.still import Still
-    from rtseg.live.segmenter import Segmenter
 
     def make() -> "Labeller":
-        segmenter = open_labeller(spec)
-        labeller: Labeller = segmenter
-        if options.steady or options.unsure is not None:
-            assert isinstance(segmenter, Segmenter)  # no early exit: the command refuses both together
-            window = None if live or options.reuse else WINDOW  # frames that are not run are no reason to begin anew
-            steady = Steady(segmenter.card.logits_stride, window) if options.steady else None
-            labeller = Scoring(segmenter, steady=steady, confident=options.unsure is not None)
+        window = None if live or options.reuse else WINDOW  # frames that are not run are no reason to begin anew
+        confident = options.unsure is not None
+        labeller = scored(open_labeller(spec), steady=options.steady, confident=confident, window=window)
         return Still(labeller) if options.reuse else labeller
 
     return Rebuilding(make)

@@ -10,13 +10,11 @@ from rtseg.batch.task import Event, Loaded, Progress, Task, TaskDone, TaskFailed
 from rtseg.core.runspec import RunSpec
 from rtseg.live.labeller import Labeller
 from rtseg.live.labellers.early import open_labeller
-from rtseg.live.labellers.scoring import Scoring
-from rtseg.live.labellers.steady import Steady
+from rtseg.live.labellers.scoring import scored
 from rtseg.live.loop import Loop
 from rtseg.live.painter import Painter
 from rtseg.live.pipeline import Result
 from rtseg.live.policies import Every
-from rtseg.live.segmenter import Segmenter
 from rtseg.pictures.resize import limit_threads
 from rtseg.sources.span import PictureSpan, SpanSource, VideoSpan
 
@@ -55,7 +53,7 @@ class Worker:
         segmenter = self._prepare(task)
         look = task.look
         painter = Painter(opacity=look.opacity, legend=look.legend, show=look.show, hud=False, unsure=look.unsure)
-        labeller = _around(segmenter, task)
+        labeller = scored(segmenter, steady=task.steady, confident=task.confident)  # a new average for each pass
         self._job, self._first = task.job, task.span.first
         with self._open(task, segmenter.budget.codec) as source:
             self._source = source
@@ -114,15 +112,6 @@ class Worker:
         if self._segmenter is not None:
             self._segmenter.close()
         self._segmenter = self._network = None
-
-
-def _around(segmenter: Labeller, task: Task) -> Labeller:
-    """The segmenter with what the task needs around it; a new average over time for each pass."""
-    if not (task.steady or task.confident):
-        return segmenter
-    assert isinstance(segmenter, Segmenter)  # no early exit: the command refuses both together
-    steady = Steady(segmenter.card.logits_stride) if task.steady else None
-    return Scoring(segmenter, steady=steady, confident=task.confident)
 
 
 class _Draw:

@@ -47,3 +47,10 @@ class ArrayPool:
             if len(self._arrays) < self._most:
                 self._arrays.append(array)
             return array
+
+    def copy(self, array: np.ndarray) -> np.ndarray:
+        """A C-contiguous copy, of the array's own dtype, that nobody else holds."""
+        *outer, width = array.shape
+        copy = self.take((*outer, width * array.itemsize)).view(array.dtype)
+        np.copyto(copy, array)
+        return copy

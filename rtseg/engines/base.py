@@ -152,16 +152,9 @@ class Engine(Closing, ABC):
     def _submit_logits(self, image: np.ndarray) -> Callable[[], Timed]:
         """What gives the logits of a checked picture; here they are made at once."""
         start = perf_counter()
-        logits = self._kept(self._infer(image))
+        logits = self._arrays.copy(self._infer(image))
         seconds = perf_counter() - start
         return lambda: (logits, {"engine": seconds})
-
-    def _kept(self, logits: np.ndarray) -> np.ndarray:
-        """A copy that nobody else holds, in memory that is used again."""
-        *outer, width = logits.shape
-        copy = self._arrays.take((*outer, width * logits.itemsize)).view(logits.dtype)
-        np.copyto(copy, logits)
-        return copy
 
     def _labels(self, image: np.ndarray, size_hw: Size, out: np.ndarray | None) -> Timed:
         """Labels of a checked picture; here upsampled on the CPU, a GPU engine does it on its device."""

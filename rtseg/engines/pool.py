@@ -74,7 +74,7 @@ class EnginePool(Engine):
     def _work_logits(self, image: np.ndarray) -> Timed:
         engine, start = self._free.popleft(), perf_counter()
         try:
-            logits = self._kept(engine.infer(image))
+            logits = self._arrays.copy(engine.infer(image))
             return logits, {"engine": perf_counter() - start}
         finally:
             self._free.append(engine)

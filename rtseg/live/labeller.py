@@ -1,5 +1,7 @@
 """The contract of everything that labels frames: a `Segmenter`, and what wraps one."""
 
+import logging
+from collections.abc import Callable, Sized
 from typing import Protocol
 
 import numpy as np
@@ -10,6 +12,17 @@ from rtseg.core.sizes import Size
 from rtseg.core.threads import ThreadBudget
 from rtseg.engines import EngineInfo
 from rtseg.live.policies import Policy
+
+_log = logging.getLogger(__name__)
+
+
+def drain(in_flight: Sized, collect: Callable[[], object]) -> None:
+    """Collects what is in flight, until nothing is, and throws it away."""
+    while in_flight:
+        try:
+            collect()
+        except Exception as error:  # whatever it is: what made the caller give up is reported already
+            _log.debug("a frame that nobody waits for failed: %s", error)
 
 
 class Labeller(Protocol):

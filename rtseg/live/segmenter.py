@@ -1,6 +1,5 @@
 """From a frame to its labels: the shared resize, an engine, exact upsampling to the frame's own size."""
 
-import logging
 from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import replace
@@ -20,12 +19,12 @@ from rtseg.core.sizes import Size, network_size
 from rtseg.core.threads import ThreadBudget, thread_budget
 from rtseg.core.zoo import Artifact, resolve
 from rtseg.engines import AUTO, ENGINES, Engine, EngineInfo, EngineOptions, load_engine
+from rtseg.live.labeller import drain
 from rtseg.live.policies import Every, Policy
 from rtseg.pictures.confidence import confidence
 from rtseg.pictures.resize import resize_image
 from rtseg.pictures.upsample import upsample_labels
 
-_log = logging.getLogger(__name__)
 Loader = Callable[[str, Artifact, EngineOptions], Engine]
 
 Pictures = list[np.ndarray] | list[Frame] | tuple[np.ndarray | Frame, ...]
@@ -143,7 +142,17 @@ class Segmenter(Closing):
 
     def resize(self, image: np.ndarray) -> np.ndarray | None:
         """The network's input for a frame, for a thread that has time for it; None while no engine is loaded."""
-        return None if self._engine is None else self._input(self._engine, image)
+        return None if self._engine is None else self.input(image)
+
+    def input(self, image: np.ndarray, resized: np.ndarray | None = None) -> np.ndarray:
+        """The network's input for a picture, whose engine is loaded: the one place where a frame is resized.
+
+        Args:
+            image: uint8 BGR (H, W, 3).
+            resized: given back where it has the size already; one of another is from before the engine changed.
+        """
+        size_hw = self.info.size_hw
+        return resize_image(image, size_hw) if resized is None or resized.shape[:2] != size_hw else resized
 
     @overload
     def __call__(self, frame: np.ndarray | Frame, out: np.ndarray | None = None) -> np.ndarray: ...
@@ -170,7 +179,7 @@ class Segmenter(Closing):
         self.claim()
         try:
             engine = self._loaded(size_hw)
-            return engine.labels(self._input(engine, image), size_hw, out)
+            return engine.labels(self.input(image), size_hw, out)
         finally:
             self.release()
 
@@ -201,7 +210,7 @@ class Segmenter(Closing):
         image = picture_of(frame)
         size_hw = (image.shape[0], image.shape[1])
         engine, start = self._loaded(size_hw), perf_counter()
-        resized = self._input(engine, image, resized)
+        resized = self.input(image, resized)
         seconds = perf_counter() - start
         engine.submit(resized, size_hw)
         self._resizes_s.append(seconds)
@@ -218,11 +227,7 @@ class Segmenter(Closing):
 
     def discard(self) -> None:
         """Waits for the frames in flight and throws their labels away."""
-        while self._resizes_s:
-            try:
-                self.collect()
-            except Exception as error:  # whatever it is: what made the caller give up is reported already
-                _log.debug("a frame that nobody waits for failed: %s", error)
+        drain(self._resizes_s, self.collect)
 
     def _loaded(self, frame_hw: Size, most_in_flight: int = 1) -> Engine:
         if self._closed:
@@ -235,12 +240,6 @@ class Segmenter(Closing):
             options = EngineOptions(size_hw, spec.precision, threads, ahead, exits)
             self._engine = self._loader(spec.engine, resolve(spec.model), options)
         return self._engine
-
-    @staticmethod
-    def _input(engine: Engine, image: np.ndarray, resized: np.ndarray | None = None) -> np.ndarray:
-        """The one place where a frame is resized, unless `resized` has the size already."""
-        size_hw = engine.info.size_hw
-        return resize_image(image, size_hw) if resized is None or resized.shape[:2] != size_hw else resized
 
     def close(self) -> None:
         """Frees the engine; a second call does nothing."""
@@ -262,7 +261,7 @@ class Segmenter(Closing):
         self.claim()
         try:
             engine = self._loaded((image.shape[0], image.shape[1]))
-            return engine.infer(self._input(engine, image)).copy()
+            return engine.infer(self.input(image)).copy()
         finally:
             self.release()
 

@@ -22,6 +22,11 @@ def normalise(images: Tensor, by: Normalisation) -> Tensor:
     return (rgb - mean[:, None, None]) * scale[:, None, None]
 
 
+def network_input(network: SegmentationModel, images: Tensor) -> Tensor:
+    """Pictures uint8 BGR (N, H, W, 3) -> what the network takes, float32 (N, 3, H, W), channels last in memory."""
+    return normalise(images, network.normalisation).contiguous(memory_format=torch.channels_last)
+
+
 class ExitsGraph(nn.Module):
     """A network with exits behind its pre-processing: the logits of every exit, the end of the network last."""
 

@@ -16,7 +16,7 @@ from rtseg.datasets import DataSet
 from rtseg.metrics.confusion import ConfusionMatrix
 from rtseg.models import SegmentationModel
 from rtseg.models.base import Outputs
-from rtseg.models.deploy import normalise
+from rtseg.models.deploy import network_input
 from rtseg.pictures.resize import resize_image
 from rtseg.pictures.upsample import upsample_labels
 from rtseg.training.distill.base import Batch
@@ -197,6 +197,6 @@ def predict(model: SegmentationModel, image: np.ndarray, size_hw: Size, device: 
     height, width = image.shape[:2]
     resized = torch.from_numpy(resize_image(image, size_hw)).to(device)[None]
     with torch.autocast(device.type, enabled=False):
-        x = normalise(resized, model.normalisation).contiguous(memory_format=torch.channels_last)
+        x = network_input(model, resized)
         logits = model(x)[0].float().cpu().contiguous().numpy()
     return upsample_labels(logits, (height, width))

@@ -151,7 +151,7 @@ class Anytime(Closing):
         self.policy.took(number, seconds)
         rung = str(self._steps[number].rung)
         self._compare(made.labels, rung, index)
-        self._last = self._copy(made.labels), rung, index  # whoever gets the labels may write into them
+        self._last = self._arrays.copy(made.labels), rung, index  # whoever gets the labels may write into them
         return replace(made, rung=rung)
 
     def _compare(self, labels: np.ndarray, rung: str, index: int) -> None:
@@ -167,12 +167,7 @@ class Anytime(Closing):
         labels, rung, _ = self._last or (None, "", 0)
         if labels is None or labels.shape != frame.size_hw:
             return Labelled(np.full(frame.size_hw, self.labels.ignore_index, np.uint8), {}, held=True)
-        return Labelled(self._copy(labels), {}, rung=rung, held=True)
-
-    def _copy(self, labels: np.ndarray) -> np.ndarray:
-        copy = self._arrays.take(labels.shape)
-        np.copyto(copy, labels)
-        return copy
+        return Labelled(self._arrays.copy(labels), {}, rung=rung, held=True)
 
     def discard(self) -> None:
         self._waiting = None

@@ -77,8 +77,7 @@ class Averaging(Wrapper):
         stages_s = dict.fromkeys(("resize", "engine", "upsample"), 0.0)
         for segmenter in self._scaled:
             start = perf_counter()
-            resized = segmenter.resize(frame.image)
-            assert resized is not None  # its engine is loaded
+            resized = segmenter.input(frame.image)
             stages_s["resize"] += perf_counter() - start
             start = perf_counter()
             views.append(segmenter.engine.infer(resized).copy())  # the engine overwrites its buffer at the next call

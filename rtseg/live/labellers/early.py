@@ -5,6 +5,7 @@ from time import perf_counter
 
 import numpy as np
 
+from rtseg.core.arrays import ArrayPool
 from rtseg.core.errors import EngineError
 from rtseg.core.frame import Frame, Labelled
 from rtseg.core.runspec import AUTO, RunSpec
@@ -38,6 +39,7 @@ class EarlyExit(Wrapper):
         super().__init__(segmenter)
         self._segmenter, self._exit = segmenter, exit
         self._thresholds = {each.name: each.threshold for each in segmenter.card.exits}
+        self._arrays = ArrayPool()
         self._waiting: deque[tuple[Frame, np.ndarray | None]] = deque()
 
     def prepare(self, frame_hw: tuple[int, int], most_in_flight: int = 1) -> EngineInfo:
@@ -52,16 +54,14 @@ class EarlyExit(Wrapper):
             raise EngineError("no picture is in flight: call submit() first")
         frame, resized = self._waiting.popleft()
         start = perf_counter()
-        if resized is None:
-            resized = self._segmenter.resize(frame.image)
-            assert resized is not None  # its engine is loaded
+        resized = self._segmenter.input(frame.image, resized)
         ready = perf_counter()
         run = self._segmenter.engine.start(resized)
         logits = run.logits()
         while run.more and not self._stops(run.exit, logits):
             logits = run.logits()
         inferred = perf_counter()
-        labels = upsample_labels(logits, frame.size_hw, threads=self.info.threads)
+        labels = upsample_labels(logits, frame.size_hw, self._arrays.take(frame.size_hw), threads=self.info.threads)
         stages_s = {"resize": ready - start, "engine": inferred - ready, "upsample": perf_counter() - inferred}
         return Labelled(labels, stages_s, exit=run.exit)
 
@@ -84,9 +84,7 @@ def every_exit(segmenter: Segmenter, image: np.ndarray) -> list[tuple[np.ndarray
     """
     size_hw = (image.shape[0], image.shape[1])
     segmenter.prepare(size_hw)
-    resized = segmenter.resize(image)
-    assert resized is not None  # its engine is loaded
-    run, found = segmenter.engine.start(resized), []
+    run, found = segmenter.engine.start(segmenter.input(image)), []
     while run.more:
         logits = run.logits()
         found.append((upsample_labels(logits, size_hw, threads=segmenter.info.threads), mean_entropy(logits)))

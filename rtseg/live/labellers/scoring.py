@@ -1,6 +1,5 @@
 """Labels made of the network's scores outside its engine: steadied over time, with a confidence, or both."""
 
-import logging
 from collections import deque
 from dataclasses import dataclass
 from time import perf_counter
@@ -13,13 +12,12 @@ from rtseg.core.errors import EngineError, UsageError
 from rtseg.core.frame import Frame, Labelled
 from rtseg.core.sizes import Size
 from rtseg.engines import EngineInfo
-from rtseg.live.labellers.steady import Steady
+from rtseg.live.labeller import Labeller, drain
+from rtseg.live.labellers.steady import WINDOW, Steady
 from rtseg.live.labellers.wrapper import Wrapper
 from rtseg.live.segmenter import Segmenter
 from rtseg.pictures.confidence import as_levels, confidence
 from rtseg.pictures.upsample import upsample_labels
-
-_log = logging.getLogger(__name__)
 
 
 def check_scores(card: Card) -> None:
@@ -29,6 +27,27 @@ def check_scores(card: Card) -> None:
             f"{card.name} gives labels, not scores: there is nothing to average over time, and no confidence; import "
             "it again with an output before its argmax"
         )
+
+
+def scored(
+    segmenter: Labeller, *, steady: bool = False, confident: bool = False, window: int | None = WINDOW
+) -> Labeller:
+    """A segmenter with what is asked for around it; itself where nothing is.
+
+    Args:
+        segmenter: one that runs its network to the end: commands refuse an early exit beside the others.
+        steady: average over time; `window` is that of `Steady`.
+        confident: give the confidence of every pixel too.
+        window: see `Steady`.
+
+    Raises:
+        UsageError: a network that gives labels and no scores.
+    """
+    if not (steady or confident):
+        return segmenter
+    assert isinstance(segmenter, Segmenter)
+    average = Steady(segmenter.card.logits_stride, window) if steady else None
+    return Scoring(segmenter, steady=average, confident=confident)
 
 
 @dataclass(frozen=True)
@@ -70,10 +89,9 @@ class Scoring(Wrapper):
         return info
 
     def submit(self, frame: Frame, resized: np.ndarray | None = None) -> None:
-        size_hw, start = self._segmenter.prepare(frame.size_hw).size_hw, perf_counter()
-        if resized is None or resized.shape[:2] != size_hw:
-            resized = self._segmenter.resize(frame.image)
-            assert resized is not None  # its engine is loaded
+        self._segmenter.prepare(frame.size_hw)
+        start = perf_counter()
+        resized = self._segmenter.input(frame.image, resized)
         seconds = perf_counter() - start
         self._segmenter.engine.submit_logits(resized)
         self._started.append(_Started(frame, resized, seconds))
@@ -99,10 +117,6 @@ class Scoring(Wrapper):
         return Labelled(labels, stages_s, sure)
 
     def discard(self) -> None:
-        while self._started:
-            try:
-                self.collect()
-            except Exception as error:  # whatever it is: what made the caller give up is reported already
-                _log.debug("a frame that nobody waits for failed: %s", error)
+        drain(self._started, self.collect)
         if self._steady is not None:
             self._steady.forget()  # what comes next may be another video

@@ -68,13 +68,8 @@ class Still(Wrapper):
 
     def _copy(self, made: Labelled) -> Labelled:
         """With arrays of its own."""
-        labels = self._arrays.take(made.labels.shape)
-        np.copyto(labels, made.labels)
-        if made.confidence is None:
-            return replace(made, labels=labels)
-        confidence = self._arrays.take(made.confidence.shape)
-        np.copyto(confidence, made.confidence)
-        return replace(made, labels=labels, confidence=confidence)
+        confidence = None if made.confidence is None else self._arrays.copy(made.confidence)
+        return replace(made, labels=self._arrays.copy(made.labels), confidence=confidence)
 
     def discard(self) -> None:
         self.inner.discard()

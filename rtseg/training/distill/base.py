@@ -7,14 +7,13 @@ from dataclasses import dataclass, fields
 from functools import cached_property
 from typing import Any, ClassVar, NamedTuple, Self
 
-import torch
 from torch import Tensor, nn
 
 from rtseg.core.errors import UsageError
 from rtseg.core.registry import unknown_name
 from rtseg.models import SegmentationModel
 from rtseg.models.base import Outputs, feature_channels
-from rtseg.models.deploy import normalise
+from rtseg.models.deploy import network_input
 from rtseg.training.config import TrainConfig
 from rtseg.training.distill.teachers import Seen, Teachers
 from rtseg.training.losses import shrink_labels
@@ -212,11 +211,6 @@ def channels_of(network: SegmentationModel, name: str) -> int:
         raise UsageError(f"{type(network).__name__} has no features {name!r}, only {', '.join(found)}: "
                          "choose another --teaching, or others of its features")  # fmt: skip
     return found[name]
-
-
-def network_input(network: SegmentationModel, images: Tensor) -> Tensor:
-    """Pictures (N, H, W, 3) -> what the network takes, float32 (N, 3, H, W)."""
-    return normalise(images, network.normalisation).contiguous(memory_format=torch.channels_last)
 
 
 def mean_of(values: Tensor, counted: Tensor) -> Tensor:

@@ -8,7 +8,8 @@ from torch import Tensor, nn
 
 from rtseg.models import SegmentationModel, build_like
 from rtseg.models.base import Outputs
-from rtseg.training.distill.base import Batch, Teaching, network_input
+from rtseg.models.deploy import network_input
+from rtseg.training.distill.base import Batch, Teaching
 from rtseg.training.precision import keep_gradients_true
 
 

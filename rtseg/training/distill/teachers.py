@@ -9,7 +9,7 @@ from torch import Tensor
 
 from rtseg.core.errors import UsageError
 from rtseg.models import SegmentationModel
-from rtseg.models.deploy import normalise
+from rtseg.models.deploy import network_input
 from rtseg.training.origin import Origin, find_origin
 
 Seen = tuple[Tensor, dict[str, Tensor]]
@@ -62,10 +62,7 @@ class Teachers:
         return [network.logits_and_features(x) for network, x in zip(self.networks, self._inputs(images), strict=True)]
 
     def _inputs(self, images: Tensor) -> list[Tensor]:
-        return [
-            normalise(images, network.normalisation).contiguous(memory_format=torch.channels_last)
-            for network in self.networks
-        ]
+        return [network_input(network, images) for network in self.networks]
 
     def _on(self, device: torch.device) -> list[Callable[[Tensor], Seen]]:
         if device not in self._called:

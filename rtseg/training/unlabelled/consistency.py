@@ -8,7 +8,7 @@ from torch import Tensor
 
 from rtseg.models import SegmentationModel
 from rtseg.models.base import Outputs
-from rtseg.models.deploy import normalise
+from rtseg.models.deploy import network_input
 from rtseg.training.losses import shrink_labels
 
 
@@ -49,7 +49,7 @@ def consistency_loss(
         )
         mixed.append((picture, target, counts, valid))
     pictures, truth, counted, there = (torch.cat(parts) for parts in zip(*mixed, strict=True))
-    logits = forward(_input(model, pictures))[0].float()
+    logits = forward(network_input(model, pictures))[0].float()
     losses = F.cross_entropy(logits, truth, weights, reduction="none") * counted
     shares = weights[truth] * there
     share = counted.sum() / there.sum().clamp(min=1)
@@ -64,10 +64,6 @@ def pseudo_labels(model: SegmentationModel, images: Tensor, confidence: float) -
     """
     training = model.training
     model.eval()
-    probability, labels = model(_input(model, images)).float().softmax(1).max(1)
+    probability, labels = model(network_input(model, images)).float().softmax(1).max(1)
     model.train(training)
     return labels, probability >= confidence
-
-
-def _input(model: SegmentationModel, images: Tensor) -> Tensor:
-    return normalise(images, model.normalisation).contiguous(memory_format=torch.channels_last)
