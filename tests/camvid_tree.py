@@ -20,10 +20,15 @@ def make_camvid(root: Path, names: list[str], split: str = "train", size_hw: tup
     (root / f"{split}.txt").write_text("\n".join(lines) + "\n")
 
 
+def small_camvid(folders: pytest.TempPathFactory, train: int, val: int) -> Path:
+    """So many pictures of one drive in train, and of another in val."""
+    folder = folders.mktemp("camvid")
+    make_camvid(folder, NAMES[:train])
+    make_camvid(folder, NAMES[20 : 20 + val], "val")
+    return folder
+
+
 @pytest.fixture(scope="session")
 def camvid(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Four pictures of train and two of val, for tests that only read them."""
-    folder = tmp_path_factory.mktemp("camvid")
-    make_camvid(folder, NAMES[:4])
-    make_camvid(folder, NAMES[20:22], "val")
-    return folder
+    return small_camvid(tmp_path_factory, 4, 2)

@@ -1,7 +1,7 @@
 """Files that no muxer makes of itself: clocks that start again, empty chunks, fields, covers, made byte by byte."""
 
 import struct
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from fractions import Fraction
 from pathlib import Path
 
@@ -11,6 +11,8 @@ from odd_media import SIZE, Video, numbered
 from picture_files import turned
 
 from rtseg.core.files import file_url
+
+_KEY = 0x10  # AVIIF_KEYFRAME
 
 
 def restarted(path: Path, times: int = 2, sound: str | None = "aac", **changes: object) -> Path:
@@ -38,43 +40,38 @@ def leaping(path: Path, leap_s: int) -> Path:
 def empty_chunks(path: Path, last: bool) -> Path:
     """A 25 fps AVI of which every third chunk, or the `last` two, are empty: 'show the picture before again'."""
     whole = Video(f"full_{path.name}", "mjpeg", "yuvj420p").make(path.parent).read_bytes()
-    out, index = bytearray(), bytearray()
-    count = 0
-    for kind, data in _chunks(whole, 12):
-        if kind == b"LIST" and data[:4] == b"movi":
-            body = bytearray(b"movi")
-            for name, picture in _chunks(data, 4):
-                if name != b"00dc":
-                    continue
-                kept = b"" if (count >= 10 if last else count % 3 == 2) else picture
-                index += b"00dc" + struct.pack("<III", 0x10 if kept else 0, len(body), len(kept))
-                body += _chunk(b"00dc", kept)
-                count += 1
-            out += _chunk(b"LIST", bytes(body))
-        elif kind == b"idx1":
-            out += _chunk(b"idx1", bytes(index))
-        elif kind in (b"LIST", b"JUNK"):
-            out += _chunk(kind, data)
-    path.write_bytes(_chunk(b"RIFF", b"AVI " + bytes(out)))
-    return path
+
+    def emptied(pictures: list[bytes]) -> list[tuple[bytes, int]]:
+        kept = [b"" if (number >= 10 if last else number % 3 == 2) else p for number, p in enumerate(pictures)]
+        return [(picture, _KEY if picture else 0) for picture in kept]
+
+    return _rewritten(path, whole, emptied)
 
 
 def packed_b_frames(path: Path) -> Path:
     """An AVI as DivX writes it: a B frame lies in the chunk of the P frame before it, an empty picture in its own."""
     whole = Video(f"full_{path.name}", "mpeg4", options={"bf": "1", "g": "100"}).make(path.parent).read_bytes()
+
+    def packed(pictures: list[bytes]) -> list[tuple[bytes, int]]:
+        place = pictures[0].index(b"\0\0\1\xb2")  # who has encoded it
+        version = b"\0\0\1\xb2DivX503b1393p"
+        made = [pictures[0][:place] + version + pictures[0][pictures[0].index(b"\0\0\1\xb6", place) :]]
+        for number in range(1, len(pictures), 2):
+            made.append(b"".join(pictures[number : number + 2]))
+            made += [b"\0\0\1\xb6\x5f\xff"] * len(pictures[number + 1 : number + 2])
+        return [(picture, 0 if number else _KEY) for number, picture in enumerate(made)]
+
+    return _rewritten(path, whole, packed)
+
+
+def _rewritten(path: Path, whole: bytes, change: Callable[[list[bytes]], list[tuple[bytes, int]]]) -> Path:
+    """An AVI with other pictures: `change` gives them, with their flags in the index, for those that there are."""
     out, index = bytearray(), bytearray()
     for kind, data in _chunks(whole, 12):
         if kind == b"LIST" and data[:4] == b"movi":
-            pictures = [picture for name, picture in _chunks(data, 4) if name == b"00dc"]
-            place = pictures[0].index(b"\0\0\1\xb2")  # who has encoded it
-            version = b"\0\0\1\xb2DivX503b1393p"
-            packed = [pictures[0][:place] + version + pictures[0][pictures[0].index(b"\0\0\1\xb6", place) :]]
-            for number in range(1, len(pictures), 2):
-                packed.append(b"".join(pictures[number : number + 2]))
-                packed += [b"\0\0\1\xb6\x5f\xff"] * len(pictures[number + 1 : number + 2])
             body = bytearray(b"movi")
-            for number, picture in enumerate(packed):
-                index += b"00dc" + struct.pack("<III", 0 if number else 0x10, len(body), len(picture))
+            for picture, flags in change([picture for name, picture in _chunks(data, 4) if name == b"00dc"]):
+                index += b"00dc" + struct.pack("<III", flags, len(body), len(picture))
                 body += _chunk(b"00dc", picture)
             out += _chunk(b"LIST", bytes(body))
         elif kind == b"idx1":

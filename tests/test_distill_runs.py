@@ -8,10 +8,10 @@ from typing import Any
 
 import pytest
 import torch
-from camvid_tree import NAMES, make_camvid
+from camvid_tree import NAMES, make_camvid, small_camvid
 from teaching_batches import network_batch
 from tiny import SMALL, lively
-from training_runs import config, finished
+from training_runs import config, finished, stopped
 
 from rtseg.core.errors import UsageError, WeightsError
 from rtseg.models import SegmentationModel
@@ -23,7 +23,6 @@ from rtseg.training.distill.lessons import Lessons, methods_of
 from rtseg.training.distill.teachers import Teachers
 from rtseg.training.plan import make_plan
 from rtseg.training.run import construct, train
-from rtseg.training.task import SegmentationTask
 
 pytestmark = pytest.mark.slow
 
@@ -33,10 +32,7 @@ TAUGHT = [name for name in METHODS if METHODS.get(name).has_teacher]
 
 @pytest.fixture(scope="module")
 def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("camvid")
-    make_camvid(folder, NAMES[:4])
-    make_camvid(folder, NAMES[20:21], "val")
-    return folder
+    return small_camvid(tmp_path_factory, 4, 1)
 
 
 @pytest.fixture(scope="module")
@@ -204,17 +200,7 @@ def options(teacher: str, methods: Sequence[str]) -> dict[str, Any]:
 
 def stopped_run(given: TrainConfig, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Stopped in the second epoch, then gone on with."""
-    plain = SegmentationTask.training_step
-
-    def step_or_stop(task: SegmentationTask, pair: Any, number: int) -> Any:
-        if (task.current_epoch, number) == (1, 1):
-            raise KeyboardInterrupt
-        return plain(task, pair, number)
-
-    with monkeypatch.context() as stopped:
-        stopped.setattr(SegmentationTask, "training_step", step_or_stop)
-        with pytest.raises(KeyboardInterrupt):
-            train(given)
+    stopped(given, monkeypatch, 1, 1)
     return train(given)
 
 

@@ -2,9 +2,8 @@
 
 import http.server
 import json
-import threading
 from collections.abc import Callable, Iterator
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from pathlib import Path
 
 import av
@@ -12,6 +11,7 @@ import cv2
 import pytest
 from cyclopts import App
 from fakes import make_network
+from loopback import QuietHandler, serving
 from odd_media import numbered
 
 from rtseg.apps._console import run
@@ -38,7 +38,7 @@ def garbage(handler: http.server.BaseHTTPRequestHandler) -> None:
     handler.wfile.write(b"\r\n--frame\r\nContent-Type: image/jpeg\r\nContent-Length: 40\r\n\r\n" + b"\x00\xff" * 20)
 
 
-class Camera(http.server.BaseHTTPRequestHandler):
+class Camera(QuietHandler):
     """Each connection gets what the next entry of `script` sends, the last one again and again; None is a refusal."""
 
     script: list[Send | None]
@@ -54,25 +54,16 @@ class Camera(http.server.BaseHTTPRequestHandler):
         with suppress(OSError):  # the other side has gone
             send(self)
 
-    def log_message(self, *args: object) -> None:
-        pass
-
 
 @pytest.fixture
 def camera() -> Iterator[Callable[..., str]]:
-    servers = []
+    with ExitStack() as stack:
 
-    def start(*script: Send | None) -> str:
-        handler = type("Scripted", (Camera,), {"script": list(script)})
-        server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler)
-        threading.Thread(target=server.serve_forever, daemon=True).start()
-        servers.append(server)
-        return f"http://user:secret@127.0.0.1:{server.server_port}/stream"
+        def start(*script: Send | None) -> str:
+            port = stack.enter_context(serving(type("Scripted", (Camera,), {"script": list(script)})))
+            return f"http://user:secret@127.0.0.1:{port}/stream"
 
-    yield start
-    for server in servers:
-        server.shutdown()
-        server.server_close()
+        yield start
 
 
 def cam(app: App, *arguments: str) -> int:

@@ -1,7 +1,5 @@
 """Live streams without timestamps, HDR, and sound that MP4 does not hold."""
 
-import http.server
-import threading
 from collections.abc import Iterator
 from itertools import count, islice
 from pathlib import Path
@@ -10,6 +8,7 @@ import av
 import cv2
 import numpy as np
 import pytest
+from loopback import QuietHandler, serving
 from odd_media import Video, label, numbered, seen
 
 from rtseg.batch.sound import Sound
@@ -17,7 +16,7 @@ from rtseg.core.files import file_url
 from rtseg.sources.open import open_source
 
 
-class _Camera(http.server.BaseHTTPRequestHandler):
+class _Camera(QuietHandler):
     """JPEG pictures without any timestamp, as ESP32-CAM and mjpg-streamer send them."""
 
     def do_GET(self) -> None:
@@ -30,17 +29,11 @@ class _Camera(http.server.BaseHTTPRequestHandler):
             self.wfile.write(head + data)
             self.wfile.flush()
 
-    def log_message(self, *args: object) -> None:
-        pass
-
 
 @pytest.fixture
 def camera() -> Iterator[str]:
-    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), _Camera)
-    threading.Thread(target=server.serve_forever, daemon=True).start()
-    yield f"http://127.0.0.1:{server.server_port}/stream"
-    server.shutdown()
-    server.server_close()
+    with serving(_Camera) as port:
+        yield f"http://127.0.0.1:{port}/stream"
 
 
 def test_pictures_without_timestamps_go_by_when_they_arrive(camera: str, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,6 +1,5 @@
 """Encrypted and scrambled video and sound: said so in one line, and never labelled as garbage."""
 
-import http.server
 import struct
 import threading
 from collections.abc import Iterator
@@ -10,6 +9,7 @@ from pathlib import Path
 import av
 import numpy as np
 import pytest
+from loopback import QuietHandler, serving
 from odd_media import Video, label, number_of, seen, watch
 
 from rtseg.core.files import file_url
@@ -149,7 +149,7 @@ def test_encrypted_sound_of_a_clear_video_is_left_out(bands: Path, capsys: pytes
     assert (out.numbers, out.sound_s) == ([*range(12)], None)
 
 
-class _Sender(http.server.BaseHTTPRequestHandler):
+class _Sender(QuietHandler):
     """Sends a file without saying how long it is, again and again where it is a broadcast."""
 
     data, again = b"", False
@@ -163,19 +163,13 @@ class _Sender(http.server.BaseHTTPRequestHandler):
             while self.again and not self.ended.is_set():
                 self.wfile.write(self.data)
 
-    def log_message(self, *args: object) -> None:
-        pass
-
 
 @pytest.fixture
 def address() -> Iterator[str]:
     _Sender.ended = threading.Event()
-    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), _Sender)
-    threading.Thread(target=server.serve_forever, daemon=True).start()
-    yield f"http://127.0.0.1:{server.server_port}/live"
-    _Sender.ended.set()
-    server.shutdown()
-    server.server_close()
+    with serving(_Sender) as port:
+        yield f"http://127.0.0.1:{port}/live"
+        _Sender.ended.set()
 
 
 @pytest.mark.parametrize(

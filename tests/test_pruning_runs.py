@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from camvid_tree import NAMES, make_camvid
+from camvid_tree import small_camvid
 from rich.console import Console
 from tiny import lively, register_tiny
 from training_runs import config, finished
@@ -32,10 +32,7 @@ RUN = {"model": "tiny", "epochs": 1, "batch_size": 4, **HELD}
 
 @pytest.fixture(scope="module")
 def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("camvid")
-    make_camvid(folder, NAMES[:4])
-    make_camvid(folder, NAMES[20:21], "val")
-    return folder
+    return small_camvid(tmp_path_factory, 4, 1)
 
 
 @pytest.fixture(scope="module")

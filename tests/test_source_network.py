@@ -1,6 +1,5 @@
 """Network streams: refused, silent, broken off, interrupted."""
 
-import http.server
 import socket
 import threading
 from collections.abc import Iterator
@@ -8,6 +7,7 @@ from pathlib import Path
 
 import av
 import pytest
+from loopback import QuietHandler, serving
 from videos import make_video
 from waits import HANGS_S, note_waits
 
@@ -50,7 +50,7 @@ def test_url_that_refuses_is_one_line_without_the_password(scheme: str, silent_p
     assert "secret" not in str(caught.value)
 
 
-class Streamer(http.server.BaseHTTPRequestHandler):
+class Streamer(QuietHandler):
     """Sends a transport stream without a length, then leaves the line open and silent."""
 
     data = b""
@@ -63,20 +63,14 @@ class Streamer(http.server.BaseHTTPRequestHandler):
         self.wfile.write(self.data)
         self.quiet.wait(HANGS_S)
 
-    def log_message(self, *args: object) -> None:
-        pass
-
 
 @pytest.fixture
 def stream_url(tmp_path: Path) -> Iterator[str]:
     Streamer.data = make_video(tmp_path / "a.ts", 30, options={}).read_bytes()
     Streamer.quiet = threading.Event()
-    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Streamer)
-    threading.Thread(target=server.serve_forever, daemon=True).start()
-    yield f"http://127.0.0.1:{server.server_port}/live.ts"
-    Streamer.quiet.set()
-    server.shutdown()
-    server.server_close()
+    with serving(Streamer) as port:
+        yield f"http://127.0.0.1:{port}/live.ts"
+        Streamer.quiet.set()
 
 
 @pytest.mark.usefixtures("patient_start")

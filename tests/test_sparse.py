@@ -6,10 +6,10 @@ from typing import Any
 
 import pytest
 import torch
-from camvid_tree import NAMES, make_camvid
+from camvid_tree import small_camvid
 from tiny import TinyConfig, TinyNet, register_tiny
 from torch.optim.lr_scheduler import OneCycleLR
-from training_runs import config
+from training_runs import config, stopped
 
 from rtseg.core.errors import UsageError
 from rtseg.training.checkpoint import load_tree
@@ -18,7 +18,6 @@ from rtseg.training.run import train
 from rtseg.training.sparse import Phase, phase_at, phases_of
 from rtseg.training.sparse.callback import SparseTraining
 from rtseg.training.sparse.masks import by_magnitude, maskable, zero_share
-from rtseg.training.task import SegmentationTask
 
 pytestmark = pytest.mark.slow
 
@@ -107,10 +106,7 @@ def test_the_smallest_weights_of_each_layer_are_masked() -> None:
 @pytest.fixture(scope="module")
 def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
     register_tiny()
-    folder = tmp_path_factory.mktemp("camvid")
-    make_camvid(folder, NAMES[:8])
-    make_camvid(folder, NAMES[20:21], "val")
-    return folder
+    return small_camvid(tmp_path_factory, 8, 1)
 
 
 SPARSE = [
@@ -126,17 +122,7 @@ def test_masks_hold_and_survive_a_stop(
 ) -> None:
     """Stopped in the fourth epoch, in the middle of a phase: the masks come from the checkpoint."""
     whole = train(config(root, tmp_path / "whole", **RUN, **method))
-    plain = SegmentationTask.training_step
-
-    def step_or_stop(task: SegmentationTask, batch: Any, number: int) -> Any:
-        if (task.current_epoch, number) == (3, 1):
-            raise KeyboardInterrupt
-        return plain(task, batch, number)
-
-    with monkeypatch.context() as stopped:
-        stopped.setattr(SegmentationTask, "training_step", step_or_stop)
-        with pytest.raises(KeyboardInterrupt):
-            train(config(root, tmp_path / "stopped", **RUN, **method))
+    stopped(config(root, tmp_path / "stopped", **RUN, **method), monkeypatch, 3, 1)
     train(config(root, tmp_path / "stopped", **RUN, **method))
     ours, theirs = (load_tree(folder / "last.ckpt") for folder in (tmp_path / "stopped", whole))
     for state in ("state_dict", "current_model_state"):

@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from camvid_tree import NAMES, make_camvid
+from camvid_tree import small_camvid
 from tiny import SMALL, lively
 from training_runs import config
 
@@ -24,10 +24,7 @@ pytestmark = pytest.mark.slow
 
 @pytest.fixture(scope="module")
 def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("camvid")
-    make_camvid(folder, NAMES[:4])
-    make_camvid(folder, NAMES[20:23], "val")
-    return folder
+    return small_camvid(tmp_path_factory, 4, 3)
 
 
 SPLITS = {"split": "train", "holdouts": ("val",)}

@@ -12,9 +12,9 @@ import cv2
 import numpy as np
 import pytest
 import torch
-from camvid_tree import NAMES, make_camvid
+from camvid_tree import small_camvid
 from folder_tree import make_folder
-from training_runs import config, losses, wait_for_file
+from training_runs import config, losses, stopped, wait_for_file
 
 from rtseg.core.errors import InputError, OutputError, UsageError
 from rtseg.datasets import open_data
@@ -28,10 +28,7 @@ pytestmark = pytest.mark.slow
 
 @pytest.fixture(scope="module")
 def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("camvid")
-    make_camvid(folder, NAMES[:8])
-    make_camvid(folder, NAMES[20:21], "val")
-    return folder
+    return small_camvid(tmp_path_factory, 8, 1)
 
 
 SPLITS = {"split": "train", "holdouts": ("val",)}
@@ -51,17 +48,7 @@ def test_a_stopped_run_ends_in_the_same_bits(
 ) -> None:
     """Stopped in the third epoch, at its start or in the middle, whatever number of workers reads ahead."""
     options = {**EXACT, "workers": workers}
-    plain = SegmentationTask.training_step
-
-    def step_or_stop(task: SegmentationTask, pair: Any, number: int) -> Any:
-        if (task.current_epoch, number) == (2, batch):
-            raise KeyboardInterrupt
-        return plain(task, pair, number)
-
-    with monkeypatch.context() as stopped:
-        stopped.setattr(SegmentationTask, "training_step", step_or_stop)
-        with pytest.raises(KeyboardInterrupt):
-            train(config(root, tmp_path / "stopped", **options))
+    stopped(config(root, tmp_path / "stopped", **options), monkeypatch, 2, batch)
     train(config(root, tmp_path / "stopped", **options))
     ours, theirs = (load_tree(folder / "last.ckpt") for folder in (tmp_path / "stopped", whole))
     for state in ("state_dict", "current_model_state"):

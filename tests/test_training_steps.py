@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from camvid_tree import NAMES, make_camvid
+from camvid_tree import small_camvid
 from training_runs import SCRIPT, TINY, config
 
 from rtseg.core.labels import CAMVID11
@@ -26,10 +26,7 @@ pytestmark = pytest.mark.slow
 
 @pytest.fixture(scope="module")
 def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("camvid")
-    make_camvid(folder, NAMES[:8])
-    make_camvid(folder, NAMES[20:23], "val")
-    return folder
+    return small_camvid(tmp_path_factory, 8, 3)
 
 
 SPLITS = {"split": "train", "holdouts": ("val",)}

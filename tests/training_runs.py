@@ -6,12 +6,16 @@ import time
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from rtseg.core.files import write_json
 from rtseg.core.labels import CAMVID11
 from rtseg.models import SegmentationModel
 from rtseg.training.checkpoint import save_tree
 from rtseg.training.config import TrainConfig
 from rtseg.training.report import half
+from rtseg.training.run import train
+from rtseg.training.task import SegmentationTask
 
 TINY = {
     "model": "enet", "crop": "32x32", "batch_size": 2, "scenes": 0.0, "workers": 0, "validate_every": 1,
@@ -38,6 +42,21 @@ def losses(folder: Path) -> list[float]:
         with path.open() as file:
             found.update({int(row["epoch"]): float(row["loss"]) for row in csv.DictReader(file) if row.get("loss")})
     return [found[epoch] for epoch in sorted(found)]
+
+
+def stopped(given: TrainConfig, monkeypatch: pytest.MonkeyPatch, epoch: int, batch: int) -> None:
+    """Trains until Ctrl-C comes in the place of a batch of an epoch, both counted from 0."""
+    plain = SegmentationTask.training_step
+
+    def step_or_stop(task: SegmentationTask, pair: Any, number: int) -> Any:
+        if (task.current_epoch, number) == (epoch, batch):
+            raise KeyboardInterrupt
+        return plain(task, pair, number)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(SegmentationTask, "training_step", step_or_stop)
+        with pytest.raises(KeyboardInterrupt):
+            train(given)
 
 
 SCRIPT = """
