@@ -131,8 +131,6 @@ class Anytime(Closing):
             made = self._take()
             if started:
                 return made
-        elif started:
-            self.policy.missed()
         return self._held(frame)
 
     def _left(self, until: float) -> float:

@@ -1,18 +1,18 @@
 """What each rung of a ladder will take on a machine that is not always as fast as when it was measured."""
 
-from collections import deque
 from collections.abc import Collection, Sequence
-from statistics import median
 
-_HISTORY = 300  # runs: of the slow ones 1 % are left out, and a busy spell is remembered for ten seconds at 30 fps
-_NEWEST = 8  # runs, of which the slowest counts in full: a machine that gets busy is believed at once
+import numpy as np
+
+_HISTORY = 1000  # runs: half a minute at 30 fps, and enough to see one slow run in a thousand
+_NEWEST, _SLOW = 8, 2  # a machine is busy if so many of the newest runs were slow: one alone is a hiccup
+_WARM = 30  # runs, after which the timing at the start is forgotten: it met caches that were cold
 
 
 class Costs:
     """Predicts the seconds of every rung from what the last runs took, whichever rung ran.
 
-    A busy machine slows all rungs by about the same factor, so one history of `took / measured` serves all. A rung's
-    p99 is its measured time, times the 0.99 quantile of the last 300 factors or the largest of the last 8.
+    A busy machine slows all rungs by about the same factor, so one history of `took / measured` serves all.
 
     Args:
         measured_s: seconds of each rung on this machine, rung 0 first; not empty.
@@ -20,30 +20,38 @@ class Costs:
     """
 
     def __init__(self, measured_s: Sequence[float], factors: Sequence[float] = ()) -> None:
-        self.measured_s = tuple(measured_s)
-        self._factors = deque(factors or (1.0,), maxlen=_HISTORY)
-        self._update()
+        self._measured_s = np.array(measured_s, np.float64)
+        self._factors = np.array(factors or [1.0], np.float64)
+        self._runs = 0
 
     def __len__(self) -> int:
-        return len(self.measured_s)
+        return len(self._measured_s)
 
     def took(self, rung: int, seconds: float) -> None:
         """Counts a run."""
-        self._factors.append(seconds / self.measured_s[rung])
-        self._update()
+        self._runs += 1
+        kept = self._runs - 1 if self._runs == _WARM else _HISTORY + _NEWEST - 1  # those before say what was foreseen
+        self._factors = np.append(self._factors[-kept:], seconds / self._measured_s[rung])
 
-    def _update(self) -> None:
-        newest = list(self._factors)[-_NEWEST:]
-        self._usual = median(newest)
-        self._slow = max(*newest, hardly_exceeded(self._factors))
+    def usual_s(self) -> np.ndarray:
+        """What each rung takes now, in the median: float64 (rungs,)."""
+        return self._measured_s * np.median(self._factors[-_NEWEST:])
 
-    def usual_s(self, rung: int) -> float:
-        """What the rung takes now, in the median."""
-        return self.measured_s[rung] * self._usual
+    def late(self, left_s: float) -> np.ndarray:
+        """The share of runs, 0 to 1, that would not end in `left_s`: float64 (rungs,).
 
-    def p99_s(self, rung: int) -> float:
-        """What it will hardly exceed."""
-        return self.measured_s[rung] * self._slow
+        While a machine is busy, which is where at least two of the newest eight runs were too slow, that is their
+        share. Otherwise it is how often in the last 1000 runs a rung was late though the machine was not busy for it:
+        of a spell of slow runs only the first two count, since after them a lower rung takes over.
+        """
+        slow = self._factors > left_s / self._measured_s[:, None]
+        count = np.cumsum(slow, axis=1, dtype=np.int64)
+        before = np.zeros_like(count)
+        before[:, 1:] = count[:, :-1]
+        before[:, _NEWEST + 1 :] -= count[:, : -_NEWEST - 1]
+        unforeseen = (slow & (before < _SLOW))[:, -_HISTORY:].mean(axis=1)
+        newest = slow[:, -_NEWEST:]
+        return np.where(newest.sum(axis=1) < _SLOW, unforeseen, np.maximum(unforeseen, newest.mean(axis=1)))
 
 
 def hardly_exceeded(values: Collection[float]) -> float:

@@ -5,6 +5,8 @@ from collections.abc import Sequence
 from math import isfinite
 from statistics import median
 
+import numpy as np
+
 from rtseg.core.errors import UsageError
 from rtseg.live.policies.costs import Costs, hardly_exceeded
 from rtseg.live.rung import Rung
@@ -15,24 +17,22 @@ _CALM = 30  # frames that a better rung must have fitted before it is taken
 _BUSY = 0.95  # of the time between two frames: handing over takes the rest
 _FIRST_CHANGE, _NEW = 0.02, 0.05  # labels that change from frame to frame, and how fast that is learned
 _SLOWEST = 3.0  # times between two frames: what takes longer is not loaded
-_TO_SPARE = 1.03  # times the p99 of a better rung
-_FRAMES_PER_MISS = 2000  # that earn one: the promise is one in a thousand
-_MOST_CREDIT, _MOST_DEBT = 1.0, -1.0  # misses
+_MISS = 20.0  # pictures that are wholly wrong weigh as much as a miss: one in a thousand costs two points
 _STARVED_S = 0.5  # where nothing can be in time, a picture is shown this often all the same
 
 
 class Deadline:
-    """The policy that keeps a deadline: for each frame the best rung of a ladder that is ready in time.
+    """The policy that keeps a deadline: for each frame the rung of a ladder that is worth most in the time it has.
 
-    A rung fits if its predicted p99 is no more than what is left of the frame's time once drawing is paid for. The best
-    is the one with the highest score, less what labels lose by their age where a rung does not keep up with the source
-    and only each n-th frame gets labels of its own: score (1 - c (n - 1)), c the share of the picture whose label
-    changes from one frame to the next. The age is (n - 1) / 2 frames in the mean, and a changed pixel counts twice,
-    since it is small things that move out of their labels first.
+    A rung is worth its score, less what labels lose by their age where it does not keep up with the source and only
+    each n-th frame gets labels of its own: score (1 - c (n - 1)), c the share of the picture whose label changes from
+    one frame to the next. The age is (n - 1) / 2 frames in the mean, and a changed pixel counts twice, since it is
+    small things that move out of their labels first. From that goes what its misses cost, 20 times the share of runs
+    that would not be ready in what is left of the frame's time once drawing is paid for. So a slow run that no rung
+    would have survived speaks against none of them, and one that costs only the best rungs speaks against those.
 
-    The first frame for which a rung no longer fits is labelled by a lower one. A higher one is taken when it has
-    fitted, with a little to spare, for 30 frames in a row, and only while misses are rare: 2000 frames earn one, and
-    where more were missed than earned the rung stays where it is.
+    The first frame for which a lower rung is worth more gets it. A higher one is taken when it has been worth more
+    for 30 frames in a row.
 
     A file is read at its own rate, as a camera would give it. A few frames may wait: of those whose time runs out the
     picture is shown with older labels, and none is shown late.
@@ -57,9 +57,10 @@ class Deadline:
             raise UsageError(f"a deadline of {deadline_s * 1e3:g} ms is not allowed: give more than 0, for example 33")
         self.deadline_s = deadline_s
         self.rungs: tuple[Rung, ...] = ()
+        self._scores = np.empty(0)
         self._costs: Costs | None = None
         self._level = 0
-        self._calm, self._credit = 0, _MOST_CREDIT
+        self._calm = 0
         self._change = _FIRST_CHANGE
         self._drawing: deque[float] = deque(maxlen=_RECENT)  # seconds from labels to picture shown
         self._ages: deque[float] = deque(maxlen=_CALM)  # of frames when their rung was chosen
@@ -81,8 +82,9 @@ class Deadline:
     def start(self, rungs: Sequence[Rung], factors: Sequence[float] = ()) -> None:
         """Takes the rungs that there are, fastest (and worst) first, and the factors that `Costs` takes."""
         self.rungs = tuple(rungs)
+        self._scores = np.array([rung.score for rung in rungs])
         self._costs = Costs([rung.seconds for rung in rungs], factors)
-        self._level = self._best()
+        self._level = self._best(self._fresh_s)
 
     @property
     def costs(self) -> Costs:
@@ -97,7 +99,7 @@ class Deadline:
 
     def latest_start(self, captured_at: float) -> float:
         """Until when it is worth starting the fastest rung on a frame."""
-        return self.cutoff(captured_at) - self.costs.usual_s(0)
+        return self.cutoff(captured_at) - float(self.costs.usual_s()[0])
 
     def choose(self, index: int, captured_at: float, now: float) -> int | None:
         """The rung for a frame; None where none is likely to be ready, and waiting for the next frame is better.
@@ -108,19 +110,14 @@ class Deadline:
         self._arrived(index, captured_at, now)
         self._change_level()
         left = self.cutoff(captured_at) - now
-        for rung in range(self._level, -1, -1):
-            if self.costs.p99_s(rung) <= left:
-                return rung
-        return None if left < self.costs.usual_s(0) <= self.deadline_s - self.drawing_s else 0
+        rung, usual_s = self._best(min(left, self._fresh_s), self._level), self.costs.usual_s()
+        if usual_s[rung] <= left:
+            return rung
+        return None if left < usual_s[0] <= self.deadline_s - self.drawing_s else 0
 
     def took(self, rung: int, seconds: float) -> None:
         """Counts a run of a rung, in time or not."""
         self.costs.took(rung, seconds)
-
-    def missed(self) -> None:
-        """Counts a frame whose labels were not ready though its rung was to be; not while everything is still cold."""
-        if len(self._ages) == _CALM:
-            self._credit = max(self._credit - 1, _MOST_DEBT)
 
     def changed(self, share: float) -> None:
         """Counts which share of the labels, 0 to 1, is another than one frame before."""
@@ -151,23 +148,26 @@ class Deadline:
         self._before = index, captured_at
         self._ages.append(now - captured_at)
 
-    def _fits(self, rung: int, margin: float = 1.0) -> bool:
-        age = median(self._ages) if self._ages else 0.0
-        return margin * self.costs.p99_s(rung) <= self.deadline_s - self.drawing_s - age
+    @property
+    def _fresh_s(self) -> float:
+        """What a frame that has just come has left, as it usually comes."""
+        return self.deadline_s - self.drawing_s - (median(self._ages) if self._ages else 0.0)
 
-    def _worth(self, rung: int) -> float:
-        """The score of the labels that are on show, in the mean."""
-        frames = self.costs.usual_s(rung) / (_BUSY * median(self._intervals)) if self._intervals else 1.0
-        return self.rungs[rung].score * (1 - self._change * (max(1.0, frames) - 1))
+    def _worth(self) -> np.ndarray:
+        """The score of the labels that are on show, in the mean, by rung: float64 (rungs,)."""
+        frames = (
+            self.costs.usual_s() / (_BUSY * median(self._intervals)) if self._intervals else np.ones(len(self.rungs))
+        )
+        return self._scores * (1 - self._change * (np.maximum(frames, 1.0) - 1))
 
-    def _best(self, margin: float = 1.0) -> int:
-        return max((rung for rung in range(len(self.costs)) if self._fits(rung, margin)), key=self._worth, default=0)
+    def _best(self, left_s: float, highest: int | None = None) -> int:
+        """The rung, of those up to `highest`, that is worth most if so much time is left."""
+        worth = self._worth() - _MISS * self.costs.late(left_s)
+        return int(worth[: None if highest is None else highest + 1].argmax())
 
     def _change_level(self) -> None:
-        """Down at once; up after a calm, unless too many frames were missed lately."""
-        self._credit = min(self._credit + 1 / _FRAMES_PER_MISS, _MOST_CREDIT)
-        self._level = min(self._level, self._best())
-        higher = self._best(_TO_SPARE)
-        self._calm = self._calm + 1 if higher > self._level else 0
-        if self._calm >= _CALM and self._credit >= 0:
-            self._level, self._calm = higher, 0
+        """Down at once; up after a calm."""
+        best = self._best(self._fresh_s)
+        self._calm = self._calm + 1 if best > self._level else 0
+        if best < self._level or self._calm >= _CALM:
+            self._level, self._calm = best, 0
