@@ -35,7 +35,7 @@ class Costs:
 
     def usual_s(self) -> np.ndarray:
         """What each rung takes now, in the median: float64 (rungs,)."""
-        return self._measured_s * np.median(self._factors[-_NEWEST:])
+        return self._measured_s * float(np.median(self._factors[-_NEWEST:]))
 
     def late(self, left_s: float) -> np.ndarray:
         """The share of runs, 0 to 1, that would not end in `left_s`: float64 (rungs,).
@@ -51,7 +51,8 @@ class Costs:
         before[:, _NEWEST + 1 :] -= count[:, : -_NEWEST - 1]
         unforeseen = (slow & (before < _SLOW))[:, -_HISTORY:].mean(axis=1)
         newest = slow[:, -_NEWEST:]
-        return np.where(newest.sum(axis=1) < _SLOW, unforeseen, np.maximum(unforeseen, newest.mean(axis=1)))
+        late: np.ndarray = np.maximum(unforeseen, newest.mean(axis=1) * (newest.sum(axis=1) >= _SLOW))
+        return late
 
 
 def hardly_exceeded(values: Collection[float]) -> float:

@@ -2,7 +2,7 @@
 
 from collections import deque
 from collections.abc import Sequence
-from math import isfinite
+from math import inf, isfinite
 from statistics import median
 
 import numpy as np
@@ -155,10 +155,9 @@ class Deadline:
 
     def _worth(self) -> np.ndarray:
         """The score of the labels that are on show, in the mean, by rung: float64 (rungs,)."""
-        frames = (
-            self.costs.usual_s() / (_BUSY * median(self._intervals)) if self._intervals else np.ones(len(self.rungs))
-        )
-        return self._scores * (1 - self._change * (np.maximum(frames, 1.0) - 1))
+        interval_s = _BUSY * median(self._intervals) if self._intervals else inf
+        older = np.maximum(self.costs.usual_s() / interval_s, 1.0) - 1
+        return self._scores * (1 - self._change * older)
 
     def _best(self, left_s: float, highest: int | None = None) -> int:
         """The rung, of those up to `highest`, that is worth most if so much time is left."""
