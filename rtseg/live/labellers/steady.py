@@ -101,6 +101,8 @@ class Steady:
         rise = np.float32((1 - LEAST) / (CHANGED - NOISE))
         gains: np.ndarray = np.maximum(np.float32(LEAST), changes * rise + np.float32(1 - CHANGED * rise))
         gains[changes >= CHANGED] = 1  # exactly, so that the new logits are taken over as they are
+        if self._stride == self._block:
+            return gains
         rows, columns = (
             _block_of(cells, self._stride, self._block, blocks)
             for cells, blocks in zip(size_hw, gains.shape, strict=True)
