@@ -18,6 +18,7 @@ import numpy as np
 from cyclopts import App
 from rich.console import Console
 
+from rtseg.apps._console import run
 from rtseg.core.files import write_json
 from rtseg.core.runspec import AUTO, RunSpec
 from rtseg.core.sizes import Size
@@ -179,4 +180,4 @@ def main(
 
 
 if __name__ == "__main__":
-    app()
+    run(app)
