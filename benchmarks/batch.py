@@ -40,7 +40,8 @@ from rtseg.engines import EngineOptions, select
 from rtseg.live.environment import environment
 from rtseg.live.painter import Painter
 from rtseg.live.pipeline import Result
-from rtseg.live.segmenter import Segmenter, default_size
+from rtseg.live.segmenter import Segmenter
+from rtseg.live.spec import default_size
 from rtseg.pictures.resize import limit_threads
 from rtseg.sinks.base import write_picture
 from rtseg.sinks.video import VideoSink

@@ -32,7 +32,8 @@ from rtseg.live.environment import environment
 from rtseg.live.loop import Loop
 from rtseg.live.painter import Painter
 from rtseg.live.policies import policy_for
-from rtseg.live.segmenter import Segmenter, default_size
+from rtseg.live.segmenter import Segmenter
+from rtseg.live.spec import default_size
 from rtseg.pictures.resize import limit_threads
 from rtseg.sinks.base import NullSink
 from rtseg.sources.open import open_source

@@ -26,7 +26,8 @@ from rtseg.core.timing import Durations
 from rtseg.core.zoo import resolve
 from rtseg.datasets import DataSet, open_data
 from rtseg.live.environment import environment
-from rtseg.live.segmenter import Segmenter, default_size
+from rtseg.live.segmenter import Segmenter
+from rtseg.live.spec import default_size
 from rtseg.metrics.confusion import ConfusionMatrix
 from rtseg.metrics.exits import NEVER, ExitScores
 from rtseg.metrics.regions import refined, tiled_share
