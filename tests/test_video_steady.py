@@ -77,6 +77,7 @@ def broken_off(source: Path, out: Path, monkeypatch: pytest.MonkeyPatch, *places
     assert video(source, out, "--steady") == 0
 
 
+@pytest.mark.slow
 def test_a_run_that_is_broken_off_or_shared_out_gives_the_same_labels(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
