@@ -144,6 +144,7 @@ def test_a_video_becomes_annotations(out: Path) -> None:
     np.testing.assert_array_equal(again[inside(labels)], labels[inside(labels)])
 
 
+@pytest.mark.slow
 def test_an_interrupted_run_goes_on_to_the_same_files(out: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from rtseg.sinks.annotations import CvatLines
 

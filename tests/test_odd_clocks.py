@@ -26,7 +26,7 @@ def times_of(path: Path) -> list[float]:
     return [time for _, time in area_times(path)]
 
 
-@pytest.mark.parametrize("sound", ["aac", "mp2", None])
+@pytest.mark.parametrize("sound", ["aac", pytest.param("mp2", marks=pytest.mark.slow), None])
 def test_a_clock_that_starts_again_goes_on_and_so_does_the_sound(
     bands: Path, sound: str | None, capsys: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture
 ) -> None:
