@@ -166,7 +166,8 @@ def _crown(rng: np.random.Generator, style: Style, kind: str) -> tuple[np.ndarra
             centre_x, centre_y, size = lobes[int(rng.integers(len(lobes)))]
             x, y = centre_x + size * r * np.cos(angle), centre_y + size * r * np.sin(angle)
         light = 0.5 + 0.5 * depth + 0.25 * sun * (x - 144) / 144 - 0.3 * (y - 150) / 200 + rng.normal(0, 0.08)
-        value = tuple(min(c * max(light, 0.25), 250) for c in leaf)
+        blue, green, red = (min(c * max(light, 0.25), 250.0) for c in leaf)
+        value = (blue, green, red)
         radius = int(rng.integers(3, 17 if depth < 0.5 else 7))
         if kind == "bare":
             end = (int(x + rng.normal(0, 14)), int(y - rng.uniform(10, 40)))
