@@ -1,6 +1,7 @@
 """`rtseg eval` on a data set: the network in real time, averaged over scales, averaged over time."""
 
 from dataclasses import replace
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from rtseg.apps._console import tracked
@@ -78,9 +79,21 @@ def _compare(
         return {**evaluate(labeller, pictures, data.labels, boundary).to_json(), **boundary.to_json()}
     at_one, tempered = Calibration(data.labels), Calibration(data.labels, segmenter.card.temperature)
     both = (at_one, tempered) if segmenter.card.temperature != 1 else (tempered,)
-    matrix = evaluate(labeller, pictures, data.labels, boundary, calibrations=both, logits_of=segmenter.logits)
+    matrix = evaluate(labeller, pictures, data.labels, boundary, calibrations=both,
+                      with_logits=partial(_with_logits, segmenter))  # fmt: skip
     figures = {**matrix.to_json(), **boundary.to_json(), **tempered.to_json()}
     return {**figures, **({"ece_at_temperature_1": at_one.to_json()["ece"]} if at_one in both else {})}
+
+
+def _with_logits(segmenter: "Segmenter", image: "np.ndarray") -> tuple["np.ndarray", "np.ndarray"]:
+    """Labels and logits of one run, as the CPU makes the labels; of two on a GPU, which makes its labels itself."""
+    from rtseg.engines import TABLE
+    from rtseg.pictures.upsample import upsample_labels
+
+    logits = segmenter.logits(image)
+    if TABLE[segmenter.info.engine].on_gpu:
+        return segmenter(image), logits
+    return upsample_labels(logits, (image.shape[0], image.shape[1]), threads=segmenter.info.threads), logits
 
 
 def about(card: "Card", info: "EngineInfo") -> dict[str, Any]:

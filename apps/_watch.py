@@ -39,8 +39,8 @@ def watch(options: "CamOptions", console: Console, stack: ExitStack) -> None:
     from rtseg.live.labellers.scoring import check_scores
     from rtseg.live.loop import Loop
     from rtseg.live.painter import Painter
-    from rtseg.live.policies import Deadline, policy_for
-    from rtseg.live.segmenter import check_spec
+    from rtseg.live.policies import policy_for
+    from rtseg.live.spec import check_spec
     from rtseg.pictures.resize import limit_threads
     from rtseg.sinks.base import NullSink
 
@@ -57,29 +57,22 @@ def watch(options: "CamOptions", console: Console, stack: ExitStack) -> None:
     window = _open_window() if options.window else None
     page = stack.enter_context(closing(_open_page(options.web))) if options.web is not None else None
     source = stack.enter_context(_open_source(options, budget.codec))
+    if options.deadline is not None and source.kind == "image":
+        raise UsageError(f"--deadline has no meaning for one picture ({source.name}): give a camera or a video")
     status = Console(stderr=True).status(f"preparing {card.name}: the first run on a machine takes some seconds")
     labeller = _open_labeller(options, source.live, status)
     stack.callback(labeller.close)
     policy = labeller.policy or policy_for(source)
-    if isinstance(policy, Deadline):
-        if source.kind == "image":
-            raise UsageError(f"--deadline has no meaning for one picture ({source.name}): give a camera or a video")
-        policy.expect(source.fps)  # before the ladder is made: it needs no rung that takes longer
     record = partial(_open_recording, source, budget.codec, console)
     recording = record(options.record) if options.record else None
     if recording:
         stack.callback(recording.close, complete=False)  # for a run that fails before the loop, which closes it, starts
-    with status:
-        labeller.prepare(source.size_hw, policy.most_in_flight)
-    _introduce(console, labeller, source)
     viewer = None
     if window or page:
         ready = partial(_ready_labeller, options, policy, source.live)
         viewer = _open_viewer(options, window, page, painter, record, ready, recording)
         stack.callback(viewer.close)
-    if page:
-        console.print(f"page    {page.url}")
-    loop = Loop(
+    loop = Loop(  # made first: a deadline then knows how fast frames come, and loads no network that takes longer
         source,
         labeller,
         draw=painter,
@@ -91,6 +84,11 @@ def watch(options: "CamOptions", console: Console, stack: ExitStack) -> None:
         pace=viewer is not None,
         hold=viewer is not None and source.kind in ("image", "images"),
     )
+    with status:
+        labeller.prepare(source.size_hw, policy.most_in_flight)
+    _introduce(console, labeller, source)
+    if page:
+        console.print(f"page    {page.url}")
     try:
         loop.run()
     except KeyboardInterrupt:  # how a run without limits is ended: it has its report too

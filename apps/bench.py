@@ -106,7 +106,7 @@ def _check(options: BenchOptions, specs: Sequence[RunSpec]) -> None:
     from rtseg.apps._overwrite import check_outputs, source_files
     from rtseg.engines import candidates
     from rtseg.live.bench import miou_of_card
-    from rtseg.live.segmenter import check_spec
+    from rtseg.live.spec import check_spec
 
     for flag, value in (("--frames", options.frames), ("--runs", options.runs)):
         if value < 2:

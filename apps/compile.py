@@ -113,7 +113,7 @@ def compile_int8(artifact: Artifact, options: CompileOptions) -> None:
     with TemporaryDirectory() as staging:
         made = Path(staging, name)
         quantise(artifact.file("fp32"), ranges, made)
-        first_run(made, trial_picture(artifact.card))
+        first_run(made, [trial_picture(artifact.card)])
         entry = CardFile(name, file_sha256(made), made.stat().st_size)
         card = replace(artifact.card, files={**artifact.card.files, "int8": entry}, activation_ranges=dict(ranges))
         card = replace(card, exits=compile_exits(artifact, ranges, Path(staging)))
@@ -138,7 +138,7 @@ def compile_exits(artifact: Artifact, ranges: "Ranges", folder: Path) -> tuple[E
         quantise(source, ranges, made)
         entry = CardFile(made.name, file_sha256(made), made.stat().st_size)
         exits.append(replace(each, files={**each.files, "int8": entry}))
-    first_chain_run([folder / each.files["int8"].file for each in exits], trial_picture(artifact.card))
+    first_chain_run([folder / each.files["int8"].file for each in exits], [trial_picture(artifact.card)])
     return tuple(exits)
 
 

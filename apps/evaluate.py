@@ -156,7 +156,7 @@ def score(options: EvalOptions) -> dict[str, Any]:
     """
     from rtseg.core.zoo import resolve
     from rtseg.datasets import open_data
-    from rtseg.live.segmenter import check_spec, default_size
+    from rtseg.live.spec import check_spec, default_size
 
     size_hw = parse_size(options.size) if options.size else None
     spec = RunSpec(options.model, options.engine, options.precision, size_hw, options.threads)
@@ -187,7 +187,8 @@ def check_before(options: EvalOptions, spec: RunSpec) -> None:
     from rtseg.core.zoo import resolve
     from rtseg.live.labellers.averaging import Averaging
     from rtseg.live.labellers.scoring import check_scores
-    from rtseg.live.segmenter import Segmenter, check_spec
+    from rtseg.live.segmenter import Segmenter
+    from rtseg.live.spec import check_spec
     from rtseg.sources.open import open_source
 
     if options.steady or options.calibrate:

@@ -150,7 +150,7 @@ def _choice(jobs: "Sequence[Job]", options: VideoOptions) -> "tuple[Choice, Sele
     from rtseg.core.threads import thread_budget
     from rtseg.live.labellers.scoring import check_scores
     from rtseg.live.painter import Painter
-    from rtseg.live.segmenter import check_spec
+    from rtseg.live.spec import check_spec
 
     if options.jobs is not None and not 1 <= options.jobs <= _MOST_JOBS:
         raise UsageError(f"{options.jobs} jobs: give 1 or more, up to {_MOST_JOBS}")
@@ -181,7 +181,7 @@ def _selected(jobs: "Sequence[Job]", spec: RunSpec, artifact: Artifact, options:
     from rtseg.batch.survey import first_size
     from rtseg.engines import EngineOptions, Selection, select
     from rtseg.live.policies import Every
-    from rtseg.live.segmenter import default_size
+    from rtseg.live.spec import default_size
 
     if AUTO not in (spec.engine, spec.precision):  # of a cluster, which may have what this machine lacks
         return Selection(spec.engine, spec.precision)

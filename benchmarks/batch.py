@@ -8,9 +8,9 @@ other, so that both meet the same machine; the ratio is the median over the roun
 processor seconds per frame, all threads, give the bound: cores / (processor seconds of all stages per frame).
 """
 
-import argparse
 import statistics
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from time import perf_counter, process_time
@@ -19,8 +19,10 @@ from typing import Any
 import cv2
 import numpy as np
 from batch_plain import label_plainly
+from cyclopts import App, Parameter
 from street_video import FPS, make_video
 
+from rtseg.apps._console import run
 from rtseg.batch.crew import Crew, choose_crew
 from rtseg.batch.jobs import Job
 from rtseg.batch.join import join_segments
@@ -38,14 +40,42 @@ from rtseg.engines import EngineOptions, select
 from rtseg.live.environment import environment
 from rtseg.live.painter import Painter
 from rtseg.live.pipeline import Result
-from rtseg.live.segmenter import Segmenter, default_size
+from rtseg.live.segmenter import Segmenter
+from rtseg.live.spec import default_size
 from rtseg.pictures.resize import limit_threads
 from rtseg.sinks.base import write_picture
 from rtseg.sinks.video import VideoSink
 from rtseg.sources.open import open_source
 from rtseg.sources.video_index import index_video
 
+app = App(help=__doc__, default_parameter=Parameter(consume_multiple=True, negative=""))
 SAVE = ("overlay", "labels")
+
+
+@Parameter(name="*")
+@dataclass(frozen=True, kw_only=True)
+class Options:
+    """What is measured.
+
+    Attributes:
+        model: A network.
+        engine: Its engine.
+        precision: Its precision.
+        case: SIZE:VIDEOS, as many as you like.
+        frames: Of each video.
+        rounds: Timed runs of each side.
+        jobs: Workers; by default measured, as the command does.
+        json: Write the figures to this file.
+    """
+
+    model: str = "icnet"
+    engine: str = "auto"
+    precision: str = "auto"
+    case: tuple[str, ...] = ("360x480:20", "1024x2048:5")
+    frames: int = 150
+    rounds: int = 3
+    jobs: int | None = None
+    json: Path | None = None
 
 
 class Silent:
@@ -159,7 +189,7 @@ def processor_seconds(work: Callable[[], None]) -> float:
     return process_time() - start
 
 
-def measure(size_hw: Size, count: int, options: argparse.Namespace, folder: Path) -> dict[str, Any]:
+def measure(size_hw: Size, count: int, options: Options, folder: Path) -> dict[str, Any]:
     videos = make_videos(folder, size_hw, count, options.frames)
     artifact = resolve(options.model)
     wanted = EngineOptions(default_size(artifact.card, size_hw), threads=cores())
@@ -210,17 +240,9 @@ def measure(size_hw: Size, count: int, options: argparse.Namespace, folder: Path
     }
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--model", default="icnet")
-    parser.add_argument("--engine", default="auto")
-    parser.add_argument("--precision", default="auto")
-    parser.add_argument("--case", nargs="+", default=["360x480:20", "1024x2048:5"], help="SIZE:VIDEOS")
-    parser.add_argument("--frames", type=int, default=150, help="of each video")
-    parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--jobs", type=int, help="workers; by default measured, as the command does")
-    parser.add_argument("--json", type=Path)
-    options = parser.parse_args()
+@app.default
+def main(options: Options | None = None) -> None:
+    options = options or Options()
     limit_threads(thread_budget().opencv)
     results = []
     for size, count in (case.split(":") for case in options.case):
@@ -240,4 +262,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run(app)

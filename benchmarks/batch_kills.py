@@ -7,13 +7,13 @@ next video's turn comes, until there were enough kills. What a kill costs is rea
 the folder of the unfinished segment, and those that the loop may hold besides.
 """
 
-import argparse
 import json
 import os
 import random
 import signal
 import subprocess
 import sys
+from dataclasses import asdict, dataclass
 from hashlib import sha256
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -22,16 +22,50 @@ from typing import Any
 
 import psutil
 from batch import make_videos
+from cyclopts import App, Parameter
 from street_video import FPS
 
+from rtseg.apps._console import run
 from rtseg.batch.plan import IN_FLIGHT
 from rtseg.core.files import write_json
 from rtseg.core.sizes import parse_size
 from rtseg.live.environment import environment
 from rtseg.sources.open import open_source
 
+app = App(help=__doc__)
 
-def start(video: Path, out: Path, options: argparse.Namespace, *more: str) -> subprocess.Popen[bytes]:
+
+@Parameter(name="*")
+@dataclass(frozen=True, kw_only=True)
+class Options:
+    """What is killed, and how often.
+
+    Attributes:
+        model: A network.
+        size: The network's input.
+        video: The videos' size.
+        videos: How many there are.
+        frames: Of each video.
+        kills: How many at least.
+        longest: Seconds from a new segment to the kill, at most.
+        ray: Videos labelled on Ray while its workers are killed.
+        seed: Of the moments.
+        json: Write the figures to this file.
+    """
+
+    model: str = "icnet"
+    size: str = "128x160"
+    video: str = "360x480"
+    videos: int = 12
+    frames: int = 600
+    kills: int = 50
+    longest: float = 1.5
+    ray: int = 3
+    seed: int = 0
+    json: Path | None = None
+
+
+def start(video: Path, out: Path, options: Options, *more: str) -> subprocess.Popen[bytes]:
     command = [sys.executable, "-m", "rtseg.apps.video", str(video), "--output", str(out), "--model", options.model,
                "--size", options.size, "--save", "overlay,labels,areas", "--threads", "1", "--json",
                str(out / "report.json"), *more]  # fmt: skip
@@ -50,7 +84,7 @@ def hashes(out: Path) -> dict[str, str]:
     return {str(path.relative_to(out)): sha256(path.read_bytes()).hexdigest() for path in files}
 
 
-def kill_once(video: Path, out: Path, options: argparse.Namespace, chance: random.Random) -> dict[str, float] | None:
+def kill_once(video: Path, out: Path, options: Options, chance: random.Random) -> dict[str, float] | None:
     """Starts, and kills at a random moment after the first new segment; None where it was done before."""
     segments = out / f"{video.stem}.partial" / "segments"
     before = len(list(segments.glob("*.mp4")))
@@ -70,7 +104,7 @@ def kill_once(video: Path, out: Path, options: argparse.Namespace, chance: rando
     return {"written_s": written / FPS, "at_most_s": (written + IN_FLIGHT) / FPS}
 
 
-def kills(videos: list[Path], folder: Path, options: argparse.Namespace) -> dict[str, Any]:
+def kills(videos: list[Path], folder: Path, options: Options) -> dict[str, Any]:
     chance = random.Random(options.seed)
     lost: list[dict[str, float]] = []
     compared = 0
@@ -95,7 +129,7 @@ def kills(videos: list[Path], folder: Path, options: argparse.Namespace) -> dict
     }
 
 
-def ray_losses(videos: list[Path], folder: Path, options: argparse.Namespace) -> dict[str, Any]:
+def ray_losses(videos: list[Path], folder: Path, options: Options) -> dict[str, Any]:
     """Kills every Ray worker once in mid-job, for each video."""
     killed = compared = 0
     for number, video in enumerate(videos[: options.ray]):
@@ -119,19 +153,9 @@ def ray_losses(videos: list[Path], folder: Path, options: argparse.Namespace) ->
     return {"workers_killed": killed, "files_compared": compared, "different": 0}
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--model", default="icnet")
-    parser.add_argument("--size", default="128x160", help="the network's input")
-    parser.add_argument("--video", default="360x480", help="the videos' size")
-    parser.add_argument("--videos", type=int, default=12)
-    parser.add_argument("--frames", type=int, default=600)
-    parser.add_argument("--kills", type=int, default=50)
-    parser.add_argument("--longest", type=float, default=1.5, help="seconds from a new segment to the kill, at most")
-    parser.add_argument("--ray", type=int, default=3, help="videos labelled on Ray while its workers are killed")
-    parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--json", type=Path)
-    options = parser.parse_args()
+@app.default
+def main(options: Options | None = None) -> None:
+    options = options or Options()
     with TemporaryDirectory() as name:
         folder = Path(name)
         videos = make_videos(folder, parse_size(options.video), options.videos, options.frames)
@@ -140,9 +164,9 @@ def main() -> None:
             results["ray"] = ray_losses(videos, folder, options)
     print(json.dumps(results, indent=2))
     if options.json:
-        arguments = {name: value for name, value in vars(options).items() if name != "json"}
+        arguments = {name: value for name, value in asdict(options).items() if name != "json"}
         write_json(options.json, {"environment": environment(), "arguments": arguments, "results": results})
 
 
 if __name__ == "__main__":
-    main()
+    run(app)

@@ -5,7 +5,6 @@
 The network's input is small, since this is about memory and not about labels.
 """
 
-import argparse
 import subprocess
 import sys
 from fractions import Fraction
@@ -16,8 +15,10 @@ from time import perf_counter
 import av
 import psutil
 from batch import make_videos
+from cyclopts import App
 from street_video import FPS
 
+from rtseg.apps._console import run
 from rtseg.batch.join import join_segments
 from rtseg.core.files import write_json
 from rtseg.core.sizes import parse_size
@@ -25,6 +26,7 @@ from rtseg.live.environment import environment
 from rtseg.sinks.video import VideoSink
 from rtseg.sources.open import open_source
 
+app = App(help=__doc__)
 EVERY_S = 1.0
 
 
@@ -41,22 +43,33 @@ def loop_video(clip: Path, target: Path, hours: float) -> int:
     return times * sink.frames
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--hours", type=float, default=2.0)
-    parser.add_argument("--video", default="120x160", help="the video's size")
-    parser.add_argument("--model", default="icnet")
-    parser.add_argument("--size", default="32x64", help="the network's input")
-    parser.add_argument("--save", default="overlay,label-video,areas,strip,summary")
-    parser.add_argument("--json", type=Path)
-    options = parser.parse_args()
+@app.default
+def main(
+    *,
+    hours: float = 2.0,
+    video: str = "120x160",
+    model: str = "icnet",
+    size: str = "32x64",
+    save: str = "overlay,label-video,areas,strip,summary",
+    json: Path | None = None,
+) -> None:
+    """Labels a long video and watches the memory.
+
+    Args:
+        hours: Length of the video.
+        video: The video's size.
+        model: A network.
+        size: The network's input.
+        save: What is saved.
+        json: Write the figures to this file.
+    """
     samples: list[int] = []
     with TemporaryDirectory() as name:
         folder = Path(name)
-        (clip,) = make_videos(folder, parse_size(options.video), 1, 300)
-        frames = loop_video(clip, folder / "long.mp4", options.hours)
+        (clip,) = make_videos(folder, parse_size(video), 1, 300)
+        frames = loop_video(clip, folder / "long.mp4", hours)
         command = [sys.executable, "-m", "rtseg.apps.video", str(folder / "long.mp4"), "--output", str(folder / "out"),
-                   "--model", options.model, "--size", options.size, "--save", options.save, "--jobs", "1"]  # fmt: skip
+                   "--model", model, "--size", size, "--save", save, "--jobs", "1"]  # fmt: skip
         start = perf_counter()
         process = subprocess.Popen(command, stdout=subprocess.DEVNULL)
         while process.poll() is None:
@@ -74,7 +87,7 @@ def main() -> None:
     quarter = len(samples) // 4
     early, late = sorted(samples[quarter : 2 * quarter]), sorted(samples[-quarter:])
     result = {
-        "hours_of_video": options.hours,
+        "hours_of_video": hours,
         "frames": frames,
         "seconds": round(seconds, 1),
         "samples": len(samples),
@@ -86,9 +99,9 @@ def main() -> None:
         "every_minute_mib": [round(sample / 2**20, 1) for sample in samples[:: round(60 / EVERY_S)]],
     }
     print(result)
-    if options.json:
-        write_json(options.json, {"environment": environment(), "result": result})
+    if json is not None:
+        write_json(json, {"environment": environment(), "result": result})
 
 
 if __name__ == "__main__":
-    main()
+    run(app)

@@ -11,21 +11,25 @@ is better in few steps, not what a network reaches. Times are those of the proce
 machine does not count: those of a whole run, with its start and its scoring, over its steps.
 """
 
-import argparse
 import csv
 import json
 import resource
 import statistics
 import subprocess
-import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from cyclopts import App, Parameter
+
+from rtseg.apps._console import run
+from rtseg.core.errors import UsageError
 from rtseg.core.files import write_json
+from rtseg.core.registry import unknown_name
 from rtseg.live.environment import environment
 from rtseg.training.distill import METHODS, SUMMARIES
 
+app = App(help=__doc__, default_parameter=Parameter(consume_multiple=True, negative=""))
 RESULT = Path(__file__).parent / "results" / "compression.json"
 DRIVE = "0006R0"
 COMMON = (
@@ -89,7 +93,7 @@ def train(root: Path, output: Path, *options: str) -> None:
     write_json(output / "cpu.json", {"seconds": seconds})
 
 
-def run(root: Path, runs: Path, name: str, row: Row, seed: int) -> None:
+def run_row(root: Path, runs: Path, name: str, row: Row, seed: int) -> None:
     output = folder_of(runs, name, seed)
     pruned = output.with_name(f"{output.name}-pruned")
     if row.prune and not (pruned / "best.safetensors").is_file():
@@ -104,7 +108,7 @@ def steps_of(folder: Path) -> int:
     return 1 + max(int(row["step"]) for row in rows)
 
 
-def collect(runs: Path) -> dict[str, Any]:
+def collect_runs(runs: Path) -> dict[str, Any]:
     """Name -> kind, mean, spread and, by seed, mIoU, classes, parameters and processor time."""
     found: dict[str, Any] = {}
     for name, row in rows().items():
@@ -126,28 +130,42 @@ def collect(runs: Path) -> dict[str, Any]:
     return found
 
 
-def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--root", type=Path, help="CamVid's folder")
-    parser.add_argument("--runs", type=Path, required=True, help="a folder for each run is made here")
-    parser.add_argument("--only", nargs="+", default=list(rows()), choices=list(rows()), help="of the ways")
-    parser.add_argument("--seeds", nargs="+", type=int, default=[0])
-    parser.add_argument("--collect", action="store_true", help="run nothing")
-    given = parser.parse_args()
-    if not given.collect:
-        train(given.root, given.runs / "base", "--model", "enet", "--epochs", str(BASE_EPOCHS))
-        train(given.root, given.runs / "teacher", "--model", "swiftnet", *LITE0, "--epochs", "24")
-        for seed in given.seeds:
-            for name in given.only:
-                print(f"{name}, seed {seed}", flush=True)
-                run(given.root, given.runs, name, rows()[name], seed)
-        return 0
-    steps = {name: json.loads((given.runs / name / "best.json").read_text(encoding="utf-8"))["metrics"]
+@app.default
+def main(
+    *, runs: Path, root: Path | None = None, only: tuple[str, ...] = (), seeds: tuple[int, ...] = (0,),
+    collect: bool = False,
+) -> None:  # fmt: skip
+    """Trains and scores, or collects the scores.
+
+    Args:
+        runs: A folder for each run is made here.
+        root: CamVid's folder.
+        only: Ways; by default all.
+        seeds: Of the runs.
+        collect: Run nothing, and write what the runs scored.
+    """
+    ways = rows()
+    for name in only:
+        if name not in ways:
+            raise unknown_name("way", name, list(ways))
+    if collect:
+        return write_scores(runs)
+    if root is None:
+        raise UsageError("--root is missing: give CamVid's folder, or --collect, which runs nothing")
+    train(root, runs / "base", "--model", "enet", "--epochs", str(BASE_EPOCHS))
+    train(root, runs / "teacher", "--model", "swiftnet", *LITE0, "--epochs", "24")
+    for seed in seeds:
+        for name in only or ways:
+            print(f"{name}, seed {seed}", flush=True)
+            run_row(root, runs, name, ways[name], seed)
+
+
+def write_scores(runs: Path) -> None:
+    steps = {name: json.loads((runs / name / "best.json").read_text(encoding="utf-8"))["metrics"]
              for name in ("base", "teacher")}  # fmt: skip
     scores = {name: metrics[f"camvid/only-{DRIVE}"]["miou"] for name, metrics in steps.items()}
-    write_json(RESULT, {"environment": environment(), "drive": DRIVE, "scores": scores, "results": collect(given.runs)})
-    return 0
+    write_json(RESULT, {"environment": environment(), "drive": DRIVE, "scores": scores, "results": collect_runs(runs)})
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    run(app)

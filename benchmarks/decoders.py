@@ -14,6 +14,7 @@ from cyclopts import App
 from engines import measure, street_pictures
 from rich.console import Console
 
+from rtseg.apps._console import run
 from rtseg.core.files import write_json
 from rtseg.core.labels import CAMVID11
 from rtseg.core.sizes import parse_size
@@ -57,4 +58,4 @@ def main(*, size: str = "256x512", runs: int = 60, json: Path | None = None) -> 
 
 
 if __name__ == "__main__":
-    app()
+    run(app)

@@ -9,7 +9,6 @@ with its defaults on the network's FP32 file at the same input size, resizes the
 the argmax and blends.
 """
 
-import argparse
 import statistics
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -19,8 +18,10 @@ from typing import Any
 import cv2
 import numpy as np
 import onnxruntime
+from cyclopts import App, Parameter
 from street_video import make_video
 
+from rtseg.apps._console import run
 from rtseg.core.files import write_json
 from rtseg.core.runspec import RunSpec
 from rtseg.core.sizes import Size, parse_size
@@ -31,10 +32,13 @@ from rtseg.live.environment import environment
 from rtseg.live.loop import Loop
 from rtseg.live.painter import Painter
 from rtseg.live.policies import policy_for
-from rtseg.live.segmenter import Segmenter, default_size
+from rtseg.live.segmenter import Segmenter
+from rtseg.live.spec import default_size
 from rtseg.pictures.resize import limit_threads
 from rtseg.sinks.base import NullSink
 from rtseg.sources.open import open_source
+
+app = App(help=__doc__, default_parameter=Parameter(consume_multiple=True, negative=""))
 
 
 def loop(model: str, precision: str, video: Path) -> dict[str, Any]:
@@ -93,29 +97,39 @@ def measure(model: str, video: Path, rounds: int) -> dict[str, Any]:
     }
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--model", nargs="+", default=list(shipped()))
-    parser.add_argument("--source", default="1024x2048", help="size of the video")
-    parser.add_argument("--frames", type=int, default=120)
-    parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--json", type=Path)
-    options = parser.parse_args()
+@app.default
+def main(
+    *,
+    model: tuple[str, ...] = (),
+    source: str = "1024x2048",
+    frames: int = 120,
+    rounds: int = 3,
+    json: Path | None = None,
+) -> None:
+    """Measures the three.
+
+    Args:
+        model: Networks; by default those that ship.
+        source: Size of the video.
+        frames: Of the video.
+        rounds: How often each is timed.
+        json: Write the figures to this file.
+    """
     limit_threads(thread_budget().opencv)
-    source_hw: Size = parse_size(options.source)
+    source_hw: Size = parse_size(source)
     results = []
     with TemporaryDirectory() as folder:
         video = Path(folder, "street.mp4")
-        make_video(video, source_hw, options.frames)
-        for model in options.model:
-            results.append({**measure(model, video, options.rounds), "source": list(source_hw)})
+        make_video(video, source_hw, frames)
+        for name in model or shipped():
+            results.append({**measure(name, video, rounds), "source": list(source_hw)})
             found = results[-1]
-            print(f"{model} {found['precision']} on {found['engine']}: {found['fps']:.1f} fps, in fp32 "
+            print(f"{name} {found['precision']} on {found['engine']}: {found['fps']:.1f} fps, in fp32 "
                   f"{found['fp32_fps']:.1f}, plain script {found['plain_fps']:.1f}")  # fmt: skip
-    if options.json:
-        about = {"rounds": options.rounds, "frames": options.frames}
-        write_json(options.json, {"environment": environment(), **about, "results": results})
+    if json is not None:
+        about = {"rounds": rounds, "frames": frames}
+        write_json(json, {"environment": environment(), **about, "results": results})
 
 
 if __name__ == "__main__":
-    main()
+    run(app)

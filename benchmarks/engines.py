@@ -14,11 +14,16 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from cyclopts import App
+
+from rtseg.apps._console import run
+
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     import numpy as np
 
+app = App(help=__doc__)
 PICTURES = 4
 BLOCK = 5  # timed runs in a row, after one that is not timed: the other forms have emptied the caches by then
 MATRIX = 2048
@@ -34,9 +39,9 @@ def measure(
     for block in range(-1, -(-runs // BLOCK)):  # the first block of each form is its warm-up
         for name, form in forms.items():
             form(images[block % len(images)])
-            for run in range(BLOCK):
+            for turn in range(BLOCK):
                 with (times[name] if block >= 0 else Durations()).measure():
-                    form(images[(block * BLOCK + run) % len(images)])
+                    form(images[(block * BLOCK + turn) % len(images)])
     return {name: durations.summary_ms() for name, durations in times.items()}
 
 
@@ -162,6 +167,7 @@ def show(results: dict[str, dict[str, Any]]) -> None:
     console.print(f"{third['model']}: x eager torch {factors}; auto is {third['auto']}")
 
 
+@app.default
 def main(
     *,
     icnet: str = "icnet",
@@ -209,8 +215,4 @@ def pin_threads() -> None:
 
 if __name__ == "__main__":
     pin_threads()
-    from cyclopts import App
-
-    app = App(help="Measures the engines alone.")
-    app.default(main)
-    app()
+    run(app)

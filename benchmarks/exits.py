@@ -18,6 +18,7 @@ import numpy as np
 from cyclopts import App
 from rich.console import Console
 
+from rtseg.apps._console import run
 from rtseg.core.files import write_json
 from rtseg.core.runspec import AUTO, RunSpec
 from rtseg.core.sizes import Size
@@ -25,7 +26,8 @@ from rtseg.core.timing import Durations
 from rtseg.core.zoo import resolve
 from rtseg.datasets import DataSet, open_data
 from rtseg.live.environment import environment
-from rtseg.live.segmenter import Segmenter, default_size
+from rtseg.live.segmenter import Segmenter
+from rtseg.live.spec import default_size
 from rtseg.metrics.confusion import ConfusionMatrix
 from rtseg.metrics.exits import NEVER, ExitScores
 from rtseg.metrics.regions import refined, tiled_share
@@ -179,4 +181,4 @@ def main(
 
 
 if __name__ == "__main__":
-    app()
+    run(app)

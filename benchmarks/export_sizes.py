@@ -14,10 +14,11 @@ import numpy as np
 import onnx
 import onnxruntime as ort
 import torch
-from cyclopts import App
+from cyclopts import App, Parameter
 from rich.console import Console
 from rich.table import Table
 
+from rtseg.apps._console import run
 from rtseg.core.files import write_json
 from rtseg.core.machine import cores
 from rtseg.core.sizes import Size, parse_size
@@ -28,7 +29,7 @@ from rtseg.models.deploy import DeployGraph
 from rtseg.models.weights import load_network
 from rtseg.scenes import StreetScene
 
-app = App(help="Compares the file that serves every size with one that serves a single size.")
+app = App(help=__doc__, default_parameter=Parameter(consume_multiple=True, negative=""))
 PICTURES = 4
 WARM_UP = 10
 
@@ -66,11 +67,11 @@ def measure(model: str, size_hw: Size, threads: int, runs: int) -> dict[str, Any
     images = [StreetScene(size_hw, seed=seed).render(10)[0][None] for seed in range(PICTURES)]
     first = [session.run(None, {"image": images[0]})[0] for session in sessions.values()]
     times = {form: Durations() for form in sessions}
-    for run in range(WARM_UP + runs):
+    for turn in range(WARM_UP + runs):
         order = list(sessions.items())
-        for form, session in order if run % 2 else reversed(order):  # neither always comes second
-            with (times[form] if run >= WARM_UP else Durations()).measure():
-                session.run(None, {"image": images[run % PICTURES]})
+        for form, session in order if turn % 2 else reversed(order):  # neither always comes second
+            with (times[form] if turn >= WARM_UP else Durations()).measure():
+                session.run(None, {"image": images[turn % PICTURES]})
     medians = {form: durations.percentile_ms(50) for form, durations in times.items()}
     return {
         "size": list(size_hw),
@@ -119,4 +120,4 @@ def main(
 
 
 if __name__ == "__main__":
-    app()
+    run(app)

@@ -5,7 +5,8 @@
     python benchmarks/gpu.py --minutes 9              # begins no row after nine minutes; run it again for the rest
 
 A row that fails is written down with its error and does not stop the others; the next run tries it again.
-`benchmarks/gpu.sh` runs this from a plain clone on a machine that reaches no package registry.
+`benchmarks/gpu.sh` runs this from a plain clone on a machine that reaches no package registry: so this has argparse,
+where the other benchmarks have cyclopts.
 """
 
 import argparse

@@ -23,6 +23,7 @@ from rich.console import Console
 from street_video import make_video
 from torch import nn
 
+from rtseg.apps._console import run
 from rtseg.core.errors import RtsegError
 from rtseg.core.files import write_json
 from rtseg.core.runspec import RunSpec
@@ -185,4 +186,4 @@ def main(
 
 
 if __name__ == "__main__":
-    app()
+    run(app)

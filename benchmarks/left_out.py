@@ -9,15 +9,19 @@ otherwise. Short runs say which choice is better, not what a network reaches. A 
 shows says little: cyclists are 0.07 % of 0006R0's pixels.
 """
 
-import argparse
 import json
 import subprocess
-import sys
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
+from cyclopts import App, Parameter
+
+from rtseg.apps._console import run
+from rtseg.core.errors import UsageError
 from rtseg.core.files import write_json
+from rtseg.core.registry import unknown_name
 
+app = App(help=__doc__, default_parameter=Parameter(consume_multiple=True, negative=""))
 RESULT = Path(__file__).parent / "results" / "left_out.json"
 LITE0 = ("--encoder", "efficientnet_lite0", "--set", "pretrained=imagenet")
 SWIFTNET = ("--model", "swiftnet", *LITE0)
@@ -63,7 +67,7 @@ def folder_of(runs: Path, name: str) -> Path:
     return runs / name.replace(",", "").replace(" ", "-")
 
 
-def collect(runs: Path, drive: str) -> dict[str, Any]:
+def collect_runs(runs: Path, drive: str) -> dict[str, Any]:
     """Variant -> what its run scored on the drive that it did not see."""
     found = {}
     for name in VARIANTS:
@@ -75,26 +79,40 @@ def collect(runs: Path, drive: str) -> dict[str, Any]:
     return found
 
 
-def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--root", type=Path, help="CamVid's folder")
-    parser.add_argument("--runs", type=Path, required=True, help="a folder for each run is made here")
-    parser.add_argument("--drive", default=DRIVES[0], choices=DRIVES, help="the drive that is left out")
-    parser.add_argument("--only", nargs="+", default=list(VARIANTS), choices=list(VARIANTS), help="of the runs")
-    parser.add_argument("--workers", default="3", help="processes that read pictures")
-    parser.add_argument("--collect", action="store_true", help="train nothing")
-    given = parser.parse_args()
-    for name in () if given.collect else given.only:
-        command = ["rtseg", "train", *options(name, given.drive), "--root", str(given.root), "--workers", given.workers]
+@app.default
+def main(
+    *, runs: Path, root: Path | None = None, drive: Literal["0006R0", "0016E5", "0001TP"] = "0006R0",
+    only: tuple[str, ...] = (), workers: int = 3, collect: bool = False,
+) -> None:  # fmt: skip
+    """Trains, or collects what the runs scored.
+
+    Args:
+        runs: A folder for each run is made here.
+        root: CamVid's folder.
+        drive: The drive that is left out.
+        only: Of the runs; by default all.
+        workers: Processes that read pictures.
+        collect: Train nothing, and write what the runs scored.
+    """
+    for name in only:
+        if name not in VARIANTS:
+            raise unknown_name("run", name, list(VARIANTS))
+    if collect:
+        return write_scores(runs)
+    if root is None:
+        raise UsageError("--root is missing: give CamVid's folder, or --collect, which trains nothing")
+    for name in only or VARIANTS:
+        command = ["rtseg", "train", *options(name, drive), "--root", str(root), "--workers", str(workers)]
         print(name, flush=True)
-        subprocess.run([*command, "--output", str(folder_of(given.runs / given.drive, name))], check=True)
-    if given.collect:
-        before = json.loads(RESULT.read_text(encoding="utf-8"))["drives"] if RESULT.is_file() else {}
-        merged = {drive: {**before.get(drive, {}), **collect(given.runs / drive, drive)} for drive in DRIVES}
-        ordered = {drive: {name: rows[name] for name in VARIANTS if name in rows} for drive, rows in merged.items()}
-        write_json(RESULT, {"drives": ordered})
-    return 0
+        subprocess.run([*command, "--output", str(folder_of(runs / drive, name))], check=True)
+
+
+def write_scores(runs: Path) -> None:
+    before = json.loads(RESULT.read_text(encoding="utf-8"))["drives"] if RESULT.is_file() else {}
+    merged = {drive: {**before.get(drive, {}), **collect_runs(runs / drive, drive)} for drive in DRIVES}
+    ordered = {drive: {name: rows[name] for name in VARIANTS if name in rows} for drive, rows in merged.items()}
+    write_json(RESULT, {"drives": ordered})
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    run(app)

@@ -12,9 +12,10 @@ from statistics import fmean
 from typing import Any
 
 import albumentations as A
-from cyclopts import App
+from cyclopts import App, Parameter
 from rich.console import Console
 
+from rtseg.apps._console import run
 from rtseg.core.files import write_json
 from rtseg.core.runspec import RunSpec
 from rtseg.core.zoo import resolve, shipped
@@ -24,7 +25,7 @@ from rtseg.live.segmenter import Segmenter
 from rtseg.metrics.confusion import ConfusionMatrix
 from rtseg.training.light import Exposure, Haze, Temperature, UnevenLight
 
-app = App(help=__doc__)
+app = App(help=__doc__, default_parameter=Parameter(consume_multiple=True, negative=""))
 PLAIN = "as it is"
 CHANGES = {
     PLAIN: None,
@@ -73,4 +74,4 @@ def main(*, root: Path, model: tuple[str, ...] = (), every: int = 5, json: Path 
 
 
 if __name__ == "__main__":
-    app()
+    run(app)

@@ -7,7 +7,6 @@ falls silent, sends garbage, or comes back with another size. Back is who has be
 from when the camera works again. The network's input is small, since this is not about labels.
 """
 
-import argparse
 import random
 import socket
 import subprocess
@@ -24,11 +23,14 @@ import av
 import cv2
 import numpy as np
 import psutil
+from cyclopts import App
 
+from rtseg.apps._console import run
 from rtseg.core.files import write_json
 from rtseg.live.environment import environment
 from rtseg.sources.open import open_source
 
+app = App(help=__doc__)
 FPS = 15
 FAULTS = ("closes", "is gone", "is silent", "garbage", "other size")
 SILENT_S = 12.0  # longer than a read may take
@@ -133,15 +135,26 @@ def inject(camera: Camera, minutes: float, faults: int, seed: int, stopped: thre
         free_at = at_s + lasts_s + 8
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--minutes", type=float, default=30.0)
-    parser.add_argument("--faults", type=int, default=30)
-    parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--model", default="enet")
-    parser.add_argument("--size", default="32x64", help="the network's input")
-    parser.add_argument("--json", type=Path)
-    options = parser.parse_args()
+@app.default
+def main(
+    *,
+    minutes: float = 30.0,
+    faults: int = 30,
+    seed: int = 0,
+    model: str = "enet",
+    size: str = "32x64",
+    json: Path | None = None,
+) -> None:
+    """Runs the camera and the command.
+
+    Args:
+        minutes: How long.
+        faults: How many.
+        seed: Of the faults.
+        model: A network.
+        size: The network's input.
+        json: Write the figures to this file.
+    """
     camera, stopped = Camera(make_pictures()), threading.Event()
     server = ThreadingHTTPServer(("127.0.0.1", 0), handler_of(camera))
     server.daemon_threads = True
@@ -150,13 +163,11 @@ def main() -> None:
     with TemporaryDirectory() as name:
         recording = Path(name) / "run.mp4"
         command = [sys.executable, "-m", "rtseg.apps.cam", "--source", f"http://127.0.0.1:{server.server_port}/camera",
-                   "--model", options.model, "--size", options.size, "--engine", "onnxruntime", "--no-window",
-                   "--record", str(recording), "--duration", str(60 * options.minutes)]  # fmt: skip
+                   "--model", model, "--size", size, "--engine", "onnxruntime", "--no-window",
+                   "--record", str(recording), "--duration", str(60 * minutes)]  # fmt: skip
         process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
         start = perf_counter()
-        injector = threading.Thread(
-            target=inject, args=(camera, options.minutes, options.faults, options.seed, stopped), daemon=True
-        )
+        injector = threading.Thread(target=inject, args=(camera, minutes, faults, seed, stopped), daemon=True)
         injector.start()
         while process.poll() is None:
             with suppress(psutil.NoSuchProcess):
@@ -167,7 +178,7 @@ def main() -> None:
         stopped.set()
         with av.open(str(recording)) as container:
             recorded = sum(1 for _ in container.decode(video=0))
-    early_s = min(300.0, 15 * options.minutes)
+    early_s = min(300.0, 15 * minutes)
     early = [sample for sample in samples if sample[0] <= early_s][-20:]
     late = samples[-20:]
 
@@ -176,7 +187,7 @@ def main() -> None:
 
     waits = [wait for found in camera.back_s.values() for wait in found]
     result = {
-        "minutes": options.minutes,
+        "minutes": minutes,
         "faults": sum(map(len, camera.back_s.values())),
         "exit_code": process.returncode,
         "memory_mib": {"early": round(median(early, 1) / 2**20, 1), "late": round(median(late, 1) / 2**20, 1)},
@@ -188,9 +199,9 @@ def main() -> None:
         "pictures_recorded": recorded,
     }
     print(result)
-    if options.json:
-        write_json(options.json, {"environment": environment(), "seed": options.seed, "result": result})
+    if json is not None:
+        write_json(json, {"environment": environment(), "seed": seed, "result": result})
 
 
 if __name__ == "__main__":
-    main()
+    run(app)

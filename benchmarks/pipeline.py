@@ -8,14 +8,15 @@ times the engine alone, one picture at a time and with as many in flight as the 
 engine's better rate; the median over the rounds is reported.
 """
 
-import argparse
 import statistics
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
+from cyclopts import App, Parameter
 from street_video import make_video
 
+from rtseg.apps._console import run
 from rtseg.core.files import write_json
 from rtseg.core.runspec import RunSpec
 from rtseg.core.sizes import Size, format_size, parse_size
@@ -24,6 +25,8 @@ from rtseg.core.zoo import shipped
 from rtseg.live.bench import BenchPlan, bench
 from rtseg.live.environment import environment
 from rtseg.pictures.resize import limit_threads
+
+app = App(help=__doc__, default_parameter=Parameter(consume_multiple=True, negative=""))
 
 
 def measure(model: str, precision: str, video: Path, network_hw: Size, rounds: int) -> dict[str, Any]:
@@ -51,34 +54,46 @@ def best_fps(result: dict[str, Any]) -> float:
     return max(result["engine_fps"], result["engine_ahead_fps"])
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--model", nargs="+", default=list(shipped()))
-    parser.add_argument("--precision", nargs="+", default=["fp32"])
-    parser.add_argument("--size", default="256x512", help="the network's input")
-    parser.add_argument("--source", nargs="+", default=["256x512", "1024x2048"], help="sizes of the videos")
-    parser.add_argument("--frames", type=int, default=150)
-    parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--json", type=Path)
-    options = parser.parse_args()
+@app.default
+def main(
+    *,
+    model: tuple[str, ...] = (),
+    precision: tuple[str, ...] = ("fp32",),
+    size: str = "256x512",
+    source: tuple[str, ...] = ("256x512", "1024x2048"),
+    frames: int = 150,
+    rounds: int = 5,
+    json: Path | None = None,
+) -> None:
+    """Measures the engine and the loop.
+
+    Args:
+        model: Networks; by default those that ship.
+        precision: Their precisions.
+        size: The network's input.
+        source: Sizes of the videos.
+        frames: Of each video.
+        rounds: How often both are timed.
+        json: Write the figures to this file.
+    """
     limit_threads(thread_budget().opencv)
-    results = []
+    network_hw, results = parse_size(size), []
     with TemporaryDirectory() as folder:
-        for source_hw in (parse_size(size) for size in options.source):
+        for source_hw in map(parse_size, source):
             video = Path(folder) / f"{format_size(source_hw)}.mp4"
-            make_video(video, source_hw, options.frames)
-            for model in options.model:
-                for precision in options.precision:
-                    result = measure(model, precision, video, parse_size(options.size), options.rounds)
+            make_video(video, source_hw, frames)
+            for name in model or shipped():
+                for form in precision:
+                    result = measure(name, form, video, network_hw, rounds)
                     results.append(result)
                     print(
-                        f"{model} {precision} on {result['engine']}, source {format_size(source_hw)}: engine "
+                        f"{name} {form} on {result['engine']}, source {format_size(source_hw)}: engine "
                         f"{result['engine_fps']:.1f} fps, loop {result['end_to_end_fps']:.1f} fps, "
                         f"share {result['share']:.2f}, latency p50 {result['latency_ms']['p50']:.0f} ms"
                     )
-    if options.json:
-        write_json(options.json, {"environment": environment(), "results": results})
+    if json is not None:
+        write_json(json, {"environment": environment(), "results": results})
 
 
 if __name__ == "__main__":
-    main()
+    run(app)

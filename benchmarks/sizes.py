@@ -10,16 +10,17 @@ chooses sizes by them.
 from pathlib import Path
 from typing import Any
 
-from cyclopts import App
+from cyclopts import App, Parameter
 from rich.console import Console
 
+from rtseg.apps._console import run
 from rtseg.apps.evaluate import EvalOptions, score
 from rtseg.core.files import write_json
 from rtseg.core.sizes import Size, format_size, nearest_multiple
 from rtseg.core.zoo import resolve, shipped
 from rtseg.live.environment import environment
 
-app = App(help=__doc__)
+app = App(help=__doc__, default_parameter=Parameter(negative=""))
 FACTORS = (0.5, 0.75, 1.0, 1.25)
 
 
@@ -64,4 +65,4 @@ def main(*, root: Path, json: Path | None = None, enter: bool = False) -> None:
 
 
 if __name__ == "__main__":
-    app()
+    run(app)

@@ -1,7 +1,7 @@
 """What steady labels, confidence and reuse are worth, and what they cost.
 
     python benchmarks/steady.py --root CAMVID                     # writes benchmarks/results/steady.json
-    python benchmarks/steady.py --root CAMVID --model swiftnet --still parking.mp4 --output my.json
+    python benchmarks/steady.py --root CAMVID --model swiftnet --still parking.mp4 --json my.json
 
 On CamVid's val, seven seconds of a drive, labels are scored as they come and averaged over time: mIoU and boundary F1,
 also of the moving classes alone, flips on still pixels and consistency along the flow; and, since the street itself
@@ -10,15 +10,17 @@ does not move, a video or a picture of CamVid with a camera's noise: flips, fram
 how many pixels have the label that it would have given.
 """
 
-import argparse
 from collections.abc import Iterator
+from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 from typing import Any
 
 import cv2
 import numpy as np
+from cyclopts import App, Parameter
 
+from rtseg.apps._console import run
 from rtseg.apps.evaluate import EvalOptions, score
 from rtseg.core.files import write_json
 from rtseg.core.frame import Frame
@@ -34,13 +36,36 @@ from rtseg.metrics.stability import STILL_BELOW, Stability
 from rtseg.pictures.confidence import as_levels, confidence
 from rtseg.sources.open import open_source
 
+app = App(help=__doc__)
 RESULT = Path(__file__).parent / "results" / "steady.json"
 MOVING = ("car", "pedestrian", "cyclist")
 NOISE = 2.0  # standard deviation, grey levels
 FRAMES, WARM_UP = 100, 10
 
 
-def on_camvid(options: argparse.Namespace) -> dict[str, Any]:
+@Parameter(name="*")
+@dataclass(frozen=True, kw_only=True)
+class Options:
+    """What is measured.
+
+    Attributes:
+        root: CamVid's folder.
+        model: A network.
+        engine: Its engine.
+        threads: Its threads.
+        still: A video of a camera that does not move.
+        json: Write the figures to this file.
+    """
+
+    root: Path
+    model: str = "icnet"
+    engine: str = "onnxruntime"
+    threads: int | None = None
+    still: str | None = None
+    json: Path = RESULT
+
+
+def on_camvid(options: Options) -> dict[str, Any]:
     wish = EvalOptions(
         model=options.model, data="camvid", root=options.root, split="val", engine=options.engine,
         threads=options.threads, steady=True, stability=str(options.root / "val"),
@@ -78,15 +103,15 @@ def times(spec: RunSpec) -> dict[str, Any]:
             {name: Durations() for name in ("steady", "confidence")},
         )
         made = [(segmenter.resize(frame.image), segmenter.logits(frame)) for frame in frames]
-        for run in range(-WARM_UP, FRAMES):
-            small, logits = made[run % len(made)]
+        for turn in range(-WARM_UP, FRAMES):
+            small, logits = made[turn % len(made)]
             assert small is not None
-            if run < 0:
-                steady(run + WARM_UP, small, logits)
+            if turn < 0:
+                steady(turn + WARM_UP, small, logits)
                 confidence(logits, (1024, 2048), threads=segmenter.info.threads)
                 continue
             with durations["steady"].measure():
-                steady(run + WARM_UP, small, logits)
+                steady(turn + WARM_UP, small, logits)
             with durations["confidence"].measure():
                 as_levels(confidence(logits, (1024, 2048), threads=segmenter.info.threads))
         return {
@@ -96,7 +121,7 @@ def times(spec: RunSpec) -> dict[str, Any]:
         }
 
 
-def still_frames(options: argparse.Namespace) -> Iterator[Frame]:
+def still_frames(options: Options) -> Iterator[Frame]:
     if options.still is not None:
         with open_source(options.still) as source:
             yield from islice(source, FRAMES)
@@ -107,7 +132,7 @@ def still_frames(options: argparse.Namespace) -> Iterator[Frame]:
         yield Frame(np.clip(noisy, 0, 255).astype(np.uint8), index, index / 30, 0.0)
 
 
-def on_a_still_camera(options: argparse.Namespace, spec: RunSpec) -> dict[str, Any]:
+def on_a_still_camera(options: Options, spec: RunSpec) -> dict[str, Any]:
     """Flips of the three ways, and what reuse saves and costs."""
     plain = Segmenter(spec)
     stride = plain.card.logits_stride
@@ -134,15 +159,8 @@ def on_a_still_camera(options: argparse.Namespace, spec: RunSpec) -> dict[str, A
     return {"source": of, "frames": count, "flip_share": shares, "reused": reused, "agreement_of_reuse": same / count}
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--root", type=Path, required=True, help="CamVid's folder")
-    parser.add_argument("--model", default="icnet")
-    parser.add_argument("--engine", default="onnxruntime")
-    parser.add_argument("--threads", type=int)
-    parser.add_argument("--still", help="a video of a camera that does not move")
-    parser.add_argument("--output", type=Path, default=RESULT)
-    options = parser.parse_args()
+@app.default
+def main(options: Options) -> None:
     spec = RunSpec(options.model, options.engine, "fp32", None, options.threads)
     figures = {
         "camvid_val": on_camvid(options),
@@ -150,8 +168,8 @@ def main() -> None:
         "still_camera": on_a_still_camera(options, spec),
         "environment": environment(),
     }
-    write_json(options.output, figures)
+    write_json(options.json, figures)
 
 
 if __name__ == "__main__":
-    main()
+    run(app)

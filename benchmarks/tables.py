@@ -4,7 +4,6 @@ python benchmarks/tables.py            # write
 python benchmarks/tables.py --check    # exit 1 where a page differs from what would be written
 """
 
-import argparse
 import re
 import sys
 from pathlib import Path
@@ -13,8 +12,12 @@ import table_batch
 import table_networks
 import table_speed
 import table_training
+from cyclopts import App, Parameter
 from table_sources import ROOT
 
+from rtseg.apps._console import run
+
+app = App(help=__doc__, default_parameter=Parameter(negative=""))
 PAGES = [
     ROOT / "README.md",
     *(ROOT / "docs" / f"{page}.md" for page in ("compression", "import", "networks", "speed", "training", "video")),
@@ -35,10 +38,13 @@ def fill(text: str) -> str:
     return re.sub(r"<!-- table: (\w+) -->\n.*?<!-- end -->", block, text, flags=re.DOTALL)
 
 
-def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--check", action="store_true")
-    check = parser.parse_args().check
+@app.default
+def main(*, check: bool = False) -> int:
+    """Writes the tables.
+
+    Args:
+        check: Write nothing; exit with 1 where a page differs from what would be written.
+    """
     code = 0
     for page in PAGES:
         text = page.read_text(encoding="utf-8")
@@ -52,4 +58,4 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    run(app)

@@ -14,6 +14,7 @@ import torch
 from cyclopts import App
 from rich.console import Console
 
+from rtseg.apps._console import run
 from rtseg.apps.export import ExportOptions, load
 from rtseg.core.files import write_json
 from rtseg.core.sizes import format_size, network_size
@@ -100,4 +101,4 @@ def main(
 
 
 if __name__ == "__main__":
-    app()
+    run(app)

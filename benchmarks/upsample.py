@@ -18,6 +18,7 @@ from cyclopts import App
 from rich.console import Console
 from rich.table import Table
 
+from rtseg.apps._console import run
 from rtseg.core.files import write_json
 from rtseg.core.machine import cores
 from rtseg.core.sizes import Size, format_size, parse_size
@@ -26,7 +27,7 @@ from rtseg.core.zoo import resolve, shipped
 from rtseg.live.environment import environment
 from rtseg.pictures.upsample import border_share, upsample_labels
 
-app = App(help="Compares label upsampling by torch, OpenCV and rtseg.")
+app = App(help=__doc__)
 PICTURES = 4  # different ones in turn, so that no branch predictor learns a single picture
 Form = Callable[[np.ndarray, Size], np.ndarray]
 
@@ -84,8 +85,8 @@ def measure(pictures: Sequence[np.ndarray], size_hw: Size, forms: dict[str, Form
     times = {name: Durations() for name in forms}
     expected = forms["rtseg"](pictures[0], size_hw)  # the first call of each form is its warm-up
     differ = {name: float((form(pictures[0], size_hw) != expected).mean()) for name, form in forms.items()}
-    for run in range(runs):
-        logits = pictures[run % len(pictures)]
+    for turn in range(runs):
+        logits = pictures[turn % len(pictures)]
         for name, form in forms.items():
             with times[name].measure():
                 form(logits, size_hw)
@@ -149,4 +150,4 @@ def main(
 
 
 if __name__ == "__main__":
-    app()
+    run(app)

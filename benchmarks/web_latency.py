@@ -9,13 +9,13 @@ as the source noted it, and the moment it was read. All clocks are one: CLOCK_MO
 it through the page's own `/clock`).
 """
 
-import argparse
 import http.client
 import os
 import statistics
 import sys
 from collections.abc import Generator, Sequence
 from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass
 from functools import partial
 from importlib.util import find_spec
 from multiprocessing import get_context
@@ -27,7 +27,9 @@ from typing import Any
 
 import cv2
 import numpy as np
+from cyclopts import App, Parameter
 
+from rtseg.apps._console import run
 from rtseg.core.files import write_json
 from rtseg.core.frame import Frame
 from rtseg.core.runspec import RunSpec
@@ -45,8 +47,38 @@ from rtseg.pictures.resize import limit_threads
 from rtseg.scenes import StreetScene
 from rtseg.sources.base import Source
 
+app = App(help=__doc__, default_parameter=Parameter(consume_multiple=True, negative=""))
 BITS, SIDE = 16, 24  # squares of the number, and their side in pixels
 WARM_UP_S = 3.0
+
+
+@Parameter(name="*")
+@dataclass(frozen=True, kw_only=True)
+class Options:
+    """What is measured.
+
+    Attributes:
+        model: A network.
+        engine: Its engine.
+        precision: Its precision.
+        input: The network's input, HEIGHTxWIDTH; by default it follows from the frames.
+        size: The frames.
+        fps: Of the source.
+        seconds: Each viewer watches so long, the first three not counted.
+        viewers: How many at the same time, in one run each.
+        json: Write the figures to this file.
+    """
+
+    model: str = "icnet"
+    engine: str = "auto"
+    precision: str = "auto"
+    input: str | None = None
+    size: str = "720x1280"
+    fps: float = 30.0
+    seconds: float = 20.0
+    viewers: tuple[int, ...] = (0, 1, 4)
+    json: Path | None = None
+
 
 # read in the page after every animation frame; the canvas is the page's own
 READ_CANVAS = """async ([bits, side, seconds]) => {
@@ -158,7 +190,7 @@ def ages_ms(seen: Sequence[tuple[int, float]], captured: dict[int, float]) -> di
     return {"p50": p50, "p95": p95, "p99": p99, "pictures": len(ages), "fps": round(len(ages) / span, 1)}
 
 
-def measure(options: argparse.Namespace, kind: str, viewers: int) -> dict[str, Any]:
+def measure(options: Options, kind: str, viewers: int) -> dict[str, Any]:
     """One run of the loop with so many viewers of a kind ('client' or 'browser')."""
     size_hw = parse_size(options.size)
     spec = RunSpec(
@@ -209,18 +241,9 @@ def told(row: dict[str, Any]) -> str:
     return text
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--model", default="icnet")
-    parser.add_argument("--engine", default="auto")
-    parser.add_argument("--precision", default="auto")
-    parser.add_argument("--input", help="the network's input, HEIGHTxWIDTH; by default it follows from the frames")
-    parser.add_argument("--size", default="720x1280", help="the frames")
-    parser.add_argument("--fps", type=float, default=30.0, help="of the source")
-    parser.add_argument("--seconds", type=float, default=20.0, help="each viewer watches, the first three not counted")
-    parser.add_argument("--viewers", type=int, nargs="+", default=[0, 1, 4])
-    parser.add_argument("--json", type=Path)
-    options = parser.parse_args()
+@app.default
+def main(options: Options | None = None) -> None:
+    options = options or Options()
     runs = [("client", count) for count in options.viewers]
     if browser_path() and find_spec("playwright"):
         runs.append(("browser", 1))
@@ -236,4 +259,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run(app)

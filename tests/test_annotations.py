@@ -34,7 +34,7 @@ def odd_maps() -> list[np.ndarray]:
     maps = [RING, np.kron(RING, np.ones((7, 9), np.uint8)), np.indices((6, 7)).sum(0).astype(np.uint8) % 2,
             np.zeros((1, 1), np.uint8), row, row.T]  # fmt: skip
     for seed in range(40):
-        height, width = rng.integers(2, 60, 2).tolist()
+        height, width = rng.integers(2, 36, 2).tolist()
         if seed % 2:
             maps.append(rng.integers(0, 4, (height, width)).astype(np.uint8))
         scores = cv2.resize(rng.random((5, 6, 4)).astype(np.float32), (width, height), interpolation=cv2.INTER_CUBIC)
@@ -144,6 +144,7 @@ def test_a_video_becomes_annotations(out: Path) -> None:
     np.testing.assert_array_equal(again[inside(labels)], labels[inside(labels)])
 
 
+@pytest.mark.slow
 def test_an_interrupted_run_goes_on_to_the_same_files(out: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from rtseg.sinks.annotations import CvatLines
 

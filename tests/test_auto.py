@@ -232,6 +232,7 @@ def test_bursts_are_repeated_until_the_two_best_agree(monkeypatch, speeds, rate,
     assert engine.times == []
 
 
+@pytest.mark.slow
 def test_a_child_measures_what_runs_and_says_what_does_not(tmp_path):
     artifact = resolve(make_network(tmp_path))
     rates, _ = measure_rates(artifact, "onnxruntime", ["fp32", "int8"], OPTIONS)

@@ -31,7 +31,7 @@ ROOT = Path(__file__).parents[1]
 APPS = {"rtseg-cam": "cam", "rtseg-video": "video", "rtseg-bench": "bench", "rtseg": "main"}
 # what a command is given, unless a case says otherwise
 USUAL = {
-    "rtseg-cam": {"--no-window": None, "--frames": "2", "--source": "synthetic", "--camera-size": "64x96"},
+    "rtseg-cam": {"--no-window": None, "--frames": "2", "--source": "{bad}/good.mp4"},
     "rtseg-video": {"--output": "out"},
     "rtseg-bench": {"--runs": "2", "--frames": "2", "--source-size": "64x96"},
     "rtseg": {},
@@ -121,7 +121,8 @@ class Command:
         usual = dict(USUAL[name])
         if name != "rtseg":
             usual["--model"] = str(self._places["tiny"])
-        given = [text for flag, value in usual.items() if flag not in words for text in (flag, value) if text]
+        given = [text.format(**self._places) for flag, value in usual.items() if flag not in words
+                 for text in (flag, value) if text]  # fmt: skip
         module = import_module(f"rtseg.apps.{APPS[name]}")
         app = module.build_app() if name == "rtseg" else module.app
         self._capfd.readouterr()
@@ -208,7 +209,7 @@ CHOICE_CASES = [
     ("rtseg modles", USAGE, "did you mean models"),
     ("rtseg train --model icnet --epochs 0", USAGE, "epochs is 0"),
     ("rtseg train --model icnet --schedule polly", USAGE, "poly"),
-    ("rtseg export", USAGE, "give either --checkpoint"),
+    pytest.param("rtseg export", USAGE, "give either --checkpoint", marks=pytest.mark.slow),  # loads torch
 ]
 
 WEIGHT_CASES = [
@@ -336,7 +337,7 @@ def small_disk() -> Iterator[None]:
 @pytest.mark.parametrize(
     ("line", "words"),
     [
-        ("rtseg-cam --source synthetic --camera-size 512x1024 --frames 60 --record run.mp4 --json report.json", "disk"),
+        ("rtseg-cam --source {bad}/long.mp4 --frames 40 --record run.mp4 --json report.json", "disk"),
         ("rtseg-video {bad}/long.mp4", "disk"),
         ("rtseg-video {bad}/noise.png --save overlay", "cannot write"),
         ("rtseg-video {bad}/noise.png --save labels", "cannot write"),

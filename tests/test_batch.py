@@ -262,13 +262,13 @@ def times_of(path: str) -> tuple[list[Fraction], list[Fraction], str, int]:
     [
         ("a.mp4", "aac", "aac", (0, 0)),
         ("a.ts", "aac", "aac", (0, 0)),
-        ("late_video.mkv", "aac", "aac", (0.5, 0)),
         ("late_sound.mp4", "aac", "aac", (0, 0.4)),
-        ("a.mkv", "libmp3lame", "mp3", (0, 0)),
-        ("opus.mkv", "libopus", "opus", (0, 0)),
-        ("flac.mkv", "flac", "flac", (0, 0)),
-        ("pcm.mov", "pcm_s16le", "aac", (0, 0)),
         ("pcm_late.mov", "pcm_s16le", "aac", (0.5, 0)),
+        pytest.param("late_video.mkv", "aac", "aac", (0.5, 0), marks=pytest.mark.slow),
+        pytest.param("a.mkv", "libmp3lame", "mp3", (0, 0), marks=pytest.mark.slow),
+        pytest.param("opus.mkv", "libopus", "opus", (0, 0), marks=pytest.mark.slow),
+        pytest.param("flac.mkv", "flac", "flac", (0, 0), marks=pytest.mark.slow),
+        pytest.param("pcm.mov", "pcm_s16le", "aac", (0, 0), marks=pytest.mark.slow),
     ],
 )
 def test_sound_comes_along(name: str, codec: str, expected: str, starts: tuple[float, float], capsys) -> None:  # type: ignore[no-untyped-def]

@@ -25,6 +25,7 @@ def test_the_table_cuts_nothing_at_80_columns() -> None:
     assert not any("…" in line for line in lines)
 
 
+@pytest.mark.slow
 def test_the_plot_keeps_its_labels_inside_and_names_what_it_leaves_out(tmp_path, monkeypatch) -> None:
     figure = pytest.importorskip("matplotlib.figure")
     drawn = []

@@ -11,11 +11,15 @@ from rtseg.apps import evaluate as app
 from rtseg.core.card import Card
 from rtseg.core.errors import UsageError
 from rtseg.core.labels import LabelSet
+from rtseg.core.runspec import RunSpec
 from rtseg.core.zoo import resolve
-from rtseg.datasets import DATASETS
+from rtseg.datasets import DATASETS, open_data
 from rtseg.datasets.base import DataSet, Sample
+from rtseg.engines.onnxruntime_engine import OnnxRuntimeEngine
 from rtseg.live.segmenter import Segmenter
+from rtseg.metrics.boundary import BoundaryF1
 from rtseg.metrics.calibration import Calibration, Temperature
+from rtseg.metrics.confusion import ConfusionMatrix
 from rtseg.pictures.confidence import as_levels, confidence
 
 LABELS = LabelSet("three", ("a", "b", "c"), ((0, 0, 0), (1, 1, 1), (2, 2, 2)))
@@ -159,6 +163,26 @@ class TestCommand:
         assert {key: after[key] for key in ("miou", "iou")} == {key: before[key] for key in ("miou", "iou")}
         said = capsys.readouterr().out
         assert f"(ECE) at temperature {card.temperature:g}; {before['ece']:.4f} without it" in said
+
+    def test_one_run_a_picture_gives_the_figures_of_labels_and_of_logits(
+        self, tiny_model: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        spec = RunSpec(tiny_model, "onnxruntime", "fp32", (64, 96), 1)
+        data = open_data("stripes", None, "val")
+        apart, calibration, boundary = ConfusionMatrix(data.labels), Calibration(data.labels), BoundaryF1(data.labels)
+        with Segmenter(spec) as segmenter:
+            for sample in data:
+                labels = segmenter(sample.image)
+                apart.update(labels, sample.labels)
+                boundary.update(labels, sample.labels)
+                calibration.update(segmenter.logits(sample.image), labels, sample.labels)
+        runs, infer = [], OnnxRuntimeEngine._infer
+        monkeypatch.setattr(OnnxRuntimeEngine, "_infer", lambda *given: (runs.append(1), infer(*given))[1])
+        figures = app.score(app.EvalOptions(model=str(tiny_model), engine="onnxruntime", data="stripes", size="64x96"))
+        assert len(runs) == len(data)
+        expected = {**apart.to_json(), **boundary.to_json(), **calibration.to_json()}
+        assert {key: figures[key] for key in expected} == expected
+        assert 0 < figures["ece"] < 1
 
     def test_what_it_learned_from_and_what_gives_no_scores_is_refused(self, fake_network: Path) -> None:  # noqa: F811
         recipe = {"data": "stripes", "split": "val"}

@@ -4,13 +4,14 @@ import pytest
 import torch
 import torch.nn.functional as F
 import torchvision
+from parameters import count_parameters
 from test_encoders import rates
 from tiny import SMALL, lively, randomise
 from torch import nn
 
 from rtseg.core.errors import UsageError
 from rtseg.models import build_model
-from rtseg.models.base import count_inference_parameters, count_macs, count_parameters
+from rtseg.models.base import count_inference_parameters, count_macs
 from rtseg.models.deeplabv3 import AtrousPyramid
 from rtseg.models.pyramid import PyramidConcat, PyramidPooling
 

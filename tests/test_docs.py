@@ -1,5 +1,6 @@
 """What the documentation says can be done: every command line is one that the programs take, and the site builds."""
 
+import importlib
 import json
 import re
 import shlex
@@ -16,6 +17,7 @@ from rtseg.apps import bench, cam, main, video
 from rtseg.apps._console import run
 
 ROOT = Path(__file__).resolve().parents[1]
+BENCHMARKS = ROOT / "benchmarks"
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 APPS = {"rtseg": main.build_app(), "rtseg-cam": cam.app, "rtseg-video": video.app, "rtseg-bench": bench.app}
 
@@ -35,6 +37,24 @@ def test_a_command_in_the_documentation_is_one_that_the_programs_take(page: str,
     program, *words = shlex.split(line, comments=True)
     if not {"--help", "--version"} & set(words):
         APPS[program].parse_args(words, exit_on_error=False, print_error=False)
+
+
+def benchmarks() -> Iterator[tuple[str, str]]:
+    """(name, options) of every call of a benchmark: in the pages, in the protocol, and at the top of each.
+
+    gpu.py is left out: it has argparse, and tests/test_gpu_benchmark.py runs it.
+    """
+    for page in (*PAGES, BENCHMARKS / "PROTOCOL.md", *BENCHMARKS.glob("*.py")):
+        yield from re.findall(r"python benchmarks/(?!gpu)(\w+)\.py ([^`#\n)]+)", page.read_text(encoding="utf-8"))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("name", "options"), sorted(set(benchmarks())))
+def test_a_call_of_a_benchmark_in_the_documentation_is_one_that_it_takes(
+    name: str, options: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.syspath_prepend(str(BENCHMARKS))
+    importlib.import_module(name).app.parse_args(shlex.split(options), exit_on_error=False, print_error=False)
 
 
 def test_the_tiny_data_set_of_the_tutorial_is_one_that_can_be_trained_on(tmp_path: Path) -> None:

@@ -152,7 +152,9 @@ def refuse(name: str) -> str:
     raise EngineError("it does not run here")
 
 
-@pytest.mark.parametrize(("probe", "found"), [(crash, "crashed"), (refuse, "it does not run here")])
+@pytest.mark.parametrize(
+    ("probe", "found"), [pytest.param(crash, "crashed", marks=pytest.mark.slow), (refuse, "it does not run here")]
+)
 def test_an_engine_that_fails_is_a_finding(monkeypatch: pytest.MonkeyPatch, probe: object, found: str) -> None:
     monkeypatch.setattr(doctor, "probe_engine", probe)
     monkeypatch.setattr("rtseg.engines.missing", lambda name: None if name == "onnxruntime" else "not installed")

@@ -6,12 +6,10 @@ import pytest
 import torch
 from onnxruntime import InferenceSession
 from test_operators import problems
-from tiny import randomise
+from tiny import quick_export, randomise
 
-from rtseg.core.labels import CAMVID11
 from rtseg.engines import EngineOptions, load_engine
 from rtseg.engines.tensorrt.typed_graph import typed_graph
-from rtseg.export.network import export_network
 from rtseg.int8.fold import load_float_graph
 from rtseg.models import build_model
 from rtseg.models.deploy import DeployGraph
@@ -47,13 +45,21 @@ def trained(fields):
     return randomise(model)
 
 
+@pytest.fixture(scope="module", autouse=True)
+def _few_layers():
+    """CliqueNet's blocks have two or three layers, since each is exported many times over."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("rtseg.models.encoders.cliquenet.S0", ((36, 2), (64, 3), (100, 2), (80, 2)))
+        yield
+
+
 @pytest.fixture(scope="module", params=list(FORMS))
 def exported(request, tmp_path_factory):
     """The exported network, which has passed the parity gate, and the pictures of that."""
     random = np.random.default_rng(0)
     pictures = [random.integers(0, 256, (*SIZE, 3), np.uint8) for _ in range(2)]
     model, folder = trained(FORMS[request.param]), tmp_path_factory.mktemp(request.param)
-    return export_network(model, request.param, CAMVID11, folder, train_size=SIZE, images=pictures), pictures[0]
+    return quick_export(model, request.param, folder, train_size=SIZE, images=pictures), pictures[0]
 
 
 @pytest.mark.parametrize("engine", ["onnxruntime", pytest.param("openvino", marks=pytest.mark.openvino)])

@@ -6,9 +6,10 @@ from pathlib import Path
 import pytest
 import torch
 import torchvision
+from parameters import count_parameters
 from torch import nn
 
-from rtseg.models.base import count_macs, count_parameters
+from rtseg.models.base import count_macs
 from rtseg.models.blocks import ConvNormAct
 from rtseg.models.encoders import ENCODERS, TrunkOptions, build_encoder
 from rtseg.models.encoders.base import StrideBudget

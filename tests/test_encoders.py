@@ -4,11 +4,12 @@ import pytest
 import timm
 import torch
 import torchvision
+from parameters import count_parameters
 from tiny import randomise
 from torch import nn
 
 from rtseg.core.errors import UsageError
-from rtseg.models.base import count_macs, count_parameters
+from rtseg.models.base import count_macs
 from rtseg.models.encoders import ENCODERS, TrunkOptions, build_encoder
 from rtseg.models.encoders.squeeze import SqueezeExcite
 from rtseg.models.encoders.table import ROWS

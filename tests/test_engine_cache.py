@@ -120,6 +120,7 @@ def test_timing_belongs_to_a_version_and_gpu(cache):
         assert cache.timing_cache(KEY) != cache.timing_cache(replace(KEY, **{name: CHANGES[name]}))
 
 
+@pytest.mark.slow
 def test_two_processes_do_not_build_at_once(cache):
     """Each child reads a number, waits, and writes one more: without the lock they would read the same."""
     count = cache.folder.parent / "count"

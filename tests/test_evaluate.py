@@ -176,6 +176,7 @@ class TestCommand:
         assert 0 < measured["still_share"] < 1
         assert "of still pixels flip" in capsys.readouterr().out
 
+    @pytest.mark.slow
     def test_labels_averaged_over_time_are_scored_beside_the_plain_ones(self, tmp_path, capsys):
         out = tmp_path / "figures.json"
         options = {"model": "fake", "size": "64x96", "stability": "synthetic", "frames": 4, "json": out}

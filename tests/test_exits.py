@@ -21,6 +21,7 @@ from rtseg.core.runspec import RunSpec
 from rtseg.engines import EngineOptions, candidates, load_engine
 from rtseg.engines.auto import int8_problem
 from rtseg.engines.table import load_named
+from rtseg.engines.trial import first_chain_run, first_run
 from rtseg.live.labellers.early import EarlyExit, every_exit, open_labeller
 from rtseg.live.labellers.still import Still
 from rtseg.live.loop import Loop
@@ -69,6 +70,16 @@ def test_a_card_without_exits_is_as_before():
     data = fake_card().to_json()
     assert "exits" not in data
     assert Card.from_json(json.loads(json.dumps(data))).exits == ()
+
+
+def test_a_first_run_gives_every_picture_of_every_size_at_every_exit(artifact):
+    rng = np.random.default_rng(2)
+    batches = [rng.integers(0, 256, (count, *size, 3), np.uint8) for count, size in ((2, (32, 48)), (3, (48, 32)))]
+    chain, (whole, _) = first_chain_run(artifact.chain("fp32"), batches), first_run(artifact.file("fp32"), batches)
+    for batch, made in zip(batches, chain, strict=True):
+        for logits, cells in zip(made, (16, 8, 4), strict=True):
+            np.testing.assert_allclose(logits, [expected(artifact, image, cells) for image in batch], atol=1e-3)
+    np.testing.assert_array_equal(whole, chain[0][-1])
 
 
 def test_the_files_of_the_chain_are_checked(tmp_path):

@@ -204,12 +204,12 @@ def test_a_crash_in_the_first_run_is_an_error_of_its_own(tmp_path, monkeypatch):
     path = tmp_path / "broken.onnx"
     path.write_bytes(b"\x08\x08broken")
     with pytest.raises(ParityError, match=r"first run of broken\.onnx ended with code 1"):
-        first_run(path, np.zeros((1, 8, 8, 3), np.uint8))
+        first_run(path, [np.zeros((1, 8, 8, 3), np.uint8)])
     crash = tmp_path / "onnxruntime.py"
     crash.write_text("import os\nos.abort()\n")
     monkeypatch.syspath_prepend(tmp_path)
     with pytest.raises(ParityError, match=r"first run of broken\.onnx ended with"):
-        first_run(path, np.zeros((1, 8, 8, 3), np.uint8))
+        first_run(path, [np.zeros((1, 8, 8, 3), np.uint8)])
 
 
 @pytest.mark.parametrize("existing", [False, True])

@@ -64,6 +64,7 @@ def test_a_whole_run(bench, capsys):
     assert bench("--pending")[0] == 0
 
 
+@pytest.mark.slow
 def test_a_row_that_fails_is_written_down_and_tried_again(bench, monkeypatch, capsys):
     monkeypatch.setattr(bench.gpu.rows, "loop_row", lambda *arguments: 1 / 0)
     code, rows = bench()

@@ -22,7 +22,8 @@ from rtseg.importing.label_sets import LABEL_SETS
 from rtseg.importing.network import ImportOptions, import_network
 from rtseg.int8.fold import load_float_graph
 from rtseg.live.labellers.averaging import Averaging
-from rtseg.live.segmenter import Segmenter, check_spec, default_size
+from rtseg.live.segmenter import Segmenter
+from rtseg.live.spec import check_spec, default_size
 from rtseg.pictures.resize import resize_labels
 from rtseg.pictures.upsample import upsample_labels
 from rtseg.scenes import StreetScene

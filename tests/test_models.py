@@ -3,12 +3,13 @@ import json
 import pytest
 import torch
 import torch.nn.functional as F
+from parameters import count_parameters
 from tiny import SMALL, lively
 from torch import nn
 
 from rtseg.core.errors import UsageError
 from rtseg.models import MODELS, build_model
-from rtseg.models.base import IMAGENET_STATISTICS, count_inference_parameters, count_macs, count_parameters
+from rtseg.models.base import IMAGENET_STATISTICS, count_inference_parameters, count_macs
 from rtseg.models.deploy import DeployGraph, normalise
 from rtseg.models.enet import max_pool_mask, max_unpool_mask
 from rtseg.models.pyramid import PyramidPooling

@@ -12,7 +12,7 @@ from batch_runs import ROOT
 from odd_media import Video, command, label, watch
 from videos import make_video
 
-from rtseg.apps._console import Steady
+from rtseg.apps._console import Steady, run
 from rtseg.apps.cam import app as cam_app
 from rtseg.core.addresses import is_badly_written, without_password
 from rtseg.core.errors import InputError, OutputError, UsageError
@@ -175,23 +175,16 @@ def test_words_that_nobody_reads_are_no_defect(tmp_path: Path) -> None:
 
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs /dev/full")
-def test_a_full_stdout_loses_no_output(tmp_path: Path, tiny_model: Path) -> None:
+def test_a_full_stdout_loses_no_output(
+    tmp_path: Path, tiny_model: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     video = make_video(tmp_path / "a.mp4", 3, (64, 96))
-    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
-    command = [
-        sys.executable,
-        "-m",
-        "rtseg.apps.cam",
-        "--model",
-        str(tiny_model),
-        "--source",
-        str(video),
-        "--no-window",
-    ]
-    with open("/dev/full", "w") as full:
-        done = subprocess.run([*command, "--record", str(tmp_path / "b.mp4")], env=environment, stdout=full,
-                              stderr=subprocess.PIPE, text=True, timeout=120)  # fmt: skip
-    assert (done.returncode, done.stderr) == (0, "")
+    arguments = ["--model", str(tiny_model), "--source", str(video), "--no-window"]
+    with open("/dev/full", "w") as full, monkeypatch.context() as patched:
+        patched.setattr(sys, "stdout", full)
+        with pytest.raises(SystemExit) as ended:
+            run(cam_app, [*arguments, "--record", str(tmp_path / "b.mp4")])
+    assert (ended.value.code, capsys.readouterr().err) == (0, "")
     assert (tmp_path / "b.mp4").stat().st_size > 0
 
 

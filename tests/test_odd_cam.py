@@ -6,8 +6,11 @@ import pytest
 from odd_media import Video, seen, watch
 from test_odd_videos import VIDEOS
 
+SOME = [pytest.param(video, id=video.name, marks=() if number % 6 == 0 else pytest.mark.slow)
+        for number, video in enumerate(VIDEOS)]  # fmt: skip
 
-@pytest.mark.parametrize("video", VIDEOS, ids=lambda video: video.name)
+
+@pytest.mark.parametrize("video", SOME)
 def test_every_picture_is_recorded_in_its_place(
     video: Video, bands: Path, capsys: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -26,7 +26,7 @@ def times_of(path: Path) -> list[float]:
     return [time for _, time in area_times(path)]
 
 
-@pytest.mark.parametrize("sound", ["aac", "mp2", None])
+@pytest.mark.parametrize("sound", ["aac", pytest.param("mp2", marks=pytest.mark.slow), None])
 def test_a_clock_that_starts_again_goes_on_and_so_does_the_sound(
     bands: Path, sound: str | None, capsys: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -95,7 +95,7 @@ def test_an_avi_that_is_cut_short_is_said_so(
 
 
 @pytest.mark.parametrize("pairs", [False, True])
-@pytest.mark.parametrize("frames", [12, 60])
+@pytest.mark.parametrize("frames", [12, 42])  # one segment, and two
 def test_two_fields_are_one_picture(bands: Path, pairs: bool, frames: int, capsys: pytest.CaptureFixture[str]) -> None:
     path = field_coded(bands / "a.mts", frames, pairs)
     assert label(path, save="overlay,labels,areas,strip,summary") == 0

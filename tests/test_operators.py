@@ -136,7 +136,8 @@ RESTRICTIONS: dict[str, Callable[[onnx.NodeProto, Constants], str | None]] = {
 
 
 NETWORKS = sorted(path.stem for path in WEIGHTS.glob("*.json"))
-FORMS = [(name, precision) for name in NETWORKS for precision in ("fp32", "fp16", "int8")
+FORMS = [pytest.param(name, precision, marks=() if precision == "fp16" else pytest.mark.slow)
+         for name in NETWORKS for precision in ("fp32", "fp16", "int8")
          if precision != "int8" or Card.load(WEIGHTS / f"{name}.json").activation_ranges]  # fmt: skip
 
 

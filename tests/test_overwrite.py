@@ -79,8 +79,11 @@ REFUSED = [
     (f"{BENCH} --json new.png --plot new.png --split camvid/val", "would overwrite what --plot writes"),
     ("rtseg compile --engine tensorrt --report nets/net.json", "would overwrite the network"),
     ("rtseg compile --engine tensorrt --frames a.mp4 --report a.mp4", "would overwrite a picture of --frames"),
-    ("rtseg train --model enet --root mine --init nets/best.onnx --output nets", "would overwrite a network"),
-    ("rtseg train --model enet --root mine --teacher nets/best.onnx --output nets", "would overwrite a network"),
+    *(
+        pytest.param(f"rtseg train --model enet --root mine {start} nets/best.onnx --output nets",
+                     "would overwrite a network", marks=pytest.mark.slow)  # loads torch
+        for start in ("--init", "--teacher")
+    ),
     ("rtseg compile --precision int8 --frames mine/images --model nets/odd.int8.onnx", "would overwrite the network"),
 ]
 # fmt: on

@@ -7,12 +7,13 @@ from typing import Any
 
 import pytest
 import torch
+from parameters import count_parameters
 from tiny import SMALL, TinyConfig, TinyNet, lively, register_tiny
 from torch import nn
 
 from rtseg.core.errors import UsageError
 from rtseg.models import MODELS, build_model
-from rtseg.models.base import LAST, SegmentationModel, count_macs, count_parameters
+from rtseg.models.base import LAST, SegmentationModel, count_macs
 from rtseg.models.pruned import narrow
 from rtseg.training.pruning.bn import bn
 from rtseg.training.pruning.channels import trace

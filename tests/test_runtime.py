@@ -29,7 +29,8 @@ from rtseg.core.threads import ThreadBudget, thread_budget
 from rtseg.engines import EngineOptions
 from rtseg.live.environment import environment
 from rtseg.live.policies import Every, Newest
-from rtseg.live.segmenter import Segmenter, check_spec, default_size
+from rtseg.live.segmenter import Segmenter
+from rtseg.live.spec import check_spec, default_size
 
 
 @pytest.mark.parametrize(

@@ -3,12 +3,12 @@
 import pytest
 import segmentation_models_pytorch as smp
 import torch
+from parameters import count_parameters
 from safetensors.torch import save_file
 
 from rtseg.core.errors import UsageError, WeightsError
 from rtseg.export.onnx import export_graph
 from rtseg.models import build_model
-from rtseg.models.base import count_parameters
 from rtseg.models.smp import SmpNetwork
 
 pytestmark = pytest.mark.slow

@@ -356,6 +356,7 @@ class TestCommand:
         assert machine.trt.BuilderFlag.TF32 in machine.trt.config.flags
         assert "tiny fp32 with TF32" in capsys.readouterr().out
 
+    @pytest.mark.slow
     @pytest.mark.parametrize("force", [False, True])
     def test_int8_that_loses_too_much(self, gpu_machine, monkeypatch, capsys, force):
         machine = gpu_machine()

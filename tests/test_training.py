@@ -14,7 +14,7 @@ import torch
 from camvid_tree import NAMES, make_camvid
 from folder_tree import make_folder
 from teaching_batches import UNKNOWN, network_batch
-from tiny import SMALL, lively, register_tiny
+from tiny import SMALL, lively, quick_export, register_tiny
 from torch.nn import functional
 from training_runs import SCRIPT, TINY, config, finished, losses, wait_for_file
 
@@ -23,11 +23,10 @@ from rtseg.apps.export import ExportOptions, load
 from rtseg.core.errors import InputError, OutputError, UsageError, WeightsError
 from rtseg.core.labels import CAMVID11, LabelSet
 from rtseg.core.sizes import Size
-from rtseg.core.zoo import resolve
+from rtseg.core.zoo import Artifact, resolve
 from rtseg.datasets import open_data
 from rtseg.datasets.classes import read_classes
 from rtseg.datasets.lineage import seen_split
-from rtseg.export.network import export_network
 from rtseg.models import build_model
 from rtseg.training import summary
 from rtseg.training.augment import paste_classes
@@ -188,9 +187,8 @@ def test_a_run_goes_on_only_with_its_teachers_its_start_and_its_pictures(tmp_pat
     mine, other = (
         make_folder(tmp_path / name, [f"{name}_{index}" for index in range(5)]) for name in ("mine", "alien")
     )
-    artifact = export_network(
-        lively("tiny", {"classes": 3}), "tiny", read_classes(mine)[0], tmp_path, train_size=(32, 32)
-    )
+    labels, _ = read_classes(mine)
+    artifact = quick_export(lively("tiny", {"classes": 3}), "tiny", tmp_path, labels=labels, train_size=(32, 32))
     network = str(tmp_path / "tiny.onnx")
     given = {"data": "folder", "epochs": 1, "model": "tiny", "teacher": (network,), "init": network}
     train(config(mine, tmp_path / "run", **given))
@@ -401,10 +399,14 @@ def test_boundary_term_weighs_the_pixels_near_a_border_and_keeps_the_size_of_the
 
 
 @pytest.fixture(scope="module")
-def teacher(tmp_path_factory: pytest.TempPathFactory) -> str:
-    folder = tmp_path_factory.mktemp("teacher")
-    export_network(lively("tiny", seed=5), "tiny", CAMVID11, folder, train_size=(32, 32))
-    return str(folder / "tiny.onnx")
+def exported(tmp_path_factory: pytest.TempPathFactory) -> Artifact:
+    """`lively("tiny", seed=5)`."""
+    return quick_export(lively("tiny", seed=5), "tiny", tmp_path_factory.mktemp("teacher"), train_size=(32, 32))
+
+
+@pytest.fixture(scope="module")
+def teacher(exported: Artifact) -> str:
+    return str(exported.file("fp32"))
 
 
 @pytest.mark.parametrize("method", ["logits", "features"])
@@ -588,19 +590,17 @@ def test_a_run_on_mixed_sizes_is_scored_as_eval_does(tmp_path: Path, monkeypatch
     folder = train(config(data, tmp_path / "run", data="folder", model="tiny", epochs=1))
     assert json.loads((folder / "best.json").read_text())["train_size"] == [96, 128]
     network = load(ExportOptions(checkpoint=folder / "best.safetensors"))
-    export_network(network.model, "tiny", network.labels, tmp_path, **network.card)
+    quick_export(network.model, "tiny", tmp_path, labels=network.labels, **network.card)
     figures = score(EvalOptions(model=str(tmp_path / "tiny.onnx"), data="folder", root=data, engine="onnxruntime"))
     assert set(sizes) == {tuple(figures["size"])} == {(96, 128)}
     assert figures["miou"] == pytest.approx(network.card["metrics"]["fp32"]["folder/val"]["miou"], abs=0.005)
 
 
-def test_init_starts_from_an_exported_network(tmp_path: Path) -> None:
-    trained = lively("tiny")
-    artifact = export_network(trained, "tiny", CAMVID11, tmp_path, train_size=(32, 32))
-    path = str(tmp_path / "tiny.onnx")
+def test_init_starts_from_an_exported_network(exported: Artifact) -> None:
+    trained = lively("tiny", seed=5)
     same, fewer = (build_model("tiny", {"classes": classes}) for classes in (11, 5))
-    origin = find_origin(path)
-    assert start_from(same, origin).identity()["sha256"] == artifact.card.files["fp32"].sha256
+    origin = find_origin(str(exported.file("fp32")))
+    assert start_from(same, origin).identity()["sha256"] == exported.card.files["fp32"].sha256
     for name, value in trained.state_dict().items():
         if not name.endswith("num_batches_tracked"):
             assert torch.equal(same.state_dict()[name], value.half().float() if value.ndim > 1 else value), name

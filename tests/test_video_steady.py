@@ -77,12 +77,13 @@ def broken_off(source: Path, out: Path, monkeypatch: pytest.MonkeyPatch, *places
     assert video(source, out, "--steady") == 0
 
 
+@pytest.mark.slow
 def test_a_run_that_is_broken_off_or_shared_out_gives_the_same_labels(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    source = noisy(tmp_path / "a.mp4")
+    source = noisy(tmp_path / "a.mp4", frames=66)
     assert video(source, tmp_path / "whole", "--steady") == 0
-    broken_off(source, tmp_path / "broken", monkeypatch, 30, 31, 77)
+    broken_off(source, tmp_path / "broken", monkeypatch, 30, 31, 53)
     same_outputs(tmp_path / "whole", tmp_path / "broken", "a")
 
     tasks = []

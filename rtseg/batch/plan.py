@@ -22,7 +22,7 @@ from rtseg.core.errors import InputError
 from rtseg.core.runspec import AUTO, RunSpec
 from rtseg.core.sizes import Size
 from rtseg.engines import ENGINES, available, distribution
-from rtseg.live.segmenter import default_size
+from rtseg.live.spec import default_size
 from rtseg.sinks.video import NOMINAL_FPS
 from rtseg.sources.images import list_images
 from rtseg.sources.open import open_source

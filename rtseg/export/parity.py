@@ -19,15 +19,18 @@ from rtseg.scenes import StreetScene
 AGREEMENT = 0.999
 """Share of a frame's pixels that must have torch's label."""
 
+GATE_SIZES: tuple[Size, Size] = (360, 480), (192, 384)  # different aspects
+
 
 def street_frames(count: int = 4) -> list[np.ndarray]:
     """Pictures for the gate where no others are given."""
     return [StreetScene((360, 480), seed=seed).render(40 * seed)[0] for seed in range(count)]
 
 
-def gate_sizes(model: SegmentationModel) -> tuple[Size, Size]:
-    """Two sizes that the network takes, with different aspects."""
-    return nearest_multiple((360, 480), model.size_multiple), nearest_multiple((192, 384), model.size_multiple)
+def gate_batches(model: SegmentationModel, images: Sequence[np.ndarray]) -> list[np.ndarray]:
+    """The pictures at two sizes that the network takes: uint8 BGR (N, h, w, 3) each."""
+    sizes = [nearest_multiple(size_hw, model.size_multiple) for size_hw in GATE_SIZES]
+    return [np.stack([resize_image(image, size_hw) for image in images]) for size_hw in sizes]
 
 
 def check_parity(
@@ -50,9 +53,10 @@ def check_parity(
     """
     graph = DeployGraph(model, output).eval()
     worst = 1.0
-    for size_hw in gate_sizes(model):
-        batch = np.stack([resize_image(image, size_hw) for image in images])
-        for index, (image, made) in enumerate(zip(batch, first_run(path, batch), strict=True)):
+    batches = gate_batches(model, images)
+    for batch, outputs in zip(batches, first_run(path, batches), strict=True):
+        size_hw = (batch.shape[1], batch.shape[2])
+        for index, (image, made) in enumerate(zip(batch, outputs, strict=True)):
             with torch.inference_mode():
                 expected = graph(torch.from_numpy(image)[None])[0].contiguous().numpy()
             share = _agreement(expected, made, size_hw, labels, f"{path.name} at {format_size(size_hw)}, frame {index}")
@@ -66,9 +70,9 @@ def check_chain_parity(
     """Compares every exit of a chain of ONNX files with the network's own; otherwise as `check_parity`."""
     graph, names = ExitsGraph(model).eval(), (*model.early, LAST)
     worst = 1.0
-    for size_hw in gate_sizes(model):
-        batch = np.stack([resize_image(image, size_hw) for image in images])
-        made = first_chain_run(paths, batch)
+    batches = gate_batches(model, images)
+    for batch, made in zip(batches, first_chain_run(paths, batches), strict=True):
+        size_hw = (batch.shape[1], batch.shape[2])
         for index, image in enumerate(batch):
             with torch.inference_mode():
                 expected = [logits[0].contiguous().numpy() for logits in graph(torch.from_numpy(image)[None])]

@@ -8,7 +8,6 @@ import numpy as np
 from rtseg.core.errors import UsageError
 
 Order = Literal["rgb", "bgr"]
-Preset = Literal["imagenet", "half", "unit"]
 ORDERS: tuple[str, ...] = get_args(Order)
 
 _TOP = 255.0  # of uint8 values

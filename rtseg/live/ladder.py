@@ -21,7 +21,8 @@ from rtseg.engines.rate import Rate, measure_rates
 from rtseg.live.agreement import Curve, agreement, at_size
 from rtseg.live.bench import miou_of_card
 from rtseg.live.rung import Rung, pareto, spread
-from rtseg.live.segmenter import Loader, Segmenter, check_spec, default_size
+from rtseg.live.segmenter import Loader, Segmenter
+from rtseg.live.spec import check_spec, default_size
 from rtseg.sources.synthetic import SyntheticSource
 
 MOST = 8

@@ -9,18 +9,17 @@ from typing import overload
 
 import numpy as np
 
-from rtseg.core.card import PRECISIONS, Card
 from rtseg.core.closing import Closing
 from rtseg.core.errors import EngineError, UsageError
 from rtseg.core.frame import Frame, Labelled, picture_of
-from rtseg.core.registry import unknown_name
 from rtseg.core.runspec import RunSpec
-from rtseg.core.sizes import Size, network_size
+from rtseg.core.sizes import Size
 from rtseg.core.threads import ThreadBudget, thread_budget
 from rtseg.core.zoo import Artifact, resolve
-from rtseg.engines import AUTO, ENGINES, Engine, EngineInfo, EngineOptions, load_engine
+from rtseg.engines import Engine, EngineInfo, EngineOptions, load_engine
 from rtseg.live.labeller import drain
 from rtseg.live.policies import Every, Policy
+from rtseg.live.spec import check_spec, default_size
 from rtseg.pictures.confidence import confidence
 from rtseg.pictures.resize import resize_image
 from rtseg.pictures.upsample import upsample_labels
@@ -28,30 +27,6 @@ from rtseg.pictures.upsample import upsample_labels
 Loader = Callable[[str, Artifact, EngineOptions], Engine]
 
 Pictures = list[np.ndarray] | list[Frame] | tuple[np.ndarray | Frame, ...]
-
-
-def default_size(card: Card, frame_hw: Size) -> Size:
-    """The network's input size for a frame unless the user gives one."""
-    return card.fixed_size or network_size(frame_hw, card.train_size, card.size_multiple)
-
-
-def check_spec(spec: RunSpec) -> Artifact:
-    """Finds a spec's network and checks all that can be checked before there is a frame.
-
-    Raises:
-        UsageError: unknown model, engine or precision, or a size that does not fit.
-        WeightsError: a file or its card is missing or damaged.
-    """
-    artifact = resolve(spec.model)
-    if spec.engine != AUTO:
-        ENGINES.check(spec.engine)
-    if spec.precision not in (AUTO, *PRECISIONS):
-        raise unknown_name("precision", spec.precision, [AUTO, *PRECISIONS])
-    if spec.size_hw is not None:
-        artifact.card.check_size(spec.size_hw)
-    if spec.exit is not None:
-        artifact.card.check_exit(spec.exit)
-    return artifact
 
 
 class Segmenter(Closing):

@@ -40,7 +40,7 @@ def evaluate(
     labels: LabelSet,
     *metrics: Metric,
     calibrations: Sequence[Calibration] = (),
-    logits_of: Callable[[np.ndarray], np.ndarray] | None = None,
+    with_logits: Callable[[np.ndarray], tuple[np.ndarray, np.ndarray]] | None = None,
 ) -> ConfusionMatrix:
     """Counts every pixel of `samples` against its truth, at the picture's own size; `metrics` see the same labels.
 
@@ -49,8 +49,8 @@ def evaluate(
         samples: the pictures and their truth.
         labels: the classes of the truth.
         metrics: what else counts.
-        calibrations: what compares the confidence with the truth, of the logits of `logits_of`.
-        logits_of: a picture's logits, float32 (C, h, w).
+        calibrations: what compares the confidence with the truth, of the logits of `with_logits`.
+        with_logits: in the place of the segmenter: a picture's labels, and its logits, float32 (C, h, w).
 
     Raises:
         UsageError: the network's classes are not those of the truth, `labels`.
@@ -62,11 +62,12 @@ def evaluate(
         )
     matrix = ConfusionMatrix(labels)
     for sample in samples:
-        predicted = segmenter(sample.image)
-        for metric in (matrix, *metrics):
-            metric.update(predicted, sample.labels)
-        if logits_of is not None:
-            logits = logits_of(sample.image)
+        if with_logits is None:
+            predicted = segmenter(sample.image)
+        else:
+            predicted, logits = with_logits(sample.image)
             for calibration in calibrations:
                 calibration.update(logits, predicted, sample.labels)
+        for metric in (matrix, *metrics):
+            metric.update(predicted, sample.labels)
     return matrix

@@ -163,11 +163,6 @@ def initialise(model: nn.Module) -> None:
                 nn.init.zeros_(module.bias)
 
 
-def count_parameters(model: nn.Module) -> int:
-    """All trainable parameters, those of auxiliary classifiers included."""
-    return sum(parameter.numel() for parameter in model.parameters())
-
-
 def count_inference_parameters(model: SegmentationModel) -> int:
     """Parameters that inference to the end uses: those of auxiliary classifiers and early exits are left out."""
     return sum(p.numel() for name, p in model.named_parameters() if not name.startswith(("auxiliary", "exits.")))

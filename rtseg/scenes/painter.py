@@ -10,6 +10,7 @@ from itertools import accumulate
 from math import exp, sin
 from typing import NamedTuple
 
+import cv2
 import numpy as np
 
 from rtseg.scenes._raster import draw_upright, fill_polygons, project
@@ -183,4 +184,4 @@ def texels(image: np.ndarray) -> np.ndarray:
 
 def label_image(image_bgr: np.ndarray, label: int = TREE) -> np.ndarray:
     """uint8 (h, w, 3) -> (h, w, 4) with `label` in the last channel."""
-    return np.dstack([image_bgr, np.full(image_bgr.shape[:2], label, np.uint8)])
+    return cv2.merge([image_bgr, np.full(image_bgr.shape[:2], label, np.uint8)])

@@ -100,13 +100,19 @@ def _paint_facade(
     return image
 
 
+def _mapped(image: np.ndarray, gain: np.ndarray | float, offset: np.ndarray) -> np.ndarray:
+    """`image * gain + offset` for uint8 (h, w, 3), looked up."""
+    table = np.clip(np.arange(256)[:, None] * gain + offset, 0, 255).astype(np.uint8)
+    return cv2.LUT(image, table[None])
+
+
 def _levels(image: np.ndarray, style: Style, shade: float, focal: float) -> tuple[np.ndarray, ...]:
     """`image` lit, halved again and again, each size with the haze of the distance where it is used."""
     out = []
     for level in range(5):
         haze = 1.0 - float(np.exp(-min(focal * 2**level / FACADE_SCALE, 150.0) / style.haze))
         gain = np.array(style.light.gain_bgr) * shade * (1 - haze)
-        lit = np.clip(image * gain + np.array(style.light.haze_bgr) * haze, 0, 255).astype(np.uint8)
+        lit = _mapped(image, gain, np.array(style.light.haze_bgr) * haze)
         out.append(texels(label_image(lit, BUILDING)))
         image = cv2.resize(
             image, (max(image.shape[1] // 2, 2), max(image.shape[0] // 2, 2)), interpolation=cv2.INTER_AREA
@@ -141,9 +147,9 @@ def _crown(rng: np.random.Generator, style: Style, kind: str) -> tuple[np.ndarra
     points = np.array([(144 - trunk, tall), (144 + trunk, tall), (144 + trunk // 2, top), (144 - trunk // 2, top)])
     for target, value in ((image, bark), (mask, (255,))):
         cv2.fillConvexPoly(target, points.astype(np.int32), value)
-    leaf = np.array(style.lit(vary(rng, style.leaf if kind != "conifer" else (45, 70, 42), 12)))
+    leaf = style.lit(vary(rng, style.leaf if kind != "conifer" else (45, 70, 42), 12))
     if kind == "bare":
-        leaf = np.array(style.lit(vary(rng, (82, 92, 100), 8)))
+        leaf = style.lit(vary(rng, (82, 92, 100), 8))
     sun = -style.sun_side if style.mirrored else style.sun_side
     lobes = [(rng.uniform(75, 213), rng.uniform(80, 175), rng.uniform(42, 66)) for _ in range(9)]
     count = {"bush": 260, "conifer": 560}.get(kind, 900)
@@ -151,7 +157,7 @@ def _crown(rng: np.random.Generator, style: Style, kind: str) -> tuple[np.ndarra
         depth = index / count  # from the shaded back to the lit front
         if kind == "conifer":
             v = rng.uniform(0, 1)
-            x, y = 144 + np.clip(rng.normal(0, 0.42), -1, 1) * (8 + 100 * v), 22 + 315 * v
+            x, y = 144 + min(max(rng.normal(0, 0.42), -1), 1) * (8 + 100 * v), 22 + 315 * v
         elif kind == "bush":
             angle, r = rng.uniform(0, 2 * np.pi), np.sqrt(rng.random())
             x, y = 144 + 125 * r * np.cos(angle), 300 + 85 * r * np.sin(angle)
@@ -160,7 +166,8 @@ def _crown(rng: np.random.Generator, style: Style, kind: str) -> tuple[np.ndarra
             centre_x, centre_y, size = lobes[int(rng.integers(len(lobes)))]
             x, y = centre_x + size * r * np.cos(angle), centre_y + size * r * np.sin(angle)
         light = 0.5 + 0.5 * depth + 0.25 * sun * (x - 144) / 144 - 0.3 * (y - 150) / 200 + rng.normal(0, 0.08)
-        value = tuple(np.clip(leaf * max(light, 0.25), 0, 250))
+        blue, green, red = (min(c * max(light, 0.25), 250.0) for c in leaf)
+        value = (blue, green, red)
         radius = int(rng.integers(3, 17 if depth < 0.5 else 7))
         if kind == "bare":
             end = (int(x + rng.normal(0, 14)), int(y - rng.uniform(10, 40)))
@@ -185,7 +192,7 @@ def make_sprites(rng: np.random.Generator, style: Style, focal: float, kind: str
     levels = []
     for level in range(5):
         haze = 1.0 - float(np.exp(-min(focal * 7.0 * 2**level / 384, 120.0) / style.haze))
-        hazed = np.clip(image * (1 - haze) + np.array(style.light.haze_bgr) * haze, 0, 255).astype(np.uint8)
+        hazed = _mapped(image, 1 - haze, np.array(style.light.haze_bgr) * haze)
         levels.append(texels(np.dstack([hazed, np.where(mask > 0, TREE, 0).astype(np.uint8)])))
         half = (image.shape[1] // 2, image.shape[0] // 2)
         weight = cv2.resize(mask, half, interpolation=cv2.INTER_AREA)
