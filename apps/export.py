@@ -57,7 +57,7 @@ class ExportOptions:
 
 @dataclass(frozen=True)
 class Trained:
-    """A network in torch, and what its card will say about it."""
+    """A network in torch, and what `export_network` takes beside it."""
 
     model: "SegmentationModel"
     name: str
@@ -120,7 +120,7 @@ def load(options: ExportOptions) -> Trained:
 
     artifact = resolve(options.model)
     kept = ("train_size", "engine_order", "metrics", "recipe", "data_terms")
-    card = {field: getattr(artifact.card, field) for field in kept}
+    card = {**{field: getattr(artifact.card, field) for field in kept}, "before": artifact}
     if options.engines is not None:
         card["engine_order"] = engine_order(options)
     if options.data_terms is not None:

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any, Literal, get_args
 
 from rtseg.core.errors import UsageError, WeightsError
-from rtseg.core.exits import Regions, check_exit
+from rtseg.core.exits import Regions, check_exit, find_regions
 from rtseg.core.files import write_json
 from rtseg.core.labels import LabelSet
 from rtseg.core.sizes import Size, check_multiple, format_size, nearest_multiple
@@ -135,6 +135,14 @@ class Card:
     def check_exit(self, exit: str) -> None:
         """Raises UsageError unless the network can stop as `RunSpec.exit` says."""
         check_exit(self.name, self.exits, exit)
+
+    def find_regions(self, exit: str) -> tuple[Exit, Regions] | None:
+        """What `RunSpec.exit` means where regions of a frame may stop; None where whole frames do.
+
+        Raises:
+            UsageError: the network cannot do what it says.
+        """
+        return find_regions(self.name, self.exits, exit)
 
     def nearest_size(self, size_hw: Size) -> Size:
         """The input size nearest to `size_hw` that the graph takes."""
