@@ -65,11 +65,10 @@ class Tiling:
         parts, whole = (size_hw[0] * size_hw[1] for size_hw in (self.part_hw, self.size_hw))
         return min(1.0, count * parts / whole)
 
-    def unsure(self, sure: np.ndarray, level: float) -> list[Tile]:
-        """The tiles with a cell below a level; `sure` is float (h, w) over the picture, h and w dividing its sides."""
+    def least(self, sure: np.ndarray) -> np.ndarray:
+        """float (h, w) over the picture, h and w dividing its sides -> the smallest value of each tile."""
         stride = self.size_hw[0] // sure.shape[0]
-        return [tile for tile in self.tiles
-                if sure[Tile(*(side // stride for side in tile)).slices].min() < level]  # fmt: skip
+        return np.array([sure[Tile(*(side // stride for side in tile)).slices].min() for tile in self.tiles])
 
     def join(self, parts: np.ndarray, tiles: Sequence[Tile]) -> np.ndarray:
         """Logits of parts on the grid of the whole picture: right on tiles and one cell around them, 0 elsewhere.

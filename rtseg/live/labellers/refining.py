@@ -61,7 +61,8 @@ class Refining(Stopping):
         with stage(stages_s, "engine"):
             logits = self._early(run)
             sure = confidence(logits, (logits.shape[1], logits.shape[2]), threads=self.info.threads)
-            unsure = self._tiling.unsure(sure, self._regions.sure)
+            least = self._tiling.least(sure)
+            unsure = [tile for tile, value in zip(self._tiling.tiles, least, strict=True) if value < self._regions.sure]
             whole = self._tiling.work(len(unsure)) == 1
             while whole and run.more:
                 logits = run.logits()
