@@ -98,8 +98,8 @@ def tell_exits(figures: dict[str, Any]) -> None:
     else:
         console.print("leaving early is not calibrated: --calibrate-exits 0.002 allows a loss of 0.2 points of mIoU")
     if regions := figures.get("regions"):
-        console.print(f"refining the {regions['tile']} tiles where {regions['exit']} is less than {regions['sure']:g} sure, "
-                      f"{regions['refined']:.1%} of the pixels: mIoU {share(regions['miou'], 4)}, "
+        where = f"refining {regions['tile']} tiles where {regions['exit']} is less than {regions['sure']:g} sure"
+        console.print(f"{where}, {regions['refined']:.1%} of the pixels: mIoU {share(regions['miou'], 4)}, "
                       f"{regions['gmac']:.2f} GMAC on the mean frame")  # fmt: skip
     elif auto:
-        console.print("refining unsure regions only: no choice saves work at this loss, or no exit allows it")
+        console.print("refining unsure regions: not calibrated, or no choice of them saves work")

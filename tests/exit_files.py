@@ -21,7 +21,8 @@ def make_exits(
 ) -> Artifact:
     """Exits that see means of 16x16, 8x8 and 4x4 pixels; the last is `make_network`'s, which is the whole network.
 
-    The early ones have a halo of 16 pixels, and the first has `regions`. The first graph hands on the planes of the picture, the second nothing, so that the third takes what the first gave.
+    The early ones have a halo of 16 pixels, and the first has `regions`. The first graph hands on the planes of the
+    picture, the second nothing, so that the third takes what the first gave.
     """
     path = make_network(folder, "exits", size_multiple=16)
     card = Card.load(path.with_suffix(".json"))

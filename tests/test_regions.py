@@ -20,8 +20,7 @@ from rtseg.live.labellers.refining import Refining
 from rtseg.live.segmenter import Segmenter
 from rtseg.metrics.confusion import ConfusionMatrix
 from rtseg.metrics.regions import Choice, RegionScores, Start, cheapest, tile_sizes
-from rtseg.pictures.tiles import Tile, Tiling
-from rtseg.pictures.upsample import upsample_labels
+from rtseg.pictures.tiles import Tiling
 
 SIZE = (64, 96)
 ENGINES = [pytest.param("onnxruntime"), pytest.param("openvino", marks=pytest.mark.openvino)]

@@ -52,9 +52,7 @@ def keep_calibrated(card: Card, before: Card) -> Card:
                 metrics={precision: old.metrics[precision] for precision in each.files if precision in old.metrics})
         for each in card.exits if (old := found[each.name])
     )  # fmt: skip
-    return replace(
-        card, temperature=before.temperature, temperature_from=before.temperature_from, exits=tuple(exits)
-    )
+    return replace(card, temperature=before.temperature, temperature_from=before.temperature_from, exits=tuple(exits))
 
 
 def _is_of(artifact: Artifact, model: SegmentationModel) -> bool:

@@ -46,9 +46,7 @@ def _halo(engine: Engine, number: int, pictures: Sequence[np.ndarray], multiple:
     return halos[int(wrong.nonzero()[0].max(initial=-1)) + 1]
 
 
-def _enough(
-    engine: Engine, number: int, picture: np.ndarray, multiple: int, halos: Sequence[int]
-) -> Iterator[bool]:
+def _enough(engine: Engine, number: int, picture: np.ndarray, multiple: int, halos: Sequence[int]) -> Iterator[bool]:
     """Whether each halo gives the logits of a tile of two multiples in the middle of a picture."""
     middle = _SIDE // 2 * multiple
     tile = Tile(middle, middle, middle + 2 * multiple, middle + 2 * multiple)

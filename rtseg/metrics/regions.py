@@ -142,11 +142,12 @@ class _Tally:
     def choices(self) -> list[Choice]:
         """What each level gives."""
         early, last = self.start.costs
-        shares = (self._shares / self._frames).tolist()
-        return [
-            Choice(self.start, Regions(level, self._tiling.tile_hw), matrix.miou, early + work * (last - early), refined)
-            for level, matrix, (work, refined) in zip(self._levels, self._matrices, shares, strict=True)
-        ]
+        found = []
+        for level, matrix, sums in zip(self._levels, self._matrices, self._shares, strict=True):
+            work, refined = (sums / self._frames).tolist()
+            regions = Regions(level, self._tiling.tile_hw)
+            found.append(Choice(self.start, regions, matrix.miou, early + work * (last - early), refined))
+        return found
 
 
 def region_scores(card: Card, size_hw: Size, calibrate: bool) -> RegionScores:

@@ -3,9 +3,9 @@
 ADP-C (Liu et al. 2022, "Anytime Dense Prediction with Confidence Adaptivity", ICLR, arXiv 2104.00749) computes on only
 where an exit is not confident. Its released code masks a dense convolution, which saves no time.
 
-Deviation: here unsure tiles are cut out of what the exit hands on, with the halo that the rest of the network needs, and
-run as one dense batch. So features beside a sure region are exact, where ADP-C interpolates them; and a tile goes on
-whole, where ADP-C decides cell by cell.
+Deviation: here unsure tiles are cut out of what the exit hands on, with the halo that the rest of the network needs,
+and run as one dense batch. So features beside a sure region are exact, where ADP-C interpolates them; and a tile goes
+on whole, where ADP-C decides cell by cell.
 """
 
 import numpy as np
