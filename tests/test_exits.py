@@ -154,8 +154,8 @@ def test_several_in_flight_start_one_at_a_time(artifact, image):
         pool.collect()
 
 
-def test_engines_that_cannot_stop_say_so(artifact, monkeypatch):
-    monkeypatch.setattr("rtseg.engines.table.missing", lambda name: None)
+def test_engines_that_cannot_stop_say_so(artifact):
+    """Whether they are installed or not: what to install would not help."""
     with pytest.raises(UsageError, match=r"tensorrt runs a network to its end only.*onnxruntime or openvino"):
         load_named("tensorrt", artifact, EngineOptions(SIZE, exits=True))
 
