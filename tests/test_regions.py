@@ -140,6 +140,9 @@ def test_parts_of_a_run_that_has_not_begun_or_is_over_are_told(engine, image):
     with pytest.raises(EngineError, match="ask for the logits of one first"):
         run.parts([(0, 0)], (32, 32))
     run.logits()
+    for corner, size in (((8, 0), (32, 32)), ((0, 0), (32, 40)), ((48, 0), (32, 32)), ((0, -16), (32, 32))):
+        with pytest.raises(UsageError, match="must lie inside, on multiples of 16"):
+            run.parts([(0, 0), corner], size)
     engine.infer(image)
     with pytest.raises(EngineError, match="given another picture"):
         run.parts([(0, 0)], (32, 32))

@@ -2,12 +2,13 @@
 
 from abc import abstractmethod
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
-from rtseg.core.errors import EngineError
-from rtseg.core.sizes import Size
+from rtseg.core.errors import EngineError, UsageError
+from rtseg.core.sizes import Size, format_size
 from rtseg.core.zoo import Artifact
 from rtseg.engines.base import Engine, EngineOptions
 from rtseg.engines.run import Corners, Run
@@ -76,6 +77,7 @@ class ChainEngine(Engine):
 
     def _part_logits(self, first: int, corners: Corners, size_hw: Size) -> np.ndarray:
         """Runs the graphs from `first` on for parts of the picture, float32 (N, C, h/s, w/s)."""
+        self._check_parts(corners, size_hw)
         whole, height = self._whole(), self.info.size_hw[0]
         strides = {name: 1 if array.dtype == np.uint8 else height // array.shape[2] for name, array in whole.items()}
         if (first, size_hw) not in self._opened:
@@ -90,6 +92,16 @@ class ChainEngine(Engine):
             given |= made
         return logits
 
+    def _check_parts(self, corners: Corners, size_hw: Size) -> None:
+        multiple, picture = self.card.size_multiple, self.info.size_hw
+        for corner in corners:
+            for start, side, most in zip(corner, size_hw, picture, strict=True):
+                if start < 0 or side < 1 or start % multiple or side % multiple or start + side > most:
+                    raise UsageError(
+                        f"a part of {format_size(size_hw)} at {tuple(corner)} does not fit a picture of "
+                        f"{format_size(picture)}: it must lie inside, on multiples of {multiple}"
+                    )
+
     def _infer(self, image: np.ndarray) -> np.ndarray:
         self._begin(image)
         for number in range(self.length - 1):
@@ -102,16 +114,17 @@ class ChainEngine(Engine):
         return image
 
 
+@dataclass
 class PartGraph:
     """A graph of the chain, loaded for parts of a picture.
 
-    Args:
+    Attributes:
         takes: the tensors that it takes.
         run: tensors (N, …) -> its logits float32 (N, C, h/s, w/s), and what it hands on.
     """
 
-    def __init__(self, takes: list[str], run: Callable[[Arrays], tuple[np.ndarray, Arrays]]) -> None:
-        self.takes, self.run = takes, run
+    takes: list[str]
+    run: Callable[[Arrays], tuple[np.ndarray, Arrays]]
 
 
 def _cut(array: np.ndarray, corners: Corners, size_hw: Size, stride: int) -> np.ndarray:
@@ -119,6 +132,8 @@ def _cut(array: np.ndarray, corners: Corners, size_hw: Size, stride: int) -> np.
     rows, columns = (side // stride for side in size_hw)
     places = [(slice(top // stride, top // stride + rows), slice(left // stride, left // stride + columns))
               for top, left in corners]  # fmt: skip
+    if array.shape[2:] == (1, 1):  # of the whole picture
+        return np.repeat(array, len(corners), 0)
     if array.dtype == np.uint8:
         return np.stack([array[0, down, along] for down, along in places])
     return np.stack([array[0, :, down, along] for down, along in places])

@@ -57,27 +57,29 @@ class _Step:
         path: its file.
         image: uint8 (1, h, w, 3), where every picture is put.
         threads: CPU threads.
-        handed: what the graphs before it hand on, float32 (1, C, h, w); gets what this one does.
+        handed: what the graphs before it hand on; gets what this one does.
         shape: of its logits; by default what onnxruntime infers, as it can for files that `rtseg export` wrote.
     """
 
     def __init__(
-        self, path: Path, image: np.ndarray, threads: int, handed: Arrays, shape: tuple[int, ...] | None = None
+        self, path: Path, image: np.ndarray, threads: int, handed: dict[str, Any], shape: tuple[int, ...] | None = None
     ) -> None:
-        sizes = {name: (array.shape[2], array.shape[3]) for name, array in handed.items()}
+        sizes = {name: (value.shape()[2], value.shape()[3]) for name, value in handed.items()}
         self.session: Any = open_session(path, (image.shape[1], image.shape[2]), threads, sizes)
         self.binding: Any = self.session.io_binding()
         for given in self.session.get_inputs():
-            array = handed.get(given.name, image)
-            self.binding.bind_input(given.name, "cpu", 0, array.dtype.type, array.shape, array.ctypes.data)
+            if given.name in handed:
+                self.binding.bind_ortvalue_input(given.name, handed[given.name])
+            else:
+                self.binding.bind_input(given.name, "cpu", 0, np.uint8, image.shape, image.ctypes.data)
         output, *hands_on = self.session.get_outputs()
         if output.type != "tensor(float)" or len(output.shape) != 4:
             raise WeightsError(f"{path} gives {output.type} {output.shape}, not logits: export it with --output logits")
         self.logits = np.empty(shape or output.shape, np.float32)
         self.binding.bind_output(output.name, "cpu", 0, np.float32, self.logits.shape, self.logits.ctypes.data)
         for passed in hands_on:
-            array = handed[passed.name] = np.empty(passed.shape, np.float32)
-            self.binding.bind_output(passed.name, "cpu", 0, np.float32, array.shape, array.ctypes.data)
+            handed[passed.name] = ort.OrtValue.ortvalue_from_shape_and_type(passed.shape, np.float32, "cpu")
+            self.binding.bind_ortvalue_output(passed.name, handed[passed.name])
 
 
 class OnnxRuntimeEngine(ChainEngine):
@@ -90,7 +92,7 @@ class OnnxRuntimeEngine(ChainEngine):
         size_hw = options.size_hw
         self._image = np.empty((1, *size_hw, 3), np.uint8)
         self._steps: list[_Step] = []
-        self._handed: Arrays = {}
+        self._handed: dict[str, ort.OrtValue] = {}
         shape = None if options.exits else (1, *self.card.output_shape(size_hw))
         for path in self._paths:
             self._steps.append(_Step(path, self._image, options.threads, self._handed, shape))
@@ -124,7 +126,8 @@ class OnnxRuntimeEngine(ChainEngine):
             raise EngineError(f"onnxruntime failed to run {self.card.name} at {size}: {error}") from error
 
     def _whole(self) -> Arrays:
-        return {self._steps[0].session.get_inputs()[0].name: self._image, **self._handed}
+        picture = self._steps[0].session.get_inputs()[0].name
+        return {picture: self._image, **{name: value.numpy() for name, value in self._handed.items()}}
 
     def _open(self, path: Path, shapes: Mapping[str, tuple[int, ...]]) -> PartGraph:
         sizes = {name: (shape[1], shape[2]) for name, shape in shapes.items() if name in self._handed}
@@ -140,5 +143,4 @@ class OnnxRuntimeEngine(ChainEngine):
         return PartGraph(takes, run)
 
     def _release(self) -> None:
-        self._steps = []
-        self._opened = {}
+        self._steps, self._handed, self._opened = [], {}, {}

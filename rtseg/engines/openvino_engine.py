@@ -95,8 +95,7 @@ class OpenVinoEngine(ChainEngine):
         return PartGraph(takes, run)
 
     def _release(self) -> None:
-        self._requests = []
-        self._opened = {}
+        self._requests, self._handed, self._opened = [], {}, {}
 
 
 @contextmanager

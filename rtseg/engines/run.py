@@ -64,6 +64,7 @@ class Run:
             float32 (N, C, h/s, w/s), valid until the engine's next work.
 
         Raises:
+            UsageError: a part is not inside the picture, or not on such multiples.
             EngineError: no exit was computed yet, none is left, and as `logits`.
         """
         self._check()

@@ -1,14 +1,18 @@
 """How much of the picture around a region the rest of a network needs: measured on the graphs that were exported."""
 
+import logging
 from collections.abc import Iterator, Sequence
 
 import numpy as np
 
 from rtseg.core.card import Card
+from rtseg.core.errors import EngineError
 from rtseg.core.zoo import Artifact
 from rtseg.engines import Engine, EngineOptions, load_engine
 from rtseg.pictures.resize import resize_image
 from rtseg.pictures.tiles import Tile, Tiling
+
+log = logging.getLogger(__name__)
 
 TOLERANCE = 1e-3
 """Of the largest logit: how far the logits of a tile may be from those of the whole picture."""
@@ -39,8 +43,12 @@ def _halo(engine: Engine, number: int, pictures: Sequence[np.ndarray], multiple:
     """The smallest halo behind an exit that is enough, as is every larger one; None where the largest is not."""
     halos = [multiple * times for times in range(1, _MOST + 1)]
     wrong = np.zeros(len(halos), bool)
-    for picture in pictures:
-        wrong |= [not enough for enough in _enough(engine, number, picture, multiple, halos)]
+    try:
+        for picture in pictures:
+            wrong |= [not enough for enough in _enough(engine, number, picture, multiple, halos)]
+    except EngineError as error:  # what the exit hands on has no parts
+        log.info("the graphs behind an exit do not take parts of a picture: %s", error)
+        return None
     if wrong[-1]:
         return None
     return halos[int(wrong.nonzero()[0].max(initial=-1)) + 1]
