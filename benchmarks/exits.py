@@ -23,7 +23,7 @@ from rich.table import Table
 
 from rtseg.core.card import Card
 from rtseg.core.files import write_json
-from rtseg.core.frame import Frame
+from rtseg.core.frame import Frame, Labelled
 from rtseg.core.runspec import AUTO, RunSpec
 from rtseg.core.sizes import Size, format_size
 from rtseg.core.timing import Durations
@@ -66,7 +66,7 @@ class Form:
         for _ in range(WARM_UP):
             self._label(np.zeros((*data.size_hw, 3), np.uint8))
 
-    def _label(self, image: np.ndarray) -> Any:
+    def _label(self, image: np.ndarray) -> Labelled:
         self.labeller.submit(Frame(image, 0, 0.0, 0.0))
         return self.labeller.collect()
 

@@ -23,6 +23,7 @@ from rtseg.core.labels import CAMVID11
 from rtseg.core.zoo import Artifact, resolve
 from rtseg.engines import EngineOptions, load_engine
 from rtseg.export.chain import Link
+from rtseg.export.calibrated import calibrated
 from rtseg.export.exits import costs
 from rtseg.export.halo import TOLERANCE
 from rtseg.export.network import export_network
@@ -301,31 +302,36 @@ def test_a_network_that_pools_over_the_picture_has_no_halo(tmp_path):
 
 
 def test_what_was_calibrated_is_kept_where_the_weights_are_the_same(artifact, network, tmp_path, caplog):
-    """A second export under the name, one under another name and folder, and one with other weights."""
     copytree(artifact.folder, tmp_path / "net")
     regions, figures = Regions(0.5, (64, 64)), {"fp32": {"camvid/val": {"miou": 0.25}}}
     card = artifact.card.with_exit("encoder/4", threshold=0.125, regions=regions, metrics={**figures, "int8": {}})
     card = replace(card.with_exit("encoder/8", threshold=0.25), temperature=2.0, temperature_from="camvid/val")
     before = Artifact(card, tmp_path / "net")
     before.save_card(card)
-    again = export_network(network, "net", CAMVID11, tmp_path / "net", train_size=(96, 128)).card
-    elsewhere = export_network(network, "other", CAMVID11, tmp_path, train_size=(96, 128), before=before).card
-    for made in (again, elsewhere, Card.load(tmp_path / "other.json")):
-        assert [each.threshold for each in made.exits] == [0.125, 0.25, None]
-        assert [each.regions for each in made.exits] == [regions, None, None]
-        assert [each.metrics for each in made.exits] == [figures, {}, {}]
-        assert (made.temperature, made.temperature_from) == (2.0, "camvid/val")
+    made = export_network(network, "net", CAMVID11, tmp_path / "net", train_size=(96, 128)).card
+    assert made == Card.load(tmp_path / "net" / "net.json")
+    assert [each.threshold for each in made.exits] == [0.125, 0.25, None]
+    assert [each.regions for each in made.exits] == [regions, None, None]
+    assert [each.metrics for each in made.exits] == [figures, {}, {}]  # there are no INT8 files any more
+    assert (made.temperature, made.temperature_from) == (2.0, "camvid/val")
     assert not caplog.records
+    assert calibrated(network, before) == card
+
+
+def test_what_was_calibrated_with_other_weights_is_dropped(artifact, network, caplog):
+    before = replace(artifact, card=artifact.card.with_exit("encoder/4", threshold=0.125))
     other = deepcopy(network)
     with torch.no_grad():
         other.exits[0].classifier.bias.add_(0.5)
-    made = export_network(other, "net", CAMVID11, tmp_path / "net", train_size=(96, 128)).card
-    assert [each.threshold for each in made.exits] == [None] * 3
-    assert (made.exits[0].regions, made.exits[0].metrics, made.temperature) == (None, {}, 1.0)
+    assert calibrated(other, before) is None
     assert [record.message for record in caplog.records] == [
         "net was calibrated with other weights: that is dropped, and rtseg eval with --calibrate or --calibrate-exits "
         "finds it anew"
     ]
+    caplog.clear()
+    assert calibrated(other, artifact) is None  # nothing was calibrated
+    assert calibrated(network, None) is None
+    assert not caplog.records
 
 
 def test_the_files_are_the_checkpoint_of_the_exits_too(artifact, network):

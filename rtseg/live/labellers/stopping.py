@@ -1,6 +1,6 @@
 """What labellers have in common that stop a network at an early exit."""
 
-from abc import abstractmethod
+from abc import ABC, abstractmethod
 from collections import deque
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -19,7 +19,7 @@ from rtseg.live.segmenter import Segmenter
 from rtseg.pictures.upsample import upsample_labels
 
 
-class Stopping(Wrapper):
+class Stopping(Wrapper, ABC):
     """Labels by a `Run` of each frame; one frame at a time, whatever is allowed.
 
     A subclass implements `_labels`.
