@@ -22,8 +22,8 @@ from rtseg.core.exits import Regions
 from rtseg.core.labels import CAMVID11
 from rtseg.core.zoo import Artifact, resolve
 from rtseg.engines import EngineOptions, load_engine
-from rtseg.export.chain import Link
 from rtseg.export.calibrated import calibrated
+from rtseg.export.chain import Link
 from rtseg.export.exits import costs
 from rtseg.export.halo import TOLERANCE
 from rtseg.export.network import export_network
