@@ -176,6 +176,8 @@ def from_checkpoint(path: Path, options: ExportOptions) -> Trained:
             "data_terms": options.data_terms or "",
         }
     except (OSError, KeyError, TypeError, ValueError) as error:
+        if options.exits is not None and isinstance(error, UsageError):
+            raise  # it is about that number
         raise WeightsError(f"{beside} does not describe a checkpoint of rtseg: {error}") from error
     weights = load_tree(path)
     restore(model, weights, str(path))

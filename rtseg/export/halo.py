@@ -14,10 +14,10 @@ from rtseg.pictures.tiles import Tile, Tiling
 
 log = logging.getLogger(__name__)
 
-TOLERANCE = 1e-3
+TOLERANCE = 1e-2
 """Of the largest logit: how far the logits of a tile may be from those of the whole picture."""
-_MOST = 6  # multiples of the network's size: a larger halo leaves no tile that could save work
-_SIDE = 24  # of the picture, in the same: three times the area of the largest part
+_SIDE, _MIDDLE, _TILE = 24, 12, 2  # multiples of the network's size: the picture, and where the tile begins in it
+_MOST = 6  # of the same: a larger halo leaves no tile that could save work
 
 
 def with_halos(artifact: Artifact, images: Sequence[np.ndarray]) -> Card:
@@ -32,11 +32,19 @@ def with_halos(artifact: Artifact, images: Sequence[np.ndarray]) -> Card:
     """
     card = artifact.card
     side = _SIDE * card.size_multiple
-    pictures = [resize_image(image, (side, side)) for image in images]
+    pictures = [_probe(resize_image(image, (side, side)), card.size_multiple) for image in images]
     with load_engine("onnxruntime", artifact, EngineOptions((side, side), exits=True)) as engine:
         for number, exit in enumerate(card.exits[:-1]):
             card = card.with_exit(exit.name, halo=_halo(engine, number, pictures, card.size_multiple))
     return card
+
+
+def _probe(picture: np.ndarray, multiple: int) -> np.ndarray:
+    """The picture, inverted outside of the largest part: its mean, or any like it, is then not that of a part."""
+    probe = 255 - picture
+    inside = slice((_MIDDLE - _MOST) * multiple, (_MIDDLE + _TILE + _MOST) * multiple)
+    probe[inside, inside] = picture[inside, inside]
+    return probe
 
 
 def _halo(engine: Engine, number: int, pictures: Sequence[np.ndarray], multiple: int) -> int | None:
@@ -55,15 +63,15 @@ def _halo(engine: Engine, number: int, pictures: Sequence[np.ndarray], multiple:
 
 
 def _enough(engine: Engine, number: int, picture: np.ndarray, multiple: int, halos: Sequence[int]) -> Iterator[bool]:
-    """Whether each halo gives the logits of a tile of two multiples in the middle of a picture."""
-    middle = _SIDE // 2 * multiple
-    tile = Tile(middle, middle, middle + 2 * multiple, middle + 2 * multiple)
+    """Whether each halo gives the logits of a tile in the middle of a picture."""
+    start, end, side = (times * multiple for times in (_MIDDLE, _MIDDLE + _TILE, _TILE))
+    tile = Tile(start, start, end, end)
     run = engine.start(picture)
     for _ in range(number + 1):
         run.logits()
     made = []
     for halo in halos:
-        tiling = Tiling(engine.info.size_hw, (2 * multiple, 2 * multiple), halo)
+        tiling = Tiling(engine.info.size_hw, (side, side), halo)
         made.append(tiling.join(run.parts([tiling.corner(tile)], tiling.part_hw), [tile]))
     while run.more:
         whole = run.logits()
