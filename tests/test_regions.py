@@ -7,6 +7,8 @@ import numpy as np
 import pytest
 from exit_files import card_with_exits, make_exits
 
+from rtseg.batch.plan import Choice as BatchChoice
+from rtseg.batch.task import Look
 from rtseg.core.card import Card
 from rtseg.core.errors import EngineError, UsageError
 from rtseg.core.exits import Regions
@@ -268,6 +270,15 @@ def test_a_card_of_before_there_were_regions_is_read():
     for exit in data["exits"]:
         del exit["halo"], exit["regions"]
     assert Card.from_json(data) == card_with_exits()
+
+
+def test_unfinished_work_with_other_regions_is_other_work(artifact):
+    spec = RunSpec("exits", "onnxruntime", "fp32", SIZE, 1, "regions")
+    first = BatchChoice(artifact.card, spec, Look())
+    other = BatchChoice(with_regions(artifact, 0.5).card, spec, Look())
+    assert first.settings(spec)["thresholds"] == ["coarse", 0.5, 32, 96, 16]
+    assert other.settings(spec)["thresholds"] == ["coarse", 0.5, 32, 32, 16]
+    assert first.settings(replace(spec, exit="coarse"))["thresholds"] is None
 
 
 # Scores

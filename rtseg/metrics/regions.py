@@ -78,7 +78,7 @@ class RegionScores:
         levels: Sequence[float] = LEVELS,
     ) -> None:  # fmt: skip
         self._labels = labels
-        self._smallest = Tiling(size_hw, (multiple, multiple), 0)
+        self._grid = size_hw[0] // multiple, size_hw[1] // multiple
         self._tallies = [
             _Tally(labels, start, Tiling(size_hw, tile_hw, start.halo), multiple, levels)
             for start in starts for tile_hw in tile_sizes
@@ -92,6 +92,8 @@ class RegionScores:
             sure: how sure each of its cells is, float (h, w).
             truth: uint8 (H, W).
         """
+        if not self._tallies:
+            return
         counts = [self._counts(labels, truth) for labels in predicted]
         for tally in self._tallies:
             tally.update(counts[tally.start.number], sure[tally.start.number], counts[-1])
@@ -102,12 +104,12 @@ class RegionScores:
 
     def _counts(self, predicted: np.ndarray, truth: np.ndarray) -> np.ndarray:
         """Pixels of each of the smallest tiles by class, int64 (rows, columns, C, C), [truth, predicted]."""
-        height, width = (side // of for side, of in zip(self._smallest.size_hw, self._smallest.tile_hw, strict=True))
+        height, width = self._grid
         classes, known = len(self._labels), truth != self._labels.ignore_index
         rows, columns = (
             (2 * np.arange(pixels) + 1) * tiles // (2 * pixels)
-            for pixels, tiles in zip(truth.shape, (height, width), strict=True)
-        )
+            for pixels, tiles in zip(truth.shape, self._grid, strict=True)
+        )  # of the tile of each pixel
         cells = (rows[:, None] * width + columns)[known] * classes + truth[known]
         counts = np.bincount(cells * classes + predicted[known], minlength=height * width * classes**2)
         return counts.reshape(height, width, classes, classes)
