@@ -166,10 +166,9 @@ def region_scores(card: Card, size_hw: Size, calibrate: bool) -> RegionScores:
         for number, each in enumerate(exits)
         if each.halo is not None and (calibrate or each.regions is not None)
     ]
-    tiles, levels = tile_sizes(size_hw, card.size_multiple), LEVELS
-    if not calibrate:
-        kept = [each.regions for each in exits if each.regions is not None]
-        tiles, levels = [each.tile_hw for each in kept], tuple(each.sure for each in kept)
+    kept = [each.regions for each in exits if each.regions is not None]
+    tiles = tile_sizes(size_hw, card.size_multiple) if calibrate else [each.tile_hw for each in kept]
+    levels = LEVELS if calibrate else [each.sure for each in kept]
     return RegionScores(card.labels, starts, size_hw, card.size_multiple, tiles, levels)
 
 
