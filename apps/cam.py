@@ -33,7 +33,8 @@ class CamOptions:
             is named and cannot run is an error; it is never replaced.
         reconnect: Seconds for which a camera or stream that is lost is opened again, while its last picture stays,
             marked; 0 ends with the first loss, inf never gives up.
-        exit: Stop a network with early exits at this one; 'auto' stops at the first one that is sure enough of a frame.
+        exit: Stop a network with early exits at this one; 'auto' stops at the first one that is sure enough of a frame,
+            'regions' in the tiles of a frame that one is sure of; NAME:0.9 does so with an exit and a probability.
         record: Write what is shown to this MP4 file.
         window: Show a window. Without one, end it with --frames, --duration or Ctrl-C.
         deadline: Milliseconds from a frame's capture until its picture is shown, for example 33. Each frame gets the

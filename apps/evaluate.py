@@ -32,9 +32,9 @@ class EvalOptions:
         threads: CPU threads; by default every core.
         flip: Score test-time averaging too: over each picture and its mirror image. Reported apart.
         scales: Score test-time averaging too: over these factors of the input size, as 0.75,1,1.25. Reported apart.
-        exits: Score every early exit of the network too, and leaving early at the thresholds of its card.
-        calibrate_exits: Find the entropies below which frames may leave early so that this much mIoU is lost on the
-            split, 0.002 for 0.2 points; write them, and what each exit scores, into the network's card.
+        exits: Score every early exit of the network too, and leaving early and refining regions as its card says.
+        calibrate_exits: Find where frames, and regions of them, may stop early so that this much mIoU is lost on the
+            split, 0.002 for 0.2 points; write that, and what each exit scores, into the network's card.
         boundary_tolerance: How far a boundary may be off for the boundary F1, as a share of the picture's diagonal.
         steady: Score labels that are averaged over time too, as `rtseg-video --steady` makes them: with --stability,
             and on the split, whose pictures must then be consecutive frames. Reported apart.

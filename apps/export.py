@@ -39,6 +39,8 @@ class ExportOptions:
         data_terms: Where the training pictures come from, and what may be done with the weights; by default nothing, or
             what the card of --model says.
         seed: Seed of the fresh weights.
+        exits: With --checkpoint of an icnet: let it stop early at so many of the auxiliary classifiers that it was
+            trained with. By default a network has the exits that --set exits gave it in training.
     """
 
     checkpoint: Path | None = None
@@ -53,11 +55,12 @@ class ExportOptions:
     engines: str | None = None
     data_terms: str | None = None
     seed: int = 0
+    exits: int | None = None
 
 
 @dataclass(frozen=True)
 class Trained:
-    """A network in torch, and what its card will say about it."""
+    """A network in torch, and what `export_network` takes beside it."""
 
     model: "SegmentationModel"
     name: str
@@ -110,6 +113,8 @@ def load(options: ExportOptions) -> Trained:
         raise UsageError("give either --checkpoint RUN/best.safetensors or --model NAME")
     if options.checkpoint is not None and options.untrained:
         raise UsageError("--untrained goes with --model: a checkpoint has weights")
+    if options.model is not None and options.exits is not None:
+        raise UsageError("--exits goes with --checkpoint: what was exported has no auxiliary classifiers any more")
     if options.checkpoint is not None:
         return from_checkpoint(options.checkpoint, options)
     assert options.model is not None
@@ -120,7 +125,7 @@ def load(options: ExportOptions) -> Trained:
 
     artifact = resolve(options.model)
     kept = ("train_size", "engine_order", "metrics", "recipe", "data_terms")
-    card = {field: getattr(artifact.card, field) for field in kept}
+    card = {**{field: getattr(artifact.card, field) for field in kept}, "before": artifact}
     if options.engines is not None:
         card["engine_order"] = engine_order(options)
     if options.data_terms is not None:
@@ -160,7 +165,8 @@ def from_checkpoint(path: Path, options: ExportOptions) -> Trained:
     beside = path.with_suffix(".json")
     try:
         about = json.loads(beside.read_text(encoding="utf-8"))
-        model = build_model(about["model"], about["config"])
+        exits = {} if options.exits is None else {"exits": options.exits}
+        model = build_model(about["model"], {**about["config"], **exits})
         labels = LabelSet.from_json(about["labels"])
         card = {
             "train_size": tuple(about["train_size"]),
@@ -170,8 +176,15 @@ def from_checkpoint(path: Path, options: ExportOptions) -> Trained:
             "data_terms": options.data_terms or "",
         }
     except (OSError, KeyError, TypeError, ValueError) as error:
+        if options.exits is not None and isinstance(error, UsageError):
+            raise  # it is about that number
         raise WeightsError(f"{beside} does not describe a checkpoint of rtseg: {error}") from error
-    restore(model, load_tree(path), str(path))
+    weights = load_tree(path)
+    restore(model, weights, str(path))
+    lacking = [name for name, _ in model.named_parameters() if name not in weights]
+    if options.exits and lacking:
+        raise UsageError(f"{path} has no trained {lacking[0]}, which --exits {options.exits} needs: train it, "
+                         f"rtseg train --init {path} --set exits={options.exits}")  # fmt: skip
     return Trained(model.eval(), about["model"], labels, card)
 
 

@@ -43,7 +43,8 @@ class VideoOptions:
         precision: fp32, fp16 or int8; 'auto' takes int8 where it loses at most 0.005 mIoU and is faster here. One that
             is named and cannot run is an error; it is never replaced.
         size: The network's input, HEIGHTxWIDTH; by default it follows from the frame's.
-        exit: Stop a network with early exits at this one; 'auto' stops at the first one that is sure enough of a frame.
+        exit: Stop a network with early exits at this one; 'auto' stops at the first one that is sure enough of a frame,
+            'regions' in the tiles of a frame that one is sure of; NAME:0.9 does so with an exit and a probability.
         save: What to write, one or more of overlay (NAME.mp4), labels (NAME_labels/000000.png), label-video
             (NAME_labels.mkv, lossless), areas (NAME_areas.csv), strip (NAME_strip.png), summary (NAME_summary.json),
             coco (NAME_coco.json, run lengths), cvat (NAME_cvat.xml, polygons), labelme (NAME_labelme/PICTURE.json,

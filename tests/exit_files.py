@@ -9,16 +9,20 @@ from fakes import fake_card, make_network
 from onnx import TensorProto, helper, numpy_helper
 
 from rtseg.core.card import Card, CardFile, Exit
+from rtseg.core.exits import Regions
 from rtseg.core.files import file_sha256
 from rtseg.core.zoo import Artifact
 
 NAMES = ("coarse", "middle", "last")
 
 
-def make_exits(folder: Path, thresholds: tuple[float | None, ...] = (None, None, None)) -> Artifact:
+def make_exits(
+    folder: Path, thresholds: tuple[float | None, ...] = (None, None, None), regions: Regions | None = None
+) -> Artifact:
     """Exits that see means of 16x16, 8x8 and 4x4 pixels; the last is `make_network`'s, which is the whole network.
 
-    The first graph hands on the planes of the picture, the second nothing, so that the third takes what the first gave.
+    The early ones have a halo of 16 pixels, and the first has `regions`. The first graph hands on the planes of the
+    picture, the second nothing, so that the third takes what the first gave.
     """
     path = make_network(folder, "exits", size_multiple=16)
     card = Card.load(path.with_suffix(".json"))
@@ -47,8 +51,9 @@ def make_exits(folder: Path, thresholds: tuple[float | None, ...] = (None, None,
         onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=9), file)
         entry = CardFile(file.name, file_sha256(file), file.stat().st_size)
         exits.append(
-            Exit(name, {"fp32": entry}, 1.0 + number, ("planes",) if first else (), threshold=thresholds[number])
-        )
+            Exit(name, {"fp32": entry}, 1.0 + number, ("planes",) if first else (), threshold=thresholds[number],
+                 halo=16 if number < 2 else None, regions=regions if first else None)
+        )  # fmt: skip
     artifact = Artifact(replace(card, exits=tuple(exits)), folder)
     artifact.save_card(artifact.card)
     return artifact

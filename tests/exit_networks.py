@@ -44,3 +44,11 @@ class TinyExits(SegmentationModel):
     def auxiliary_logits(self, features):
         first = () if self.auxiliary_4 is None else (self.auxiliary_4(features["encoder/4"]),)
         return *first, *self.exits(features)
+
+
+class TinyPooled(TinyExits):
+    """The same with the mean of the whole picture added behind its exits."""
+
+    def features(self, x):
+        seen = super().features(x)
+        return {**seen, LAST: seen[LAST] + seen["encoder/8"].mean((2, 3), keepdim=True)}

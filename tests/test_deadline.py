@@ -373,6 +373,50 @@ def test_one_frame_at_a_time_and_one_user():
         labeller.submit(frame)
 
 
+def test_a_picture_alone_has_the_deadline_from_its_call_on():
+    """The rung of 30 ms fits 40 ms, for nothing is drawn; loading takes longer than that, and does not count."""
+    drive = Drive(0.040, 0.006, 0.030)
+    drive.clock.now = 5.0
+    ladder_open = drive.ladder.open
+
+    def slow_open(frame_hw, most_s):
+        drive.clock.now += 1.0
+        return ladder_open(frame_hw, most_s)
+
+    drive.ladder.open = slow_open
+    labels = [drive.labeller(np.full((*SIZE, 3), value, np.uint8)) for value in (3, 4)]
+    assert [each.dtype for each in labels] == [np.uint8] * 2
+    assert [each.shape for each in labels] == [SIZE] * 2
+    assert [int(each[0, 0]) for each in labels] == [3, 4]
+    assert drive.clock.now == pytest.approx(6.0 + 2 * 0.030)
+
+
+def test_a_picture_that_is_late_gets_the_labels_of_the_call_before():
+    """The second run takes a second, and goes on with a picture of its own when the caller has got its own back."""
+    slow = [1.0, 40.0, 1.0]
+    drive = Drive(0.040, 0.025, load=lambda now: slow.pop(0))
+    pictures = [np.full((*SIZE, 3), value, np.uint8) for value in (3, 4, 5)]
+    submitted, submit = [], drive.labeller.submit
+    drive.labeller.submit = lambda frame: (submitted.append(frame.image), submit(frame))
+    assert (drive.labeller(pictures[0]) == 3).all()
+    before = drive.clock.now
+    assert (drive.labeller(pictures[1]) == 3).all()
+    assert drive.clock.now == pytest.approx(before + 0.040)
+    assert not np.shares_memory(submitted[1], pictures[1])
+    assert (drive.labeller(pictures[2]) == 3).all()  # the worker is busy for the whole of it
+    drive.clock.now += 2.0
+    assert (drive.labeller(pictures[2]) == 5).all()
+    with pytest.raises(UsageError, match="a frame must be uint8"):
+        drive.labeller(np.zeros(SIZE, np.uint8))
+    drive.labeller.claim()
+    with pytest.raises(UsageError, match="in use"):
+        drive.labeller(pictures[0])
+    drive.labeller.release()
+    drive.labeller.close()
+    with pytest.raises(EngineError, match="closed: load another"):
+        drive.labeller(pictures[0])
+
+
 def test_what_is_asked_too_early_is_said():
     labeller = Anytime(FakeLadder(Clock(), [0.01], lambda now: 1.0), Deadline(0.033))
     assert labeller.card.name == "fake"

@@ -2,6 +2,7 @@
 
 from collections import Counter
 from copy import deepcopy
+from dataclasses import replace
 from math import exp, log
 from shutil import copytree
 
@@ -17,11 +18,15 @@ from training_runs import config, finished
 from rtseg.apps import compile as compile_app
 from rtseg.core.card import Card
 from rtseg.core.errors import ParityError, UsageError
+from rtseg.core.exits import Regions
 from rtseg.core.labels import CAMVID11
-from rtseg.core.zoo import resolve
+from rtseg.core.zoo import Artifact, resolve
 from rtseg.engines import EngineOptions, load_engine
+from rtseg.export.calibrated import calibrated
 from rtseg.export.chain import Link
 from rtseg.export.exits import costs
+from rtseg.export.halo import TOLERANCE
+from rtseg.export.network import export_network
 from rtseg.export.onnx import round_weights
 from rtseg.export.parity import check_chain_parity
 from rtseg.models import MODELS, build_model
@@ -29,6 +34,8 @@ from rtseg.models.base import Outputs, count_macs
 from rtseg.models.deploy import ExitsGraph
 from rtseg.models.exits import ExitHead
 from rtseg.models.weights import load_network
+from rtseg.pictures.tiles import Tiling
+from rtseg.pictures.upsample import upsample_labels
 from rtseg.scenes import StreetScene
 from rtseg.training.networks import build_networks
 from rtseg.training.origin import find_origin
@@ -49,9 +56,10 @@ WHERE = {
 
 @pytest.fixture(scope="module", autouse=True)
 def _tiny_exits():
-    """'tiny-exits' is a model of the registry while this file's tests run."""
+    """'tiny-exits' and 'tiny-pooled' are models of the registry while this file's tests run."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setitem(MODELS._entries, "tiny-exits", "exit_networks:TinyExits")
+        patch.setitem(MODELS._entries, "tiny-pooled", "exit_networks:TinyPooled")
         yield
 
 
@@ -247,6 +255,84 @@ def test_int8_of_the_chain(artifact, tmp_path):
         while one.more:
             expected = one.logits()
             np.testing.assert_allclose(other.logits(), expected, atol=0.1 * np.abs(expected).max())
+
+
+def test_the_halo_is_what_the_rest_of_the_network_looks_at(artifact):
+    """Behind 'encoder/4' a tile needs 8 pixels for the cells around those of stride 8 that it is interpolated from, 4
+    more for the 3x3 convolution there, as many for the last one and for the cell around the tile: less than 32, which
+    is the least there is."""
+    assert [each.halo for each in artifact.card.exits] == [32, 32, None]
+
+
+def test_a_picture_in_parts_has_the_labels_of_the_whole(artifact):
+    """Every tile of a picture, each with its halo, in one batch."""
+    size = (192, 320)
+    image = StreetScene(size, seed=5).render(0)[0]
+    tiling = Tiling(size, (64, 64), artifact.card.exits[0].halo)
+    with load_engine("onnxruntime", artifact, EngineOptions(size, exits=True)) as engine:
+        whole = engine.infer(image).copy()
+        run = engine.start(image)
+        run.logits()
+        parts = run.parts([tiling.corner(tile) for tile in tiling.tiles], tiling.part_hw)
+        joined = tiling.join(parts, tiling.tiles)
+    np.testing.assert_allclose(joined, whole, atol=TOLERANCE * np.abs(whole).max())
+    labels, expected = (upsample_labels(logits, size) for logits in (joined, whole))
+    assert (labels == expected).mean() > 0.999
+
+
+def test_without_a_halo_parts_differ(artifact):
+    """What the tests above would not see otherwise: the network does look beyond a tile."""
+    size = (192, 320)
+    tiling = Tiling(size, (64, 64), 0)
+    with load_engine("onnxruntime", artifact, EngineOptions(size, exits=True)) as engine:
+        image = StreetScene(size, seed=5).render(0)[0]
+        whole = engine.infer(image).copy()
+        run = engine.start(image)
+        run.logits()
+        parts = run.parts([tiling.corner(tiling.tiles[6])], tiling.part_hw)
+    assert np.abs(parts[0] - whole[:, 16:32, 16:32]).max() > 10 * TOLERANCE * np.abs(whole).max()
+
+
+def test_a_network_that_pools_over_the_picture_has_no_halo(tmp_path):
+    model = lively("tiny-pooled", {"exits": 1})
+    round_weights(model)
+    card = export_network(model, "pooled", CAMVID11, tmp_path, train_size=(96, 128)).card
+    assert [each.halo for each in card.exits] == [None, None]
+    with pytest.raises(UsageError, match="sees the whole picture"):
+        card.check_exit("encoder/8:0.9")
+
+
+def test_what_was_calibrated_is_kept_where_the_weights_are_the_same(artifact, network, tmp_path, caplog):
+    copytree(artifact.folder, tmp_path / "net")
+    regions, figures = Regions(0.5, (64, 64)), {"fp32": {"camvid/val": {"miou": 0.25}}}
+    card = artifact.card.with_exit("encoder/4", threshold=0.125, regions=regions, metrics={**figures, "int8": {}})
+    card = replace(card.with_exit("encoder/8", threshold=0.25), temperature=2.0, temperature_from="camvid/val")
+    before = Artifact(card, tmp_path / "net")
+    before.save_card(card)
+    made = export_network(network, "net", CAMVID11, tmp_path / "net", train_size=(96, 128)).card
+    assert made == Card.load(tmp_path / "net" / "net.json")
+    assert [each.threshold for each in made.exits] == [0.125, 0.25, None]
+    assert [each.regions for each in made.exits] == [regions, None, None]
+    assert [each.metrics for each in made.exits] == [figures, {}, {}]  # there are no INT8 files any more
+    assert (made.temperature, made.temperature_from) == (2.0, "camvid/val")
+    assert not caplog.records
+    assert calibrated(network, before) == card
+
+
+def test_what_was_calibrated_with_other_weights_is_dropped(artifact, network, caplog):
+    before = replace(artifact, card=artifact.card.with_exit("encoder/4", threshold=0.125))
+    other = deepcopy(network)
+    with torch.no_grad():
+        other.exits[0].classifier.bias.add_(0.5)
+    assert calibrated(other, before) is None
+    assert [record.message for record in caplog.records] == [
+        "net was calibrated with other weights: that is dropped, and rtseg eval with --calibrate or --calibrate-exits "
+        "finds it anew"
+    ]
+    caplog.clear()
+    assert calibrated(other, artifact) is None  # nothing was calibrated
+    assert calibrated(network, None) is None
+    assert not caplog.records
 
 
 def test_the_files_are_the_checkpoint_of_the_exits_too(artifact, network):

@@ -27,7 +27,6 @@ from rtseg.live.labellers.still import Still
 from rtseg.live.loop import Loop
 from rtseg.live.segmenter import Segmenter
 from rtseg.metrics.exits import NEVER, ExitScores
-from rtseg.metrics.regions import refined, tiled_share
 from rtseg.pictures.entropy import MOST_CELLS, entropy, mean_entropy
 from rtseg.pictures.upsample import upsample_labels
 
@@ -166,8 +165,8 @@ def test_several_in_flight_start_one_at_a_time(artifact, image):
         pool.collect()
 
 
-def test_engines_that_cannot_stop_say_so(artifact, monkeypatch):
-    monkeypatch.setattr("rtseg.engines.table.missing", lambda name: None)
+def test_engines_that_cannot_stop_say_so(artifact):
+    """Whether they are installed or not: what to install would not help."""
     with pytest.raises(UsageError, match=r"tensorrt runs a network to its end only.*onnxruntime or openvino"):
         load_named("tensorrt", artifact, EngineOptions(SIZE, exits=True))
 
@@ -256,7 +255,7 @@ def test_a_labeller_stops_where_it_is_told(artifact, image, name):
 def test_a_labeller_stops_as_soon_as_it_is_sure(tmp_path, image):
     """Entropies of the three exits of the same picture decide; thresholds just above and below them."""
     with Segmenter(RunSpec(make_exits(tmp_path), "onnxruntime", "fp32", SIZE, 1, "last")) as segmenter:
-        first, second, _ = (unsure for _, unsure in every_exit(segmenter, image))
+        first, second, _ = (each.entropy for each in every_exit(segmenter, image))
     for thresholds, stop in (
         ((first + 1e-3, None, None), "coarse"),
         ((first - 1e-3, second + 1e-3, None), "middle"),
@@ -306,14 +305,3 @@ def test_a_frame_that_the_network_did_not_see_stopped_at_no_exit(artifact):
             made.append(labeller.collect())
     assert [one.exit for one in made] == ["middle", "", ""]
     np.testing.assert_array_equal(made[2].labels, made[0].labels)
-
-
-def test_tiles_by_hand():
-    """Of four tiles of 4x4 pixels one holds an unsure pixel: a quarter of them, each four times the work."""
-    sure = np.ones((8, 8), bool)
-    sure[1, 6] = False
-    assert tiled_share(sure, 4, 2) == (0.25, 1.0)
-    assert tiled_share(sure, 8, 0) == (1.0, 1.0)
-    assert tiled_share(np.ones((8, 8), bool), 4, 2) == (0.0, 0.0)
-    early, last = np.zeros((8, 8), np.uint8), np.ones((8, 8), np.uint8)
-    assert np.argwhere(refined(early, sure, last)).tolist() == [[1, 6]]

@@ -296,6 +296,31 @@ class TestCommand:
         with pytest.raises(WeightsError, match=r"best\.json"):
             app.load(options)
 
+    @pytest.mark.parametrize("name", ["icnet", "pspnet"])
+    def test_the_auxiliary_classifiers_of_a_checkpoint_are_its_exits(self, name, tmp_path):
+        """Where a network's exits are such; those of PSPNet have heads that this one was trained without."""
+        from rtseg.training.checkpoint import save_tree
+
+        model = lively(name, SMALL[name])
+        about = {"model": name, "config": model.config_json(), "labels": CAMVID11.to_json(), "metrics": {},
+                 "train_size": [96, 128], "recipe": {}}  # fmt: skip
+        path = tmp_path / "best.safetensors"
+        save_tree(model.state_dict(), path)
+        (tmp_path / "best.json").write_text(json.dumps(about))
+        options = app.ExportOptions(checkpoint=path, exits=2)
+        if name == "pspnet":
+            with pytest.raises(UsageError, match=r"no trained exits\.0.*--exits 2 needs: train it.*--set exits=2"):
+                app.load(options)
+            return
+        found = app.load(options).model
+        assert found.early == ("low", "fused/medium")
+        assert all(torch.equal(value, model.state_dict()[key]) for key, value in found.state_dict().items())
+        assert app.load(app.ExportOptions(checkpoint=path)).model.early == ()
+        with pytest.raises(UsageError, match="this network has up to 2"):
+            app.load(app.ExportOptions(checkpoint=path, exits=3))
+        with pytest.raises(UsageError, match="--exits goes with --checkpoint"):
+            app.load(app.ExportOptions(model="icnet", exits=2))
+
     @pytest.mark.parametrize("given", [".", "last.ckpt"])
     def test_another_file_of_the_run_is_told(self, given, tmp_path):
         with pytest.raises(UsageError, match=re.escape(f"give its best weights, {tmp_path / 'best.safetensors'}")):

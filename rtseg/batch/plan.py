@@ -79,7 +79,7 @@ class Choice:
             **asdict(self.look),
             "model": self.card.name,
             "sha256": entry.sha256 if entry else None,
-            "thresholds": [each.threshold for each in self.card.exits] if network.exit == AUTO else None,
+            "thresholds": _thresholds(self.card, network.exit),
             "size_hw": list(network.size_hw),
             "show": list(show) if show is not None else None,
             "steady": "on" if self.steady else None,
@@ -87,6 +87,16 @@ class Choice:
             "encoder": [CRF, PRESET, ENCODER_THREADS],
             "versions": {**versions(self.spec.engine)},
         }
+
+
+def _thresholds(card: Card, exit: str | None) -> list[Any] | None:
+    """What a card decides about where frames, or regions of them, stop; None where it decides nothing."""
+    if exit == AUTO:
+        return [each.threshold for each in card.exits]
+    if exit is None or (found := card.find_regions(exit)) is None:
+        return None
+    stop, regions = found
+    return [stop.name, regions.sure, *regions.tile_hw, stop.halo]
 
 
 @cache

@@ -6,9 +6,9 @@ from pathlib import Path
 from typing import Any, Literal, get_args
 
 from rtseg.core.errors import UsageError, WeightsError
+from rtseg.core.exits import Regions, check_exit, find_regions
 from rtseg.core.files import write_json
 from rtseg.core.labels import LabelSet
-from rtseg.core.registry import unknown_name
 from rtseg.core.sizes import Size, check_multiple, format_size, nearest_multiple
 
 PRECISIONS = ("fp32", "fp16", "int8")
@@ -40,6 +40,10 @@ class Exit:
         metrics: as those of the card.
         threshold: a frame whose mean entropy (0..1) is below this may stop here; None where it was not calibrated, and
             at the end.
+        halo: pixels around a part of the picture that the graphs behind it need to give the same there as on the whole
+            picture, a multiple of the card's `size_multiple`; None where they see the whole picture, where it was not
+            measured, and at the end.
+        regions: which regions stop here while others go on, as calibrated; of one exit at most.
     """
 
     name: str
@@ -48,6 +52,8 @@ class Exit:
     hands_on: tuple[str, ...] = ()
     metrics: dict[str, dict[str, Any]] = field(default_factory=dict)
     threshold: float | None = None
+    halo: int | None = None
+    regions: Regions | None = None
 
 
 @dataclass(frozen=True)
@@ -127,16 +133,16 @@ class Card:
         return size_hw
 
     def check_exit(self, exit: str) -> None:
-        """Raises UsageError unless the network has the exit; with 'auto', unless it says where frames may stop."""
-        names = [each.name for each in self.exits]
-        if not names:
-            raise UsageError(f"{self.name} has no early exits: they come by training with --set exits=2")
-        if exit == "auto":
-            if all(each.threshold is None for each in self.exits):
-                raise UsageError(f"the exits of {self.name} are not calibrated: run rtseg eval --calibrate-exits 0.002 "
-                                 f"first, or name one of {', '.join(names)}")  # fmt: skip
-        elif exit not in names:
-            raise unknown_name(f"exit of {self.name}", exit, ["auto", *names])
+        """Raises UsageError unless the network can stop as `RunSpec.exit` says."""
+        check_exit(self.name, self.exits, exit)
+
+    def find_regions(self, exit: str) -> tuple[Exit, Regions] | None:
+        """What `RunSpec.exit` means where regions of a frame may stop; None where whole frames do.
+
+        Raises:
+            UsageError: the network cannot do what it says.
+        """
+        return find_regions(self.name, self.exits, exit)
 
     def nearest_size(self, size_hw: Size) -> Size:
         """The input size nearest to `size_hw` that the graph takes."""
@@ -176,10 +182,7 @@ class Card:
         known = dict(data)
         known["labels"] = LabelSet.from_json(data["labels"])
         known["files"] = _files(data["files"])
-        known["exits"] = tuple(
-            Exit(**{**exit, "files": _files(exit["files"]), "hands_on": tuple(exit["hands_on"])})
-            for exit in data.get("exits", ())
-        )
+        known["exits"] = tuple(_exit(exit) for exit in data.get("exits", ()))
         known["metrics"] = by_precision(data.get("metrics", {}))
         known["train_size"] = (int(data["train_size"][0]), int(data["train_size"][1]))
         if (fixed := data.get("fixed_size")) is not None:
@@ -203,6 +206,11 @@ class Card:
 
 def _files(data: dict[str, Any]) -> dict[str, CardFile]:
     return {precision: CardFile(**file) for precision, file in data.items()}
+
+
+def _exit(data: dict[str, Any]) -> Exit:
+    regions = Regions.from_json(data["regions"]) if data.get("regions") else None
+    return Exit(**{**data, "files": _files(data["files"]), "hands_on": tuple(data["hands_on"]), "regions": regions})
 
 
 def by_precision(metrics: dict[str, Any]) -> dict[str, dict[str, Any]]:

@@ -19,7 +19,9 @@ class RunSpec:
         precision: 'fp32', 'fp16', 'int8', or 'auto'; one that is named is never replaced.
         size_hw: (height, width) of the network's input; None: it follows from the first frame's.
         threads: of everything that it starts; None: every core of this process.
-        exit: where a network with exits stops: a name, or 'auto', as soon as it is sure enough; None: at its end.
+        exit: where a network with exits stops: a name; 'auto', as soon as it is sure enough; 'regions', where the sure
+            regions of a frame stop at an early exit and the others go on, as was calibrated; 'NAME:SURE', the same with
+            an exit and the probability of the best class from which its cells are sure; None: at its end.
             `open_labeller` makes what does so; a `Segmenter` alone runs to the end.
     """
 

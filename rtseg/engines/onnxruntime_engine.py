@@ -1,6 +1,7 @@
 """onnxruntime on the CPU."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
@@ -12,19 +13,20 @@ from rtseg.core.errors import EngineError, UsageError, WeightsError
 from rtseg.core.sizes import Size, format_size
 from rtseg.core.zoo import Artifact
 from rtseg.engines.base import EngineInfo, EngineOptions
-from rtseg.engines.chain import ChainEngine
+from rtseg.engines.chain import Arrays, ChainEngine, PartGraph
 
 
 def open_session(
-    path: Path, size_hw: Size, threads: int, handed: Mapping[str, ort.OrtValue] = MappingProxyType({})
+    path: Path, size_hw: Size, threads: int, handed: Mapping[str, Size] = MappingProxyType({}), *, batch: bool = False
 ) -> ort.InferenceSession:
-    """Loads a deployment graph for one picture of a size; all that depends on the size folds to constants.
+    """Loads a deployment graph for a picture of a size; all that depends on the size folds to constants.
 
     Args:
         path: ONNX file.
         size_hw: of the picture.
         threads: CPU threads.
-        handed: what the graphs before it hand on, by tensor.
+        handed: (height, width) of what the graphs before it hand on, by tensor.
+        batch: for any number of pictures instead of one.
 
     Raises:
         EngineError: onnxruntime cannot load the file.
@@ -33,11 +35,11 @@ def open_session(
     options.intra_op_num_threads = threads
     options.inter_op_num_threads = 1
     options.log_severity_level = 3  # errors
-    for axis, length in zip(("N", "height", "width"), (1, *size_hw), strict=True):
-        options.add_free_dimension_override_by_name(axis, length)
-    for name, value in handed.items():
-        for axis, length in zip(("height", "width"), value.shape()[2:], strict=True):
-            options.add_free_dimension_override_by_name(f"{name}_{axis}", length)
+    if not batch:
+        options.add_free_dimension_override_by_name("N", 1)
+    for prefix, lengths in {"": size_hw, **{f"{name}_": each for name, each in handed.items()}}.items():
+        for axis, length in zip(("height", "width"), lengths, strict=True):
+            options.add_free_dimension_override_by_name(f"{prefix}{axis}", length)
     # A waiting thread spins only as long as the gap between two operators, and not after a run: other stages of the
     # loop need the cores. On busy cores the default spinning costs half as much processor time again as the network.
     options.add_session_config_entry("session.intra_op.spin_duration_us", "100")
@@ -62,7 +64,8 @@ class _Step:
     def __init__(
         self, path: Path, image: np.ndarray, threads: int, handed: dict[str, Any], shape: tuple[int, ...] | None = None
     ) -> None:
-        self.session: Any = open_session(path, (image.shape[1], image.shape[2]), threads, handed)
+        sizes = {name: (value.shape()[2], value.shape()[3]) for name, value in handed.items()}
+        self.session: Any = open_session(path, (image.shape[1], image.shape[2]), threads, sizes)
         self.binding: Any = self.session.io_binding()
         for given in self.session.get_inputs():
             if given.name in handed:
@@ -89,13 +92,10 @@ class OnnxRuntimeEngine(ChainEngine):
         size_hw = options.size_hw
         self._image = np.empty((1, *size_hw, 3), np.uint8)
         self._steps: list[_Step] = []
-        if options.exits:
-            handed: dict[str, ort.OrtValue] = {}
-            for path in artifact.chain(options.precision):
-                self._steps.append(_Step(path, self._image, options.threads, handed))
-        else:
-            path, shape = artifact.file(options.precision), (1, *self.card.output_shape(size_hw))
-            self._steps.append(_Step(path, self._image, options.threads, {}, shape))
+        self._handed: dict[str, ort.OrtValue] = {}
+        shape = None if options.exits else (1, *self.card.output_shape(size_hw))
+        for path in self._paths:
+            self._steps.append(_Step(path, self._image, options.threads, self._handed, shape))
         self.length = len(self._steps)
         self.info = EngineInfo(
             engine="onnxruntime",
@@ -111,13 +111,36 @@ class OnnxRuntimeEngine(ChainEngine):
 
     def _step(self, number: int) -> np.ndarray:
         step = self._steps[number]
-        try:
+        with self._told():
             step.session.run_with_iobinding(step.binding)
-        except Exception as error:
-            size = format_size(self.info.size_hw)
-            raise EngineError(f"onnxruntime failed to run {self.card.name} at {size}: {error}") from error
         logits: np.ndarray = step.logits[0]
         return logits
 
+    @contextmanager
+    def _told(self) -> Iterator[None]:
+        """Makes an error of onnxruntime one of ours."""
+        try:
+            yield
+        except Exception as error:
+            size = format_size(self.info.size_hw)
+            raise EngineError(f"onnxruntime failed to run {self.card.name} at {size}: {error}") from error
+
+    def _whole(self) -> Arrays:
+        picture = self._steps[0].session.get_inputs()[0].name
+        return {picture: self._image, **{name: value.numpy() for name, value in self._handed.items()}}
+
+    def _open(self, path: Path, shapes: Mapping[str, tuple[int, ...]]) -> PartGraph:
+        sizes = {name: (shape[1], shape[2]) for name, shape in shapes.items() if name in self._handed}
+        (size_hw,) = ((shape[0], shape[1]) for name, shape in shapes.items() if name not in self._handed)
+        session: Any = open_session(path, size_hw, self.info.threads, sizes, batch=True)
+        takes, gives = ([one.name for one in several] for several in (session.get_inputs(), session.get_outputs()))
+
+        def run(given: Arrays) -> tuple[np.ndarray, Arrays]:
+            with self._told():
+                logits, *passed = session.run(None, {name: given[name] for name in takes})
+            return logits, dict(zip(gives[1:], passed, strict=True))
+
+        return PartGraph(takes, run)
+
     def _release(self) -> None:
-        self._steps = []
+        self._steps, self._handed, self._opened = [], {}, {}

@@ -1,6 +1,8 @@
 """OpenVINO on the CPU."""
 
 import os
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -12,7 +14,7 @@ from rtseg.core.errors import EngineError, UsageError, WeightsError
 from rtseg.core.sizes import format_size
 from rtseg.core.zoo import Artifact
 from rtseg.engines.base import EngineInfo, EngineOptions
-from rtseg.engines.chain import ChainEngine
+from rtseg.engines.chain import Arrays, ChainEngine, PartGraph
 
 
 class OpenVinoEngine(ChainEngine):
@@ -22,8 +24,7 @@ class OpenVinoEngine(ChainEngine):
         super().__init__(artifact, options)
         if options.precision == "fp16":
             raise UsageError("openvino on a CPU does not compute in fp16: use --precision fp32, or int8")
-        paths = artifact.chain(options.precision) if options.exits else [artifact.file(options.precision)]
-        settings = {
+        self._settings = {
             "PERFORMANCE_HINT": "LATENCY",
             "NUM_STREAMS": "1",
             "INFERENCE_NUM_THREADS": options.threads,
@@ -34,12 +35,10 @@ class OpenVinoEngine(ChainEngine):
         }
         self._image = np.empty((1, *options.size_hw, 3), np.uint8)
         self._requests: list[Any] = []
-        handed: dict[str, ov.Tensor] = {}
-        for path in paths:
-            try:
-                compiled, request = _compile(path, settings, self._image, handed)
-            except Exception as error:  # OpenVINO raises RuntimeError, but also pybind's own kinds
-                raise EngineError(f"openvino {ov.__version__} cannot load {path}: {_first_line(error)}") from error
+        self._handed: dict[str, ov.Tensor] = {}
+        for path in self._paths:
+            with _loading(path):
+                compiled, request = _compile(path, self._settings, self._image, self._handed)
             self._requests.append(request)
         expected = (1, *self.card.output_shape(options.size_hw))
         if tuple(compiled.output(0).shape) != expected:
@@ -62,16 +61,50 @@ class OpenVinoEngine(ChainEngine):
 
     def _step(self, number: int) -> np.ndarray:
         request = self._requests[number]
-        try:
+        with self._told():
             request.infer()
             logits: np.ndarray = request.get_output_tensor(0).data[0]
+        return logits
+
+    @contextmanager
+    def _told(self) -> Iterator[None]:
+        """Makes an error of OpenVINO one of ours."""
+        try:
+            yield
         except Exception as error:
             size = format_size(self.info.size_hw)
             raise EngineError(f"openvino failed to run {self.card.name} at {size}: {_first_line(error)}") from error
-        return logits
+
+    def _whole(self) -> Arrays:
+        picture = self._requests[0].get_compiled_model().inputs[0].any_name
+        return {picture: self._image, **{name: tensor.data for name, tensor in self._handed.items()}}
+
+    def _open(self, path: Path, shapes: Mapping[str, tuple[int, ...]]) -> PartGraph:
+        with _loading(path):
+            model = _core().read_model(path)
+            takes = [port.any_name for port in model.inputs]
+            model.reshape({name: ov.PartialShape([-1, *shapes[name]]) for name in takes})
+            request = _core().compile_model(model, "CPU", self._settings).create_infer_request()
+
+        def run(given: Arrays) -> tuple[np.ndarray, Arrays]:
+            with self._told():
+                made = request.infer({name: given[name] for name in takes}, share_inputs=True)
+            logits, *passed = made.values()
+            return logits, dict(zip([port.any_name for port in model.outputs[1:]], passed, strict=True))
+
+        return PartGraph(takes, run)
 
     def _release(self) -> None:
-        self._requests = []
+        self._requests, self._handed, self._opened = [], {}, {}
+
+
+@contextmanager
+def _loading(path: Path) -> Iterator[None]:
+    """Makes what OpenVINO raises for a file one of our errors."""
+    try:
+        yield
+    except Exception as error:  # RuntimeError, but also pybind's own kinds
+        raise EngineError(f"openvino {ov.__version__} cannot load {path}: {_first_line(error)}") from error
 
 
 def _compile(path: Path, settings: dict[str, Any], image: np.ndarray, handed: dict[str, ov.Tensor]) -> tuple[Any, Any]:

@@ -89,11 +89,11 @@ def install_hint(name: str) -> str:
 
 def load_named(name: str, artifact: Artifact, options: EngineOptions) -> Engine:
     """Loads a network into the engine of this name; `rtseg.engines.load_engine` says what it raises."""
-    if (reason := missing(name)) is not None:
-        raise EngineError(reason)
-    if options.exits and not TABLE[name].exits:
+    if options.exits and not TABLE[ENGINES.check(name)].exits:
         able = " or ".join(other for other, entry in TABLE.items() if entry.exits)
         raise UsageError(f"{name} runs a network to its end only, not to an exit: use --engine {able}")
+    if (reason := missing(name)) is not None:
+        raise EngineError(reason)
     try:
         kind = ENGINES.get(name)
     except (ImportError, OSError) as error:  # a shared library of the package is missing, or of another version

@@ -16,7 +16,9 @@ from rtseg.core.files import atomic_path, file_sha256
 from rtseg.core.labels import LabelSet
 from rtseg.core.sizes import Size
 from rtseg.core.zoo import Artifact
+from rtseg.export.calibrated import calibrated, keep_calibrated, there_already
 from rtseg.export.exits import write_exits
+from rtseg.export.halo import with_halos
 from rtseg.export.onnx import export_graph, round_weights
 from rtseg.export.parity import check_parity, street_frames
 from rtseg.models import MODELS
@@ -25,6 +27,7 @@ from rtseg.models.base import SegmentationModel, count_inference_parameters, cou
 log = logging.getLogger(__name__)
 
 _PAPER_SIZE = (1024, 2048)
+_HALO_IMAGES = 2
 
 
 def export_network(
@@ -39,10 +42,12 @@ def export_network(
     metrics: Mapping[str, dict[str, Any]] | None = None,
     recipe: Mapping[str, Any] | None = None,
     data_terms: str = "",
+    before: Artifact | None = None,
 ) -> Artifact:
     """Writes `folder/NAME.onnx` and its card `folder/NAME.json`; the network itself is not changed.
 
-    A network with exits has the graphs of its chain beside them, `NAME.exit1.onnx` and so on.
+    A network with exits has the graphs of its chain beside them, `NAME.exit1.onnx` and so on. What was calibrated on an
+    earlier export with the same weights is kept: the temperature, and where exits may be taken.
 
     Args:
         model: the trained network.
@@ -52,6 +57,7 @@ def export_network(
         train_size: (height, width) of the pictures that it was trained at.
         images: uint8 BGR pictures for the parity gate; street scenes where there are none.
         engine_order: see `Card`, as are the rest.
+        before: the earlier export; by default what the folder holds under the name.
 
     Raises:
         UsageError: the number of classes differs from the network's, or a weight of it would not be in the file.
@@ -61,6 +67,7 @@ def export_network(
     shipped = _rounded(model, labels)
     path = folder / f"{name}.onnx"
     images = images or street_frames()
+    earlier = calibrated(shipped, before or there_already(folder, name))
     exits: tuple[Exit, ...] = ()
     with ExitStack() as stack:
         part = stack.enter_context(atomic_path(path))
@@ -91,6 +98,11 @@ def export_network(
         normalisation=model.normalisation._asdict(),
         exits=exits,
     )
+    if exits:
+        log.info("measuring how much of the picture its regions need")
+        card = with_halos(Artifact(card, folder), images[:_HALO_IMAGES])
+    if earlier is not None:
+        card = keep_calibrated(card, earlier)
     card.save(folder / f"{name}.json")
     return Artifact(card, folder)
 

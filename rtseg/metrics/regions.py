@@ -1,35 +1,184 @@
-"""What refining only the regions would give that an early exit is not sure of (ADP-C, Liu et al. 2022).
+"""What refining only the unsure regions of a frame scores (ADP-C, Liu et al. 2022), found on whole pictures.
 
-ADP-C computes on only where an exit is not confident. Its released code masks a dense convolution, which saves no time.
-Time is saved where regions are cut out, with the margin that convolutions look at, and run as one dense batch: what
-that costs follows from the regions alone. Deviation: here everything is computed in full and the labels are put
-together afterwards, so that features beside a confident region are exact.
+A tile that goes on gets the labels of the whole network, for its part has the halo that makes them so. So both sets of
+labels, tile by tile, say what any threshold gives, and no part needs to be run.
 """
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
+from rtseg.core.card import Card
+from rtseg.core.exits import Regions
+from rtseg.core.labels import LabelSet
+from rtseg.core.sizes import Size, format_size
+from rtseg.metrics.confusion import ConfusionMatrix, rounded
+from rtseg.pictures.tiles import Tile, Tiling
 
-def refined(early: np.ndarray, sure: np.ndarray, last: np.ndarray) -> np.ndarray:
-    """An early exit's labels where it is sure, the last exit's elsewhere: all (H, W), `sure` bool."""
-    found: np.ndarray = np.where(sure, early, last)
-    return found
+LEVELS = (0.0, 0.25, 0.3, 0.35, 0.4, 0.45, 0.5, 0.55, 0.6, 0.65, 0.7, 0.75, 0.8, 0.85, 0.9, 0.95, 0.98, 0.99, 0.999)
+_SIDES = (2, 3, 4, 6, 8)  # of tiles, in multiples of the network's size
 
 
-def tiled_share(sure: np.ndarray, tile: int, halo: int) -> tuple[float, float]:
-    """What tiles cost that hold anything unsure.
+@dataclass(frozen=True)
+class Start:
+    """An exit that regions may stop at.
 
-    With a share a of square tiles of side t, each run with r more pixels on every side, that is a · ((t + 2r) / t)² of
-    the work on the whole picture; more than 1 costs more than it saves.
+    Attributes:
+        number: of the exit.
+        name: likewise.
+        halo: see `Exit`.
+        costs: of a frame that stops here, and of one that goes to the end, in any unit.
+    """
+
+    number: int
+    name: str
+    halo: int
+    costs: tuple[float, float]
+
+
+@dataclass(frozen=True)
+class Choice:
+    """What a choice of regions gives.
+
+    Attributes:
+        start: the exit.
+        regions: the choice.
+        miou: of the split.
+        cost: of the mean frame.
+        refined: share of the pixels that go on, in the mean, halos left out.
+    """
+
+    start: Start
+    regions: Regions
+    miou: float
+    cost: float
+    refined: float
+
+    def to_json(self) -> dict[str, Any]:
+        return {"exit": self.start.name, "sure": self.regions.sure, "tile": format_size(self.regions.tile_hw),
+                "miou": rounded(self.miou), "gmac": round(self.cost, 2), "refined": rounded(self.refined)}  # fmt: skip
+
+
+class RegionScores:
+    """Collects what several sizes of tiles give at several levels of sureness, frame by frame.
 
     Args:
-        sure: bool (H, W); tiles at the right and lower edge may be cut.
-        tile: t in pixels.
-        halo: r in pixels.
-
-    Returns:
-        The share a, and the share of the work.
+        labels: the classes.
+        starts: the exits that regions may stop at.
+        size_hw: of the network's input.
+        multiple: of which all sizes of tiles are.
+        tile_sizes: the sizes.
+        levels: probabilities from which a cell is sure.
     """
-    rows, columns = (range(0, side, tile) for side in sure.shape)
-    unsure = [not sure[row : row + tile, column : column + tile].all() for row in rows for column in columns]
-    active = sum(unsure) / len(unsure)
-    return active, active * ((tile + 2 * halo) / tile) ** 2
+
+    def __init__(
+        self, labels: LabelSet, starts: Sequence[Start], size_hw: Size, multiple: int, tile_sizes: Sequence[Size],
+        levels: Sequence[float] = LEVELS,
+    ) -> None:  # fmt: skip
+        self._labels = labels
+        self._grid = size_hw[0] // multiple, size_hw[1] // multiple
+        self._tallies = [
+            _Tally(labels, start, Tiling(size_hw, tile_hw, start.halo), multiple, levels)
+            for start in starts for tile_hw in tile_sizes
+        ]  # fmt: skip
+
+    def update(self, predicted: Sequence[np.ndarray], sure: Sequence[np.ndarray], truth: np.ndarray) -> None:
+        """Adds a frame.
+
+        Args:
+            predicted: labels of every exit, uint8 (H, W).
+            sure: how sure each of its cells is, float (h, w).
+            truth: uint8 (H, W).
+        """
+        if not self._tallies:
+            return
+        counts = [self._counts(labels, truth) for labels in predicted]
+        for tally in self._tallies:
+            tally.update(counts[tally.start.number], sure[tally.start.number], counts[-1])
+
+    def choices(self) -> list[Choice]:
+        """What each exit, size and level gives."""
+        return [choice for tally in self._tallies for choice in tally.choices()]
+
+    def _counts(self, predicted: np.ndarray, truth: np.ndarray) -> np.ndarray:
+        """Pixels of each of the smallest tiles by class, int64 (rows, columns, C, C), [truth, predicted]."""
+        height, width = self._grid
+        classes, known = len(self._labels), truth != self._labels.ignore_index
+        rows, columns = (
+            (2 * np.arange(pixels) + 1) * tiles // (2 * pixels)
+            for pixels, tiles in zip(truth.shape, self._grid, strict=True)
+        )  # of the tile of each pixel
+        cells = (rows[:, None] * width + columns)[known] * classes + truth[known]
+        counts = np.bincount(cells * classes + predicted[known], minlength=height * width * classes**2)
+        return counts.reshape(height, width, classes, classes)
+
+
+class _Tally:
+    """What one size of tiles behind one exit gives at each level."""
+
+    def __init__(
+        self, labels: LabelSet, start: Start, tiling: Tiling, multiple: int, levels: Sequence[float]
+    ) -> None:  # fmt: skip
+        self.start = start
+        self._tiling, self._multiple, self._levels = tiling, multiple, levels
+        self._matrices = [ConfusionMatrix(labels) for _ in levels]
+        self._shares = np.zeros((len(levels), 2))  # sums of the work behind the exit, and of the pixels that go on
+        self._frames = 0
+
+    def update(self, early: np.ndarray, sure: np.ndarray, last: np.ndarray) -> None:
+        """Adds a frame: counts of the smallest tiles at the exit, its sureness, and counts at the network's end."""
+        tiling, least = self._tiling, self._tiling.least(sure)
+        places = [Tile(*(side // self._multiple for side in tile)).slices for tile in tiling.tiles]
+        counts = np.stack([[of[place].sum((0, 1)) for place in places] for of in (early, last)])
+        areas = np.array([early[place][..., 0, 0].size for place in places]) / early[..., 0, 0].size
+        for number, level in enumerate(self._levels):
+            unsure = least < level
+            work = tiling.work(int(unsure.sum()))
+            unsure |= work == 1  # then the whole picture goes on
+            self._matrices[number].counts += np.where(unsure[:, None, None], counts[1], counts[0]).sum(0)
+            self._shares[number] += work, areas[unsure].sum()
+        self._frames += 1
+
+    def choices(self) -> list[Choice]:
+        """What each level gives."""
+        early, last = self.start.costs
+        found = []
+        for level, matrix, sums in zip(self._levels, self._matrices, self._shares, strict=True):
+            work, refined = (sums / self._frames).tolist()
+            regions = Regions(level, self._tiling.tile_hw)
+            found.append(Choice(self.start, regions, matrix.miou, early + work * (last - early), refined))
+        return found
+
+
+def region_scores(card: Card, size_hw: Size, calibrate: bool) -> RegionScores:
+    """Scores for the regions that a card says, or with `calibrate` for all that may be chosen; there may be none.
+
+    Args:
+        card: of a network with exits.
+        size_hw: of its input.
+        calibrate: every exit that has a halo, several sizes of tiles, and `LEVELS`.
+    """
+    exits, whole = card.exits, card.exits[-1].gmac_1024x2048
+    starts = [
+        Start(number, each.name, each.halo, (each.gmac_1024x2048, whole))
+        for number, each in enumerate(exits)
+        if each.halo is not None and (calibrate or each.regions is not None)
+    ]
+    kept = [each.regions for each in exits if each.regions is not None]
+    tiles = tile_sizes(size_hw, card.size_multiple) if calibrate else [each.tile_hw for each in kept]
+    levels = LEVELS if calibrate else [each.sure for each in kept]
+    return RegionScores(card.labels, starts, size_hw, card.size_multiple, tiles, levels)
+
+
+def tile_sizes(size_hw: Size, multiple: int) -> list[Size]:
+    """Sizes that are worth trying: squares, and bands as wide as the picture."""
+    sides = [multiple * times for times in _SIDES if multiple * times < size_hw[0]]
+    return [*((side, side) for side in sides), *((side, size_hw[1]) for side in sides)]
+
+
+def cheapest(choices: Sequence[Choice], least_miou: float) -> Choice | None:
+    """The choice of least cost that scores enough and costs less than the whole network; None where none does."""
+    enough = [each for each in choices if each.miou >= least_miou and each.cost < each.start.costs[1]]
+    return min(enough, key=lambda each: each.cost, default=None)

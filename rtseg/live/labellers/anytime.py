@@ -4,6 +4,7 @@ import logging
 from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
+from itertools import count
 from threading import Lock
 from time import perf_counter
 
@@ -13,7 +14,7 @@ from rtseg.core.arrays import ArrayPool
 from rtseg.core.card import Card
 from rtseg.core.closing import Closing
 from rtseg.core.errors import EngineError, UsageError
-from rtseg.core.frame import Frame, Labelled
+from rtseg.core.frame import Frame, Labelled, picture_of
 from rtseg.core.labels import LabelSet
 from rtseg.core.sizes import Size
 from rtseg.core.threads import ThreadBudget
@@ -47,6 +48,7 @@ class Anytime(Closing):
     Example:
         >>> with Anytime(Ladder([RunSpec("icnet")]), Deadline(0.033)) as labeller:
         ...     report = Loop(source, labeller, draw=Painter()).run()
+        ...     labels = labeller(frame)  # one picture: uint8 BGR (H, W, 3) -> uint8 (H, W)
     """
 
     def __init__(
@@ -67,6 +69,7 @@ class Anytime(Closing):
         self._last: tuple[np.ndarray, str, int] | None = None  # the newest labels, their rung, and their frame's index
         self._arrays = ArrayPool()
         self._in_use = Lock()
+        self._numbers = count()  # of the pictures that calls give
         self._closed = False
 
     @property
@@ -98,6 +101,8 @@ class Anytime(Closing):
 
     def prepare(self, frame_hw: Size, most_in_flight: int = 1) -> EngineInfo:
         """Loads and measures the ladder, one frame at a time whatever is allowed."""
+        if self._closed:
+            raise EngineError("this labeller is closed: load another")
         if not self._steps:
             self._steps, factors = self._ladder.open(frame_hw, self.policy.most_s)
             self.policy.start([step.rung for step in self._steps], factors)
@@ -108,11 +113,9 @@ class Anytime(Closing):
 
     def submit(self, frame: Frame, resized: np.ndarray | None = None) -> None:
         """Starts a frame; where a rung is busy with an earlier one, waits for it as long as that may be of use."""
-        if self._closed:
-            raise EngineError("this labeller is closed: load another")
+        self.prepare(frame.size_hw)
         if self._waiting is not None:
             raise EngineError("a frame is in flight already: call collect() first")
-        self.prepare(frame.size_hw)
         if self._worker.busy and self._worker.done_within(self._left(self.policy.latest_start(frame.captured_at))):
             self._take()
         rung = None
@@ -132,6 +135,30 @@ class Anytime(Closing):
             if started:
                 return made
         return self._held(frame)
+
+    def __call__(self, frame: np.ndarray | Frame) -> np.ndarray:
+        """uint8 BGR (H, W, 3) -> labels uint8 (H, W), with the deadline running from the call to its end.
+
+        Calls are taken for the frames of a video: where nothing is ready in time, they give what was labelled last, or
+        the ignore index everywhere where that is of another size or there is nothing yet. The first call loads and
+        measures the ladder before its deadline begins.
+
+        Raises:
+            UsageError: the picture has another dtype or shape, or a stream or another thread uses the labeller.
+            EngineError: no network can be loaded, the labeller is closed, or a network failed.
+        """
+        image = picture_of(frame)
+        self.claim()
+        try:
+            self.prepare((image.shape[0], image.shape[1]))
+            kept = self._arrays.copy(image)  # a network that is late goes on with it when the caller has it back
+            self.submit(Frame(kept, next(self._numbers), 0.0, self._clock()))
+            labels = self.collect().labels
+            now = self._clock()
+            self.policy.shown(now, now)  # nothing is drawn
+            return labels
+        finally:
+            self.release()
 
     def _left(self, until: float) -> float:
         return until - self._clock()

@@ -1,29 +1,31 @@
 """Stops a network at an early exit: at the same one always, or as soon as it is sure enough of a frame (BranchyNet)."""
 
-from collections import deque
-from time import perf_counter
+from typing import NamedTuple
 
 import numpy as np
 
-from rtseg.core.arrays import ArrayPool
-from rtseg.core.errors import EngineError
-from rtseg.core.frame import Frame, Labelled
 from rtseg.core.runspec import AUTO, RunSpec
-from rtseg.engines import EngineInfo
-from rtseg.live.labellers.wrapper import Wrapper
+from rtseg.core.sizes import Size
+from rtseg.engines.run import Run
+from rtseg.live.labellers.refining import Refining
+from rtseg.live.labellers.stopping import Stopping, stage
 from rtseg.live.segmenter import Segmenter
+from rtseg.pictures.confidence import confidence
 from rtseg.pictures.entropy import mean_entropy
 from rtseg.pictures.upsample import upsample_labels
 
 
-def open_labeller(spec: RunSpec) -> "Segmenter | EarlyExit":
+def open_labeller(spec: RunSpec) -> Segmenter | Stopping:
     """What a spec asks for: a network to its end, or to an exit; raises what `Segmenter` does."""
     segmenter = Segmenter(spec)
-    return segmenter if spec.exit is None else EarlyExit(segmenter, spec.exit)
+    if spec.exit is None:
+        return segmenter
+    regions = segmenter.card.find_regions(spec.exit)
+    return EarlyExit(segmenter, spec.exit) if regions is None else Refining(segmenter, *regions)
 
 
-class EarlyExit(Wrapper):
-    """Labels by the logits of an early exit; one frame at a time, whatever is allowed.
+class EarlyExit(Stopping):
+    """Labels by the logits of an early exit.
 
     Args:
         segmenter: of a `RunSpec` with `exit`, so that it loads the chain of graphs.
@@ -37,33 +39,16 @@ class EarlyExit(Wrapper):
     def __init__(self, segmenter: Segmenter, exit: str) -> None:
         segmenter.card.check_exit(exit)
         super().__init__(segmenter)
-        self._segmenter, self._exit = segmenter, exit
+        self._exit = exit
         self._thresholds = {each.name: each.threshold for each in segmenter.card.exits}
-        self._arrays = ArrayPool()
-        self._waiting: deque[tuple[Frame, np.ndarray | None]] = deque()
 
-    def prepare(self, frame_hw: tuple[int, int], most_in_flight: int = 1) -> EngineInfo:
-        return self._segmenter.prepare(frame_hw)
-
-    def submit(self, frame: Frame, resized: np.ndarray | None = None) -> None:
-        self.prepare(frame.size_hw)
-        self._waiting.append((frame, resized))
-
-    def collect(self) -> Labelled:
-        if not self._waiting:
-            raise EngineError("no picture is in flight: call submit() first")
-        frame, resized = self._waiting.popleft()
-        start = perf_counter()
-        resized = self._segmenter.input(frame.image, resized)
-        ready = perf_counter()
-        run = self._segmenter.engine.start(resized)
-        logits = run.logits()
-        while run.more and not self._stops(run.exit, logits):
+    def _labels(self, run: Run, size_hw: Size, stages_s: dict[str, float]) -> tuple[np.ndarray, str]:
+        with stage(stages_s, "engine"):
             logits = run.logits()
-        inferred = perf_counter()
-        labels = upsample_labels(logits, frame.size_hw, self._arrays.take(frame.size_hw), threads=self.info.threads)
-        stages_s = {"resize": ready - start, "engine": inferred - ready, "upsample": perf_counter() - inferred}
-        return Labelled(labels, stages_s, exit=run.exit)
+            while run.more and not self._stops(run.exit, logits):
+                logits = run.logits()
+        with stage(stages_s, "upsample"):
+            return self._upsampled(logits, size_hw), run.exit
 
     def _stops(self, name: str, logits: np.ndarray) -> bool:
         if self._exit != AUTO:
@@ -71,21 +56,33 @@ class EarlyExit(Wrapper):
         threshold = self._thresholds[name]
         return threshold is not None and mean_entropy(logits) < threshold
 
-    def discard(self) -> None:
-        self._waiting.clear()
+
+class AtExit(NamedTuple):
+    """What an exit makes of a picture.
+
+    Attributes:
+        labels: uint8 (H, W).
+        entropy: the mean over its cells, 0 to 1.
+        sure: float32 (h, w), the probability of the best class of each cell of its logits.
+    """
+
+    labels: np.ndarray
+    entropy: float
+    sure: np.ndarray
 
 
-def every_exit(segmenter: Segmenter, image: np.ndarray) -> list[tuple[np.ndarray, float]]:
-    """Labels uint8 (H, W) and mean entropy at every exit of a network, for uint8 BGR (H, W, 3).
+def every_exit(segmenter: Segmenter, image: np.ndarray) -> list[AtExit]:
+    """What every exit of a network makes of uint8 BGR (H, W, 3).
 
     Args:
         segmenter: of a `RunSpec` with `exit`.
         image: the picture.
     """
     size_hw = (image.shape[0], image.shape[1])
-    segmenter.prepare(size_hw)
+    threads = segmenter.prepare(size_hw).threads
     run, found = segmenter.engine.start(segmenter.input(image)), []
     while run.more:
         logits = run.logits()
-        found.append((upsample_labels(logits, size_hw, threads=segmenter.info.threads), mean_entropy(logits)))
+        sure = confidence(logits, (logits.shape[1], logits.shape[2]), threads=threads)
+        found.append(AtExit(upsample_labels(logits, size_hw, threads=threads), mean_entropy(logits), sure))
     return found
