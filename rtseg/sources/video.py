@@ -142,9 +142,7 @@ class VideoSource(Source):
 
     def _decoded(self, container: InputContainer, stream: VideoStream) -> Iterator[tuple[int, VideoFrame]]:
         """Yields (index, frame), counts what cannot be decoded, and reads on after damaged stretches."""
-        decoder = Decoder(
-            container, stream, self.name, url=self._is_url, live=self.live, timeout_s=self._timeout_s
-        )
+        decoder = Decoder(container, stream, self.name, url=self._is_url, live=self.live, timeout_s=self._timeout_s)
         before, index, restarts = self.corrupt, -1, 0
         try:
             for index, frame in decoder.pictures():
