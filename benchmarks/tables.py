@@ -15,10 +15,8 @@ import table_speed
 import table_training
 from table_sources import ROOT
 
-PAGES = [
-    ROOT / "README.md",
-    *(ROOT / "docs" / f"{page}.md" for page in ("compression", "import", "networks", "speed", "training", "video")),
-]
+_TOPICS = ("compression", "import", "networks", "own-data", "speed", "training", "video")
+PAGES = [ROOT / "README.md", *(ROOT / "docs" / f"{page}.md" for page in _TOPICS)]
 TABLES = table_networks.TABLES | table_training.TABLES | table_speed.TABLES | table_batch.TABLES
 
 

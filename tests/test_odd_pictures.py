@@ -9,7 +9,7 @@ import cv2
 import numpy as np
 import pytest
 from heif_files import avif, box, colours, heic, jpeg2000, with_palette
-from odd_media import Video, label, label_numbers, numbered, watch
+from odd_media import Video, label, label_numbers, number_of, numbered, watch
 from picture_files import GREY, tiff, write_all
 from PIL import Image
 
@@ -252,10 +252,33 @@ def test_only_the_first_of_several_pictures_is_said_so(tmp_path: Path, caplog: p
     animation.durations = [100] * 3
     for name in ("a.webp", "a.png"):
         assert cv2.imwriteanimation(str(tmp_path / name), animation)
-    for name in ("pages.tif", "one.tif", "big.tif", "big-one.tif", "a.webp", "a.png"):
-        read_image(tmp_path / name)
+    for name, data in heif_stills().items():
+        (tmp_path / name).write_bytes(data)
+    for path in sorted(tmp_path.iterdir()):
+        image = read_image(path)
+        assert path.suffix not in (".heic", ".avif") or number_of(image) == 5, path.name
     told = [message.split(" holds ")[0] for message in caplog.messages if "only the first is read" in message]
-    assert [Path(path).name for path in told] == ["pages.tif", "big.tif", "a.webp", "a.png"]
+    several = ("a.avif", "a.png", "a.webp", "big.tif", "pages.tif", "sequence.heic", "two.heic")
+    assert [Path(path).name for path in told] == sorted(several)
+
+
+def heif_stills() -> dict[str, bytes]:
+    """Of one picture, of tiles, of two, of which the second may be hidden or a thumbnail, and with a track behind."""
+    animation = cv2.Animation()
+    animation.frames, animation.durations = [SMALL, numbered(1)], [100] * 2
+    coded = cv2.imencodeanimation(".avif", animation)[1].tobytes()
+    one, two = heic(SMALL, (64, 96)), heic(SMALL, (64, 96), beside=(numbered(1),))
+    thumbnail = box(b"thmb", struct.pack(">HHH", 2, 1, 1))
+    mark = b"infe\2\0\0%c\0\2"
+    return {
+        "a.avif": coded,
+        "one.heic": one,
+        "tiles.heic": heic(SMALL, (32, 40)),
+        "two.heic": two,
+        "hidden.heic": two.replace(mark % 0, mark % 1),
+        "thumbnail.heic": heic(SMALL, (64, 96), beside=(numbered(1),), refs=thumbnail),
+        "sequence.heic": one.replace(b"ftypheic", b"ftyphevc") + box(b"moov"),
+    }
 
 
 @pytest.mark.parametrize("size_hw", [(1, 4000), (4000, 1), (64, 96)])

@@ -8,6 +8,7 @@ import cv2
 import numpy as np
 
 from rtseg.core.files import file_url
+from rtseg.sources.heif import holds_several, is_avif, is_heic
 
 _PNM_HEAD = re.compile(rb"P([1-6])" + 2 * rb"(?:\s|#[^\n]*\n)+(\d+)")
 _PNM_MOST = re.compile(rb"(?:\s|#[^\n]*\n)+(\d+)")
@@ -145,7 +146,7 @@ def video_behind(data: np.ndarray) -> bool:
 
 
 def holds_more(data: np.ndarray) -> bool:
-    """Whether a file is animated (APNG, WebP, AVIF) or has several pages (TIFF), by its head."""
+    """Whether a file is animated (APNG, WebP, AVIF), has several pages (TIFF) or several items (HEIC)."""
     head = data[:4096].tobytes()
     if (order := _tiff_order(data)) is not None:
         first, row, count = _first_page(data, order)
@@ -153,7 +154,9 @@ def holds_more(data: np.ndarray) -> bool:
         return any(data[after : after + (8 if row == 20 else 4)].tolist())
     if head[:4] == b"RIFF" and head[8:16] == b"WEBPVP8X":
         return bool(head[20] & 2)
-    return head[4:12] == b"ftypavis" or (head[:4] == _PNG and b"acTL" in head.partition(b"IDAT")[0])
+    if is_heic(head) or is_avif(head):
+        return holds_several(data.tobytes())
+    return head[:4] == _PNG and b"acTL" in head.partition(b"IDAT")[0]
 
 
 def png_colours(data: bytes | memoryview) -> tuple[int, int]:
