@@ -40,7 +40,7 @@ def _walk(folder: Path, above: frozenset[str]) -> Iterator[tuple[Path, list[str]
         names = sorted(os.listdir(folder), key=natural_key)
     except OSError:
         return  # as os.walk does
-    below = [name for name in names if (folder / name).is_dir()]
+    below = [name for name in names if os.path.isdir(folder / name)]
     kept = set(below)
     yield folder, below, [name for name in names if name not in kept]
     for name in below:

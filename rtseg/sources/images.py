@@ -99,12 +99,15 @@ def to_bgr8(image: np.ndarray, name: str) -> np.ndarray:
 
 
 def list_images(folder: Path) -> list[Path]:
-    """The pictures that lie in a folder, numbers in their names in order; raises InputError where there is none."""
+    """The pictures that lie in a folder, numbers in their names in order; raises InputError where there is none.
+
+    What is hidden (`.a.jpg`, or macOS' `._a.jpg`, which is none) is passed over.
+    """
     try:
         found = sorted((p for p in folder.iterdir() if p.is_file()), key=lambda path: natural_key(path.name))
     except OSError as error:
         raise InputError(f"cannot read folder {folder}: {error.strerror or error}") from error
-    paths = [path for path in found if path.suffix.lower() in IMAGE_SUFFIXES]
+    paths = [path for path in found if path.suffix.lower() in IMAGE_SUFFIXES and not path.name.startswith(".")]
     if not paths:
         allowed = " ".join(suffix[1:] for suffix in IMAGE_SUFFIXES)
         raise InputError(f"folder {folder} holds no images; allowed: {allowed}")

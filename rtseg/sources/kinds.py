@@ -40,9 +40,10 @@ def kind_of(path: Path) -> Kind | None:
     suffix = path.suffix.lower()
     if suffix in IMAGE_SUFFIXES:
         return "picture"
+    a_file = os.path.isfile(path)  # a pipe would wait for whoever writes to it
     if suffix in VIDEO_SUFFIXES:
-        return "picture" if _looks_like_picture(path) and _is_picture(path) else "video"
-    if not os.path.isfile(path):  # which passes over what the system refuses
+        return "picture" if a_file and _looks_like_picture(path) and _is_picture(path) else "video"
+    if not a_file:
         return None
     if _is_picture(path):
         return "picture"

@@ -76,7 +76,9 @@ def _open_path(path: Path, fps: float | None, threads: int | None) -> Source:
         raise InputError(f"cannot read {shown}: {error.strerror or error}") from error
     if path.is_dir():
         return ImagesSource(path, fps or 1.0)
-    if path.is_file() and path.stat().st_size == 0:
+    if not path.is_file():
+        raise InputError(f"{shown} is a pipe, socket or device, not a file: save what it gives to a file first")
+    if path.stat().st_size == 0:
         raise InputError(f"{path} is empty (0 bytes): fetch or record it again")
     kind = kind_of(path)
     if kind == "picture":
