@@ -133,7 +133,7 @@ class Track:
     def _copies(self, shift: int) -> "Iterator[Packet[Any]]":
         before, length = None, 1
         for packet in self._read():
-            if not packet.size or packet.pts is None:
+            if not packet.size or packet.pts is None or packet.is_corrupt:  # cut off by the end of the file
                 continue
             packet.pts += shift
             packet.dts = packet.pts if packet.dts is None else packet.dts + shift

@@ -29,7 +29,9 @@ _HEAD = 512  # bytes
 _JPEG, _PNG = b"\xff\xd8\xff", b"\x89PNG"
 # FFmpeg reads text as a film of a terminal, and anything at all as raw pixels
 _TOLD = 3  # names
-_NO_FILMS = ("tty", "bin", "xbin", "adf", "idf", "rawvideo", "data", "image2", "ico", "hls", "concat", "sdp")
+_NO_FILMS = (
+    "tty", "bin", "xbin", "adf", "idf", "rawvideo", "data", "image2", "ico", "xbm_pipe", "hls", "concat", "sdp",
+)  # fmt: skip
 
 
 def kind_of(path: Path) -> Kind | None:
