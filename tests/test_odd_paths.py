@@ -4,8 +4,13 @@ import os
 from pathlib import Path
 
 import cv2
+import numpy as np
 import pytest
 from odd_media import Video, label, label_numbers, numbered, watch
+
+import rtseg
+from rtseg.core.labels import CAMVID11
+from rtseg.sources.open import open_source
 
 
 def test_a_pipe_is_refused_and_not_waited_for(bands: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -60,3 +65,25 @@ def test_an_output_whose_place_is_taken_is_said_so(
     assert label("a.mp4", save="overlay,labels") == 4
     assert f"{Path('out') / taken} {said} of that name: move it" in capsys.readouterr().err
     assert [path.name for path in (bands / "out").iterdir()] == [taken]
+
+
+@pytest.mark.parametrize("name", ["a\0b.mp4", "\ud800.mp4"])
+def test_what_no_file_can_be_called_is_said_so(bands: Path, name: str, capsys: pytest.CaptureFixture[str]) -> None:
+    (bands / "list.txt").write_text("a\0b.mp4\n")
+    assert label("list.txt") == watch(name) == 3
+    assert capsys.readouterr().err.count("error: no file can be called '") == 2
+
+
+@pytest.mark.parametrize("spec", [None, True, 1.5, b"a.mp4", ["a.png"], numbered(1)])
+def test_what_can_be_no_source_is_said_in_one_line(spec: object) -> None:
+    with pytest.raises(rtseg.RtsegError, match=f"a source is a camera index .*, not {type(spec).__name__}$"):
+        open_source(spec)  # type: ignore[arg-type]
+    with pytest.raises(rtseg.RtsegError, match="fps 10 is not allowed"):
+        open_source("synthetic", fps="10")  # type: ignore[arg-type]
+
+
+def test_whole_numbers_of_any_kind_are_cameras_and_labels_are_arrays() -> None:
+    with pytest.raises(rtseg.RtsegError, match="no camera 77"):
+        open_source(np.int64(77))
+    with pytest.raises(rtseg.RtsegError, match="labels must be an array, uint8, not NoneType"):
+        rtseg.overlay(numbered(1), None, CAMVID11)  # type: ignore[arg-type]

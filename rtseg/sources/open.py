@@ -2,6 +2,7 @@
 
 import os
 import re
+from numbers import Integral, Real
 from pathlib import Path
 
 from rtseg.core.addresses import without_password
@@ -41,8 +42,10 @@ def open_source(
         InputError: it is missing, damaged, busy, empty, unreachable or of a kind that is not supported.
         UsageError: a setting that no source could have.
     """
-    if fps is not None and not 0 < fps < 1000:
-        raise UsageError(f"fps {fps:g} is not allowed: give a rate above 0 and below 1000")
+    if isinstance(spec, bool) or not isinstance(spec, str | Integral | os.PathLike):
+        raise UsageError(f"{_ALLOWED}, not {type(spec).__name__}")
+    if fps is not None and not (isinstance(fps, Real) and 0 < fps < 1000):
+        raise UsageError(f"fps {fps} is not allowed: give a rate above 0 and below 1000")
     text = str(spec).strip()
     if not text:
         raise InputError(f"no source is given; {_ALLOWED}")
