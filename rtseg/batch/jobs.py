@@ -85,9 +85,11 @@ class Job:
         return self._longest <= NAME_MAX
 
     def check_names(self) -> None:
-        """Raises InputError where a name of an output would be longer than file systems take.
+        """Checks the outputs' names and places.
 
-        And OutputError where a folder stands in the place of a file, or a file in that of a folder.
+        Raises:
+            InputError: a name would be longer than file systems take.
+            OutputError: a folder stands in the place of a file, or a file in that of a folder.
         """
         if (length := self._longest) > NAME_MAX:
             raise InputError(

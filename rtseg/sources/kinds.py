@@ -27,8 +27,8 @@ VIDEO_SUFFIXES = (
 Kind = Literal["picture", "video"]
 _HEAD = 512  # bytes
 _JPEG, _PNG = b"\xff\xd8\xff", b"\x89PNG"
-# FFmpeg reads text as a film of a terminal, and anything at all as raw pixels
 _TOLD = 3  # names
+# FFmpeg reads text as a film of a terminal, anything at all as raw pixels, and XBM the wrong way round
 _NO_FILMS = (
     "tty", "bin", "xbin", "adf", "idf", "rawvideo", "data", "image2", "ico", "xbm_pipe", "hls", "concat", "sdp",
 )  # fmt: skip

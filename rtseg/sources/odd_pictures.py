@@ -14,9 +14,7 @@ _PNM_HEAD = re.compile(rb"P([1-6])" + 2 * rb"(?:\s|#[^\n]*\n)+(\d+)")
 _PNM_MOST = re.compile(rb"(?:\s|#[^\n]*\n)+(\d+)")
 _PNG = b"\x89PNG"
 AS_WRITTEN = cv2.IMREAD_ANYCOLOR | cv2.IMREAD_ANYDEPTH  # but upright, and without alpha
-_TAGS = {
-    258: "bits", 259: "compression", 262: "photometric", 274: "orientation", 284: "planar", 338: "extra",
-}  # fmt: skip
+_TAGS = {258: "bits", 259: "compression", 262: "photometric", 274: "orientation", 284: "planar", 338: "extra"}
 _ASSOCIATED, _UNASSOCIATED = 1, 2  # kinds of alpha: colours are multiplied by it, or not
 _NOT_BUILT_IN = {34712: "JPEG 2000", 34887: "LERC", 34925: "LZMA", 50000: "Zstandard", 50001: "WebP", 50002: "JPEG XL"}
 _QOI_END = bytes(7) + b"\1"
@@ -83,7 +81,7 @@ def by_ffmpeg(path: Path) -> np.ndarray | None:
             frame = next(container.decode(video=0))
     except (av.error.FFmpegError, OSError, StopIteration, IndexError):
         return None
-    if frame.format.name.startswith("rgb") and path.suffix.lower() == ".qoi" and _QOI_END not in path.read_bytes():
+    if (data := path.read_bytes()).startswith(b"qoif") and _QOI_END not in data:
         return None  # FFmpeg does not miss what is cut off
     # two bytes a pixel in a TGA may as well be grey and alpha, which FFmpeg takes for colours
     return None if frame.format.name.startswith("rgb555") else frame.to_ndarray(format="bgr24")
