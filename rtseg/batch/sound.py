@@ -132,9 +132,9 @@ class Track:
 
     def _copies(self, shift: int) -> "Iterator[Packet[Any]]":
         before, length = None, 1
-        whole = self._source.format.name == "mpegts"  # there, what is marked may as well be whole and the next one missing
+        ts = self._source.format.name == "mpegts"  # which marks those before a gap, too
         for packet in self._read():
-            if not packet.size or packet.pts is None or (packet.is_corrupt and not whole):  # cut off by the file's end
+            if not packet.size or packet.pts is None or (packet.is_corrupt and not ts):  # cut off by the file's end
                 continue
             packet.pts += shift
             packet.dts = packet.pts if packet.dts is None else packet.dts + shift
