@@ -111,3 +111,13 @@ def test_joined_recordings_with_other_pids_are_read_to_the_end(
     assert list(label_numbers(bands / "out/a_labels").values()) == expected
     assert watch(path) == 0
     assert seen(bands / "out/cam.mp4").numbers == expected
+
+
+def test_parts_in_another_order_than_they_were_recorded_are_all_read(tmp_path: Path) -> None:
+    """The last one begins where a packet was missing before."""
+    parts = [part(tmp_path / "part.ts", number, 10 + number * PART_S) for number in (0, 2, 1)]
+    path = tmp_path / "a.ts"
+    path.write_bytes(b"".join(parts))
+    with open_source(path) as source:
+        numbers = [number_of(frame.image) for frame in source]
+    assert numbers == [*range(10), *range(20, 30), *range(10, 20)]

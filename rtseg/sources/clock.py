@@ -60,7 +60,7 @@ class Timeline:
         """Moves a packet's timestamps; packets of all streams in the order of the file.
 
         False: it is to be left out. Where a stream gets another PID, FFmpeg gives the last packet of the old one only
-        when the file ends or the old PID is back, and then nothing can be made of it.
+        when the file ends or the old PID is back, and then nothing can be made of it, unless it is a key frame.
         """
         time_base = packet.time_base
         if time_base is None:
@@ -69,11 +69,11 @@ class Timeline:
         if packet.dts is not None:  # presentation times go back and forth by themselves
             raw_s = float(packet.dts * time_base)
             length_s = float((packet.duration or 0) * time_base)
-            if place is None:
-                clock, ends = self.restarts, ()
-            elif (clock := self._clock(place, raw_s)) is None:
-                return False
-            else:
+            clock, ends = self.restarts, tuple[float, ...]()
+            if place is not None:
+                if self._is_left_over(place, raw_s) and not (packet.is_keyframe and packet.stream.type == "video"):
+                    return False
+                clock = self._clock(place, raw_s)
                 came = abs(raw_s - place.raw_next_s) < _SAME_S
                 ends = place.ends if came else (*place.ends, place.raw_next_s)[-_ENDS:]
             now_s = raw_s + float(self._shifts[clock])
@@ -85,15 +85,18 @@ class Timeline:
             packet.dts = None if packet.dts is None else packet.dts + ticks
         return True
 
-    def _clock(self, place: _Place, raw_s: float) -> int | None:
-        """The number of the clock that a stream's next packet goes by, a new one where none fits; None: left over."""
+    def _is_left_over(self, place: _Place, raw_s: float) -> bool:
+        """Whether a packet of a broadcast is due where none came before, and not now."""
+        off_s = min(abs(raw_s + float(self._shifts[clock]) - place.next_s) for clock in (place.clock, self.restarts))
+        return self._leaps and off_s > _BACK_S and any(abs(raw_s - end_s) < _SAME_S for end_s in place.ends)
+
+    def _clock(self, place: _Place, raw_s: float) -> int:
+        """The number of the clock that a stream's next packet goes by; a new one where none fits."""
 
         def off_s(clock: int) -> float:
             return abs(raw_s + float(self._shifts[clock]) - place.next_s)
 
         clock = min((place.clock, self.restarts), key=off_s)  # another stream may be ahead
-        if self._leaps and off_s(clock) > _BACK_S and any(abs(raw_s - end_s) < _SAME_S for end_s in place.ends):
-            return None
         now_s = raw_s + float(self._shifts[clock])
         if now_s >= place.last_s - _BACK_S and not (self._leaps and now_s > self._latest_s + _LEAP_S):
             return clock
