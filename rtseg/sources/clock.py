@@ -69,7 +69,8 @@ class Timeline:
         if packet.dts is not None:  # presentation times go back and forth by themselves
             raw_s = float(packet.dts * time_base)
             length_s = float((packet.duration or 0) * time_base)
-            clock, ends = self.restarts, tuple[float, ...]()
+            clock = self.restarts
+            ends: tuple[float, ...] = ()
             if place is not None:
                 if self._is_left_over(place, raw_s) and not (packet.is_keyframe and packet.stream.type == "video"):
                     return False
