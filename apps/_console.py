@@ -38,6 +38,8 @@ def run(app: App, arguments: Sequence[str] | None = None) -> NoReturn:
     logging.getLogger("rtseg").setLevel(
         logging.DEBUG if debug else logging.WARNING
     )  # what is done otherwise than asked
+    if not debug:
+        os.environ.setdefault("OPENCV_LOG_LEVEL", "SILENT")  # an error is one line, and ours
     before = sys.stdout, sys.stderr
     sys.stdout, sys.stderr = (Steady(stream or _nowhere()) for stream in before)  # None: closed by who started us
     try:

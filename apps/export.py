@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 from cyclopts import Parameter
 from rich.console import Console
 
-from rtseg.core.errors import UsageError
+from rtseg.core.errors import UsageError, WeightsError
 from rtseg.core.labels import CAMVID11, LabelSet
 
 if TYPE_CHECKING:
@@ -70,9 +70,10 @@ class Trained:
 
 def command(options: ExportOptions | None = None) -> None:
     """Export a network as an ONNX file; it is written only if it gives torch's labels."""
+    options = options or ExportOptions()
+    check_options(options)  # before torch is loaded
     from rtseg.export.network import export_labels, export_network
 
-    options = options or ExportOptions()
     console = Console(highlight=False, markup=False, soft_wrap=True)
     logging.getLogger("rtseg.export").setLevel(logging.INFO)  # it takes a minute: what it is at
     network = load(options)
@@ -85,6 +86,31 @@ def command(options: ExportOptions | None = None) -> None:
         export_network(network.model, name, network.labels, options.folder, images=images, **network.card)
         path = options.folder / f"{name}.onnx"
     console.print(f"{path}: {path.stat().st_size / 2**20:.1f} MiB, has torch's labels")
+
+
+def check_options(options: ExportOptions) -> None:
+    """What can be said without reading a network.
+
+    Raises:
+        UsageError: the options name no network, or two, or a file of a run that has no weights of its own.
+        WeightsError: a file is missing.
+    """
+    if (options.checkpoint is None) == (options.model is None):
+        raise UsageError("give either --checkpoint RUN/best.safetensors or --model NAME")
+    if options.checkpoint is None:
+        if options.exits is not None:
+            raise UsageError("--exits goes with --checkpoint: what was exported has no auxiliary classifiers any more")
+        return
+    if options.untrained:
+        raise UsageError("--untrained goes with --model: a checkpoint has weights")
+    path = options.checkpoint
+    if path.is_dir() or path.suffix == ".ckpt":
+        best = (path if path.is_dir() else path.parent) / "best.safetensors"
+        raise UsageError(f"--checkpoint {path} is {'a folder' if path.is_dir() else 'for going on with a run'}: "
+                         f"give its best weights, {best}")  # fmt: skip
+    for file in (path, path.with_suffix(".json")):
+        if not file.is_file():
+            raise WeightsError(f"no such file: {file}; rtseg train writes best.safetensors and best.json")
 
 
 def check_files(options: ExportOptions, name: str) -> None:
@@ -103,18 +129,7 @@ def check_files(options: ExportOptions, name: str) -> None:
 
 
 def load(options: ExportOptions) -> Trained:
-    """The network that the options name.
-
-    Raises:
-        UsageError: they name none, or two.
-        WeightsError: a file is missing or damaged.
-    """
-    if (options.checkpoint is None) == (options.model is None):
-        raise UsageError("give either --checkpoint RUN/best.safetensors or --model NAME")
-    if options.checkpoint is not None and options.untrained:
-        raise UsageError("--untrained goes with --model: a checkpoint has weights")
-    if options.model is not None and options.exits is not None:
-        raise UsageError("--exits goes with --checkpoint: what was exported has no auxiliary classifiers any more")
+    """The network that the options name; raises WeightsError where a file is damaged."""
     if options.checkpoint is not None:
         return from_checkpoint(options.checkpoint, options)
     assert options.model is not None
@@ -145,23 +160,13 @@ def untrained(model: str, options: ExportOptions) -> Trained:
 
 
 def from_checkpoint(path: Path, options: ExportOptions) -> Trained:
-    """What `rtseg train` wrote: weights, and a JSON file that says what they are.
-
-    Raises:
-        UsageError: another file of the run, or its folder.
-        WeightsError: a file is missing or damaged.
-    """
+    """What `rtseg train` wrote: weights, and a JSON file that says what they are; raises WeightsError."""
     import json
 
-    from rtseg.core.errors import WeightsError
     from rtseg.models import build_model
     from rtseg.models.weights import restore
     from rtseg.training.checkpoint import load_tree
 
-    if path.is_dir() or path.suffix == ".ckpt":
-        best = (path if path.is_dir() else path.parent) / "best.safetensors"
-        raise UsageError(f"--checkpoint {path} is {'a folder' if path.is_dir() else 'for going on with a run'}: "
-                         f"give its best weights, {best}")  # fmt: skip
     beside = path.with_suffix(".json")
     try:
         about = json.loads(beside.read_text(encoding="utf-8"))

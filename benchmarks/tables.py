@@ -18,10 +18,8 @@ from table_sources import ROOT
 from rtseg.apps._console import run
 
 app = App(help=__doc__, default_parameter=Parameter(negative=""))
-PAGES = [
-    ROOT / "README.md",
-    *(ROOT / "docs" / f"{page}.md" for page in ("compression", "import", "networks", "speed", "training", "video")),
-]
+TOPICS = ("compression", "import", "networks", "own-data", "speed", "training", "video")
+PAGES = [ROOT / "README.md", *(ROOT / "docs" / f"{topic}.md" for topic in TOPICS)]
 TABLES = table_networks.TABLES | table_training.TABLES | table_speed.TABLES | table_batch.TABLES
 
 

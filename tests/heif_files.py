@@ -28,7 +28,7 @@ def colours(primaries: int, transfer: int, matrix: int, *, whole: bool = False) 
 
 def heic(
     image: np.ndarray, tile_hw: tuple[int, int], transforms: tuple[bytes, ...] = (), pix_fmt: str = "yuv420p",
-    codes: tuple[int, int, int] = (2, 2, 2),
+    codes: tuple[int, int, int] = (2, 2, 2), beside: tuple[np.ndarray, ...] = (), refs: bytes = b"",
 ) -> bytes:  # fmt: skip
     """A HEIC of uint8 BGR; in tiles where it is larger than one, and those at the right and below stand over.
 
@@ -38,6 +38,8 @@ def heic(
         transforms: boxes that say how it is to be shown.
         pix_fmt: its pixels.
         codes: primaries, transfer and matrix, as the coded picture has them.
+        beside: further pictures, beside one that is not in tiles.
+        refs: the boxes that say what these are to it.
     """
     height, width = tile_hw
     rows, columns = -(-image.shape[0] // height), -(-image.shape[1] // width)
@@ -47,9 +49,10 @@ def heic(
         for top in range(0, rows * height, height)
         for left in range(0, columns * width, width)
     ]
-    coded = [_hevc(tile, pix_fmt, codes) for tile in tiles]
-    grid = bytes([0, 0, rows - 1, columns - 1]) + struct.pack(">HH", image.shape[1], image.shape[0])
-    return heif(b"hvc1", [data for data, _ in coded], box(b"hvcC", coded[0][1]), tile_hw, transforms, grid)
+    coded = [_hevc(tile, pix_fmt, codes) for tile in (*tiles, *beside)]
+    size = struct.pack(">HH", image.shape[1], image.shape[0])
+    grid = b"" if beside else bytes([0, 0, rows - 1, columns - 1]) + size
+    return heif(b"hvc1", [data for data, _ in coded], box(b"hvcC", coded[0][1]), tile_hw, transforms, grid, refs=refs)
 
 
 def avif(image: np.ndarray, transforms: tuple[bytes, ...]) -> bytes:
@@ -62,28 +65,30 @@ def avif(image: np.ndarray, transforms: tuple[bytes, ...]) -> bytes:
 
 def heif(
     kind: bytes, items: list[bytes], config: bytes, size_hw: tuple[int, ...], transforms: tuple[bytes, ...],
-    grid: bytes, brand: bytes = b"heic",
+    grid: bytes, brand: bytes = b"heic", refs: bytes = b"",
 ) -> bytes:  # fmt: skip
-    """A file of one item, or of a grid of them; `transforms` are boxes."""
+    """A file of one item, of several without a `grid`, or of a grid of them; `transforms` are boxes."""
     count = len(items)
-    last = count + 1 if count > 1 else count  # the item that the file is about
-    kinds = dict.fromkeys(range(1, count + 1), kind) | ({last: b"grid"} if count > 1 else {})
+    tiled = count > 1 and bool(grid)
+    last = count + 1 if tiled else 1  # the item that the file is about
+    kinds = dict.fromkeys(range(1, count + 1), kind) | ({last: b"grid"} if tiled else {})
     entries = [full(b"infe", struct.pack(">HH", n, 0), name, b"\0", version=2) for n, name in kinds.items()]
     size = full(b"ispe", struct.pack(">II", size_hw[1], size_hw[0]))
-    whole = full(b"ispe", b"\0\0", grid[4:6], b"\0\0", grid[6:8]) if count > 1 else size
+    whole = full(b"ispe", b"\0\0", grid[4:6], b"\0\0", grid[6:8]) if tiled else size
     depths = full(b"pixi", b"\3\x08\x08\x08")
     properties = (config, size, whole, depths, *transforms)
     own = bytes(0x80 | 5 + place for place in range(len(transforms)))  # the highest bit: to be obeyed
-    uses = dict.fromkeys(kinds, b"\x81\x02\x04") | {last: (b"\3" if count > 1 else b"\x81\2\4") + own}
+    uses = dict.fromkeys(kinds, b"\x81\x02\x04") | {last: (b"\3" if tiled else b"\x81\2\4") + own}
     table = b"".join(struct.pack(">HB", n, len(used)) + used for n, used in uses.items())
-    refs = box(b"dimg", struct.pack(f">HH{count}H", last, count, *range(1, count + 1)))
+    if tiled:
+        refs = box(b"dimg", struct.pack(f">HH{count}H", last, count, *range(1, count + 1)))
 
     def meta(start: int) -> bytes:
         places = b""
         for number, item in enumerate(items, 1):
             places += struct.pack(">HHHHII", number, 0, 0, 1, start, len(item))
             start += len(item)
-        if count > 1:
+        if tiled:
             places += struct.pack(">HHHHII", last, 1, 0, 1, 0, len(grid))
         return full(
             b"meta",
@@ -91,9 +96,9 @@ def heif(
             full(b"pitm", struct.pack(">H", last)),
             full(b"iloc", struct.pack(">HH", 0x4400, len(kinds)), places, version=1),
             full(b"iinf", struct.pack(">H", len(kinds)), *entries),
-            full(b"iref", refs) if count > 1 else b"",
+            full(b"iref", refs) if refs else b"",
             box(b"iprp", box(b"ipco", *properties), full(b"ipma", struct.pack(">I", len(kinds)), table)),
-            box(b"idat", grid) if count > 1 else b"",
+            box(b"idat", grid) if tiled else b"",
         )
 
     head = box(b"ftyp", brand, bytes(4), b"mif1", brand)

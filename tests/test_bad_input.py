@@ -209,7 +209,8 @@ CHOICE_CASES = [
     ("rtseg modles", USAGE, "did you mean models"),
     ("rtseg train --model icnet --epochs 0", USAGE, "epochs is 0"),
     ("rtseg train --model icnet --schedule polly", USAGE, "poly"),
-    pytest.param("rtseg export", USAGE, "give either --checkpoint", marks=pytest.mark.slow),  # loads torch
+    ("rtseg export", USAGE, "give either --checkpoint"),
+    ("rtseg export --checkpoint gone/best.safetensors", WEIGHTS, "no such file: gone/best.safetensors"),
 ]
 
 WEIGHT_CASES = [

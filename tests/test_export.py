@@ -324,16 +324,22 @@ class TestCommand:
     @pytest.mark.parametrize("given", [".", "last.ckpt"])
     def test_another_file_of_the_run_is_told(self, given, tmp_path):
         with pytest.raises(UsageError, match=re.escape(f"give its best weights, {tmp_path / 'best.safetensors'}")):
-            app.load(app.ExportOptions(checkpoint=tmp_path / given))
+            app.check_options(app.ExportOptions(checkpoint=tmp_path / given))
 
     def test_neither_or_both_sources_are_told(self, tmp_path):
         for options in (app.ExportOptions(), app.ExportOptions(model="icnet", checkpoint=tmp_path)):
             with pytest.raises(UsageError, match="either --checkpoint"):
-                app.load(options)
+                app.check_options(options)
+
+    def test_a_missing_file_is_told(self, tmp_path):
+        for name in ("best.safetensors", "best.json"):
+            with pytest.raises(WeightsError, match=f"no such file: .*{name}"):
+                app.check_options(app.ExportOptions(checkpoint=tmp_path / "best.safetensors"))
+            (tmp_path / name).touch()
 
     def test_a_checkpoint_is_not_untrained(self, tmp_path):
         with pytest.raises(UsageError, match="--untrained goes with --model"):
-            app.load(app.ExportOptions(checkpoint=tmp_path, untrained=True))
+            app.check_options(app.ExportOptions(checkpoint=tmp_path, untrained=True))
 
     def test_an_unknown_engine_is_told(self):
         with pytest.raises(UsageError, match="onnxruntime"):

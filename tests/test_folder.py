@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from folder_tree import CLASSES, make_folder, write_classes
 from heif_files import heic
+from PIL import Image
 
 from rtseg.core.errors import InputError
 from rtseg.datasets import open_data
@@ -110,6 +111,19 @@ def test_masks_may_be_colours(tmp_path: Path) -> None:
         open_data("folder", tmp_path, "val").sample(0)
 
 
+@pytest.mark.parametrize("suffix", [".png", ".tif"])
+def test_alpha_of_masks_is_dropped(tmp_path: Path, suffix: str) -> None:
+    """OpenCV multiplies the colours of a TIFF by it, which made another class of what is transparent."""
+    make_folder(tmp_path, ["train/a"])
+    ids = np.random.default_rng(1).integers(0, 3, (48, 64))
+    colours = np.array([entry["rgb"] for entry in CLASSES], np.uint8)[ids]
+    (tmp_path / "masks/train/a.png").unlink()
+    mask = np.dstack([colours, np.where(ids == 1, 0, 255).astype(np.uint8)])
+    Image.fromarray(mask).save(tmp_path / f"masks/train/a{suffix}")
+    write_classes(tmp_path, masks="colours")
+    assert np.array_equal(open_data("folder", tmp_path, "train").sample(0).labels, ids)
+
+
 def test_the_documented_classes_file_works(tmp_path: Path) -> None:
     text = (Path(__file__).resolve().parents[1] / "docs" / "data.md").read_text(encoding="utf-8")
     make_folder(tmp_path, ["train/a"])
@@ -131,6 +145,9 @@ def test_the_documented_classes_file_works(tmp_path: Path) -> None:
         ('{"classes": [{"name": "grass", "rgb": [0, 300, 0]}]}', "is 300: it must be a whole number from 0 to 255"),
         ('{"classes": [{"name": "grass", "rgb": "green"}]}', r"must be \[red, green, blue\]"),
         ('{"classes": [{"name": "", "rgb": [0, 0, 0]}]}', "'name' must be a text"),
+        (r'{"classes": [{"name": "a\nb", "rgb": [0, 0, 0]}]}', "'name' must be a text in one line"),
+        (r'{"classes": [{"name": "\ud800", "rgb": [0, 0, 0]}]}', "'name' must be a text in one line"),
+        ("[" * 100_000, "is not a JSON file"),
         (json.dumps({"classes": [CLASSES[0], CLASSES[0]]}), "names of classes must differ, 'grass'"),
         (json.dumps({"classes": CLASSES, "ignored": 3}), "unknown key 'ignored'; allowed: classes, ignore"),
         (json.dumps({"classes": CLASSES, "ignore": 2}), "'ignore' is 2, which is a class too"),

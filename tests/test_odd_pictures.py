@@ -1,6 +1,8 @@
 """Pictures of every depth and kind: read right or refused, in the order of their numbers, and said what is not read."""
 
 import struct
+import subprocess
+import sys
 import zlib
 from pathlib import Path
 
@@ -9,7 +11,7 @@ import cv2
 import numpy as np
 import pytest
 from heif_files import avif, box, colours, heic, jpeg2000, with_palette
-from odd_media import Video, label, label_numbers, numbered, watch
+from odd_media import Video, label, label_numbers, number_of, numbered, watch
 from picture_files import GREY, tiff, write_all
 from PIL import Image
 
@@ -252,10 +254,76 @@ def test_only_the_first_of_several_pictures_is_said_so(tmp_path: Path, caplog: p
     animation.durations = [100] * 3
     for name in ("a.webp", "a.png"):
         assert cv2.imwriteanimation(str(tmp_path / name), animation)
-    for name in ("pages.tif", "one.tif", "big.tif", "big-one.tif", "a.webp", "a.png"):
-        read_image(tmp_path / name)
+    for name, data in heif_stills().items():
+        (tmp_path / name).write_bytes(data)
+    for path in sorted(tmp_path.iterdir()):
+        image = read_image(path)
+        assert path.suffix not in (".heic", ".avif") or number_of(image) == 5, path.name
     told = [message.split(" holds ")[0] for message in caplog.messages if "only the first is read" in message]
-    assert [Path(path).name for path in told] == ["pages.tif", "big.tif", "a.webp", "a.png"]
+    several = ("a.avif", "a.png", "a.webp", "big.tif", "pages.tif", "sequence.heic", "two.heic")
+    assert [Path(path).name for path in told] == sorted(several)
+
+
+def heif_stills() -> dict[str, bytes]:
+    """Of one picture, of tiles, of two, of which the second may be hidden or a thumbnail, and with a track behind."""
+    animation = cv2.Animation()
+    animation.frames, animation.durations = [SMALL, numbered(1)], [100] * 2
+    coded = cv2.imencodeanimation(".avif", animation)[1].tobytes()
+    one, two = heic(SMALL, (64, 96)), heic(SMALL, (64, 96), beside=(numbered(1),))
+    thumbnail = box(b"thmb", struct.pack(">HHH", 2, 1, 1))
+    mark = b"infe\2\0\0%c\0\2"
+    return {
+        "a.avif": coded,
+        "one.heic": one,
+        "tiles.heic": heic(SMALL, (32, 40)),
+        "two.heic": two,
+        "hidden.heic": two.replace(mark % 0, mark % 1),
+        "thumbnail.heic": heic(SMALL, (64, 96), beside=(numbered(1),), refs=thumbnail),
+        "sequence.heic": one.replace(b"ftypheic", b"ftyphevc") + box(b"moov"),
+    }
+
+
+def test_alpha_of_a_tiff_is_dropped_and_not_applied(tmp_path: Path) -> None:
+    """As that of every other picture: what is transparent was read as black."""
+    alpha = np.full(SMALL.shape[:2], 255, np.uint8)
+    alpha[:32], alpha[32:, :48] = 0, 128
+    for name, options in {"a.tif": {}, "packed.tif": {"compression": "tiff_lzw"}, "a.png": {}}.items():
+        Image.fromarray(np.dstack([SMALL[..., ::-1], alpha])).save(tmp_path / name, **options)
+        assert np.array_equal(read_image(tmp_path / name), SMALL), name
+
+
+def test_what_is_wrong_with_a_picture_is_said_in_one_line(tmp_path: Path) -> None:
+    """OpenCV has its own words for it."""
+    page = Image.fromarray(SMALL)
+    page.save(tmp_path / "a.tif", compression="zstd")
+    page.save(tmp_path / "a.qoi")
+    (tmp_path / "a.qoi").write_bytes((tmp_path / "a.qoi").read_bytes()[:100])
+    with pytest.raises(InputError, match=r"a\.tif is a TIFF that is compressed with Zstandard: convert it to PNG"):
+        read_image(tmp_path / "a.tif")
+    with pytest.raises(InputError, match=r"a\.qoi cannot be read as a picture: it is damaged, cut short"):
+        read_image(tmp_path / "a.qoi")
+    (tmp_path / "a.bmp").write_bytes(cv2.imencode(".bmp", SMALL)[1].tobytes()[:5000])
+    done = subprocess.run([sys.executable, "-c", READ, str(tmp_path / "a.bmp")], capture_output=True, text=True)
+    assert done.returncode == 3
+    assert done.stderr.startswith(f"error: {tmp_path}/a.bmp cannot be read as a picture")
+    assert done.stderr.count("\n") == 1
+
+
+READ = """
+from pathlib import Path
+from cyclopts import App
+from rtseg.apps._console import run
+
+app = App()
+
+@app.default
+def command(path: Path) -> None:
+    from rtseg.sources.images import read_image
+
+    read_image(path)
+
+run(app)
+"""
 
 
 @pytest.mark.parametrize("size_hw", [(1, 4000), (4000, 1), (64, 96)])

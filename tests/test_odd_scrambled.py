@@ -4,6 +4,7 @@ import struct
 import threading
 from collections.abc import Iterator
 from contextlib import suppress
+from itertools import count
 from pathlib import Path
 
 import av
@@ -12,6 +13,7 @@ import pytest
 from loopback import QuietHandler, serving
 from odd_media import Video, label, number_of, seen, watch
 
+from rtseg.core.errors import InputError
 from rtseg.core.files import file_url
 from rtseg.sources.open import open_source
 
@@ -108,6 +110,17 @@ def encrypt(folder: Path, name: str) -> Path:
     return path
 
 
+def remuxed(path: Path, target: Path, options: dict[str, str]) -> Path:
+    """The same packets in another file; encoding once more need not give the same ones."""
+    with av.open(file_url(path)) as source, av.open(file_url(target), "w", options=options) as container:
+        streams = {stream: container.add_stream_from_template(stream) for stream in source.streams}
+        for packet in source.demux():
+            if packet.size:
+                packet.stream = streams[packet.stream]
+                container.mux(packet)
+    return target
+
+
 @pytest.mark.parametrize(
     ("name", "word"),
     [("ts.ts", "scrambled (pay TV"), ("camera.mts", "scrambled (pay TV"), ("dvd.vob", "scrambled (pay TV"),
@@ -131,7 +144,7 @@ def test_a_recording_that_is_scrambled_in_part_says_so(bands: Path, capsys: pyte
 
 def test_encrypted_sound_of_a_clear_video_is_left_out(bands: Path, capsys: pytest.CaptureFixture[str]) -> None:
     clear = Video("clear.mp4", sound="aac").make(bands)
-    path = Video("a.mp4", sound="aac", muxer=CENC).make(bands)
+    path = remuxed(clear, bands / "a.mp4", CENC)
     data = bytearray(path.read_bytes())
     with av.open(file_url(clear)) as plain, av.open(file_url(path)) as coded:
         pictures = [[packet for packet in container.demux(video=0) if packet.size] for container in (plain, coded)]
@@ -152,7 +165,7 @@ def test_encrypted_sound_of_a_clear_video_is_left_out(bands: Path, capsys: pytes
 class _Sender(QuietHandler):
     """Sends a file without saying how long it is, again and again where it is a broadcast."""
 
-    data, again = b"", False
+    data, again, then = b"", False, b""
     ended = threading.Event()
 
     def do_GET(self) -> None:
@@ -160,13 +173,13 @@ class _Sender(QuietHandler):
         self.end_headers()
         with suppress(OSError):  # whoever listened has heard enough
             self.wfile.write(self.data)
-            while self.again and not self.ended.is_set():
-                self.wfile.write(self.data)
+            while (self.again or self.then) and not self.ended.is_set():
+                self.wfile.write(self.then or self.data)
 
 
 @pytest.fixture
 def address() -> Iterator[str]:
-    _Sender.ended = threading.Event()
+    _Sender.ended, _Sender.then = threading.Event(), b""
     with serving(_Sender) as port:
         yield f"http://127.0.0.1:{port}/live"
         _Sender.ended.set()
@@ -199,3 +212,21 @@ def test_a_live_stream_that_begins_in_the_middle_of_a_group_is_no_scrambled_one(
         picture = source.read()
     assert picture is not None
     assert number_of(picture.image) == 0
+
+
+def test_a_live_stream_that_becomes_scrambled_is_said_to_be(
+    bands: Path, address: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its sound stays clear; each packet takes a second here, so that the test need not wait."""
+    seconds = count()
+    monkeypatch.setattr("rtseg.sources.decoder.perf_counter", lambda: next(seconds))
+    path = Video("a.ts", frames=50, options={"g": "5"}, sound="mp2").make(bands)
+    scramble_ts(path, 0.7)
+    scrambled = Video("b.ts", frames=25, sound="mp2").make(bands)
+    scramble_ts(scrambled, 0)
+    _Sender.data, _Sender.then = path.read_bytes(), scrambled.read_bytes()
+    numbers = []
+    with open_source(address, timeout_s=60) as source, pytest.raises(InputError, match="is scrambled"):
+        numbers.extend(number_of(frame.image) for frame in source)  # keeps what came before
+    assert numbers[:30] == [*range(30)]
+    assert len(numbers) < 50

@@ -100,3 +100,10 @@ def test_sound_that_begins_late_comes_along(bands: Path) -> None:
     with av.open("out/a.mp4") as container:
         first = next(container.decode(audio=0))
     assert float(first.pts * first.time_base) == pytest.approx(12, abs=0.1)  # type: ignore[operator]
+
+
+def test_a_piece_of_sound_that_the_end_of_a_file_cuts_off_is_left_out(bands: Path) -> None:
+    path = Video("a.mp4", sound="aac", muxer={"movflags": "+faststart"}).make(bands)
+    path.write_bytes(path.read_bytes()[:-20])
+    assert label(path) == 0
+    assert seen(bands / "out/a.mp4").sound_s == pytest.approx(1, abs=0.1)  # all of it can be decoded

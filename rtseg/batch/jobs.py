@@ -8,7 +8,7 @@ from itertools import takewhile
 from pathlib import Path
 
 from rtseg.core.addresses import without_password
-from rtseg.core.errors import InputError, UsageError
+from rtseg.core.errors import InputError, OutputError, UsageError
 from rtseg.core.files import NAME_MAX
 from rtseg.core.paths import matches, user_path, walk
 from rtseg.core.registry import unknown_name
@@ -20,6 +20,7 @@ SAVES = (
     "overlay", "labels", "label-video", "areas", "strip", "summary", "coco", "cvat", "labelme", "frames", "confidence",
 )  # fmt: skip
 GROUPS = {"polygons": ("cvat", "labelme")}  # words that stand for several
+_FOLDERS = ("labels", "labelme", "frames", "confidence")  # of files
 LIST_SUFFIX = ".txt"
 PARTIAL_SUFFIX = ".partial"
 
@@ -84,12 +85,25 @@ class Job:
         return self._longest <= NAME_MAX
 
     def check_names(self) -> None:
-        """Raises InputError where a name of an output would be longer than file systems take."""
+        """Checks the outputs' names and places.
+
+        Raises:
+            InputError: a name would be longer than file systems take.
+            OutputError: a folder stands in the place of a file, or a file in that of a folder.
+        """
         if (length := self._longest) > NAME_MAX:
             raise InputError(
                 f"{self.source}: its name is too long, since outputs need up to {length} bytes and file systems take "
                 f"{NAME_MAX}: rename it"
             )
+        for kind in self.save:
+            target, folder = self.target(kind), kind in _FOLDERS or (kind == "overlay" and os.path.isdir(self.source))
+            if target.exists() and os.path.isdir(target) != folder:
+                is_, wanted = ("file", "folder") if folder else ("folder", "file")
+                raise OutputError(
+                    f"{target} is a {is_}, and {kind} would be a {wanted} of that name: move it, or choose another "
+                    "--output"
+                )
 
     @property
     def partial(self) -> Path:
@@ -126,7 +140,7 @@ def find_jobs(inputs: Sequence[str], output: Path, save: tuple[str, ...]) -> lis
     """
     found: dict[Path, tuple[Path, Path]] = {}  # what is named twice counts once
     for source, below in (pair for text in inputs for pair in _find(text, output)):
-        found.setdefault(source.parent.resolve() / source.name, (source, below))
+        found.setdefault(_real(source.parent) / source.name, (source, below))
     if not found:
         raise UsageError("no input is given: name one or more videos, pictures, folders or lists of them")
     jobs = [Job(source, output / below, save) for source, below in found.values()]
@@ -146,7 +160,7 @@ def _find(text: str, output: Path, listed: bool = False) -> Iterator[tuple[Path,
     elif path.suffix.lower() == LIST_SUFFIX and os.path.isfile(path):
         for line in _lines(path):
             yield from _find(line if "://" in line else str(path.parent / user_path(line)), output, listed=True)
-    elif os.path.exists(path):
+    elif os.path.lexists(path):  # also a link that leads nowhere, of which whoever opens it says so
         yield path, Path()
     else:  # patterns are for shells that do not expand them
         found = _matches(path, output)
@@ -160,10 +174,10 @@ def _find(text: str, output: Path, listed: bool = False) -> Iterator[tuple[Path,
 def _matches(pattern: Path, output: Path) -> list[Path]:
     """What a pattern means; of what an output folder below its root holds, and of unfinished work, nothing."""
     plain = list(takewhile(lambda part: not is_pattern(part), pattern.parts))
-    root, target = Path(*plain).resolve(), output.resolve()
+    root, target = _real(Path(*plain)), _real(output)
     found = []
     for match in map(Path, matches(str(pattern))):
-        here = match.resolve()
+        here = _real(match)
         ours = root in target.parents and (here == target or target in here.parents)
         unfinished = any(part.endswith(PARTIAL_SUFFIX) for part in match.parts[len(plain) :])
         if not (ours or unfinished or (match.is_dir() and "**" in pattern.parts)):
@@ -185,14 +199,14 @@ def _lines(path: Path) -> list[str]:
 
 def _walk(root: Path, output: Path) -> Iterator[tuple[Path, Path]]:
     """Every video in a folder and all below it, and every folder that holds pictures; not what the output holds."""
-    if root.resolve() == output.resolve():
+    if _real(root) == _real(output):
         raise UsageError(f"{root} is both input and output: choose another --output")
     found = False
     for here, below, files in walk(root):
         below[:] = [
             name for name in below
             if not name.startswith(".") and not name.endswith(PARTIAL_SUFFIX)
-            and (here / name).resolve() != output.resolve()
+            and _real(here / name) != _real(output)
         ]  # fmt: skip
         suffixes = {name: Path(name).suffix.lower() for name in files if not name.startswith(".")}
         place = here.relative_to(root)
@@ -210,6 +224,11 @@ def _walk(root: Path, output: Path) -> Iterator[tuple[Path, Path]]:
         yield root, Path()  # whoever opens it says what is missing
 
 
+def _real(path: Path) -> Path:
+    """`Path.resolve`, but for links that lead in a circle, too."""
+    return Path(os.path.realpath(path))
+
+
 def _check_names(jobs: Sequence[Job]) -> None:
     first: dict[str, Job] = {}
     for job in jobs:
@@ -221,9 +240,9 @@ def _check_names(jobs: Sequence[Job]) -> None:
                     f"{other.source} and {job.source} would get the same output name {job.name!r}: rename one, "
                     "or label them with different --output folders"
                 )
-    sources = {job.source.resolve(): job.source for job in jobs}
+    sources = {_real(job.source): job.source for job in jobs}
     above = {parent: source for path, source in sources.items() for parent in path.parents}
     for job in jobs:
-        for target in (path.resolve() for path in (*job.targets, job.partial)):
+        for target in map(_real, (*job.targets, job.partial)):
             if (source := sources.get(target) or above.get(target)) is not None:
                 raise UsageError(f"output {target} would replace the input {source}: choose another --output")

@@ -23,7 +23,7 @@ from av.packet import Packet
 from rtseg.core.errors import InputError
 from rtseg.core.files import file_url
 from rtseg.sources.clock import Timeline
-from rtseg.sources.containers import reason_of
+from rtseg.sources.containers import open_media, reason_of
 from rtseg.sources.decoder import stream_packets
 
 log = logging.getLogger(__name__)
@@ -132,8 +132,9 @@ class Track:
 
     def _copies(self, shift: int) -> "Iterator[Packet[Any]]":
         before, length = None, 1
+        ts = self._source.format.name == "mpegts"  # which marks those before a gap, too
         for packet in self._read():
-            if not packet.size or packet.pts is None:
+            if not packet.size or packet.pts is None or (packet.is_corrupt and not ts):  # cut off by the file's end
                 continue
             packet.pts += shift
             packet.dts = packet.pts if packet.dts is None else packet.dts + shift
@@ -238,8 +239,8 @@ def _try(path: Path, index: int, copied: bool) -> int | None:
 
 def _open(path: Path) -> InputContainer:
     """Looks further into a file whose sound begins late: FFmpeg looks at the first seconds."""
-    container = av.open(file_url(path), metadata_errors="replace")
+    container = open_media(file_url(path))
     if all(stream.codec_context is None or stream.rate for stream in container.streams.audio):
         return container
     container.close()
-    return av.open(file_url(path), metadata_errors="replace", options=_FAR)
+    return open_media(file_url(path), _FAR)

@@ -200,7 +200,7 @@ class Card:
             return cls.from_json(json.loads(path.read_text(encoding="utf-8")))
         except FileNotFoundError:
             raise WeightsError(f"no card at {path}: an ONNX file needs its JSON card beside it") from None
-        except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
             raise WeightsError(f"{path} is not a card that `rtseg export` wrote: {error}") from error
 
 

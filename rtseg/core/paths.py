@@ -6,10 +6,21 @@ from collections.abc import Iterator
 from glob import escape, glob
 from pathlib import Path
 
+from rtseg.core.errors import InputError
+
 
 def user_path(text: str | Path) -> Path:
-    """Expands `~` and `~/` to the home folder as a shell does; a file that is called `~clip.mp4` stays what it is."""
+    """Expands `~` and `~/` to the home folder as a shell does; a file that is called `~clip.mp4` stays what it is.
+
+    Raises InputError for what no file can be called.
+    """
     path = Path(text)
+    try:
+        known = b"\0" not in os.fsencode(path)
+    except UnicodeEncodeError:
+        known = False
+    if not known:
+        raise InputError(f"no file can be called {str(path)!r}: check the name")
     if str(path).startswith("~") and not os.path.lexists(path):
         try:
             return path.expanduser()
@@ -40,7 +51,7 @@ def _walk(folder: Path, above: frozenset[str]) -> Iterator[tuple[Path, list[str]
         names = sorted(os.listdir(folder), key=natural_key)
     except OSError:
         return  # as os.walk does
-    below = [name for name in names if (folder / name).is_dir()]
+    below = [name for name in names if os.path.isdir(folder / name)]
     kept = set(below)
     yield folder, below, [name for name in names if name not in kept]
     for name in below:

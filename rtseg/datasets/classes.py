@@ -3,6 +3,7 @@
 import json
 from pathlib import Path
 from typing import Any, TypeVar
+from unicodedata import category
 
 from rtseg.core.errors import InputError
 from rtseg.core.labels import LabelSet
@@ -32,7 +33,7 @@ def read_classes_file(path: Path) -> tuple[LabelSet, Masks]:
         raise InputError(f"{path} is missing: it names the classes, for example {_EXAMPLE}") from None
     except OSError as error:
         raise InputError(f"{path} cannot be read: {error.strerror or error}") from error
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise InputError(f"{path} is not a JSON file: {error}; for example {_EXAMPLE}") from error
     try:
         return parse_classes(data, path.resolve().parent.name)
@@ -51,8 +52,9 @@ def parse_classes(data: Any, default_name: str) -> tuple[LabelSet, Masks]:
         raise ValueError(f"'masks' is {data['masks']!r}; allowed: 'ids' (default) or 'colours'")
     for number, entry in enumerate(entries):
         _check_keys(entry, {"name", "rgb"}, set() if coloured else {"id"}, f"class {number}")
-        if not isinstance(entry["name"], str) or not entry["name"].strip():
-            raise ValueError(f"class {number}: 'name' must be a text")
+        name = entry["name"]
+        if not isinstance(name, str) or not name.strip() or any(category(sign) in ("Cc", "Cs") for sign in name):
+            raise ValueError(f"class {number}: 'name' must be a text in one line")
     names = tuple(entry["name"] for entry in entries)
     palette = tuple(_colour(entry["rgb"], f"class {entry['name']!r}: 'rgb'") for entry in entries)
     _check_distinct(names, "names")

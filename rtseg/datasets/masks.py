@@ -10,7 +10,7 @@ from rtseg.core.errors import InputError
 from rtseg.sources.heif import is_avif, is_heic
 from rtseg.sources.images import read_image
 from rtseg.sources.jpeg2000 import is_jpeg2000
-from rtseg.sources.odd_pictures import orientation_of
+from rtseg.sources.odd_pictures import AS_WRITTEN, mend_tiff, orientation_of
 
 ProblemKind = Literal["missing", "unreadable", "size", "unknown label"]
 Colour = tuple[int, int, int]  # RGB
@@ -125,13 +125,12 @@ def _read_mask(path: Path) -> np.ndarray:
                 f"{path} is {kind}, whose compression may change class ids and colours where classes meet: write label "
                 "pictures as PNG, from the labels themselves",
             )
-        # turned by its EXIF data as the picture is; alpha is dropped
-        mask = cv2.imdecode(data, cv2.IMREAD_ANYCOLOR | cv2.IMREAD_ANYDEPTH) if data.size else None
+        mask = cv2.imdecode(data, AS_WRITTEN) if data.size else None  # turned by its EXIF data as the picture is
     except (OSError, cv2.error) as error:
         raise SampleError("unreadable", f"{path} cannot be read: {error}") from error
     if mask is None:
         raise SampleError("unreadable", f"{path} cannot be read as a picture: it is damaged or cut short")
-    return mask
+    return mend_tiff(mask, data)
 
 
 def _lossy_kind(data: np.ndarray) -> str | None:

@@ -33,7 +33,7 @@ def find_classes(classes: str) -> LabelSet:
         data = json.loads(path.read_text(encoding="utf-8-sig"))
     except OSError as error:
         raise InputError(f"{path} cannot be read: {error.strerror or error}") from error
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise InputError(f"{path} is not a JSON file: {error}") from error
     try:
         labels = _parse(data, path.stem)

@@ -16,15 +16,24 @@ _NO_TIMESTAMPS, _MAY_LEAP = 0x80, 0x200  # AVFMT_NOTIMESTAMPS, AVFMT_TS_DISCONT
 _BACK_S = 0.1  # that a stream's clock may go back by, as careless muxers do
 _LEAP_S = 10.0  # that a broadcast's clock may leap ahead by; FFmpeg's -dts_delta_threshold
 _NEAR_S = 1.0
+_SAME_S = 1e-3
+_ENDS = 16
 
 
 @dataclass
 class _Place:
-    """Where a stream is: the number of its clock, when its last packet was due, and when the next one is."""
+    """Where a stream is: the number of its clock, when its last packet was due, and when the next one is.
+
+    Attributes:
+        raw_next_s: when the next one is by its own clock.
+        ends: the same where no packet followed, of late.
+    """
 
     clock: int
     last_s: float
     next_s: float
+    raw_next_s: float
+    ends: tuple[float, ...] = ()
 
 
 class Timeline:
@@ -47,23 +56,40 @@ class Timeline:
     def restarts(self) -> int:
         return len(self._shifts) - 1
 
-    def place(self, packet: "Packet[Any]") -> None:
-        """Moves a packet's timestamps; packets of all streams in the order of the file."""
+    def place(self, packet: "Packet[Any]") -> bool:
+        """Moves a packet's timestamps; packets of all streams in the order of the file.
+
+        False: it is to be left out. Where a stream gets another PID, FFmpeg gives the last packet of the old one only
+        when the file ends or the old PID is back, and then nothing can be made of it, unless it is a key frame.
+        """
         time_base = packet.time_base
         if time_base is None:
-            return
+            return True
         place = self._places.get(packet.stream_index)
         if packet.dts is not None:  # presentation times go back and forth by themselves
             raw_s = float(packet.dts * time_base)
-            clock = self.restarts if place is None else self._clock(place, raw_s)
-            now_s = raw_s + float(self._shifts[clock])
             length_s = float((packet.duration or 0) * time_base)
-            place = self._places[packet.stream_index] = _Place(clock, now_s, now_s + length_s)
+            clock = self.restarts
+            ends: tuple[float, ...] = ()
+            if place is not None:
+                if self._is_left_over(place, raw_s) and not (packet.is_keyframe and packet.stream.type == "video"):
+                    return False
+                clock = self._clock(place, raw_s)
+                came = abs(raw_s - place.raw_next_s) < _SAME_S
+                ends = place.ends if came else (*place.ends, place.raw_next_s)[-_ENDS:]
+            now_s = raw_s + float(self._shifts[clock])
+            place = self._places[packet.stream_index] = _Place(clock, now_s, now_s + length_s, raw_s + length_s, ends)
             self._latest_s = max(self._latest_s, place.next_s)
         if place is not None and (shift := self._shifts[place.clock]):
             ticks = round(shift / time_base)
             packet.pts = None if packet.pts is None else packet.pts + ticks
             packet.dts = None if packet.dts is None else packet.dts + ticks
+        return True
+
+    def _is_left_over(self, place: _Place, raw_s: float) -> bool:
+        """Whether a packet of a broadcast is due where none came before, and not now."""
+        off_s = min(abs(raw_s + float(self._shifts[clock]) - place.next_s) for clock in (place.clock, self.restarts))
+        return self._leaps and off_s > _BACK_S and any(abs(raw_s - end_s) < _SAME_S for end_s in place.ends)
 
     def _clock(self, place: _Place, raw_s: float) -> int:
         """The number of the clock that a stream's next packet goes by; a new one where none fits."""

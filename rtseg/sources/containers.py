@@ -1,7 +1,7 @@
 """What containers say of themselves: which stream is the video, how many pictures, and whether all are there."""
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from fractions import Fraction
 from pathlib import Path
@@ -24,11 +24,22 @@ _PICTURES_BESIDE = (
 _EARLY_S = 1.0  # before its stated end that a file may end: how long a last frame is shown is often made up
 
 
+# a programme whose streams get other PIDs (an advertisement, a join, regional news) goes on as the streams that it had
+_READING = {"merge_pmt_versions": "1", "seg_format_options": "merge_pmt_versions=1"}
+
+
+def open_media(
+    url: str, options: Mapping[str, str] | None = None, timeout: tuple[float, float] | None = None
+) -> InputContainer:
+    """A container of a file or stream, by what `file_url` gives or an address; raises FFmpegError or OSError."""
+    return av.open(url, options={**_READING, **(options or {})}, metadata_errors="replace", timeout=timeout)
+
+
 @contextmanager
 def opened(path: Path) -> Iterator[InputContainer]:
     """A file's container; raises InputError where it cannot be opened, or breaks while the block reads it."""
     try:
-        with av.open(file_url(path), metadata_errors="replace") as container:
+        with open_media(file_url(path)) as container:
             yield container
     except (av.error.FFmpegError, OSError) as error:
         raise InputError(f"cannot open {path}: {reason_of(error)}; damaged, cut short or no video") from error

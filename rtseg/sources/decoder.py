@@ -1,7 +1,9 @@
 """Decodes one video stream from where its container stands, past whatever is damaged."""
 
 import logging
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from time import perf_counter
 from typing import Any
 
 import av.error
@@ -21,6 +23,10 @@ log = logging.getLogger(__name__)
 _FAILURES_ALLOWED = 200  # failed reads without a frame between them until the rest counts as lost
 
 
+class NoPicturesError(InputError):
+    """A live stream sends sound, or what cannot be decoded."""
+
+
 class Decoder:
     """The pictures of a stream in the order in which they are shown.
 
@@ -31,9 +37,13 @@ class Decoder:
     """
 
     def __init__(
-        self, container: InputContainer, stream: VideoStream, name: str, *, url: bool = False, timeout_s: float = 0.0
-    ) -> None:
-        """Reads from a file, or from a `url` that may give nothing for `timeout_s`; `name` is for messages."""
+        self, container: InputContainer, stream: VideoStream, name: str, *, url: bool = False, live: bool = False,
+        timeout_s: float = 0.0,
+    ) -> None:  # fmt: skip
+        """Reads from a file, or from a `url` that may give nothing for `timeout_s`; `name` is for messages.
+
+        Where it is `live`, it may give no picture for so long.
+        """
         self.corrupt = 0
         self.told: int | None = None
         self._container = container
@@ -41,6 +51,8 @@ class Decoder:
         self._name = name
         self._url = url
         self._timeout_s = timeout_s
+        self._live = live
+        self._latest_s = perf_counter()
         self._timeline = Timeline(container)
         self._index = self._packets = self._end = self._failures = 0
 
@@ -53,10 +65,11 @@ class Decoder:
 
         Raises:
             InputError: the disk or the network gives nothing any more.
+            NoPicturesError: a live stream goes on, but not its pictures.
         """
         while True:
             try:
-                for packet in stream_packets(self._container, self._stream, self._timeline):
+                for packet in stream_packets(self._container, self._stream, self._timeline, self._check_blank):
                     yield from self._decoded(packet)
                 self.told = packets_missing(self._container, self._stream, self._packets, self._end)
                 return
@@ -83,6 +96,7 @@ class Decoder:
             return
         except av.error.FFmpegError as error:
             log.debug("%s: packet skipped: %s", self._name, error)
+            self._check_blank()
             self.corrupt, self._index = self.corrupt + 1, self._index + 1
             return
         for frame in frames:
@@ -91,23 +105,41 @@ class Decoder:
             else:
                 self._failures = 0
                 yield self._index, frame
+                self._latest_s = perf_counter()  # whoever takes the picture may take their time
             self._index += 1
 
+    def _check_blank(self) -> None:
+        if self._live and perf_counter() - self._latest_s > self._timeout_s:
+            raise NoPicturesError(f"{self._name} has given no picture for {self._timeout_s:g} s, but goes on sending")
 
-def stream_packets(container: InputContainer, stream: Stream, timeline: Timeline) -> "Iterator[Packet[Any]]":
+
+def stream_packets(
+    container: InputContainer, stream: Stream, timeline: Timeline, passed: Callable[[], None] = lambda: None
+) -> "Iterator[Packet[Any]]":
     """A stream's packets on one clock, and at the end the empty one that makes a decoder give what it holds.
 
     Pictures and sound are read together, since either may be the first to tell that the clock has started again.
+    `passed` is called for each packet of another stream.
     """
-    for packet in container.demux([*container.streams.video, *container.streams.audio]):
+    for packet in _demuxed(container):
         if packet.size:
             if packet.stream is stream and packet.has_sidedata("encryption_info"):
                 raise encrypted(container.name.removeprefix("file:"))
-            timeline.place(packet)
+            if not timeline.place(packet):
+                continue
         elif packet.dts is not None:
             continue  # an empty packet among others would end the decoder
         if packet.stream is stream:
             yield packet
+        else:
+            passed()
+
+
+def _demuxed(container: InputContainer) -> "Iterator[Packet[Any]]":
+    # what `demux` gives at the end of each stream fails where a stream has appeared that was not there at first; this
+    # comes last, behind those that are known
+    with suppress(IndexError):
+        yield from container.demux([*container.streams.video, *container.streams.audio])
 
 
 def is_shown(packet: "Packet[Any]") -> bool:

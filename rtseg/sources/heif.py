@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 
 _HEIC = (b"heic", b"heix", b"heim", b"heis", b"mif1")
 _AVIF = (b"avif", b"avis")
+_PICTURES = (b"hvc1", b"av01", b"grid", b"iovl", b"iden", b"jpeg")  # kinds of items
+_UNKNOWN_FORM = (ValueError, KeyError, IndexError, StopIteration)
 Box = tuple[bytes, bytes]  # kind, content
 _IDENTITY, _UNKNOWN = 0, 2  # codes of H.273
 _LIMITED, _FULL = 1, 2  # FFmpeg's codes of colour ranges
@@ -28,13 +30,20 @@ _LIMITED, _FULL = 1, 2  # FFmpeg's codes of colour ranges
 
 def is_heic(data: bytes) -> bool:
     """Whether a file is a HEIC picture, by its head."""
-    return data[4:8] == b"ftyp" and data[8:12] in _HEIC and not is_avif(data)
+    brands = _brands(data)
+    sequence = brands[:1] == [b"hevc"] or brands[:1] == [b"msf1"]  # whose first picture may be apart as well
+    return any(brand in _HEIC for brand in (brands if sequence else brands[:1])) and not is_avif(data)
 
 
 def is_avif(data: bytes) -> bool:
     """Whether a file is an AVIF picture, by its head."""
-    brands = data[8 : int.from_bytes(data[:4], "big")][:256]
-    return data[4:8] == b"ftyp" and any(brand in brands for brand in _AVIF)
+    return any(brand in _AVIF for brand in _brands(data))
+
+
+def _brands(data: bytes) -> list[bytes]:
+    """What a file says that it is, the main one first; none where it is of another family."""
+    end = min(int.from_bytes(data[:4], "big"), 256) if data[4:8] == b"ftyp" else 0
+    return [data[place : place + 4] for place in (8, *range(16, end, 4)) if place < end]
 
 
 def decode_heic(path: Path, data: bytes) -> np.ndarray | None:
@@ -47,7 +56,7 @@ def decode_heic(path: Path, data: bytes) -> np.ndarray | None:
         if item.tiles and len(rows) * item.columns != len(tiles):
             return None
         image = cv2.vconcat([cv2.hconcat(row) for row in rows])
-    except (ValueError, KeyError, IndexError, cv2.error):
+    except (*_UNKNOWN_FORM, cv2.error):
         return None
     height, width = item.size_hw or image.shape[:2]
     return item.shown(image[:height, :width])
@@ -62,17 +71,32 @@ def decode_avif(path: Path, data: np.ndarray) -> np.ndarray | None:
     image = np.asarray(decoded)
     try:
         item = _primary(data.tobytes())
-    except (ValueError, KeyError, IndexError):
+    except _UNKNOWN_FORM:
         return image
     colours = item.colours or _coded_colours(path)
     return item.shown(to_sdr(image, colours.transfer, colours.primaries))
+
+
+def holds_several(data: bytes) -> bool:
+    """Whether a HEIC or AVIF has more than one picture to show: a sequence, or items that stand for themselves."""
+    boxes = dict(_boxes(data))
+    if b"moov" in boxes:
+        return True
+    try:
+        meta = dict(_boxes(boxes[b"meta"][4:]))
+        shown = {item for item, kind in _kinds(meta[b"iinf"], hidden=False).items() if kind in _PICTURES}
+        for kind, item, others in _references(meta.get(b"iref", bytes(4))):
+            shown -= {item} if kind in (b"thmb", b"auxl") else set(others) if kind == b"dimg" else set()
+    except _UNKNOWN_FORM:
+        return False
+    return len(shown) > 1
 
 
 def heif_transfer(path: Path, data: bytes) -> int:
     """Code of the transfer characteristics of a HEIC or AVIF."""
     try:
         colours = _primary(data).colours
-    except (ValueError, KeyError, IndexError):
+    except _UNKNOWN_FORM:
         colours = None
     return (colours or _coded_colours(path)).transfer
 
@@ -176,7 +200,7 @@ def _coded_colours(path: Path) -> _Colours:
 
 
 def _primary(data: bytes) -> _Item:
-    """The picture that a file is about; raises KeyError, IndexError or ValueError where it is not found."""
+    """The picture that a file is about; raises one of _UNKNOWN_FORM where it is not found."""
     meta = dict(_boxes(dict(_boxes(data))[b"meta"][4:]))
     wide = meta[b"pitm"][0] > 0
     number = int.from_bytes(meta[b"pitm"][4 : 8 if wide else 6], "big")
@@ -207,23 +231,28 @@ def _boxes(data: bytes) -> Iterator[Box]:
         place += length
 
 
-def _kinds(iinf: bytes) -> dict[int, bytes]:
-    """Item -> what it is."""
+def _kinds(iinf: bytes, hidden: bool = True) -> dict[int, bytes]:
+    """Item -> what it is; by choice without those that are marked as hidden."""
     found = {}
     for _, entry in _boxes(iinf[8 if iinf[0] else 6 :]):
         size = 4 if entry[0] > 2 else 2
-        found[int.from_bytes(entry[4 : 4 + size], "big")] = entry[6 + size : 10 + size]
+        if hidden or not entry[3] & 1:
+            found[int.from_bytes(entry[4 : 4 + size], "big")] = entry[6 + size : 10 + size]
     return found
 
 
 def _referred(iref: bytes, number: int) -> list[int]:
     """The items that one is made of."""
+    return next(others for kind, item, others in _references(iref) if (kind, item) == (b"dimg", number))
+
+
+def _references(iref: bytes) -> Iterator[tuple[bytes, int, list[int]]]:
+    """(kind, item that refers, items that it refers to)."""
     size = 4 if iref[0] else 2
     for kind, content in _boxes(iref[4:]):
-        if kind == b"dimg" and int.from_bytes(content[:size], "big") == number:
-            ids = content[size + 2 :]
-            return [int.from_bytes(ids[place : place + size], "big") for place in range(0, len(ids), size)]
-    raise KeyError(number)
+        ids = content[size + 2 :]
+        others = [int.from_bytes(ids[place : place + size], "big") for place in range(0, len(ids), size)]
+        yield kind, int.from_bytes(content[:size], "big"), others
 
 
 def _properties(iprp: bytes, number: int) -> list[Box]:

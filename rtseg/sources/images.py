@@ -19,6 +19,7 @@ from rtseg.sources.heif import decode_avif, decode_heic, heif_transfer, is_avif,
 from rtseg.sources.jpeg2000 import decode_jpeg2000, is_jpeg2000
 from rtseg.sources.kinds import FFMPEG_SUFFIXES, IMAGE_SUFFIXES, VIDEO_SUFFIXES, skipped_note
 from rtseg.sources.odd_pictures import (
+    AS_WRITTEN,
     by_ffmpeg,
     decode_pnm,
     holds_more,
@@ -69,14 +70,12 @@ def _decoded(path: Path, data: np.ndarray) -> np.ndarray | None:
         return decode_avif(path, data)
     if path.suffix.lower() in FFMPEG_SUFFIXES:
         return by_ffmpeg(path)
-    image = cv2.imdecode(data, cv2.IMREAD_ANYCOLOR | cv2.IMREAD_ANYDEPTH)
-    if image is None:
-        if head[4:8] == b"ftyp":
-            raise InputError(f"{path} is a video, not a picture: give it a video's suffix, such as .mp4")
-        return None
+    image = cv2.imdecode(data, AS_WRITTEN)
+    if image is None and head[4:8] == b"ftyp":
+        raise InputError(f"{path} is a video, not a picture: give it a video's suffix, such as .mp4")
     if fault := tiff_fault(image, data):
         raise InputError(f"{path} is {fault}: convert it to PNG")
-    return mend_tiff(image, data)
+    return None if image is None else mend_tiff(image, data)
 
 
 @lru_cache(1024)  # each file once, however often it is read
@@ -99,12 +98,15 @@ def to_bgr8(image: np.ndarray, name: str) -> np.ndarray:
 
 
 def list_images(folder: Path) -> list[Path]:
-    """The pictures that lie in a folder, numbers in their names in order; raises InputError where there is none."""
+    """The pictures that lie in a folder, numbers in their names in order; raises InputError where there is none.
+
+    What is hidden (`.a.jpg`, or macOS' `._a.jpg`, which is none) is passed over.
+    """
     try:
         found = sorted((p for p in folder.iterdir() if p.is_file()), key=lambda path: natural_key(path.name))
     except OSError as error:
         raise InputError(f"cannot read folder {folder}: {error.strerror or error}") from error
-    paths = [path for path in found if path.suffix.lower() in IMAGE_SUFFIXES]
+    paths = [path for path in found if path.suffix.lower() in IMAGE_SUFFIXES and not path.name.startswith(".")]
     if not paths:
         allowed = " ".join(suffix[1:] for suffix in IMAGE_SUFFIXES)
         raise InputError(f"folder {folder} holds no images; allowed: {allowed}")

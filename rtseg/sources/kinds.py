@@ -27,9 +27,11 @@ VIDEO_SUFFIXES = (
 Kind = Literal["picture", "video"]
 _HEAD = 512  # bytes
 _JPEG, _PNG = b"\xff\xd8\xff", b"\x89PNG"
-# FFmpeg reads text as a film of a terminal, and anything at all as raw pixels
 _TOLD = 3  # names
-_NO_FILMS = ("tty", "bin", "xbin", "adf", "idf", "rawvideo", "data", "image2", "ico", "hls", "concat", "sdp")
+# FFmpeg reads text as a film of a terminal, anything at all as raw pixels, and XBM the wrong way round
+_NO_FILMS = (
+    "tty", "bin", "xbin", "adf", "idf", "rawvideo", "data", "image2", "ico", "xbm_pipe", "hls", "concat", "sdp",
+)  # fmt: skip
 
 
 def kind_of(path: Path) -> Kind | None:
@@ -40,9 +42,10 @@ def kind_of(path: Path) -> Kind | None:
     suffix = path.suffix.lower()
     if suffix in IMAGE_SUFFIXES:
         return "picture"
+    a_file = os.path.isfile(path)  # a pipe would wait for whoever writes to it
     if suffix in VIDEO_SUFFIXES:
-        return "picture" if _looks_like_picture(path) and _is_picture(path) else "video"
-    if not os.path.isfile(path):  # which passes over what the system refuses
+        return "picture" if a_file and _looks_like_picture(path) and _is_picture(path) else "video"
+    if not a_file:
         return None
     if _is_picture(path):
         return "picture"

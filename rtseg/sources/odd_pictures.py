@@ -8,11 +8,16 @@ import cv2
 import numpy as np
 
 from rtseg.core.files import file_url
+from rtseg.sources.heif import holds_several, is_avif, is_heic
 
 _PNM_HEAD = re.compile(rb"P([1-6])" + 2 * rb"(?:\s|#[^\n]*\n)+(\d+)")
 _PNM_MOST = re.compile(rb"(?:\s|#[^\n]*\n)+(\d+)")
 _PNG = b"\x89PNG"
-_TAGS = {258: "bits", 262: "photometric", 274: "orientation", 284: "planar"}
+AS_WRITTEN = cv2.IMREAD_ANYCOLOR | cv2.IMREAD_ANYDEPTH  # but upright, and without alpha
+_TAGS = {258: "bits", 259: "compression", 262: "photometric", 274: "orientation", 284: "planar", 338: "extra"}
+_ASSOCIATED, _UNASSOCIATED = 1, 2  # kinds of alpha: colours are multiplied by it, or not
+_NOT_BUILT_IN = {34712: "JPEG 2000", 34887: "LERC", 34925: "LZMA", 50000: "Zstandard", 50001: "WebP", 50002: "JPEG XL"}
+_QOI_END = bytes(7) + b"\1"
 _LAB = (8, 9, 10)  # codes of CIE L*a*b*, ICC L*a*b*, ITU L*a*b*
 
 
@@ -76,19 +81,29 @@ def by_ffmpeg(path: Path) -> np.ndarray | None:
             frame = next(container.decode(video=0))
     except (av.error.FFmpegError, OSError, StopIteration, IndexError):
         return None
+    if (data := path.read_bytes()).startswith(b"qoif") and _QOI_END not in data:
+        return None  # FFmpeg does not miss what is cut off
     # two bytes a pixel in a TGA may as well be grey and alpha, which FFmpeg takes for colours
     return None if frame.format.name.startswith("rgb555") else frame.to_ndarray(format="bgr24")
 
 
 def mend_tiff(image: np.ndarray, data: np.ndarray) -> np.ndarray:
-    """What OpenCV makes of a TIFF, put right where it has 16 bits and white is 0."""
+    """What OpenCV makes of a TIFF, put right: white may be 0 in 16 bits, and alpha is not applied."""
+    place = _places(data).get("extra")
+    if place is not None and image.dtype == np.uint8 and tiff_tags(data)["extra"] == _UNASSOCIATED:
+        data = data.copy()
+        data[place : place + 2] = np.frombuffer(_ASSOCIATED.to_bytes(2, _tiff_order(data) or "little"), np.uint8)
+        return np.asarray(cv2.imdecode(data, AS_WRITTEN))
     white_is_0 = image.dtype == np.uint16 and tiff_tags(data).get("photometric") == 0
     return np.asarray(cv2.bitwise_not(image)) if white_is_0 else image
 
 
-def tiff_fault(image: np.ndarray, data: np.ndarray) -> str | None:
-    """Why what OpenCV makes of a TIFF is not the picture; None: it is, or may be mended."""
+def tiff_fault(image: np.ndarray | None, data: np.ndarray) -> str | None:
+    """Why what OpenCV makes of a TIFF, if anything, is not the picture; None: it is, may be mended, or is damaged."""
     tags = tiff_tags(data)
+    if image is None:
+        compression = _NOT_BUILT_IN.get(tags.get("compression", 0))
+        return compression and f"a TIFF that is compressed with {compression}"
     if image.dtype == np.uint16 and image.ndim == 3 and tags.get("planar") == 2:
         return "a TIFF of 16 bits whose planes lie one after the other"
     return "a TIFF in Lab colours" if tags.get("photometric") in _LAB else None
@@ -101,6 +116,12 @@ def _tiff_order(data: np.ndarray) -> Literal["little", "big"] | None:
 
 def tiff_tags(data: np.ndarray) -> dict[str, int]:
     """The first values of a few tags of a TIFF's (or BigTIFF's) first page, or of EXIF data; empty for other files."""
+    order = _tiff_order(data) or "little"
+    return {name: int.from_bytes(data[at : at + 2].tobytes(), order) for name, at in _places(data).items()}
+
+
+def _places(data: np.ndarray) -> dict[str, int]:
+    """Where these values are."""
     order = _tiff_order(data)
     if order is None:
         return {}
@@ -109,7 +130,7 @@ def tiff_tags(data: np.ndarray) -> dict[str, int]:
     found = {}
     for start in range(first, min(first + row * count, len(data)), row):
         if name := _TAGS.get(int.from_bytes(data[start : start + 2].tobytes(), order)):
-            found[name] = int.from_bytes(data[start + value : start + value + 2].tobytes(), order)
+            found[name] = start + value
     return found
 
 
@@ -145,7 +166,7 @@ def video_behind(data: np.ndarray) -> bool:
 
 
 def holds_more(data: np.ndarray) -> bool:
-    """Whether a file is animated (APNG, WebP, AVIF) or has several pages (TIFF), by its head."""
+    """Whether a file is animated (APNG, WebP, AVIF), has several pages (TIFF) or several items (HEIC)."""
     head = data[:4096].tobytes()
     if (order := _tiff_order(data)) is not None:
         first, row, count = _first_page(data, order)
@@ -153,7 +174,9 @@ def holds_more(data: np.ndarray) -> bool:
         return any(data[after : after + (8 if row == 20 else 4)].tolist())
     if head[:4] == b"RIFF" and head[8:16] == b"WEBPVP8X":
         return bool(head[20] & 2)
-    return head[4:12] == b"ftypavis" or (head[:4] == _PNG and b"acTL" in head.partition(b"IDAT")[0])
+    if is_heic(head) or is_avif(head):
+        return holds_several(data.tobytes())
+    return head[:4] == _PNG and b"acTL" in head.partition(b"IDAT")[0]
 
 
 def png_colours(data: bytes | memoryview) -> tuple[int, int]:

@@ -2,6 +2,7 @@
 
 import os
 import re
+from numbers import Integral, Real
 from pathlib import Path
 
 from rtseg.core.addresses import without_password
@@ -41,8 +42,10 @@ def open_source(
         InputError: it is missing, damaged, busy, empty, unreachable or of a kind that is not supported.
         UsageError: a setting that no source could have.
     """
-    if fps is not None and not 0 < fps < 1000:
-        raise UsageError(f"fps {fps:g} is not allowed: give a rate above 0 and below 1000")
+    if isinstance(spec, bool) or not isinstance(spec, str | Integral | os.PathLike):
+        raise UsageError(f"{_ALLOWED}, not {type(spec).__name__}")
+    if fps is not None and not (isinstance(fps, Real) and 0 < fps < 1000):
+        raise UsageError(f"fps {fps} is not allowed: give a rate above 0 and below 1000")
     text = str(spec).strip()
     if not text:
         raise InputError(f"no source is given; {_ALLOWED}")
@@ -76,7 +79,9 @@ def _open_path(path: Path, fps: float | None, threads: int | None) -> Source:
         raise InputError(f"cannot read {shown}: {error.strerror or error}") from error
     if path.is_dir():
         return ImagesSource(path, fps or 1.0)
-    if path.is_file() and path.stat().st_size == 0:
+    if not path.is_file():
+        raise InputError(f"{shown} is a pipe, socket or device, not a file: save what it gives to a file first")
+    if path.stat().st_size == 0:
         raise InputError(f"{path} is empty (0 bytes): fetch or record it again")
     kind = kind_of(path)
     if kind == "picture":

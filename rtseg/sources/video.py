@@ -6,7 +6,6 @@ from pathlib import Path
 from time import perf_counter
 from urllib.parse import urlsplit
 
-import av
 import av.error
 from av.container import InputContainer
 from av.video.frame import VideoFrame
@@ -23,12 +22,13 @@ from rtseg.sources.containers import (
     has_size,
     moving_streams,
     nominal_rate,
+    open_media,
     reason_of,
     shown_aspect,
     stream_notes,
     video_stream,
 )
-from rtseg.sources.decoder import Decoder
+from rtseg.sources.decoder import Decoder, NoPicturesError
 from rtseg.sources.hdr import hdr_note
 from rtseg.sources.pixels import ToBgr
 from rtseg.sources.scrambled import check_live
@@ -58,12 +58,16 @@ class VideoSource(Source):
         self._threads = threads
         self._hdr: str | None = None
         self._looked = self._began = False
+        self._pids: Collection[int] = ()
         # the thread's own time-outs come first; this one also bounds a name look-up that FFmpeg cannot interrupt
         self._start(2 * timeout_s + 1 if self._is_url else None)
 
     def _frames(self) -> Generator[Frame, None, None]:
         try:
             yield from self._shown()
+        except NoPicturesError:
+            self._check_clear(self._pids)
+            raise
         except InputError:
             if self._is_url and not self._began:
                 self._check_clear()
@@ -110,7 +114,7 @@ class VideoSource(Source):
         timeout = (self._timeout_s, self._timeout_s) if self._is_url else None
         start = perf_counter()
         try:
-            return av.open(self._target, mode="r", options=options, metadata_errors="replace", timeout=timeout)
+            return open_media(self._target, options, timeout)
         except (av.error.FFmpegError, OSError) as error:
             # an RTSP client that is interrupted speaks of invalid data: only the clock tells
             if self._is_url and perf_counter() - start >= self._timeout_s:
@@ -125,6 +129,7 @@ class VideoSource(Source):
     def _stream(self, container: InputContainer) -> VideoStream:
         """The moving picture; also fills in what the container knows about it."""
         stream = video_stream(container, self.name)
+        self._pids = (stream.id,)
         if stream.codec_context is None:
             raise InputError(f"{self.name}: this build of FFmpeg has no decoder for its video")
         self.live = self._is_url and container.duration is None
@@ -137,7 +142,7 @@ class VideoSource(Source):
 
     def _decoded(self, container: InputContainer, stream: VideoStream) -> Iterator[tuple[int, VideoFrame]]:
         """Yields (index, frame), counts what cannot be decoded, and reads on after damaged stretches."""
-        decoder = Decoder(container, stream, self.name, url=self._is_url, timeout_s=self._timeout_s)
+        decoder = Decoder(container, stream, self.name, url=self._is_url, live=self.live, timeout_s=self._timeout_s)
         before, index, restarts = self.corrupt, -1, 0
         try:
             for index, frame in decoder.pictures():

@@ -97,7 +97,7 @@ def index_video(path: Path, *, decode: bool = False) -> VideoIndex:
 def _frames_by_size(container: InputContainer, stream: VideoStream, size: int) -> int:
     """As many as the file has room for, by the size of the first packets."""
     pictures = taken = 0
-    with suppress(av.error.InvalidDataError):
+    with suppress(av.error.InvalidDataError, IndexError):  # the latter at the end, where a stream has come in later
         for packet in container.demux():
             taken += packet.size
             pictures += packet.stream is stream and packet.size > 0
