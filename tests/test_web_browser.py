@@ -226,7 +226,7 @@ def test_a_link_with_a_token_opens_the_page_and_the_token_goes_from_the_address(
         expect(page).to_have_url(f"http://127.0.0.1:{server.port}/")
         wait_until(lambda: (page.wait_for_timeout(10), server._states.followers)[1] == 1)
         page.reload()
-        wait_until(lambda: (page.wait_for_timeout(10), server._pictures.followers)[1] == 1)
+        wait_until(lambda: (page.wait_for_timeout(10), server._pictures.made.followers)[1] == 1)
         assert page.locator("h1").inner_text() == "rtseg"
         assert page.evaluate("document.cookie") == ""  # HttpOnly
         stranger = opened(f"http://127.0.0.1:{server.port}/")

@@ -7,22 +7,15 @@ const KEEP_S = 10; // of what was played
 const BLACK_MS = 5000; // in which pictures come and none is seen
 const NO_VIDEO = 4000; // the code with which the server says that there can be none
 
-/** Why no video can be shown. */
-export class NoVideo extends Error {}
-
 const mediaType = (codec) => `video/mp4; codecs="${codec}"`;
 
-export function canPlay() {
-  return "MediaSource" in window && "requestVideoFrameCallback" in HTMLVideoElement.prototype
-    && MediaSource.isTypeSupported(mediaType("avc1.64001f"));
-}
-
 /**
- * Plays in `video` until the connection or `signal` ends; the promise is rejected with NoVideo where there can be none.
- * `shown({ frame, captured_at })` is called for each picture that is seen.
+ * Plays in `video` until the connection or `signal` ends; the promise is rejected with the reason where it cannot.
+ * `shown({ frame, captured_at })` is called for each picture that is seen, `received` for what comes, with its bytes.
  */
-export function playVideo(video, signal, shown) {
+export function playVideo(video, signal, shown, received) {
   return new Promise((resolve, reject) => {
+    if (!("MediaSource" in window && "requestVideoFrameCallback" in video)) throw new Error("this browser plays none");
     const socket = new WebSocket(new URL("video", location.href.replace(/^http/, "ws")));
     socket.binaryType = "arraybuffer";
     const player = new Player(video, shown, (number) => socket.send(number));
@@ -39,19 +32,21 @@ export function playVideo(video, signal, shown) {
       try {
         work();
       } catch (error) {
-        end(error instanceof DOMException ? new NoVideo(error.message) : error);
+        end(error);
       }
     };
     signal.addEventListener("abort", stop);
-    video.onerror = () => end(new NoVideo(video.error.message || "this browser cannot decode it"));
+    video.onerror = () => end(new Error(video.error.message || "this browser cannot decode it"));
     player.onready = () => attempt(() => player.work());
-    socket.onmessage = ({ data }) => attempt(() => player.take(data));
-    socket.onclose = ({ code, reason }) => {
-      if (code === NO_VIDEO) end(new NoVideo(reason));
-      else if (!player.started) end(new NoVideo("there is no connection for it"));
-      else end();
+    socket.onmessage = ({ data }) => {
+      received(data.byteLength ?? data.length);
+      attempt(() => player.take(data));
     };
-    video.play().catch((error) => { if (error.name === "NotAllowedError") end(new NoVideo(error.message)); });
+    socket.onclose = ({ code, reason }) => {
+      if (code === NO_VIDEO) end(new Error(reason));
+      else end(player.started ? null : new Error("no connection for it"));
+    };
+    video.play().catch((error) => { if (error.name !== "AbortError") end(error); });
   });
 }
 
@@ -101,12 +96,12 @@ class Player {
     this.#answer(about.number);
     this.#edge = about.time;
     this.#pictures.push({ ...about, cameAt: performance.now() });
-    if (performance.now() - this.#pictures[0].cameAt > BLACK_MS) throw new NoVideo("this browser does not show it");
+    if (performance.now() - this.#pictures[0].cameAt > BLACK_MS) throw new Error("this browser does not show it");
     this.#keepUp();
   }
 
   #begin(type) {
-    if (!MediaSource.isTypeSupported(type)) throw new NoVideo(`this browser does not play ${type}`);
+    if (!MediaSource.isTypeSupported(type)) throw new Error(`this browser does not play ${type}`);
     if (this.#buffer === null) {
       this.#buffer = this.#source.addSourceBuffer(type);
       this.#buffer.onupdateend = () => this.onready();
