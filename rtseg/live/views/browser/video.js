@@ -4,7 +4,7 @@ const BEHIND_S = 0.3; // more than this, and it jumps to the newest picture
 const AIM_S = 0.05; // it plays about so far behind the newest: what comes a little late still comes in time
 const HASTE = 0.1; // by so much it plays faster or slower to get there
 const KEEP_S = 10; // of what was played
-const BLACK_MS = 5000; // in which pictures come and none is seen
+const BLACK_MS = 5000, BLACK_COUNT = 50; // time in which so many pictures come and none is seen
 const NO_VIDEO = 4000; // the code with which the server says that there can be none
 
 const mediaType = (codec) => `video/mp4; codecs="${codec}"`;
@@ -96,7 +96,10 @@ class Player {
     this.#answer(about.number);
     this.#edge = about.time;
     this.#pictures.push({ ...about, cameAt: performance.now() });
-    if (performance.now() - this.#pictures[0].cameAt > BLACK_MS) throw new Error("this browser does not show it");
+    const unseen = this.#pictures.length;
+    if (unseen > BLACK_COUNT && performance.now() - this.#pictures[0].cameAt > BLACK_MS) {
+      throw new Error("this browser does not show it");
+    }
     this.#keepUp();
   }
 
