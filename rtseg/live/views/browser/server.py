@@ -99,9 +99,7 @@ class Server:
         self._listener = listener
         self._ended = False
         self._pictures = Encoding("rtseg-web-jpeg", encode_jpeg)
-        self._video: Encoding[Moving | OutputError] = Encoding(
-            "rtseg-web-video", MovingEncoder(), anew_s=_KEYS_APART_S
-        )
+        self._video: Encoding[Moving | OutputError] = Encoding("rtseg-web-video", MovingEncoder(), anew_s=_KEYS_APART_S)
         self._states: Newest[dict[str, str]] = Newest()
         app = Guard(make_app(self._pictures.made, self._video, self._states, self._ask), listener, rates or Rates())
         self._uvicorn = uvicorn.Server(
