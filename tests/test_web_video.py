@@ -174,6 +174,20 @@ def test_who_answers_with_anything_else_is_cut(answer):
         server.offer(0, 0.0, grey(0))
         viewer.picture()
         viewer.send(answer)
+        assert viewer.end() == (1008, "answer each picture with its number")
+        wait_until(lambda: server._video.made.followers == 0)
+
+
+def test_who_says_too_much_is_cut():
+    with serving() as (server, _), VideoViewer(server.port) as viewer:
+        viewer.send("1" * 65)
+        assert viewer.end()[0] == 1009
+
+
+def test_a_picture_that_is_no_video_ends_the_video_with_its_reason_and_nothing_else():
+    wide = np.zeros((16, 20_000, 3), np.uint8)  # a JPEG may have 65500 columns
+    with serving() as (server, _), VideoViewer(server.port) as viewer, Viewer(server.port) as other:
+        server.offer(0, 0.0, wide)
         code, reason = viewer.end()
         assert code == 4000
         assert reason.startswith("pictures of 16x20000 cannot be encoded as H.264: ")
