@@ -20,7 +20,7 @@ from rtseg.live.painter import Painter
 from rtseg.live.views.browser import pages, watching
 from rtseg.live.views.browser import server as server_module
 from rtseg.live.views.browser.encoding import Encoding, MovingEncoder, Picture
-from rtseg.live.views.browser.guard import MOST_HEAD, SECURITY_HEADERS, Rates
+from rtseg.live.views.browser.guard import SECURITY_HEADERS, Rates
 from rtseg.live.views.browser.watching import Pace
 
 
@@ -258,7 +258,8 @@ def test_without_the_token_nobody_watches():
 def test_limits(monkeypatch):
     monkeypatch.setattr(pages, "MOST_VIEWERS", 2)
     with serving() as (server, _):
-        assert refused(server.port, {"X-Long": "x" * (MOST_HEAD - 100)})[0] == 431
+        assert refused(server.port, {f"X-{number}": "x" * 1500 for number in range(11)})[0] == 431
+        assert refused(server.port, {"X-Long": "x" * 9000})[0] == 400
         with VideoViewer(server.port), VideoViewer(server.port):
             wait_until(lambda: server._video.made.followers == 2)
             assert refused(server.port)[::2] == (503, "too many viewers: close one\n")
