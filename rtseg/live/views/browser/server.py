@@ -9,7 +9,6 @@ from queue import Full, Queue
 from threading import Thread
 from typing import Any
 
-import h11
 import numpy as np
 import uvicorn
 from uvicorn.protocols.http.h11_impl import H11Protocol
@@ -66,7 +65,7 @@ class _Connection(H11Protocol):
             self._timer.cancel()
             self._timer = None
 
-    def handle_websocket_upgrade(self, event: h11.Request) -> None:
+    def handle_websocket_upgrade(self, event: Any) -> None:
         super().handle_websocket_upgrade(event)
         self._forget()  # what comes now goes to a `_Socket`
 
