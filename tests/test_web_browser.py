@@ -307,7 +307,7 @@ def test_the_form_is_chosen_and_is_in_the_address(run, opened, expect):
         ("SourceBuffer.prototype.appendBuffer = () => { throw new DOMException('it is full'); }", "it is full"),
         ("HTMLMediaElement.prototype.play = () => Promise.reject(new DOMException('no', 'NotAllowedError'))", "no"),
         ("""const Plain = WebSocket;
-            window.WebSocket = class extends Plain { constructor() { super("ws://127.0.0.1:9/"); } }""",
+            window.WebSocket = class extends Plain { constructor(url) { super(`${url}-nowhere`); } }""",
          "no connection for it"),
         # a head that no decoder understands
         ("""const append = SourceBuffer.prototype.appendBuffer;

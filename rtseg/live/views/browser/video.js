@@ -19,7 +19,10 @@ export function playVideo(video, signal, shown, received) {
     const socket = new WebSocket(new URL("video", location.href.replace(/^http/, "ws")));
     socket.binaryType = "arraybuffer";
     const player = new Player(video, shown, (number) => socket.send(number));
+    let over = false;
     const end = (error) => {
+      if (over) return; // the element may be another player's by now
+      over = true;
       signal.removeEventListener("abort", stop);
       video.onerror = socket.onmessage = socket.onclose = null;
       socket.close();
