@@ -88,7 +88,8 @@ def test_the_picture_moves_and_says_how_old_it_is(run, opened, expect):
         contents.add(page.locator("#picture").evaluate("canvas => canvas.toDataURL()"))
     assert page.locator("#picture").evaluate("canvas => [canvas.width, canvas.height]") == [320, 180]
     expect(page.locator("#picture[data-age-ms]")).to_have_count(1)
-    assert 0 <= float(page.locator("#picture").get_attribute("data-age-ms")) < 1000 * HANGS_S
+    age_ms = float(page.locator("#picture").get_attribute("data-age-ms"))
+    assert abs(age_ms) < 1000 * HANGS_S  # the clock is known to half a round trip, which is long on a busy machine
     expect(page.locator("#status")).to_have_text("Live")
     charts = page.locator("#charts figcaption")
     expect(charts).to_have_text(["Frames per second", "Capture to picture", "Capture to this page"])
@@ -368,7 +369,8 @@ def test_the_video_comes_back_to_its_edge_and_keeps_nothing_old(run, opened):
     shown_of_video(page)
     began = video_is(page, "video.buffered.start(0)")
     wait_until(lambda: video_is(page, "video.currentTime") > began + 1)
-    video_is(page, "video.currentTime -= 1")
-    wait_until(lambda: video_is(page, "video.buffered.end(0) - video.currentTime") < 1.5)  # a picture lasts 1 s
+    # two jumps: this one, and the one back
+    video_is(page, "{ video.jumps = 0; video.onseeking = () => { video.jumps += 1; }; video.currentTime -= 1; }")
+    wait_until(lambda: video_is(page, "video.jumps") >= 2)
     wait_until(lambda: video_is(page, "video.buffered.start(0)") > began)
     assert opened.said == []
