@@ -8,7 +8,7 @@ from contextlib import suppress
 from time import monotonic
 
 from starlette.responses import PlainTextResponse
-from starlette.websockets import WebSocket, WebSocketDisconnect
+from starlette.websockets import WebSocket, WebSocketDisconnect, WebSocketState
 
 from rtseg.core.errors import OutputError
 from rtseg.live.views.browser.encoding import Encoding, Moving
@@ -74,14 +74,14 @@ async def watch(socket: WebSocket, pictures: Encoding[Moving | OutputError], mos
         try:
             while True:
                 pace.acknowledge(int(await socket.receive_text()))
-        except (ValueError, KeyError):  # KeyError: a binary message
-            await socket.close(_NO_ACKNOWLEDGEMENT, "answer each picture with its number")
-        except WebSocketDisconnect:
+        except (ValueError, KeyError, WebSocketDisconnect):  # KeyError: a binary message
             pass
         finally:
             sending.cancel()
             with suppress(asyncio.CancelledError, WebSocketDisconnect):
                 await sending
+        if socket.client_state is socket.application_state is WebSocketState.CONNECTED:
+            await socket.close(_NO_ACKNOWLEDGEMENT, "answer each picture with its number")
 
 
 async def _send(socket: WebSocket, pictures: Encoding[Moving | OutputError], pace: Pace) -> None:
