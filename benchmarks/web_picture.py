@@ -25,7 +25,7 @@ def main() -> None:
     options = parser.parse_args()
     from playwright.sync_api import sync_playwright
 
-    command = [sys.executable, "-m", "rtseg.apps.cam", "--no-window", "--web", "--source", "synthetic"]
+    command = [sys.executable, "-u", "-m", "rtseg.apps.cam", "--no-window", "--web", "--source", "synthetic"]
     command += ["--camera-size", "480x640", "--camera-fps", str(options.fps), "--model", options.model]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as started, sync_playwright() as playwright:
         try:
