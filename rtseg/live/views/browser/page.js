@@ -202,6 +202,7 @@ async function readVideo(signal) {
 }
 
 async function readForm(signal) {
+  ages.length = 0; // those of another form, or from before the page was hidden
   const leave = new AbortController();
   leaveForm = () => leave.abort();
   signal.addEventListener("abort", leaveForm);
