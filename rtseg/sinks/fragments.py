@@ -10,6 +10,7 @@ import av.error
 import numpy as np
 from av.packet import Packet
 from av.video.frame import PictureType
+from av.video.stream import VideoStream
 
 from rtseg.core.errors import OutputError
 from rtseg.core.sizes import Size, format_size
@@ -104,7 +105,7 @@ class FragmentEncoder:
         return OutputError(f"pictures of {format_size(self.size_hw)} cannot be encoded as H.264: {reason}")
 
 
-def _fragment(number: int, packet: Packet) -> bytes:
+def _fragment(number: int, packet: "Packet[VideoStream]") -> bytes:
     data = bytes(packet)
     flags = _IS_KEY if packet.is_keyframe else _NEEDS_OTHERS
     # one sample, with its duration, size and flags; its data begins after this `moof` of 100 bytes and a head of 8
