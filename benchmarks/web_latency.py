@@ -3,31 +3,35 @@
     python benchmarks/web_latency.py --json benchmarks/results/web_latency.json
 
 The source is live and writes its frame's number into the picture, as black and white squares. Viewers are processes of
-their own that follow the stream, decode each JPEG and read the number; where Chromium and playwright are installed, one
-is a real browser whose canvas is read after each animation frame. Age is the time between the capture of that number,
-as the source noted it, and the moment it was read. All clocks are one: CLOCK_MONOTONIC (the browser's is compared with
-it through the page's own `/clock`).
+their own that follow the JPEG pictures or the video, decode each picture and read the number; where Chromium and
+playwright are installed, one is a real browser whose canvas or video element is read after each animation frame. Age is
+the time between the capture of that number, as the source noted it, and the moment it was read. All clocks are one:
+CLOCK_MONOTONIC (the browser's is compared with it through the page's own `/clock`).
 """
 
 import http.client
+import json
 import os
 import statistics
 import sys
-from collections.abc import Generator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from functools import partial
 from importlib.util import find_spec
+from itertools import takewhile
 from multiprocessing import get_context
 from pathlib import Path
 from shutil import which
 from threading import Thread
 from time import perf_counter, sleep
-from typing import Any
+from typing import Any, Literal
 
+import av
 import cv2
 import numpy as np
 from cyclopts import App, Parameter
+from websockets.sync.client import connect
 
 from rtseg.apps._console import run
 from rtseg.core.files import write_json
@@ -51,6 +55,8 @@ app = App(help=__doc__, default_parameter=Parameter(consume_multiple=True, negat
 BITS, SIDE = 16, 24  # squares of the number, and their side in pixels
 WARM_UP_S = 3.0
 
+FORMS = {"mjpeg": ("", "#picture"), "video": ("#video", "#video")}  # what the page's address ends in, what shows it
+
 
 @Parameter(name="*")
 @dataclass(frozen=True, kw_only=True)
@@ -66,6 +72,7 @@ class Options:
         fps: Of the source.
         seconds: Each viewer watches so long, the first three not counted.
         viewers: How many at the same time, in one run each.
+        form: How the picture is sent.
         json: Write the figures to this file.
     """
 
@@ -77,12 +84,14 @@ class Options:
     fps: float = 30.0
     seconds: float = 20.0
     viewers: tuple[int, ...] = (0, 1, 4)
+    form: tuple[Literal["mjpeg", "video"], ...] = ("mjpeg", "video")
     json: Path | None = None
 
 
-# read in the page after every animation frame; the canvas is the page's own
-READ_CANVAS = """async ([bits, side, seconds]) => {
-  const canvas = document.getElementById("picture"), pen = canvas.getContext("2d");
+# reads in the page after every animation frame
+READ_PAGE = """async ([element, bits, side, seconds]) => {
+  const shown = document.querySelector(element);
+  const pen = new OffscreenCanvas(bits, 1).getContext("2d", { willReadFrequently: true });
   let offset = 0, best = Infinity;
   for (let count = 0; count < 20; count++) {
     const before = performance.now();
@@ -94,9 +103,11 @@ READ_CANVAS = """async ([bits, side, seconds]) => {
   let last = -1;
   while (performance.now() < end) {
     await new Promise(requestAnimationFrame);
-    const row = pen.getImageData(0, canvas.height - side / 2, bits * side, 1).data;
+    const height = shown.videoHeight ?? shown.height;
+    pen.drawImage(shown, 0, height - side / 2, bits * side, 1, 0, 0, bits, 1);
+    const row = pen.getImageData(0, 0, bits, 1).data;
     let number = 0;
-    for (let bit = 0; bit < bits; bit++) number += (row[4 * (bit * side + side / 2) + 1] > 127) << bit;
+    for (let bit = 0; bit < bits; bit++) number += (row[4 * bit + 1] > 127) << bit;
     if (number !== last) seen.push([number, performance.now() / 1000 + offset]);
     last = number;
   }
@@ -140,19 +151,58 @@ class CodedSource(Source):
             yield Frame(image, number, number / self.fps, self.captured[number])
 
 
-def follow(port: int, seconds: float) -> list[tuple[int, float]]:
-    """Reads the stream in a process of its own: (number, when it was read) of each picture."""
+Seen = list[tuple[int, float]]
+"""(number, when it was read) of each picture."""
+
+
+def follow(form: str, port: int, seconds: float) -> tuple[Seen, int]:
+    """What a viewer in a process of its own sees, and the bytes of it."""
+    received, seen, end = 0, [], perf_counter() + seconds
+    pictures = mjpeg(port) if form == "mjpeg" else video(port)
+    for picture, size in takewhile(lambda _: perf_counter() < end, pictures):
+        seen.append((read_number(picture), perf_counter()))
+        received += size
+    pictures.close()
+    return seen, received
+
+
+def mjpeg(port: int) -> Generator[tuple[np.ndarray, int], None, None]:
+    """Pictures of the stream of JPEGs, uint8 BGR (H, W, 3), and how many bytes each had."""
     connection = http.client.HTTPConnection("127.0.0.1", port)
     connection.request("GET", "/stream.mjpg")
     answer = connection.getresponse()
-    seen, end = [], perf_counter() + seconds
-    while perf_counter() < end:
-        head = http.client.parse_headers(_after_boundary(answer))
-        jpeg = answer.read(int(head["Content-Length"]))
-        picture = cv2.imdecode(np.frombuffer(jpeg, np.uint8), cv2.IMREAD_COLOR)
-        seen.append((read_number(np.asarray(picture)), perf_counter()))
-    connection.close()
-    return seen
+    try:
+        while True:
+            head = http.client.parse_headers(_after_boundary(answer))
+            jpeg = answer.read(int(head["Content-Length"]))
+            yield np.asarray(cv2.imdecode(np.frombuffer(jpeg, np.uint8), cv2.IMREAD_COLOR)), len(jpeg)
+    finally:
+        connection.close()
+
+
+def video(port: int) -> Generator[tuple[np.ndarray, int], None, None]:
+    """The same of the video."""
+    with connect(f"ws://127.0.0.1:{port}/video", compression=None) as socket:
+        for message in socket:
+            if isinstance(message, bytes):
+                data = message
+                continue
+            about = json.loads(message)
+            if "codec" in about:
+                decoder = _decoder(bytes(socket.recv()))
+                continue
+            socket.send(str(about["number"]))
+            packet = av.Packet(data[data.index(b"mdat") + 4 :])
+            for frame in decoder.decode(packet):
+                yield frame.to_ndarray(format="bgr24"), len(data)
+
+
+def _decoder(head: bytes) -> Any:
+    decoder: Any = av.CodecContext.create("h264", "r")
+    place = head.index(b"avcC")
+    decoder.extradata = head[place + 4 : place - 4 + int.from_bytes(head[place - 4 : place])]
+    decoder.thread_count = 1  # several would hold pictures back
+    return decoder
 
 
 def _after_boundary(answer: http.client.HTTPResponse) -> http.client.HTTPResponse:
@@ -161,18 +211,22 @@ def _after_boundary(answer: http.client.HTTPResponse) -> http.client.HTTPRespons
     return answer
 
 
-def follow_in_browser(url: str, seconds: float) -> list[tuple[int, float]]:
-    """The same, from the canvas of the page in a real browser."""
+def follow_in_browser(form: str, url: str, seconds: float) -> tuple[Seen, int]:
+    """The same, from the page in a real browser, which does not tell the bytes."""
     from playwright.sync_api import sync_playwright
 
+    ending, element = FORMS[form]
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=browser_path(), args=["--no-sandbox"])
         page = browser.new_page(viewport={"width": 1600, "height": 1000})
-        page.goto(url)
-        page.wait_for_selector("#picture[data-frame]")
-        seen = page.evaluate(READ_CANVAS, [BITS, SIDE, seconds])
+        page.goto(url + ending)
+        page.wait_for_selector(f"{element}[data-frame]")
+        seen = page.evaluate(READ_PAGE, [element, BITS, SIDE, seconds])
+        still = page.locator("#form").input_value()
         browser.close()
-    return [(int(number), float(at)) for number, at in seen]
+    if still != {"mjpeg": "jpeg"}.get(form, form):
+        raise SystemExit(f"the page fell back to {still}: no figures of {form}")
+    return [(int(number), float(at)) for number, at in seen], 0
 
 
 def browser_path() -> str | None:
@@ -190,8 +244,8 @@ def ages_ms(seen: Sequence[tuple[int, float]], captured: dict[int, float]) -> di
     return {"p50": p50, "p95": p95, "p99": p99, "pictures": len(ages), "fps": round(len(ages) / span, 1)}
 
 
-def measure(options: Options, kind: str, viewers: int) -> dict[str, Any]:
-    """One run of the loop with so many viewers of a kind ('client' or 'browser')."""
+def measure(options: Options, form: str, kind: str, viewers: int) -> dict[str, Any]:
+    """One run of the loop with so many viewers of a form and a kind ('client' or 'browser')."""
     size_hw = parse_size(options.size)
     spec = RunSpec(
         options.model, options.engine, options.precision, parse_size(options.input) if options.input else None
@@ -203,7 +257,7 @@ def measure(options: Options, kind: str, viewers: int) -> dict[str, Any]:
         painter.prepare(segmenter.labels)
         outlet = BrowserOutlet(Address())
         port = int(outlet.url.rsplit(":", 1)[1].strip("/"))
-        work = partial(follow, port) if kind == "client" else partial(follow_in_browser, outlet.url)
+        work = partial(follow, form, port) if kind == "client" else partial(follow_in_browser, form, outlet.url)
         source = CodedSource(size_hw, options.fps)
         desk = Desk(painter, _no_recording, [spec.model], _no_change, spec)
         view = DeskView(desk, [outlet])
@@ -219,8 +273,11 @@ def measure(options: Options, kind: str, viewers: int) -> dict[str, Any]:
             report = loop.run()
         finally:
             view.close()
-        ages = [ages_ms(one.result(), source.captured) for one in followed]
-    row: dict[str, Any] = {"kind": kind, "viewers": viewers, "loop_fps": round(report.fps, 1)}
+        found = [one.result() for one in followed]
+    ages = [ages_ms(seen, source.captured) for seen, _ in found]
+    row: dict[str, Any] = {"form": form, "kind": kind, "viewers": viewers, "loop_fps": round(report.fps, 1)}
+    if kind == "client" and found:
+        row["mbit_s"] = round(8e-6 * statistics.fmean(size for _, size in found) / options.seconds, 1)
     row |= {"loop_latency_ms": report.latency_ms, "engine": report.to_json()["engine"], "age_ms": ages}
     return row
 
@@ -234,24 +291,31 @@ def _no_change(spec: RunSpec, frame_hw: Size) -> Any:
 
 
 def told(row: dict[str, Any]) -> str:
-    text = f"{row['viewers']} x {row['kind']}: loop {row['loop_fps']} fps, p50 {row['loop_latency_ms']['p50']:.0f} ms"
+    text = f"{row['viewers']} x {row['form']} {row['kind']}: "
+    text += f"loop {row['loop_fps']} fps, p50 {row['loop_latency_ms']['p50']:.0f} ms"
     if row["age_ms"]:
         p50, p95 = (statistics.median(one[name] for one in row["age_ms"]) for name in ("p50", "p95"))
         text += f"; capture to viewer p50 {p50:.0f} ms, p95 {p95:.0f} ms, {row['age_ms'][0]['fps']} fps"
-    return text
+    return text + (f", {row['mbit_s']} Mbit/s each" if "mbit_s" in row else "")
+
+
+def runs(options: Options) -> Iterator[tuple[str, str, int]]:
+    """(form, kind, viewers) of each run; without viewers there is no form."""
+    has_browser = browser_path() and find_spec("playwright")
+    if not has_browser:
+        print("no browser: install chromium and playwright to measure in one", file=sys.stderr)
+    for number, form in enumerate(options.form):
+        yield from ((form, "client", count) for count in options.viewers if count or not number)
+        if has_browser:
+            yield form, "browser", 1
 
 
 @app.default
 def main(options: Options | None = None) -> None:
     options = options or Options()
-    runs = [("client", count) for count in options.viewers]
-    if browser_path() and find_spec("playwright"):
-        runs.append(("browser", 1))
-    else:
-        print("no browser: install chromium and playwright to measure in one", file=sys.stderr)
     rows = []
-    for kind, viewers in runs:
-        rows.append(measure(options, kind, viewers))
+    for one in runs(options):
+        rows.append(measure(options, *one))
         print(told(rows[-1]))
     if options.json:
         about = {"size": list(parse_size(options.size)), "fps": options.fps, "load": os.getloadavg()}

@@ -30,7 +30,7 @@ ARROWS: dict[str, tuple[set[str], set[str]]] = {
     "live/labellers": ({"core", "pictures", "engines"}, set()),
     "live/policies": ({"core", "sources"}, set()),
     "live/views": ({"core", "sinks", "engines"}, set()),
-    "live/views/browser": ({"core"}, {"cv2", "starlette", "uvicorn"}),
+    "live/views/browser": ({"core", "sinks"}, {"cv2", "starlette", "uvicorn"}),
     "batch": ({"core", "pictures", "sources", "sinks", "engines", "live"}, {"cv2", "av", "psutil", "ray"}),
     "models": ({"core"}, {"torch", "torchvision", "timm", "segmentation_models_pytorch", "safetensors", "onnx"}),
     "datasets": ({"core", "pictures", "sources", "scenes"}, {"cv2", "yaml"}),
@@ -51,7 +51,7 @@ EXTRA_ROOMS = {
     "torch_engine": {"models"},  # the eager network that the other engines are compared with
 }
 HEAVY = ["torch", "torchvision", "lightning", "albumentations", "matplotlib", "onnx", "openvino", "onnxruntime", "av",
-         "numba", "tensorrt", "cuda", "starlette", "uvicorn"]  # fmt: skip
+         "numba", "tensorrt", "cuda", "starlette", "uvicorn", "websockets"]  # fmt: skip
 NOT_PORTABLE = {"fcntl", "grp", "posix", "pty", "pwd", "resource", "syslog", "termios", "tty"}
 MODULE_NAME = re.compile(r"rtseg(\.\w+)+(:\w+)?")  # as registries and lazy imports write it
 

@@ -38,13 +38,13 @@ def _leaves_no_thread():
 @pytest.fixture
 def encoded(monkeypatch):
     """The frames that were encoded, by index, one entry each time."""
-    indices, plain = [], server_module._part
+    indices, plain = [], server_module.encode_jpeg
 
-    def counted(picture):
+    def counted(picture, anew):
         indices.append(picture.index)
-        return plain(picture)
+        return plain(picture, anew)
 
-    monkeypatch.setattr(server_module, "_part", counted)
+    monkeypatch.setattr(server_module, "encode_jpeg", counted)
     return indices
 
 
@@ -73,7 +73,7 @@ def test_a_picture_is_encoded_once_for_all_and_only_while_somebody_watches(encod
             server.offer(5, 0.0, grey(5))
             assert [viewer.picture()[0] for viewer in (first, second, third)] == [5, 5, 5]
         assert encoded == [4, 5]
-        wait_until(lambda: server._pictures.followers == 0)
+        wait_until(lambda: server._pictures.made.followers == 0)
         server.offer(6, 0.0, grey(6))
         with Viewer(server.port) as later:
             assert later.picture()[0] == 6  # not what was encoded for those who left
@@ -97,13 +97,13 @@ def test_the_encoder_goes_on_with_the_newest(monkeypatch):
     """What comes while it is busy replaces what came before: there is one slot."""
     begun, free, done = threading.Event(), threading.Event(), []
 
-    def slow_part(picture, plain=server_module._part):
+    def slow(picture, anew, plain=server_module.encode_jpeg):
         begun.set()
         assert free.wait(HANGS_S)
         done.append(picture.index)
-        return plain(picture)
+        return plain(picture, anew)
 
-    monkeypatch.setattr(server_module, "_part", slow_part)
+    monkeypatch.setattr(server_module, "encode_jpeg", slow)
     with serving() as (server, _), Viewer(server.port) as viewer:
         server.offer(0, 0.0, grey(0))
         assert begun.wait(HANGS_S)
@@ -124,7 +124,7 @@ def test_the_clock_is_the_one_of_the_capture_times():
 @pytest.mark.parametrize("path", ["/stream.mjpg", "/events"])
 def test_a_client_that_vanishes_leaves_nothing_behind(path):
     with serving() as (server, _):
-        slot = server._pictures if path == "/stream.mjpg" else server._states
+        slot = server._pictures.made if path == "/stream.mjpg" else server._states
         for _ in range(3):
             viewer = Viewer(server.port, path)
             wait_until(lambda: slot.followers == 1)
@@ -141,13 +141,13 @@ def test_a_client_that_vanishes_in_the_middle_of_a_picture():
             server.offer(index, 0.0, noise((1080, 1920)))
         viewer._socket.recv(1000)
         viewer.close()
-        wait_until(lambda: server._pictures.followers == 0)
+        wait_until(lambda: server._pictures.made.followers == 0)
 
 
 def test_a_head_request_follows_nothing():
     with serving() as (server, _):
         status, headers, body = request(server.port, "HEAD", "/stream.mjpg")
-        assert (status, body, server._pictures.followers) == (200, b"", 0)
+        assert (status, body, server._pictures.made.followers) == (200, b"", 0)
         assert headers["Content-Type"].startswith("multipart/x-mixed-replace")
 
 

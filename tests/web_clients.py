@@ -1,4 +1,4 @@
-"""Clients of the page's server: plain requests, and a viewer that reads the stream of pictures or events."""
+"""Clients of the page's server: plain requests, and viewers of the pictures, the events and the video."""
 
 import json
 import socket
@@ -8,6 +8,8 @@ from http.client import HTTPConnection
 import cv2
 import numpy as np
 from waits import HANGS_S
+from websockets.exceptions import ConnectionClosed
+from websockets.sync.client import connect
 
 from rtseg.live.views.browser.address import Address, Listener
 from rtseg.live.views.browser.guard import Rates
@@ -99,6 +101,57 @@ class Viewer:
     def close(self):
         self._read.close()
         self._socket.close()
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        self.close()
+
+
+class VideoViewer:
+    """Follows /video on a WebSocket of its own.
+
+    Attributes:
+        heads: (codec, head) of each video that has begun.
+    """
+
+    def __init__(self, port, *, answers=True, **options):
+        """`answers`: says by itself that it has each picture; `options` are those of `connect`."""
+        self._answers = answers
+        self.heads = []
+        address = f"ws://127.0.0.1:{port}/video"
+        self._connecting = connect(address, open_timeout=HANGS_S, close_timeout=HANGS_S, **options)
+        self._socket = self._connecting.__enter__()
+
+    def picture(self):
+        """(fragment, what is told about it) of the next picture."""
+        message = self._socket.recv(HANGS_S)
+        if isinstance(message, str):  # a video begins
+            self.heads.append((json.loads(message)["codec"], self._socket.recv(HANGS_S)))
+            message = self._socket.recv(HANGS_S)
+        about = json.loads(self._socket.recv(HANGS_S))
+        if self._answers:
+            self.send(str(about["number"]))
+        return message, about
+
+    def send(self, message):
+        self._socket.send(message)
+
+    def end(self):
+        """(code, reason) with which the server closes it."""
+        while True:
+            try:
+                self.picture()
+            except ConnectionClosed as closed:
+                return closed.rcvd and (closed.rcvd.code, closed.rcvd.reason)
+
+    def vanish(self):
+        """Is gone without a word."""
+        self._socket.socket.shutdown(socket.SHUT_RDWR)
+
+    def close(self):
+        self._connecting.__exit__(None, None, None)
 
     def __enter__(self):
         return self

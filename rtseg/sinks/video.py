@@ -7,7 +7,6 @@ from pathlib import Path
 
 import av
 import av.error
-import cv2
 import numpy as np
 from av.container import OutputContainer
 from av.video.frame import VideoFrame
@@ -17,13 +16,11 @@ from rtseg.core.errors import OutputError, UsageError
 from rtseg.core.files import file_url, is_full
 from rtseg.core.frame import Frame
 from rtseg.core.sizes import Size, format_size
-from rtseg.pictures.resize import resize_image
 from rtseg.sinks.base import Sink, check_name, make_folder
+from rtseg.sinks.h264 import FRAGMENTED, ONE_KEY_FRAME, PRESET, add_h264, to_yuv
 from rtseg.sinks.lock import Lock
 
 NOMINAL_FPS = 30.0  # of a source that does not say; the frames' own times decide how they play
-_ONE_KEY_FRAME = 1 << 20
-_LIMITED, _BT601, _BT709 = 1, 6, 1  # codes of ITU-T H.273 for what cv2.COLOR_BGR2YUV_I420 makes
 
 
 def exact_rate(fps: float) -> Fraction:
@@ -74,7 +71,7 @@ class VideoSink(Sink):
         fps: float,
         *,
         crf: int = 23,
-        preset: str = "superfast",
+        preset: str = PRESET,
         threads: int | None = None,
         time_base: Fraction | None = None,
         joinable: bool = False,
@@ -137,7 +134,7 @@ class VideoSink(Sink):
             self._lock.close()
 
     def _open(self) -> OutputContainer:
-        options = {"movflags": "frag_keyframe+empty_moov+default_base_moof", "flush_packets": "1"}
+        options = {"movflags": f"frag_keyframe+{FRAGMENTED}", "flush_packets": "1"}
         if self._joinable:
             options = {}
         return av.open(file_url(self.partial_path), mode="w", format="mp4", container_options=options)
@@ -145,29 +142,17 @@ class VideoSink(Sink):
     def _add_stream(
         self, container: OutputContainer, options: dict[str, str], threads: int | None, pixel_aspect: Fraction | None
     ) -> VideoStream:
-        stream = container.add_stream("libx264", rate=self._rate, options=options)
-        stream.height, stream.width = (side + side % 2 for side in self._size_hw)
-        stream.pix_fmt = "yuv420p"
-        context = stream.codec_context
-        context.time_base = self._time_base
         # a key frame, hence a fragment, a second; or one alone
-        context.gop_size = _ONE_KEY_FRAME if self._joinable else max(1, round(self._rate))
-        context.color_range, context.colorspace = _LIMITED, _BT601
-        context.color_primaries = context.color_trc = _BT709
+        key_frames = ONE_KEY_FRAME if self._joinable else max(1, round(self._rate))
+        stream = add_h264(container, self._size_hw, self._rate, self._time_base, key_frames, options, threads)
         if pixel_aspect:
-            context.sample_aspect_ratio = pixel_aspect
-        if threads:
-            context.thread_count = threads
+            stream.codec_context.sample_aspect_ratio = pixel_aspect
         return stream
 
     def write(self, frame: Frame, labels: np.ndarray, picture: np.ndarray) -> None:
         """Encodes `picture`; one of another size than the recording is scaled to it."""
         if self._container is None:
             raise OutputError(f"{self.path} is closed: nothing can be written any more")
-        picture = resize_image(picture, self._size_hw)
-        if self.padded:
-            down, right = (side % 2 for side in self._size_hw)
-            picture = cv2.copyMakeBorder(picture, 0, down, 0, right, cv2.BORDER_REPLICATE)
         try:
             self._encode(self._to_yuv(picture, frame.timestamp_s))
         except (av.error.FFmpegError, OSError) as error:
@@ -176,10 +161,7 @@ class VideoSink(Sink):
         self.frames += 1
 
     def _to_yuv(self, picture: np.ndarray, timestamp_s: float) -> VideoFrame:
-        # OpenCV converts 5x faster than swscale. `from_numpy_buffer` would save a copy, but takes the wrong rows for
-        # colour where the height is no multiple of 4.
-        planes = np.asarray(cv2.cvtColor(picture, cv2.COLOR_BGR2YUV_I420), np.uint8)
-        yuv = VideoFrame.from_ndarray(planes, format="yuv420p")
+        yuv = to_yuv(picture, self._size_hw)
         self._start_s = timestamp_s if self._start_s is None else self._start_s
         pts = max(self._last_pts + 1, round((timestamp_s - self._start_s) / float(self._time_base)))
         yuv.pts, yuv.time_base, self._last_pts = pts, self._time_base, pts

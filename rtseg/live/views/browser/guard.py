@@ -18,7 +18,7 @@ _RATE = 40.0  # requests a second from one address; a page asks for far less
 _MOST_ADDRESSES = 256
 SECURITY_HEADERS = {
     "Content-Security-Policy": (
-        "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self'; "
+        "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self'; media-src blob:; "
         "base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
     ),
     "X-Content-Type-Options": "nosniff",
@@ -69,7 +69,7 @@ class Guard:
             extra.append((b"set-cookie", self._new_cookie().encode()))
 
         async def guarded(message: Message) -> None:
-            if message["type"] == "http.response.start":
+            if message["type"] in ("http.response.start", "websocket.http.response.start"):
                 message = {**message, "headers": [*message["headers"], *extra]}
             await send(message)
 
@@ -99,7 +99,7 @@ class Guard:
         if token is None:
             return True
         given = [cookie_parser(headers.get("cookie", "")).get(self._cookie, "")]
-        if scope["method"] in ("GET", "HEAD"):
+        if _method(scope) in ("GET", "HEAD"):
             given += parse_qs(scope["query_string"].decode("latin-1")).get("token", [])
         return any(hmac.compare_digest(text.encode(), token.encode()) for text in given)
 
@@ -114,7 +114,11 @@ def _is_own_page(scope: Scope, headers: Headers) -> bool:
         return False
     if headers.get("sec-fetch-site", "none") in ("none", "same-origin"):
         return True
-    return scope["method"] == "GET" and scope["path"] == "/" and headers.get("sec-fetch-mode") == "navigate"
+    return _method(scope) == "GET" and scope["path"] == "/" and headers.get("sec-fetch-mode") == "navigate"
+
+
+def _method(scope: Scope) -> str:
+    return str(scope.get("method", "GET"))  # a WebSocket begins with a GET
 
 
 def _answer(status: int, text: str, headers: dict[str, str] | None = None) -> PlainTextResponse:

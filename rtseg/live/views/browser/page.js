@@ -1,4 +1,6 @@
-// The page of rtseg-cam: pictures from the stream, state from server-sent events, commands by POST.
+// The page of rtseg-cam: pictures or a video, state from server-sent events, commands by POST.
+
+import { playVideo } from "./video.js";
 
 const ACTIONS = ["pause", "snapshot", "record"];
 const POINTS = 240; // of a curve: a minute
@@ -125,8 +127,6 @@ const canvas = find("picture");
 const context = canvas.getContext("2d", { alpha: false });
 let newest = null;
 let drawing = false;
-let lastIndex = "";
-const ages = [];
 
 async function draw() {
   if (drawing) return;
@@ -141,23 +141,9 @@ async function draw() {
     }
     context.drawImage(bitmap, 0, 0);
     bitmap.close();
-    drawn(headers);
+    seen(canvas, headers.get("x-frame-index"), Number(headers.get("x-captured-at")));
   }
   drawing = false;
-}
-
-/** Notes how old the picture is: what was drawn again during a pause is not new, and tells nothing. */
-function drawn(headers) {
-  lastPictureAt = performance.now();
-  const index = headers.get("x-frame-index");
-  const age = clock.now() - 1000 * Number(headers.get("x-captured-at"));
-  if (index !== lastIndex && clock.known && !paused()) {
-    ages.push(age);
-    if (ages.length > 90) ages.shift();
-    canvas.dataset.ageMs = age.toFixed(1);
-  }
-  lastIndex = index;
-  canvas.dataset.frame = index;
 }
 
 async function readPictures(signal) {
@@ -170,8 +156,78 @@ async function readPictures(signal) {
   for (;;) {
     const { done, value } = await reader.read();
     if (done) return;
+    received += value.length;
     parts.push(value);
   }
+}
+
+// --- The form in which the picture comes: JPEG, or a video where this browser plays one ---------------------------
+
+const FORMS = {
+  jpeg: { name: "JPEG pictures", element: canvas, read: readPictures },
+  video: { name: "Video (H.264)", element: find("video"), read: readVideo },
+};
+let form = location.hash === "#video" ? "video" : "jpeg"; // in the address, so that it can be a bookmark
+let noVideo = ""; // why there is none
+let leaveForm = () => {};
+let lastIndex = "";
+let received = 0; // bytes
+const ages = [];
+
+/** What was drawn is shown; how old it is tells nothing where it was drawn again during a pause. */
+function seen(element, index, capturedAt) {
+  for (const { element: other } of Object.values(FORMS)) other.hidden = other !== element;
+  lastPictureAt = performance.now();
+  const age = clock.now() - 1000 * capturedAt;
+  if (String(index) !== lastIndex && clock.known && !paused()) {
+    ages.push(age);
+    if (ages.length > 90) ages.shift();
+    element.dataset.ageMs = age.toFixed(1);
+  }
+  element.dataset.frame = lastIndex = String(index);
+}
+
+async function readVideo(signal) {
+  const video = find("video");
+  video.hidden = false; // a hidden one shows nothing; the last JPEG picture lies above it
+  try {
+    await playVideo(video, signal, ({ frame, captured_at }) => seen(video, frame, captured_at),
+      (bytes) => { received += bytes; });
+  } catch (error) {
+    if (!connected) return; // everything is gone: try again
+    [form, noVideo] = ["jpeg", error.message];
+    find("form").value = form;
+    showNote(`No video: ${noVideo}. JPEG pictures are shown instead.`, true);
+  }
+}
+
+async function readForm(signal) {
+  ages.length = 0; // those of another form, or from before the page was hidden
+  const leave = new AbortController();
+  leaveForm = () => leave.abort();
+  signal.addEventListener("abort", leaveForm);
+  await FORMS[form].read(leave.signal);
+}
+
+function makeForms() {
+  const select = find("form");
+  select.append(...Object.entries(FORMS).map(([value, { name }]) => make("option", { value, textContent: name })));
+  select.value = form;
+  select.addEventListener("change", () => {
+    [form, noVideo] = [select.value, ""];
+    history.replaceState(null, "", form === "video" ? "#video" : location.pathname);
+    leaveForm();
+  });
+}
+
+const totals = []; // [time in ms, bytes received by then] of the last seconds
+
+function formFact() {
+  totals.push([performance.now(), received]);
+  if (totals.length > 12) totals.shift();
+  const [[start, before], [end, now]] = [totals[0], totals.at(-1)];
+  const rate = end > start ? `, ${((8e-3 * (now - before)) / (end - start)).toFixed(1)} Mbit/s` : "";
+  return `${FORMS[form].name}${rate}${noVideo && `; no video: ${noVideo}`}`;
 }
 
 // --- The server's clock: what the capture times are told in -------------------------------------------------------
@@ -286,6 +342,7 @@ function showFigures({ charts: found, facts }) {
   addPoint({ name: "page", label: "Capture to this page", unit: "ms", value: percentile(ages, 0.5) });
   const rows = Object.entries(facts).flatMap(([name, text]) => [
     make("dt", { textContent: name }), make("dd", { textContent: text })]);
+  rows.push(make("dt", { textContent: "Picture" }), make("dd", { textContent: formFact() }));
   const late = percentile(ages, 0.95);
   if (late !== null) {
     rows.push(make("dt", { textContent: "On this page" }),
@@ -293,7 +350,9 @@ function showFigures({ charts: found, facts }) {
   }
   find("facts").replaceChildren(...rows);
   setText(find("running"), facts.Network ?? "");
-  canvas.setAttribute("aria-label", `The labelled picture, from ${facts.Source}`);
+  for (const { element } of Object.values(FORMS)) {
+    element.setAttribute("aria-label", `The labelled picture, from ${facts.Source}`);
+  }
   showStatus();
 }
 
@@ -481,9 +540,10 @@ document.addEventListener("keydown", (event) => {
   else ask({ key });
 });
 
-if (location.search) history.replaceState(null, "", location.pathname); // the cookie knows the token now
+if (location.search) history.replaceState(null, "", location.pathname + location.hash); // the cookie knows the token now
 find("settings").addEventListener("submit", (event) => event.preventDefault());
 keep(readClock);
-keep(readPictures);
+makeForms();
+keep(readForm);
 keep(readEvents);
 setInterval(showStatus, 1000);

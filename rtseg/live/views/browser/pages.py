@@ -10,20 +10,23 @@ from typing import Any
 from starlette.applications import Starlette
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse, Response, StreamingResponse
-from starlette.routing import Route
+from starlette.routing import Route, WebSocketRoute
 from starlette.types import Receive, Scope, Send
+from starlette.websockets import WebSocket
 
-from rtseg.core.errors import RtsegError
+from rtseg.core.errors import OutputError, RtsegError
+from rtseg.live.views.browser.encoding import BOUNDARY, Encoding, Moving
 from rtseg.live.views.browser.guard import MOST_BYTES
 from rtseg.live.views.browser.newest import Newest
+from rtseg.live.views.browser.watching import watch
 
-MOST_VIEWERS = 16  # of the stream, and as many of the events
+MOST_VIEWERS = 16  # of the stream, and as many of the video and of the events
 _BODY_S, _ANSWER_S = 5.0, 5.0
-_BOUNDARY = "rtseg-picture"
 _FILES = {
     "/": ("index.html", "text/html"),
     "/page.css": ("page.css", "text/css"),
     "/page.js": ("page.js", "text/javascript"),
+    "/video.js": ("video.js", "text/javascript"),
     "/icon.svg": ("icon.svg", "image/svg+xml"),
 }
 
@@ -31,27 +34,24 @@ Ask = Callable[[dict[str, Any]], Awaitable[None]]
 """Hands a command to the loop; raises RtsegError where it cannot be done, TimeoutError where nobody took it."""
 
 
-def picture_part(index: int, captured_at: float, jpeg: bytes) -> bytes:
-    """A JPEG as a part of the stream; its header says which frame it is, and when that was captured (`/clock`)."""
-    head = (
-        f"--{_BOUNDARY}\r\nContent-Type: image/jpeg\r\nContent-Length: {len(jpeg)}\r\n"
-        f"X-Frame-Index: {index}\r\nX-Captured-At: {captured_at:.6f}\r\n\r\n"
-    )
-    return b"".join((head.encode(), jpeg, b"\r\n"))
-
-
-def make_app(pictures: Newest[bytes], states: Newest[dict[str, str]], ask: Ask) -> Starlette:
+def make_app(
+    pictures: Newest[bytes], video: Encoding[Moving | OutputError], states: Newest[dict[str, str]], ask: Ask
+) -> Starlette:
     """The routes; nothing in a request is ever part of a file's name.
 
     Args:
         pictures: parts of the stream.
+        video: pictures of the video.
         states: topic -> its newest JSON.
         ask: does what a page asks for.
     """
 
     async def stream(request: Request) -> Response:
-        media_type = f"multipart/x-mixed-replace; boundary={_BOUNDARY}"
+        media_type = f"multipart/x-mixed-replace; boundary={BOUNDARY}"
         return _followed(request, pictures, _parts(pictures), media_type)
+
+    async def follow_video(socket: WebSocket) -> None:
+        await watch(socket, video, MOST_VIEWERS)
 
     async def events(request: Request) -> Response:
         return _followed(request, states, _events(states), "text/event-stream")
@@ -75,6 +75,7 @@ def make_app(pictures: Newest[bytes], states: Newest[dict[str, str]], ask: Ask) 
         routes=[
             *(Route(path, _file(name, kind)) for path, (name, kind) in _FILES.items()),
             Route("/stream.mjpg", stream),
+            WebSocketRoute("/video", follow_video),
             Route("/events", events),
             Route("/clock", clock),
             Route("/control", control, methods=["POST"]),

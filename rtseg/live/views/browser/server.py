@@ -1,30 +1,32 @@
-"""The HTTP server in a thread of its own, and the encoder beside it: the loop never waits for either."""
+"""The HTTP server in a thread of its own, and the encoders beside it: the loop never waits for any of them."""
 
 import asyncio
 from collections.abc import Callable
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future
 from contextlib import suppress
 from dataclasses import dataclass
 from queue import Full, Queue
 from threading import Thread
 from typing import Any
 
-import cv2
 import numpy as np
 import uvicorn
 from uvicorn.protocols.http.h11_impl import H11Protocol
+from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
 
 from rtseg.core.errors import OutputError
 from rtseg.live.views.browser.address import Listener
+from rtseg.live.views.browser.encoding import Encoding, Moving, MovingEncoder, Picture, encode_jpeg
 from rtseg.live.views.browser.guard import MOST_HEAD, Guard, Rates
 from rtseg.live.views.browser.newest import Newest
-from rtseg.live.views.browser.pages import make_app, picture_part
+from rtseg.live.views.browser.pages import make_app
 
-_QUALITY = 80
 _MOST_CONNECTIONS = 64
 _IDLE_S = 10.0  # for the head of a request, and until the next
 _ANSWER_S = 5.0
 _MOST_WAITING = 16  # commands; each waits for an answer
+_MOST_MESSAGE = 64  # bytes of what comes through a WebSocket
+_KEYS_APART_S = 0.5  # that readers who have missed something can ask for: all others get these larger pictures too
 _ENDED = "rtseg-cam has ended"
 
 
@@ -34,13 +36,6 @@ class Command:
 
     what: dict[str, Any]
     done: Future[None]
-
-
-@dataclass(frozen=True)
-class _Picture:
-    index: int
-    captured_at: float
-    image: np.ndarray
 
 
 class _Connection(H11Protocol):
@@ -58,6 +53,8 @@ class _Connection(H11Protocol):
         self._watch()
 
     def _watch(self) -> None:
+        if self.transport.get_protocol() is not self:
+            return
         if self.cycle is not None and not self.cycle.response_complete:
             self._forget()
         elif self._timer is None:
@@ -68,9 +65,26 @@ class _Connection(H11Protocol):
             self._timer.cancel()
             self._timer = None
 
+    def handle_websocket_upgrade(self, event: Any) -> None:
+        super().handle_websocket_upgrade(event)
+        self._forget()  # what comes now goes to a `_Socket`
+
     def connection_lost(self, exc: Exception | None) -> None:
         self._forget()
         super().connection_lost(exc)
+
+    def shutdown(self) -> None:
+        self.transport.abort()
+
+
+class _Socket(WebSocketsSansIOProtocol):
+    """A WebSocket that ends with the server, also where its reader does not read."""
+
+    def data_received(self, data: bytes) -> None:
+        super().data_received(data)
+        if not self.handshake_initiated:  # it takes fewer and shorter headers than h11, and says nothing
+            self.transport.write(b"HTTP/1.1 400 Bad Request\r\nConnection: close\r\nContent-Length: 0\r\n\r\n")
+            self.transport.close()
 
     def shutdown(self) -> None:
         self.transport.abort()
@@ -89,18 +103,18 @@ class Server:
         self.error: BaseException | None = None
         self._listener = listener
         self._ended = False
-        self._offered: _Picture | None = None
-        self._pictures: Newest[bytes] = Newest(lambda: self._wanted.set())
+        self._pictures = Encoding("rtseg-web-jpeg", encode_jpeg)
+        self._video: Encoding[Moving | OutputError] = Encoding("rtseg-web-video", MovingEncoder(), anew_s=_KEYS_APART_S)
         self._states: Newest[dict[str, str]] = Newest()
-        self._wanted = asyncio.Event()
-        self._encoder = ThreadPoolExecutor(1, thread_name_prefix="rtseg-web-encoder")
-        app = Guard(make_app(self._pictures, self._states, self._ask), listener, rates or Rates())
+        app = Guard(make_app(self._pictures.made, self._video, self._states, self._ask), listener, rates or Rates())
         self._uvicorn = uvicorn.Server(
             uvicorn.Config(
                 app,
                 loop="asyncio",
                 http=_Connection,
-                ws="none",
+                ws=_Socket,
+                ws_max_size=_MOST_MESSAGE,
+                ws_per_message_deflate=False,
                 lifespan="off",
                 log_config=None,
                 access_log=False,
@@ -125,9 +139,10 @@ class Server:
 
     def offer(self, index: int, captured_at: float, picture: np.ndarray) -> None:
         """Takes the newest picture; it is encoded only if somebody watches, and no newer one has come by then."""
-        self._offered = _Picture(index, captured_at, picture)
-        if self._pictures.followers:
-            self._call(self._wanted.set)
+        offered = Picture(index, captured_at, picture)
+        for form in (self._pictures, self._video):
+            if form.offer(offered):
+                self._call(form.wake)
 
     def publish(self, topics: dict[str, str]) -> None:
         """Takes the newest state: topic -> JSON."""
@@ -142,7 +157,8 @@ class Server:
                 done.set_exception(OutputError(_ENDED))
         self._end()
         self._thread.join()
-        self._encoder.shutdown()
+        self._pictures.close()
+        self._video.close()
         self._listener.close()
 
     def _call(self, work: Callable[..., object], *arguments: object) -> None:
@@ -162,27 +178,17 @@ class Server:
 
     async def _serve(self) -> None:
         self._loop = asyncio.get_running_loop()
-        encoding = asyncio.create_task(self._encode())
-        encoding.add_done_callback(lambda _: self._end())
+        encoding = [asyncio.create_task(form.run()) for form in (self._pictures, self._video)]
+        for task in encoding:
+            task.add_done_callback(lambda _: self._end())
         await self._uvicorn.serve(sockets=[self._listener.socket])
-        encoding.cancel()
-        with suppress(asyncio.CancelledError):
-            await encoding
+        for task in encoding:
+            task.cancel()
+            with suppress(asyncio.CancelledError):
+                await task
 
     def _end(self) -> None:
         self._uvicorn.should_exit = True
-
-    async def _encode(self) -> None:
-        """Encodes the newest picture, once for all, as often as there is a newer one and somebody who watches."""
-        loop, before = asyncio.get_running_loop(), None
-        while True:
-            await self._wanted.wait()
-            self._wanted.clear()
-            picture = self._offered
-            fresh = picture is not before or not self._pictures.has_value
-            if picture is not None and fresh and self._pictures.followers:
-                self._pictures.set(await loop.run_in_executor(self._encoder, _part, picture))
-                before = picture
 
     async def _ask(self, what: dict[str, Any]) -> None:
         if self._ended:
@@ -193,13 +199,3 @@ class Server:
         except Full:
             raise TimeoutError from None
         await asyncio.wait_for(asyncio.wrap_future(command.done), _ANSWER_S)
-
-
-def _part(picture: _Picture) -> bytes:
-    ok, jpeg = cv2.imencode(".jpg", picture.image, [cv2.IMWRITE_JPEG_QUALITY, _QUALITY])
-    if not ok:
-        height, width = picture.image.shape[:2]
-        raise OutputError(
-            f"pictures of {height}x{width} are too large for the page: JPEG ends at 65500; leave --web out"
-        )
-    return picture_part(picture.index, picture.captured_at, jpeg.tobytes())

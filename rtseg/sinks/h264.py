@@ -1,0 +1,63 @@
+"""H.264 as rtseg makes it, for recordings and for browsers, through PyAV (FFmpeg, x264)."""
+
+from collections.abc import Mapping
+from fractions import Fraction
+
+import cv2
+import numpy as np
+from av.container import OutputContainer
+from av.video.frame import VideoFrame
+from av.video.stream import VideoStream
+
+from rtseg.core.sizes import Size
+from rtseg.pictures.resize import resize_image
+
+FRAGMENTED = "empty_moov+default_base_moof"  # a head without frames first, then fragments that each stand by themselves
+PRESET = "superfast"
+ONE_KEY_FRAME = 1 << 20  # frames to the next: never
+_LIMITED, _BT601, _BT709 = 1, 6, 1  # codes of ITU-T H.273 for what cv2.COLOR_BGR2YUV_I420 makes
+
+
+def add_h264(
+    container: OutputContainer,
+    size_hw: Size,
+    rate: Fraction,
+    time_base: Fraction,
+    key_frames: int,
+    options: Mapping[str, str],
+    threads: int | None = None,
+) -> VideoStream:
+    """Adds a stream of H.264 (yuv420p, which browsers play) for pictures that `to_yuv` has made.
+
+    Args:
+        container: an MP4.
+        size_hw: (height, width) of the pictures; the stream's are the next even ones.
+        rate: nominal frames per second.
+        time_base: seconds a tick.
+        key_frames: at least one in so many frames.
+        options: of libx264.
+        threads: of the encoder; None lets x264 choose. What it makes depends on it.
+    """
+    stream = container.add_stream("libx264", rate=rate, options=dict(options))
+    stream.height, stream.width = (side + side % 2 for side in size_hw)
+    stream.pix_fmt = "yuv420p"
+    context = stream.codec_context
+    context.time_base = time_base
+    context.gop_size = key_frames
+    context.color_range, context.colorspace = _LIMITED, _BT601
+    context.color_primaries = context.color_trc = _BT709
+    if threads:
+        context.thread_count = threads
+    return stream
+
+
+def to_yuv(picture: np.ndarray, size_hw: Size) -> VideoFrame:
+    """Makes uint8 BGR (H, W, 3) a frame of yuv420p at `size_hw`, with odd sides padded by one column or row."""
+    picture = resize_image(picture, size_hw)
+    down, right = (side % 2 for side in size_hw)
+    if down or right:
+        picture = cv2.copyMakeBorder(picture, 0, down, 0, right, cv2.BORDER_REPLICATE)
+    # OpenCV converts 5x faster than swscale. `from_numpy_buffer` would save a copy, but takes the wrong rows for
+    # colour where the height is no multiple of 4.
+    planes = np.asarray(cv2.cvtColor(picture, cv2.COLOR_BGR2YUV_I420), np.uint8)
+    return VideoFrame.from_ndarray(planes, format="yuv420p")
