@@ -165,9 +165,9 @@ def _table(labels: LabelSet, opacity: float, shown: tuple[int, ...], greyed: boo
 
 
 def _check(image: np.ndarray, labels: np.ndarray, out: np.ndarray | None) -> None:
-    for what, array in (("image", image), ("labels", labels)):
-        if not isinstance(array, np.ndarray):
-            raise UsageError(f"{what} must be an array, uint8, not {type(array).__name__}")
+    for what, given in (("image", image), ("labels", labels)):
+        if not isinstance(given, np.ndarray):
+            raise UsageError(f"{what} must be an array, uint8, not {type(given).__name__}")
     if labels.dtype != np.uint8 or labels.ndim != 2 or labels.size == 0:
         raise UsageError(f"labels are {labels.dtype} {labels.shape}: want uint8 (H, W)")
     shape = (*labels.shape, 3)
