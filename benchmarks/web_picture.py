@@ -20,6 +20,8 @@ def main() -> None:
     parser.add_argument("picture", type=Path)
     parser.add_argument("--form", choices=("jpeg", "video"), default="jpeg")
     parser.add_argument("--model", default="icnet")
+    parser.add_argument("--engine", default="auto")
+    parser.add_argument("--precision", default="auto")
     parser.add_argument("--seconds", type=float, default=45.0, help="that the curves show")
     parser.add_argument("--fps", type=float, default=30.0, help="of the street")
     options = parser.parse_args()
@@ -27,6 +29,7 @@ def main() -> None:
 
     command = [sys.executable, "-u", "-m", "rtseg.apps.cam", "--no-window", "--web", "--source", "synthetic"]
     command += ["--camera-size", "480x640", "--camera-fps", str(options.fps), "--model", options.model]
+    command += ["--engine", options.engine, "--precision", options.precision]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as started, sync_playwright() as playwright:
         try:
             address = next(found[0] for line in started.stdout or () if (found := re.search(r"http://\S+", line)))

@@ -112,14 +112,16 @@ class Moving:
         number: counts the pictures of all videos, by one.
         key: number of the newest key frame, from which on each is needed.
         video: its head and codec; another one where the size has changed.
-        picture: what it shows.
+        index: that of the frame that it shows.
+        captured_at: the time of that frame's capture.
     """
 
     number: int
     key: int
     video: FragmentEncoder
     fragment: Fragment
-    picture: Picture
+    index: int
+    captured_at: float
 
 
 class MovingEncoder:
@@ -143,4 +145,4 @@ class MovingEncoder:
         self._number += 1
         if fragment.is_key:
             self._key, self._key_s = self._number, now
-        return Moving(self._number, self._key, self._video, fragment, picture)
+        return Moving(self._number, self._key, self._video, fragment, picture.index, picture.captured_at)

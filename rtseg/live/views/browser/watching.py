@@ -111,7 +111,7 @@ def _about(made: Moving) -> str:
         {
             "number": made.number,
             "time": made.fragment.time_s,
-            "frame": made.picture.index,
-            "captured_at": made.picture.captured_at,
+            "frame": made.index,
+            "captured_at": made.captured_at,
         }
     )
