@@ -172,9 +172,9 @@ class Card:
             raise UsageError(f"exit {exit!r}: after the colon comes a probability, 0 or more, for example {name}:0.9")
         halo, regions = early[name].halo, early[name].regions
         if halo is None:
-            raise UsageError(f"the regions of {self.name} cannot be refined from {name} on: what follows sees the whole "
-                             "picture (it pools over all of it), or the network was exported before regions were "
-                             "measured; use --exit auto, or export it again")  # fmt: skip
+            raise UsageError(f"the regions of {self.name} cannot be refined from {name} on: what follows sees the "
+                             "whole picture (it pools over all of it), or the network was exported before regions "
+                             "were measured; use --exit auto, or export it again")  # fmt: skip
         return early[name], Regions(sure, regions.tile_hw if regions else (_TILE_HALOS * halo, _TILE_HALOS * halo))
 
     def _calibrated_regions(self) -> tuple[Exit, Regions]:
