@@ -46,7 +46,7 @@ from rtseg.pictures.upsample import upsample_labels
 app = App(help=__doc__)
 SCALES = (1.0, 0.875, 0.75, 0.625, 0.5)
 LOSSES = (0.002, 0.005, 0.01, 0.02)  # of mIoU, for which the cheapest regions are chosen
-HALOS = (0, 1, 2, 3)  # multiples of the network's size
+HALOS = (1, 2, 3)  # multiples of the network's size
 WARM_UP = 5
 
 

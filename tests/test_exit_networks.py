@@ -290,7 +290,7 @@ def test_without_a_halo_parts_differ(artifact):
         run = engine.start(image)
         run.logits()
         parts = run.parts([tiling.corner(tiling.tiles[6])], tiling.part_hw)
-    assert np.abs(parts[0] - whole[:, 16:32, 16:32]).max() > 10 * TOLERANCE * np.abs(whole).max()
+    assert np.abs(parts[0] - whole[:, 16:32, 16:32]).max() > 3 * TOLERANCE * np.abs(whole).max()
 
 
 def test_a_network_that_pools_over_the_picture_has_no_halo(tmp_path):

@@ -165,10 +165,11 @@ def test_several_in_flight_start_one_at_a_time(artifact, image):
         pool.collect()
 
 
-def test_engines_that_cannot_stop_say_so(artifact):
+@pytest.mark.parametrize("load", [load_named, load_engine])
+def test_engines_that_cannot_stop_say_so(artifact, load):
     """Whether they are installed or not: what to install would not help."""
     with pytest.raises(UsageError, match=r"tensorrt runs a network to its end only.*onnxruntime or openvino"):
-        load_named("tensorrt", artifact, EngineOptions(SIZE, exits=True))
+        load("tensorrt", artifact, EngineOptions(SIZE, exits=True))
 
 
 def test_auto_takes_an_engine_that_can_stop(artifact, monkeypatch):

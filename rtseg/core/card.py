@@ -2,16 +2,19 @@
 
 import json
 from dataclasses import asdict, dataclass, field, replace
+from math import isfinite
 from pathlib import Path
 from typing import Any, Literal, get_args
 
 from rtseg.core.errors import UsageError, WeightsError
-from rtseg.core.exits import Regions, check_exit, find_regions
+from rtseg.core.exits import REGIONS, Regions
 from rtseg.core.files import write_json
 from rtseg.core.labels import LabelSet
+from rtseg.core.registry import unknown_name
 from rtseg.core.sizes import Size, check_multiple, format_size, nearest_multiple
 
 PRECISIONS = ("fp32", "fp16", "int8")
+_TILE_HALOS = 4  # sides of tiles that were not calibrated: with its halo each is 2.25 times its work
 IMPORTED = "imported"
 """The architecture of a network that `rtseg import` took: a graph, and nothing in torch that it was made of."""
 
@@ -134,15 +137,53 @@ class Card:
 
     def check_exit(self, exit: str) -> None:
         """Raises UsageError unless the network can stop as `RunSpec.exit` says."""
-        check_exit(self.name, self.exits, exit)
+        names = [each.name for each in self.exits]
+        if not names:
+            raise UsageError(f"{self.name} has no early exits: they come by training with --set exits=2")
+        if exit == "auto":
+            if all(each.threshold is None for each in self.exits):
+                raise UsageError(f"the exits of {self.name} are not calibrated: run rtseg eval --calibrate-exits 0.002 "
+                                 f"first, or name one of {', '.join(names)}")  # fmt: skip
+        elif self.find_regions(exit) is None and exit not in names:
+            raise unknown_name(f"exit of {self.name}", exit, ["auto", *names, REGIONS])
 
     def find_regions(self, exit: str) -> tuple[Exit, Regions] | None:
-        """What `RunSpec.exit` means where regions of a frame may stop; None where whole frames do.
+        """The exit whose unsure regions alone go on, and which these are; None where whole frames stop or go on.
+
+        Args:
+            exit: as `RunSpec.exit`: 'regions' takes what was calibrated, 'NAME:SURE' an exit and a probability.
 
         Raises:
-            UsageError: the network cannot do what it says.
+            UsageError: nothing was calibrated, there is no such exit or probability, or the exit has no halo.
         """
-        return find_regions(self.name, self.exits, exit)
+        if exit == REGIONS:
+            return self._calibrated_regions()
+        name, colon, text = exit.rpartition(":")
+        if not colon:
+            return None
+        early = {each.name: each for each in self.exits[:-1]}
+        if name not in early:
+            raise unknown_name(f"early exit of {self.name}", name, list(early))
+        try:
+            sure = float(text)
+        except ValueError:
+            sure = -1.0
+        if not (isfinite(sure) and sure >= 0):
+            raise UsageError(f"exit {exit!r}: after the colon comes a probability, 0 or more, for example {name}:0.9")
+        halo, regions = early[name].halo, early[name].regions
+        if halo is None:
+            raise UsageError(f"the regions of {self.name} cannot be refined from {name} on: what follows sees the "
+                             "whole picture (it pools over all of it), or the network was exported before regions "
+                             "were measured; use --exit auto, or export it again")  # fmt: skip
+        return early[name], Regions(sure, regions.tile_hw if regions else (_TILE_HALOS * halo, _TILE_HALOS * halo))
+
+    def _calibrated_regions(self) -> tuple[Exit, Regions]:
+        for each in self.exits:
+            if each.regions is not None:
+                return each, each.regions
+        named = " or ".join(f"{each.name}:0.9" for each in self.exits if each.halo) or "--exit auto"
+        raise UsageError(f"{self.name} has no regions calibrated that save work: run rtseg eval --calibrate-exits "
+                         f"0.002, or try {named}")  # fmt: skip
 
     def nearest_size(self, size_hw: Size) -> Size:
         """The input size nearest to `size_hw` that the graph takes."""

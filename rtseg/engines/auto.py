@@ -24,7 +24,7 @@ from rtseg.core.sizes import format_size
 from rtseg.core.zoo import Artifact
 from rtseg.engines.base import EngineOptions
 from rtseg.engines.rate import Measured, Rate, measure_rates
-from rtseg.engines.table import ENGINES, TABLE, available, distribution, install_hint, missing
+from rtseg.engines.table import ENGINES, TABLE, available, check_stops, distribution, install_hint, missing
 
 MAX_LOSS = 0.005
 """IoU of the mean: INT8 that loses more is never taken by itself."""
@@ -145,6 +145,8 @@ def candidates(engine: str, artifact: Artifact, exits: bool = False) -> list[str
         if gives_labels and TABLE[ENGINES.check(engine)].on_gpu:
             raise UsageError(f"{artifact.card.name} gives labels, and {engine} upsamples logits on the GPU: use "
                              "--engine onnxruntime or openvino")  # fmt: skip
+        if exits:
+            check_stops(engine)
         if (reason := missing(engine)) is not None:
             raise EngineError(reason)
         return [engine]

@@ -87,11 +87,17 @@ def install_hint(name: str) -> str:
     return TABLE[ENGINES.check(name)].install
 
 
-def load_named(name: str, artifact: Artifact, options: EngineOptions) -> Engine:
-    """Loads a network into the engine of this name; `rtseg.engines.load_engine` says what it raises."""
-    if options.exits and not TABLE[ENGINES.check(name)].exits:
+def check_stops(name: str) -> None:
+    """Raises UsageError unless the engine can stop at a network's exits, installed or not."""
+    if not TABLE[ENGINES.check(name)].exits:
         able = " or ".join(other for other, entry in TABLE.items() if entry.exits)
         raise UsageError(f"{name} runs a network to its end only, not to an exit: use --engine {able}")
+
+
+def load_named(name: str, artifact: Artifact, options: EngineOptions) -> Engine:
+    """Loads a network into the engine of this name; `rtseg.engines.load_engine` says what it raises."""
+    if options.exits:
+        check_stops(name)
     if (reason := missing(name)) is not None:
         raise EngineError(reason)
     try:
