@@ -6,43 +6,60 @@ Runs `rtseg-cam` on the procedural street for a minute, on a machine that does n
 Chromium (Debian's `chromium`, and `pip install playwright`).
 """
 
-import argparse
 import re
 import subprocess
 import sys
 from pathlib import Path
+from typing import Literal
 
+from cyclopts import App
 from web_latency import browser_path
 
+from rtseg.apps._console import run
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("picture", type=Path)
-    parser.add_argument("--form", choices=("jpeg", "video"), default="jpeg")
-    parser.add_argument("--model", default="icnet")
-    parser.add_argument("--engine", default="auto")
-    parser.add_argument("--precision", default="auto")
-    parser.add_argument("--seconds", type=float, default=45.0, help="that the curves show")
-    parser.add_argument("--fps", type=float, default=30.0, help="of the street")
-    options = parser.parse_args()
+app = App(help=__doc__)
+
+
+@app.default
+def main(
+    picture: Path,
+    *,
+    form: Literal["jpeg", "video"] = "jpeg",
+    model: str = "icnet",
+    engine: str = "auto",
+    precision: str = "auto",
+    seconds: float = 45.0,
+    fps: float = 30.0,
+) -> None:
+    """Takes the picture.
+
+    Args:
+        picture: The file to write.
+        form: How the page gets its pictures.
+        model: A network.
+        engine: Its engine.
+        precision: Its precision.
+        seconds: That the curves show.
+        fps: Of the street.
+    """
     from playwright.sync_api import sync_playwright
 
     command = [sys.executable, "-u", "-m", "rtseg.apps.cam", "--no-window", "--web", "--source", "synthetic"]
-    command += ["--camera-size", "480x640", "--camera-fps", str(options.fps), "--model", options.model]
-    command += ["--engine", options.engine, "--precision", options.precision]
+    command += ["--camera-size", "480x640", "--camera-fps", str(fps), "--model", model]
+    command += ["--engine", engine, "--precision", precision]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as started, sync_playwright() as playwright:
         try:
             address = next(found[0] for line in started.stdout or () if (found := re.search(r"http://\S+", line)))
             browser = playwright.chromium.launch(executable_path=browser_path(), args=["--no-sandbox"])
             page = browser.new_page(viewport={"width": 1180, "height": 760})
-            page.goto(address + ("#video" if options.form == "video" else ""))
+            page.goto(address + ("#video" if form == "video" else ""))
             page.locator("[data-age-ms]").wait_for()
-            page.wait_for_timeout(1000 * options.seconds)
-            page.screenshot(path=options.picture)
+            page.wait_for_timeout(1000 * seconds)
+            page.screenshot(path=picture)
             browser.close()
         finally:
             started.terminate()
 
 
 if __name__ == "__main__":
-    main()
+    run(app)

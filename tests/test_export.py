@@ -319,7 +319,7 @@ class TestCommand:
         with pytest.raises(UsageError, match="this network has up to 2"):
             app.load(app.ExportOptions(checkpoint=path, exits=3))
         with pytest.raises(UsageError, match="--exits goes with --checkpoint"):
-            app.load(app.ExportOptions(model="icnet", exits=2))
+            app.check_options(app.ExportOptions(model="icnet", exits=2))
 
     @pytest.mark.parametrize("given", [".", "last.ckpt"])
     def test_another_file_of_the_run_is_told(self, given, tmp_path):

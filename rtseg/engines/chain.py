@@ -3,6 +3,7 @@
 from abc import abstractmethod
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
@@ -31,8 +32,14 @@ class ChainEngine(Engine):
 
     def __init__(self, artifact: Artifact, options: EngineOptions) -> None:
         super().__init__(artifact, options)
-        self._paths = artifact.chain(options.precision) if options.exits else [artifact.file(options.precision)]
+        self._artifact, self._options = artifact, options
         self._opened: dict[tuple[int, Size], list[PartGraph]] = {}
+
+    @cached_property
+    def _paths(self) -> list[Path]:
+        """The graphs, the first one first; raises UsageError where there is none of the precision."""
+        artifact, precision = self._artifact, self._options.precision
+        return artifact.chain(precision) if self._options.exits else [artifact.file(precision)]
 
     @abstractmethod
     def _begin(self, image: np.ndarray) -> None:
