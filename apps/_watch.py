@@ -166,7 +166,7 @@ def _network(options: "CamOptions", spec: RunSpec, live: bool) -> "Labeller":
     from rtseg.live.labellers.still import Still
 
     def make() -> "Labeller":
-        window = None if live or options.reuse else WINDOW  # frames that are not run are no reason to begin anew
+        window = None if live or options.reuse else WINDOW  # frames that are not run are no reason to start over
         confident = options.unsure is not None
         labeller = scored(open_labeller(spec), steady=options.steady, confident=confident, window=window)
         return Still(labeller) if options.reuse else labeller

@@ -327,7 +327,7 @@ def test_what_was_calibrated_with_other_weights_is_dropped(artifact, network, ca
     assert calibrated(other, before) is None
     assert [record.message for record in caplog.records if record.name.startswith("rtseg")] == [
         "net was calibrated with other weights: that is dropped, and rtseg eval with --calibrate or --calibrate-exits "
-        "finds it anew"
+        "finds it again"
     ]
     caplog.clear()
     assert calibrated(other, artifact) is None  # nothing was calibrated

@@ -40,7 +40,7 @@ def calibrated(model: SegmentationModel, before: Artifact | None) -> Card | None
     if _is_of(before, model):
         return card
     log.warning("%s was calibrated with other weights: that is dropped, and rtseg eval with --calibrate or "
-                "--calibrate-exits finds it anew", card.name)  # fmt: skip
+                "--calibrate-exits finds it again", card.name)  # fmt: skip
     return None
 
 

@@ -92,7 +92,7 @@ class Steady:
         return averaged
 
     def forget(self) -> None:
-        """Begins anew with the next frame."""
+        """Starts over with the next frame."""
         self._newer = None
 
     def _gain(self, means: np.ndarray, before: np.ndarray, size_hw: tuple[int, ...]) -> np.ndarray:

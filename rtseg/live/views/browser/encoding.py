@@ -125,7 +125,7 @@ class Moving:
 
 
 class MovingEncoder:
-    """Encodes pictures as H.264; begins anew where their size changes."""
+    """Encodes pictures as H.264; starts over where their size changes."""
 
     def __init__(self) -> None:
         self._video: FragmentEncoder | None = None
