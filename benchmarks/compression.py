@@ -29,6 +29,7 @@ from rtseg.core.files import write_json
 from rtseg.core.registry import unknown_name
 from rtseg.live.environment import environment
 from rtseg.training.distill import METHODS, SUMMARIES
+from rtseg.training.pruning.folder import read_row
 
 app = App(help=__doc__, default_parameter=Parameter(consume_multiple=True, negative=""))
 RESULT = Path(__file__).parent / "results" / "compression.json"
@@ -131,7 +132,7 @@ def collect_runs(runs: Path) -> dict[str, Any]:
             card = json.loads((folder / "best.json").read_text(encoding="utf-8"))
             figures = card["metrics"][f"camvid/only-{DRIVE}"]
             seconds = json.loads((folder / "cpu.json").read_text(encoding="utf-8"))["seconds"]
-            scored[seed] = {"miou": figures["miou"], "iou": figures["iou"], "parameters": card["parameters"],
+            scored[seed] = {"miou": figures["miou"], "iou": figures["iou"], "parameters": read_row(folder).parameters,
                             "epochs": row.epochs, "cpu_s": round(seconds, 1),
                             "cpu_ms_a_step": round(1e3 * seconds / steps_of(folder), 1)}  # fmt: skip
         if scored:
