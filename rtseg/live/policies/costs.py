@@ -6,7 +6,6 @@ import numpy as np
 
 _HISTORY = 1000  # runs: half a minute at 30 fps, and enough to see one slow run in a thousand
 _NEWEST, _SLOW = 8, 2  # a machine is busy if so many of the newest runs were slow: one alone is a hiccup
-_WARM = 30  # runs, after which the timing at the start is forgotten: it met caches that were cold
 
 
 class Costs:
@@ -21,17 +20,15 @@ class Costs:
 
     def __init__(self, measured_s: Sequence[float], factors: Sequence[float] = ()) -> None:
         self._measured_s = np.array(measured_s, np.float64)
-        self._factors = np.array(factors or [1.0], np.float64)
-        self._runs = 0
+        self._factors = np.array([np.median(factors or [1.0])])  # not their worst: caches were cold then
 
     def __len__(self) -> int:
         return len(self._measured_s)
 
     def took(self, rung: int, seconds: float) -> None:
         """Counts a run."""
-        self._runs += 1
-        kept = self._runs - 1 if self._runs == _WARM else _HISTORY + _NEWEST - 1  # those before say what was foreseen
-        self._factors = np.append(self._factors[-kept:], seconds / self._measured_s[rung])
+        kept = self._factors[1 - _HISTORY - _NEWEST :]  # the oldest eight say what was foreseen
+        self._factors = np.append(kept, seconds / self._measured_s[rung])
 
     def usual_s(self) -> np.ndarray:
         """What each rung takes now, in the median: float64 (rungs,)."""
@@ -41,15 +38,16 @@ class Costs:
         """The share of runs, 0 to 1, that would not end in `left_s`: float64 (rungs,).
 
         While a machine is busy, which is where at least two of the newest eight runs were too slow, that is their
-        share. Otherwise it is how often in the last 1000 runs a rung was late though the machine was not busy for it:
-        of a spell of slow runs only the first two count, since after them a lower rung takes over.
+        share. Otherwise it is how many of the last 1000 runs were late though the machine was not busy, those before
+        the first taken as in time: one hiccup at the start must not count as one in ten. Of a spell of slow runs only
+        the first two count, since after them a lower rung takes over.
         """
         slow = self._factors > left_s / self._measured_s[:, None]
         count = np.cumsum(slow, axis=1, dtype=np.int64)
         before = np.zeros_like(count)
         before[:, 1:] = count[:, :-1]
         before[:, _NEWEST + 1 :] -= count[:, : -_NEWEST - 1]
-        unforeseen = (slow & (before < _SLOW))[:, -_HISTORY:].mean(axis=1)
+        unforeseen = (slow & (before < _SLOW))[:, -_HISTORY:].sum(axis=1) / _HISTORY
         newest = slow[:, -_NEWEST:]
         late: np.ndarray = np.maximum(unforeseen, newest.mean(axis=1) * (newest.sum(axis=1) >= _SLOW))
         return late
