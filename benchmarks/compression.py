@@ -176,7 +176,10 @@ def write_scores(runs: Path) -> None:
     steps = {name: json.loads((runs / name / "best.json").read_text(encoding="utf-8"))["metrics"]
              for name in ("base", "teacher")}  # fmt: skip
     scores = {name: metrics[f"camvid/only-{DRIVE}"]["miou"] for name, metrics in steps.items()}
-    write_json(RESULT, {"environment": environment(), "drive": DRIVE, "scores": scores, "results": collect_runs(runs)})
+    results = collect_runs(runs)
+    missing = [name for name in rows() if name not in results]
+    about = {"environment": environment(), "drive": DRIVE, "scores": scores}
+    write_json(RESULT, {**about, "results": results, "missing": missing})
 
 
 if __name__ == "__main__":

@@ -81,7 +81,8 @@ def compression_table() -> str:
         ])  # fmt: skip
     header = ["", "way", "mIoU", "points", "spread", "seeds", "parameters", "processor, ms a step", "it earns"]
     scores = ", ".join(f"{name} {score:.3f}" for name, score in found["scores"].items())
-    return f"{markdown(header, rows)}\n\nmIoU on {found['drive']}, which nobody saw; {scores}."
+    missing = f" Not run yet: {', '.join(found['missing'])}." if found["missing"] else ""
+    return f"{markdown(header, rows)}\n\nmIoU on {found['drive']}, which nobody saw; {scores}.{missing}"
 
 
 def verdict(gain: float | None, row: dict[str, Any], base: dict[str, Any] | None) -> str:
