@@ -108,9 +108,12 @@ class Deadline:
         come either: then its labels serve the next.
         """
         self._arrived(index, captured_at, now)
-        self._change_level()
-        left = self.cutoff(captured_at) - now
-        rung, usual_s = self._best(min(left, self._fresh_s), self._level), self.costs.usual_s()
+        left, fresh_s = self.cutoff(captured_at) - now, self._fresh_s
+        values = self._values(fresh_s)
+        self._change_level(int(values.argmax()))
+        if left < fresh_s:
+            values = self._values(left)
+        rung, usual_s = int(values[: self._level + 1].argmax()), self.costs.usual_s()
         if usual_s[rung] <= left:
             return rung
         return None if left < usual_s[0] <= self.deadline_s - self.drawing_s else 0
@@ -159,14 +162,16 @@ class Deadline:
         older = np.maximum(self.costs.usual_s() / interval_s, 1.0) - 1
         return self._scores * (1 - self._change * older)
 
-    def _best(self, left_s: float, highest: int | None = None) -> int:
-        """The rung, of those up to `highest`, that is worth most if so much time is left."""
-        worth = self._worth() - _MISS * self.costs.late(left_s)
-        return int(worth[: None if highest is None else highest + 1].argmax())
+    def _values(self, left_s: float) -> np.ndarray:
+        """What each rung is worth if so much time is left, less what its misses cost: float64 (rungs,)."""
+        return self._worth() - _MISS * self.costs.late(left_s)
 
-    def _change_level(self) -> None:
+    def _best(self, left_s: float) -> int:
+        """The rung that is worth most if so much time is left."""
+        return int(self._values(left_s).argmax())
+
+    def _change_level(self, best: int) -> None:
         """Down at once; up after a calm."""
-        best = self._best(self._fresh_s)
         self._calm = self._calm + 1 if best > self._level else 0
         if best < self._level or self._calm >= _CALM:
             self._level, self._calm = best, 0
