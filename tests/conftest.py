@@ -1,5 +1,6 @@
 """What all tests share: pinned thread counts and markers that skip where the hardware or package is missing."""
 
+import logging
 import os
 import re
 import signal
@@ -82,6 +83,14 @@ def _own_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("RTSEG_CACHE", str(_shared(tmp_path_factory) / "cache"))
         yield
+
+
+@pytest.fixture(autouse=True)
+def _levels_of_no_command() -> None:
+    """Commands that ran in an earlier test set how much loggers tell; `caplog` shall not inherit it."""
+    for name in logging.root.manager.loggerDict:
+        if name.split(".")[0] == "rtseg":
+            logging.getLogger(name).setLevel(logging.NOTSET)
 
 
 @pytest.fixture(autouse=True)
