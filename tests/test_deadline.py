@@ -14,7 +14,7 @@ from rtseg.engines import EngineOptions
 from rtseg.live.labellers.anytime import Anytime
 from rtseg.live.ladder import Step
 from rtseg.live.policies import Deadline
-from rtseg.live.policies.costs import Costs, hardly_exceeded
+from rtseg.live.policies.costs import Costs, rarely_exceeded
 from rtseg.live.rung import Rung
 from rtseg.live.segmenter import Segmenter
 
@@ -121,11 +121,22 @@ class Drive:
         return [int(made.labels[0, 0]) for made in self.made]
 
 
-def test_what_is_hardly_exceeded_by_hand():
-    assert hardly_exceeded(range(1, 301)) == 297
-    assert hardly_exceeded(range(1, 101)) == 99
-    assert hardly_exceeded([5.0, 9.0, 3.0]) == 5.0
-    assert hardly_exceeded([7.0]) == 7.0
+def test_what_is_rarely_exceeded_by_hand():
+    assert rarely_exceeded(range(1, 101)) == 90
+    assert rarely_exceeded(range(1, 12)) == 10
+    assert rarely_exceeded([5.0, 9.0, 3.0]) == 5.0
+    assert rarely_exceeded([7.0]) == 7.0
+
+
+def test_a_few_slow_drawings_do_not_stop_the_network():
+    """They take longer than the whole deadline: were they expected of every frame, nothing would be started."""
+    drive = Drive(0.020, 0.010)
+    for _ in range(5):
+        drive.run(18)
+        drive.drawing_s = 0.030
+        drive.run(2)
+        drive.drawing_s = DRAWING_S
+    assert drive.rungs.count(None) == 0
 
 
 def test_one_slow_drawing_at_the_start_does_not_count_for_long():
@@ -225,8 +236,7 @@ def test_down_when_the_machine_gets_busy_and_up_again_later():
     assert found[250:].count(None) <= 4
     assert set(found[first + 4 : 500]) == {1}  # 2.5 times 12 ms
     up = next(index for index in range(500, 1800) if found[index] == 2)
-    # two late runs of 1000 weigh 2 points, and the better rung brings one: once they are forgotten, a calm of 30 frames
-    assert first + 1000 - 10 <= up <= first + 1000 + 40
+    assert 530 <= up <= 540  # two late runs of 1000 weigh 0.6 points, and the better rung brings one: after a calm
     assert set(found[up:]) == {2}
     assert max(drive.ages) <= 0.040 + 1e-9
 
@@ -277,14 +287,14 @@ def test_misses_are_rare_under_a_load_that_comes_and_goes():
     drive = Drive(0.040, 0.006, 0.012, 0.030, load=lambda t: 2.5 if any(a <= t < b for a, b in spells) else 1.0)
     drive.run(3000)
     assert len(spells) > 20
-    assert drive.rungs.count(None) <= 4
+    assert drive.rungs.count(None) <= 9  # three of 1000 cost less than the point that the better rung brings
     assert drive.rungs.count(0) == 0
     assert max(drive.ages) <= 0.040 + 1e-9
 
 
-@pytest.mark.parametrize(("gain", "last"), [(0.01, 0), (0.06, 1)])
+@pytest.mark.parametrize(("gain", "last"), [(0.006, 0), (0.018, 1)])
 def test_a_better_rung_is_worth_few_misses(gain, last):
-    """A second in twenty is busy: that costs two frames of 500, or 0.04, whoever takes the better rung in between."""
+    """A second in twenty is busy: that costs two frames of 500, or 0.012, whoever takes the better rung in between."""
     policy, took = Deadline(0.040), (0.012, 0.030)
     low, high = rungs(*took)
     policy.start([low, replace(high, score=low.score + gain)])
@@ -319,6 +329,21 @@ def test_the_fastest_is_tried_where_it_will_likely_be_ready():
     drive.labeller.submit(Frame(np.full((*SIZE, 3), 3, np.uint8), 25, 1.0, 1.0))
     made = drive.labeller.collect()
     assert (made.held, int(made.labels[0, 0])) == (False, 3)
+
+
+def test_a_slow_spell_does_not_end_all_tries():
+    """After it the fastest seems to take a little more than frames have left once they are there, 2 ms late each."""
+    policy = Deadline(0.020)
+    policy.start(rungs(0.010))
+    policy.shown(0.0, 0.0)
+    for index in range(8):
+        policy.took(0, 0.019)
+    chosen = []
+    for index in range(20):
+        chosen.append(policy.choose(index, index / FPS, index / FPS + 0.002))
+        if chosen[-1] is not None:
+            policy.took(0, 0.010)
+    assert chosen[-10:] == [0] * 10
 
 
 def test_late_pictures_are_not_shown_but_some_are_if_all_are_late():

@@ -53,7 +53,6 @@ class Costs:
         return late
 
 
-def hardly_exceeded(values: Collection[float]) -> float:
-    """The largest of the values but for the top hundredth, and but for one where they are few; there must be one."""
-    ordered = sorted(values)
-    return ordered[max(0, len(ordered) - 1 - max(1, len(ordered) // 100))]
+def rarely_exceeded(values: Collection[float]) -> float:
+    """What nine in ten of the values do not exceed, and where they are few all but the largest; there must be one."""
+    return sorted(values)[9 * (len(values) - 1) // 10]

@@ -8,7 +8,7 @@ from statistics import median
 import numpy as np
 
 from rtseg.core.errors import UsageError
-from rtseg.live.policies.costs import Costs, hardly_exceeded
+from rtseg.live.policies.costs import Costs, rarely_exceeded
 from rtseg.live.rung import Rung
 
 _RECENT = 100  # frames, of which drawing is remembered
@@ -17,7 +17,7 @@ _CALM = 30  # frames that a better rung must have fitted before it is taken
 _BUSY = 0.95  # of the time between two frames: handing over takes the rest
 _FIRST_CHANGE, _NEW = 0.02, 0.05  # labels that change from frame to frame, and how fast that is learned
 _SLOWEST = 3.0  # times between two frames: what takes longer is not loaded
-_MISS = 10.0  # pictures that are wholly wrong weigh as much as a miss: one in a thousand costs a point
+_MISS = 3.0  # pictures that are wholly wrong weigh as much as a miss: one in a hundred costs three points of mIoU
 _STARVED_S = 0.5  # where nothing can be in time, a picture is shown this often all the same
 
 
@@ -27,7 +27,7 @@ class Deadline:
     A rung is worth its score, less what labels lose by their age where it does not keep up with the source and only
     each n-th frame gets labels of its own: score (1 - c (n - 1)), c the share of the picture whose label changes from
     one frame to the next. The age is (n - 1) / 2 frames in the mean, and a changed pixel counts twice, since it is
-    small things that move out of their labels first. From that goes what its misses cost, 10 times the share of runs
+    small things that move out of their labels first. From that goes what its misses cost, 3 times the share of runs
     that would not be ready in what is left of the frame's time once drawing is paid for. So a slow run that no rung
     would have survived speaks against none of them, and one that costs only the best rungs speaks against those.
 
@@ -116,7 +116,7 @@ class Deadline:
         rung, usual_s = int(values[: self._level + 1].argmax()), self.costs.usual_s()
         if usual_s[rung] <= left:
             return rung
-        return None if left < usual_s[0] <= self.deadline_s - self.drawing_s else 0
+        return None if left < usual_s[0] <= fresh_s else 0
 
     def took(self, rung: int, seconds: float) -> None:
         """Counts a run of a rung, in time or not."""
@@ -140,8 +140,8 @@ class Deadline:
 
     @property
     def drawing_s(self) -> float:
-        """What drawing and showing will hardly exceed: a tenth more than the second longest of the last 100."""
-        return 1.1 * hardly_exceeded(self._drawing) if self._drawing else _FIRST_DRAWING * self.deadline_s
+        """What drawing and showing rarely exceed: a tenth more than nine in ten of the last 100 took."""
+        return 1.1 * rarely_exceeded(self._drawing) if self._drawing else _FIRST_DRAWING * self.deadline_s
 
     # Which rung is right for a frame that has just come
 
