@@ -11,7 +11,6 @@ import subprocess
 import sys
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from time import perf_counter
 
 from cyclopts import App
 from rich.console import Console
@@ -35,17 +34,14 @@ def main(*, model: str = "enet", epochs: int | None = None, json: Path | None = 
     with TemporaryDirectory() as folder:
         root, output = Path(folder, "shapes"), Path(folder, "run")
         subprocess.run([sys.executable, SHAPES, root], check=True)
-        start = perf_counter()
         options = ["--model", model, "--root", root, "--output", output]
         options += [] if epochs is None else ["--epochs", str(epochs)]
         subprocess.run([sys.executable, "-m", "rtseg.apps.main", "train", *options], check=True)
-        seconds = perf_counter() - start
         card = json_module.loads((output / "best.json").read_text(encoding="utf-8"))
     found = {
         "model": model,
         "epochs": card["recipe"]["epochs"],
         "best_epoch": card["recipe"]["epochs_done"],
-        "minutes": round(seconds / 60, 1),
         **card["metrics"]["folder/val"],
     }
     Console().print(found)

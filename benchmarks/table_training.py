@@ -99,12 +99,10 @@ def verdict(gain: float | None, row: dict[str, Any], base: dict[str, Any] | None
 
 def own_data_table() -> str:
     """What the classes of the pictures in docs/own-data.md score after a run with nothing but defaults."""
-    file = result("own_data")
-    found, cores = file["result"], file["environment"]["cores"]
+    found = result("own_data")["result"]
     rows = [*found["iou"].items(), ("mean", found["miou"])]
     table = markdown(["class", "IoU, held out"], [[name, f"{iou:.3f}"] for name, iou in rows])
-    told = f"{found['epochs']} epochs in {found['minutes']:.0f} minutes on {cores} CPU cores"
-    return f"{table}\n\n{told}; epoch {found['best_epoch']} was the best."
+    return f"{table}\n\nOf {found['epochs']} epochs the {found['best_epoch']}th was the best."
 
 
 TABLES: dict[str, Callable[[], str]] = {

@@ -336,7 +336,7 @@ def test_a_slow_spell_does_not_end_all_tries():
     policy = Deadline(0.020)
     policy.start(rungs(0.010))
     policy.shown(0.0, 0.0)
-    for index in range(8):
+    for _ in range(8):
         policy.took(0, 0.019)
     chosen = []
     for index in range(20):

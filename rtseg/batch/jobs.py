@@ -10,7 +10,7 @@ from pathlib import Path
 from rtseg.core.addresses import without_password
 from rtseg.core.errors import InputError, OutputError, UsageError
 from rtseg.core.files import NAME_MAX
-from rtseg.core.paths import matches, user_path, walk
+from rtseg.core.paths import matches, real_path, user_path, walk
 from rtseg.core.registry import unknown_name
 from rtseg.sources.kinds import IMAGE_SUFFIXES, VIDEO_SUFFIXES, kind_of, skipped_note
 
@@ -140,7 +140,7 @@ def find_jobs(inputs: Sequence[str], output: Path, save: tuple[str, ...]) -> lis
     """
     found: dict[Path, tuple[Path, Path]] = {}  # what is named twice counts once
     for source, below in (pair for text in inputs for pair in _find(text, output)):
-        found.setdefault(_real(source.parent) / source.name, (source, below))
+        found.setdefault(real_path(source.parent) / source.name, (source, below))
     if not found:
         raise UsageError("no input is given: name one or more videos, pictures, folders or lists of them")
     jobs = [Job(source, output / below, save) for source, below in found.values()]
@@ -174,10 +174,10 @@ def _find(text: str, output: Path, listed: bool = False) -> Iterator[tuple[Path,
 def _matches(pattern: Path, output: Path) -> list[Path]:
     """What a pattern means; of what an output folder below its root holds, and of unfinished work, nothing."""
     plain = list(takewhile(lambda part: not is_pattern(part), pattern.parts))
-    root, target = _real(Path(*plain)), _real(output)
+    root, target = real_path(Path(*plain)), real_path(output)
     found = []
     for match in map(Path, matches(str(pattern))):
-        here = _real(match)
+        here = real_path(match)
         ours = root in target.parents and (here == target or target in here.parents)
         unfinished = any(part.endswith(PARTIAL_SUFFIX) for part in match.parts[len(plain) :])
         if not (ours or unfinished or (match.is_dir() and "**" in pattern.parts)):
@@ -199,14 +199,14 @@ def _lines(path: Path) -> list[str]:
 
 def _walk(root: Path, output: Path) -> Iterator[tuple[Path, Path]]:
     """Every video in a folder and all below it, and every folder that holds pictures; not what the output holds."""
-    if _real(root) == _real(output):
+    if real_path(root) == real_path(output):
         raise UsageError(f"{root} is both input and output: choose another --output")
     found = False
     for here, below, files in walk(root):
         below[:] = [
             name for name in below
             if not name.startswith(".") and not name.endswith(PARTIAL_SUFFIX)
-            and _real(here / name) != _real(output)
+            and real_path(here / name) != real_path(output)
         ]  # fmt: skip
         suffixes = {name: Path(name).suffix.lower() for name in files if not name.startswith(".")}
         place = here.relative_to(root)
@@ -224,11 +224,6 @@ def _walk(root: Path, output: Path) -> Iterator[tuple[Path, Path]]:
         yield root, Path()  # whoever opens it says what is missing
 
 
-def _real(path: Path) -> Path:
-    """`Path.resolve`, but for links that lead in a circle, too."""
-    return Path(os.path.realpath(path))
-
-
 def _check_names(jobs: Sequence[Job]) -> None:
     first: dict[str, Job] = {}
     for job in jobs:
@@ -240,9 +235,9 @@ def _check_names(jobs: Sequence[Job]) -> None:
                     f"{other.source} and {job.source} would get the same output name {job.name!r}: rename one, "
                     "or label them with different --output folders"
                 )
-    sources = {_real(job.source): job.source for job in jobs}
+    sources = {real_path(job.source): job.source for job in jobs}
     above = {parent: source for path, source in sources.items() for parent in path.parents}
     for job in jobs:
-        for target in map(_real, (*job.targets, job.partial)):
+        for target in map(real_path, (*job.targets, job.partial)):
             if (source := sources.get(target) or above.get(target)) is not None:
                 raise UsageError(f"output {target} would replace the input {source}: choose another --output")

@@ -29,6 +29,11 @@ def user_path(text: str | Path) -> Path:
     return path
 
 
+def real_path(path: Path) -> Path:
+    """`Path.resolve`, but for links that lead in a circle, too."""
+    return Path(os.path.realpath(path))
+
+
 def natural_key(name: str) -> tuple[list[tuple[int, int, str]], str]:
     """Sorts `frame_2` before `frame_10`; equal numbers by the name itself."""
     parts = re.split(r"([0-9]+)", name)

@@ -1,7 +1,6 @@
 """Test-time averaging: the same network on flipped and scaled copies of a picture. More accurate, never real-time."""
 
 from collections import deque
-from time import perf_counter
 
 import numpy as np
 
@@ -9,6 +8,7 @@ from rtseg.core.errors import EngineError, UsageError
 from rtseg.core.frame import Frame, Labelled
 from rtseg.core.sizes import Size, format_size
 from rtseg.engines import EngineInfo
+from rtseg.live.labellers.stage import stage
 from rtseg.live.labellers.wrapper import Wrapper
 from rtseg.live.segmenter import Segmenter
 from rtseg.pictures.average import average_labels
@@ -74,19 +74,16 @@ class Averaging(Wrapper):
         if not self._waiting:
             raise EngineError("no picture is in flight: call submit() first")
         frame, views = self._waiting.popleft(), []
-        stages_s = dict.fromkeys(("resize", "engine", "upsample"), 0.0)
+        stages_s: dict[str, float] = {}
         for segmenter in self._scaled:
-            start = perf_counter()
-            resized = segmenter.input(frame.image)
-            stages_s["resize"] += perf_counter() - start
-            start = perf_counter()
-            views.append(segmenter.engine.infer(resized).copy())  # the engine overwrites its buffer at the next call
-            if self.flip:
-                views.append(segmenter.engine.infer(resized[:, ::-1])[..., ::-1].copy())
-            stages_s["engine"] += perf_counter() - start
-        start = perf_counter()
-        labels = average_labels(views, frame.size_hw)
-        stages_s["upsample"] = perf_counter() - start
+            with stage(stages_s, "resize"):
+                resized = segmenter.input(frame.image)
+            with stage(stages_s, "engine"):
+                views.append(segmenter.engine.infer(resized).copy())  # it overwrites its buffer at the next call
+                if self.flip:
+                    views.append(segmenter.engine.infer(resized[:, ::-1])[..., ::-1].copy())
+        with stage(stages_s, "upsample"):
+            labels = average_labels(views, frame.size_hw)
         return Labelled(labels, stages_s)
 
     def discard(self) -> None:

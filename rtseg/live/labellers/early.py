@@ -8,7 +8,8 @@ from rtseg.core.runspec import AUTO, RunSpec
 from rtseg.core.sizes import Size
 from rtseg.engines.run import Run
 from rtseg.live.labellers.refining import Refining
-from rtseg.live.labellers.stopping import Stopping, stage
+from rtseg.live.labellers.stage import stage
+from rtseg.live.labellers.stopping import Stopping
 from rtseg.live.segmenter import Segmenter
 from rtseg.pictures.confidence import confidence
 from rtseg.pictures.entropy import mean_entropy

@@ -15,7 +15,8 @@ from rtseg.core.exits import REGIONS, Regions
 from rtseg.core.sizes import Size
 from rtseg.engines import EngineInfo
 from rtseg.engines.run import Run
-from rtseg.live.labellers.stopping import Stopping, stage
+from rtseg.live.labellers.stage import stage
+from rtseg.live.labellers.stopping import Stopping
 from rtseg.live.segmenter import Segmenter
 from rtseg.pictures.confidence import confidence
 from rtseg.pictures.tiles import Tiling

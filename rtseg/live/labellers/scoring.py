@@ -2,7 +2,6 @@
 
 from collections import deque
 from dataclasses import dataclass
-from time import perf_counter
 
 import numpy as np
 
@@ -13,6 +12,7 @@ from rtseg.core.frame import Frame, Labelled
 from rtseg.core.sizes import Size
 from rtseg.engines import EngineInfo
 from rtseg.live.labeller import Labeller, drain
+from rtseg.live.labellers.stage import stage
 from rtseg.live.labellers.steady import WINDOW, Steady
 from rtseg.live.labellers.wrapper import Wrapper
 from rtseg.live.segmenter import Segmenter
@@ -54,7 +54,7 @@ def scored(
 class _Started:
     frame: Frame
     resized: np.ndarray
-    resize_s: float
+    stages_s: dict[str, float]
 
 
 class Scoring(Wrapper):
@@ -90,30 +90,28 @@ class Scoring(Wrapper):
 
     def submit(self, frame: Frame, resized: np.ndarray | None = None) -> None:
         self._segmenter.prepare(frame.size_hw)
-        start = perf_counter()
-        resized = self._segmenter.input(frame.image, resized)
-        seconds = perf_counter() - start
+        stages_s: dict[str, float] = {}
+        with stage(stages_s, "resize"):
+            resized = self._segmenter.input(frame.image, resized)
         self._segmenter.engine.submit_logits(resized)
-        self._started.append(_Started(frame, resized, seconds))
+        self._started.append(_Started(frame, resized, stages_s))
 
     def collect(self) -> Labelled:
         if not self._started:
             raise EngineError("no picture is in flight: call submit() first")
         started = self._started.popleft()
-        logits, stages_s = self._segmenter.engine.collect_logits()
-        stages_s = {"resize": started.resize_s, **stages_s}
-        start = perf_counter()
+        logits, engine_s = self._segmenter.engine.collect_logits()
+        stages_s = {**started.stages_s, **engine_s}
         if self._steady is not None:
-            logits = self._steady(started.frame.index, started.resized, logits)
-            stages_s["steady"] = perf_counter() - start
-        start, size_hw, threads = perf_counter(), started.frame.size_hw, self.info.threads
-        labels = upsample_labels(logits, size_hw, self._arrays.take(size_hw), threads=threads)
-        stages_s["upsample"] = perf_counter() - start
+            with stage(stages_s, "steady"):
+                logits = self._steady(started.frame.index, started.resized, logits)
+        size_hw, threads = started.frame.size_hw, self.info.threads
+        with stage(stages_s, "upsample"):
+            labels = upsample_labels(logits, size_hw, self._arrays.take(size_hw), threads=threads)
         if not self._confident:
             return Labelled(labels, stages_s)
-        start = perf_counter()
-        sure = as_levels(confidence(logits, size_hw, self.card.temperature, threads=threads))
-        stages_s["confidence"] = perf_counter() - start
+        with stage(stages_s, "confidence"):
+            sure = as_levels(confidence(logits, size_hw, self.card.temperature, threads=threads))
         return Labelled(labels, stages_s, sure)
 
     def discard(self) -> None:

@@ -2,9 +2,6 @@
 
 from abc import ABC, abstractmethod
 from collections import deque
-from collections.abc import Iterator
-from contextlib import contextmanager
-from time import perf_counter
 
 import numpy as np
 
@@ -14,6 +11,7 @@ from rtseg.core.frame import Frame, Labelled
 from rtseg.core.sizes import Size
 from rtseg.engines import EngineInfo
 from rtseg.engines.run import Run
+from rtseg.live.labellers.stage import stage
 from rtseg.live.labellers.wrapper import Wrapper
 from rtseg.live.segmenter import Segmenter
 from rtseg.pictures.upsample import upsample_labels
@@ -63,11 +61,3 @@ class Stopping(Wrapper, ABC):
 
     def discard(self) -> None:
         self._waiting.clear()
-
-
-@contextmanager
-def stage(stages_s: dict[str, float], name: str) -> Iterator[None]:
-    """Adds the seconds that the block takes to a stage's."""
-    start = perf_counter()
-    yield
-    stages_s[name] = stages_s.get(name, 0.0) + perf_counter() - start
