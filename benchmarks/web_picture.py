@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Literal
 
 from cyclopts import App
-from web_latency import browser_path
+from web_viewers import browser_path
 
 from rtseg.apps._console import run
 
