@@ -1,5 +1,8 @@
 """How many cores a process may keep busy: its container's quota counts."""
 
+import ctypes
+
+import psutil
 import pytest
 
 from rtseg.core import machine
@@ -46,3 +49,15 @@ def test_cores_are_the_lesser_of_affinity_and_quota(monkeypatch, quota, expected
     monkeypatch.setattr(machine, "cpu_quota", lambda: quota)
     monkeypatch.setattr(machine.os, "sched_getaffinity", lambda process: set(range(8)), raising=False)
     assert cores() == expected
+
+
+@pytest.mark.skipif(not hasattr(ctypes.CDLL(None), "malloc_trim"), reason="the C library is not glibc")
+def test_memory_that_was_freed_goes_back_to_the_system():
+    blocks = [bytes(64 << 10) for _ in range(1000)]
+    last = blocks.pop()  # above the others, so that freeing them alone gives nothing back
+    process = psutil.Process()
+    used = process.memory_info().rss
+    blocks.clear()
+    machine.return_freed_memory()
+    assert process.memory_info().rss < used - (32 << 20)
+    assert len(last) == 64 << 10

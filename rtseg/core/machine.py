@@ -1,8 +1,10 @@
 """What this process has of its machine: the processor, its share of it, and where it may keep things."""
 
+import ctypes
 import math
 import os
 import platform
+import sys
 from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
 
@@ -100,3 +102,12 @@ def _version_1(group: Path) -> float | None:
         return quota / period if quota > 0 and period > 0 else None
     except (OSError, ValueError):
         return None
+
+
+def return_freed_memory() -> None:
+    """Gives the system back what glibc keeps of memory that was freed: some for every thread that there ever was.
+
+    Elsewhere it does nothing. It takes some milliseconds.
+    """
+    if sys.platform == "linux" and (trim := getattr(ctypes.CDLL(None), "malloc_trim", None)):
+        trim(0)

@@ -8,6 +8,7 @@ from time import perf_counter
 
 from rtseg.core.errors import InputError
 from rtseg.core.frame import Frame
+from rtseg.core.machine import return_freed_memory
 from rtseg.sources.base import Source
 from rtseg.sources.late import Lateness
 from rtseg.sources.prefetch import Prefetch
@@ -117,6 +118,7 @@ class ReconnectingSource(Source):
         self._corrupt_before = self.corrupt = self._corrupt_before + self._source.corrupt
         self._source.close()
         self._source, self._reason, self._joining = None, reason, True
+        return_freed_memory()  # the threads that read it are gone; nobody waits for a frame now
         self._lateness.forget()
         if self.lost_at is None:
             self.lost_at = self._clock()
