@@ -9,6 +9,7 @@ import sys
 from pathlib import Path
 
 import table_batch
+import table_live
 import table_networks
 import table_speed
 import table_training
@@ -18,9 +19,9 @@ from table_sources import ROOT
 from rtseg.apps._console import run
 
 app = App(help=__doc__, default_parameter=Parameter(negative=""))
-TOPICS = ("compression", "import", "networks", "own-data", "speed", "training", "video")
+TOPICS = ("anytime", "commands", "compression", "import", "networks", "own-data", "speed", "training", "video", "web")
 PAGES = [ROOT / "README.md", *(ROOT / "docs" / f"{topic}.md" for topic in TOPICS)]
-TABLES = table_networks.TABLES | table_training.TABLES | table_speed.TABLES | table_batch.TABLES
+TABLES = table_networks.TABLES | table_training.TABLES | table_speed.TABLES | table_batch.TABLES | table_live.TABLES
 
 
 def fill(text: str) -> str:
