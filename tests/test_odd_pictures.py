@@ -326,6 +326,16 @@ run(app)
 """
 
 
+def test_a_picture_that_is_too_large_is_refused_in_words(tmp_path: Path) -> None:
+    """Its head says so; OpenCV answers with a line of its source."""
+    data = bytearray(cv2.imencode(".jpg", SMALL)[1].tobytes())
+    place = data.index(b"\xff\xc0") + 5
+    data[place : place + 4] = struct.pack(">HH", 60_000, 60_000)
+    (tmp_path / "a.jpg").write_bytes(data)
+    with pytest.raises(InputError, match=r"a\.jpg cannot be decoded: it has more than 2\*\*30 pixels: make it smaller"):
+        read_image(tmp_path / "a.jpg")
+
+
 @pytest.mark.parametrize("size_hw", [(1, 4000), (4000, 1), (64, 96)])
 def test_the_strip_of_extreme_shapes(bands: Path, size_hw: tuple[int, int]) -> None:
     cv2.imwrite("a.png", np.full((*size_hw, 3), 90, np.uint8))
