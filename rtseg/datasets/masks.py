@@ -70,7 +70,9 @@ class IdMasks:
         """Boolean masks: every program shows a 1 of one bit as 255, which mostly means 'not labelled'."""
         if self.meaning.get(255, _IGNORED) != _IGNORED or _bits(path) != 1 or not (self.read(path) == _IGNORED).any():
             return None
-        return f"{path} has one bit a pixel: its ones are read as 255, not labelled; write 8-bit ids if they are a class"
+        return (
+            f"{path} has one bit a pixel: its ones are read as 255, not labelled; write 8-bit ids if they are a class"
+        )
 
 
 class ColourMasks:
