@@ -75,7 +75,7 @@ def test_masks_of_one_bit_are_named(root: Path, suffix: str) -> None:
         (root / "masks" / "train" / f"{name}.png").unlink()
         Image.fromarray(pixels).save(root / "masks" / "train" / f"{name}{suffix}")
     code, report = found(root)
-    told = [f"{root / 'masks' / 'train' / '0'}{suffix} has 1 bit a pixel: its ones are read as 255, not labelled; "
+    told = [f"{root / 'masks' / 'train' / '0'}{suffix} has one bit a pixel: its ones are read as 255, not labelled; "
             "write 8-bit ids if they are a class"]  # fmt: skip
     assert (code, report["problems"], report["doubts"]["first"]) == (0, {}, told)
     write_classes(root, classes=[*CLASSES, {"name": "crack", "rgb": [9, 9, 9], "id": 255}], ignore=None)

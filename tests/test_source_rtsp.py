@@ -39,7 +39,7 @@ def test_a_camera_with_a_password_is_logged_in_to_and_a_wrong_one_is_not_told() 
 
 def test_a_stream_that_falls_silent_ends_with_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
     def stall(session: Session) -> None:
-        pictures(0, 3)(session)
+        pictures(0, 60)(session)
         silence(session)
 
     opened = av.open
