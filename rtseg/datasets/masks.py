@@ -9,7 +9,7 @@ import numpy as np
 
 from rtseg.core.errors import InputError
 from rtseg.sources.heif import is_avif, is_heic
-from rtseg.sources.images import read_image
+from rtseg.sources.images import read_image, reason_of
 from rtseg.sources.jpeg2000 import is_jpeg2000
 from rtseg.sources.odd_pictures import AS_WRITTEN, mend_tiff, orientation_of, tiff_tags
 
@@ -142,8 +142,10 @@ def _read_mask(path: Path) -> np.ndarray:
                 "pictures as PNG, from the labels themselves",
             )
         mask = cv2.imdecode(data, AS_WRITTEN) if data.size else None  # turned by its EXIF data as the picture is
-    except (OSError, cv2.error) as error:
-        raise SampleError("unreadable", f"{path} cannot be read: {error}") from error
+    except OSError as error:
+        raise SampleError("unreadable", f"{path} cannot be read: {error.strerror or error}") from error
+    except cv2.error as error:
+        raise SampleError("unreadable", f"{path} cannot be decoded: {reason_of(error)}") from error
     if mask is None:
         raise SampleError("unreadable", f"{path} cannot be read as a picture: it is damaged or cut short")
     return mend_tiff(mask, data)

@@ -52,8 +52,7 @@ def read_image(path: Path) -> np.ndarray:
     try:
         image = _decoded(path, data) if data.size else None
     except cv2.error as error:
-        why = "it has more than 2**30 pixels: make it smaller" if "PIXELS" in error.err else error.err
-        raise InputError(f"{path} cannot be decoded: {why}") from error
+        raise InputError(f"{path} cannot be decoded: {reason_of(error)}") from error
     if image is None:
         raise InputError(f"{path} cannot be read as a picture: it is damaged, cut short or of another type")
     if holds_more(data):
@@ -79,6 +78,11 @@ def _decoded(path: Path, data: np.ndarray) -> np.ndarray | None:
     if fault := tiff_fault(image, data):
         raise InputError(f"{path} is {fault}: convert it to PNG")
     return None if image is None else mend_tiff(image, data)
+
+
+def reason_of(error: cv2.error) -> str:
+    """Why OpenCV does not decode a picture."""
+    return "it has more than 2**30 pixels: make it smaller" if "PIXELS" in error.err else error.err
 
 
 @lru_cache(1024)  # each file once, however often it is read
