@@ -93,6 +93,7 @@ def test_pictures_that_are_passed_over_for_their_suffix_are_named(
     (images / "2.jpg").rename(images / "upload")  # only what it holds says that it is a picture
     (masks / "2.png").unlink()
     (images / "readme.txt").write_text("from the park\n")
+    (images / "3.json").write_text("{}")  # LabelMe's, beside 3.jpg
     (images / "._3.jpg").write_bytes(b"\0" * 99)
     code, report = found(root)
     passed = ["0.gif", "1.xyz", "upload"]

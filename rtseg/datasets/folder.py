@@ -122,10 +122,13 @@ def _stem(path: Path, folder: Path) -> str:
 
 
 def _skipped(root: Path) -> list[Path]:
-    """What lies in `images/` and is passed over for its suffix, though it is a picture or has a label picture."""
+    """What lies in `images/` and is passed over for its suffix, though it is a picture or has a label picture.
+
+    What an annotation tool has put beside a picture, under its name, is neither.
+    """
     images, masks = root / "images", root / "masks"
-    labelled = {_stem(path, masks) for path in _files(masks)}
-    others = [path for path in _files(images) if path.suffix.lower() not in IMAGE_SUFFIXES]
+    read, labelled = _by_stem(images), {_stem(path, masks) for path in _files(masks)}
+    others = [path for path in _files(images) if _stem(path, images) not in read]
     return [path for path in others if _stem(path, images) in labelled or kind_of(path) is not None]
 
 
