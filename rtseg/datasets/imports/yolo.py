@@ -66,7 +66,8 @@ class Yolo(Export):
 
     def _note_skipped(self, folder: Path) -> None:
         """Pictures and films that are passed over for their suffix."""
-        others = [path for path in files_below(folder) if path.suffix.lower() not in IMAGE_SUFFIXES]
+        read = {path.with_suffix("") for path in files_below(folder, IMAGE_SUFFIXES)}
+        others = [path for path in files_below(folder) if path.with_suffix("") not in read]
         skipped = [path.name for path in others if kind_of(path) is not None]
         if skipped and (note := f"{folder}: {skipped_note(skipped)}") not in self.notes:
             self.notes.append(note)
