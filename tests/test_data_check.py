@@ -7,9 +7,10 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
-from folder_tree import make_folder
+from folder_tree import CLASSES, make_folder, write_classes
 from heif_files import avif, box, heic
 from picture_files import turned
+from PIL import Image
 from test_commands import call
 
 from rtseg.apps.data import CheckOptions
@@ -63,6 +64,58 @@ def test_a_class_without_a_pixel_is_named(root: Path, value: int) -> None:
     assert code == 3
     assert [line.split(";")[0] for line in told] == [f"train has no pixel of {name!r}" for name in ("path", "shed")]
     assert all(("20.8% of all pixels are unlabelled" in line) == bool(value) for line in told)
+
+
+@pytest.mark.parametrize("suffix", [".png", ".tif", ".pbm"])
+def test_masks_of_one_bit_are_named(root: Path, suffix: str) -> None:
+    """Their ones are shown as 255; one among others of 8 bits leaves no class without a pixel."""
+    ones = np.zeros((48, 64), bool)
+    ones[10:20] = True
+    for name, pixels in (("0", ones), ("1", ~np.ones_like(ones))):
+        (root / "masks" / "train" / f"{name}.png").unlink()
+        Image.fromarray(pixels).save(root / "masks" / "train" / f"{name}{suffix}")
+    code, report = found(root)
+    told = [f"{root / 'masks' / 'train' / '0'}{suffix} has one bit a pixel: its ones are read as 255, not labelled; "
+            "write 8-bit ids if they are a class"]  # fmt: skip
+    assert (code, report["problems"], report["doubts"]["first"]) == (0, {}, told)
+    write_classes(root, classes=[*CLASSES, {"name": "crack", "rgb": [9, 9, 9], "id": 255}], ignore=None)
+    assert found(root)[1]["doubts"]["count"] == 0
+
+
+def test_pictures_that_are_passed_over_for_their_suffix_are_named(
+    root: Path, caplog: pytest.LogCaptureFixture, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Half of a split was missing without a word."""
+    images, masks = root / "images" / "train", root / "masks" / "train"
+    for name, suffix in (("0", ".gif"), ("1", ".xyz")):
+        (images / f"{name}.jpg").rename(images / f"{name}{suffix}")
+        (masks / f"{name}.png").rename(masks / f"{name}{suffix}")
+    (images / "2.jpg").rename(images / "upload")  # only what it holds says that it is a picture
+    (masks / "2.png").unlink()
+    (images / "readme.txt").write_text("from the park\n")
+    (images / "3.json").write_text("{}")  # LabelMe's, beside 3.jpg
+    (images / "._3.jpg").write_bytes(b"\0" * 99)
+    code, report = found(root)
+    passed = ["0.gif", "1.xyz", "upload"]
+    assert (code, report["splits"]["train"]["pictures"]) == (3, 3)
+    assert report["problems"] == {
+        "split": {"count": 3, "first": [f"{images / name} is not read: convert it to PNG or JPEG" for name in passed]}
+    }
+    assert "3 files are skipped, by the suffix no picture or video: 0.gif, 1.xyz, upload" in caplog.text
+    assert "no problems found" not in capsys.readouterr().out
+
+
+def test_what_lies_in_the_place_of_a_mask_is_named(root: Path) -> None:
+    masks = root / "masks" / "train"
+    (masks / "0.png").rename(masks / "0.npy")
+    (masks / "1.png").unlink()
+    (root / "images" / "train" / "9.jpg").symlink_to("nowhere.jpg")
+    assert found(root)[1]["problems"]["missing"]["first"] == [
+        f"{masks / '0.png'} is missing: every picture needs its label picture; 0.npy, which lies there, is not read: "
+        "write it as PNG",
+        f"{masks / '1.png'} is missing: every picture needs its label picture",
+        f"{root / 'images' / 'train' / '9.jpg'} is missing",
+    ]
 
 
 def test_folders_that_are_links_belong_to_the_set(root: Path) -> None:

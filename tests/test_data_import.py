@@ -207,7 +207,7 @@ def test_a_brush_that_label_studio_packed() -> None:
     assert found.tolist() == [[False, True]]
 
 
-def test_yolo_smaller_above_larger_in_its_splits() -> None:
+def test_yolo_smaller_above_larger_in_its_splits(capsys: pytest.CaptureFixture[str]) -> None:
     for split, name in (("train", "a"), ("train", "b"), ("val", "c")):
         Path(f"made/images/{split}").mkdir(parents=True, exist_ok=True)
         Path(f"made/labels/{split}").mkdir(parents=True, exist_ok=True)
@@ -218,7 +218,12 @@ def test_yolo_smaller_above_larger_in_its_splits() -> None:
         "path: /gone\ntrain: ../images/train\nval: val.txt\nnames:\n  0: grass\n  1: path\n"
     )
     Path("made/val.txt").write_text("./images/val/c.png\n")
+    Path("made/images/train/._a.png").write_bytes(bytes(99))  # macOS leaves these
+    Path("made/images/train/d.gif").write_bytes(b"GIF89a")
     assert imported("yolo", "made") == 0
+    assert "train: 1 file is skipped, by the suffix no picture or video: d.gif" in " ".join(
+        capsys.readouterr().out.split()
+    )
     expected = empty()
     expected[:18], expected[6:12, 8:16] = 0, 1
     for name in ("train/a", "train/b", "val/c"):
@@ -245,6 +250,8 @@ def test_yolo_smaller_above_larger_in_its_splits() -> None:
          ("cvat", "made"), 3, "runs add up to 3 pixels, not to the 4 of 2x2"),
         ({"x.xml": CVAT.format(shapes="").replace("b.png", "gone.png")}, ("cvat", "made"), 3,
          "names the picture gone.png, which is not in made or below it: give the folder that holds it with --images"),
+        ({"x.xml": CVAT.format(shapes="").replace("b.png", "b.gif"), "pictures/b.gif": "GIF89a"}, ("cvat", "made"), 3,
+         "names the picture b.gif, whose kind is not read: convert it to PNG or JPEG"),
         ({"x.xml": CVAT.format(shapes="").replace('height="24"', 'height="25"')}, ("cvat", "made"), 3,
          "is for a picture of 25x32, but made/pictures/b.png has 24x32"),
         ({"x.json": "{"}, ("labelme", "made"), 3, "made/x.json is not a JSON file"),

@@ -57,6 +57,17 @@ def test_a_call_of_a_benchmark_in_the_documentation_is_one_that_it_takes(
     importlib.import_module(name).app.parse_args(shlex.split(options), exit_on_error=False, print_error=False)
 
 
+def test_every_fault_has_a_test_that_is_there() -> None:
+    page = (ROOT / "docs" / "faults.md").read_text(encoding="utf-8")
+    numbers = {int(number) for row in re.findall(r"^\| ([\d, ]+)\.", page, re.MULTILINE) for number in row.split(", ")}
+    assert numbers == {*range(1, 45)}
+    named = re.findall(r"`(\w+)::(\w+)`", page)
+    assert len(named) > 60
+    for file, test in named:
+        source = (ROOT / "tests" / f"test_{file}.py").read_text(encoding="utf-8")
+        assert f"def test_{test}(" in source, (file, test)
+
+
 def test_the_tiny_data_set_of_the_tutorial_is_one_that_can_be_trained_on(tmp_path: Path) -> None:
     script = ROOT / "docs" / "examples" / "shapes.py"
     subprocess.run([sys.executable, str(script), str(tmp_path / "shapes")], check=True)

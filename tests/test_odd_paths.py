@@ -35,6 +35,22 @@ def test_links_that_lead_nowhere_do_not_stop_the_other_inputs(bands: Path, capsy
         assert label_numbers(bands / "out/a_labels") == {number: number for number in range(12)}
 
 
+def test_pictures_that_are_no_files_are_named_and_do_not_stop_the_others(
+    bands: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    folder = bands / "in"
+    folder.mkdir()
+    for number in (1, 4):
+        cv2.imwrite(str(folder / f"{number}.png"), numbered(number))
+    (folder / "2.png").symlink_to("nowhere.png")
+    os.mkfifo(folder / "3.png")
+    assert label("in", save="labels,summary") == watch("in") == 0
+    assert label_numbers(bands / "out/in_labels") == {0: 1, 3: 4}
+    assert '"corrupt": 2' in (bands / "out/in_summary.json").read_text()
+    assert "in/2.png: No such file or directory" in caplog.text
+    assert "in/3.png is a pipe, socket or device, not a file" in caplog.text
+
+
 def test_hidden_pictures_are_passed_over(bands: Path, caplog: pytest.LogCaptureFixture) -> None:
     """macOS puts `._NAME` beside each file on other systems' disks."""
     folder = bands / "in"

@@ -16,6 +16,7 @@ from picture_files import GREY, tiff, write_all
 from PIL import Image
 
 from rtseg.core.errors import InputError
+from rtseg.datasets.masks import IdMasks
 from rtseg.sources.images import read_image
 from rtseg.sources.kinds import kind_of
 from rtseg.sources.open import open_source
@@ -324,6 +325,16 @@ def command(path: Path) -> None:
 
 run(app)
 """
+
+
+def test_a_picture_that_is_too_large_is_refused_in_words(tmp_path: Path) -> None:
+    """Its head says so; OpenCV answers with a line of its source."""
+    data = bytearray(cv2.imencode(".bmp", SMALL)[1].tobytes())
+    data[18:26] = struct.pack("<ii", 60_000, 60_000)
+    (tmp_path / "a.bmp").write_bytes(data)
+    for read in (read_image, IdMasks({}).read):
+        with pytest.raises(InputError, match=r"a\.bmp cannot be decoded: it has more than 2\*\*30 pixels: make it sm"):
+            read(tmp_path / "a.bmp")
 
 
 @pytest.mark.parametrize("size_hw", [(1, 4000), (4000, 1), (64, 96)])

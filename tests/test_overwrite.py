@@ -137,6 +137,10 @@ def test_an_export_does_not_replace_what_it_is_made_of(options: dict[str, Any], 
 def test_a_file_that_cannot_be_written_is_found() -> None:
     with pytest.raises(OutputError, match="it is a folder"):
         check_outputs({"--json": Path("nets")}, {})
+    os.mkfifo("pipe.json")  # and /dev/null, which root would have replaced by a file
+    for place in ("pipe.json", os.devnull):
+        with pytest.raises(OutputError, match="it is a pipe, socket or device; give a file name"):
+            check_outputs({"--json": Path(place)}, {})
     with pytest.raises(UsageError, match="the data set"):
         check_outputs({"--json": Path("mine/classes.json")}, {"the data set": [Path("mine/../mine")]})
     os.symlink(Path("mine", "masks").absolute(), "nets/masks")  # a data set's folder may lie on another disk

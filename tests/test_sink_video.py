@@ -236,9 +236,15 @@ def _folder_as_file(folder: Path) -> Path:
     return folder / "a.mp4"
 
 
+def _pipe_as_file(folder: Path) -> Path:
+    os.mkfifo(folder / "a.mp4")  # it was replaced
+    return folder / "a.mp4"
+
+
 @pytest.mark.parametrize(
     ("make", "expected"),
     [
+        (_pipe_as_file, "it is a pipe, socket or device"),
         (_file_as_folder, "cannot write in folder"),
         (_folder_as_file, "it is a folder"),
         (lambda folder: folder / "a.avi", r"recordings are MP4, name it .*a\.mp4"),

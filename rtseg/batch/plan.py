@@ -127,7 +127,8 @@ def fingerprint(source: Path, pictures: Sequence[Path]) -> str:
     digest = sha256()
     for path in pictures or [source]:
         try:
-            stat = path.stat()
+            lost = bool(pictures) and not path.exists()  # a link that leads nowhere counts as a damaged picture
+            stat = path.lstat() if lost else path.stat()
         except OSError as error:
             shown = without_password(str(path))  # it may be a mistyped address
             if not isinstance(error, FileNotFoundError | NotADirectoryError):

@@ -42,15 +42,22 @@ def sync(path: Path) -> None:
         raise OutputError(f"cannot write {path}: {error.strerror or error}; check the folder and free space") from error
 
 
+def check_place(path: Path) -> None:
+    """Raises OutputError where what stands in the place of a file is none, and would be replaced by one."""
+    if os.path.isdir(path):
+        raise OutputError(f"cannot write {path}: it is a folder; give a file name")
+    if os.path.exists(path) and not os.path.isfile(path):
+        raise OutputError(f"cannot write {path}: it is a pipe, socket or device; give a file name")
+
+
 @contextmanager
 def atomic_path(path: Path) -> Iterator[Path]:
     """Yields a temporary path beside `path` that takes its place when the block ends without an error.
 
     Raises:
-        OutputError: the folder cannot be made or written, or the disk is full.
+        OutputError: the folder cannot be made or written, the disk is full, or the place is taken by what is no file.
     """
-    if path.is_dir():
-        raise OutputError(f"cannot write {path}: it is a folder; give a file name")
+    check_place(path)
     # short, so that a name that just fits has room for it
     part = path.with_name(f".{crc32(os.fsencode(path.name)):08x}.{os.getpid()}.part{path.suffix}")
     try:

@@ -153,8 +153,9 @@ class PairedFiles(DataSet):
         pair = self.pairs[index]
         picture, mask = orientation(pair.picture), orientation(pair.mask)
         if picture == mask:
-            return None
-        return f"{pair.picture} has orientation {picture}, {pair.mask} has {mask if mask > 1 else 'none'}"
+            return self.masks.doubt(pair.mask)
+        told = f"{pair.picture} has orientation {picture}, {pair.mask} has {mask if mask > 1 else 'none'}"
+        return f"{told}: each is turned by its own"
 
 
 def _turn_hint(pair: Pair) -> str:

@@ -37,10 +37,7 @@ KINDS: dict[str, str] = {
     "duplicate": "pictures that are nearly the same as one of another split",
 }
 
-DOUBTS = (
-    "pictures that EXIF data turn otherwise than their label pictures: each is turned by its own; --picture shows "
-    "whether they fit"
-)
+DOUBTS = "pictures whose labels may not fit them, though the files are in order: look at them with --picture"
 
 Hashes = list[tuple[str, np.ndarray]]  # name, uint64 (4,)
 

@@ -10,7 +10,10 @@ A picture and its label picture have the same name up to the suffix, and lie in 
    five pictures, and pictures on their own, are taken together in the order of their names as if they were one.
 """
 
+import logging
 import re
+from collections.abc import Iterator
+from functools import lru_cache
 from itertools import groupby
 from pathlib import Path
 from typing import ClassVar
@@ -19,7 +22,9 @@ from rtseg.core.errors import InputError
 from rtseg.core.paths import walk
 from rtseg.datasets.base import Pair, PairedFiles, read_lines
 from rtseg.datasets.classes import FILE, read_classes
-from rtseg.sources.kinds import IMAGE_SUFFIXES
+from rtseg.sources.kinds import IMAGE_SUFFIXES, kind_of, skipped_note
+
+log = logging.getLogger(__name__)
 
 _VAL_SHARE = 0.2
 _SHORT = 5
@@ -48,6 +53,7 @@ class Folder(PairedFiles):
             Pair(stem, pictures.get(stem, root / "images" / stem), masks.get(stem, root / "masks" / f"{stem}.png"))
             for stem in stems
         ]
+        _note_skipped(root)
 
     def strays(self) -> list[Path]:
         below = f"{self.split}/" if _has_folders(self._root) else ""
@@ -62,7 +68,8 @@ class Folder(PairedFiles):
         members = {stem for split in there for stem in _members(self._root, split, list(stems))}
         kind = "list {}.txt" if _has_lists(self._root) else "folder images/{}"
         missing = [f"the {kind.format(split)} is missing" for split in _RULE_SPLITS if split not in there]
-        return missing + [f"{path} is in no split" for stem, path in stems.items() if stem not in members]
+        loose = [f"{path} is in no split" for stem, path in stems.items() if stem not in members]
+        return missing + loose + [f"{path} is not read: convert it to PNG or JPEG" for path in _skipped(self._root)]
 
     @classmethod
     def _has(cls, root: Path | None, split: str) -> bool:
@@ -95,14 +102,40 @@ def _by_stem(folder: Path) -> dict[str, Path]:
     if not folder.is_dir():
         raise InputError(f"{folder} is missing: the data set's folder holds {Folder.layout}")
     found: dict[str, Path] = {}
-    for path in (place / name for place, _, names in walk(folder) for name in names):
-        if path.suffix.lower() not in IMAGE_SUFFIXES or path.name.startswith(".") or not path.is_file():
+    for path in _files(folder):  # a link that leads nowhere is one of them: whoever reads it says so
+        if path.suffix.lower() not in IMAGE_SUFFIXES:
             continue
-        stem = path.relative_to(folder).with_suffix("").as_posix()
+        stem = _stem(path, folder)
         if stem in found:
             raise InputError(f"{found[stem]} and {path} have the same name up to the suffix: rename or remove one")
         found[stem] = path
     return dict(sorted(found.items(), key=lambda item: _place(item[0])))
+
+
+def _files(folder: Path) -> Iterator[Path]:
+    """All files below a folder but hidden ones."""
+    return (place / name for place, _, names in walk(folder) for name in names if not name.startswith("."))
+
+
+def _stem(path: Path, folder: Path) -> str:
+    return path.relative_to(folder).with_suffix("").as_posix()
+
+
+def _skipped(root: Path) -> list[Path]:
+    """What lies in `images/` and is passed over for its suffix, though it is a picture or has a label picture.
+
+    What an annotation tool has put beside a picture, under its name, is neither.
+    """
+    images, masks = root / "images", root / "masks"
+    read, labelled = _by_stem(images), {_stem(path, masks) for path in _files(masks)}
+    others = [path for path in _files(images) if _stem(path, images) not in read]
+    return [path for path in others if _stem(path, images) in labelled or kind_of(path) is not None]
+
+
+@lru_cache(16)  # once, however many splits are opened
+def _note_skipped(root: Path) -> None:
+    if skipped := _skipped(root):
+        log.warning("%s: %s", root / "images", skipped_note([path.name for path in skipped]))
 
 
 def _place(stem: str) -> tuple[str, int, str]:

@@ -1,5 +1,6 @@
 """Reads pictures and label pictures, and says what is wrong with a file that cannot be used."""
 
+from glob import escape
 from pathlib import Path
 from typing import Literal, Protocol
 
@@ -8,14 +9,15 @@ import numpy as np
 
 from rtseg.core.errors import InputError
 from rtseg.sources.heif import is_avif, is_heic
-from rtseg.sources.images import read_image
+from rtseg.sources.images import read_image, reason_of
 from rtseg.sources.jpeg2000 import is_jpeg2000
-from rtseg.sources.odd_pictures import AS_WRITTEN, mend_tiff, orientation_of
+from rtseg.sources.odd_pictures import AS_WRITTEN, mend_tiff, orientation_of, tiff_tags
 
 ProblemKind = Literal["missing", "unreadable", "size", "unknown label"]
 Colour = tuple[int, int, int]  # RGB
 
 MOST_CLASSES = 254
+_IGNORED = 255  # in the labels that a data set gives
 _UNKNOWN = 254  # no class has it, and 255 is an ignore index
 _HEAD = 512  # bytes that tell what a file is
 _TOLD = 5  # unknown ids or colours that an error names
@@ -34,6 +36,9 @@ class Masks(Protocol):
 
     def read(self, path: Path) -> np.ndarray:
         """A label picture -> uint8 (H, W): classes and the ignore index; raises SampleError."""
+
+    def doubt(self, path: Path) -> str | None:
+        """Why a label picture that can be read may not mean what is read; None: it does."""
 
 
 class IdMasks:
@@ -60,6 +65,14 @@ class IdMasks:
             )
         labels: np.ndarray = cv2.LUT(ids, self._table)
         return labels
+
+    def doubt(self, path: Path) -> str | None:
+        """Boolean masks: every program shows a 1 of one bit as 255, which mostly means 'not labelled'."""
+        if self.meaning.get(255, _IGNORED) != _IGNORED or _bits(path) != 1 or not (self.read(path) == _IGNORED).any():
+            return None
+        return (
+            f"{path} has one bit a pixel: its ones are read as 255, not labelled; write 8-bit ids if they are a class"
+        )
 
 
 class ColourMasks:
@@ -89,6 +102,9 @@ class ColourMasks:
             )
         return labels
 
+    def doubt(self, path: Path) -> str | None:
+        return None
+
 
 def read_picture(path: Path) -> np.ndarray:
     """uint8 BGR (H, W, 3); raises SampleError where it is missing or no picture."""
@@ -116,7 +132,7 @@ def orientation(path: Path) -> int:
 def _read_mask(path: Path) -> np.ndarray:
     """The pixels as they are written: uint8 or uint16 (H, W) or BGR (H, W, 3)."""
     if not path.is_file():
-        raise SampleError("missing", f"{path} is missing: every picture needs its label picture")
+        raise SampleError("missing", f"{path} is missing: every picture needs its label picture{_beside(path)}")
     try:
         data = np.fromfile(path, np.uint8)  # cv2.imread cannot open every path on every system
         if kind := _lossy_kind(data):
@@ -126,11 +142,31 @@ def _read_mask(path: Path) -> np.ndarray:
                 "pictures as PNG, from the labels themselves",
             )
         mask = cv2.imdecode(data, AS_WRITTEN) if data.size else None  # turned by its EXIF data as the picture is
-    except (OSError, cv2.error) as error:
-        raise SampleError("unreadable", f"{path} cannot be read: {error}") from error
+    except OSError as error:
+        raise SampleError("unreadable", f"{path} cannot be read: {error.strerror or error}") from error
+    except cv2.error as error:
+        raise SampleError("unreadable", f"{path} cannot be decoded: {reason_of(error)}") from error
     if mask is None:
         raise SampleError("unreadable", f"{path} cannot be read as a picture: it is damaged or cut short")
     return mend_tiff(mask, data)
+
+
+def _beside(path: Path) -> str:
+    """What lies there instead of a label picture, under the same name."""
+    others = sorted(path.parent.glob(f"{escape(path.stem)}.*")) if path.parent.is_dir() else []
+    return f"; {others[0].name}, which lies there, is not read: write it as PNG" if others else ""
+
+
+def _bits(path: Path) -> int:
+    """Bits of a pixel of a grey PNG, TIFF or PBM; 8 for all others."""
+    data = np.fromfile(path, np.uint8)
+    head = data[:_HEAD].tobytes()
+    if head.startswith(b"\x89PNG"):
+        return head[24] if len(head) > 25 and head[25] == 0 else 8
+    if head[:2] in (b"P1", b"P4"):
+        return 1
+    tags = tiff_tags(data)
+    return tags.get("bits", 1) if tags and tags.get("photometric") in (0, 1) else 8
 
 
 def _lossy_kind(data: np.ndarray) -> str | None:

@@ -11,7 +11,7 @@ import cv2
 import numpy as np
 
 from rtseg.core.errors import OutputError
-from rtseg.core.files import NAME_MAX, atomic_path
+from rtseg.core.files import NAME_MAX, atomic_path, check_place
 from rtseg.core.frame import Frame
 
 PICTURE_SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".webp")
@@ -106,7 +106,6 @@ def check_name(path: Path) -> None:
 
 def check_file(path: Path) -> None:
     """Finds before the work whether a file could be written after it; raises OutputError where it could not."""
-    if os.path.isdir(path):
-        raise OutputError(f"cannot write {path}: it is a folder; give a file name")
+    check_place(path)
     check_name(path)
     make_folder(path.parent)

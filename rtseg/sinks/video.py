@@ -13,7 +13,7 @@ from av.video.frame import VideoFrame
 from av.video.stream import VideoStream
 
 from rtseg.core.errors import OutputError, UsageError
-from rtseg.core.files import file_url, is_full
+from rtseg.core.files import check_place, file_url, is_full
 from rtseg.core.frame import Frame
 from rtseg.core.sizes import Size, format_size
 from rtseg.sinks.base import Sink, check_name, make_folder
@@ -97,8 +97,7 @@ class VideoSink(Sink):
         """
         if path.suffix.lower() != ".mp4":
             raise OutputError(f"cannot record to {path}: recordings are MP4, name it {path.with_suffix('.mp4')}")
-        if os.path.isdir(path):
-            raise OutputError(f"cannot record to {path}: it is a folder; give a file name")
+        check_place(path)
         self.path = path
         self.partial_path = partial_path(path)
         check_name(self.partial_path)

@@ -44,13 +44,15 @@ def read_image(path: Path) -> np.ndarray:
         InputError: the file cannot be read, is no picture, or holds floating-point values.
     """
     try:
+        if path.exists() and not path.is_file():
+            raise InputError(f"{path} is a pipe, socket or device, not a file: take it out of the folder")
         data = np.fromfile(path, np.uint8)  # cv2.imread cannot open every path on every system
     except OSError as error:
         raise InputError(f"cannot read {path}: {error.strerror or error}") from error
     try:
         image = _decoded(path, data) if data.size else None
     except cv2.error as error:
-        raise InputError(f"{path} cannot be decoded: {error.err}") from error
+        raise InputError(f"{path} cannot be decoded: {reason_of(error)}") from error
     if image is None:
         raise InputError(f"{path} cannot be read as a picture: it is damaged, cut short or of another type")
     if holds_more(data):
@@ -78,6 +80,11 @@ def _decoded(path: Path, data: np.ndarray) -> np.ndarray | None:
     return None if image is None else mend_tiff(image, data)
 
 
+def reason_of(error: cv2.error) -> str:
+    """Why OpenCV does not decode a picture."""
+    return "it has more than 2**30 pixels: make it smaller" if "PIXELS" in error.err else error.err
+
+
 @lru_cache(1024)  # each file once, however often it is read
 def _note_more(path: Path) -> None:
     log.warning("%s holds several pictures: only the first is read", path)
@@ -103,7 +110,8 @@ def list_images(folder: Path) -> list[Path]:
     What is hidden (`.a.jpg`, or macOS' `._a.jpg`, which is none) is passed over.
     """
     try:
-        found = sorted((p for p in folder.iterdir() if p.is_file()), key=lambda path: natural_key(path.name))
+        # a link that leads nowhere is one of them: whoever reads it says so
+        found = sorted((p for p in folder.iterdir() if not p.is_dir()), key=lambda path: natural_key(path.name))
     except OSError as error:
         raise InputError(f"cannot read folder {folder}: {error.strerror or error}") from error
     paths = [path for path in found if path.suffix.lower() in IMAGE_SUFFIXES and not path.name.startswith(".")]

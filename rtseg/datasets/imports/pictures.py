@@ -39,6 +39,9 @@ class PictureFinder:
             found = self._by_name.get(wanted, [])
             if found:
                 return self._best(found, parts, where)
+        if any(parts[-1] in names for _, _, names in walk(self.root)):
+            raise InputError(f"{where} names the picture {name}, whose kind is not read: convert it to PNG or JPEG, "
+                             "and name it so in the export")  # fmt: skip
         raise InputError(f"{where} names the picture {name}, which is not in {self.root} or below it: give the folder "
                          "that holds it with --images")  # fmt: skip
 
@@ -77,7 +80,10 @@ def _common(folders: tuple[str, ...], wanted: tuple[str, ...]) -> int:
     return count
 
 
-def files_below(folder: Path, suffixes: Collection[str]) -> list[Path]:
-    """The files of a folder and of all below it that have one of the suffixes, whatever their case."""
-    return [place / name for place, _, names in walk(folder) for name in names
-            if Path(name).suffix.lower() in suffixes]  # fmt: skip
+def files_below(folder: Path, suffixes: Collection[str] | None = None) -> list[Path]:
+    """The files of a folder and of all below it, all or those that have one of the suffixes, whatever their case.
+
+    Hidden ones are passed over: macOS puts `._NAME` beside each file on other systems' disks.
+    """
+    files = (place / name for place, _, names in walk(folder) for name in names if not name.startswith("."))
+    return [path for path in files if suffixes is None or path.suffix.lower() in suffixes]

@@ -16,7 +16,7 @@ from rtseg.datasets.base import read_lines
 from rtseg.datasets.imports.base import Annotated, Export, Shape, split_of
 from rtseg.datasets.imports.pictures import PictureFinder, clean_parts, files_below
 from rtseg.pictures.outlines import fill
-from rtseg.sources.kinds import IMAGE_SUFFIXES
+from rtseg.sources.kinds import IMAGE_SUFFIXES, kind_of, skipped_note
 
 
 class Yolo(Export):
@@ -55,6 +55,7 @@ class Yolo(Export):
         for entry in [entries] if isinstance(entries, str) else entries:
             place = self._place(str(entry), split)
             if place.is_dir():
+                self._note_skipped(place)
                 yield from ((_stem(path.relative_to(place).parts), path) for path in files_below(place, IMAGE_SUFFIXES))
                 continue
             for line in read_lines(place):
@@ -62,6 +63,14 @@ class Yolo(Export):
                 inside = parts[parts.index("images") + 1 :] if "images" in parts else parts[-1:]
                 inside = inside[1:] if len(inside) > 1 and split_of(inside[0]) == split else inside
                 yield _stem(inside), self.finder.find(line, str(place))
+
+    def _note_skipped(self, folder: Path) -> None:
+        """Pictures and films that are passed over for their suffix."""
+        read = {path.with_suffix("") for path in files_below(folder, IMAGE_SUFFIXES)}
+        others = [path for path in files_below(folder) if path.with_suffix("") not in read]
+        skipped = [path.name for path in others if kind_of(path) is not None]
+        if skipped and (note := f"{folder}: {skipped_note(skipped)}") not in self.notes:
+            self.notes.append(note)
 
     def _place(self, entry: str, split: str) -> Path:
         """A folder or list of data.yaml; `path` may be one of another machine, and '../' one too many."""
