@@ -51,8 +51,10 @@ class Scaling:
 
     def in_order(self, order: Order) -> "Scaling":
         """The same for a network that wants its channels in an order."""
-        step = 1 if order == self.order else -1
-        return replace(self, order=order, mean=self.mean[::step], std=self.std[::step])
+        if order == self.order:
+            return self
+        mean, std = self.mean, self.std
+        return replace(self, order=order, mean=(mean[2], mean[1], mean[0]), std=(std[2], std[1], std[0]))
 
     def of_unit_rgb(self) -> dict[str, tuple[float, ...]]:
         """`mean` and `std` of RGB values in 0..1, as cards have them."""
