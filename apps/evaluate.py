@@ -213,10 +213,14 @@ def check_unseen(options: EvalOptions) -> None:
 
 
 def enter_figures(options: EvalOptions, figures: dict[str, Any]) -> None:
-    """Writes the real-time figures of the data set into the network's card."""
+    """Writes the real-time figures of the data set into the network's card; those of other sizes stay there."""
     from rtseg.core.zoo import resolve
 
     artifact = resolve(options.model)
-    kept = ("miou", "pixel_accuracy", "boundary_f1", "iou", "boundary_f1_by_class", "frames")
-    entry = {f"{options.data_set}/{options.split}": {key: figures[key] for key in kept}}
-    artifact.save_card(artifact.card.with_figures("fp32", entry))
+    where = f"{options.data_set}/{options.split}"
+    before = artifact.card.figures().get(where, {})
+    kept = ("miou", "pixel_accuracy", "boundary_f1", "iou", "boundary_f1_by_class", "frames", "ece", "temperature")
+    entry = {key: figures[key] for key in kept if key in figures}
+    if "sizes" in before:
+        entry["sizes"] = before["sizes"]
+    artifact.save_card(artifact.card.with_figures("fp32", {where: entry}))

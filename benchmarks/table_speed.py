@@ -5,6 +5,8 @@ from typing import Any
 
 from table_sources import markdown, result
 
+from rtseg.core.zoo import resolve
+
 
 def environment_line() -> str:
     made_on = result("pipeline")["environment"]
@@ -37,12 +39,14 @@ def default_table() -> str:
     found = result("default")
     rows = [
         [
-            r["model"], f"{r['precision']} on {r['engine']}", "x".join(map(str, r["size"])), f"{r['engine_fps']:.1f}",
-            f"{r['fps']:.1f}", f"{r['fp32_fps']:.1f}", f"{r['plain_fps']:.1f}", f"{r['faster_than_plain_by']:.1f}x",
+            r["model"], "x".join(map(str, r["source"])), f"{r['precision']} on {r['engine']}",
+            "x".join(map(str, r["size"])), f"{r['engine_fps']:.1f}", f"{r['fps']:.1f}", f"{r['share']:.2f}",
+            f"{r['fp32_fps']:.1f}", f"{r['plain_fps']:.1f}", f"{r['faster_than_plain_by']:.1f}x",
         ]
         for r in found["results"]
     ]  # fmt: skip
-    header = ["network", "auto takes", "input", "engine fps", "fps", "in fp32", "plain script, fps", "faster by"]
+    header = ["network", "video", "auto takes", "input", "engine fps", "fps", "share", "in fp32", "plain script, fps",
+              "faster by"]  # fmt: skip
     on = found["environment"]
     return f"{markdown(header, rows)}\n\n{on['cpu']}, {on['cores']} cores, {', '.join(on['instructions'])}."
 
@@ -114,6 +118,31 @@ def load_table() -> str:
     return f"{markdown(header, rows)}\n\n{about}"
 
 
+def steady_table() -> str:
+    """What averaging over time brings, on CamVid's val and on a camera that stands still."""
+    found = result("steady")
+    val, still = found["camvid_val"], found["still_camera"]
+    flips = val["stability"]
+    lines = [
+        ("flips of still pixels", flips["flip_share"], flips["steady"]["flip_share"], ".2%"),
+        ("consistency along the flow", flips["consistency"], flips["steady"]["consistency"], ".3f"),
+        ("mIoU", val["miou"], val["steady"]["miou"], ".3f"),
+        ("mIoU of moving classes", val["moving"]["miou"], val["steady"]["moving"]["miou"], ".3f"),
+        ("boundary F1 of moving classes", val["moving"]["boundary_f1"], val["steady"]["moving"]["boundary_f1"], ".3f"),
+        ("flips, a camera that stands still", still["flip_share"]["plain"], still["flip_share"]["steady"], ".2%"),
+    ]
+    rows = [[name, format(plain, form), format(steady, form)] for name, plain, steady, form in lines]
+    took, frames, on = found["times_1024x2048"]["steady_ms"]["p50"], still["frames"], found["environment"]
+    ships = resolve(val["model"]).card.files["fp32"].sha256 == val["sha256"]
+    about = (
+        f"{val['model']} {val['precision']}{'' if ships else ', with earlier weights than those that ship'}. Averaging "
+        f"takes {took:.1f} ms (p50) for a frame of 1024x2048.\nOn the camera that stands still `--reuse` ran the "
+        f"network on {frames - still['reused']} of {frames} frames, and {still['agreement_of_reuse']:.1%} of the\n"
+        f"labels stayed the same. {on['cpu']}, {on['cores']} cores."
+    )
+    return f"{markdown(['', 'plain', '--steady'], rows)}\n\n{about}"
+
+
 def imported_table() -> str:
     """What became of the networks of other libraries, and the machine."""
     found = result("imported")
@@ -143,5 +172,6 @@ TABLES: dict[str, Callable[[], str]] = {
     "upsample": upsample_table,
     "deadline": deadline_table,
     "load": load_table,
+    "steady": steady_table,
     "imported": imported_table,
 }

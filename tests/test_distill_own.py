@@ -1,6 +1,6 @@
 """The terms of ways of teaching without a teacher or with networks of their own, against figures worked out by hand."""
 
-from math import atan, log, pi
+from math import atan, exp, log, pi
 
 import numpy as np
 import pytest
@@ -10,12 +10,12 @@ from tiny import lively
 from torch import Tensor, nn
 
 from rtseg.models import build_model
-from rtseg.models.base import feature_channels
+from rtseg.models.base import Outputs, feature_channels
 from rtseg.training.distill import bss, dafl, grafting
 from rtseg.training.distill.base import Batch
-from rtseg.training.distill.byot import ByotConfig
+from rtseg.training.distill.byot import ByotConfig, ByotTeaching
 from rtseg.training.distill.cs_kd import CsKdTeaching
-from rtseg.training.distill.ddsd import distorted
+from rtseg.training.distill.ddsd import DdsdConfig, DdsdTeaching, distorted
 from rtseg.training.distill.dml import mutual
 from rtseg.training.distill.gan import Discriminator, GanTeaching
 from rtseg.training.distill.peers import fresh_peers
@@ -83,6 +83,16 @@ def test_a_discriminator_that_knows_nothing_costs_log_2() -> None:
     assert all(parameter.grad is None for parameter in teaching.parameters())
 
 
+def test_a_discriminator_by_hand() -> None:
+    """Its score is four times the first class's probability: 3 for the teacher's 3/4, 1 for the student's 1/4."""
+    judge = nn.Conv2d(5, 1, 1, bias=False)
+    judge.weight.data = torch.tensor([0.0, 0, 0, 4, 0]).reshape(1, 5, 1, 1)
+    taught = torch.tensor([log(3.0), 0.0]).reshape(1, 2, 1, 1).expand(1, 2, 4, 4)
+    terms = GanTeaching(judge)(given_batch(-taught, known(1, 16, 16), [(taught, {})]))  # type: ignore[arg-type]
+    assert terms.term.item() == pytest.approx(log(1 + exp(-1)), rel=1e-5)
+    assert terms.own.item() == pytest.approx(log(1 + exp(-3)) + log(1 + exp(1)), rel=1e-5)
+
+
 class Linear(nn.Module):
     """A teacher of one pixel and two classes: the first one's logit is 0.02 times the blue value."""
 
@@ -115,6 +125,32 @@ def test_what_a_generator_is_judged_by() -> None:
     assert found == pytest.approx([-0.2, -0.2 - 5 * log(2), log(2) - 0.2 - 5 * log(2)], abs=1e-5)
 
 
+def test_distortions_by_hand() -> None:
+    """3/4 and 1/4 of the picture, 1/2 each of its distortion; features that are 2 and 1 apart in their mean."""
+
+    class Distorted(Batch):
+        def look(self, images: Tensor) -> Outputs:
+            return other
+
+    labels = torch.tensor([[[0, 0, UNKNOWN]]])
+    logits = torch.tensor([[log(3.0)] * 3, [0.0] * 3]).reshape(1, 2, 1, 3)
+    features = torch.tensor([[1.0, 5.0, 90.0], [2.0, 2.0, 90.0]]).reshape(1, 2, 1, 3)
+    one = Outputs(logits.requires_grad_(), (), {"last": features})
+    moved = torch.tensor([[1.0, 1.0, 0.0], [1.0, 1.0, 0.0]]).reshape(1, 2, 1, 3)
+    other = Outputs(torch.zeros(1, 2, 1, 3, requires_grad=True), (), {"last": moved})
+    images = torch.zeros(1, 1, 3, 3)
+    batch = Distorted(images, labels, UNKNOWN, None, None, lambda said: torch.tensor(7.0), Teachers([]), 0.0)  # type: ignore[arg-type]
+    vars(batch)["student"] = one
+    both = 0.75 * log(0.75 / 0.5) + 0.25 * log(0.25 / 0.5) + 0.5 * log(0.5 / 0.75) + 0.5 * log(0.5 / 0.25)
+    found = DdsdTeaching(DdsdConfig(discrepancy=0.1))(batch)
+    assert found.item() == pytest.approx(7 + both + 0.1 * (2**2 + 1**2) / 2, rel=1e-5)
+    found.backward()
+    assert one.logits.grad is not None
+    assert other.logits.grad is not None
+    assert one.logits.grad[0, 0, 0].tolist() == pytest.approx([(0.75 - 0.5) / 2] * 2 + [0], abs=1e-6)  # of KL(p2, p1)
+    assert other.logits.grad[0, 0, 0].tolist() == pytest.approx([(0.5 - 0.75) / 2] * 2 + [0], abs=1e-6)
+
+
 def test_distortions_keep_their_place_and_follow_the_seed() -> None:
     images = torch.randint(0, 256, (2, 8, 8, 3), dtype=torch.uint8)
     assert torch.equal(distorted(images, 0.0), images.float())
@@ -142,6 +178,33 @@ def test_peers_have_the_layers_of_the_network_with_other_weights(is_pruned: bool
     own, theirs = network.state_dict(), peer.state_dict()
     assert {name: value.shape for name, value in own.items()} == {name: value.shape for name, value in theirs.items()}
     assert not torch.equal(own["fuse.0.weight"], theirs["fuse.0.weight"])
+
+
+@pytest.mark.parametrize("own", [False, True])
+def test_early_exits_by_hand(own: bool) -> None:
+    """The last says 3/4 and 1/4. One exit says 1/2 each, from a feature that is 2 off; a second says the same as it.
+    An exit of the method's own has the labels' cross-entropy beside it, log 2."""
+    logits = torch.tensor([[log(3.0)] * 2, [0.0] * 2]).reshape(1, 2, 1, 2).requires_grad_()
+    last, deep = torch.ones(1, 1, 1, 2, requires_grad=True), torch.full((1, 1, 1, 2), 3.0, requires_grad=True)
+    features = {"deep": deep, "last": last}
+    exits = [("deep", 1)] if own else [("deep", 1), ("last", 1)]
+    teaching = ByotTeaching(ByotConfig(temperature=1.0, hints=0.5), exits, 1, 2 if own else 0)
+    for layer in teaching.hints:
+        nn.init.ones_(layer.weight)  # type: ignore[arg-type]
+        nn.init.zeros_(layer.bias)  # type: ignore[arg-type]
+    for layer in teaching.exits or ():
+        nn.init.zeros_(layer.weight)  # type: ignore[arg-type]
+        nn.init.zeros_(layer.bias)  # type: ignore[arg-type]
+    batch = given_batch(logits, torch.tensor([[[0, UNKNOWN]]]))
+    early = () if own else (torch.zeros(1, 2, 1, 2, requires_grad=True), logits.detach())
+    vars(batch)["student"] = Outputs(logits, early, features)
+    apart = 0.75 * log(0.75 / 0.5) + 0.25 * log(0.25 / 0.5) + 0.5 * 0.5 * (3 - 1) ** 2
+    found = teaching(batch)
+    assert found.item() == pytest.approx(log(2) + apart if own else apart / 2, rel=1e-5)
+    found.backward()
+    assert logits.grad is None  # the end teaches, and does not learn
+    assert deep.grad is not None
+    assert deep.grad.flatten().tolist() == pytest.approx([1.0 if own else 0.5, 0])
 
 
 @pytest.mark.parametrize(("exits", "ours"), [(0, 1), (1, 2), (2, 3)])

@@ -12,14 +12,15 @@ from rtseg.training.distill.ab import AbConfig
 from rtseg.training.distill.at import AtConfig
 from rtseg.training.distill.cc import CcConfig
 from rtseg.training.distill.cwd import CwdConfig
+from rtseg.training.distill.features import FeatureTeaching
 from rtseg.training.distill.fitnet import FitNetConfig
-from rtseg.training.distill.fsp import flow
+from rtseg.training.distill.fsp import FspTeaching, flow
 from rtseg.training.distill.ft import factor_distance
 from rtseg.training.distill.ifvd import IfvdConfig
 from rtseg.training.distill.logits import LogitTeaching
 from rtseg.training.distill.mimic import MimicTeaching
 from rtseg.training.distill.nst import NstConfig
-from rtseg.training.distill.pairs import PairConfig, class_means, pooled, to_smaller
+from rtseg.training.distill.pairs import Pair, PairConfig, class_means, pooled, to_smaller
 from rtseg.training.distill.pkt import PktConfig
 from rtseg.training.distill.rkd import RkdConfig
 from rtseg.training.distill.sp import SpConfig
@@ -36,6 +37,12 @@ def row(*values: float, channels: int = 1) -> Tensor:
 def term(config: PairConfig, ours: Tensor, theirs: Tensor, labels: Tensor | None = None, classes: int = 3) -> float:
     labels = known(len(ours), *ours.shape[-2:]) if labels is None else labels
     return float(config.compare(ours, theirs, given_batch(torch.zeros(len(ours), classes, *ours.shape[-2:]), labels)))
+
+
+def same_as_it_came(adapter: nn.Module) -> None:
+    """Makes a 1x1 convolution the identity."""
+    nn.init.dirac_(adapter.weight)  # type: ignore[arg-type]
+    nn.init.zeros_(adapter.bias)  # type: ignore[arg-type]
 
 
 def softmax(values: np.ndarray, axis: int) -> np.ndarray:
@@ -83,6 +90,17 @@ def test_the_linear_bottleneck_learns_in_the_place_of_the_logits() -> None:
     teaching(batch).backward()
     assert logits.grad is None
     assert last.grad is not None
+
+
+def test_features_by_hand() -> None:
+    """The same logits; features at 45° to one teacher's and as another's, where only the first pixel is labelled."""
+    teaching = FeatureTeaching(2.0, 2, [2, 2])
+    for adapter in teaching.adapters:
+        same_as_it_came(adapter)
+    logits, labels = torch.zeros(1, 2, 1, 2), torch.tensor([[[0, UNKNOWN]]])
+    seen = [(logits, {"last": row(2, 0, 2, 9, channels=2)}), (logits, {"last": row(5, 0, 0, 9, channels=2)})]
+    batch = given_batch(logits, labels, seen, last=row(1, 7, 0, 7, channels=2))
+    assert float(teaching(batch)) == pytest.approx((1 - 0.5**0.5) / 2, rel=1e-5)
 
 
 def test_fitnet_by_hand() -> None:
@@ -199,6 +217,17 @@ def test_flow_against_numpy(two: tuple[Tensor, Tensor]) -> None:
     batch = given_batch(torch.zeros(2, 3, 3, 4), known(2, 3, 4))
     expected = np.einsum("nchw,ndhw->ncd", one.numpy(), other.numpy()) / 12
     np.testing.assert_allclose(flow(one, other, batch).numpy(), expected, rtol=1e-5)
+
+
+def test_flows_by_hand() -> None:
+    """(1·2 + 3·0)/2 for the student, (1·4 + 1·2)/2 for the teacher: 1 and 3."""
+    teaching = FspTeaching([[Pair("early", "early", 1, 1), Pair("late", "late", 1, 1)]])
+    for adapter in teaching.adapters:
+        same_as_it_came(adapter)
+    logits = torch.zeros(1, 2, 1, 2)
+    seen = [(logits, {"early": row(1, 1), "late": row(4, 2)})]
+    batch = given_batch(logits, known(1, 1, 2), seen, early=row(1, 3), late=row(2, 0))
+    assert float(teaching(batch)) == pytest.approx((1 - 3) ** 2)
 
 
 def test_variational_by_hand() -> None:

@@ -72,13 +72,25 @@ def test_a_librarys_encoder_with_its_classifier_has_the_published_parameters(nam
     assert count_parameters(build_encoder(name, TrunkOptions())) + classifier == published
 
 
-@pytest.mark.parametrize("name", ["vgg11", "googlenet", "convnext_tiny"])
+HEADS = {"vgg11": VGG_HEAD, "vgg16": VGG_HEAD, "googlenet": 1_024_000, "convnext_tiny": 768_000,
+         "convnext_small": 768_000, "densenet121": 1_024_000, "densenet161": 2_208_000, "densenet169": 1_664_000,
+         "densenet201": 1_920_000}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", list(HEADS))
 def test_the_arithmetic_is_what_torchvision_publishes(name):
     """`_ops` are 1e9 multiply-accumulates at 224x224, the classifier included."""
     published = torchvision.models.get_model_weights(name).DEFAULT.meta
     macs = count_macs(build_encoder(name, TrunkOptions()), (224, 224))
-    heads = {"vgg11": VGG_HEAD, "convnext_tiny": 768_000}
-    assert (macs + heads.get(name, 1_024_000)) / 1e9 == pytest.approx(published["_ops"], rel=0.003)
+    assert (macs + HEADS[name]) / 1e9 == pytest.approx(published["_ops"], rel=0.003)
+
+
+def test_squeeze_and_excitation_costs_what_its_paper_says():
+    """About 2.5 million parameters and 0.26 % of the arithmetic of a ResNet-50 (Hu 2018, section 4)."""
+    plain, with_it = (build_encoder(name, TrunkOptions()) for name in ("resnet50", "seresnet50"))
+    assert (count_parameters(with_it) - count_parameters(plain)) / 1e6 == pytest.approx(2.5, abs=0.05)
+    before, after = (count_macs(encoder, (224, 224)) for encoder in (plain, with_it))
+    assert 1 < after / before < 1.0026
 
 
 def on_cifar(stages, channels, stem, normed, classes=10):

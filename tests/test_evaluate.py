@@ -249,9 +249,13 @@ def test_figures_enter_the_card_unless_the_network_was_trained_on_the_pictures(m
     app.command(app.EvalOptions(model="fake", data="stripes", size="64x96", enter=True))
     entered = resolve("fake").card.figures()["stripes/val"]
     assert entered["miou"] == pytest.approx(1.0)
-    assert {"boundary_f1", "iou", "pixel_accuracy", "frames"} <= set(entered)
+    assert {"boundary_f1", "iou", "pixel_accuracy", "frames", "ece"} <= set(entered)
+    assert entered["temperature"] == 1
     assert "camvid/val" in resolve("fake").card.figures()  # what was there stays
-    card = resolve("fake").card
+    card = resolve("fake").card.with_figures("fp32", {"stripes/val": {**entered, "sizes": {"32x48": 0.5}}})
+    card.save(resolve("fake").folder / "fake.json")
+    app.command(app.EvalOptions(model="fake", data="stripes", size="64x96", enter=True))  # again, as benchmarks do
+    assert resolve("fake").card.figures()["stripes/val"]["sizes"] == {"32x48": 0.5}
     recipe = {"data": "camvid", "split": "fit", "init": {"recipe": {"data": "stripes", "split": "val"}}}
     replace(card, recipe=recipe).save(resolve("fake").folder / "fake.json")
     with pytest.raises(UsageError, match="trained on stripes/val"):

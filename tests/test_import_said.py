@@ -18,7 +18,10 @@ def test_the_scaling_is_what_the_options_say():
     assert caffe.apply(picture).tolist() == [[[[-94, -97, -93]]]]
     assert caffe.of_unit_rgb()["mean"] == pytest.approx((123 / 255, 117 / 255, 104 / 255))
     assert PRESETS["half"].apply(np.array([[[[0, 0, 255]]]], np.uint8)).tolist() == [[[[1, -1, -1]]]]
-    assert find_scaling(False, "imagenet", order="bgr").order == "bgr"
+    reversed_ = find_scaling(False, "imagenet", order="bgr")  # red keeps red's mean
+    assert (reversed_.order, reversed_.mean, reversed_.std) == ("bgr", (0.406, 0.456, 0.485), (0.225, 0.224, 0.229))
+    assert reversed_.of_unit_rgb()["mean"] == (0.485, 0.456, 0.406)
+    assert find_scaling(False, "imagenet", mean=(0.1, 0.2, 0.3), order="bgr").mean == (0.1, 0.2, 0.3)
     for bad in ({"mean": (123, 117, 104), "std": (58,)}, {"mean": (0,), "std": (0,)}, {"mean": (0, 0), "std": (1,)}):
         with pytest.raises(UsageError):
             find_scaling(False, order="rgb", **bad)

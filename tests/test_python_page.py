@@ -132,8 +132,11 @@ def test_models_are_listed_also_once_the_package_of_that_name_is_there(
 
 
 def test_several_ids_may_be_one_class(tmp_path: Path) -> None:
-    two = [{"name": "plants", "rgb": [0, 128, 0], "id": [3, 7]}, {"name": "path", "rgb": [9, 9, 9], "id": 1}]
-    write_classes(tmp_path, classes=two)
+    """The example of docs/data.md; ids that are not listed are refused."""
+    page = (PAGE.parent / "data.md").read_text(encoding="utf-8")
+    _, example = (json.loads(block) for block in re.findall(r"```json\n(.*?)```", page, re.DOTALL))
+    two = example["classes"]
+    (tmp_path / "classes.json").write_text(json.dumps(example), encoding="utf-8")
     labels, masks = read_classes(tmp_path)
     assert labels.names == ("plants", "path")
     cv2.imwrite(str(tmp_path / "mask.png"), np.array([[3, 7, 1, 255]], np.uint8))

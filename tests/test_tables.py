@@ -30,6 +30,13 @@ def test_scores_by_size_are_of_the_weights_that_ship() -> None:
             assert found["miou"] == pytest.approx(cards[found["model"]].figures()["camvid/val"]["miou"], abs=0.001)
 
 
+def test_the_protocol_says_how_each_result_file_is_made() -> None:
+    benchmarks = ROOT / "benchmarks"
+    protocol = (benchmarks / "PROTOCOL.md").read_text(encoding="utf-8")
+    found = [f"results/{path.name}" for path in sorted((benchmarks / "results").glob("*.json"))]
+    assert [name for name in found if f"| `{name}` |" not in protocol] == []
+
+
 @pytest.fixture
 def tables(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
     monkeypatch.syspath_prepend(str(ROOT / "benchmarks"))

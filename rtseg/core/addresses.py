@@ -29,7 +29,7 @@ def without_password(url: str) -> str:
         rest = rest.rpartition("@")[2] if is_badly_written(url) else rest[authority.rindex("@") + 1 :]
     elif "[" not in authority:  # of IPv6
         rest = re.sub(r"^([^/?#:]*):(?!\d*([/?#]|$))[^/?#]*", r"\1:***", rest)
-    if "://" in rest:  # a proxy is told another address
+    if "://" in rest:  # a proxy sees another address
         return _SECRET.sub(r"\1***", scheme + mark) + without_password(rest)
     return _SECRET.sub(r"\1***", scheme + mark + _CODED_USER.sub(r"\1", rest))
 

@@ -49,6 +49,13 @@ class Scaling:
         scaled: np.ndarray = (values - np.array(self.mean, np.float32)) / np.array(self.std, np.float32)
         return scaled
 
+    def in_order(self, order: Order) -> "Scaling":
+        """The same for a network that wants its channels in an order."""
+        if order == self.order:
+            return self
+        mean, std = self.mean, self.std
+        return replace(self, order=order, mean=(mean[2], mean[1], mean[0]), std=(std[2], std[1], std[0]))
+
     def of_unit_rgb(self) -> dict[str, tuple[float, ...]]:
         """`mean` and `std` of RGB values in 0..1, as cards have them."""
         found = {"mean": self.mean, "std": self.std}
@@ -79,7 +86,8 @@ def find_scaling(
 
     Args:
         takes_bytes: whether the graph takes uint8 values, and scales them itself.
-        preset: a name of `PRESETS`; what else is given replaces its part.
+        preset: a name of `PRESETS`; what else is given replaces its part, and with another order its channels change
+            places.
         mean: one number for all channels, or three.
         std: the same.
         order: of the channels.
@@ -107,10 +115,9 @@ def find_scaling(
             )
     elif preset not in PRESETS:
         raise UsageError(f"--preset {preset!r} is unknown: allowed are {', '.join(PRESETS)}")
-    base = PRESETS[preset] if preset else Scaling(order or "rgb", scale=_TOP)
+    base = PRESETS[preset].in_order(order or "rgb") if preset else Scaling(order or "rgb", scale=_TOP)
     return replace(
         base,
-        order=order or base.order,
         mean=_three(mean, "--mean") if mean else base.mean,
         std=_three(std, "--std") if std else base.std,
         scale=base.scale if scale is None else scale,
