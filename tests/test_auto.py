@@ -50,7 +50,12 @@ def chosen(engine="auto", precision="auto", artifact=None, machine=None, options
 def test_the_fastest_form_is_taken_and_the_losers_are_told():
     engine, precision, why = chosen()
     assert (engine, precision) == ("openvino", "int8")
-    for words in ("fps beside the loop's other work, measured here at 64x96", "onnxruntime fp32 10.0", "openvino int8 30.0", "loses 0.004 mIoU on camvid/val"):
+    for words in (
+        "fps beside the loop's other work, measured here at 64x96",
+        "onnxruntime fp32 10.0",
+        "openvino int8 30.0",
+        "loses 0.004 mIoU on camvid/val",
+    ):
         assert words in why
 
 
@@ -255,12 +260,18 @@ def test_bursts_are_repeated_until_the_two_best_agree(monkeypatch, speeds, rate,
 
 
 def test_in_the_loop_an_engine_is_no_faster_than_the_cores_have_time_for():
-    swift = Timing(fps=50.0, cpu_s=0.040, steady=True)
-    frugal = Timing(fps=40.0, cpu_s=0.030, steady=True)  # something else had the cores when it was timed
-    assert swift.beside(0.020, 2) == pytest.approx(2 / 0.060)
-    assert frugal.beside(0.020, 2) == pytest.approx(2 / 0.050)  # 40, and not 50
-    assert swift.beside(0.020, 8) == 50.0  # there is a core for all of it
-    assert frugal.beside(0.020, 8) == 40.0
+    swift, frugal = Timing(50.0, 0.040, True), Timing(40.0, 0.030, True)
+    assert swift.beside(0.020, on_cores=2, busy=1) == pytest.approx(2 / 0.060)
+    assert frugal.beside(0.020, on_cores=2, busy=1) == pytest.approx(2 / 0.050)
+    for timing in (swift, frugal):  # there is a core for everything: the clock decides
+        assert timing.beside(0.020, on_cores=8, busy=1) == timing.fps
+
+
+def test_where_something_else_has_the_cores_the_processor_time_decides():
+    disturbed = Timing(3.0, 0.030, True)
+    assert disturbed.beside(0.020, on_cores=2, busy=2) == pytest.approx(2 / 0.050)  # alone it makes 2 / 0.030
+    assert disturbed.beside(0.020, on_cores=8, busy=1) == pytest.approx(1 / 0.030)
+    assert disturbed.beside(0.020, on_cores=2, busy=0) == 3.0  # on a GPU the processor waits
 
 
 def test_the_loops_other_work_is_that_for_a_frame_three_times_as_high_and_wide(monkeypatch):

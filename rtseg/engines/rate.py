@@ -25,7 +25,7 @@ from rtseg.core.sizes import Size
 from rtseg.core.zoo import Artifact
 from rtseg.engines.base import Engine, EngineOptions
 from rtseg.engines.child import run_module
-from rtseg.engines.table import load_named
+from rtseg.engines.table import TABLE, load_named
 from rtseg.pictures.overlay import Overlay
 from rtseg.pictures.resize import limit_threads, resize_image
 from rtseg.pictures.upsample import upsample_labels
@@ -66,12 +66,18 @@ class Timing(NamedTuple):
     cpu_s: float
     steady: bool
 
-    def beside(self, other_s: float, on_cores: int) -> float:
-        """Frames per second beside `other_s` seconds of other processor time for each, with so many cores for all.
+    def beside(self, other_s: float, on_cores: int, busy: int) -> float:
+        """Frames per second in a loop: as many as the engine makes alone, or as the cores have time for if that is less.
 
-        The least of what the engine makes alone and what the cores have time for: on_cores / (cpu_s + other_s).
+        That time is on_cores / (cpu_s + other_s). Alone it makes at least busy / cpu_s: where the clock says less,
+        something else had the cores.
+
+        Args:
+            other_s: seconds of processor time that the loop takes beside the engine, for a frame.
+            on_cores: cores that all share.
+            busy: cores that the engine keeps busy alone, at least: one for each picture in flight, 0 on a GPU.
         """
-        return min(self.fps, on_cores / (self.cpu_s + other_s))
+        return min(max(self.fps, busy / self.cpu_s), on_cores / (self.cpu_s + other_s))
 
 
 def measure_rates(artifact: Artifact, engine: str, precisions: Sequence[str], options: EngineOptions) -> Measured:
@@ -145,8 +151,8 @@ def time_engine(engine: Engine) -> Timing:
 def other_work_s(card: Card, size_hw: Size) -> float:
     """Seconds of processor time that the loop takes for a frame beside the engine.
 
-    A frame of three times the network's height and width is resized, gets labels of its size, and is drawn. Decoding and
-    handing over are not run, but counted as 1.5 times as much: so it was for a 1024x2048 H.264 file.
+    A frame of three times the network's height and width is resized, gets labels of its size, and is drawn. Decoding
+    and handing over are not run, but counted as 1.5 times as much: so it was for a 1024x2048 H.264 file.
 
     Args:
         card: of the network.
@@ -181,12 +187,13 @@ def _child(card: str, engine: str, size: str, threads: str, in_flight: str, *pre
     artifact = Artifact(Card.load(Path(card)), Path(card).parent, Path(card))
     limit_threads(1)
     other_s = other_work_s(artifact.card, (height, width))
+    busy = 0 if TABLE[engine].on_gpu else int(in_flight)
     for precision in precisions:
         options = EngineOptions((height, width), precision, int(threads), int(in_flight))
         try:
             with load_named(engine, artifact, options) as loaded:
                 timing = time_engine(loaded)
-            found: tuple[Rate, bool] = timing.beside(other_s, cores()), timing.steady
+            found: tuple[Rate, bool] = timing.beside(other_s, cores(), busy), timing.steady
         except RtsegError as error:
             found = str(error), True
         print(_MARK + json.dumps([precision, *found]), flush=True)

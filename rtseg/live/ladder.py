@@ -64,10 +64,10 @@ class Ladder:
     """Rungs of one network or several that know the same classes.
 
     What a network takes at its own size, beside the loop's other work, is measured as `auto` does it, once on this
-    machine; what smaller sizes take is estimated from that. A rung's score is the mIoU that the network's card states for its precision (1 where it
-    states none), times the share that is left of it at the rung's size: what the card states for sizes, else how far
-    the network's labels agree with those at its own size. Of the rungs that no other beats in both, and that take no
-    longer than there is time, at most eight are opened, and timed from frame to labels.
+    machine; what smaller sizes take is estimated from that. A rung's score is the mIoU that the network's card states
+    for its precision (1 where it states none), times the share that is left of it at the rung's size: what the card
+    states for sizes, else how far the network's labels agree with those at its own size. Of the rungs that no other
+    beats in both, and that take no longer than there is time, at most eight are opened, and timed from frame to labels.
 
     Args:
         specs: networks, and what is named of how they run: that is never replaced.
