@@ -67,7 +67,7 @@ class Timing(NamedTuple):
     steady: bool
 
     def beside(self, other_s: float, on_cores: int, busy: int) -> float:
-        """Frames per second in a loop: as many as the engine makes alone, or as the cores have time for if that is less.
+        """Frames per second in a loop: as many as the engine makes alone, or fewer where the cores have less time.
 
         That time is on_cores / (cpu_s + other_s). Alone it makes at least busy / cpu_s: where the clock says less,
         something else had the cores.
