@@ -2,9 +2,9 @@
 
     python benchmarks/choice.py --model icnet --json choice.json
 
-A video of procedural street scenes, 1024x2048, is made first. Each round then measures every engine as 'auto' does, with
-nothing remembered, and runs the loop of `rtseg-cam --no-window` on the video with each engine and precision. The median
-over the rounds is reported; the loop's fps are those of this video, and 'auto' need only be right about their order.
+A video of procedural street scenes, 1024x2048, is made first. Each round then measures every engine as 'auto' does,
+with nothing remembered, and runs the loop of `rtseg-cam --no-window` on the video with each engine and precision. The
+median over the rounds is reported; 'auto' need only be right about the order in the loop, not about its fps.
 """
 
 import statistics
@@ -90,8 +90,8 @@ def main(
             rows = measure(name, forms, video, source_hw, rounds)
             results += rows
             for row in rows:
-                print(f"{name} {row['precision']} on {row['engine']}: alone {row['engine_fps']:.1f} fps, as auto measures "
-                      f"{row['beside_fps']:.1f}, in the loop {row['fps']:.1f}")  # fmt: skip
+                print(f"{name} {row['precision']} on {row['engine']}: alone {row['engine_fps']:.1f} fps, "
+                      f"as auto measures {row['beside_fps']:.1f}, in the loop {row['fps']:.1f}")  # fmt: skip
             print(f"{name}: auto takes {choice(rows, 'beside_fps')}, alone it would be {choice(rows, 'engine_fps')}; "
                   f"the loop is fastest with {choice(rows, 'fps')}")  # fmt: skip
     if json is not None:
