@@ -77,7 +77,8 @@ class Timing(NamedTuple):
             on_cores: cores that all share.
             busy: cores that the engine keeps busy alone, at least: one for each picture in flight, 0 on a GPU.
         """
-        return min(max(self.fps, busy / self.cpu_s), on_cores / (self.cpu_s + other_s))
+        alone = max(self.fps, busy / self.cpu_s) if busy else self.fps
+        return min(alone, on_cores / (self.cpu_s + other_s))
 
 
 def measure_rates(artifact: Artifact, engine: str, precisions: Sequence[str], options: EngineOptions) -> Measured:
