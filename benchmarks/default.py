@@ -41,9 +41,9 @@ from rtseg.sources.open import open_source
 app = App(help=__doc__, default_parameter=Parameter(consume_multiple=True, negative=""))
 
 
-def loop(model: str, precision: str, video: Path) -> dict[str, Any]:
+def loop(model: str, precision: str, video: Path, engine: str = "auto") -> dict[str, Any]:
     """What `rtseg-cam --no-window` does with a file."""
-    with Segmenter(RunSpec(model, precision=precision)) as segmenter:
+    with Segmenter(RunSpec(model, engine=engine, precision=precision)) as segmenter:
         source = open_source(str(video), threads=segmenter.budget.codec)
         info = segmenter.prepare(source.size_hw, policy_for(source).most_in_flight)
         pictures = [np.full((*source.size_hw, 3), value, np.uint8) for value in range(4)]

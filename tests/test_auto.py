@@ -11,7 +11,7 @@ from rtseg.core.errors import UsageError
 from rtseg.core.zoo import resolve
 from rtseg.engines import EngineInfo, EngineOptions, select
 from rtseg.engines.auto import rates_folder, remembered
-from rtseg.engines.rate import Measured, measure_rates, time_engine
+from rtseg.engines.rate import Measured, Timing, measure_rates, other_work_s, time_engine
 
 BOTH = ("onnxruntime", "openvino")
 FILES = {"fp32": CardFile("fake.onnx", "0" * 64, 1), "int8": CardFile("fake.int8.onnx", "1" * 64, 1)}
@@ -50,7 +50,12 @@ def chosen(engine="auto", precision="auto", artifact=None, machine=None, options
 def test_the_fastest_form_is_taken_and_the_losers_are_told():
     engine, precision, why = chosen()
     assert (engine, precision) == ("openvino", "int8")
-    for words in ("64x96", "onnxruntime fp32 10.0", "openvino int8 30.0", "loses 0.004 mIoU on camvid/val"):
+    for words in (
+        "fps beside the loop's other work, measured here at 64x96",
+        "onnxruntime fp32 10.0",
+        "openvino int8 30.0",
+        "loses 0.004 mIoU on camvid/val",
+    ):
         assert words in why
 
 
@@ -109,7 +114,7 @@ def test_it_is_measured_once_for_a_network_and_a_size():
     assert chosen(machine=machine) == first
     assert len(machine.asked) == 2
     assert remembered() == ["fake 64x96, threads 2, 1 in flight: onnxruntime fp32 10.0, openvino fp32 12.0, "
-                            "onnxruntime int8 20.0, openvino int8 30.0 fps"]  # fmt: skip
+                            "onnxruntime int8 20.0, openvino int8 30.0 fps beside the loop's other work"]  # fmt: skip
     other = {**FILES, "int8": replace(FILES["int8"], sha256="2" * 64)}
     for changed in ({"options": replace(OPTIONS, size_hw=(96, 96))}, {"options": replace(OPTIONS, in_flight=2)},
                     {"artifact": network(files=other)}):  # fmt: skip
@@ -165,6 +170,27 @@ def test_a_damaged_memory_is_measured_again():
         assert len(machine.asked) == 2
 
 
+def test_what_an_older_version_measured_is_another_figure():
+    chosen()
+    (kept,) = rates_folder().iterdir()
+    entry = json.loads(kept.read_text())
+    del entry["key"]["figure"]
+    for old in (entry, {**entry, "key": {**entry["key"], "figure": "fps alone"}}):
+        kept.write_text(json.dumps(old))
+        assert remembered() == []
+        machine = Machine()
+        chosen(machine=machine)
+        assert len(machine.asked) == 2
+
+
+def test_it_is_measured_again_where_the_loop_has_more_cores(monkeypatch):
+    machine = Machine()
+    for cores in (2, 4, 2):
+        monkeypatch.setattr("rtseg.engines.auto.cores", lambda cores=cores: cores)
+        chosen(machine=machine)
+    assert len(machine.asked) == 4
+
+
 def test_a_cache_that_cannot_be_written_costs_only_time(tmp_path, monkeypatch, caplog):
     (tmp_path / "file").touch()
     monkeypatch.setenv("RTSEG_CACHE", str(tmp_path / "file"))
@@ -200,7 +226,8 @@ class InRows:
 def test_slow_engines_are_counted_by_whole_rows(monkeypatch, in_flight):
     engine = InRows(in_flight)
     monkeypatch.setattr("rtseg.engines.rate.perf_counter", lambda: engine.now)
-    assert time_engine(engine) == (in_flight, True)
+    monkeypatch.setattr("rtseg.engines.rate.process_time", lambda: 2 * engine.now)  # two threads
+    assert time_engine(engine) == (in_flight, pytest.approx(2 / in_flight), True)
     assert engine.waiting == 0
 
 
@@ -227,9 +254,37 @@ class Uneven(InRows):
 def test_bursts_are_repeated_until_the_two_best_agree(monkeypatch, speeds, rate, steady):
     engine = Uneven([1, *speeds])  # the first warms up
     monkeypatch.setattr("rtseg.engines.rate.perf_counter", lambda: engine.now)
-    found, agreed = time_engine(engine)
-    assert (found, agreed) == (pytest.approx(rate), steady)
+    found = time_engine(engine)
+    assert (found.fps, found.steady) == (pytest.approx(rate), steady)
     assert engine.times == []
+
+
+def test_in_the_loop_an_engine_is_no_faster_than_the_cores_have_time_for():
+    swift, frugal = Timing(50.0, 0.040, True), Timing(40.0, 0.030, True)
+    assert swift.beside(0.020, on_cores=2, busy=1) == pytest.approx(2 / 0.060)
+    assert frugal.beside(0.020, on_cores=2, busy=1) == pytest.approx(2 / 0.050)
+    for timing in (swift, frugal):  # there is a core for everything: the clock decides
+        assert timing.beside(0.020, on_cores=8, busy=1) == timing.fps
+
+
+def test_where_something_else_has_the_cores_the_processor_time_decides():
+    disturbed = Timing(3.0, 0.030, True)
+    assert disturbed.beside(0.020, on_cores=2, busy=2) == pytest.approx(2 / 0.050)  # alone it makes 2 / 0.030
+    assert disturbed.beside(0.020, on_cores=8, busy=1) == pytest.approx(1 / 0.030)
+    assert Timing(3.0, 0.0, True).beside(0.020, on_cores=2, busy=0) == 3.0  # on a GPU the processor waits
+
+
+def test_the_loops_other_work_is_that_for_a_frame_three_times_as_high_and_wide(monkeypatch):
+    now = [0.0]
+
+    def resize(image, size_hw):
+        assert (image.shape, size_hw) == ((192, 288, 3), (64, 96))
+        now[0] += 0.01
+
+    monkeypatch.setattr("rtseg.engines.rate.resize_image", resize)
+    for clock in ("perf_counter", "process_time"):
+        monkeypatch.setattr(f"rtseg.engines.rate.{clock}", lambda: now[0])
+    assert other_work_s(fake_card(), (64, 96)) == pytest.approx(2.5 * 0.01)
 
 
 @pytest.mark.slow

@@ -1,7 +1,7 @@
 """What 'auto' runs: the engine and the precision that are fastest on this machine, measured once and remembered.
 
-On a GPU that is TensorRT in FP16. On a CPU the installed engines are measured at the size that is asked for, and INT8
-is taken only where it loses next to nothing and is clearly faster here.
+On a GPU that is TensorRT in FP16. On a CPU the installed engines are measured at the size that is asked for, by what
+they leave to the loop's other work, and INT8 is taken only where it loses next to nothing and is clearly faster here.
 """
 
 import json
@@ -17,7 +17,7 @@ from typing import Any, NamedTuple
 from rtseg.core.card import PRECISIONS, Card
 from rtseg.core.errors import EngineError, OutputError, UsageError
 from rtseg.core.files import write_json
-from rtseg.core.machine import cache_folder, cpu_name
+from rtseg.core.machine import cache_folder, cores, cpu_name
 from rtseg.core.registry import unknown_name
 from rtseg.core.runspec import AUTO
 from rtseg.core.sizes import format_size
@@ -30,6 +30,7 @@ MAX_LOSS = 0.005
 """IoU of the mean: INT8 that loses more is never taken by itself."""
 _KEPT_S, _KEPT_BUSY_S = 30 * 86400.0, 600.0  # that a measurement counts for, and one that was disturbed
 _BUSY = "the machine was busy: it will be measured again"
+_FIGURE = "fps beside the loop's other work"  # what is remembered: an entry of another figure is not used
 _CLEARLY = 1.05  # a later form must be this much faster: less is within what two measurements differ by
 
 _log = logging.getLogger(__name__)
@@ -55,7 +56,7 @@ class Selection:
         engine: a name of the engine table.
         precision: 'fp32', 'fp16' or 'int8'.
         why: one line; empty where both were named.
-        rates: pictures per second of every form that was measured, or why it did not run.
+        rates: frames per second of every form that was measured, beside the loop's other work, or why it did not run.
     """
 
     engine: str
@@ -96,7 +97,7 @@ def select(
 def rates(
     engine: str, precision: str, artifact: Artifact, options: EngineOptions, measure: Measure
 ) -> dict[Form, Rate]:
-    """Pictures per second of every form that `select` may choose, measured once and remembered as there.
+    """Frames per second of every form that `select` may choose, measured once and remembered as there.
 
     Raises what `select` does.
     """
@@ -184,7 +185,7 @@ def _has_int8(engine: str, precision: str, card: Card) -> bool:
 
 def _why(best: Form, rates: Mapping[Form, Rate], options: EngineOptions, card: Card, notes: Sequence[str]) -> str:
     """One line: what was measured and, where INT8 was taken, what it costs."""
-    line = f"fps measured here at {format_size(options.size_hw)}: {_told(rates)}"
+    line = f"{_FIGURE}, measured here at {format_size(options.size_hw)}: {_told(rates)}"
     lost = {split: figures["lost"] for split, figures in card.figures("int8").items() if "lost" in figures}
     if best.precision == "int8" and lost:
         split, loss = max(lost.items(), key=lambda item: item[1])
@@ -251,12 +252,14 @@ def remembered() -> list[str]:
         try:
             entry = json.loads(path.read_text(encoding="utf-8"))
             key, rates = entry["key"], entry["rates"]
+            if key["figure"] != _FIGURE:
+                continue
             what = (
                 f"{key['network']} {format_size(key['size'])}, threads {key['threads']}, {key['in_flight']} in flight"
             )
-            lines.append(f"{what}: {_told(rates)} fps" + ("" if entry["steady"] else f"; {_BUSY}"))
+            lines.append(f"{what}: {_told(rates)} {_FIGURE}" + ("" if entry["steady"] else f"; {_BUSY}"))
         except (OSError, ValueError, KeyError, TypeError):
-            continue  # damaged: it will be measured again
+            continue  # damaged or of an older version: it will be measured again
     return sorted(lines)
 
 
@@ -269,7 +272,9 @@ def _key(artifact: Artifact, forms: Sequence[Form], options: EngineOptions) -> d
     """Everything that the rates depend on, as plain JSON values."""
     files = artifact.card.files
     return {
+        "figure": _FIGURE,
         "cpu": cpu_name(),
+        "cores": cores(),
         "network": artifact.card.name,
         "files": {precision: files[precision].sha256 for precision in sorted(files)},
         "size": list(options.size_hw),

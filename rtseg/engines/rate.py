@@ -1,4 +1,8 @@
-"""How many pictures a second an engine labels on this machine, measured in a child process.
+"""How many frames a second an engine has on this machine beside the loop's other work, measured in a child process.
+
+In the loop all stages share the cores, so what counts is the processor time that an engine takes for a picture. It also
+tells two engines apart where something else has the cores for a while: they are measured one after the other, and the
+clock would blame the one that ran then.
 
 A process of its own, because a broken build of an engine can end an interpreter, and because what one engine leaves
 behind (threads, pinned cores) must not slow the next.
@@ -9,37 +13,72 @@ import subprocess
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from time import perf_counter
+from time import perf_counter, process_time
 from typing import NamedTuple
 
 import numpy as np
 
 from rtseg.core.card import Card
 from rtseg.core.errors import RtsegError
+from rtseg.core.machine import cores
+from rtseg.core.sizes import Size
 from rtseg.core.zoo import Artifact
 from rtseg.engines.base import Engine, EngineOptions
 from rtseg.engines.child import run_module
-from rtseg.engines.table import load_named
+from rtseg.engines.table import TABLE, load_named
+from rtseg.pictures.overlay import Overlay
+from rtseg.pictures.resize import limit_threads, resize_image
+from rtseg.pictures.upsample import upsample_labels
 
 _BURST_S, _FEW, _MANY = 0.1, 3, 8  # bursts
 _ALIKE = 0.1  # by which the two best bursts differ at most where nothing else kept the machine busy
+_FRAME = 3  # times as high and wide as the network's input is a frame
+_WHOLE = 2.5  # times what is timed is all the loop does beside the engine: decoding is most of the rest
 _TIMEOUT_S = 300.0
 _MARK = "rtseg-rate "
 
 Rate = float | str
-"""Pictures per second, or why there is none."""
+"""Frames per second beside the loop's other work, or why there are none."""
 
 
 class Measured(NamedTuple):
     """The rates of one engine.
 
     Attributes:
-        rates: precision -> pictures per second, or in one line why it did not run.
+        rates: precision -> frames per second, or in one line why it did not run.
         steady: whether repeats agreed; where not, something else kept the machine busy.
     """
 
     rates: dict[str, Rate]
     steady: bool = True
+
+
+class Timing(NamedTuple):
+    """What an engine takes alone.
+
+    Attributes:
+        fps: pictures per second.
+        cpu_s: seconds of processor time for a picture, of all threads together.
+        steady: whether repeats agreed.
+    """
+
+    fps: float
+    cpu_s: float
+    steady: bool
+
+    def beside(self, other_s: float, on_cores: int, busy: int) -> float:
+        """Frames per second in a loop: as many as the engine makes alone, or fewer where the cores have less time.
+
+        That time is on_cores / (cpu_s + other_s). Alone it makes at least busy / cpu_s: where the clock says less,
+        something else had the cores.
+
+        Args:
+            other_s: seconds of processor time that the loop takes beside the engine, for a frame.
+            on_cores: cores that all share.
+            busy: cores that the engine keeps busy alone, at least: one for each picture in flight, 0 on a GPU.
+        """
+        alone = max(self.fps, busy / self.cpu_s) if busy else self.fps
+        return min(alone, on_cores / (self.cpu_s + other_s))
 
 
 def measure_rates(artifact: Artifact, engine: str, precisions: Sequence[str], options: EngineOptions) -> Measured:
@@ -76,8 +115,8 @@ def _text(output: bytes | str | None) -> str:
     return text[: text.rfind("\n") + 1]
 
 
-def time_engine(engine: Engine) -> tuple[float, bool]:
-    """Pictures per second with as many in flight as the engine keeps, and whether repeats agreed.
+def time_engine(engine: Engine) -> Timing:
+    """Times an engine alone, with as many pictures in flight as it keeps.
 
     Labels are not upsampled to a larger size.
     """
@@ -86,8 +125,9 @@ def time_engine(engine: Engine) -> tuple[float, bool]:
     _, *coarse = engine.card.output_shape((height, width))
     coarse_hw = (coarse[0], coarse[1])
 
-    def burst(seconds: float) -> float:
-        ahead, start = engine.info.in_flight, perf_counter()
+    def burst(seconds: float) -> tuple[int, float, float]:
+        """Pictures, and the seconds and processor time that they took."""
+        ahead, start, cpu = engine.info.in_flight, perf_counter(), process_time()
         for _ in range(ahead):
             engine.submit(picture, coarse_hw)
         done = 0
@@ -98,13 +138,43 @@ def time_engine(engine: Engine) -> tuple[float, bool]:
             done += ahead
         for _ in range(ahead):
             engine.collect()
-        return (done + ahead) / (perf_counter() - start)
+        return done + ahead, perf_counter() - start, process_time() - cpu
 
     burst(0.0)  # warms up
-    rates = [burst(_BURST_S) for _ in range(_FEW)]
-    while not (steady := _agree(rates)) and len(rates) < _MANY:
-        rates.append(burst(_BURST_S))
-    return max(rates), steady
+    bursts = [burst(_BURST_S) for _ in range(_FEW)]
+    while not (steady := _agree([count / seconds for count, seconds, _ in bursts])) and len(bursts) < _MANY:
+        bursts.append(burst(_BURST_S))
+    counts, _, cpu = zip(*bursts, strict=True)
+    fps = max(count / seconds for count, seconds, _ in bursts)
+    return Timing(fps, sum(cpu) / sum(counts), steady)  # sums, since some systems count processor time in 1/64 s
+
+
+def other_work_s(card: Card, size_hw: Size) -> float:
+    """Seconds of processor time that the loop takes for a frame beside the engine.
+
+    A frame of three times the network's height and width is resized, gets labels of its size, and is drawn. Decoding
+    and handing over are not run, but counted as 1.5 times as much: so it was for a 1024x2048 H.264 file.
+
+    Args:
+        card: of the network.
+        size_hw: of its input.
+    """
+    height, width = (_FRAME * length for length in size_hw)
+    frame = np.random.default_rng(0).integers(0, 256, (height, width, 3), np.uint8)
+    logits = np.zeros(card.output_shape(size_hw), np.float32)
+    labels, picture, overlay = np.empty((height, width), np.uint8), np.empty_like(frame), Overlay(card.labels)
+
+    def work() -> None:
+        resize_image(frame, size_hw)
+        upsample_labels(logits, (height, width), labels, threads=1)
+        overlay.render(frame, labels, out=picture)
+
+    work()  # warms up
+    start, began, count = process_time(), perf_counter(), 0
+    while count < _FEW or perf_counter() - began < _BURST_S:
+        work()
+        count += 1
+    return _WHOLE * (process_time() - start) / count
 
 
 def _agree(rates: Sequence[float]) -> bool:
@@ -116,11 +186,15 @@ def _agree(rates: Sequence[float]) -> bool:
 def _child(card: str, engine: str, size: str, threads: str, in_flight: str, *precisions: str) -> None:
     height, width = map(int, size.split("x"))
     artifact = Artifact(Card.load(Path(card)), Path(card).parent, Path(card))
+    limit_threads(1)
+    other_s = other_work_s(artifact.card, (height, width))
+    busy = 0 if TABLE[engine].on_gpu else int(in_flight)
     for precision in precisions:
         options = EngineOptions((height, width), precision, int(threads), int(in_flight))
         try:
             with load_named(engine, artifact, options) as loaded:
-                found: tuple[Rate, bool] = time_engine(loaded)
+                timing = time_engine(loaded)
+            found: tuple[Rate, bool] = timing.beside(other_s, cores(), busy), timing.steady
         except RtsegError as error:
             found = str(error), True
         print(_MARK + json.dumps([precision, *found]), flush=True)

@@ -35,8 +35,8 @@ def load(
 
     Args:
         model: a name (`rtseg models` lists them) or a path.
-        engine: a name, or 'auto': the fastest that is installed. It is measured on this machine the first time, which
-            takes some seconds, and remembered.
+        engine: a name, or 'auto': the installed one that makes the loop fastest. It is measured on this machine the
+            first time, which takes some seconds, and remembered.
         precision: 'fp32', 'fp16', 'int8', or 'auto': INT8 where it loses at most 0.005 mIoU and is faster here, else
             FP32, or FP16 on a GPU; `segmenter.info.why` says what decided. A named one is never replaced.
         size: the network's input size, '256x512' or (256, 512).

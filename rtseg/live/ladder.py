@@ -63,11 +63,11 @@ def _takes(card: Card, size_hw: Size | None) -> bool:
 class Ladder:
     """Rungs of one network or several that know the same classes.
 
-    What a network takes at its own size is measured as `auto` does it, once on this machine; what smaller sizes take
-    is estimated from that. A rung's score is the mIoU that the network's card states for its precision (1 where it
-    states none), times the share that is left of it at the rung's size: what the card states for sizes, else how far
-    the network's labels agree with those at its own size. Of the rungs that no other beats in both, and that take no
-    longer than there is time, at most eight are opened, and timed from frame to labels.
+    What a network takes at its own size, beside the loop's other work, is measured as `auto` does it, once on this
+    machine; what smaller sizes take is estimated from that. A rung's score is the mIoU that the network's card states
+    for its precision (1 where it states none), times the share that is left of it at the rung's size: what the card
+    states for sizes, else how far the network's labels agree with those at its own size. Of the rungs that no other
+    beats in both, and that take no longer than there is time, at most eight are opened, and timed from frame to labels.
 
     Args:
         specs: networks, and what is named of how they run: that is never replaced.
@@ -169,7 +169,7 @@ class Ladder:
 
 
 def best_forms(found: Mapping[Form, Rate]) -> dict[Form, float]:
-    """Of each precision that runs the engine that runs it fastest, and its pictures per second."""
+    """Of each precision that runs the engine that runs it fastest, and its frames per second."""
     best: dict[str, dict[Form, Rate]] = {}
     for form, rate in found.items():
         if isinstance(rate, float):
