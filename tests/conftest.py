@@ -88,9 +88,9 @@ def _own_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
 @pytest.fixture(autouse=True)
 def _levels_of_no_command() -> None:
     """Commands that ran in an earlier test set how much loggers tell; `caplog` shall not inherit it."""
-    for name in logging.root.manager.loggerDict:
-        if name.split(".")[0] == "rtseg":
-            logging.getLogger(name).setLevel(logging.NOTSET)
+    for name, logger in logging.root.manager.loggerDict.items():
+        if name.split(".")[0] == "rtseg" and isinstance(logger, logging.Logger) and logger.level:
+            logger.setLevel(logging.NOTSET)  # which walks all loggers there are
 
 
 @pytest.fixture(autouse=True)
