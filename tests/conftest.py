@@ -4,6 +4,7 @@ import logging
 import os
 import re
 import signal
+import sys
 from collections.abc import Iterator, Sequence
 from importlib.util import find_spec
 from pathlib import Path
@@ -103,6 +104,17 @@ def _engines_alike(monkeypatch: pytest.MonkeyPatch) -> None:
         return Measured(dict.fromkeys(precisions, 10.0))
 
     monkeypatch.setattr(auto, "measure_rates", alike)
+
+
+@pytest.fixture(autouse=True)
+def _figures_of_runs(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two thirds of a training run of a few steps are matplotlib's: only tests marked `figures` draw any."""
+    if "rtseg.training.summary" not in sys.modules or request.node.get_closest_marker("figures"):
+        return
+    from rtseg.training import report, summary
+
+    for module, name in ((report, "draw_confusion"), (summary, "draw_confusion"), (summary, "draw_curves")):
+        monkeypatch.setattr(module, name, lambda *drawn: None)
 
 
 def _shared(tmp_path_factory: pytest.TempPathFactory) -> Path:
