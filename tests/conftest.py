@@ -11,6 +11,7 @@ from pathlib import Path
 from shutil import which
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # before numpy and torch load: workers share the cores
+os.environ.setdefault("OMP_WAIT_POLICY", "passive")  # threads that a test asks for do not spin while the others work
 
 import pytest
 from camvid_tree import camvid  # noqa: F401 - a fixture
