@@ -196,9 +196,6 @@ def test_what_was_on_time_is_counted_by_hand(monkeypatch):
     assert policy.drawing_s == pytest.approx(1.1 * 0.005)
 
 
-STREET = ("--source", "synthetic", "--camera-size", "192x256")
-
-
 @pytest.fixture
 def rates(fake_network, monkeypatch):  # noqa: F811
     """The engine of `fake_network` is known in this process only; and sizes need no comparing."""
@@ -219,7 +216,7 @@ def rates(fake_network, monkeypatch):  # noqa: F811
 @pytest.mark.usefixtures("fake_network")
 @pytest.mark.parametrize(("named", "networks"), [((), ["fake", "other"]), (("--model", "other"), ["other"])])
 def test_the_command_reports_the_deadline(rates, capsys, named, networks):
-    assert cam(*STREET, "--deadline", "60000", "--frames", "6", "--json", "run.json", *named) == 0
+    assert cam("--source", "synthetic", "--deadline", "60000", "--frames", "6", "--json", "run.json", *named) == 0
     told = json.loads(Path("run.json").read_text())["deadline"]
     assert sorted(set(rates)) == networks
     assert {rung["model"] for rung in told["rungs"]} <= set(networks)
@@ -233,7 +230,7 @@ def test_the_command_reports_the_deadline(rates, capsys, named, networks):
 @pytest.mark.usefixtures("rates")
 def test_a_size_that_only_another_network_takes_narrows_the_choice(fake_network, capsys):  # noqa: F811
     fake_card(name="other", engine_order=("fake",), size_multiple=8).save(fake_network / "other.json")
-    arguments = (*STREET, "--deadline", "60000", "--frames", "2")
+    arguments = ("--source", "synthetic", "--deadline", "60000", "--frames", "2")
     assert cam(*arguments, "--size", "72x96") == 0
     assert "rung    other fp32 72x96 on fake" in capsys.readouterr().out
     assert cam(*arguments, "--size", "71x96") == 2
@@ -244,7 +241,7 @@ def test_a_size_that_only_another_network_takes_narrows_the_choice(fake_network,
 def test_a_report_replaces_no_network_that_a_deadline_may_choose(fake_network, capsys):  # noqa: F811
     card = fake_network / "other.json"
     before = card.read_bytes()
-    assert cam(*STREET, "--deadline", "60000", "--frames", "2", "--json", str(card)) == 2
+    assert cam("--source", "synthetic", "--deadline", "60000", "--frames", "2", "--json", str(card)) == 2
     assert "would overwrite the network" in capsys.readouterr().err
     assert card.read_bytes() == before
 
@@ -266,7 +263,7 @@ def test_a_picture_has_no_deadline(rates, capsys):
 
 @pytest.mark.usefixtures("fake_network")
 def test_a_deadline_below_the_fastest_rung_is_said_and_run(rates, capsys):
-    assert cam(*STREET, "--deadline", "0.001", "--frames", "3") == 0
+    assert cam("--source", "synthetic", "--deadline", "0.001", "--frames", "3") == 0
     printed = capsys.readouterr().out
     assert "more than the deadline: pictures will have the labels of earlier frames" in printed
 

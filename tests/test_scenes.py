@@ -28,7 +28,7 @@ def samples():
 
 
 def test_a_frame_follows_from_seed_and_number_whatever_was_drawn_before():
-    walked, jumped = street(seed=4), StreetScene(SIZE, seed=4)
+    walked, jumped = street(seed=4, fps=10.0), StreetScene(SIZE, seed=4, fps=10.0)
     frames = {index: walked.render(index) for index in range(33, 400, 84)}
     for index in (369, 33, 201):
         image, labels = jumped.render(index)
@@ -145,4 +145,4 @@ def test_bad_arguments(arguments, words):
 
 def test_negative_frame():
     with pytest.raises(UsageError, match="start at 0"):
-        StreetScene((32, 32)).render(-1)
+        street(seed=1).render(-1)
