@@ -4,12 +4,14 @@ import logging
 import os
 import re
 import signal
+import sys
 from collections.abc import Iterator, Sequence
 from importlib.util import find_spec
 from pathlib import Path
 from shutil import which
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # before numpy and torch load: workers share the cores
+os.environ.setdefault("OMP_WAIT_POLICY", "passive")  # threads that a test asks for do not spin while the others work
 
 import pytest
 from camvid_tree import camvid  # noqa: F401 - a fixture
@@ -88,9 +90,9 @@ def _own_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
 @pytest.fixture(autouse=True)
 def _levels_of_no_command() -> None:
     """Commands that ran in an earlier test set how much loggers tell; `caplog` shall not inherit it."""
-    for name in logging.root.manager.loggerDict:
-        if name.split(".")[0] == "rtseg":
-            logging.getLogger(name).setLevel(logging.NOTSET)
+    for name, logger in logging.root.manager.loggerDict.items():
+        if name.split(".")[0] == "rtseg" and isinstance(logger, logging.Logger) and logger.level:
+            logger.setLevel(logging.NOTSET)  # which walks all loggers there are
 
 
 @pytest.fixture(autouse=True)
@@ -103,6 +105,17 @@ def _engines_alike(monkeypatch: pytest.MonkeyPatch) -> None:
         return Measured(dict.fromkeys(precisions, 10.0))
 
     monkeypatch.setattr(auto, "measure_rates", alike)
+
+
+@pytest.fixture(autouse=True)
+def _figures_of_runs(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two thirds of a training run of a few steps are matplotlib's: only tests marked `figures` draw any."""
+    if "rtseg.training.summary" not in sys.modules or request.node.get_closest_marker("figures"):
+        return
+    from rtseg.training import report, summary
+
+    for module, name in ((report, "draw_confusion"), (summary, "draw_confusion"), (summary, "draw_curves")):
+        monkeypatch.setattr(module, name, lambda *drawn: None)
 
 
 def _shared(tmp_path_factory: pytest.TempPathFactory) -> Path:

@@ -19,6 +19,7 @@ from rtseg.live.segmenter import Segmenter
 from rtseg.metrics.boundary import BoundaryF1
 from rtseg.metrics.evaluate import evaluate
 from rtseg.pictures.overlay import overlay
+from rtseg.scenes import StreetScene
 
 
 class Stripes(DataSet):
@@ -44,6 +45,12 @@ class Stripes(DataSet):
 class Picture:
     image: np.ndarray
     labels: np.ndarray
+
+
+@pytest.fixture
+def small_streets(monkeypatch):
+    """`synthetic` shows small pictures: the flow between large ones takes its time."""
+    monkeypatch.setattr("rtseg.scenes.StreetScene", lambda size_hw, seed, fps: StreetScene((64, 96), seed, fps))
 
 
 def test_every_known_pixel_counts():
@@ -164,7 +171,7 @@ class TestCommand:
         app.command(app.EvalOptions(model="fake", data="stripes", size="64x96", flip=True))
         assert "test-time average over scales 1 and mirror images, not real-time: mIoU" in capsys.readouterr().out
 
-    def test_stability_needs_no_labels(self, tmp_path, capsys):
+    def test_stability_needs_no_labels(self, small_streets, tmp_path, capsys):
         out = tmp_path / "figures.json"
         app.command(app.EvalOptions(model="fake", stability="synthetic", frames=4, size="64x96", json=out))
         figures = json.loads(out.read_text())
@@ -177,7 +184,7 @@ class TestCommand:
         assert "of still pixels flip" in capsys.readouterr().out
 
     @pytest.mark.slow
-    def test_labels_averaged_over_time_are_scored_beside_the_plain_ones(self, tmp_path, capsys):
+    def test_labels_averaged_over_time_are_scored_beside_the_plain_ones(self, small_streets, tmp_path, capsys):
         out = tmp_path / "figures.json"
         options = {"model": "fake", "size": "64x96", "stability": "synthetic", "frames": 4, "json": out}
         app.command(app.EvalOptions(**options))

@@ -26,7 +26,6 @@ from rtseg.export.calibrated import calibrated
 from rtseg.export.chain import Link
 from rtseg.export.exits import costs
 from rtseg.export.halo import TOLERANCE
-from rtseg.export.network import export_network
 from rtseg.export.onnx import round_weights
 from rtseg.export.parity import check_chain_parity
 from rtseg.models import MODELS, build_model
@@ -296,7 +295,7 @@ def test_without_a_halo_parts_differ(artifact):
 def test_a_network_that_pools_over_the_picture_has_no_halo(tmp_path):
     model = lively("tiny-pooled", {"exits": 1})
     round_weights(model)
-    card = export_network(model, "pooled", CAMVID11, tmp_path, train_size=(96, 128)).card
+    card = quick_export(model, "pooled", tmp_path, train_size=(96, 128)).card
     assert [each.halo for each in card.exits] == [None, None]
     with pytest.raises(UsageError, match="sees the whole picture"):
         card.check_exit("encoder/8:0.9")
@@ -309,7 +308,7 @@ def test_what_was_calibrated_is_kept_where_the_weights_are_the_same(artifact, ne
     card = replace(card.with_exit("encoder/8", threshold=0.25), temperature=2.0, temperature_from="camvid/val")
     before = Artifact(card, tmp_path / "net")
     before.save_card(card)
-    made = export_network(network, "net", CAMVID11, tmp_path / "net", train_size=(96, 128)).card
+    made = quick_export(network, "net", tmp_path / "net", train_size=(96, 128)).card
     assert made == Card.load(tmp_path / "net" / "net.json")
     assert [each.threshold for each in made.exits] == [0.125, 0.25, None]
     assert [each.regions for each in made.exits] == [regions, None, None]

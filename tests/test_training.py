@@ -520,6 +520,7 @@ def test_checkpoint_tree_survives_and_damage_is_named(tmp_path: Path) -> None:
         save_tree({"f": print}, path)
 
 
+@pytest.mark.figures
 def test_a_run_leaves_weights_card_curves_and_pictures(root: Path, tmp_path: Path) -> None:
     folder = train(config(root, tmp_path / "run", epochs=1, validate_every=5))
     card = json.loads((folder / "best.json").read_text())

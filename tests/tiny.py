@@ -7,6 +7,7 @@ from functools import cache
 import pytest
 import torch
 from torch import nn
+from torch.onnx._internal.exporter._registration import ONNXRegistry
 
 from rtseg.core.labels import CAMVID11
 from rtseg.export.network import export_network
@@ -14,6 +15,9 @@ from rtseg.models import MODELS, build_model
 from rtseg.models.base import LAST, SegmentationModel
 from rtseg.models.blocks import ConvNormAct, upsample2
 from rtseg.scenes import StreetScene
+
+# The exporter makes its table of operators anew for each graph, which takes a second; it only reads it.
+ONNXRegistry.from_torchlib = staticmethod(cache(ONNXRegistry.from_torchlib))
 
 SMALL = {
     "enet": {},
