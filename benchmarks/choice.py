@@ -23,7 +23,7 @@ from rtseg.core.threads import thread_budget
 from rtseg.core.zoo import resolve, shipped
 from rtseg.engines.auto import Form, fastest
 from rtseg.engines.base import EngineOptions
-from rtseg.engines.rate import measure_rates
+from rtseg.engines.rate import Fps, measure_rates
 from rtseg.live.environment import environment
 from rtseg.live.policies import Every
 from rtseg.live.spec import default_size
@@ -40,11 +40,11 @@ def measure(model: str, forms: list[Form], video: Path, source_hw: Size, rounds:
     found: dict[Form, list[tuple[float, float, float]]] = {form: [] for form in forms}
     for _ in range(rounds):
         for form in forms:
-            beside = measure_rates(artifact, form.engine, [form.precision], options).rates[form.precision]
-            if isinstance(beside, str):
-                raise SystemExit(f"{model}: {form} does not run: {beside}")
+            rate = measure_rates(artifact, form.engine, [form.precision], options).rates[form.precision]
+            if isinstance(rate, str):
+                raise SystemExit(f"{model}: {form} does not run: {rate}")
             looped = loop(model, form.precision, video, form.engine)
-            found[form].append((looped["engine_fps"], beside, looped["fps"]))
+            found[form].append((looped["engine_fps"], rate.beside, looped["fps"]))
     rows = []
     for form, figures in found.items():
         alone, beside, fps = (round(statistics.median(column), 2) for column in zip(*figures, strict=True))
@@ -54,7 +54,7 @@ def measure(model: str, forms: list[Form], video: Path, source_hw: Size, rounds:
 
 def choice(rows: list[dict[str, Any]], figure: str) -> Form:
     """What 'auto' would take by a figure."""
-    rates = {Form(row["engine"], row["precision"]): row[figure] for row in rows}
+    rates = {Form(row["engine"], row["precision"]): Fps(row[figure], row[figure]) for row in rows}
     return fastest(list(rates), rates)
 
 

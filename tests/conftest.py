@@ -99,10 +99,10 @@ def _levels_of_no_command() -> None:
 def _engines_alike(monkeypatch: pytest.MonkeyPatch) -> None:
     """Where a test does not say otherwise all engines are as fast as each other, so that 'auto' takes the first."""
     from rtseg.engines import auto
-    from rtseg.engines.rate import Measured
+    from rtseg.engines.rate import Fps, Measured
 
     def alike(artifact: object, engine: str, precisions: Sequence[str], options: object) -> Measured:
-        return Measured(dict.fromkeys(precisions, 10.0))
+        return Measured(dict.fromkeys(precisions, Fps(10.0, 10.0)))
 
     monkeypatch.setattr(auto, "measure_rates", alike)
 

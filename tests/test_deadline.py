@@ -278,16 +278,16 @@ def test_a_deadline_below_the_fastest_rung_is_kept_with_older_labels():
 
 
 def test_misses_are_rare_under_a_load_that_comes_and_goes():
-    """Two seconds busy, one to five quiet, for a minute."""
+    """Two seconds busy, one to five quiet, for two minutes."""
     spells, now = [], 5.0
     random = np.random.default_rng(0)
-    while now < 70:
+    while now < 130:
         spells.append((now, now + 2))
         now += 2 + random.uniform(1, 5)
     drive = Drive(0.040, 0.006, 0.012, 0.030, load=lambda t: 2.5 if any(a <= t < b for a, b in spells) else 1.0)
-    drive.run(1500)
-    assert len(spells) > 10
-    assert drive.rungs.count(None) <= 6  # three of 1000 cost less than the point that the better rung brings
+    drive.run(3000)
+    assert len(spells) > 20
+    assert drive.rungs.count(None) <= 9  # three of 1000 cost less than the point that the better rung brings
     assert drive.rungs.count(0) == 0
     assert max(drive.ages) <= 0.040 + 1e-9
 

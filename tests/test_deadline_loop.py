@@ -15,7 +15,7 @@ from rtseg.apps._console import run
 from rtseg.apps.cam import app
 from rtseg.core.errors import EngineError, UsageError
 from rtseg.core.threads import ThreadBudget
-from rtseg.engines.rate import Measured
+from rtseg.engines.rate import Fps, Measured
 from rtseg.live.labellers.anytime import Anytime
 from rtseg.live.labellers.wrapper import Wrapper
 from rtseg.live.ladder import Step
@@ -206,7 +206,7 @@ def rates(fake_network, monkeypatch):  # noqa: F811
 
     def measure(artifact, engine, precisions, options):
         asked.append(artifact.card.name)
-        return Measured(dict.fromkeys(precisions, 1000.0))
+        return Measured(dict.fromkeys(precisions, Fps(1000.0, 1000.0)))
 
     monkeypatch.setattr("rtseg.live.ladder.measure_rates", measure)
     monkeypatch.setattr("rtseg.core.runspec.RunSpec.model", "fake")

@@ -26,7 +26,7 @@ from rtseg.core.card import CardFile
 from rtseg.core.errors import EngineError, InputError, OutputError
 from rtseg.core.threads import thread_budget
 from rtseg.engines import TABLE
-from rtseg.engines.rate import Measured
+from rtseg.engines.rate import Fps, Measured
 from rtseg.live.policies import Every
 from rtseg.sinks.video import VideoSink
 
@@ -295,7 +295,9 @@ def test_what_is_added_has_the_precision_of_what_is_there(fake_network, monkeypa
     metrics = {"int8": {"camvid/val": {"miou": 0.5, "lost": 0.0}}}
     fake_card(engine_order=("fake",), files=files, metrics=metrics).save(fake_network / "fake.json")
     monkeypatch.setitem(TABLE, "fake", TABLE["fake"]._replace(runs_int8=True))
-    monkeypatch.setattr("rtseg.engines.auto.measure_rates", lambda *given: Measured({"fp32": 10.0, "int8": 20.0}))
+    monkeypatch.setattr(
+        "rtseg.engines.auto.measure_rates", lambda *given: Measured({"fp32": Fps(10.0, 10.0), "int8": Fps(20.0, 20.0)})
+    )
     make_video("a.mp4", frames=2)
     assert video("a.mp4", "--output", "out", "--precision", "fp32") == 0
     assert video("a.mp4", "--output", "out", "--save", "overlay,areas") == 0

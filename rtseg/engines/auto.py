@@ -23,7 +23,7 @@ from rtseg.core.runspec import AUTO
 from rtseg.core.sizes import format_size
 from rtseg.core.zoo import Artifact
 from rtseg.engines.base import EngineOptions
-from rtseg.engines.rate import Measured, Rate, measure_rates
+from rtseg.engines.rate import Fps, Measured, Rate, as_rate, measure_rates
 from rtseg.engines.table import ENGINES, TABLE, available, check_stops, distribution, install_hint, missing
 
 MAX_LOSS = 0.005
@@ -56,7 +56,7 @@ class Selection:
         engine: a name of the engine table.
         precision: 'fp32', 'fp16' or 'int8'.
         why: one line; empty where both were named.
-        rates: frames per second of every form that was measured, beside the loop's other work, or why it did not run.
+        rates: how fast every form was that was measured, or why it did not run.
     """
 
     engine: str
@@ -97,7 +97,7 @@ def select(
 def rates(
     engine: str, precision: str, artifact: Artifact, options: EngineOptions, measure: Measure
 ) -> dict[Form, Rate]:
-    """Frames per second of every form that `select` may choose, measured once and remembered as there.
+    """How fast every form is that `select` may choose, measured once and remembered as there.
 
     Raises what `select` does.
     """
@@ -107,7 +107,7 @@ def rates(
 
 def fastest(forms: Sequence[Form], rates: Mapping[Form, Rate]) -> Form:
     """The first form that ran, or a later one that is clearly faster; the first of all where none did."""
-    running = {form: rate for form in forms if isinstance(rate := rates[form], float)}
+    running = {form: rate.beside for form in forms if isinstance(rate := rates[form], Fps)}
     best = next(iter(running), forms[0])
     for form, rate in running.items():
         if rate > _CLEARLY * running[best]:
@@ -195,7 +195,7 @@ def _why(best: Form, rates: Mapping[Form, Rate], options: EngineOptions, card: C
 
 def _told(rates: Mapping[Any, Rate]) -> str:
     return ", ".join(
-        f"{form} {rate:.1f}" if isinstance(rate, float) else f"{form} does not run" for form, rate in rates.items()
+        f"{form} {rate.beside:.1f}" if isinstance(rate, Fps) else f"{form} does not run" for form, rate in rates.items()
     )
 
 
@@ -211,7 +211,7 @@ def _remembered(
     entry = _entry(path, key)
     if entry is None or not 0 <= time() - entry["measured_at"] < (_KEPT_S if entry["steady"] else _KEPT_BUSY_S):
         rates, steady = _measured(artifact, forms, options, measure)
-        if not any(isinstance(rate, float) for rate in rates.values()):
+        if not any(isinstance(rate, Fps) for rate in rates.values()):
             return rates, True  # loading the first says what is wrong, and the next run tries again
         if steady or entry is None or not entry["steady"]:
             entry = {"key": key, "rates": {str(form): rate for form, rate in rates.items()}, "steady": steady,
@@ -228,6 +228,7 @@ def _entry(path: Path, key: dict[str, Any]) -> dict[str, Any] | None:
     try:
         entry = json.loads(path.read_text(encoding="utf-8"))
         whole = entry["key"] == key and set(entry["rates"]) == set(key["forms"])
+        entry["rates"] = {form: as_rate(rate) for form, rate in entry["rates"].items()}
         return entry if whole and {"steady", "measured_at"} <= set(entry) else None
     except (OSError, ValueError, KeyError, TypeError):
         return None
@@ -251,7 +252,7 @@ def remembered() -> list[str]:
     for path in sorted(rates_folder().glob("*.json")):
         try:
             entry = json.loads(path.read_text(encoding="utf-8"))
-            key, rates = entry["key"], entry["rates"]
+            key, rates = entry["key"], {form: as_rate(rate) for form, rate in entry["rates"].items()}
             if key["figure"] != _FIGURE:
                 continue
             what = (

@@ -14,7 +14,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 from time import perf_counter, process_time
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -37,15 +37,28 @@ _WHOLE = 2.5  # times what is timed is all the loop does beside the engine: deco
 _TIMEOUT_S = 300.0
 _MARK = "rtseg-rate "
 
-Rate = float | str
-"""Frames per second beside the loop's other work, or why there are none."""
+
+class Fps(NamedTuple):
+    """How fast an engine is.
+
+    Attributes:
+        alone: pictures per second where nothing else runs.
+        beside: frames per second beside the loop's other work.
+    """
+
+    alone: float
+    beside: float
+
+
+Rate = Fps | str
+"""How fast an engine is, or why it does not run."""
 
 
 class Measured(NamedTuple):
     """The rates of one engine.
 
     Attributes:
-        rates: precision -> frames per second, or in one line why it did not run.
+        rates: precision -> how fast it ran, or in one line why it did not run.
         steady: whether repeats agreed; where not, something else kept the machine busy.
     """
 
@@ -66,11 +79,12 @@ class Timing(NamedTuple):
     cpu_s: float
     steady: bool
 
-    def beside(self, other_s: float, on_cores: int, busy: int) -> float:
-        """Frames per second in a loop: as many as the engine makes alone, or fewer where the cores have less time.
+    def in_loop(self, other_s: float, on_cores: int, busy: int) -> Fps:
+        """What that comes to alone and in a loop.
 
-        That time is on_cores / (cpu_s + other_s). Alone it makes at least busy / cpu_s: where the clock says less,
-        something else had the cores.
+        Alone it makes at least busy / cpu_s pictures a second: where the clock says less, something else had the cores.
+        In a loop it makes as many as alone, or on_cores / (cpu_s + other_s) where that is less: the cores have no more
+        time.
 
         Args:
             other_s: seconds of processor time that the loop takes beside the engine, for a frame.
@@ -78,7 +92,7 @@ class Timing(NamedTuple):
             busy: cores that the engine keeps busy alone, at least: one for each picture in flight, 0 on a GPU.
         """
         alone = max(self.fps, busy / self.cpu_s) if busy else self.fps
-        return min(alone, on_cores / (self.cpu_s + other_s))
+        return Fps(alone, min(alone, on_cores / (self.cpu_s + other_s)))
 
 
 def measure_rates(artifact: Artifact, engine: str, precisions: Sequence[str], options: EngineOptions) -> Measured:
@@ -105,8 +119,13 @@ def measure_rates(artifact: Artifact, engine: str, precisions: Sequence[str], op
     for line in said.splitlines():
         if line.startswith(_MARK):  # a library may print what it likes
             precision, rate, steady = json.loads(line.removeprefix(_MARK))
-            found[precision], calm = rate, calm and steady
+            found[precision], calm = as_rate(rate), calm and steady
     return Measured({precision: found.get(precision, end) for precision in precisions}, calm)
+
+
+def as_rate(value: Any) -> Rate:
+    """A rate as JSON gives it back; raises TypeError where it is none."""
+    return value if isinstance(value, str) else Fps(*map(float, value))
 
 
 def _text(output: bytes | str | None) -> str:
@@ -194,7 +213,7 @@ def _child(card: str, engine: str, size: str, threads: str, in_flight: str, *pre
         try:
             with load_named(engine, artifact, options) as loaded:
                 timing = time_engine(loaded)
-            found: tuple[Rate, bool] = timing.beside(other_s, cores(), busy), timing.steady
+            found: tuple[Rate, bool] = timing.in_loop(other_s, cores(), busy), timing.steady
         except RtsegError as error:
             found = str(error), True
         print(_MARK + json.dumps([precision, *found]), flush=True)

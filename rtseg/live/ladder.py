@@ -17,7 +17,7 @@ from rtseg.core.threads import thread_budget
 from rtseg.core.zoo import Artifact, models, resolve
 from rtseg.engines import EngineOptions, load_engine
 from rtseg.engines.auto import Form, Measure, fastest, rates
-from rtseg.engines.rate import Rate, measure_rates
+from rtseg.engines.rate import Fps, Rate, measure_rates
 from rtseg.live.agreement import Curve, agreement, at_size
 from rtseg.live.bench import miou_of_card
 from rtseg.live.rung import Rung, pareto, spread
@@ -63,11 +63,11 @@ def _takes(card: Card, size_hw: Size | None) -> bool:
 class Ladder:
     """Rungs of one network or several that know the same classes.
 
-    What a network takes at its own size, beside the loop's other work, is measured as `auto` does it, once on this
-    machine; what smaller sizes take is estimated from that. A rung's score is the mIoU that the network's card states
-    for its precision (1 where it states none), times the share that is left of it at the rung's size: what the card
-    states for sizes, else how far the network's labels agree with those at its own size. Of the rungs that no other
-    beats in both, and that take no longer than there is time, at most eight are opened, and timed from frame to labels.
+    What a network takes at its own size is measured as `auto` does it, once on this machine; what smaller sizes take
+    is estimated from that. A rung's score is the mIoU that the network's card states for its precision (1 where it
+    states none), times the share that is left of it at the rung's size: what the card states for sizes, else how far
+    the network's labels agree with those at its own size. Of the rungs that no other beats in both, and that take no
+    longer than there is time, at most eight are opened, and timed from frame to labels.
 
     Args:
         specs: networks, and what is named of how they run: that is never replaced.
@@ -169,13 +169,13 @@ class Ladder:
 
 
 def best_forms(found: Mapping[Form, Rate]) -> dict[Form, float]:
-    """Of each precision that runs the engine that runs it fastest, and its frames per second."""
+    """Of each precision that runs the engine that runs it fastest in the loop, and its pictures per second alone."""
     best: dict[str, dict[Form, Rate]] = {}
     for form, rate in found.items():
-        if isinstance(rate, float):
+        if isinstance(rate, Fps):
             best.setdefault(form.precision, {})[form] = rate
     chosen = [fastest(list(rates), rates) for rates in best.values()]
-    return {form: float(found[form]) for form in chosen}
+    return {form: rate.alone for form in chosen if isinstance(rate := found[form], Fps)}
 
 
 def figure(card: Card, precision: str) -> float:
