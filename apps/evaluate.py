@@ -219,7 +219,8 @@ def enter_figures(options: EvalOptions, figures: dict[str, Any]) -> None:
     artifact = resolve(options.model)
     where = f"{options.data_set}/{options.split}"
     before = artifact.card.figures().get(where, {})
-    kept = ("miou", "pixel_accuracy", "boundary_f1", "iou", "boundary_f1_by_class", "frames", "ece", "temperature")
+    kept = ("miou", "pixel_accuracy", "boundary_f1", "iou", "boundary_f1_by_class", "frames", "ece", "temperature",
+            "ece_at_temperature_1")  # fmt: skip
     entry = {key: figures[key] for key in kept if key in figures}
     if "sizes" in before:
         entry["sizes"] = before["sizes"]

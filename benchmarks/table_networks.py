@@ -99,9 +99,21 @@ def light_table() -> str:
     return markdown(["network", *kinds], [[r["model"], *(f"{r['miou'][k]:.3f}" for k in kinds)] for r in results])
 
 
+def confidence_table() -> str:
+    """How far each network's confidence is off on val, and at which temperature."""
+    rows = []
+    for path in sorted((ROOT / "weights").glob("*.json")):
+        card = json.loads(path.read_text(encoding="utf-8"))
+        (found,) = card["metrics"]["fp32"].values()
+        rows.append([card["name"], f"{found['ece_at_temperature_1']:.3f}", f"{found['temperature']:.2f}",
+                     f"{found['ece']:.3f}"])  # fmt: skip
+    return markdown(["network", "ECE as trained", "temperature", "ECE at it"], rows)
+
+
 TABLES: dict[str, Callable[[], str]] = {
     "models": models_table,
     "trunks": trunks_table,
     "sizes": sizes_table,
     "light": light_table,
+    "confidence": confidence_table,
 }
