@@ -88,6 +88,7 @@ def test_a_source_that_comes_back_goes_on_in_number_and_time(
 ) -> None:
     returned: list[int] = []
     monkeypatch.setattr("rtseg.sources.reconnect.return_freed_memory", lambda: returned.append(first.closed))
+    monkeypatch.setattr("rtseg.sources.reconnect._SETTLED", 2)
     first = Live(clock, [0.0, 0.1, 0.2], error)
     second = Live(clock, [7.0, 7.1], size_hw=(32, 48))
     attempts = iter([InputError("refused"), InputError("refused"), second])
@@ -107,7 +108,7 @@ def test_a_source_that_comes_back_goes_on_in_number_and_time(
     assert [frame.size_hw for frame in frames] == [(64, 96)] * 3 + [(32, 48)] * 2
     assert (source.outages, source.lost_at, source.corrupt) == (1, None, 2)
     assert first.closed == 1
-    assert returned == [1]  # once, after the old one was closed
+    assert returned == [1, 1]  # after the old one was closed, and when two frames of the new one have come
     source.close()
     assert second.closed == 1
     assert source.read() is None

@@ -16,6 +16,7 @@ from rtseg.sources.prefetch import Prefetch
 log = logging.getLogger(__name__)
 
 _FIRST_S, _MOST_S = 0.1, 2.0  # between two attempts; each wait is twice the one before
+_SETTLED = 100  # frames after an outage
 
 
 class ReconnectingSource(Source):
@@ -65,6 +66,7 @@ class ReconnectingSource(Source):
         self._last: Frame | None = None
         self._index_shift, self._time_shift_s = 0, 0.0
         self._joining = False  # the next frame is the first after an outage
+        self._unsettled = 0  # frames until an outage has left nothing behind
 
     def _frames(self) -> Generator[Frame, None, None]:
         raise NotImplementedError  # `read` asks the source inside, which reads ahead by itself
@@ -105,6 +107,10 @@ class ReconnectingSource(Source):
             self._time_shift_s = self._last.timestamp_s + elapsed_s - frame.timestamp_s
             log.warning("%s is back after %.1f s", self.name, elapsed_s)
         self._joining, self.lost_at, self._pause_s = False, None, _FIRST_S
+        if self._unsettled:
+            self._unsettled -= 1
+            if not self._unsettled:
+                return_freed_memory()  # what it took to find out what the source sends
         if self._index_shift or self._time_shift_s:
             frame = replace(
                 frame, index=frame.index + self._index_shift, timestamp_s=frame.timestamp_s + self._time_shift_s
@@ -118,6 +124,7 @@ class ReconnectingSource(Source):
         self._corrupt_before = self.corrupt = self._corrupt_before + self._source.corrupt
         self._source.close()
         self._source, self._reason, self._joining = None, reason, True
+        self._unsettled = _SETTLED
         return_freed_memory()  # the threads that read it are gone; nobody waits for a frame now
         self._lateness.forget()
         if self.lost_at is None:
