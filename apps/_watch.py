@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from rich.console import Console
 
 from rtseg.apps._console import ladder, running
-from rtseg.core.errors import InputError, UsageError
+from rtseg.core.errors import InputError, StalledError, UsageError
 from rtseg.core.files import write_json
 from rtseg.core.labels import CAMVID11
 from rtseg.core.runspec import RunSpec
@@ -94,7 +94,7 @@ def watch(options: "CamOptions", console: Console, stack: ExitStack) -> None:
     except KeyboardInterrupt:  # how a run without limits is ended: it has its report too
         _report(console, options, loop.report(), _saved(viewer, recording))
         raise
-    except InputError:  # the source has failed
+    except (InputError, StalledError):  # the recording has not
         if recording and recording.frames and recording.partial_path.exists():
             console.print(f"kept    {recording.partial_path}: what was recorded until then", highlight=False)
         raise

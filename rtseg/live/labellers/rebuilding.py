@@ -9,6 +9,7 @@ import numpy as np
 from rtseg.core.errors import EngineError
 from rtseg.core.frame import Frame, Labelled
 from rtseg.core.sizes import Size
+from rtseg.core.watchdog import unwatched
 from rtseg.engines import EngineInfo
 from rtseg.live.labeller import Labeller
 from rtseg.live.labellers.wrapper import Wrapper
@@ -80,12 +81,15 @@ class Rebuilding(Wrapper):
             raise error
         _log.warning("%s: it is loaded again", error)
         self.inner.discard()
+        if self._claimed:
+            self.inner.release()  # else it would stay open
         self.inner.close()
-        self.inner = self._make()
+        with unwatched():
+            self.inner = self._make()
+            if self._prepared is not None:
+                self.inner.prepare(*self._prepared)
         self._labelled, self._enough = 0, _SOON
         if self._claimed:
             self.inner.claim()
-        if self._prepared is not None:
-            self.inner.prepare(*self._prepared)
         for frame in self._in_flight:
             self.inner.submit(frame)
