@@ -20,12 +20,16 @@ from waits import HANGS_S
 import rtseg
 from rtseg.core.channel import ThreadGroup, any_stuck
 from rtseg.core.errors import EngineError, OutputError, StalledError
+from rtseg.core.runspec import RunSpec
 from rtseg.core.watchdog import Watchdog, thread_clock, unwatched, watched_too
 from rtseg.engines.pool import EnginePool
 from rtseg.live.labellers.averaging import Averaging
 from rtseg.live.labellers.rebuilding import Rebuilding
 from rtseg.live.loop import Loop
+from rtseg.live.painter import Painter
+from rtseg.live.pipeline import Result
 from rtseg.live.segmenter import Segmenter
+from rtseg.live.views.desk import Desk
 from rtseg.pictures import upsample
 from rtseg.sinks.video import VideoSink
 
@@ -376,6 +380,30 @@ def test_all_engines_of_an_average_are_freed_when_its_user_lets_go():
     assert [engine.released for engine in made] == [False, False]
     labeller.release()
     assert [engine.released for engine in made] == [True, True]
+
+
+@pytest.mark.parametrize("stuck", [True, False])
+def test_who_leaves_does_not_wait_for_a_network_that_is_loaded_beside_one_that_hangs(stuck, monkeypatch):
+    monkeypatch.setattr("rtseg.live.views.desk.any_stuck", lambda: stuck)
+    engine, go_on, closed = FakeEngine(), Event(), Event()
+    loaded = Segmenter(engine)
+
+    def open_labeller(spec, frame_hw):
+        assert go_on.wait(HANGS_S)
+        return loaded
+
+    frame = FakeSource(1).read()
+    desk = Desk(Painter(), lambda path: None, [], open_labeller, RunSpec("fake"))
+    desk.shown = Result(frame, frame.image[..., 0], loaded.card, loaded.info, {}), frame.image
+    desk._load(engine="onnxruntime")
+    leaving = Thread(target=lambda: (desk.close(), closed.set()))
+    leaving.start()
+    if stuck:
+        assert closed.wait(HANGS_S)
+    go_on.set()
+    leaving.join()
+    assert engine.released is not stuck
+    desk._loader.shutdown()
 
 
 # The command

@@ -11,9 +11,9 @@ from weakref import WeakSet
 _log = logging.getLogger(__name__)
 T = TypeVar("T")
 
-_stuck: WeakSet[Thread] = WeakSet()  # when their group ended
-
 _WAKE_S = 0.1  # an untimed wait cannot be interrupted by Ctrl-C on every platform
+
+_stuck: WeakSet[Thread] = WeakSet()  # those that did not end when their group was waited for
 
 
 class Ended(Exception):
