@@ -255,9 +255,9 @@ class Loop:
             job = self._jobs.get()
             if job is not None:
                 with self._watchdog.call(_stalled, used):  # a huge picture takes time, but this thread computes
-                    self._handed(job)
+                    self._do(job)
 
-    def _handed(self, job: _Job | Sink) -> None:
+    def _do(self, job: _Job | Sink) -> None:
         """Writes a frame, or closes a sink that was taken off."""
         if isinstance(job, Sink):
             job.close()
