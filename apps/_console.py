@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, NoReturn, TextIO, TypeVar
 from cyclopts import App, CycloptsError
 
 from rtseg.core.addresses import without_password
+from rtseg.core.channel import any_stuck
 from rtseg.core.errors import EngineError, InputError, RtsegError, UsageError
 from rtseg.core.sizes import format_size
 
@@ -43,25 +44,31 @@ def run(app: App, arguments: Sequence[str] | None = None) -> NoReturn:
     before = sys.stdout, sys.stderr
     sys.stdout, sys.stderr = (Steady(stream or _nowhere()) for stream in before)  # None: closed by who started us
     try:
-        _run(app, arguments, debug)
+        code = _run(app, arguments, debug)
+        if any_stuck():  # Python would wait for it at its end, or a library fall over what is still in use
+            sys.stdout.flush()
+            sys.stderr.flush()
+            os._exit(code)
     finally:
         sys.stdout.flush()
         sys.stdout, sys.stderr = before
+    sys.exit(code)
 
 
-def _run(app: App, arguments: Sequence[str] | None, debug: bool) -> NoReturn:
+def _run(app: App, arguments: Sequence[str] | None, debug: bool) -> int:
+    """Runs a command, tells what it failed with, and gives the exit code."""
     try:
         command, bound, _ = app.parse_args(arguments, exit_on_error=False, print_error=False)
         code = command(*bound.args, **bound.kwargs)
     except KeyboardInterrupt:
-        sys.exit(_INTERRUPTED)
+        return _INTERRUPTED
     except Exception as error:
         if debug:
             traceback.print_exc()
         message, code = explain(error)
         print(f"error: {message}", file=sys.stderr)
-        sys.exit(code)
-    sys.exit(code if isinstance(code, int) else 0)
+        return code
+    return code if isinstance(code, int) else 0
 
 
 def running(model: str, info: "EngineInfo") -> str:

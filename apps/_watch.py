@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from rich.console import Console
 
 from rtseg.apps._console import ladder, running
-from rtseg.core.errors import InputError, UsageError
+from rtseg.core.errors import InputError, StalledError, UsageError
 from rtseg.core.files import write_json
 from rtseg.core.labels import CAMVID11
 from rtseg.core.runspec import RunSpec
@@ -65,8 +65,9 @@ def watch(options: "CamOptions", console: Console, stack: ExitStack) -> None:
     policy = labeller.policy or policy_for(source)
     record = partial(_open_recording, source, budget.codec, console)
     recording = record(options.record) if options.record else None
+    before = stack.enter_context(ExitStack())
     if recording:
-        stack.callback(recording.close, complete=False)  # for a run that fails before the loop, which closes it, starts
+        before.callback(recording.close, complete=False)
     viewer = None
     if window or page:
         ready = partial(_ready_labeller, options, policy, source.live)
@@ -89,12 +90,13 @@ def watch(options: "CamOptions", console: Console, stack: ExitStack) -> None:
     _introduce(console, labeller, source)
     if page:
         console.print(f"page    {page.url}")
+    before.pop_all()  # the loop closes the recording, unless it is stuck in writing it: nobody may close it then
     try:
         loop.run()
     except KeyboardInterrupt:  # how a run without limits is ended: it has its report too
         _report(console, options, loop.report(), _saved(viewer, recording))
         raise
-    except InputError:  # the source has failed
+    except (InputError, StalledError):  # the recording has not
         if recording and recording.frames and recording.partial_path.exists():
             console.print(f"kept    {recording.partial_path}: what was recorded until then", highlight=False)
         raise

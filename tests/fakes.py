@@ -231,7 +231,8 @@ class FakeView:
 
 def loop_threads():
     """Names of the loop's and the sources' threads that are alive; the upsampler's pool is shared and stays."""
-    names = ("rtseg-capture", "rtseg-inference", "rtseg-closer", "rtseg-writer", "rtseg-source-", "rtseg-web")
+    names = ("rtseg-capture", "rtseg-inference", "rtseg-closer", "rtseg-writer", "rtseg-watchdog", "rtseg-source-",
+             "rtseg-web")  # fmt: skip
     return [thread.name for thread in all_threads() if thread.name.startswith(names)]
 
 

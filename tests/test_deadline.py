@@ -391,6 +391,8 @@ def test_one_frame_at_a_time_and_one_user():
     with pytest.raises(UsageError, match="in use"):
         labeller.claim()
     labeller.close()
+    assert not any(engine.released for engine in drive.ladder.engines)  # it is in use
+    labeller.release()
     assert all(engine.released for engine in drive.ladder.engines)
     with pytest.raises(EngineError, match="closed: load another"):
         labeller.submit(frame)

@@ -51,3 +51,18 @@ def test_one_that_never_worked_is_not_loaded_again():
         labeller(FakeSource(1).read())
     labeller.close()
     assert len(made) == 1
+
+
+def test_one_that_cannot_be_loaded_again_ends_the_run_with_that_error():
+    made, errors = [], iter([None, EngineError("the device is gone")])
+
+    def make():
+        if error := next(errors):
+            raise error
+        return fake_segmenter(made, fail_at=9, error=EngineError("out of memory"))
+
+    labeller = Rebuilding(make)
+    with pytest.raises(EngineError, match="the device is gone"):
+        Loop(FakeSource(30), labeller).run()
+    assert [engine.released for engine in made] == [True]
+    labeller.close()

@@ -6,11 +6,14 @@ from collections.abc import Callable
 from threading import Condition, Lock, Thread
 from time import perf_counter
 from typing import Any, Generic, TypeVar
+from weakref import WeakSet
 
 _log = logging.getLogger(__name__)
 T = TypeVar("T")
 
 _WAKE_S = 0.1  # an untimed wait cannot be interrupted by Ctrl-C on every platform
+
+_stuck: WeakSet[Thread] = WeakSet()  # those that did not end when their group was waited for
 
 
 class Ended(Exception):
@@ -121,7 +124,13 @@ class ThreadGroup:
         deadline = perf_counter() + timeout_s
         for thread in self._threads:
             thread.join(max(0.0, deadline - perf_counter()))
-        stuck = [thread.name for thread in self._threads if thread.is_alive()]
+        stuck = [thread for thread in self._threads if thread.is_alive()]
+        _stuck.update(stuck)
         if stuck and tell:
-            _log.warning("still busy after %.0f s: %s", timeout_s, ", ".join(stuck))
+            _log.warning("still busy after %.0f s: %s", timeout_s, ", ".join(thread.name for thread in stuck))
         return not stuck
+
+
+def any_stuck() -> bool:
+    """Whether a thread is still in a foreign call that its group did not wait for."""
+    return any(thread.is_alive() for thread in _stuck)

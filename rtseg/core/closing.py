@@ -1,7 +1,13 @@
 """Things that hold resources."""
 
+import logging
+from threading import Lock
 from types import TracebackType
 from typing import Self
+
+from rtseg.core.errors import UsageError
+
+_log = logging.getLogger(__name__)
 
 
 class Closing:
@@ -18,3 +24,49 @@ class Closing:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
+
+
+class Claimed(Closing):
+    """Something that one user at a time has, from `claim` to `release`; it is closed once nobody has it.
+
+    A subclass implements `_free`. What a user never lets go of, since its call hangs, stays open: closing would wait
+    for that call, or end the process.
+
+    Args:
+        kind: what it is, in words, for messages.
+    """
+
+    def __init__(self, kind: str) -> None:
+        self._kind = kind
+        self._in_use = Lock()
+        self._closed = False
+
+    def _free(self) -> None:
+        """Frees what is held; called again where it is closed again."""
+        raise NotImplementedError
+
+    @property
+    def in_use(self) -> bool:
+        return self._in_use.locked()
+
+    def claim(self) -> None:
+        """Keeps it for one user until `release`; raises UsageError where it is in use."""
+        if not self._in_use.acquire(blocking=False):
+            raise UsageError(f"this {self._kind} is in use by a stream or another thread: load a second one for this")
+
+    def release(self) -> None:
+        """Ends what `claim` began; frees what was closed meanwhile."""
+        self._in_use.release()
+        if self._closed:
+            self.close()
+
+    def close(self) -> None:
+        """Frees it, or lets its user's `release` do so; a second call does nothing."""
+        self._closed = True
+        if not self._in_use.acquire(blocking=False):
+            _log.info("this %s is closed while it is in use, and stays open until it is let go", self._kind)
+            return
+        try:
+            self._free()
+        finally:
+            self._in_use.release()

@@ -38,6 +38,10 @@ class EngineError(RtsegError):
     exit_code = 5
 
 
+class StalledError(EngineError):
+    """An inference engine does not answer any more; its call goes on, and nobody waits for it."""
+
+
 class WeightsError(RtsegError):
     """A weight file or its card is missing, damaged or does not fit."""
 

@@ -7,9 +7,11 @@ from typing import Protocol
 import numpy as np
 
 from rtseg.core.card import Card
+from rtseg.core.errors import StalledError
 from rtseg.core.frame import Frame, Labelled
 from rtseg.core.sizes import Size
 from rtseg.core.threads import ThreadBudget
+from rtseg.core.watchdog import MOST_S
 from rtseg.engines import EngineInfo
 from rtseg.live.policies import Policy
 
@@ -23,6 +25,15 @@ def drain(in_flight: Sized, collect: Callable[[], object]) -> None:
             collect()
         except Exception as error:  # whatever it is: what made the caller give up is reported already
             _log.debug("a frame that nobody waits for failed: %s", error)
+
+
+def stalled(labeller: "Labeller") -> StalledError:
+    """What a labeller that does not answer any more has done."""
+    info = labeller.info
+    return StalledError(
+        f"{labeller.card.name} on {info.engine} ({info.device}) has not answered for {MOST_S:.0f} s: the device or its "
+        "driver may hang; start again, and run rtseg doctor if it comes back"
+    )
 
 
 class Labeller(Protocol):
@@ -72,4 +83,4 @@ class Labeller(Protocol):
         """Waits for the frames in flight and throws their labels away."""
 
     def close(self) -> None:
-        """Frees what it holds; a second call does nothing."""
+        """Frees what it holds, once nobody has claimed it; a second call does nothing."""

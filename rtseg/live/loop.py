@@ -9,6 +9,7 @@ import numpy as np
 
 from rtseg.core.channel import Channel, Ended, ThreadGroup
 from rtseg.core.errors import OutputError
+from rtseg.core.watchdog import MOST_S, Watchdog, thread_clock
 from rtseg.live.labeller import Labeller
 from rtseg.live.pipeline import Pipeline, Result
 from rtseg.live.policies import Deadline, Policy
@@ -19,8 +20,13 @@ from rtseg.sources.base import Source
 
 _WRITE_S = 30.0  # without progress of the two or three frames that are in flight to a sink
 _LOOK_S, _BUSY_S = 1.0, 0.05
+_STALLED = "is the disk or network folder stalled?"
 _POLL_S = 0.02  # keys are looked at this often while no frame comes
 _STALE_S = 1.0  # without a frame of a live source, after which its last picture is marked
+
+
+def _stalled() -> OutputError:
+    return OutputError(f"writing did not go on for {MOST_S:.0f} s: {_STALLED}")
 
 
 class View(Protocol):
@@ -105,6 +111,7 @@ class Loop:
         self._jobs: Channel[_Job | Sink] = Channel(2)
         self._threads = ThreadGroup()
         self._threads.watch(self._jobs)
+        self._watchdog = Watchdog(self._threads)
 
     # What a view may ask for
 
@@ -157,6 +164,7 @@ class Loop:
         complete = False
         self._started_at = self._resumed_at = perf_counter()
         self._threads.start("writer", self._write)
+        self._watchdog.start()
         try:
             with self._pipeline:
                 self._consume()
@@ -242,21 +250,29 @@ class Loop:
         return self._hud[1] + (self._timeliness.hud(result, self._missed) if self._timeliness else [])
 
     def _write(self) -> None:
+        used = thread_clock()
         while True:
             job = self._jobs.get()
-            if isinstance(job, Sink):
-                job.close()
-            elif job is not None:
-                with self.stats.stages["write"].measure():
-                    for sink in job.sinks:
-                        sink.write_sure(job.result.frame, job.result.labels, job.picture, job.result.confidence)
-                self._done(job.result, job.timely)
+            if job is not None:
+                with self._watchdog.call(_stalled, used):  # a huge picture takes time, but this thread computes
+                    self._do(job)
+
+    def _do(self, job: _Job | Sink) -> None:
+        """Writes a frame, or closes a sink that was taken off."""
+        if isinstance(job, Sink):
+            job.close()
+            return
+        with self.stats.stages["write"].measure():
+            for sink in job.sinks:
+                sink.write_sure(job.result.frame, job.result.labels, job.picture, job.result.confidence)
+        self._done(job.result, job.timely)
 
     def _finish(self, complete: bool) -> None:
         """Writes what is in flight, closes every sink, and raises what failed while doing so."""
         self._jobs.close()
+        self._watchdog.close()
         if not self._written():  # closing a sink that is being written to could end the process
-            raise OutputError(f"writing did not end within {_WRITE_S:.0f} s: is the disk or network folder stalled?")
+            raise self._threads.error or OutputError(f"writing did not end within {_WRITE_S:.0f} s: {_STALLED}")
         failed = self._threads.error
         for sink in self._all_sinks:
             try:
@@ -267,7 +283,9 @@ class Loop:
             raise failed
 
     def _written(self) -> bool:
-        """Waits for the writer; False where it has come no further for `_WRITE_S`."""
+        """Waits for the writer; False where it has come no further for `_WRITE_S`, or was late before."""
+        if self._watchdog.late:
+            return self._threads.join(_LOOK_S, tell=False)
         before, since = -1.0, perf_counter()
         while not self._threads.join(min(_WRITE_S, _LOOK_S), tell=False):
             progress = self.stats.frames + process_time()  # a huge picture takes time, but the processor is busy

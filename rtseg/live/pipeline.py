@@ -2,8 +2,10 @@
 
 from collections import deque
 from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
-from time import perf_counter, sleep
+from functools import partial
+from time import perf_counter, process_time, sleep
 from types import TracebackType
 from typing import Self
 
@@ -13,12 +15,14 @@ from rtseg.core.card import Card
 from rtseg.core.channel import Channel, Ended, ThreadGroup
 from rtseg.core.errors import UsageError
 from rtseg.core.frame import Frame
+from rtseg.core.watchdog import Watchdog
 from rtseg.engines import EngineInfo
-from rtseg.live.labeller import Labeller
+from rtseg.live.labeller import Labeller, stalled
 from rtseg.live.policies import Deadline, Policy, policy_for
 from rtseg.sources.base import Source
 
 _JOIN_S = 5.0  # one slow inference may be in flight; it is not stopped by force
+_COMPUTES_S = 0.5  # of processor time in a second: a huge picture on a slow machine, and no engine that hangs
 
 
 @dataclass(frozen=True)
@@ -91,6 +95,7 @@ class Pipeline:
         self._stopping = False
         self.crew = ThreadGroup()
         self.crew.watch(self._frames, self._results)
+        self._watchdog = Watchdog(self.crew)
 
     @property
     def drops(self) -> int:
@@ -190,14 +195,24 @@ class Pipeline:
             labeller = self._asked.popleft()()
             labeller.claim()
             old, self._labeller = self._labeller, labeller
+            old.release()
             self.crew.start("closer", old.close)
 
     def _submit(self, captured: _Captured) -> None:
         self._labeller.prepare(captured.frame.size_hw, self.policy.most_in_flight)
-        self._labeller.submit(captured.frame, captured.resized)
+        with self._watched():
+            self._labeller.submit(captured.frame, captured.resized)
+
+    def _watched(self) -> AbstractContextManager[None]:
+        """Of a device the processor's time says nothing: drivers wait for theirs in busy loops."""
+        labeller = self._labeller
+        used = process_time if labeller.info.device == "CPU" else None
+        return self._watchdog.call(partial(stalled, labeller), used, _COMPUTES_S)
 
     def _collect(self, captured: _Captured) -> Result:
-        labeller, made = self._labeller, self._labeller.collect()
+        labeller = self._labeller
+        with self._watched():
+            made = labeller.collect()
         stages_s = {**made.stages_s, **captured.stages_s}
         return Result(captured.frame, made.labels, labeller.card, labeller.info, stages_s, made.confidence, made.exit,
                       perf_counter(), made.rung, made.held)  # fmt: skip
@@ -210,15 +225,17 @@ class Pipeline:
             raise
         self.crew.start("capture", self._capture, self._frames)
         self.crew.start("inference", self._infer, self._results)
+        self._watchdog.start()
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._stopping = True
+        self._watchdog.close()
         self.crew.abort()
         self._source.interrupt()
         # A source that is closed while a thread still reads it may end the process: then it is left open.
-        if self.crew.join(_JOIN_S):
+        if self.crew.join(_JOIN_S, tell=not self._watchdog.late):
             self._labeller.release()
             self._source.close()

@@ -3,13 +3,12 @@
 from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from threading import Lock
 from time import perf_counter
 from typing import overload
 
 import numpy as np
 
-from rtseg.core.closing import Closing
+from rtseg.core.closing import Claimed
 from rtseg.core.errors import EngineError, UsageError
 from rtseg.core.frame import Frame, Labelled, picture_of
 from rtseg.core.runspec import RunSpec
@@ -29,7 +28,7 @@ Loader = Callable[[str, Artifact, EngineOptions], Engine]
 Pictures = list[np.ndarray] | list[Frame] | tuple[np.ndarray | Frame, ...]
 
 
-class Segmenter(Closing):
+class Segmenter(Claimed):
     """Gives every pixel of a frame its class: the `Labeller` that runs a network.
 
     One thread or one pipeline at a time; a second one is refused.
@@ -56,6 +55,7 @@ class Segmenter(Closing):
 
         Raises what `check_spec` does, and UsageError where the machine has not so many threads.
         """
+        super().__init__("segmenter")
         self._spec: RunSpec | None = None
         self._engine: Engine | None = None
         if isinstance(runs, Engine):
@@ -67,8 +67,6 @@ class Segmenter(Closing):
         self.budget = budget or thread_budget(threads)
         self._loader = loader
         self._resizes_s: deque[float] = deque()  # of the frames in flight
-        self._in_use = Lock()
-        self._closed = False
 
     @property
     def engine(self) -> Engine:
@@ -158,19 +156,6 @@ class Segmenter(Closing):
         finally:
             self.release()
 
-    def claim(self) -> None:
-        """Keeps the segmenter for a user of `submit` and `collect` until `release`.
-
-        Raises:
-            UsageError: it is in use.
-        """
-        if not self._in_use.acquire(blocking=False):
-            raise UsageError("this segmenter is in use by a stream or another thread: load a second one for this")
-
-    def release(self) -> None:
-        """Ends what `claim` began."""
-        self._in_use.release()
-
     def submit(self, frame: np.ndarray | Frame, resized: np.ndarray | None = None) -> None:
         """Starts a frame; up to `info.in_flight` may wait, whose labels `collect` gives in order.
 
@@ -216,9 +201,7 @@ class Segmenter(Closing):
             self._engine = self._loader(spec.engine, resolve(spec.model), options)
         return self._engine
 
-    def close(self) -> None:
-        """Frees the engine; a second call does nothing."""
-        self._closed = True
+    def _free(self) -> None:
         self._resizes_s.clear()
         if self._engine is not None:
             self._engine.close()

@@ -5,20 +5,21 @@ from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
 from itertools import count
-from threading import Lock
 from time import perf_counter
 
 import numpy as np
 
 from rtseg.core.arrays import ArrayPool
 from rtseg.core.card import Card
-from rtseg.core.closing import Closing
+from rtseg.core.closing import Claimed
 from rtseg.core.errors import EngineError, UsageError
 from rtseg.core.frame import Frame, Labelled, picture_of
 from rtseg.core.labels import LabelSet
 from rtseg.core.sizes import Size
 from rtseg.core.threads import ThreadBudget
+from rtseg.core.watchdog import watched_too
 from rtseg.engines import EngineInfo
+from rtseg.live.labeller import stalled
 from rtseg.live.ladder import Ladder, Step
 from rtseg.live.policies.deadline import Deadline
 from rtseg.live.worker import Worker
@@ -31,7 +32,7 @@ Run = tuple[Labelled, float]
 """What a rung made of a frame, and the seconds that it took."""
 
 
-class Anytime(Closing):
+class Anytime(Claimed):
     """A `Labeller` that keeps its policy's deadline.
 
     Each frame is labelled by the rung that the policy chooses, beside the caller. `collect` waits no longer than the
@@ -59,6 +60,7 @@ class Anytime(Closing):
         worker: Worker[Run] | None = None,
         clock: Callable[[], float] = perf_counter,
     ) -> None:
+        super().__init__("labeller")
         self.policy = policy
         self._ladder = ladder
         self._worker = worker or Worker()
@@ -68,9 +70,7 @@ class Anytime(Closing):
         self._running = 0, 0  # the rung, and the frame's index
         self._last: tuple[np.ndarray, str, int] | None = None  # the newest labels, their rung, and their frame's index
         self._arrays = ArrayPool()
-        self._in_use = Lock()
         self._numbers = count()  # of the pictures that calls give
-        self._closed = False
 
     @property
     def card(self) -> Card:
@@ -91,13 +91,6 @@ class Anytime(Closing):
     @property
     def budget(self) -> ThreadBudget:
         return self._ladder.budget
-
-    def claim(self) -> None:
-        if not self._in_use.acquire(blocking=False):
-            raise UsageError("this labeller is in use by a stream or another thread: load a second one for this")
-
-    def release(self) -> None:
-        self._in_use.release()
 
     def prepare(self, frame_hw: Size, most_in_flight: int = 1) -> EngineInfo:
         """Loads and measures the ladder, one frame at a time whatever is allowed."""
@@ -123,7 +116,8 @@ class Anytime(Closing):
             rung = self.policy.choose(frame.index, frame.captured_at, self._clock())
         if rung is not None:
             self._running = rung, frame.index
-            self._worker.start(partial(self._label, self._steps[rung], frame))
+            step = self._steps[rung]
+            self._worker.start(watched_too(partial(self._label, step, frame), partial(stalled, step.segmenter)))
         self._waiting = frame, rung is not None
 
     def collect(self) -> Labelled:
@@ -204,9 +198,7 @@ class Anytime(Closing):
                 _log.debug("a frame that nobody waits for failed: %s", error)
         self._last = None  # what comes next may be another video
 
-    def close(self) -> None:
-        """Frees the rungs; a second call does nothing."""
-        self._closed = True
+    def _free(self) -> None:
         self._worker.close()
         for step in self._steps:
             step.segmenter.close()

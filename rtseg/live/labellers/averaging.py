@@ -46,6 +46,7 @@ class Averaging(Wrapper):
         self._segmenter = segmenter
         self._scaled: list[Segmenter] = []
         self._waiting: deque[Frame] = deque()
+        self._closed = False
 
     @property
     def sizes(self) -> list[Size]:
@@ -90,6 +91,14 @@ class Averaging(Wrapper):
         self._waiting.clear()
 
     def close(self) -> None:
-        """Frees the engines; a second call does nothing."""
-        for segmenter in (self._segmenter, *self._scaled):
-            segmenter.close()
+        """Frees the engines, or lets `release` do so where they are in use; a second call does nothing."""
+        self._closed = True
+        self._segmenter.close()
+        if not self._segmenter.in_use:
+            for segmenter in self._scaled:
+                segmenter.close()
+
+    def release(self) -> None:
+        super().release()
+        if self._closed:
+            self.close()

@@ -9,6 +9,7 @@ import numpy as np
 from rtseg.core.errors import EngineError
 from rtseg.core.frame import Frame, Labelled
 from rtseg.core.sizes import Size
+from rtseg.core.watchdog import unwatched
 from rtseg.engines import EngineInfo
 from rtseg.live.labeller import Labeller
 from rtseg.live.labellers.wrapper import Wrapper
@@ -43,8 +44,9 @@ class Rebuilding(Wrapper):
         self._claimed = True
 
     def release(self) -> None:
-        self._claimed = False
-        self.inner.release()
+        if self._claimed:  # not where the one that failed has none in its place
+            self._claimed = False
+            self.inner.release()
 
     def prepare(self, frame_hw: Size, most_in_flight: int = 1) -> EngineInfo:
         self._prepared = self._prepared or (frame_hw, most_in_flight)
@@ -80,12 +82,16 @@ class Rebuilding(Wrapper):
             raise error
         _log.warning("%s: it is loaded again", error)
         self.inner.discard()
+        claimed = self._claimed
+        if claimed:
+            self.release()  # else it would stay open
         self.inner.close()
-        self.inner = self._make()
+        with unwatched():
+            self.inner = self._make()
+            if claimed:
+                self.claim()
+            if self._prepared is not None:
+                self.inner.prepare(*self._prepared)
         self._labelled, self._enough = 0, _SOON
-        if self._claimed:
-            self.inner.claim()
-        if self._prepared is not None:
-            self.inner.prepare(*self._prepared)
         for frame in self._in_flight:
             self.inner.submit(frame)

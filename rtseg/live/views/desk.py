@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from rtseg.core.card import PRECISIONS
+from rtseg.core.channel import any_stuck
 from rtseg.core.errors import RtsegError, UsageError
 from rtseg.core.runspec import AUTO, RunSpec
 from rtseg.core.sizes import Size
@@ -160,8 +161,8 @@ class Desk:
 
     def close(self) -> None:
         """Closes the networks that were opened here."""
-        self._loader.shutdown()
-        if self._loaded and not self._loaded.exception():
+        self._loader.shutdown(wait=not any_stuck())  # beside an engine that hangs, loading may hang too
+        if self._loaded and self._loaded.done() and not self._loaded.exception():
             self._opened.append(self._loaded.result())
         for labeller in self._opened:
             labeller.close()
