@@ -427,8 +427,8 @@ def test_pipeline_gives_frames_in_order_and_may_be_left_early():
 @pytest.mark.parametrize("busy", [True, False])
 def test_a_huge_picture_is_no_stalled_disk(monkeypatch: pytest.MonkeyPatch, busy: bool) -> None:
     """What counts is that the processor works, however long one picture takes."""
-    monkeypatch.setattr("rtseg.live.loop._WRITE_S", 0.2)
-    monkeypatch.setattr("rtseg.live.loop._LOOK_S", 0.02)
+    monkeypatch.setattr("rtseg.live.writer._WRITE_S", 0.2)
+    monkeypatch.setattr("rtseg.live.writer._LOOK_S", 0.02)
     seconds = count()
     monkeypatch.setattr("rtseg.live.loop.process_time", lambda: next(seconds) if busy else 0)
     written = threading.Event()
@@ -447,4 +447,4 @@ def test_a_huge_picture_is_no_stalled_disk(monkeypatch: pytest.MonkeyPatch, busy
     with pytest.raises(OutputError, match="writing did not end"):
         loop.run()
     written.set()
-    assert loop._threads.join(HANGS_S)
+    assert loop._writer._threads.join(HANGS_S)

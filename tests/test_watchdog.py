@@ -49,7 +49,7 @@ def by_hand(monkeypatch):
     for module in ("pipeline", "loop"):
         monkeypatch.setattr(f"rtseg.live.{module}.Watchdog", partial(Watchdog, **BY_HAND))
     monkeypatch.setattr("rtseg.live.pipeline._JOIN_S", 0.05)
-    monkeypatch.setattr("rtseg.live.loop._LOOK_S", 0.02)
+    monkeypatch.setattr("rtseg.live.writer._LOOK_S", 0.02)
 
 
 def watchdog():
@@ -340,8 +340,8 @@ def test_a_sink_that_hangs_ends_the_loop(where):
 
     def look_at_writer():
         assert hangs.wait(HANGS_S)
-        while not loop._watchdog.late:
-            loop._watchdog.look()
+        while not loop._writer._watchdog.late:
+            loop._writer._watchdog.look()
 
     sink, kept = Stalled(), FakeSink()
     view = FakeView(after={5: lambda loop: loop.remove_sink(sink)} if where == "close" else {})
@@ -354,7 +354,7 @@ def test_a_sink_that_hangs_ends_the_loop(where):
     assert sink.closed_as is (True if where == "close" else None)  # closing what is written to could end the process
     assert any_stuck()
     go_on.set()
-    assert loop._threads.join(HANGS_S)
+    assert loop._writer._threads.join(HANGS_S)
 
 
 # Closing what is in use

@@ -1,32 +1,23 @@
 """The loop of every command: capture | inference | drawing | writing, overlapped, and one report at the end."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from time import perf_counter, process_time
+from time import perf_counter
 from typing import Any, Protocol
 
 import numpy as np
 
-from rtseg.core.channel import Channel, Ended, ThreadGroup
-from rtseg.core.errors import OutputError
-from rtseg.core.watchdog import MOST_S, Watchdog, thread_clock
+from rtseg.core.channel import Ended
 from rtseg.live.labeller import Labeller
 from rtseg.live.pipeline import Pipeline, Result
 from rtseg.live.policies import Deadline, Policy
 from rtseg.live.report import LoopReport, LoopStats
 from rtseg.live.timeliness import Timeliness
+from rtseg.live.writer import Job, Writer
 from rtseg.sinks.base import Sink
 from rtseg.sources.base import Source
 
-_WRITE_S = 30.0  # without progress of the two or three frames that are in flight to a sink
-_LOOK_S, _BUSY_S = 1.0, 0.05
-_STALLED = "is the disk or network folder stalled?"
 _POLL_S = 0.02  # keys are looked at this often while no frame comes
 _STALE_S = 1.0  # without a frame of a live source, after which its last picture is marked
-
-
-def _stalled() -> OutputError:
-    return OutputError(f"writing did not go on for {MOST_S:.0f} s: {_STALLED}")
 
 
 class View(Protocol):
@@ -41,14 +32,6 @@ class View(Protocol):
 
 Draw = Callable[[Result, list[str]], np.ndarray]
 """(labelled frame, HUD lines) -> picture uint8 BGR (H, W, 3)."""
-
-
-@dataclass(frozen=True)
-class _Job:
-    result: Result
-    picture: np.ndarray
-    sinks: tuple[Sink, ...]
-    timely: bool
 
 
 class Loop:
@@ -108,10 +91,7 @@ class Loop:
         self._pipeline = Pipeline(source, labeller, policy=policy, pace=pace)
         chosen = self._pipeline.policy
         self._timeliness = Timeliness(chosen) if isinstance(chosen, Deadline) else None
-        self._jobs: Channel[_Job | Sink] = Channel(2)
-        self._threads = ThreadGroup()
-        self._threads.watch(self._jobs)
-        self._watchdog = Watchdog(self._threads)
+        self._writer = Writer(self.stats, self._done)
 
     # What a view may ask for
 
@@ -140,7 +120,7 @@ class Loop:
     def remove_sink(self, sink: Sink) -> None:
         """Closes `sink` once the frames that are in flight to it are written."""
         self._sinks.remove(sink)
-        self._jobs.put(sink)
+        self._writer.close_sink(sink)
 
     @property
     def drops(self) -> int:
@@ -163,8 +143,7 @@ class Loop:
         """
         complete = False
         self._started_at = self._resumed_at = perf_counter()
-        self._threads.start("writer", self._write)
-        self._watchdog.start()
+        self._writer.start()
         try:
             with self._pipeline:
                 self._consume()
@@ -174,12 +153,12 @@ class Loop:
             raise
         finally:
             self._ended_at = perf_counter()
-            self._finish(complete)
+            self._writer.finish(self._all_sinks, complete)
         return self.report()
 
     def _consume(self) -> None:
         while not self._stopped and not self._limit_reached():
-            if (failed := self._threads.error or self._pipeline.crew.error) is not None:
+            if (failed := self._writer.error or self._pipeline.crew.error) is not None:
                 raise failed
             if self._view is not None:
                 self._view.poll(self)
@@ -226,7 +205,7 @@ class Loop:
         if self._timeliness is not None:
             self._timeliness.shown(result)
         if self._sinks:
-            self._jobs.put(_Job(result, picture, tuple(self._sinks), timely))
+            self._writer.write(Job(result, picture, tuple(self._sinks), timely))
         else:
             self._done(result, timely)
 
@@ -248,52 +227,6 @@ class Loop:
         if perf_counter() - self._hud[0] > 0.25:
             self._hud = perf_counter(), self.stats.hud(self.drops)
         return self._hud[1] + (self._timeliness.hud(result, self._missed) if self._timeliness else [])
-
-    def _write(self) -> None:
-        used = thread_clock()
-        while True:
-            job = self._jobs.get()
-            if job is not None:
-                with self._watchdog.call(_stalled, used):  # a huge picture takes time, but this thread computes
-                    self._do(job)
-
-    def _do(self, job: _Job | Sink) -> None:
-        """Writes a frame, or closes a sink that was taken off."""
-        if isinstance(job, Sink):
-            job.close()
-            return
-        with self.stats.stages["write"].measure():
-            for sink in job.sinks:
-                sink.write_sure(job.result.frame, job.result.labels, job.picture, job.result.confidence)
-        self._done(job.result, job.timely)
-
-    def _finish(self, complete: bool) -> None:
-        """Writes what is in flight, closes every sink, and raises what failed while doing so."""
-        self._jobs.close()
-        self._watchdog.close()
-        if not self._written():  # closing a sink that is being written to could end the process
-            raise self._threads.error or OutputError(f"writing did not end within {_WRITE_S:.0f} s: {_STALLED}")
-        failed = self._threads.error
-        for sink in self._all_sinks:
-            try:
-                sink.close(complete=complete and failed is None)
-            except BaseException as error:
-                failed = failed or error
-        if complete and failed is not None:
-            raise failed
-
-    def _written(self) -> bool:
-        """Waits for the writer; False where it has come no further for `_WRITE_S`, or was late before."""
-        if self._watchdog.late:
-            return self._threads.join(_LOOK_S, tell=False)
-        before, since = -1.0, perf_counter()
-        while not self._threads.join(min(_WRITE_S, _LOOK_S), tell=False):
-            progress = self.stats.frames + process_time()  # a huge picture takes time, but the processor is busy
-            if progress >= before + _BUSY_S:
-                before, since = progress, perf_counter()
-            if perf_counter() - since >= _WRITE_S:
-                return False
-        return True
 
     def report(self) -> LoopReport:
         """The figures of the run so far, or, once it has ended, of the whole run."""
