@@ -430,7 +430,7 @@ def test_a_huge_picture_is_no_stalled_disk(monkeypatch: pytest.MonkeyPatch, busy
     monkeypatch.setattr("rtseg.live.writer._WRITE_S", 0.2)
     monkeypatch.setattr("rtseg.live.writer._LOOK_S", 0.02)
     seconds = count()
-    monkeypatch.setattr("rtseg.live.loop.process_time", lambda: next(seconds) if busy else 0)
+    monkeypatch.setattr("rtseg.live.writer.process_time", lambda: next(seconds) if busy else 0)
     written = threading.Event()
 
     class Slow(FakeSink):

@@ -46,7 +46,7 @@ def _leaves_no_thread():
 
 @pytest.fixture
 def by_hand(monkeypatch):
-    for module in ("pipeline", "loop"):
+    for module in ("pipeline", "writer"):
         monkeypatch.setattr(f"rtseg.live.{module}.Watchdog", partial(Watchdog, **BY_HAND))
     monkeypatch.setattr("rtseg.live.pipeline._JOIN_S", 0.05)
     monkeypatch.setattr("rtseg.live.writer._LOOK_S", 0.02)
