@@ -109,8 +109,8 @@ def fastest(forms: Sequence[Form], rates: Mapping[Form, Rate]) -> Form:
     """The first form that ran, or a later one that is clearly faster; the first of all where none did."""
     running = {form: rate.beside for form in forms if isinstance(rate := rates[form], Fps)}
     best = next(iter(running), forms[0])
-    for form, rate in running.items():
-        if rate > _CLEARLY * running[best]:
+    for form, fps in running.items():
+        if fps > _CLEARLY * running[best]:
             best = form
     return best
 
