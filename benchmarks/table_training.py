@@ -102,7 +102,7 @@ def own_data_table() -> str:
     found = result("own_data")["result"]
     rows = [*found["iou"].items(), ("mean", found["miou"])]
     table = markdown(["class", "IoU, held out"], [[name, f"{iou:.3f}"] for name, iou in rows])
-    return f"{table}\n\nOf {found['epochs']} epochs the {found['best_epoch']}th was the best."
+    return f"{table}\n\nEpoch {found['best_epoch']} of {found['epochs']} was the best."
 
 
 TABLES: dict[str, Callable[[], str]] = {

@@ -109,11 +109,14 @@ def test_what_lies_in_the_place_of_a_mask_is_named(root: Path) -> None:
     masks = root / "masks" / "train"
     (masks / "0.png").rename(masks / "0.npy")
     (masks / "1.png").unlink()
+    (masks / "2.png").unlink()
+    (masks / "2.png").symlink_to("nowhere.png")
     (root / "images" / "train" / "9.jpg").symlink_to("nowhere.jpg")
     assert found(root)[1]["problems"]["missing"]["first"] == [
         f"{masks / '0.png'} is missing: every picture needs its label picture; 0.npy, which lies there, is not read: "
         "write it as PNG",
         f"{masks / '1.png'} is missing: every picture needs its label picture",
+        f"{masks / '2.png'} is missing: every picture needs its label picture",
         f"{root / 'images' / 'train' / '9.jpg'} is missing",
     ]
 

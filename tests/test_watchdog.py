@@ -27,7 +27,7 @@ from rtseg.live.labellers.averaging import Averaging
 from rtseg.live.labellers.rebuilding import Rebuilding
 from rtseg.live.loop import Loop
 from rtseg.live.painter import Painter
-from rtseg.live.pipeline import Result
+from rtseg.live.pipeline import Pipeline, Result
 from rtseg.live.segmenter import Segmenter
 from rtseg.live.views.desk import Desk
 from rtseg.pictures import upsample
@@ -450,3 +450,30 @@ def test_a_command_whose_engine_hangs_ends_with_one_line(tmp_path):
         pictures = [frame.to_ndarray(format="bgr24") for frame in container.decode(video=0)]
     assert 1 <= len(pictures) <= 12
     assert all(np.ptp(picture) > 0 for picture in pictures)
+
+
+def test_an_engine_that_fails_ends_the_loop_though_what_is_in_flight_never_comes_back(monkeypatch):
+    labeller, go_on = fake_segmenter([]), Event()
+    monkeypatch.setattr("rtseg.live.pipeline._JOIN_S", 0.05)
+
+    def fail():
+        raise EngineError("the device is lost")
+
+    monkeypatch.setattr(labeller, "collect", fail)
+    monkeypatch.setattr(labeller, "discard", lambda: go_on.wait(HANGS_S))
+    loop = Loop(FakeSource(None), labeller)
+    with pytest.raises(EngineError, match="the device is lost"):
+        loop.run()
+    go_on.set()
+    assert loop._pipeline.crew.join(HANGS_S)
+
+
+@pytest.mark.parametrize("live", [False, True])
+def test_who_waits_for_a_cpu_engine_is_excused_while_something_computes_but_not_a_live_source(live):
+    labeller, source = fake_segmenter([]), FakeSource(None)
+    source.live = live
+    labeller.prepare((64, 96))
+    pipeline = Pipeline(source, labeller)
+    with pipeline._watched():
+        (call,) = pipeline._watchdog._calls
+        assert call.used is (None if live else time.process_time)

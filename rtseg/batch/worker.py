@@ -7,6 +7,7 @@ import numpy as np
 
 from rtseg.batch.segments import SegmentSink
 from rtseg.batch.task import Event, Loaded, Progress, Task, TaskDone, TaskFailed
+from rtseg.core.channel import any_stuck
 from rtseg.core.runspec import RunSpec
 from rtseg.live.labeller import Labeller
 from rtseg.live.labellers.early import open_labeller
@@ -66,7 +67,8 @@ class Worker:
                 sink.finish()
             finally:
                 self._source, self._begun = None, 0
-                sink.discard()
+                if not any_stuck():  # a sink that is being written to must not be closed
+                    sink.discard()
         self._announce(TaskDone(task.job, report.to_json()))
 
     def finish(self) -> None:

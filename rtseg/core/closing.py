@@ -27,7 +27,7 @@ class Closing:
 
 
 class Claimed(Closing):
-    """Something that one user at a time has, from `claim` to `release`; it is closed once nobody has it.
+    """Held by one user at a time, from `claim` to `release`; `close` frees it once nobody holds it.
 
     A subclass implements `_free`. What a user never lets go of, since its call hangs, stays open: closing would wait
     for that call, or end the process.

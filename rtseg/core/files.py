@@ -43,7 +43,7 @@ def sync(path: Path) -> None:
 
 
 def check_place(path: Path) -> None:
-    """Raises OutputError where what stands in the place of a file is none, and would be replaced by one."""
+    """Raises OutputError where `path` is a folder, pipe, socket or device: a file would replace it."""
     if os.path.isdir(path):
         raise OutputError(f"cannot write {path}: it is a folder; give a file name")
     if os.path.exists(path) and not os.path.isfile(path):
@@ -55,7 +55,7 @@ def atomic_path(path: Path) -> Iterator[Path]:
     """Yields a temporary path beside `path` that takes its place when the block ends without an error.
 
     Raises:
-        OutputError: the folder cannot be made or written, the disk is full, or the place is taken by what is no file.
+        OutputError: the folder cannot be made or written, the disk is full, or something other than a file is there.
     """
     check_place(path)
     # short, so that a name that just fits has room for it

@@ -22,7 +22,7 @@ from rtseg.core.errors import InputError
 from rtseg.core.paths import walk
 from rtseg.datasets.base import Pair, PairedFiles, read_lines
 from rtseg.datasets.classes import FILE, read_classes
-from rtseg.sources.kinds import IMAGE_SUFFIXES, kind_of, skipped_note
+from rtseg.sources.kinds import IMAGE_SUFFIXES, is_picture, skipped_note
 
 log = logging.getLogger(__name__)
 
@@ -129,7 +129,7 @@ def _skipped(root: Path) -> list[Path]:
     images, masks = root / "images", root / "masks"
     read, labelled = _by_stem(images), {_stem(path, masks) for path in _files(masks)}
     others = [path for path in _files(images) if _stem(path, images) not in read]
-    return [path for path in others if _stem(path, images) in labelled or kind_of(path) is not None]
+    return [path for path in others if _stem(path, images) in labelled or (path.is_file() and is_picture(path))]
 
 
 @lru_cache(16)  # once, however many splits are opened

@@ -153,7 +153,8 @@ def _read_mask(path: Path) -> np.ndarray:
 
 def _beside(path: Path) -> str:
     """What lies there instead of a label picture, under the same name."""
-    others = sorted(path.parent.glob(f"{escape(path.stem)}.*")) if path.parent.is_dir() else []
+    named = path.parent.glob(f"{escape(path.stem)}.*") if path.parent.is_dir() else ()
+    others = sorted(other for other in named if other.stem == path.stem and other != path)
     return f"; {others[0].name}, which lies there, is not read: write it as PNG" if others else ""
 
 

@@ -230,7 +230,7 @@ def _entry(path: Path, key: dict[str, Any]) -> dict[str, Any] | None:
         whole = entry["key"] == key and set(entry["rates"]) == set(key["forms"])
         entry["rates"] = {form: as_rate(rate) for form, rate in entry["rates"].items()}
         return entry if whole and {"steady", "measured_at"} <= set(entry) else None
-    except (OSError, ValueError, KeyError, TypeError):
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
         return None
 
 
@@ -259,7 +259,7 @@ def remembered() -> list[str]:
                 f"{key['network']} {format_size(key['size'])}, threads {key['threads']}, {key['in_flight']} in flight"
             )
             lines.append(f"{what}: {_told(rates)} {_FIGURE}" + ("" if entry["steady"] else f"; {_BUSY}"))
-        except (OSError, ValueError, KeyError, TypeError):
+        except (OSError, ValueError, KeyError, TypeError, AttributeError):
             continue  # damaged or of an older version: it will be measured again
     return sorted(lines)
 

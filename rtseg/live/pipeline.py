@@ -22,7 +22,7 @@ from rtseg.live.policies import Deadline, Policy, policy_for
 from rtseg.sources.base import Source
 
 _JOIN_S = 5.0  # one slow inference may be in flight; it is not stopped by force
-_COMPUTES_S = 0.5  # of processor time in a second: a huge picture on a slow machine, and no engine that hangs
+_COMPUTES_S = 0.5  # of processor time in a second, above which an engine is at work and does not hang
 
 
 @dataclass(frozen=True)
@@ -161,6 +161,9 @@ class Pipeline:
     def _infer(self) -> None:
         try:
             self._label()
+        except Exception as error:
+            self.crew.fail(error)  # now, since what is in flight may never come back
+            raise
         finally:
             self._labeller.discard()
 
@@ -204,9 +207,13 @@ class Pipeline:
             self._labeller.submit(captured.frame, captured.resized)
 
     def _watched(self) -> AbstractContextManager[None]:
-        """Of a device the processor's time says nothing: drivers wait for theirs in busy loops."""
+        """On a CPU, frames that wait for it are excused while something computes: it may be a huge picture.
+
+        Not so a live source, which is decoded whatever the engine does; and of a device the processor's time says
+        nothing, since drivers wait in busy loops.
+        """
         labeller = self._labeller
-        used = process_time if labeller.info.device == "CPU" else None
+        used = process_time if labeller.info.device == "CPU" and not self._source.live else None
         return self._watchdog.call(partial(stalled, labeller), used, _COMPUTES_S)
 
     def _collect(self, captured: _Captured) -> Result:

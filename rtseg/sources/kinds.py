@@ -44,10 +44,10 @@ def kind_of(path: Path) -> Kind | None:
         return "picture"
     a_file = os.path.isfile(path)  # a pipe would wait for whoever writes to it
     if suffix in VIDEO_SUFFIXES:
-        return "picture" if a_file and _looks_like_picture(path) and _is_picture(path) else "video"
+        return "picture" if a_file and _looks_like_picture(path) and is_picture(path) else "video"
     if not a_file:
         return None
-    if _is_picture(path):
+    if is_picture(path):
         return "picture"
     return "video" if _is_film(path) else None
 
@@ -65,7 +65,8 @@ def _looks_like_picture(path: Path) -> bool:
 
 
 @lru_cache(256)
-def _is_picture(path: Path) -> bool:
+def is_picture(path: Path) -> bool:
+    """Whether a file holds a picture, whatever it is called."""
     head = _head(path)
     if is_heic(head) or is_avif(head) or is_jpeg2000(head):
         return True

@@ -16,7 +16,7 @@ from rtseg.datasets.base import read_lines
 from rtseg.datasets.imports.base import Annotated, Export, Shape, split_of
 from rtseg.datasets.imports.pictures import PictureFinder, clean_parts, files_below
 from rtseg.pictures.outlines import fill
-from rtseg.sources.kinds import IMAGE_SUFFIXES, kind_of, skipped_note
+from rtseg.sources.kinds import IMAGE_SUFFIXES, is_picture, skipped_note
 
 
 class Yolo(Export):
@@ -65,10 +65,10 @@ class Yolo(Export):
                 yield _stem(inside), self.finder.find(line, str(place))
 
     def _note_skipped(self, folder: Path) -> None:
-        """Pictures and films that are passed over for their suffix."""
+        """Pictures that are passed over for their suffix."""
         read = {path.with_suffix("") for path in files_below(folder, IMAGE_SUFFIXES)}
         others = [path for path in files_below(folder) if path.with_suffix("") not in read]
-        skipped = [path.name for path in others if kind_of(path) is not None]
+        skipped = [path.name for path in others if path.is_file() and is_picture(path)]
         if skipped and (note := f"{folder}: {skipped_note(skipped)}") not in self.notes:
             self.notes.append(note)
 
