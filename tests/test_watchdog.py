@@ -454,6 +454,7 @@ def test_a_command_whose_engine_hangs_ends_with_one_line(tmp_path):
 
 def test_an_engine_that_fails_ends_the_loop_though_what_is_in_flight_never_comes_back(monkeypatch):
     labeller, go_on = fake_segmenter([]), Event()
+    labeller.prepare((64, 96))
     monkeypatch.setattr("rtseg.live.pipeline._JOIN_S", 0.05)
 
     def fail():
@@ -464,6 +465,7 @@ def test_an_engine_that_fails_ends_the_loop_though_what_is_in_flight_never_comes
     loop = Loop(FakeSource(None), labeller)
     with pytest.raises(EngineError, match="the device is lost"):
         loop.run()
+    assert not go_on.is_set()
     go_on.set()
     assert loop._pipeline.crew.join(HANGS_S)
 
