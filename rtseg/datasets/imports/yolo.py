@@ -66,8 +66,9 @@ class Yolo(Export):
 
     def _note_skipped(self, folder: Path) -> None:
         """Pictures that are passed over for their suffix."""
-        read = {path.with_suffix("") for path in files_below(folder, IMAGE_SUFFIXES)}
-        others = [path for path in files_below(folder) if path.with_suffix("") not in read]
+        files = files_below(folder)
+        read = {path.with_suffix("") for path in files if path.suffix.lower() in IMAGE_SUFFIXES}
+        others = [path for path in files if path.with_suffix("") not in read]
         skipped = [path.name for path in others if path.is_file() and is_picture(path)]
         if skipped and (note := f"{folder}: {skipped_note(skipped)}") not in self.notes:
             self.notes.append(note)
