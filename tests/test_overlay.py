@@ -23,10 +23,13 @@ def bare(**settings: object) -> Overlay:
     return Overlay(CAMVID11, legend=False, **settings)  # type: ignore[arg-type]
 
 
-@pytest.mark.parametrize("opacity", [0.0, 0.3, 0.5, 1.0])
-@pytest.mark.parametrize("size_hw", [(1, 1), (1, 7), (33, 47), (40, 60)])
-def test_blend_equals_the_formula(opacity: float, size_hw: tuple[int, int]) -> None:
+@pytest.mark.parametrize("opacity", [0.0, 77 / 256, 0.5, 1.0])
+@pytest.mark.parametrize("size_hw", [(1, 1), (1, 7), (33, 47), (40, 60), (3, 32), (2, 100)])
+@pytest.mark.parametrize("even", [False, True])  # large areas of one label are drawn in another way
+def test_blend_equals_the_formula(opacity: float, size_hw: tuple[int, int], even: bool) -> None:
     image, labels = scene(size_hw)
+    if even:
+        labels[:] = labels[:, :1]
     original = image.copy()
     picture = bare(opacity=opacity).render(image, labels)
     colour = CAMVID11.palette_bgr[labels].astype(np.float64)

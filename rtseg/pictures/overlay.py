@@ -100,11 +100,11 @@ class Overlay:
         if self.split:
             middle = image.shape[1] // 2
             left = image[:, :middle].copy()  # before the rest is drawn, because `out` may be `image`
-            picture = _recolour(image, labels, _table(self.labels, 1.0, self._shown, greyed), out)
+            picture = _mix(image, labels, _mixture(self.labels, 1.0, self._shown, greyed), out)
             picture[:, :middle] = left
             cv2.line(picture, (middle, 0), (middle, picture.shape[0] - 1), _WHITE, max(1, picture.shape[1] // 512))
         else:
-            picture = _recolour(image, labels, _table(self.labels, self._opacity, self._shown, greyed), out)
+            picture = _mix(image, labels, _mixture(self.labels, self._opacity, self._shown, greyed), out)
         if self.legend:
             _paste_legend(picture, self.labels, self._shown, greyed)
         if hud:
@@ -152,16 +152,20 @@ def warm_up() -> None:
 
 
 @lru_cache(maxsize=16)
-def _table(labels: LabelSet, opacity: float, shown: tuple[int, ...], greyed: bool) -> np.ndarray:
-    """uint8 (256, 3, 256): what becomes of a pixel, by label, channel and value; unchanged where not shown."""
-    value = np.arange(256, dtype=np.float32)
-    table = np.tile(value, (256, 3, 1))
-    for index in shown:
-        colour = labels.palette_bgr[index].astype(np.float32)
-        table[index] = value * (1 - opacity) + colour[:, None] * opacity
+def _mixture(labels: LabelSet, opacity: float, shown: tuple[int, ...], greyed: bool) -> tuple[np.ndarray, np.ndarray]:
+    """What `mix` takes, by label: the picture's weight, uint16 (256,), and what is added, uint16 (256, 3).
+
+    Both are in 256ths, as the opacity is. One half is added, so that what is cut is rounded. Unchanged where not shown.
+    """
+    weights, added = np.full(256, 256, np.uint16), np.full((256, 3), 128, np.uint16)
+    coloured = {index: labels.palette_bgr[index] for index in shown}
     if greyed:
-        table[_UNSURE] = value * (1 - opacity) + _GREY * opacity
-    return np.rint(table).astype(np.uint8)
+        coloured[_UNSURE] = np.full(3, _GREY)
+    opaque = round(opacity * 256)
+    for index, colour in coloured.items():
+        weights[index] = 256 - opaque
+        added[index] = colour.astype(np.uint16) * opaque + 128
+    return weights, added
 
 
 def _check(image: np.ndarray, labels: np.ndarray, out: np.ndarray | None) -> None:
@@ -189,12 +193,15 @@ def _with_unsure(labels: np.ndarray, confidence: np.ndarray, below: float) -> np
     return marked
 
 
-def _recolour(image: np.ndarray, labels: np.ndarray, table: np.ndarray, out: np.ndarray | None) -> np.ndarray:
-    from rtseg.pictures._overlay_kernel import recolour  # numba: only when something is drawn
+def _mix(
+    image: np.ndarray, labels: np.ndarray, mixture: tuple[np.ndarray, np.ndarray], out: np.ndarray | None
+) -> np.ndarray:
+    from rtseg.pictures._overlay_kernel import BLOCK, mix  # numba: only when something is drawn
 
     if out is None:
         out = np.empty(image.shape, np.uint8)
-    recolour(np.ascontiguousarray(image), np.ascontiguousarray(labels), table, out)
+    weights, added = mixture
+    mix(np.ascontiguousarray(image), np.ascontiguousarray(labels), weights, np.tile(added, BLOCK), out)
     return out
 
 
