@@ -68,14 +68,18 @@ def pipeline_table() -> str:
     return markdown(header, rows)
 
 
-def stages_table() -> str:
-    """What each stage of the loop takes for a frame of the large video, the median."""
-    rows = [r for r in result("pipeline")["results"] if r["source"] == [1024, 2048]]
-    stages = list(rows[0]["stages_ms"])
-    return markdown(
-        ["network", *(f"{stage}, ms" for stage in stages)],
-        [[f"{r['model']} {r['precision']}", *(f"{r['stages_ms'][s]['p50']:.1f}" for s in stages)] for r in rows],
-    )
+def budget_table() -> str:
+    """What a frame takes of the processor in each stage, and what the engine can keep of its own rate beside them."""
+    found = result("budget")
+    stages = list(found["results"][0]["processor_ms"])
+    rows = [
+        [f"{r['model']} {r['precision']}", *(f"{r['processor_ms'][stage]:.1f}" for stage in stages),
+         f"{r['engine_share']:.2f}", f"{r['loop_processor_ms']:.1f}", f"{r['busy']:.0%}"]
+        for r in found["results"]
+    ]  # fmt: skip
+    header = ["network", *(f"{stage}, ms" for stage in stages), "engine's share", "loop, ms", "cores busy"]
+    below = f"H.264 of {found['source']} at {found['megabits_a_second']:.0f} Mbit/s."
+    return f"{markdown(header, rows)}\n\n{below}"
 
 
 def upsample_table() -> str:
@@ -168,7 +172,7 @@ TABLES: dict[str, Callable[[], str]] = {
     "engines": engines_table,
     "default": default_table,
     "pipeline": pipeline_table,
-    "stages": stages_table,
+    "budget": budget_table,
     "upsample": upsample_table,
     "deadline": deadline_table,
     "load": load_table,
