@@ -4,8 +4,8 @@
 
 Stages that share the cores slow one another, so the clock does not say what each of them costs; the processor's time
 does. Each stage runs alone over the frames of a video of procedural street scenes, then the loop of
-`rtseg-cam --no-window` runs. The engine's share of the sum is what is left of its own rate if every core is busy all the
-time: no loop that does this work keeps more.
+`rtseg-cam --no-window` runs. The engine's share of the sum is what is left of its own rate if every core is busy all
+the time: no loop that does this work keeps more.
 """
 
 from collections.abc import Callable, Iterable
