@@ -33,7 +33,7 @@ from rtseg.pictures.upsample import upsample_labels
 _BURST_S, _FEW, _MANY = 0.1, 3, 8  # bursts
 _ALIKE = 0.1  # by which the two best bursts differ at most where nothing else kept the machine busy
 _FRAME = 3  # times as high and wide as the network's input is a frame
-_WHOLE = 2.5  # times what is timed is all the loop does beside the engine: decoding is most of the rest
+_WHOLE = 2.8  # times what is timed is all the loop does beside the engine: decoding is most of the rest
 _TIMEOUT_S = 300.0
 _MARK = "rtseg-rate "
 
@@ -172,7 +172,7 @@ def other_work_s(card: Card, size_hw: Size) -> float:
     """Seconds of processor time that the loop takes for a frame beside the engine.
 
     A frame of three times the network's height and width is resized, gets labels of its size, and is drawn. Decoding
-    and handing over are not run, but counted as 1.5 times as much: so it was for a 1024x2048 H.264 file.
+    and handing over are not run, but counted as 1.8 times as much: so it was for a 1024x2048 H.264 file.
 
     Args:
         card: of the network.
