@@ -1,6 +1,7 @@
 """What `rtseg-cam` opens and puts together: network, camera, window, page, recording; and the loop that runs them."""
 
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, closing
 from functools import partial
 from pathlib import Path
@@ -41,6 +42,7 @@ def watch(options: "CamOptions", console: Console, stack: ExitStack) -> None:
     from rtseg.live.painter import Painter
     from rtseg.live.policies import policy_for
     from rtseg.live.spec import check_spec
+    from rtseg.pictures.overlay import warm_up
     from rtseg.pictures.resize import limit_threads
     from rtseg.sinks.base import NullSink
 
@@ -53,7 +55,7 @@ def watch(options: "CamOptions", console: Console, stack: ExitStack) -> None:
     show = card.labels.split_names(options.show) if options.show else None
     hud = options.window or options.web is None  # the page writes the figures beside the picture
     painter = Painter(opacity=options.opacity, legend=options.legend, show=show, hud=hud, unsure=options.unsure)
-    painter.prepare(card.labels)
+    painter.check(card.labels)
     window = _open_window() if options.window else None
     page = stack.enter_context(closing(_open_page(options.web))) if options.web is not None else None
     source = stack.enter_context(_open_source(options, budget.codec))
@@ -85,8 +87,10 @@ def watch(options: "CamOptions", console: Console, stack: ExitStack) -> None:
         pace=viewer is not None,
         hold=viewer is not None and source.kind in ("image", "images"),
     )
-    with status:
+    with status, ThreadPoolExecutor(1) as beside:
+        drawing = beside.submit(warm_up)
         labeller.prepare(source.size_hw, policy.most_in_flight)
+        drawing.result()
     _introduce(console, labeller, source)
     if page:
         console.print(f"page    {page.url}")

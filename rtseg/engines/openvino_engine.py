@@ -3,7 +3,6 @@
 import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +14,12 @@ from rtseg.core.sizes import format_size
 from rtseg.core.zoo import Artifact
 from rtseg.engines.base import EngineInfo, EngineOptions
 from rtseg.engines.chain import Arrays, ChainEngine, PartGraph
+
+# One for the whole process. Its CPU plugin, which the first question loads, gives the thread that asks a stack for
+# signal handlers. Of two that end in the order in which they were made, the second puts back the stack of the first,
+# which is gone: the next Ctrl-C would be a crash.
+_CORE = ov.Core()
+_CORE.get_property("CPU", "FULL_DEVICE_NAME")
 
 
 class OpenVinoEngine(ChainEngine):
@@ -81,10 +86,10 @@ class OpenVinoEngine(ChainEngine):
 
     def _open(self, path: Path, shapes: Mapping[str, tuple[int, ...]]) -> PartGraph:
         with _loading(path):
-            model = _core().read_model(path)
+            model = _CORE.read_model(path)
             takes = [port.any_name for port in model.inputs]
             model.reshape({name: ov.PartialShape([-1, *shapes[name]]) for name in takes})
-            request = _core().compile_model(model, "CPU", self._settings).create_infer_request()
+            request = _CORE.compile_model(model, "CPU", self._settings).create_infer_request()
 
         def run(given: Arrays) -> tuple[np.ndarray, Arrays]:
             with self._told():
@@ -116,27 +121,16 @@ def _compile(path: Path, settings: dict[str, Any], image: np.ndarray, handed: di
         image: uint8 (1, h, w, 3), where every picture is put.
         handed: tensors that the graphs before it give.
     """
-    core = _core()
-    model = core.read_model(path)
+    model = _CORE.read_model(path)
     given = {port.any_name: handed.get(port.any_name) for port in model.inputs}
     bound = {name: ov.Tensor(image, shared_memory=True) if tensor is None else tensor for name, tensor in given.items()}
     model.reshape({name: list(tensor.shape) for name, tensor in bound.items()})
-    compiled = core.compile_model(model, "CPU", settings)
+    compiled = _CORE.compile_model(model, "CPU", settings)
     request = compiled.create_infer_request()
     for name, tensor in bound.items():
         request.set_tensor(name, tensor)
     handed |= {port.any_name: request.get_tensor(port) for port in compiled.outputs[1:]}
     return compiled, request
-
-
-@cache
-def _core() -> ov.Core:
-    """One for the whole process.
-
-    Its CPU plugin gives the thread that makes it a stack for signal handlers. Of two that end in the order in which
-    they were made, the second puts back the stack of the first, which is gone: the next Ctrl-C would be a crash.
-    """
-    return ov.Core()
 
 
 def _first_line(error: Exception) -> str:

@@ -2,7 +2,7 @@
 
 from collections import deque
 from collections.abc import Callable
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from dataclasses import replace
 from time import perf_counter
 
@@ -32,13 +32,14 @@ class EnginePool(Engine):
     ) -> None:
         super().__init__(artifact, options)
         each, more = divmod(max(options.threads, options.in_flight), options.in_flight)
-        self._engines: list[Engine] = []
+        shares = [replace(options, in_flight=1, threads=each + (n < more)) for n in range(options.in_flight)]
         self._workers = ThreadPoolExecutor(options.in_flight, thread_name_prefix="rtseg-engine")
+        loading = [self._workers.submit(make, artifact, share) for share in shares]  # side by side: it takes a while
         try:
-            for number in range(options.in_flight):
-                share = replace(options, in_flight=1, threads=each + (number < more))
-                self._engines.append(make(artifact, share))
+            self._engines = [future.result() for future in loading]
         except BaseException:
+            wait(loading)
+            self._engines = [future.result() for future in loading if future.exception() is None]
             self._release()
             raise
         self._free = deque(self._engines)  # append and popleft are atomic

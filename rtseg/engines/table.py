@@ -1,7 +1,7 @@
 """The engines that there are, one row each; a vendor's library is imported only when its engine is loaded."""
 
 from functools import cache
-from importlib.metadata import packages_distributions
+from importlib.metadata import PackageNotFoundError, packages_distributions, version
 from importlib.util import find_spec
 from typing import NamedTuple
 
@@ -79,7 +79,11 @@ def missing(name: str) -> str | None:
 def distribution(name: str) -> str:
     """The installed package that an engine's module comes from, as `importlib.metadata` knows it; else the module."""
     module = TABLE[ENGINES.check(name)].needs
-    return sorted(packages_distributions().get(module, [module]))[0]
+    try:
+        version(module)  # most have the module's name, and looking through all packages takes half a second
+        return module
+    except PackageNotFoundError:
+        return sorted(packages_distributions().get(module, [module]))[0]
 
 
 def install_hint(name: str) -> str:

@@ -53,13 +53,17 @@ class Painter:
         self._show = names
         self._overlay = None  # the next picture makes a new one
 
-    def prepare(self, labels: LabelSet) -> None:
-        """Checks the settings against a label set and loads what drawing needs.
+    def check(self, labels: LabelSet) -> None:
+        """Checks the settings against a label set.
 
         Raises:
             UsageError: an unknown class, or an opacity or confidence that is not allowed.
         """
         self._overlay = self._overlay_for(labels, self._show)
+
+    def prepare(self, labels: LabelSet) -> None:
+        """Checks the settings as `check` does, and loads what drawing needs, so that the first picture is not late."""
+        self.check(labels)
         warm_up()
 
     def _overlay_for(self, labels: LabelSet, show: Sequence[str] | None) -> Overlay:
