@@ -41,7 +41,8 @@ def test_frame_is_the_moment_index_over_fps():
     assert np.array_equal(slow.render(7)[1], fast.render(21)[1])
 
 
-@pytest.mark.parametrize("size_hw", [(16, 16), (32, 32), (101, 203), (203, 101), (360, 480), (1024, 2048)])
+@pytest.mark.parametrize("size_hw", [(16, 16), (32, 32), (101, 203), (203, 101), (360, 480),
+                                     pytest.param((1024, 2048), marks=pytest.mark.slow)])  # fmt: skip
 def test_any_size(size_hw):
     image, labels = StreetScene(size_hw, seed=2).render(40)
     assert image.shape == (*size_hw, 3)
