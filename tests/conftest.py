@@ -7,6 +7,7 @@ import re
 import signal
 import sys
 from collections.abc import Callable, Iterator, Sequence
+from functools import wraps
 from importlib.util import find_spec
 from pathlib import Path
 from shutil import which
@@ -102,6 +103,7 @@ def _drawn_once(draw: Callable[..., Any]) -> Callable[..., Any]:
     """`draw(rng, ...)` whose pictures are kept; the generator goes on as if it had drawn."""
     kept: dict[str, tuple[Any, Any]] = {}
 
+    @wraps(draw)
     def drawn(rng: Any, *arguments: Any) -> Any:
         key = repr((rng.bit_generator.state, arguments))
         if key not in kept:
