@@ -1,5 +1,7 @@
 """`rtseg compile --engine tensorrt`: builds, checks and keeps an engine for this machine's GPU."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
@@ -14,6 +16,8 @@ from rtseg.core.zoo import Artifact
 
 if TYPE_CHECKING:
     import numpy as np
+
+    from rtseg.engines.tensorrt.cache import EngineCache, PlanKey
 
 _SENSITIVITY_PICTURES = 2
 _LISTED = 8
@@ -57,20 +61,27 @@ def compile_tensorrt(artifact: Artifact, options: CompileOptions) -> None:
         fresh = entry is None
         entry = entry or build_entry(artifact, key, device, cache, pictures)
     report = {**entry.report, "precision": precision, "tf32": options.tf32, "size": list(size_hw), "key": key.to_json()}
-    before = cache.preferred(key)
-    cache.prefer(key)  # so that what is scored is this one
-    if options.data is not None:
-        try:
+    with preferred(cache, key):  # so that what is scored is this one
+        if options.data is not None:
             report["miou"] = check_loss(artifact, precision, options, size_hw)
-        except ParityError as error:
-            cache.refuse(key, str(error).partition(";")[0], before)
-            raise
-        except BaseException:
-            cache.restore(key, before)
-            raise
     if options.report is not None:
         write_json(options.report, report)
     tell(artifact.card.name, report, fresh)
+
+
+@contextmanager
+def preferred(cache: "EngineCache", key: "PlanKey") -> Iterator[None]:
+    """Makes an engine the preferred one; after an error, the one before is again."""
+    before = cache.preferred(key)
+    cache.prefer(key)
+    try:
+        yield
+    except ParityError as error:
+        cache.refuse(key, str(error).partition(";")[0], before)
+        raise
+    except BaseException:
+        cache.restore(key, before)
+        raise
 
 
 def check_options(artifact: Artifact, options: CompileOptions) -> None:

@@ -12,7 +12,7 @@ from rich.console import Console
 from rtseg.apps._console import ladder, running
 from rtseg.core.errors import InputError, StalledError, UsageError
 from rtseg.core.files import write_json
-from rtseg.core.labels import CAMVID11
+from rtseg.core.labels import CAMVID11, LabelSet
 from rtseg.core.runspec import RunSpec
 from rtseg.core.sizes import Size, format_size, parse_size
 from rtseg.core.zoo import resolve, shipped
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
     from rtseg.apps.cam import CamOptions
     from rtseg.live.labeller import Labeller
+    from rtseg.live.loop import Loop
     from rtseg.live.painter import Painter
     from rtseg.live.policies import Policy
     from rtseg.live.report import LoopReport
@@ -39,7 +40,6 @@ def watch(options: "CamOptions", console: Console, stack: ExitStack) -> None:
     from rtseg.core.threads import thread_budget
     from rtseg.live.labellers.scoring import check_scores
     from rtseg.live.loop import Loop
-    from rtseg.live.painter import Painter
     from rtseg.live.policies import policy_for
     from rtseg.live.spec import check_spec
     from rtseg.pictures.overlay import warm_up
@@ -52,10 +52,7 @@ def watch(options: "CamOptions", console: Console, stack: ExitStack) -> None:
         check_scores(card)
     budget = thread_budget(options.threads)
     limit_threads(budget.opencv)
-    show = card.labels.split_names(options.show) if options.show else None
-    hud = options.window or options.web is None  # the page writes the figures beside the picture
-    painter = Painter(opacity=options.opacity, legend=options.legend, show=show, hud=hud, unsure=options.unsure)
-    painter.check(card.labels)
+    painter = _open_painter(options, card.labels)
     window = _open_window() if options.window else None
     page = stack.enter_context(closing(_open_page(options.web))) if options.web is not None else None
     source = stack.enter_context(_open_source(options, budget.codec))
@@ -95,6 +92,13 @@ def watch(options: "CamOptions", console: Console, stack: ExitStack) -> None:
     if page:
         console.print(f"page    {page.url}")
     before.pop_all()  # the loop closes the recording, unless it is stuck in writing it: nobody may close it then
+    _run(loop, options, console, viewer, recording)
+
+
+def _run(
+    loop: "Loop", options: "CamOptions", console: Console, viewer: "DeskView | None", recording: "VideoSink | None"
+) -> None:
+    """Runs to the end, and says what came of it."""
     try:
         loop.run()
     except KeyboardInterrupt:  # how a run without limits is ended: it has its report too
@@ -185,6 +189,16 @@ def _ready_labeller(options: "CamOptions", policy: "Policy", live: bool, spec: R
     labeller = _network(options, spec, live)
     labeller.prepare(frame_hw, policy.most_in_flight)
     return labeller
+
+
+def _open_painter(options: "CamOptions", labels: LabelSet) -> "Painter":
+    from rtseg.live.painter import Painter
+
+    show = labels.split_names(options.show) if options.show else None
+    hud = options.window or options.web is None  # the page writes the figures beside the picture
+    painter = Painter(opacity=options.opacity, legend=options.legend, show=show, hud=hud, unsure=options.unsure)
+    painter.check(labels)
+    return painter
 
 
 def _open_window() -> "WindowSink":

@@ -43,6 +43,21 @@ def loop_video(clip: Path, target: Path, hours: float) -> int:
     return times * sink.frames
 
 
+def watched(command: list[str]) -> tuple[list[int], float]:
+    """Runs a command: its memory, bytes, once a second, and the seconds that it took."""
+    samples, start = [], perf_counter()
+    process = subprocess.Popen(command, stdout=subprocess.DEVNULL)
+    while process.poll() is None:
+        try:
+            samples.append(psutil.Process(process.pid).memory_info().rss)
+            process.wait(EVERY_S)
+        except (psutil.NoSuchProcess, subprocess.TimeoutExpired):
+            continue
+    if process.returncode:
+        raise SystemExit(f"rtseg-video ended with {process.returncode}")
+    return samples, perf_counter() - start
+
+
 @app.default
 def main(
     *,
@@ -63,24 +78,13 @@ def main(
         save: What is saved.
         json: Write the figures to this file.
     """
-    samples: list[int] = []
     with TemporaryDirectory() as name:
         folder = Path(name)
         (clip,) = make_videos(folder, parse_size(video), 1, 300)
         frames = loop_video(clip, folder / "long.mp4", hours)
         command = [sys.executable, "-m", "rtseg.apps.video", str(folder / "long.mp4"), "--output", str(folder / "out"),
                    "--model", model, "--size", size, "--save", save, "--jobs", "1"]  # fmt: skip
-        start = perf_counter()
-        process = subprocess.Popen(command, stdout=subprocess.DEVNULL)
-        while process.poll() is None:
-            try:
-                samples.append(psutil.Process(process.pid).memory_info().rss)
-                process.wait(EVERY_S)
-            except (psutil.NoSuchProcess, subprocess.TimeoutExpired):
-                continue
-        seconds = perf_counter() - start
-        if process.returncode:
-            raise SystemExit(f"rtseg-video ended with {process.returncode}")
+        samples, seconds = watched(command)
         with av.open(str(folder / "out" / "long.mp4")) as container:
             written = sum(1 for packet in container.demux(video=0) if packet.size)
     assert written == frames, (written, frames)

@@ -1,6 +1,6 @@
 """Whether what 'auto' takes is what is fastest in the loop: each engine alone, as 'auto' measures it, and in the loop.
 
-    python benchmarks/choice.py --model icnet --json choice.json
+    python benchmarks/choice.py --json benchmarks/results/choice.json
 
 A video of procedural street scenes, 1024x2048, is made first. Each round then measures every engine as 'auto' does,
 with nothing remembered, and runs the loop of `rtseg-cam --no-window` on the video with each engine and precision. The
@@ -9,12 +9,11 @@ median over the rounds is reported; 'auto' need only be right about the order in
 
 import statistics
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any
 
 from cyclopts import App, Parameter
 from default import loop
-from street_video import make_video
+from street_video import street_video
 
 from rtseg.apps._console import run
 from rtseg.core.files import write_json
@@ -83,9 +82,7 @@ def main(
     limit_threads(thread_budget().opencv)
     source_hw, results = parse_size(source), []
     forms = [Form(name, each) for each in precision for name in engine]
-    with TemporaryDirectory() as folder:
-        video = Path(folder, "street.mp4")
-        make_video(video, source_hw, frames)
+    with street_video(source_hw, frames) as video:
         for name in model or shipped():
             rows = measure(name, forms, video, source_hw, rounds)
             results += rows

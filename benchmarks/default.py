@@ -11,7 +11,6 @@ the argmax and blends.
 
 import statistics
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from time import perf_counter
 from typing import Any
 
@@ -19,12 +18,12 @@ import cv2
 import numpy as np
 import onnxruntime
 from cyclopts import App, Parameter
-from street_video import make_video
+from street_video import street_video
 
 from rtseg.apps._console import run
 from rtseg.core.files import write_json
 from rtseg.core.runspec import RunSpec
-from rtseg.core.sizes import Size, format_size, parse_size
+from rtseg.core.sizes import parse_size
 from rtseg.core.threads import thread_budget
 from rtseg.core.zoo import resolve, shipped
 from rtseg.live.bench import time_ahead
@@ -116,12 +115,9 @@ def main(
         json: Write the figures to this file.
     """
     limit_threads(thread_budget().opencv)
-    sizes: list[Size] = [parse_size(text) for text in source]
     results = []
-    with TemporaryDirectory() as folder:
-        for source_hw in sizes:
-            video = Path(folder, f"{format_size(source_hw)}.mp4")
-            make_video(video, source_hw, frames)
+    for source_hw in [parse_size(text) for text in source]:  # all are checked first
+        with street_video(source_hw, frames) as video:
             for name in model or shipped():
                 found = {**measure(name, video, rounds), "source": list(source_hw)}
                 results.append(found)

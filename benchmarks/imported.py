@@ -20,7 +20,7 @@ import torch
 from cyclopts import App
 from pipeline import best_fps
 from rich.console import Console
-from street_video import make_video
+from street_video import street_video
 from torch import nn
 
 from rtseg.apps._console import run
@@ -174,9 +174,7 @@ def main(
     """
     limit_threads(thread_budget().opencv)
     results = []
-    with TemporaryDirectory() as folder:
-        video = Path(folder, "street.mp4")
-        make_video(video, parse_size(source), frames)
+    with street_video(parse_size(source), frames) as video, TemporaryDirectory() as folder:
         for name in NETWORKS:
             if not only or any(word in name for word in only):
                 results.append(measure(name, parse_size(size), video, Path(folder), rounds))

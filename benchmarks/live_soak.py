@@ -135,6 +135,29 @@ def inject(camera: Camera, minutes: float, faults: int, seed: int, stopped: thre
         free_at = at_s + lasts_s + 8
 
 
+def watched(process: subprocess.Popen[bytes]) -> list[tuple[float, int, int, int]]:
+    """(seconds, bytes, threads, files) of a process, once a second until it ends."""
+    samples, start = [], perf_counter()
+    while process.poll() is None:
+        with suppress(psutil.NoSuchProcess):
+            seen = psutil.Process(process.pid)
+            counted = seen.memory_info().rss, seen.num_threads(), seen.num_fds()
+            samples.append((perf_counter() - start, *counted))
+        sleep(EVERY_S)
+    return samples
+
+
+def early_and_late(samples: list[tuple[float, int, int, int]], early_s: float) -> dict[str, dict[str, float]]:
+    """Medians of twenty samples, the last of the first `early_s` seconds and of all."""
+    early = [sample for sample in samples if sample[0] <= early_s][-20:]
+
+    def medians(place: int, unit: float = 1.0) -> dict[str, float]:
+        found = {"early": early, "late": samples[-20:]}
+        return {name: round(float(np.median([row[place] for row in rows])) / unit, 1) for name, rows in found.items()}
+
+    return {"memory_mib": medians(1, 2**20), "threads": medians(2), "files": medians(3)}
+
+
 @app.default
 def main(
     *,
@@ -159,40 +182,23 @@ def main(
     server = ThreadingHTTPServer(("127.0.0.1", 0), handler_of(camera))
     server.daemon_threads = True
     threading.Thread(target=server.serve_forever, daemon=True).start()
-    samples: list[tuple[float, int, int, int]] = []  # seconds, bytes, threads, files
     with TemporaryDirectory() as name:
         recording = Path(name) / "run.mp4"
         command = [sys.executable, "-m", "rtseg.apps.cam", "--source", f"http://127.0.0.1:{server.server_port}/camera",
                    "--model", model, "--size", size, "--engine", "onnxruntime", "--no-window",
                    "--record", str(recording), "--duration", str(60 * minutes)]  # fmt: skip
         process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-        start = perf_counter()
-        injector = threading.Thread(target=inject, args=(camera, minutes, faults, seed, stopped), daemon=True)
-        injector.start()
-        while process.poll() is None:
-            with suppress(psutil.NoSuchProcess):
-                watched = psutil.Process(process.pid)
-                counted = watched.memory_info().rss, watched.num_threads(), watched.num_fds()
-                samples.append((perf_counter() - start, *counted))
-            sleep(EVERY_S)
+        threading.Thread(target=inject, args=(camera, minutes, faults, seed, stopped), daemon=True).start()
+        samples = watched(process)
         stopped.set()
         with av.open(str(recording)) as container:
             recorded = sum(1 for _ in container.decode(video=0))
-    early_s = min(300.0, 15 * minutes)
-    early = [sample for sample in samples if sample[0] <= early_s][-20:]
-    late = samples[-20:]
-
-    def median(rows: list[tuple[float, int, int, int]], place: int) -> float:
-        return float(np.median([row[place] for row in rows]))
-
     waits = [wait for found in camera.back_s.values() for wait in found]
     result = {
         "minutes": minutes,
         "faults": sum(map(len, camera.back_s.values())),
         "exit_code": process.returncode,
-        "memory_mib": {"early": round(median(early, 1) / 2**20, 1), "late": round(median(late, 1) / 2**20, 1)},
-        "threads": {"early": median(early, 2), "late": median(late, 2)},
-        "files": {"early": median(early, 3), "late": median(late, 3)},
+        **early_and_late(samples, min(300.0, 15 * minutes)),
         "back_s": {fault: {"n": len(found), "max": round(max(found), 2)} for fault, found in camera.back_s.items()},
         "back_s_max": round(max(waits), 2) if waits else None,
         "pictures_sent": camera.sent,

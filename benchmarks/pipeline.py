@@ -10,11 +10,10 @@ engine's better rate; the median over the rounds is reported.
 
 import statistics
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any
 
 from cyclopts import App, Parameter
-from street_video import make_video
+from street_video import street_video
 
 from rtseg.apps._console import run
 from rtseg.core.files import write_json
@@ -78,10 +77,8 @@ def main(
     """
     limit_threads(thread_budget().opencv)
     network_hw, results = parse_size(size), []
-    with TemporaryDirectory() as folder:
-        for source_hw in map(parse_size, source):
-            video = Path(folder) / f"{format_size(source_hw)}.mp4"
-            make_video(video, source_hw, frames)
+    for source_hw in [parse_size(text) for text in source]:  # all are checked first
+        with street_video(source_hw, frames) as video:
             for name in model or shipped():
                 for form in precision:
                     result = measure(name, form, video, network_hw, rounds)

@@ -1,11 +1,14 @@
 """The videos that benchmarks label: procedural street scenes, H.264."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from time import perf_counter
 
 from rtseg import scenes
 from rtseg.core.frame import Frame
-from rtseg.core.sizes import Size
+from rtseg.core.sizes import Size, format_size
 from rtseg.sinks.video import VideoSink
 
 FPS = 30.0
@@ -18,3 +21,10 @@ def make_video(path: Path, size_hw: Size, frames: int, seed: int = 1) -> Path:
             image, labels = scene.render(index)
             sink.write(Frame(image, index, index / FPS, perf_counter()), labels, image)
     return path
+
+
+@contextmanager
+def street_video(size_hw: Size, frames: int) -> Iterator[Path]:
+    """A video that is there inside the block: HEIGHTxWIDTH.mp4 in a folder of its own."""
+    with TemporaryDirectory() as folder:
+        yield make_video(Path(folder, f"{format_size(size_hw)}.mp4"), size_hw, frames)

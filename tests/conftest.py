@@ -1,27 +1,31 @@
 """What all tests share: pinned thread counts and markers that skip where the hardware or package is missing."""
 
+import gc
 import logging
 import os
 import re
 import signal
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from functools import wraps
 from importlib.util import find_spec
 from pathlib import Path
 from shutil import which
+from typing import Any
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # before numpy and torch load: workers share the cores
 os.environ.setdefault("OMP_WAIT_POLICY", "passive")  # threads that a test asks for do not spin while the others work
 
 import pytest
-from camvid_tree import camvid  # noqa: F401 - a fixture
-from fake_gpu import gpu_machine  # noqa: F401 - a fixture
-from odd_media import bands  # noqa: F401 - a fixture
+
+gc.disable()  # until all is collected: what is imported and collected stays, and was looked through again and again
 
 _SLOW_FILE = re.compile(r"^pytestmark = \[?pytest\.mark\.slow\b", re.MULTILINE)
 _SLOW_LIMIT_S = 1800  # ends what hangs, also on a machine that is busy with other things
 _LONGEST = ("training", "export", "training_resume", "shipped", "batch_workers", "engines", "training_steps",
             "packaging", "video_resume", "training_unlabelled")  # fmt: skip
+_FIXTURES = ("camvid_tree", "fake_gpu", "odd_media")  # files beside this one whose fixtures all tests may use
+_KEPT = 300  # pictures of scenes, 0.4 MB each: those of twenty seeds
 _SLOW_FIXTURES = {"networks", "wheel"}  # they export networks, and build the package
 
 
@@ -51,7 +55,10 @@ def _place(item: pytest.Item) -> int:
     return _LONGEST.index(name) if name in _LONGEST else len(_LONGEST)
 
 
-def pytest_configure() -> None:
+def pytest_configure(config: pytest.Config) -> None:
+    if not config.getoption("numprocesses", None):  # which starts workers and runs no test: it needs no fixtures
+        for name in _FIXTURES:
+            config.pluginmanager.import_plugin(name)
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # a shell's background job, and so would be its children
         signal.signal(signal.SIGINT, signal.default_int_handler)
 
@@ -73,6 +80,11 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             item.add_marker(pytest.mark.timeout(_SLOW_LIMIT_S))
 
 
+def pytest_collection_finish() -> None:
+    gc.freeze()
+    gc.enable()
+
+
 def pytest_runtest_setup(item: pytest.Item) -> None:
     for marker in ("gpu", "tensorrt", "openvino", "browser"):
         if item.get_closest_marker(marker) and (reason := _missing(marker)):
@@ -84,6 +96,34 @@ def _own_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     """Nothing is read from the user's cache folder or written there, also by processes that tests start."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("RTSEG_CACHE", str(_shared(tmp_path_factory) / "cache"))
+        yield
+
+
+def _drawn_once(draw: Callable[..., Any]) -> Callable[..., Any]:
+    """`draw(rng, ...)` whose pictures are kept; the generator goes on as if it had drawn."""
+    kept: dict[str, tuple[Any, Any]] = {}
+
+    @wraps(draw)
+    def drawn(rng: Any, *arguments: Any) -> Any:
+        key = repr((rng.bit_generator.state, arguments))
+        if key not in kept:
+            if len(kept) == _KEPT:
+                kept.clear()
+            kept[key] = draw(rng, *arguments), rng.bit_generator.state
+        picture, rng.bit_generator.state = kept[key]
+        return picture
+
+    return drawn
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _houses_of_scenes() -> Iterator[None]:
+    """House fronts and trees take most of a scene's set-up, and are the same in scenes of one seed and any size."""
+    from rtseg.scenes import textures
+
+    with pytest.MonkeyPatch.context() as patch:
+        for name in ("_crown", "_paint_facade"):
+            patch.setattr(textures, name, _drawn_once(getattr(textures, name)))
         yield
 
 

@@ -412,13 +412,14 @@ USERS = ("rtseg.engines.tensorrt.plan", "rtseg.engines.tensorrt.runner", "rtseg.
 
 
 @cache
-def _small_street(seed, fps):
+def street(seed, fps=30.0):
+    """A small scene: setting one up takes long, and the gate asks for the same ones again and again."""
     return StreetScene((64, 96), seed=seed, fps=fps)
 
 
-def street(size_hw, seed, fps=30.0):
-    """A scene takes long to set up; the gate asks for the same ones again and again, and resizes what it is given."""
-    return _small_street(seed, fps)
+def any_street(size_hw, **settings):
+    """In the place of `StreetScene`, for those who resize what they are given."""
+    return street(**settings)
 
 
 @pytest.fixture
@@ -435,7 +436,7 @@ def gpu_machine(monkeypatch, tmp_path):
     monkeypatch.setattr(cuda_memory, "driver_version", lambda: "580.1")
     monkeypatch.setattr("rtseg.engines.table.gpu_problem", lambda: None)
     monkeypatch.setattr(upsample_cuda, "compile_kernel", lambda capability, half: b"kernel")
-    monkeypatch.setattr("rtseg.engines.tensorrt.gate.StreetScene", street)
+    monkeypatch.setattr("rtseg.engines.tensorrt.gate.StreetScene", any_street)
     monkeypatch.setenv("RTSEG_CACHE", str(tmp_path / "cache"))
     monkeypatch.setattr("rtseg.engines.table.find_spec", lambda name: True)
 

@@ -11,7 +11,7 @@ import tarfile
 from pathlib import Path
 
 import pytest
-from fake_gpu import street
+from fake_gpu import any_street
 
 from rtseg.core.errors import ParityError
 
@@ -28,7 +28,7 @@ def bench(gpu_machine, monkeypatch, tiny_model, tmp_path):
     gpu = importlib.import_module("gpu")
     monkeypatch.setattr(gpu.rows, "smoke", lambda plan: importlib.import_module("gpu_smoke").main() or {"exit_code": 0})
     monkeypatch.setattr(gpu.rows, "lacking", lambda name: "no such engine here")
-    monkeypatch.setattr("rtseg.scenes.StreetScene", street)  # a scene takes a second to set up
+    monkeypatch.setattr("rtseg.scenes.StreetScene", any_street)  # a scene takes a second to set up
     path = tmp_path / "gpu.json"
 
     def run(*arguments):

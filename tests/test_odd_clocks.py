@@ -26,7 +26,7 @@ def times_of(path: Path) -> list[float]:
     return [time for _, time in area_times(path)]
 
 
-@pytest.mark.parametrize("sound", ["aac", pytest.param("mp2", marks=pytest.mark.slow), None])
+@pytest.mark.parametrize("sound", ["aac", *(pytest.param(other, marks=pytest.mark.slow) for other in ("mp2", None))])
 def test_a_clock_that_starts_again_goes_on_and_so_does_the_sound(
     bands: Path, sound: str | None, capsys: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -94,9 +94,10 @@ def test_an_avi_that_is_cut_short_is_said_so(
     assert "of 12 frames: it is cut short" in caplog.text
 
 
-@pytest.mark.parametrize("pairs", [False, True])
-@pytest.mark.parametrize("frames", [12, 42])  # one segment, and two
-def test_two_fields_are_one_picture(bands: Path, pairs: bool, frames: int, capsys: pytest.CaptureFixture[str]) -> None:
+@pytest.mark.parametrize(
+    ("frames", "pairs"), [(12, False), (12, True), (42, True), pytest.param(42, False, marks=pytest.mark.slow)]
+)  # 42: two segments
+def test_two_fields_are_one_picture(bands: Path, frames: int, pairs: bool, capsys: pytest.CaptureFixture[str]) -> None:
     path = field_coded(bands / "a.mts", frames, pairs)
     assert label(path, save="overlay,labels,areas,strip,summary") == 0
     assert f"│ {frames} " in capsys.readouterr().out

@@ -27,7 +27,7 @@ ICNET = Artifact(Card.load(WEIGHTS / "icnet.json"), WEIGHTS)
 
 @pytest.fixture(scope="module")
 def frames():
-    return [street(SIZE, seed=seed).render(0)[0] for seed in range(4)]  # the scenes of the gate
+    return [street(seed).render(0)[0] for seed in range(4)]  # the scenes of the gate
 
 
 @pytest.fixture(scope="module")

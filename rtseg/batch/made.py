@@ -1,16 +1,21 @@
-"""With what finished outputs were made, so that those of two networks or settings are never mixed under one name."""
+"""With what outputs were made or begun, so that those of two networks or settings are never mixed under one name."""
 
 import json
+import logging
 from collections.abc import Collection, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 from rtseg.batch.jobs import SAVES, Job
+from rtseg.batch.journal import Journal
+from rtseg.batch.layout import JOURNAL
 from rtseg.batch.plan import Choice, fingerprint, picture_paths
 from rtseg.core.errors import InputError, OutputError
 from rtseg.core.files import write_json
 from rtseg.core.sizes import format_size
+
+log = logging.getLogger(__name__)
 
 FOLDER = ".rtseg-video"  # beside the outputs; a file for each input
 FACTS = ("input", "size_hw", "settings")  # what a journal says that decides what comes out
@@ -37,7 +42,7 @@ def _path(job: Job) -> Path:
     return job.folder / FOLDER / f"{job.name}.json"
 
 
-def differences(before: Mapping[str, Any], choice: Choice, stamp: str, save: Collection[str]) -> list[str]:
+def _differences(before: Mapping[str, Any], choice: Choice, stamp: str, save: Collection[str]) -> list[str]:
     """What is not as it was, in words.
 
     Args:
@@ -56,7 +61,27 @@ def differences(before: Mapping[str, Any], choice: Choice, stamp: str, save: Col
         del new["temperature"]  # of nothing else
     pairs = {name: (old.get(name), value) for name, value in new.items()}
     pairs |= {name: (old["versions"].get(name), value) for name, value in versions.items()}
-    return [difference(name, *pair) for name, pair in pairs.items() if pair[0] != pair[1]]
+    return [_difference(name, *pair) for name, pair in pairs.items() if pair[0] != pair[1]]
+
+
+def begun_otherwise(job: Job, choice: Choice, stamp: str) -> bool:
+    """Whether there is unfinished work that cannot be gone on with."""
+    if not (job.partial / JOURNAL).is_file():
+        return False
+    try:
+        with Journal(job.partial) as journal:
+            return bool(journal.fact("state") and differences_of_begun(journal, job, choice, stamp))
+    except OutputError as error:
+        log.info("%s", error)
+        return True
+
+
+def differences_of_begun(journal: Journal, job: Job, choice: Choice, stamp: str) -> list[str]:
+    """What is not as it was when the work was begun, in words."""
+    found = _differences({name: journal.fact(name) for name in FACTS}, choice, stamp, job.save)
+    if (save := journal.fact("save")) != list(job.save):
+        found.append(_difference("save", save, job.save))
+    return found
 
 
 def notes_of_old(job: Job, choice: Choice) -> list[str]:
@@ -100,11 +125,11 @@ def _made_otherwise(job: Job, choice: Choice) -> dict[str, str]:
         stamp = fingerprint(job.source, picture_paths(job))
     except InputError:
         return {}  # whoever opens it says so
-    found = {kind: "; ".join(differences(facts, choice, stamp, [kind])) for kind, facts in made.items()}
+    found = {kind: "; ".join(_differences(facts, choice, stamp, [kind])) for kind, facts in made.items()}
     return {kind: said for kind, said in found.items() if said}
 
 
-def difference(name: str, old: Any, new: Any) -> str:
+def _difference(name: str, old: Any, new: Any) -> str:
     """'size 64x128, now 32x64'."""
     return f"{name.removesuffix('_hw')} {_said(name, old)}, now {_said(name, new)}"
 

@@ -1,6 +1,5 @@
 """One input in work: its plan, fixed in the journal, what of it is done, and the tasks for what is not."""
 
-import logging
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from fractions import Fraction
@@ -10,8 +9,8 @@ import numpy as np
 
 from rtseg.batch.jobs import SAVES, Job
 from rtseg.batch.journal import Journal, open_journal
-from rtseg.batch.layout import JOURNAL, Layout, remove_partial
-from rtseg.batch.made import FACTS, difference, differences
+from rtseg.batch.layout import Layout, remove_partial
+from rtseg.batch.made import begun_otherwise, differences_of_begun
 from rtseg.batch.plan import Choice, fingerprint, picture_paths, plan_input, stops_of
 from rtseg.batch.sound import Way, plan_sound
 from rtseg.batch.task import Segment, SegmentDone, Task
@@ -22,8 +21,6 @@ from rtseg.live.labellers.steady import first_seen
 from rtseg.sinks.video import NOMINAL_FPS
 from rtseg.sources.span import Span
 from rtseg.sources.video_index import index_video
-
-log = logging.getLogger(__name__)
 
 TASK_S = 60.0  # a pass of one worker, where several share a video
 _STRIP = 8
@@ -52,7 +49,7 @@ class Work:
         self.job = job
         self.pictures = picture_paths(job)
         stamp = fingerprint(job.source, self.pictures)
-        if choice.overwrite and self._begun_otherwise(choice, stamp):
+        if choice.overwrite and begun_otherwise(job, choice, stamp):
             self.remove()
         self.journal = open_journal(job.partial)
         try:
@@ -67,28 +64,10 @@ class Work:
             self._remove_if_unused()
             raise
 
-    def _begun_otherwise(self, choice: Choice, stamp: str) -> bool:
-        """Whether there is unfinished work that cannot be gone on with."""
-        if not (self.job.partial / JOURNAL).is_file():
-            return False
-        try:
-            with Journal(self.job.partial) as journal:
-                return bool(journal.fact("state") and self._differences(journal, choice, stamp))
-        except OutputError as error:
-            log.info("%s", error)
-            return True
-
-    def _differences(self, journal: Journal, choice: Choice, stamp: str) -> list[str]:
-        """What is not as it was when the work was begun."""
-        found = differences({name: journal.fact(name) for name in FACTS}, choice, stamp, self.job.save)
-        if (save := journal.fact("save")) != list(self.job.save):
-            found.append(difference("save", save, self.job.save))
-        return found
-
     def _check(self, choice: Choice, stamp: str) -> None:
         if self.journal.fact("state") == "assembled":
             return
-        if differences := self._differences(self.journal, choice, stamp):
+        if differences := differences_of_begun(self.journal, self.job, choice, stamp):
             raise OutputError(
                 f"{self.job.partial} was begun with other settings ({'; '.join(differences)}): use those again, "
                 "or add --overwrite to start over"

@@ -45,10 +45,6 @@ class Claimed(Closing):
         """Frees what is held; called again where it is closed again."""
         raise NotImplementedError
 
-    @property
-    def in_use(self) -> bool:
-        return self._in_use.locked()
-
     def claim(self) -> None:
         """Keeps it for one user until `release`; raises UsageError where it is in use."""
         if not self._in_use.acquire(blocking=False):

@@ -12,7 +12,7 @@ A picture and its label picture have the same name up to the suffix, and lie in 
 
 import logging
 import re
-from collections.abc import Iterator
+from collections.abc import Collection
 from functools import lru_cache
 from itertools import groupby
 from pathlib import Path
@@ -45,31 +45,33 @@ class Folder(PairedFiles):
         if split not in (there := self.present(root)):
             raise InputError(f"{root} has no split {split}; there: {', '.join(there) or 'none'}")
         self._root = root
-        pictures, masks = _by_stem(root / "images"), _by_stem(root / "masks")
-        stems = _members(root, split, list(pictures))
+        images, masks = root / "images", root / "masks"
+        self._pictures, others = _below(images)
+        self._masks, other_masks = _below(masks)
+        stems = _members(root, split, list(self._pictures))
         if not stems:
-            raise _empty(root, split, len(pictures))
+            raise _empty(root, split, len(self._pictures))
         self.pairs = [
-            Pair(stem, pictures.get(stem, root / "images" / stem), masks.get(stem, root / "masks" / f"{stem}.png"))
+            Pair(stem, self._pictures.get(stem, images / stem), self._masks.get(stem, masks / f"{stem}.png"))
             for stem in stems
         ]
-        _note_skipped(root)
+        labelled = self._masks.keys() | {_stem(path, masks) for path in other_masks}
+        self._skipped = _skipped(images, others, self._pictures.keys(), labelled)
+        if self._skipped:
+            _tell(f"{images}: {skipped_note([path.name for path in self._skipped])}")
 
     def strays(self) -> list[Path]:
         below = f"{self.split}/" if _has_folders(self._root) else ""
-        pictures = _by_stem(self._root / "images")
-        masks = _by_stem(self._root / "masks")
-        alone = [path for stem, path in masks.items() if stem not in pictures and stem.startswith(below)]
+        alone = [path for stem, path in self._masks.items() if stem not in self._pictures and stem.startswith(below)]
         return alone if below or self.split == self.present(self._root)[0] else []  # told once
 
     def gaps(self) -> list[str]:
         there = self.present(self._root)
-        stems = _by_stem(self._root / "images")
-        members = {stem for split in there for stem in _members(self._root, split, list(stems))}
+        members = {stem for split in there for stem in _members(self._root, split, list(self._pictures))}
         kind = "list {}.txt" if _has_lists(self._root) else "folder images/{}"
         missing = [f"the {kind.format(split)} is missing" for split in _RULE_SPLITS if split not in there]
-        loose = [f"{path} is in no split" for stem, path in stems.items() if stem not in members]
-        return missing + loose + [f"{path} is not read: convert it to PNG or JPEG" for path in _skipped(self._root)]
+        loose = [f"{path} is in no split" for stem, path in self._pictures.items() if stem not in members]
+        return missing + loose + [f"{path} is not read: convert it to PNG or JPEG" for path in self._skipped]
 
     @classmethod
     def _has(cls, root: Path | None, split: str) -> bool:
@@ -97,45 +99,45 @@ def _has_folders(root: Path) -> bool:
     return not _has_lists(root) and any((root / "images" / split).is_dir() for split in _RULE_SPLITS)
 
 
-def _by_stem(folder: Path) -> dict[str, Path]:
-    """Every picture below a folder, by its place there without suffix, frames in the order of their numbers."""
+def _below(folder: Path) -> tuple[dict[str, Path], list[Path]]:
+    """What lies below a folder: every picture by its place there without suffix, frames in order; and other files.
+
+    Hidden files are neither. A link that leads nowhere is one of the files: whoever reads it says so.
+    """
     if not folder.is_dir():
         raise InputError(f"{folder} is missing: the data set's folder holds {Folder.layout}")
     found: dict[str, Path] = {}
-    for path in _files(folder):  # a link that leads nowhere is one of them: whoever reads it says so
+    others = []
+    for path in (place / name for place, _, names in walk(folder) for name in names if not name.startswith(".")):
         if path.suffix.lower() not in IMAGE_SUFFIXES:
+            others.append(path)
             continue
         stem = _stem(path, folder)
         if stem in found:
             raise InputError(f"{found[stem]} and {path} have the same name up to the suffix: rename or remove one")
         found[stem] = path
-    return dict(sorted(found.items(), key=lambda item: _place(item[0])))
-
-
-def _files(folder: Path) -> Iterator[Path]:
-    """All files below a folder but hidden ones."""
-    return (place / name for place, _, names in walk(folder) for name in names if not name.startswith("."))
+    return dict(sorted(found.items(), key=lambda item: _place(item[0]))), others
 
 
 def _stem(path: Path, folder: Path) -> str:
     return path.relative_to(folder).with_suffix("").as_posix()
 
 
-def _skipped(root: Path) -> list[Path]:
-    """What lies in `images/` and is passed over for its suffix, though it is a picture or has a label picture.
+def _skipped(images: Path, others: list[Path], read: Collection[str], labelled: Collection[str]) -> list[Path]:
+    """Those of `others` that are passed over for their suffix, though they are pictures or have label pictures.
 
     What an annotation tool has put beside a picture, under its name, is neither.
     """
-    images, masks = root / "images", root / "masks"
-    read, labelled = _by_stem(images), {_stem(path, masks) for path in _files(masks)}
-    others = [path for path in _files(images) if _stem(path, images) not in read]
-    return [path for path in others if _stem(path, images) in labelled or (path.is_file() and is_picture(path))]
+    stems = {path: _stem(path, images) for path in others}
+    return [
+        path for path, stem in stems.items()
+        if stem not in read and (stem in labelled or (path.is_file() and is_picture(path)))
+    ]  # fmt: skip
 
 
 @lru_cache(16)  # once, however many splits are opened
-def _note_skipped(root: Path) -> None:
-    if skipped := _skipped(root):
-        log.warning("%s: %s", root / "images", skipped_note([path.name for path in skipped]))
+def _tell(note: str) -> None:
+    log.warning(note)
 
 
 def _place(stem: str) -> tuple[str, int, str]:

@@ -1,7 +1,8 @@
 """Engines that run a network as a chain of graphs, and can stop at the exit behind each."""
 
 from abc import abstractmethod
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -48,6 +49,19 @@ class ChainEngine(Engine):
     @abstractmethod
     def _step(self, number: int) -> np.ndarray:
         """Runs graph `number` on what the ones before it gave; its logits, float32 (C, h/s, w/s)."""
+
+    @contextmanager
+    def _told(self) -> Iterator[None]:
+        """Makes an error of the library that runs a graph one of ours."""
+        try:
+            yield
+        except Exception as error:
+            name, size = self.info.engine, format_size(self.info.size_hw)
+            raise EngineError(f"{name} failed to run {self.card.name} at {size}: {self._reason(error)}") from error
+
+    def _reason(self, error: Exception) -> str:
+        """What matters of what an error says."""
+        return str(error)
 
     @abstractmethod
     def _whole(self) -> Arrays:

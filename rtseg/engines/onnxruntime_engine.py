@@ -1,7 +1,6 @@
 """onnxruntime on the CPU."""
 
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
@@ -10,7 +9,7 @@ import numpy as np
 import onnxruntime as ort
 
 from rtseg.core.errors import EngineError, UsageError, WeightsError
-from rtseg.core.sizes import Size, format_size
+from rtseg.core.sizes import Size
 from rtseg.core.zoo import Artifact
 from rtseg.engines.base import EngineInfo, EngineOptions
 from rtseg.engines.chain import Arrays, ChainEngine, PartGraph
@@ -115,15 +114,6 @@ class OnnxRuntimeEngine(ChainEngine):
             step.session.run_with_iobinding(step.binding)
         logits: np.ndarray = step.logits[0]
         return logits
-
-    @contextmanager
-    def _told(self) -> Iterator[None]:
-        """Makes an error of onnxruntime one of ours."""
-        try:
-            yield
-        except Exception as error:
-            size = format_size(self.info.size_hw)
-            raise EngineError(f"onnxruntime failed to run {self.card.name} at {size}: {error}") from error
 
     def _whole(self) -> Arrays:
         picture = self._steps[0].session.get_inputs()[0].name

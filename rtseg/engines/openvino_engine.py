@@ -10,7 +10,6 @@ import numpy as np
 import openvino as ov
 
 from rtseg.core.errors import EngineError, UsageError, WeightsError
-from rtseg.core.sizes import format_size
 from rtseg.core.zoo import Artifact
 from rtseg.engines.base import EngineInfo, EngineOptions
 from rtseg.engines.chain import Arrays, ChainEngine, PartGraph
@@ -71,14 +70,8 @@ class OpenVinoEngine(ChainEngine):
             logits: np.ndarray = request.get_output_tensor(0).data[0]
         return logits
 
-    @contextmanager
-    def _told(self) -> Iterator[None]:
-        """Makes an error of OpenVINO one of ours."""
-        try:
-            yield
-        except Exception as error:
-            size = format_size(self.info.size_hw)
-            raise EngineError(f"openvino failed to run {self.card.name} at {size}: {_first_line(error)}") from error
+    def _reason(self, error: Exception) -> str:
+        return _first_line(error)
 
     def _whole(self) -> Arrays:
         picture = self._requests[0].get_compiled_model().inputs[0].any_name

@@ -65,21 +65,9 @@ def export_network(
         OutputError: the folder cannot be written.
     """
     shipped = _rounded(model, labels)
-    path = folder / f"{name}.onnx"
     images = images or street_frames()
     earlier = calibrated(shipped, before or there_already(folder, name))
-    exits: tuple[Exit, ...] = ()
-    with ExitStack() as stack:
-        part = stack.enter_context(atomic_path(path))
-        log.info("writing the graph of %s", name)
-        about = describe(shipped, name, labels)
-        if shipped.early:
-            exits = write_exits(shipped, part, folder, name, about, labels, images, _PAPER_SIZE, stack)
-        else:
-            export_graph(shipped, part, about)
-        log.info("comparing its labels with torch's")
-        check_parity(part, shipped, labels, images)
-        entry = CardFile(path.name, file_sha256(part), part.stat().st_size)
+    entry, exits = _write_graphs(shipped, name, labels, folder, images)
     card = Card(
         name=name,
         model=model_name(model),
@@ -105,6 +93,25 @@ def export_network(
         card = keep_calibrated(card, earlier)
     card.save(folder / f"{name}.json")
     return Artifact(card, folder)
+
+
+def _write_graphs(
+    shipped: SegmentationModel, name: str, labels: LabelSet, folder: Path, images: Sequence[np.ndarray]
+) -> tuple[CardFile, tuple[Exit, ...]]:
+    """Writes the network as one graph, and as a chain where it has exits; all or none."""
+    path = folder / f"{name}.onnx"
+    exits: tuple[Exit, ...] = ()
+    with ExitStack() as stack:
+        part = stack.enter_context(atomic_path(path))
+        log.info("writing the graph of %s", name)
+        about = describe(shipped, name, labels)
+        if shipped.early:
+            exits = write_exits(shipped, part, folder, name, about, labels, images, _PAPER_SIZE, stack)
+        else:
+            export_graph(shipped, part, about)
+        log.info("comparing its labels with torch's")
+        check_parity(part, shipped, labels, images)
+        return CardFile(path.name, file_sha256(part), part.stat().st_size), exits
 
 
 def export_labels(

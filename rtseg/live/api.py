@@ -123,5 +123,4 @@ def _frames(source: str | int | Path | Source, segmenter: Labeller) -> Generator
     with Pipeline(opened, segmenter) as pipeline:
         for result in pipeline:
             yield result.frame, result.labels
-            if isinstance(pipeline.policy, Deadline):
-                pipeline.policy.shown(result.labelled_at, perf_counter())
+            pipeline.policy.shown(result.labelled_at, perf_counter())

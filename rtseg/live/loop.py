@@ -9,7 +9,7 @@ import numpy as np
 from rtseg.core.channel import Ended
 from rtseg.live.labeller import Labeller
 from rtseg.live.pipeline import Pipeline, Result
-from rtseg.live.policies import Deadline, Policy
+from rtseg.live.policies import Policy
 from rtseg.live.report import LoopReport, LoopStats
 from rtseg.live.timeliness import Timeliness
 from rtseg.live.writer import Job, Writer
@@ -90,7 +90,7 @@ class Loop:
         self._marked_at = 0.0
         self._pipeline = Pipeline(source, labeller, policy=policy, pace=pace)
         chosen = self._pipeline.policy
-        self._timeliness = Timeliness(chosen) if isinstance(chosen, Deadline) else None
+        self._timeliness = None if chosen.deadline_s is None else Timeliness(chosen)
         self._writer = Writer(self.stats, self._done)
 
     # What a view may ask for
@@ -182,12 +182,11 @@ class Loop:
         return self._duration_s is not None and perf_counter() - self._started_at >= self._duration_s
 
     def _handle(self, result: Result) -> None:
-        timed = self._timeliness
-        timely = result.frame.captured_at >= self._resumed_at
-        if timed is None and self._resumed_at == self._started_at:
+        policy, captured_at = self._pipeline.policy, result.frame.captured_at
+        timely = captured_at >= self._resumed_at
+        if self._timeliness is None and self._resumed_at == self._started_at:
             timely = True  # with a deadline, what came before the run, while networks were loaded, is too old
-        too_late = timed is not None and timed.too_late(result)
-        if self._pipeline.policy.drops and (too_late or not timely):
+        if policy.drops and (not timely or policy.expired(captured_at, perf_counter())):
             self._skipped += 1
             self._excused += not timely
             return

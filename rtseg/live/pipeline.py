@@ -18,7 +18,7 @@ from rtseg.core.frame import Frame
 from rtseg.core.watchdog import Watchdog
 from rtseg.engines import EngineInfo
 from rtseg.live.labeller import Labeller, stalled
-from rtseg.live.policies import Deadline, Policy, policy_for
+from rtseg.live.policies import Policy, policy_for
 from rtseg.sources.base import Source
 
 _JOIN_S = 5.0  # one slow inference may be in flight; it is not stopped by force
@@ -85,8 +85,7 @@ class Pipeline:
         self._source = source
         self._labeller = labeller
         self.policy = policy = policy or labeller.policy or policy_for(source)
-        if isinstance(policy, Deadline):
-            policy.expect(source.fps)
+        policy.expect(source.fps)
         self._asked: deque[Callable[[], Labeller]] = deque()  # for; append and popleft are atomic
         paced = (pace or policy.paced) and not source.live
         self._interval_s = 1 / source.fps if paced and source.fps else 0.0

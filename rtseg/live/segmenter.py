@@ -67,6 +67,7 @@ class Segmenter(Claimed):
         self.budget = budget or thread_budget(threads)
         self._loader = loader
         self._resizes_s: deque[float] = deque()  # of the frames in flight
+        self._scaled: list[Segmenter] = []
 
     @property
     def engine(self) -> Engine:
@@ -102,6 +103,8 @@ class Segmenter(Claimed):
     def at_scale(self, scale: float, frame_hw: Size) -> "Segmenter":
         """The same network for `scale` times the input size that frames of a size have here; itself where that is 1.
 
+        What it gives is closed with this segmenter.
+
         Raises:
             UsageError: this segmenter was given an engine, so that nothing says how to load another.
         """
@@ -111,7 +114,8 @@ class Segmenter(Claimed):
             raise UsageError("a segmenter around an engine has one input size: make it from a RunSpec")
         height, width = self._spec.size_hw or default_size(self.card, frame_hw)
         size_hw = self.card.nearest_size((round(height * scale), round(width * scale)))
-        return Segmenter(replace(self._spec, size_hw=size_hw), budget=self.budget, loader=self._loader)
+        self._scaled.append(Segmenter(replace(self._spec, size_hw=size_hw), budget=self.budget, loader=self._loader))
+        return self._scaled[-1]
 
     def resize(self, image: np.ndarray) -> np.ndarray | None:
         """The network's input for a frame, for a thread that has time for it; None while no engine is loaded."""
@@ -205,6 +209,8 @@ class Segmenter(Claimed):
         self._resizes_s.clear()
         if self._engine is not None:
             self._engine.close()
+        for segmenter in self._scaled:
+            segmenter.close()
 
     def logits(self, frame: np.ndarray | Frame) -> np.ndarray:
         """uint8 BGR (H, W, 3) -> the network's scores, float32 (C, h, w), at its own coarse size; yours to keep.

@@ -6,7 +6,7 @@ from time import perf_counter
 from typing import Any
 
 from rtseg.live.pipeline import Result
-from rtseg.live.policies import Deadline
+from rtseg.live.policies import Policy
 
 _SPELLS = 10_000  # kept: frames in a row of the same rung
 
@@ -26,25 +26,22 @@ class Timeliness:
     at all (dropped).
 
     Args:
-        policy: the deadline; it is told what drawing takes.
+        policy: what keeps the deadline; it is told what drawing takes.
     """
 
-    def __init__(self, policy: Deadline) -> None:
-        self._policy = policy
+    def __init__(self, policy: Policy) -> None:
+        assert policy.deadline_s is not None
+        self._policy, self._deadline_s = policy, policy.deadline_s
         self._frames = self._held = self._late = self._missed = 0
         self._counts: dict[str, _Counts] = {}
         self._spells: deque[tuple[str, int]] = deque(maxlen=_SPELLS)  # rung ('': held), frames in a row
         self._now: tuple[str, float] | None = None  # the rung whose labels are on show, and since when
 
-    def too_late(self, result: Result) -> bool:
-        """Whether a picture is better not shown at all."""
-        return self._policy.expired(result.frame.captured_at, perf_counter())
-
     def shown(self, result: Result) -> None:
         """Counts a picture that was just shown."""
         now = perf_counter()
         self._policy.shown(result.labelled_at, now)
-        late = now - result.frame.captured_at > self._policy.deadline_s
+        late = now - result.frame.captured_at > self._deadline_s
         self._frames += 1
         self._held += result.held
         self._late += late
@@ -65,7 +62,7 @@ class Timeliness:
     def hud(self, result: Result, dropped: int) -> list[str]:
         """Lines for the picture of a frame: the rung that made its labels, and whether they are older ones."""
         share = (self._missed + dropped) / max(1, self._frames + dropped)
-        lines = [f"deadline {1e3 * self._policy.deadline_s:g} ms, {share:.1%} missed", result.rung or "no labels yet"]
+        lines = [f"deadline {1e3 * self._deadline_s:g} ms, {share:.1%} missed", result.rung or "no labels yet"]
         return [*lines, "HELD: labels of an earlier frame"] if result.held and result.rung else lines
 
     def to_json(self, dropped: int) -> dict[str, Any]:
@@ -79,7 +76,7 @@ class Timeliness:
         index = {str(rung): number for number, rung in enumerate(rungs)}
         counts = [self._counts.get(str(rung), _Counts()) for rung in rungs]
         return {
-            "ms": round(1e3 * self._policy.deadline_s, 3),
+            "ms": round(1e3 * self._deadline_s, 3),
             "missed": self._missed + dropped,
             "frames": self._frames + dropped,
             "held": self._held,

@@ -8,7 +8,6 @@ from typing import Any, ClassVar
 import numpy as np
 
 from rtseg.core.errors import InputError
-from rtseg.core.sizes import Size
 from rtseg.datasets.imports.base import Annotated, Cover, Export, Shape, from_runs, pasted, polygon, read_json
 from rtseg.datasets.imports.pictures import PictureFinder, clean_parts
 from rtseg.datasets.masks import Colour
@@ -43,7 +42,7 @@ class Coco(Export):
                 name, size_hw = str(image["file_name"]), (int(image["height"]), int(image["width"]))
                 where = f"{self.path}, image {name}"
                 shapes = tuple(
-                    Shape(self._names[one["category_id"]], _cover(one.get("segmentation"), size_hw, where))
+                    Shape(self._names[one["category_id"]], _cover(one.get("segmentation"), where))
                     for one in of_image[image["id"]]
                 )
             except (KeyError, TypeError, ValueError) as error:
@@ -58,7 +57,7 @@ class Coco(Export):
             self.notes = [f"{lost} annotations are left out: they belong to no picture of {self.path}"]
 
 
-def _cover(segmentation: Any, size_hw: Size, where: str) -> Cover:
+def _cover(segmentation: Any, where: str) -> Cover:
     """Run lengths, as text or numbers, or polygons, which together are one shape."""
     if not segmentation:
         raise InputError(f"{where} has an annotation without a segmentation, a box perhaps: remove it")

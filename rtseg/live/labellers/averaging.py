@@ -20,7 +20,7 @@ class Averaging(Wrapper):
     """Labels by the mean of the class probabilities over scales and, where wanted, mirror images.
 
     It stands around a `Segmenter`, since it needs logits. An engine has one input size, so a segmenter for each other
-    scale is opened with the first picture.
+    scale is opened with the first picture; they are closed with the first.
 
     Attributes:
         sizes: the network's input sizes, one for each scale; known once it was prepared.
@@ -46,7 +46,6 @@ class Averaging(Wrapper):
         self._segmenter = segmenter
         self._scaled: list[Segmenter] = []
         self._waiting: deque[Frame] = deque()
-        self._closed = False
 
     @property
     def sizes(self) -> list[Size]:
@@ -89,16 +88,3 @@ class Averaging(Wrapper):
 
     def discard(self) -> None:
         self._waiting.clear()
-
-    def close(self) -> None:
-        """Frees the engines, or lets `release` do so where they are in use; a second call does nothing."""
-        self._closed = True
-        self._segmenter.close()
-        if not self._segmenter.in_use:
-            for segmenter in self._scaled:
-                segmenter.close()
-
-    def release(self) -> None:
-        super().release()
-        if self._closed:
-            self.close()

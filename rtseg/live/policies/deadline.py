@@ -8,6 +8,7 @@ from statistics import median
 import numpy as np
 
 from rtseg.core.errors import UsageError
+from rtseg.live.policies.base import Policy
 from rtseg.live.policies.costs import Costs, rarely_exceeded
 from rtseg.live.rung import Rung
 
@@ -21,7 +22,7 @@ _MISS = 3.0  # pictures that are wholly wrong weigh as much as a miss: one in a 
 _STARVED_S = 0.5  # where nothing can be in time, a picture is shown this often all the same
 
 
-class Deadline:
+class Deadline(Policy):
     """The policy that keeps a deadline: for each frame the rung of a ladder that is worth most in the time it has.
 
     A rung is worth its score, less what labels lose by their age where it does not keep up with the source and only
@@ -55,8 +56,7 @@ class Deadline:
     def __init__(self, deadline_s: float) -> None:
         if not (isfinite(deadline_s) and deadline_s > 0):
             raise UsageError(f"a deadline of {deadline_s * 1e3:g} ms is not allowed: give more than 0, for example 33")
-        self.deadline_s = deadline_s
-        self.rungs: tuple[Rung, ...] = ()
+        self.deadline_s: float = deadline_s
         self._scores = np.empty(0)
         self._costs: Costs | None = None
         self._level = 0

@@ -1,13 +1,12 @@
 """The newest frame, alone: cameras and live streams."""
 
-from dataclasses import dataclass
+from rtseg.live.policies.base import Policy
 
 
-@dataclass(frozen=True)
-class Newest:
+class Newest(Policy):
     """Drops what there is no time for; the age of a frame counts, so none waits behind another."""
 
-    drops: bool = True
-    waiting: int = 1
-    paced: bool = False
-    most_in_flight: int = 1
+    drops = True
+    waiting = 1
+    paced = False
+    most_in_flight = 1
