@@ -37,10 +37,14 @@ def read_classes_file(path: Path) -> tuple[LabelSet, Masks]:
     except (ValueError, RecursionError) as error:
         raise InputError(f"{path} is not a JSON file: {error}; for example {_EXAMPLE}") from error
     try:
-        folder = path.resolve().parent.name
-        return parse_classes(data, os.fsencode(folder).decode(errors="replace"))  # cards and reports are UTF-8
+        return parse_classes(data, set_name(path.parent))
     except (ValueError, TypeError) as error:
         raise InputError(f"{path}: {error}") from error
+
+
+def set_name(root: Path) -> str:
+    """What a data set is called after its folder: text that cards and reports, which are UTF-8, can hold."""
+    return os.fsencode(root.resolve().name).decode(errors="replace")
 
 
 def parse_classes(data: Any, default_name: str) -> tuple[LabelSet, Masks]:
@@ -95,7 +99,7 @@ def _check_distinct(values: tuple[Any, ...], what: str) -> None:
 
 def _name(value: Any, what: str) -> str:
     if not isinstance(value, str) or not value.strip() or any(category(sign) in ("Cc", "Cs") for sign in value):
-        raise ValueError(f"{what} is {value!r}: it must be a text in one line")
+        raise ValueError(f"{what} must be a text in one line, not {value!r}")
     return value
 
 

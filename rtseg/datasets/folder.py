@@ -20,7 +20,7 @@ from typing import ClassVar
 
 from rtseg.core.errors import InputError
 from rtseg.core.paths import walk
-from rtseg.datasets.base import Pair, PairedFiles, read_lines
+from rtseg.datasets.base import Pair, PairedFiles, read_lines, split_of
 from rtseg.datasets.classes import FILE, read_classes
 from rtseg.sources.kinds import IMAGE_SUFFIXES, is_picture, skipped_note
 
@@ -53,7 +53,7 @@ class Folder(PairedFiles):
             Pair(stem, pictures.get(stem, root / "images" / stem), masks.get(stem, root / "masks" / f"{stem}.png"))
             for stem in stems
         ]
-        _note_skipped(root)
+        _note_unread(root)
 
     def strays(self) -> list[Path]:
         below = f"{self.split}/" if _has_folders(self._root) else ""
@@ -69,7 +69,8 @@ class Folder(PairedFiles):
         kind = "list {}.txt" if _has_lists(self._root) else "folder images/{}"
         missing = [f"the {kind.format(split)} is missing" for split in _RULE_SPLITS if split not in there]
         loose = [f"{path} is in no split" for stem, path in stems.items() if stem not in members]
-        return missing + loose + [f"{path} is not read: convert it to PNG or JPEG" for path in _skipped(self._root)]
+        unread = [f"{path} is not read: convert it to PNG or JPEG" for path in _skipped(self._root)]
+        return [*missing, *_misnamed(self._root), *loose, *unread]
 
     @classmethod
     def _has(cls, root: Path | None, split: str) -> bool:
@@ -132,8 +133,26 @@ def _skipped(root: Path) -> list[Path]:
     return [path for path in others if _stem(path, images) in labelled or (path.is_file() and is_picture(path))]
 
 
+def _misnamed(root: Path) -> Iterator[str]:
+    """Lists and folders that are named after a split, and read as none: 'Train', 'valid.txt', 'test' on its own."""
+    lists = [path for path in sorted(root.glob("*.txt")) if path.is_file()]
+    folders = [path for path in sorted((root / "images").iterdir()) if path.is_dir()]
+    by_rule = not _has_lists(root) and not _has_folders(root)
+    for path in (*lists, *folders) if by_rule else lists if _has_lists(root) else folders:
+        if (split := split_of(path.stem if path in lists else path.name)) is None:
+            continue
+        right = path.with_name(f"{split}.txt" if path in lists else split)
+        if by_rule and right.exists():  # test, without train and val
+            others = " and ".join(str(right.with_name(right.name.replace(split, name))) for name in _RULE_SPLITS)
+            yield f"{path} is not read as a split, for {others} are missing: its pictures may be in train or val"
+        elif not right.exists():
+            yield f"{path} is not read as a split: call it {right.name}"
+
+
 @lru_cache(16)  # once, however many splits are opened
-def _note_skipped(root: Path) -> None:
+def _note_unread(root: Path) -> None:
+    for line in _misnamed(root):
+        log.warning(line)
     if skipped := _skipped(root):
         log.warning("%s: %s", root / "images", skipped_note([path.name for path in skipped]))
 

@@ -31,6 +31,9 @@ class SampleError(InputError):
         super().__init__(message)
         self.kind: ProblemKind = kind
 
+    def __reduce__(self) -> tuple[type["SampleError"], tuple[ProblemKind, str]]:
+        return SampleError, (self.kind, str(self))  # from a process that reads pictures
+
 
 class Masks(Protocol):
     """How label pictures say which pixel is what."""

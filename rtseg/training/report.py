@@ -39,7 +39,9 @@ class KeepBest(L.Callback):
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         self.best, self.phase = state_dict["best"], state_dict.get("phase", 0)
         if self.best >= 0 and (why := lost_best(self.folder)) is not None:
-            log.warning("the best weights until now are lost, so that the best of the epochs from here on count: %s", why)
+            log.warning(
+                "the run's best weights are lost, and the best of the epochs from here on will be kept: %s", why
+            )
             self.best = -1.0
 
     def on_validation_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:

@@ -3,6 +3,7 @@
 import csv
 import shutil
 from collections import defaultdict
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -72,13 +73,16 @@ def _score(task: SegmentationTask, data: DataSet) -> tuple[ConfusionMatrix, list
 def read_curves(folder: Path) -> dict[str, list[tuple[int, float]]]:
     """Figure -> (epoch, value) from every start of the run; what a later start did again replaces the earlier."""
     found: dict[str, dict[int, float]] = defaultdict(dict)
-    starts = sorted(folder.glob("curves/version_*/metrics.csv"), key=lambda path: int(path.parent.name.split("_")[1]))
-    for path in starts:
-        with path.open(encoding="utf-8") as file:
+    numbers = {path: path.parent.name.removeprefix("version_") for path in folder.glob("curves/version_*/metrics.csv")}
+    starts = [path for path, number in numbers.items() if number.isdecimal()]  # no copy that somebody put there
+    for path in sorted(starts, key=lambda path: int(numbers[path])):
+        with path.open(encoding="utf-8", errors="replace") as file:
             for row in csv.DictReader(file):
-                for name, value in row.items():
-                    if name not in ("epoch", "step") and value:
-                        found[name][int(row["epoch"]) + 1] = float(value)
+                with suppress(KeyError, TypeError, ValueError):  # a line that a full disk has cut short
+                    epoch = int(row["epoch"]) + 1
+                    values = {name: float(value) for name, value in row.items() if value}
+                    for name in values.keys() - {"epoch", "step"}:
+                        found[name][epoch] = values[name]
     return {name: sorted(values.items()) for name, values in found.items()}
 
 
