@@ -72,10 +72,13 @@ def find_origin(name: str) -> Origin:
     """
     if name.endswith(".safetensors"):
         return _of_run(name)
-    run = Path(name).parent if name.endswith(".ckpt") else Path(name)
-    if name and (best := run / "best.safetensors").is_file():
-        raise UsageError(f"{name} is a training run, of which the best weights are taken: give {best}")
-    artifact = resolve(name)
+    try:
+        artifact = resolve(name)
+    except UsageError:
+        best = (Path(name).parent if name.endswith(".ckpt") else Path(name)) / "best.safetensors"
+        if best.is_file():
+            raise UsageError(f"{name} is a training run, of which the best weights are taken: give {best}") from None
+        raise
     card = artifact.card
     return Origin(
         card.name, card.model, card.config, card.labels, card.train_size, card.figures(), card.recipe,
