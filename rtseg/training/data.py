@@ -139,7 +139,7 @@ def batch_of(samples: list[tuple[Tensor, ...] | RtsegError]) -> Any:
     return errors[0] if errors else default_collate(samples)
 
 
-class SampleLoader(DataLoader[tuple[Tensor, ...] | RtsegError]):
+class SampleLoader(DataLoader[Any]):
     """A data loader whose workers use OpenCV with one thread each.
 
     The processes are forked while OpenCV has one thread here too. Its pool does not outlive a fork: a worker that
