@@ -4,9 +4,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
-from rich.console import Console
-
-from rtseg.apps._console import tracked
+from rtseg.apps._console import plain_console, tracked
 from rtseg.apps._overwrite import check_outputs, source_files
 from rtseg.apps.compile import ALLOWED_LOSS, CompileOptions, calibration_pictures, input_size, score
 from rtseg.core.errors import EngineError, ParityError, UsageError
@@ -116,7 +114,7 @@ def worst_convolutions(artifact: Artifact, options: CompileOptions) -> list[str]
     if not options.keep_worst:
         return []
     found = sensitivity(artifact, options)[: options.keep_worst]
-    Console().print("kept in fp16:\n" + sensitivity_lines(found), highlight=False)
+    plain_console().print("kept in fp16:\n" + sensitivity_lines(found))
     return [entry.convolution for entry in found]
 
 
@@ -153,18 +151,18 @@ def check_loss(artifact: Artifact, precision: str, options: CompileOptions, size
     before = score(artifact, "fp32", options, size=size_hw)["miou"]
     after = score(artifact, precision, options, "tensorrt", size_hw)["miou"]
     lost = before - after
-    console = Console()
+    console = plain_console()
     line = f"mIoU on {options.data} val: fp32 {before:.4f}, tensorrt {precision} {after:.4f}, lost {lost:.4f}"
-    console.print(line, highlight=False)
+    console.print(line)
     if precision == "int8" and lost > ALLOWED_LOSS:
         if not options.force:
             worst = sensitivity_lines(sensitivity(artifact, options)[:_LISTED])
-            console.print(f"most sensitive to INT8:\n{worst}", highlight=False)
+            console.print(f"most sensitive to INT8:\n{worst}")
             raise ParityError(
                 f"{line}; {ALLOWED_LOSS} is allowed, nothing was kept: --keep-worst 4 keeps the four most sensitive "
                 "convolutions in FP16, --force keeps the engine as it is"
             )
-        console.print(f"kept because of --force, though more than {ALLOWED_LOSS} is lost", highlight=False)
+        console.print(f"kept because of --force, though more than {ALLOWED_LOSS} is lost")
     return {"fp32": before, precision: after, "lost": round(lost, 4)}
 
 
@@ -173,22 +171,19 @@ def tell(name: str, report: dict[str, Any], fresh: bool) -> None:
     audit = report["audit"]
     shares = ", ".join(f"{share:.1%} {kind}" for kind, share in sorted(audit["shares"].items(), key=lambda kv: -kv[1]))
     tf32 = " with TF32" if report["tf32"] else ""
-    print_line = Console().print
+    print_line = plain_console().print
     print_line(
         f"{name} {report['precision']}{tf32} at {format_size(report['size'])}: {'built' if fresh else 'kept already'}, "
         f"TensorRT {report['tensorrt']} on {report['gpu']}; {report['agreement']:.2%} of onnxruntime's labels on "
         f"{report['frames']} frames",
-        highlight=False,
     )
     print_line(
         f"convolution work: {shares}; {audit['as_asked']:.1%} as asked, {audit['attributable']:.1%} attributable",
-        highlight=False,
     )
     for line in audit["wrong"][:_LISTED]:
-        print_line(f"  {line}", highlight=False)
+        print_line(f"  {line}")
     slowest = sorted((layer for layer in report["layers"] if layer["ms"]), key=lambda layer: -layer["ms"])[:_LISTED]
     for layer in slowest:
         print_line(
             f"  {layer['ms']:.3f} ms  {layer['precision'] or '?':5} {layer['name'][:60]}  [{layer['format']}]",
-            highlight=False, markup=False,
         )  # fmt: skip

@@ -16,6 +16,8 @@ from rtseg.core.errors import EngineError, InputError, RtsegError, UsageError
 from rtseg.core.sizes import format_size
 
 if TYPE_CHECKING:
+    from rich.console import Console
+
     from rtseg.engines import EngineInfo
     from rtseg.live.policies import Deadline
 
@@ -127,6 +129,13 @@ class Steady:
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._stream, name)
+
+
+def plain_console(stderr: bool = False) -> "Console":
+    """A console that prints what it is given: a bracket in a name is no markup, and no path is broken in two."""
+    from rich.console import Console
+
+    return Console(stderr=stderr, highlight=False, markup=False, soft_wrap=True)
 
 
 def tracked(items: Iterable[T], title: str, total: int | None = None) -> Iterable[T]:

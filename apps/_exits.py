@@ -3,10 +3,9 @@
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from rich.console import Console
 from rich.table import Table
 
-from rtseg.apps._console import tracked
+from rtseg.apps._console import plain_console, tracked
 from rtseg.apps._scores import share
 
 if TYPE_CHECKING:
@@ -82,7 +81,7 @@ def enter_exits(
 
 def tell_exits(figures: dict[str, Any]) -> None:
     """A table of the exits, then leaving early in a line."""
-    console = Console(highlight=False)
+    console = plain_console()
     auto = figures.get("auto")
     table = Table("exit", "GMAC at 1024x2048", "mIoU", "pixel accuracy", *(["frames that stop"] if auto else []))
     for each in figures["exits"]:

@@ -4,9 +4,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from cyclopts import Parameter
-from rich.console import Console
 
-from rtseg.apps._console import tracked
+from rtseg.apps._console import plain_console, tracked
 
 
 @Parameter(name="*")
@@ -50,7 +49,7 @@ def command(format: str, source: Path, /, *, options: ImportOptions) -> int:
     check_outputs({}, read, [("--output", output)])
     export = open_export(format, source, options.images)
     done = import_set(export, output, options.classes, options.background, tracked)
-    console = Console(highlight=False, markup=False, soft_wrap=True)
+    console = plain_console()
     console.print(f"{done.pictures} pictures with their masks are in {output}")
     for note in done.notes:
         console.print(note)

@@ -48,7 +48,7 @@ def plot(results: list[dict[str, Any]], split: str, path: Path) -> list[str]:
         text = f"{result['model']} {result['precision']} {format_size(result['size'])}"
         place = (result["end_to_end_fps"], result["miou"][split])
         side: dict[str, Any] = {"xytext": (6, 4)} if place[0] < middle else {"xytext": (-6, 4), "ha": "right"}
-        axes.annotate(text, place, textcoords="offset points", fontsize=8, **side)
+        axes.annotate(text, place, textcoords="offset points", fontsize=8, parse_math=False, **side)
     axes.set(xlabel="frames per second, end to end", ylabel=f"mIoU, {split}", xlim=(0, None))
     axes.margins(x=0.25, y=0.25)
     axes.legend()

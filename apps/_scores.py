@@ -2,16 +2,16 @@
 
 from typing import Any
 
-from rich.console import Console
-from rich.table import Table
+from rich.table import Column, Table
 
+from rtseg.apps._console import plain_console
 from rtseg.core.sizes import format_size
 
 
 def tell_scores(figures: dict[str, Any]) -> None:
     """A table of the classes, then the means in a line each."""
-    console = Console(highlight=False)
-    table = Table("class", "IoU", "boundary F1")
+    console = plain_console()
+    table = Table(Column("class", overflow="fold"), "IoU", "boundary F1")
     for name, iou in figures["iou"].items():
         table.add_row(name, share(iou), share(figures["boundary_f1_by_class"][name]))
     console.print(table)
@@ -33,11 +33,11 @@ def tell_scores(figures: dict[str, Any]) -> None:
 
 def tell_stability(figures: dict[str, Any]) -> None:
     """Flips by class, then all in a line."""
-    console = Console(highlight=False)
+    console = plain_console()
     measured = figures["stability"]
     ways = {"labels that flip on still pixels": measured, "averaged over time": measured.get("steady")}
     ways = {title: way for title, way in ways.items() if way is not None}
-    table = Table("class", *ways)
+    table = Table(Column("class", overflow="fold"), *ways)
     for name in measured["flips_by_class"]:
         table.add_row(name, *(share(way["flips_by_class"][name]) for way in ways.values()))
     console.print(table)

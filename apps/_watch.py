@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from rich.console import Console
+from rich.markup import escape
 
 from rtseg.apps._console import ladder, running
 from rtseg.core.errors import InputError, StalledError, UsageError
@@ -58,7 +59,8 @@ def watch(options: "CamOptions", console: Console, stack: ExitStack) -> None:
     source = stack.enter_context(_open_source(options, budget.codec))
     if options.deadline is not None and source.kind == "image":
         raise UsageError(f"--deadline has no meaning for one picture ({source.name}): give a camera or a video")
-    status = Console(stderr=True).status(f"preparing {card.name}: the first run on a machine takes some seconds")
+    told = escape(f"preparing {card.name}: the first run on a machine takes some seconds")
+    status = Console(stderr=True).status(told)
     labeller = _open_labeller(options, source.live, status)
     stack.callback(labeller.close)
     policy = labeller.policy or policy_for(source)

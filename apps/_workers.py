@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from rich.console import Console
 
+from rtseg.apps._console import plain_console
 from rtseg.core.machine import cores
 from rtseg.core.sizes import format_size
 
@@ -62,7 +63,7 @@ def foretell(jobs: "Sequence[Job]", choice: "Choice", options: "VideoOptions", c
     from rtseg.batch.survey import glance
 
     glances = [glance(job, options.overwrite) for job in jobs]
-    Console().print(plan_table(glances))
+    plain_console().print(plan_table(glances))
     left = [one for one in glances if one.wanted]
     if left:
         if options.ray:

@@ -12,7 +12,7 @@ from rich.console import Console
 from rich.table import Table
 
 import rtseg
-from rtseg.apps._console import run
+from rtseg.apps._console import plain_console, run
 from rtseg.apps._plot import check_plot, plot
 from rtseg.core.errors import UsageError
 from rtseg.core.files import write_json
@@ -92,13 +92,13 @@ def bench(options: BenchOptions = _DEFAULTS) -> None:
                 status.update(f"measuring {min(len(specs), len(results) + 1)} of {len(specs)}")
     finally:  # what was measured before an error or Ctrl-C stays
         if results:
-            Console().print(_table(results, options.split))
+            plain_console().print(_table(results, options.split))
             if options.json:
                 data = {"environment": environment(), "plan": _plain(asdict(plan)), "results": results}
                 write_json(options.json, data)
     if options.plot:
         for left_out in plot(results, options.split, options.plot):
-            Console(soft_wrap=True).print(f"not in {options.plot}: {left_out}")
+            plain_console().print(f"not in {options.plot}: {left_out}")
 
 
 def _check(options: BenchOptions, specs: Sequence[RunSpec]) -> None:

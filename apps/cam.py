@@ -9,7 +9,7 @@ from cyclopts import App, Parameter
 from rich.console import Console
 
 import rtseg
-from rtseg.apps._console import run
+from rtseg.apps._console import plain_console, run
 from rtseg.apps._signals import stopped_by_sigterm
 from rtseg.core.errors import InputError
 from rtseg.core.runspec import RunSpec
@@ -101,7 +101,7 @@ def cam(options: CamOptions = _DEFAULTS) -> None:
     Keys in the window: q or Esc quit, space pause, s snapshot, r record, + and - opacity, v split view,
     m next network, h help and all others. The page that --web serves has the same, and a control for each.
     """
-    console = Console(highlight=False, markup=False, soft_wrap=True)
+    console = plain_console()
     if options.list_cameras:
         _list_cameras(console)
     else:

@@ -8,9 +8,8 @@ from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from cyclopts import Parameter
-from rich.console import Console
 
-from rtseg.apps._console import tracked
+from rtseg.apps._console import plain_console, tracked
 from rtseg.core.card import Card, CardFile, Exit
 from rtseg.core.errors import EngineError, ParityError, UsageError
 from rtseg.core.files import atomic_path, file_sha256
@@ -122,7 +121,7 @@ def compile_int8(artifact: Artifact, options: CompileOptions) -> None:
             with atomic_path(artifact.folder / file.file) as part:
                 shutil.copyfile(Path(staging, file.file), part)
         artifact.save_card(card)
-    Console().print(f"{artifact.folder / name}: {entry.bytes / 2**20:.1f} MiB", highlight=False)
+    plain_console().print(f"{artifact.folder / name}: {entry.bytes / 2**20:.1f} MiB")
 
 
 def compile_exits(artifact: Artifact, ranges: "Ranges", folder: Path) -> tuple[Exit, ...]:
@@ -216,19 +215,19 @@ def with_loss(before: Artifact, after: Artifact, options: CompileOptions) -> Car
     Raises:
         ParityError: it lost more than is allowed.
     """
-    console = Console()
+    console = plain_console()
     if options.data is None:
         known = after.card.figures("int8")
-        console.print(f"mIoU not measured now (--data, --root); the card says: {known or 'nothing'}", highlight=False)
+        console.print(f"mIoU not measured now (--data, --root); the card says: {known or 'nothing'}")
         return after.card
     fp32, int8 = score(before, "fp32", options), score(after, "int8", options)
     loss = fp32["miou"] - int8["miou"]
     line = f"mIoU on {options.data} val: fp32 {fp32['miou']:.4f}, int8 {int8['miou']:.4f}, lost {loss:.4f}"
-    console.print(line, highlight=False)
+    console.print(line)
     if loss > ALLOWED_LOSS:
         if not options.force:
             raise ParityError(f"{line}; {ALLOWED_LOSS} is allowed, nothing was written: --force keeps it")
-        console.print(f"kept because of --force, though more than {ALLOWED_LOSS} is lost", highlight=False)
+        console.print(f"kept because of --force, though more than {ALLOWED_LOSS} is lost")
     figures = {f"{options.data}/val": {"miou": int8["miou"], "fp32_miou": fp32["miou"], "lost": round(loss, 4)}}
     return after.card.with_figures("int8", figures)
 

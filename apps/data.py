@@ -6,14 +6,16 @@ from typing import TYPE_CHECKING
 
 from cyclopts import App, Parameter
 from rich.box import SIMPLE
-from rich.console import Console
-from rich.table import Table
+from rich.table import Column, Table
+from rich.text import Text
 
-from rtseg.apps._console import tracked
+from rtseg.apps._console import plain_console, tracked
 from rtseg.core.errors import InputError, UsageError
 from rtseg.core.files import write_json
 
 if TYPE_CHECKING:
+    from rich.console import Console
+
     from rtseg.datasets import DataSet
     from rtseg.datasets.check import CheckReport, SplitReport
 
@@ -31,13 +33,13 @@ def list_sets() -> None:
     from rtseg.datasets import DATASETS
     from rtseg.datasets.classes import FILE
 
-    console = Console(highlight=False)
+    console = plain_console()
     for name in DATASETS:
         kind = DATASETS.get(name)
         labels = getattr(kind, "labels", None)
         classes = f"{len(labels)} classes" if labels is not None else f"the classes of {FILE}"
-        console.print(f"[bold]{name}[/bold]: {classes}; splits {', '.join(kind.splits)}", soft_wrap=True)
-        console.print(f"    {kind.layout or 'no folder: it is made as it is read'}", markup=False, soft_wrap=True)
+        console.print(Text.assemble((name, "bold"), f": {classes}; splits {', '.join(kind.splits)}"))
+        console.print(f"    {kind.layout or 'no folder: it is made as it is read'}")
 
 
 @Parameter(name="*")
@@ -117,15 +119,17 @@ def tell(report: "CheckReport", first: int) -> None:
     from rtseg.core.sizes import format_size
     from rtseg.datasets.check import DOUBTS, KINDS
 
-    console = Console(highlight=False)
-    table = Table("class", *(f"{split}\npixels, pictures" for split in report.splits), box=SIMPLE)
+    console = plain_console()
+    table = Table(
+        Column("class", overflow="fold"), *(f"{split}\npixels, pictures" for split in report.splits), box=SIMPLE
+    )
     for index, name in [*enumerate(report.labels.names), (report.labels.ignore_index, "not labelled")]:
         table.add_row(name, *(_share(split, index) for split in report.splits.values()))
     console.print(table)
     for name, split in report.splits.items():
         sizes = ", ".join(f"{count} of {format_size(size)}" for size, count in split.sizes.most_common(3))
         more = f" and {len(split.sizes) - 3} more sizes" if len(split.sizes) > 3 else ""
-        console.print(f"{name}: {split.pictures} pictures, {sizes or 'none usable'}{more}", markup=False)
+        console.print(f"{name}: {split.pictures} pictures, {sizes or 'none usable'}{more}")
     for kind, lines in report.problems.items():
         _list(console, KINDS[kind], lines, first, "bold red")
     if report.doubts:
@@ -134,12 +138,12 @@ def tell(report: "CheckReport", first: int) -> None:
         console.print("no problems found")
 
 
-def _list(console: Console, title: str, lines: list[str], first: int, style: str) -> None:
-    console.print(f"{len(lines)} {title}", style=style, markup=False, soft_wrap=True)
+def _list(console: "Console", title: str, lines: list[str], first: int, style: str) -> None:
+    console.print(f"{len(lines)} {title}", style=style)
     for line in lines[:first]:
-        console.print(f"  {line}", markup=False, soft_wrap=True)
+        console.print(f"  {line}")
     if len(lines) > first:
-        console.print(f"  and {len(lines) - first} more: --first {len(lines)} lists them", markup=False)
+        console.print(f"  and {len(lines) - first} more: --first {len(lines)} lists them")
 
 
 def _share(split: "SplitReport", index: int) -> str:

@@ -3,9 +3,8 @@
 from pathlib import Path
 
 from cyclopts import App
-from rich.console import Console
 
-from rtseg.apps._console import run
+from rtseg.apps._console import plain_console, run
 from rtseg.apps.cam import CamOptions, cam
 
 VIDEO, PICTURE = Path("demo.mp4"), Path("demo.png")
@@ -20,7 +19,7 @@ def demo() -> None:
     from rtseg.sinks.window import gui_available
 
     window, reason = gui_available()
-    console = Console(highlight=False, markup=False, soft_wrap=True)
+    console = plain_console()
     if not window:
         console.print(f"window  none: {reason}; recording to {VIDEO}")
     for path in (VIDEO, PICTURE):

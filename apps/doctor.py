@@ -57,7 +57,7 @@ def command(
     if bundle is not None:
         check_bundle(bundle, report)
     console = Console()
-    table = Table("what", "state", "found", title=f"rtseg {rtseg.__version__}, {Path(rtseg.__file__).parent}")
+    table = Table("what", "state", "found", title=escape(f"rtseg {rtseg.__version__}, {Path(rtseg.__file__).parent}"))
     colours = {"ok": "green", "info": "dim", "warning": "yellow", "broken": "bold red"}
     checks = []
     for check in examine(cameras):

@@ -6,8 +6,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from cyclopts import Parameter
-from rich.console import Console
 
+from rtseg.apps._console import plain_console
 from rtseg.core.errors import UsageError, WeightsError
 from rtseg.core.labels import CAMVID11, LabelSet
 
@@ -74,7 +74,7 @@ def command(options: ExportOptions | None = None) -> None:
     check_options(options)  # before torch is loaded
     from rtseg.export.network import export_labels, export_network
 
-    console = Console(highlight=False, markup=False, soft_wrap=True)
+    console = plain_console()
     logging.getLogger("rtseg.export").setLevel(logging.INFO)  # it takes a minute: what it is at
     network = load(options)
     name = options.name or network.name.replace(":", "-")  # smp:unet:resnet34 is not a file's name everywhere

@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
 from cyclopts import Parameter
-from rich.console import Console
 
+from rtseg.apps._console import plain_console
 from rtseg.core.errors import EngineError, OutputError, UsageError
 from rtseg.core.sizes import parse_size
 
@@ -105,7 +105,7 @@ def command(file: Path, /, choices: ImportChoices = _DEFAULTS) -> None:
 
 def report(imported: "Imported", path: Path) -> None:
     """Says what was found, how close the result is, and how to run it."""
-    console = Console(highlight=False, markup=False, soft_wrap=True)
+    console = plain_console()
     card = imported.artifact.card
     for note in imported.notes:
         console.print(note)

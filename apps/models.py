@@ -6,9 +6,9 @@ from typing import Annotated
 
 from cyclopts import Parameter
 from rich.box import SIMPLE
-from rich.console import Console
 from rich.table import Column, Table
 
+from rtseg.apps._console import plain_console
 from rtseg.core.card import Card
 from rtseg.core.errors import WeightsError
 from rtseg.core.zoo import resolve, shipped, weights_folder
@@ -33,10 +33,10 @@ def command(
     if json:
         print(json_format.dumps([summary(card) for card in cards], indent=2))
         return
-    console = Console()
+    console = plain_console()
     console.print(table(cards))
     for card in cards:
-        console.print(f"{card.name}: {card.data_terms}", highlight=False, markup=False)
+        console.print(f"{card.name}: {card.data_terms}")
 
 
 def summary(card: Card) -> dict[str, object]:
@@ -76,6 +76,6 @@ def list_encoders(json: bool) -> None:
         strides, icnet = " ".join(map(str, row.strides)), "yes" if row.cut else "no"
         figures = f"{row.millions:.2f} M"
         made.add_row(name, row.paper, figures, strides, row.imagenet or "-", icnet, " ".join(row.options()))
-    console = Console()
+    console = plain_console()
     console.print(made)
-    console.print("and timm:NAME for each encoder of timm that gives features at any size", highlight=False)
+    console.print("and timm:NAME for each encoder of timm that gives features at any size")

@@ -9,6 +9,7 @@ from rich.box import SIMPLE
 from rich.console import Console
 from rich.table import Column, Table
 
+from rtseg.apps._console import plain_console
 from rtseg.core.errors import UsageError
 
 if TYPE_CHECKING:
@@ -47,7 +48,7 @@ class PruneOptions:
 def command(options: PruneOptions | None = None) -> None:
     """Cut channels out of a network: a smaller dense one is left, to be trained on and exported like any other."""
     options = options or PruneOptions()
-    console = Console(highlight=False, markup=False, soft_wrap=True)
+    console = plain_console()
     if options.method == "list":
         for line in methods():
             console.print(line)

@@ -6,9 +6,9 @@ from typing import Annotated
 
 from cyclopts import Parameter
 from rich.box import SIMPLE
-from rich.console import Console
 from rich.table import Table
 
+from rtseg.apps._console import plain_console
 from rtseg.apps._signals import stopped_by_sigterm
 from rtseg.training.config import TEACHING_LIST, TrainConfig
 
@@ -27,7 +27,7 @@ def command(config: Annotated[TrainConfig | None, Parameter(name="*")] = None) -
     """Train a network; the same command resumes a run that was stopped."""
     config = config or TrainConfig()  # which says what is missing
     if config.teaching == TEACHING_LIST:
-        Console().print(teaching_table())
+        plain_console().print(teaching_table())
         return
     from rtseg.apps._overwrite import check_outputs
     from rtseg.training.before import read_data
@@ -51,10 +51,9 @@ def command(config: Annotated[TrainConfig | None, Parameter(name="*")] = None) -
             folder = train(config)
     except KeyboardInterrupt:
         if (config.output / "last.ckpt").is_file():
-            Console(stderr=True).print(f"stopped: the same command resumes from {config.output}", highlight=False)
+            plain_console(stderr=True).print(f"stopped: the same command resumes from {config.output}")
         raise
-    Console().print(
+    plain_console().print(
         f"best weights and their card: {folder}/best.safetensors, {folder}/best.json\n"
-        f"curves, confusion, best and worst frames: {folder}/report",
-        highlight=False,
+        f"curves, confusion, best and worst frames: {folder}/report"
     )

@@ -12,7 +12,7 @@ from cyclopts import App, Parameter
 from rich.console import Console
 
 import rtseg
-from rtseg.apps._console import run
+from rtseg.apps._console import plain_console, run
 from rtseg.core.errors import UsageError
 from rtseg.core.machine import cores
 from rtseg.core.paths import matches
@@ -103,7 +103,7 @@ def video(*inputs: str, options: VideoOptions) -> None:
     from rtseg.sinks.base import make_folder
 
     jobs = find_jobs(inputs, options.output, parse_save(options.save))
-    console = Console(highlight=False, markup=False, soft_wrap=True)
+    console = plain_console()
     if options.dry_run and options.json:
         raise UsageError("--json reports what was done, and --dry-run does nothing: leave one of the two out")
     _check_outputs(inputs, jobs, options)
@@ -223,7 +223,7 @@ def _finish(console: Console, options: VideoOptions, outcomes: Sequence["Outcome
     from rtseg.apps._outputs import summary_table, write_report
 
     if any(outcome.frames or outcome.skipped for outcome in outcomes):
-        Console().print(summary_table(outcomes))
+        plain_console().print(summary_table(outcomes))
         for note in (note for outcome in outcomes for note in outcome.notes):
             console.print(note)
     if options.json:

@@ -1,7 +1,10 @@
 """`rtseg data`: every kind of mistake is found, told and counted."""
 
 import json
+import re
 import shutil
+import struct
+import zlib
 from pathlib import Path
 
 import cv2
@@ -13,6 +16,7 @@ from picture_files import turned
 from PIL import Image
 from test_commands import call
 
+import rtseg.apps
 from rtseg.apps.data import CheckOptions
 from rtseg.apps.evaluate import EvalOptions
 from rtseg.datasets import DATASETS, open_data
@@ -80,6 +84,50 @@ def test_masks_of_one_bit_are_named(root: Path, suffix: str) -> None:
     assert (code, report["problems"], report["doubts"]["first"]) == (0, {}, told)
     write_classes(root, classes=[*CLASSES, {"name": "crack", "rgb": [9, 9, 9], "id": 255}], ignore=None)
     assert found(root)[1]["doubts"]["count"] == 0
+
+
+@pytest.mark.parametrize(("bits", "values"), [(2, "0, 85, 170, … 255"), (4, "0, 17, 34, … 255")])
+def test_masks_of_few_bits_are_named(root: Path, bits: int, values: str) -> None:
+    """Ids 0 to 2 came out as other ids, and 3 of two bits as 'not labelled'."""
+    mask = root / "masks" / "train" / "0.png"
+    hint = f"; it has {bits} bits a pixel, which are read as {values}: write 8-bit ids"
+    mask.write_bytes(grey_png(np.full((48, 64), 2**bits - 1, np.uint8), bits))
+    told = f"{mask} may not hold the ids that were meant{hint}"
+    assert found(root)[1]["doubts"] == {"count": 1, "first": [told]}
+    mask.write_bytes(grey_png(np.ones((48, 64), np.uint8), bits))
+    told = f"{mask} holds id {255 // (2**bits - 1)}; allowed: 0..2, 255{hint}"
+    assert found(root)[1]["problems"]["unknown label"]["first"] == [told]
+
+
+def grey_png(ids: np.ndarray, bits: int) -> bytes:
+    """uint8 (H, W) -> a grey PNG of 2 or 4 bits a pixel, which Pillow does not write."""
+    height, width = ids.shape
+    each = ids.reshape(height, -1, 8 // bits)
+    packed = sum(each[:, :, place].astype(int) << (8 - bits * (place + 1)) for place in range(8 // bits))
+    rows = b"".join(b"\0" + row.tobytes() for row in np.asarray(packed, np.uint8))
+    head = struct.pack(">IIBBBBB", width, height, bits, 0, 0, 0, 0)
+    parts = ((b"IHDR", head), (b"IDAT", zlib.compress(rows)), (b"IEND", b""))
+    chunks = [struct.pack(">I", len(d)) + k + d + struct.pack(">I", zlib.crc32(k + d)) for k, d in parts]
+    return b"\x89PNG\r\n\x1a\n" + b"".join(chunks)
+
+
+def test_names_with_brackets_are_printed_as_they_are(root: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """They were taken for markup: one ended the command as a defect, the other was printed without its brackets."""
+    names = ["[/]", "[red]path", "a" * 200]
+    write_classes(root, classes=[{**one, "name": name} for one, name in zip(CLASSES, names, strict=True)])
+    assert found(root)[0] == 0
+    printed = capsys.readouterr()
+    assert "[/] " in printed.out
+    assert "[red]path " in printed.out
+    assert printed.out.count("a") >= 200  # folded, not cut
+    assert printed.err == ""
+
+
+def test_commands_print_names_through_one_console() -> None:
+    """Only what shows a bar or a state of its own makes another one, where brackets in names are markup."""
+    folder = Path(rtseg.apps.__file__).parent
+    made = {path.name for path in folder.glob("*.py") if re.search(r"\bConsole\((?!stderr=True\))", path.read_text())}
+    assert made == {"_console.py", "doctor.py"}
 
 
 def test_pictures_that_are_passed_over_for_their_suffix_are_named(

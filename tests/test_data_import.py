@@ -282,6 +282,16 @@ def test_what_cannot_be_imported_is_said_in_one_line(
     assert sorted(Path().iterdir()) == [Path("made")]
 
 
+def test_a_class_that_the_folder_could_not_name_is_told_before_anything_is_written(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    labelme("a", {"label": "road\nside", "points": [[0, 0], [9, 0], [0, 9]]})
+    assert call("rtseg data import", "labelme", "made", "--output", "other") == 3
+    told = "error: made has classes that classes.json cannot hold: class 0: 'name' must be a text in one line"
+    assert capsys.readouterr().err.startswith(told)
+    assert not list(Path().glob("other*"))
+
+
 def test_nothing_is_overwritten_and_nothing_lands_elsewhere(capsys: pytest.CaptureFixture[str]) -> None:
     text = CVAT.format(shapes="").replace("b.png", "../../b.png")
     Path("made/x.xml").write_text(text)

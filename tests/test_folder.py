@@ -147,6 +147,9 @@ def test_the_documented_classes_file_works(tmp_path: Path) -> None:
         ('{"classes": [{"name": "", "rgb": [0, 0, 0]}]}', "'name' must be a text"),
         (r'{"classes": [{"name": "a\nb", "rgb": [0, 0, 0]}]}', "'name' must be a text in one line"),
         (r'{"classes": [{"name": "\ud800", "rgb": [0, 0, 0]}]}', "'name' must be a text in one line"),
+        (json.dumps({"classes": CLASSES, "name": None}), "'name' must be a text in one line, not None"),
+        (json.dumps({"classes": CLASSES, "name": "a\nb"}), "'name' must be a text in one line"),
+        (json.dumps({"classes": CLASSES, "masks": ["ids"]}), r"'masks' is \['ids'\]; allowed: 'ids'"),
         ("[" * 100_000, "is not a JSON file"),
         (json.dumps({"classes": [CLASSES[0], CLASSES[0]]}), "names of classes must differ, 'grass'"),
         (json.dumps({"classes": CLASSES, "ignored": 3}), "unknown key 'ignored'; allowed: classes, ignore"),
@@ -161,6 +164,36 @@ def test_a_wrong_classes_file_is_told_in_a_line(tmp_path: Path, content: str, to
     with pytest.raises(InputError, match=told) as error:
         open_data("folder", tmp_path, "train")
     assert "classes.json" in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("made", "told"),
+    [
+        (["Train/a", "Validation/b"], ["images/Train is not read as a split: call it train",
+                                       "images/Validation is not read as a split: call it val"]),
+        (["train/a", "train/b", "valid/c"], ["images/valid is not read as a split: call it val"]),
+        (["a", "b", "test/c"], ["images/test is not read as a split, for images/train and images/val are missing: its "
+                                "pictures may be in train or val"]),
+        (["Train.txt", "test.txt"], ["Train.txt is not read as a split: call it train.txt",
+                                     "test.txt is not read as a split, for train.txt and val.txt are missing: its "
+                                     "pictures may be in train or val"]),
+        (["train.txt", "valid.txt"], ["valid.txt is not read as a split: call it val.txt"]),
+        (["train/a", "val/b", "drive/c"], []),
+        (["test/a", "train/a", "val/a"], []),
+    ],
+)  # fmt: skip
+def test_what_looks_like_a_split_and_is_none_is_told(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, made: list[str], told: list[str]
+) -> None:
+    """Pictures that are meant to be held out were trained on by the rule, without a word."""
+    lists = [name for name in made if name.endswith(".txt")]
+    make_folder(tmp_path, ["a", "b"] if lists else made)
+    for name in lists:
+        (tmp_path / name).write_text("a\n")
+    data = open_data("folder", tmp_path, "train")
+    lines = [line.replace(str(tmp_path), "").replace("\\", "/") for line in caplog.messages]
+    assert [line.replace(" /", " ").removeprefix("/") for line in lines] == told
+    assert [line for line in data.gaps() if "not read as a split" in line] == caplog.messages
 
 
 def test_one_picture_is_no_two_splits(tmp_path: Path) -> None:

@@ -16,6 +16,8 @@ from rtseg.core.registry import unknown_name
 from rtseg.core.sizes import Size, format_size
 from rtseg.datasets.masks import Masks, SampleError, orientation, read_picture
 
+_SPLITS = {"train": "train", "training": "train", "val": "val", "valid": "val", "validation": "val", "test": "test",
+           "testing": "test"}  # fmt: skip
 _SIZED = 25  # pictures that are read to learn a split's usual size
 
 
@@ -164,6 +166,11 @@ def _turn_hint(pair: Pair) -> str:
         return ""
     turned = f"picture (orientation {picture})" if picture > 1 else f"label picture (orientation {mask})"
     return f"; EXIF data turn the {turned}, and it was labelled as it is stored: turn its pixels, or both files"
+
+
+def split_of(word: str | None) -> str | None:
+    """'Validation' -> 'val'; None for what is no split."""
+    return _SPLITS.get((word or "").strip().lower())
 
 
 def read_lines(path: Path) -> list[str]:

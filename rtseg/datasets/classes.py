@@ -1,6 +1,7 @@
 """`classes.json`: what a folder of one's own pictures says about its labels (schema in docs/data.md)."""
 
 import json
+import os
 from pathlib import Path
 from typing import Any, TypeVar
 from unicodedata import category
@@ -36,9 +37,14 @@ def read_classes_file(path: Path) -> tuple[LabelSet, Masks]:
     except (ValueError, RecursionError) as error:
         raise InputError(f"{path} is not a JSON file: {error}; for example {_EXAMPLE}") from error
     try:
-        return parse_classes(data, path.resolve().parent.name)
+        return parse_classes(data, set_name(path.parent))
     except (ValueError, TypeError) as error:
         raise InputError(f"{path}: {error}") from error
+
+
+def set_name(root: Path) -> str:
+    """What a data set is called after its folder: text that cards and reports, which are UTF-8, can hold."""
+    return os.fsencode(root.resolve().name).decode(errors="replace")
 
 
 def parse_classes(data: Any, default_name: str) -> tuple[LabelSet, Masks]:
@@ -47,18 +53,17 @@ def parse_classes(data: Any, default_name: str) -> tuple[LabelSet, Masks]:
     entries = data["classes"]
     if not isinstance(entries, list) or not 0 < len(entries) <= MOST_CLASSES:
         raise ValueError(f"'classes' must be a list of 1 to {MOST_CLASSES} entries")
-    coloured = {"ids": False, "colours": True}.get(data.get("masks", "ids"))
-    if coloured is None:
-        raise ValueError(f"'masks' is {data['masks']!r}; allowed: 'ids' (default) or 'colours'")
+    masks = data.get("masks", "ids")
+    if masks not in ("ids", "colours"):
+        raise ValueError(f"'masks' is {masks!r}; allowed: 'ids' (default) or 'colours'")
+    coloured = masks == "colours"
     for number, entry in enumerate(entries):
         _check_keys(entry, {"name", "rgb"}, set() if coloured else {"id"}, f"class {number}")
-        name = entry["name"]
-        if not isinstance(name, str) or not name.strip() or any(category(sign) in ("Cc", "Cs") for sign in name):
-            raise ValueError(f"class {number}: 'name' must be a text in one line")
+        _name(entry["name"], f"class {number}: 'name'")
     names = tuple(entry["name"] for entry in entries)
     palette = tuple(_colour(entry["rgb"], f"class {entry['name']!r}: 'rgb'") for entry in entries)
     _check_distinct(names, "names")
-    labels = LabelSet(str(data.get("name", default_name)), names, palette, _IGNORE)
+    labels = LabelSet(_name(data["name"], "'name'") if "name" in data else default_name, names, palette, _IGNORE)
     if coloured:
         _check_distinct(palette, "colours")
         ignored = data.get("ignore")
@@ -90,6 +95,12 @@ def _check_distinct(values: tuple[Any, ...], what: str) -> None:
     for value in values:
         if values.count(value) > 1:
             raise ValueError(f"{what} of classes must differ, {value!r} is there twice")
+
+
+def _name(value: Any, what: str) -> str:
+    if not isinstance(value, str) or not value.strip() or any(category(sign) in ("Cc", "Cs") for sign in value):
+        raise ValueError(f"{what} must be a text in one line, not {value!r}")
+    return value
 
 
 def _ids(value: Any, what: str) -> list[int]:

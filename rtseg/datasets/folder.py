@@ -20,7 +20,7 @@ from typing import ClassVar
 
 from rtseg.core.errors import InputError
 from rtseg.core.paths import walk
-from rtseg.datasets.base import Pair, PairedFiles, read_lines
+from rtseg.datasets.base import Pair, PairedFiles, read_lines, split_of
 from rtseg.datasets.classes import FILE, read_classes
 from rtseg.sources.kinds import IMAGE_SUFFIXES, is_picture, skipped_note
 
@@ -57,8 +57,11 @@ class Folder(PairedFiles):
         ]
         labelled = self._masks.keys() | {_stem(path, masks) for path in other_masks}
         self._skipped = _skipped(images, others, self._pictures.keys(), labelled)
+        notes = [*_misnamed(root)]
         if self._skipped:
-            _tell(f"{images}: {skipped_note([path.name for path in self._skipped])}")
+            notes.append(f"{images}: {skipped_note([path.name for path in self._skipped])}")
+        for note in notes:
+            _tell(note)
 
     def strays(self) -> list[Path]:
         below = f"{self.split}/" if _has_folders(self._root) else ""
@@ -71,7 +74,8 @@ class Folder(PairedFiles):
         kind = "list {}.txt" if _has_lists(self._root) else "folder images/{}"
         missing = [f"the {kind.format(split)} is missing" for split in _RULE_SPLITS if split not in there]
         loose = [f"{path} is in no split" for stem, path in self._pictures.items() if stem not in members]
-        return missing + loose + [f"{path} is not read: convert it to PNG or JPEG" for path in self._skipped]
+        unread = [f"{path} is not read: convert it to PNG or JPEG" for path in self._skipped]
+        return [*missing, *_misnamed(self._root), *loose, *unread]
 
     @classmethod
     def _has(cls, root: Path | None, split: str) -> bool:
@@ -133,6 +137,22 @@ def _skipped(images: Path, others: list[Path], read: Collection[str], labelled: 
         path for path, stem in stems.items()
         if stem not in read and (stem in labelled or (path.is_file() and is_picture(path)))
     ]  # fmt: skip
+
+
+def _misnamed(root: Path) -> Iterator[str]:
+    """Lists and folders that are named after a split, and read as none: 'Train', 'valid.txt', 'test' on its own."""
+    lists = [path for path in sorted(root.glob("*.txt")) if path.is_file()]
+    folders = [path for path in sorted((root / "images").iterdir()) if path.is_dir()]
+    by_rule = not _has_lists(root) and not _has_folders(root)
+    for path in (*lists, *folders) if by_rule else lists if _has_lists(root) else folders:
+        if (split := split_of(path.stem if path in lists else path.name)) is None:
+            continue
+        right = path.with_name(f"{split}.txt" if path in lists else split)
+        if by_rule and right.exists():  # test, without train and val
+            others = " and ".join(str(right.with_name(right.name.replace(split, name))) for name in _RULE_SPLITS)
+            yield f"{path} is not read as a split, for {others} are missing: its pictures may be in train or val"
+        elif not right.exists():
+            yield f"{path} is not read as a split: call it {right.name}"
 
 
 @lru_cache(16)  # once, however many splits are opened

@@ -19,6 +19,7 @@ Colour = tuple[int, int, int]  # RGB
 MOST_CLASSES = 254
 _IGNORED = 255  # in the labels that a data set gives
 _UNKNOWN = 254  # no class has it, and 255 is an ignore index
+_FEW_BITS = (1, 2, 4)  # of grey PNGs and TIFFs
 _HEAD = 512  # bytes that tell what a file is
 _TOLD = 5  # unknown ids or colours that an error names
 
@@ -29,6 +30,9 @@ class SampleError(InputError):
     def __init__(self, kind: ProblemKind, message: str) -> None:
         super().__init__(message)
         self.kind: ProblemKind = kind
+
+    def __reduce__(self) -> tuple[type["SampleError"], tuple[ProblemKind, str]]:
+        return SampleError, (self.kind, str(self))  # from a process that reads pictures
 
 
 class Masks(Protocol):
@@ -61,14 +65,20 @@ class IdMasks:
         unknown = np.flatnonzero(occurs & ~self._known)
         if unknown.size:
             raise SampleError(
-                "unknown label", f"{path} holds id {_some(unknown.tolist())}; allowed: {_ranges(self.meaning)}"
+                "unknown label",
+                f"{path} holds id {_some(unknown.tolist())}; allowed: {_ranges(self.meaning)}{_stretch_hint(path)}",
             )
         labels: np.ndarray = cv2.LUT(ids, self._table)
         return labels
 
     def doubt(self, path: Path) -> str | None:
-        """Boolean masks: every program shows a 1 of one bit as 255, which mostly means 'not labelled'."""
-        if self.meaning.get(255, _IGNORED) != _IGNORED or _bits(path) != 1 or not (self.read(path) == _IGNORED).any():
+        """Fewer than 8 bits: every program shows a 1 of one bit as 255, which mostly means 'not labelled'."""
+        bits = _bits(path)
+        if bits not in _FEW_BITS or self.meaning.get(255, _IGNORED) != _IGNORED:
+            return None
+        if bits > 1:
+            return f"{path} may not hold the ids that were meant{_stretch_hint(path)}"
+        if not (self.read(path) == _IGNORED).any():
             return None
         return (
             f"{path} has one bit a pixel: its ones are read as 255, not labelled; write 8-bit ids if they are a class"
@@ -168,6 +178,15 @@ def _bits(path: Path) -> int:
         return 1
     tags = tiff_tags(data)
     return tags.get("bits", 1) if tags and tags.get("photometric") in (0, 1) else 8
+
+
+def _stretch_hint(path: Path) -> str:
+    """PNG and TIFF stretch grey of 1, 2 and 4 bits over 0 to 255, and so does what reads them."""
+    if (bits := _bits(path)) not in _FEW_BITS:
+        return ""
+    step = 255 // (2**bits - 1)
+    values = "0 and 255" if bits == 1 else f"0, {step}, {2 * step}, … 255"
+    return f"; it has {bits} bit{'s' * (bits > 1)} a pixel, which are read as {values}: write 8-bit ids"
 
 
 def _lossy_kind(data: np.ndarray) -> str | None:

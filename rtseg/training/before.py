@@ -34,8 +34,20 @@ def read_data(config: TrainConfig) -> tuple[TrainConfig, DataSet, list[DataSet]]
     config = replace(config, split=split, holdouts=held_out, scenes=share_of_scenes(config, data))
     check_unseen("this run", {"data": config.data, "split": split}, config)
     check_labelled(data, *holdouts)
+    say_shared(data, holdouts)
     say_size(config, data)
     return config, data, holdouts
+
+
+def say_shared(data: DataSet, holdouts: list[DataSet]) -> None:
+    """Warns of pictures that the lists of two splits name: what is learned is then also scored."""
+    trained = set(data.picture_names())
+    for held in holdouts:
+        if shared := sorted(trained.intersection(held.picture_names())):
+            log.warning(
+                "%d of the %d pictures of %s are trained on too (%s%s): its figures say little about other pictures",
+                len(shared), len(held), held.split, ", ".join(shared[:3]), ", …" if len(shared) > 3 else "",
+            )  # fmt: skip
 
 
 def say_size(config: TrainConfig, data: DataSet) -> None:

@@ -1,12 +1,15 @@
 """A run that its folder holds already: how far it came, and whether this one may go on with it."""
 
+import json
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
-from rtseg.core.errors import UsageError
+from rtseg.core.errors import UsageError, WeightsError
 from rtseg.training.checkpoint import load_plain
 from rtseg.training.config import TrainConfig
+
+BEST = "best.safetensors"
 
 
 @dataclass(frozen=True)
@@ -28,8 +31,27 @@ def read_begun(checkpoint: Path) -> Begun | None:
     """The run of `last.ckpt`, None where there is none; raises WeightsError where it is damaged."""
     if not checkpoint.is_file():
         return None
-    saved = load_plain(checkpoint)
-    return Begun(saved["epoch"] + 1, saved.get("settings", {}), saved.get("cycle_from", 0))
+    try:
+        saved = load_plain(checkpoint)
+        return Begun(saved["epoch"] + 1, saved.get("settings", {}), saved.get("cycle_from", 0))
+    except (WeightsError, LookupError, TypeError) as error:
+        why = error if isinstance(error, WeightsError) else f"{checkpoint} is no checkpoint of a run"
+        raise WeightsError(f"{why}; the run in {checkpoint.parent} cannot be resumed: give another --output, with "
+                           f"--init {checkpoint.parent / BEST} to go on from its best weights, or remove "
+                           f"{checkpoint.name} to start over") from error  # fmt: skip
+
+
+def lost_best(folder: Path) -> str | None:
+    """Why a run's best weights are no longer there, None where they and their card are."""
+    card = folder / "best.json"
+    try:
+        load_plain(folder / BEST)
+        json.loads(card.read_text(encoding="utf-8"))
+    except WeightsError as error:
+        return str(error)
+    except (OSError, ValueError) as error:
+        return f"{card} is missing or damaged: {error}"
+    return None
 
 
 def is_reported(folder: Path) -> bool:

@@ -10,7 +10,7 @@ from lightning.pytorch.plugins.io import CheckpointIO
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 
-from rtseg.core.errors import WeightsError
+from rtseg.core.errors import OutputError, WeightsError
 from rtseg.core.files import atomic_path
 
 _TENSOR, _PAIRS, _TUPLE = "__tensor__", "__pairs__", "__tuple__"
@@ -55,7 +55,13 @@ def save_tree(tree: dict[str, Any], path: Path) -> None:
     tensors: dict[str, torch.Tensor] = {}
     skeleton = json.dumps(flatten(tree, tensors))
     with atomic_path(path) as part:
-        save_file(tensors, str(part), metadata={"tree": skeleton})
+        part.touch()
+        mode = part.stat().st_mode  # who may read it: safetensors lets nobody but the owner
+        try:
+            save_file(tensors, str(part), metadata={"tree": skeleton})
+        except SafetensorError as error:  # also for a full disk
+            raise OutputError(f"cannot write {path}: {error}; check the folder and free space") from error
+        part.chmod(mode)
 
 
 def load_tree(path: Path) -> dict[str, Any]:

@@ -7,9 +7,9 @@ import cv2
 import numpy as np
 import torch
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset, Sampler
+from torch.utils.data import DataLoader, Dataset, Sampler, default_collate
 
-from rtseg.core.errors import UsageError
+from rtseg.core.errors import RtsegError, UsageError
 from rtseg.core.sizes import same_pixels
 from rtseg.datasets import DataSet, open_data
 from rtseg.pictures.resize import resize_image, resize_labels
@@ -67,7 +67,7 @@ def sample_count(config: TrainConfig, data: DataSet) -> int:
     return len(data) + round(len(data) * (config.scenes or 0))
 
 
-class TrainingSet(Dataset[tuple[Tensor, ...]]):
+class TrainingSet(Dataset[tuple[Tensor, ...] | RtsegError]):
     """A data set and a share of street scenes, augmented; keeps samples that were read, up to 2 GiB a process.
 
     Where there are pictures without labels, each sample brings the next of them along: so their order follows from the
@@ -87,12 +87,18 @@ class TrainingSet(Dataset[tuple[Tensor, ...]]):
     def __len__(self) -> int:
         return len(self.data) + self.scene_count
 
-    def __getitem__(self, key: tuple[int, int]) -> tuple[Tensor, ...]:
+    def __getitem__(self, key: tuple[int, int]) -> tuple[Tensor, ...] | RtsegError:
         """(epoch, index) -> image uint8 BGR (h, w, 3), labels uint8 (h, w), which are int64 on the device only.
 
-        Then, where there are pictures without labels, what `UnlabelledViews` makes of one.
+        Then, where there are pictures without labels, what `UnlabelledViews` makes of one. The error of a picture that
+        can no longer be read is given, not raised: torch would raise another, with a worker's traceback in its text.
         """
-        epoch, index = key
+        try:
+            return self._made(*key)
+        except RtsegError as error:
+            return error
+
+    def _made(self, epoch: int, index: int) -> tuple[Tensor, ...]:
         self.augment.set_random_seed(hash((self.seed, epoch, index)) & 0x7FFFFFFF)
         image, labels = self._augmented(epoch, index)
         rng = np.random.default_rng((self.seed, epoch, index))
@@ -127,7 +133,13 @@ class TrainingSet(Dataset[tuple[Tensor, ...]]):
         return image, labels
 
 
-class SampleLoader(DataLoader[tuple[Tensor, ...]]):
+def batch_of(samples: list[tuple[Tensor, ...] | RtsegError]) -> Any:
+    """The samples' tensors stacked, or the first error among them, which `SegmentationTask` raises."""
+    errors = [sample for sample in samples if isinstance(sample, RtsegError)]
+    return errors[0] if errors else default_collate(samples)
+
+
+class SampleLoader(DataLoader[Any]):
     """A data loader whose workers use OpenCV with one thread each.
 
     The processes are forked while OpenCV has one thread here too. Its pool does not outlive a fork: a worker that
@@ -156,6 +168,7 @@ def training_loader(
         persistent_workers=config.workers > 0,
         prefetch_factor=4 if config.workers else None,
         pin_memory=torch.cuda.is_available(),
+        collate_fn=batch_of,
         worker_init_fn=_one_thread,
         drop_last=True,
     )

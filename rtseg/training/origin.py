@@ -8,7 +8,7 @@ from typing import Any
 
 from torch import Tensor
 
-from rtseg.core.errors import WeightsError
+from rtseg.core.errors import UsageError, WeightsError
 from rtseg.core.files import file_sha256
 from rtseg.core.labels import LabelSet
 from rtseg.core.paths import user_path
@@ -67,12 +67,18 @@ def find_origin(name: str) -> Origin:
     """Finds a network by its name, the path of an ONNX file, or the path of the `best.safetensors` of a run.
 
     Raises:
-        UsageError: no such name.
+        UsageError: no such name, or that of a run's folder.
         WeightsError: a file or its card is missing or damaged.
     """
     if name.endswith(".safetensors"):
         return _of_run(name)
-    artifact = resolve(name)
+    try:
+        artifact = resolve(name)
+    except UsageError:
+        best = (Path(name).parent if name.endswith(".ckpt") else Path(name)) / "best.safetensors"
+        if best.is_file():
+            raise UsageError(f"{name} is a training run, of which the best weights are taken: give {best}") from None
+        raise
     card = artifact.card
     return Origin(
         card.name, card.model, card.config, card.labels, card.train_size, card.figures(), card.recipe,
@@ -88,6 +94,9 @@ def _of_run(name: str) -> Origin:
     try:
         card = json.loads(card_path.read_text(encoding="utf-8"))
         labels = LabelSet.from_json(card["labels"])
+        for key, kind in (("model", str), ("config", dict), ("metrics", dict), ("recipe", dict)):
+            if not isinstance(card[key], kind):
+                raise TypeError(f"its {key} is {card[key]!r}")
         return Origin(
             path.parent.name or path.stem, card["model"], card["config"], labels, tuple(card["train_size"]),
             card["metrics"], card["recipe"], file_sha256(path),

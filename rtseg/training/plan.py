@@ -10,12 +10,12 @@ from typing import Any, Self
 
 import torch
 
-from rtseg.core.errors import UsageError
+from rtseg.core.errors import UsageError, WeightsError
 from rtseg.core.labels import LabelSet
 from rtseg.core.sizes import Size
 from rtseg.datasets import DataSet
 from rtseg.training.before import check_unseen, read_data
-from rtseg.training.begun import go_on, is_reported, read_begun
+from rtseg.training.begun import go_on, is_reported, lost_best, read_begun
 from rtseg.training.config import TrainConfig
 from rtseg.training.data import batches_of, sample_count
 from rtseg.training.distill.base import MethodConfig
@@ -129,13 +129,17 @@ def make_plan(config: TrainConfig) -> TrainingPlan:
     if cycle_from and config.sparse:
         raise UsageError(f"the sparse run in {config.output} is done, and its phases cannot be lengthened: start "
                          f"another --output with --init {config.output / 'best.safetensors'}")  # fmt: skip
+    done = begun is not None and begun.epochs_done == config.epochs
+    if done and (why := lost_best(config.output)) is not None:
+        raise WeightsError(f"the run in {config.output} is done, but its best weights are lost ({why}): a larger "
+                           "--epochs keeps the best of what follows, or give another --output")  # fmt: skip
     batches_of(sample_count(config, data), config.batch_size, config.devices)
     return TrainingPlan(
         config=config, data=data, holdouts=tuple(holdouts), precision=precision, start=start, teachers=teachers,
         methods=methods, pool=pool, lineage=lineage, settings=settings,
         epochs_done=0 if begun is None else begun.epochs_done,
         cycle_from=cycle_from,
-        finished=begun is not None and begun.epochs_done == config.epochs and is_reported(config.output),
+        finished=done and is_reported(config.output),
     )  # fmt: skip
 
 

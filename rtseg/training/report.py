@@ -1,22 +1,26 @@
 """What a run leaves to look at after each validation: the best weights, sample pictures, a confusion matrix."""
 
+import logging
 from pathlib import Path
 from typing import Any
 
-import cv2
 import lightning as L
 import numpy as np
 import torch
 from lightning.pytorch.callbacks import Checkpoint
 
-from rtseg.core.files import write_json
+from rtseg.core.files import atomic_path, write_json
 from rtseg.datasets import DataSet
 from rtseg.metrics.confusion import ConfusionMatrix
 from rtseg.pictures.comparison import beside_truth, stacked
+from rtseg.sinks.base import write_picture
+from rtseg.training.begun import BEST, lost_best
 from rtseg.training.checkpoint import save_tree
 from rtseg.training.sparse import phase_at, phases_of
 from rtseg.training.sparse.masks import zero_share
 from rtseg.training.task import SegmentationTask
+
+log = logging.getLogger(__name__)
 
 
 class KeepBest(L.Callback):
@@ -34,6 +38,11 @@ class KeepBest(L.Callback):
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         self.best, self.phase = state_dict["best"], state_dict.get("phase", 0)
+        if self.best >= 0 and (why := lost_best(self.folder)) is not None:
+            log.warning(
+                "the run's best weights are lost, and the best of the epochs from here on will be kept: %s", why
+            )
+            self.best = -1.0
 
     def on_validation_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         assert isinstance(pl_module, SegmentationTask)
@@ -54,7 +63,7 @@ class KeepBest(L.Callback):
         recipe = {**plan.config.to_json(), **done, **plan.lineage}
         card = {"model": plan.config.model, "config": model.config_json(), "labels": plan.labels.to_json(),
                 "train_size": list(plan.train_size), "metrics": metrics, "recipe": recipe}  # fmt: skip
-        save_tree(state, self.folder / "best.safetensors")
+        save_tree(state, self.folder / BEST)
         write_json(self.folder / "best.json", card)
 
 
@@ -92,7 +101,7 @@ class Pictures(L.Callback):
         picked = [(data, index) for data in pl_module.plan.holdouts
                   for index in sorted({len(data) // 4, 3 * len(data) // 4})]  # fmt: skip
         rows = [drawn(data, index, pl_module) for data, index in picked]
-        cv2.imwrite(str(self.folder / f"samples_{epoch:04d}.png"), stacked(rows))
+        write_picture(self.folder / f"samples_{epoch:04d}.png", stacked(rows))
         for split, matrix in pl_module.scores.items():
             draw_confusion(matrix, f"{split}, epoch {epoch}", self.folder / f"confusion_{split}.png")
 
@@ -116,9 +125,10 @@ def draw_confusion(matrix: ConfusionMatrix, title: str, path: Path) -> None:
     axes = figure.add_subplot()
     axes.imshow(shares, cmap="Blues", vmin=0, vmax=1)
     axes.set(title=f"{title}: mIoU {matrix.miou:.4f}", xlabel="predicted", ylabel="true, with IoU")
-    axes.set_xticks(range(len(names)), matrix.labels.names, rotation=60, ha="right")
-    axes.set_yticks(range(len(names)), names)
+    axes.set_xticks(range(len(names)), matrix.labels.names, rotation=60, ha="right", parse_math=False)
+    axes.set_yticks(range(len(names)), names, parse_math=False)  # a $ in a name is a $
     for (row, column), share in np.ndenumerate(shares):
         if share >= 0.01:
             axes.text(column, row, f"{share:.2f}", ha="center", va="center", size=7, color="w" if share > 0.5 else "k")
-    figure.savefig(path)
+    with atomic_path(path) as part:
+        figure.savefig(part)

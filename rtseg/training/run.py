@@ -18,6 +18,7 @@ from rtseg.sinks.lock import Lock
 from rtseg.training.averaging import Averaging
 from rtseg.training.checkpoint import SafetensorsIO
 from rtseg.training.config import TrainConfig
+from rtseg.training.failures import told
 from rtseg.training.loaders import Loaders
 from rtseg.training.losses import class_weights
 from rtseg.training.networks import build_networks
@@ -90,7 +91,8 @@ def _train(plan: TrainingPlan) -> None:
         log.info("resumed at epoch %d of %d", min(plan.epochs_done + 1, config.epochs), config.epochs)
     task, loaders, trainer = construct(plan)
     try:
-        trainer.fit(task, datamodule=loaders, ckpt_path=plan.checkpoint, weights_only=False)
+        with told(config):
+            trainer.fit(task, datamodule=loaders, ckpt_path=plan.checkpoint, weights_only=False)
     except SystemExit as error:  # how Lightning ends a run that Ctrl+C stopped
         raise KeyboardInterrupt from error
     if trainer.is_global_zero:

@@ -3,10 +3,10 @@
 import csv
 import shutil
 from collections import defaultdict
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-import cv2
 import numpy as np
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
@@ -16,6 +16,7 @@ from rtseg.datasets import DataSet, Sample
 from rtseg.metrics.confusion import ConfusionMatrix
 from rtseg.models.weights import restore
 from rtseg.pictures.comparison import stacked
+from rtseg.sinks.base import make_folder, write_picture
 from rtseg.training.checkpoint import load_tree
 from rtseg.training.report import draw_confusion, drawn
 from rtseg.training.task import SegmentationTask
@@ -36,7 +37,7 @@ def write_report(folder: Path, task: SegmentationTask) -> Path:
         OutputError: a picture cannot be written.
     """
     report = folder / "report"
-    report.mkdir(exist_ok=True)
+    make_folder(report)
     best = folder / "best.safetensors"
     weights = {name: value.float() for name, value in load_tree(best).items()}
     restore(task.model, weights, str(best))
@@ -48,10 +49,10 @@ def write_report(folder: Path, task: SegmentationTask) -> Path:
             rows = [drawn(data, index, task) for index in indices]
             if not rows:
                 continue
-            with atomic_path(report / f"{name}_{data.split}.png") as part:
-                cv2.imwrite(str(part), stacked(rows))
+            write_picture(report / f"{name}_{data.split}.png", stacked(rows))
     draw_curves(read_curves(folder), report / "curves.png")
-    shutil.copyfile(folder / "best.json", report / "card.json")
+    with atomic_path(report / "card.json") as part:
+        shutil.copyfile(folder / "best.json", part)
     return report
 
 
@@ -72,13 +73,16 @@ def _score(task: SegmentationTask, data: DataSet) -> tuple[ConfusionMatrix, list
 def read_curves(folder: Path) -> dict[str, list[tuple[int, float]]]:
     """Figure -> (epoch, value) from every start of the run; what a later start did again replaces the earlier."""
     found: dict[str, dict[int, float]] = defaultdict(dict)
-    starts = sorted(folder.glob("curves/version_*/metrics.csv"), key=lambda path: int(path.parent.name.split("_")[1]))
-    for path in starts:
-        with path.open(encoding="utf-8") as file:
+    numbers = {path: path.parent.name.removeprefix("version_") for path in folder.glob("curves/version_*/metrics.csv")}
+    starts = [path for path, number in numbers.items() if number.isdecimal()]  # no copy that somebody put there
+    for path in sorted(starts, key=lambda path: int(numbers[path])):
+        with path.open(encoding="utf-8", errors="replace") as file:
             for row in csv.DictReader(file):
-                for name, value in row.items():
-                    if name not in ("epoch", "step") and value:
-                        found[name][int(row["epoch"]) + 1] = float(value)
+                with suppress(KeyError, TypeError, ValueError):  # a line that a full disk has cut short
+                    epoch = int(row["epoch"]) + 1
+                    values = {name: float(value) for name, value in row.items() if value}
+                    for name in values.keys() - {"epoch", "step"}:
+                        found[name][epoch] = values[name]
     return {name: sorted(values.items()) for name, values in found.items()}
 
 

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from rtseg.core.errors import UsageError
+from rtseg.core.errors import RtsegError, UsageError
 from rtseg.core.sizes import Size, network_size
 from rtseg.datasets import DataSet
 from rtseg.metrics.confusion import ConfusionMatrix
@@ -113,6 +113,8 @@ class SegmentationTask(L.LightningModule):
 
     def on_train_batch_start(self, batch: Any, batch_idx: int) -> None:
         """Dropout: another mask in each batch of each process, and the same ones in a resumed run."""
+        if isinstance(batch, RtsegError):  # see TrainingSet
+            raise batch
         number = batch_idx * self.trainer.world_size + self.trainer.global_rank
         words = np.random.SeedSequence((self.plan.config.seed, self.current_epoch, number)).generate_state(1, np.uint64)
         torch.manual_seed(int(words[0]))

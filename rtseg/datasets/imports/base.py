@@ -19,8 +19,6 @@ Cover = Callable[[Size], np.ndarray]
 """(height, width) of the picture -> which pixels a shape covers, bool (H, W)."""
 
 IGNORED = "__ignore__"  # what LabelMe calls pixels that are not to be learned
-_SPLITS = {"train": "train", "training": "train", "val": "val", "valid": "val", "validation": "val", "test": "test",
-           "testing": "test"}  # fmt: skip
 _ROUND = 64  # corners of a circle
 DAMAGE = (LookupError, TypeError, ValueError, AttributeError, RecursionError)
 """What reading an entry raises that has another form than it should: null for a list, text for a number."""
@@ -100,11 +98,6 @@ class Export(ABC):
 def damaged(source: Path, about: str, error: Exception) -> InputError:
     """The error for an export that has not the form which its tool writes."""
     return InputError(f"{source} has an entry that cannot be read ({error!r}): export it again; it should be {about}")
-
-
-def split_of(word: str | None) -> str | None:
-    """'Validation' -> 'val'; None for what is no split."""
-    return _SPLITS.get((word or "").strip().lower())
 
 
 def read_json(path: Path, what: str) -> Any:

@@ -8,6 +8,7 @@ from xml.etree.ElementTree import Element, ParseError, iterparse
 import numpy as np
 
 from rtseg.core.errors import InputError
+from rtseg.datasets.base import split_of
 from rtseg.datasets.imports.base import (
     Annotated,
     Cover,
@@ -19,7 +20,6 @@ from rtseg.datasets.imports.base import (
     pasted,
     polygon,
     refused,
-    split_of,
 )
 from rtseg.datasets.imports.pictures import PictureFinder, clean_parts
 from rtseg.datasets.masks import Colour

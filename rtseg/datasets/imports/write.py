@@ -13,7 +13,7 @@ import numpy as np
 from rtseg.core.errors import InputError, OutputError, UsageError
 from rtseg.core.labels import LabelSet, voc_colour
 from rtseg.core.sizes import Size, format_size
-from rtseg.datasets.classes import FILE, read_classes_file
+from rtseg.datasets.classes import FILE, parse_classes, read_classes_file, set_name
 from rtseg.datasets.imports.base import IGNORED, Annotated, Export
 from rtseg.datasets.masks import MOST_CLASSES, Colour
 from rtseg.sources.images import read_image
@@ -62,7 +62,13 @@ def import_set(
         OutputError: the folder is there already, or cannot be written.
         UsageError: no class is left, or there are too many.
     """
-    labels = _label_set(export, output.name, classes, background)
+    output = output.resolve()
+    labels = _label_set(export, set_name(output), classes, background)
+    described = _described(labels)
+    try:
+        parse_classes(described, labels.name)
+    except ValueError as error:
+        raise InputError(f"{export.source} has classes that {FILE} cannot hold: {error}") from error
     if output.exists() and (not output.is_dir() or any(output.iterdir())):
         raise OutputError(f"{output} is there already: choose another --output, or remove it")
     part = output.with_name(f"{output.name}.partial")
@@ -72,7 +78,7 @@ def import_set(
         part.mkdir(parents=True)
         try:
             done = _write(follow(export.pictures(), "importing"), part, labels, background)
-            _write_classes(part / FILE, labels)
+            (part / FILE).write_text(json.dumps(described, indent=2) + "\n", encoding="utf-8")
             if output.exists():
                 output.rmdir()
             part.rename(output)
@@ -174,9 +180,9 @@ def _place(one: Annotated, root: Path) -> Path:
     return target
 
 
-def _write_classes(path: Path, labels: LabelSet) -> None:
+def _described(labels: LabelSet) -> dict[str, Any]:
+    """What `classes.json` says."""
     classes: list[dict[str, Any]] = [
         {"name": name, "rgb": list(colour)} for name, colour in zip(labels.names, labels.palette_rgb, strict=True)
     ]
-    data = {"name": labels.name, "classes": classes, "ignore": _IGNORE, "masks": "ids"}
-    path.write_text(json.dumps(data, indent=2) + "\n", encoding="utf-8")
+    return {"name": labels.name, "classes": classes, "ignore": _IGNORE, "masks": "ids"}

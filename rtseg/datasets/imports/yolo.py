@@ -12,8 +12,8 @@ import yaml
 
 from rtseg.core.errors import InputError
 from rtseg.core.sizes import Size
-from rtseg.datasets.base import read_lines
-from rtseg.datasets.imports.base import Annotated, Export, Shape, split_of
+from rtseg.datasets.base import read_lines, split_of
+from rtseg.datasets.imports.base import Annotated, Export, Shape
 from rtseg.datasets.imports.pictures import PictureFinder, clean_parts, files_below
 from rtseg.pictures.outlines import fill
 from rtseg.sources.kinds import IMAGE_SUFFIXES, is_picture, skipped_note
