@@ -3,7 +3,6 @@
 from pathlib import Path
 from typing import Any
 
-import cv2
 import lightning as L
 import numpy as np
 import torch
@@ -13,6 +12,7 @@ from rtseg.core.files import write_json
 from rtseg.datasets import DataSet
 from rtseg.metrics.confusion import ConfusionMatrix
 from rtseg.pictures.comparison import beside_truth, stacked
+from rtseg.sinks.base import write_picture
 from rtseg.training.checkpoint import save_tree
 from rtseg.training.sparse import phase_at, phases_of
 from rtseg.training.sparse.masks import zero_share
@@ -92,7 +92,7 @@ class Pictures(L.Callback):
         picked = [(data, index) for data in pl_module.plan.holdouts
                   for index in sorted({len(data) // 4, 3 * len(data) // 4})]  # fmt: skip
         rows = [drawn(data, index, pl_module) for data, index in picked]
-        cv2.imwrite(str(self.folder / f"samples_{epoch:04d}.png"), stacked(rows))
+        write_picture(self.folder / f"samples_{epoch:04d}.png", stacked(rows))
         for split, matrix in pl_module.scores.items():
             draw_confusion(matrix, f"{split}, epoch {epoch}", self.folder / f"confusion_{split}.png")
 

@@ -6,7 +6,6 @@ from collections import defaultdict
 from pathlib import Path
 from typing import Any
 
-import cv2
 import numpy as np
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
@@ -16,6 +15,7 @@ from rtseg.datasets import DataSet, Sample
 from rtseg.metrics.confusion import ConfusionMatrix
 from rtseg.models.weights import restore
 from rtseg.pictures.comparison import stacked
+from rtseg.sinks.base import write_picture
 from rtseg.training.checkpoint import load_tree
 from rtseg.training.report import draw_confusion, drawn
 from rtseg.training.task import SegmentationTask
@@ -48,8 +48,7 @@ def write_report(folder: Path, task: SegmentationTask) -> Path:
             rows = [drawn(data, index, task) for index in indices]
             if not rows:
                 continue
-            with atomic_path(report / f"{name}_{data.split}.png") as part:
-                cv2.imwrite(str(part), stacked(rows))
+            write_picture(report / f"{name}_{data.split}.png", stacked(rows))
     draw_curves(read_curves(folder), report / "curves.png")
     shutil.copyfile(folder / "best.json", report / "card.json")
     return report
