@@ -46,7 +46,6 @@ class Timeline:
 
     Attributes:
         restarts: how often the clock started again, so far.
-        latest_s: where the stream that has come furthest ends, in seconds.
     """
 
     def __init__(self, container: InputContainer) -> None:
@@ -54,11 +53,16 @@ class Timeline:
         self._leap_s = _LEAP_S if self._leaps else _ERROR_S
         self._shifts = [Fraction(0)]  # seconds, of each clock
         self._places: dict[int, _Place] = {}
-        self.latest_s = -inf
+        self._latest_s = -inf
 
     @property
     def restarts(self) -> int:
         return len(self._shifts) - 1
+
+    @property
+    def end_s(self) -> float | None:
+        """Where the stream that has come furthest ends; None where the clock has started again."""
+        return None if self.restarts else self._latest_s
 
     def place(self, packet: "Packet[Any]") -> bool:
         """Moves a packet's timestamps; packets of all streams in the order of the file.
@@ -83,7 +87,7 @@ class Timeline:
                 ends = place.ends if came else (*place.ends, place.raw_next_s)[-_ENDS:]
             now_s = raw_s + float(self._shifts[clock])
             place = self._places[packet.stream_index] = _Place(clock, now_s, now_s + length_s, raw_s + length_s, ends)
-            self.latest_s = max(self.latest_s, place.next_s)
+            self._latest_s = max(self._latest_s, place.next_s)
         if place is not None and (shift := self._shifts[place.clock]):
             ticks = round(shift / time_base)
             packet.pts = None if packet.pts is None else packet.pts + ticks
@@ -103,7 +107,7 @@ class Timeline:
 
         clock = min((place.clock, self.restarts), key=off_s)  # another stream may be ahead
         now_s = raw_s + float(self._shifts[clock])
-        if place.last_s - _BACK_S <= now_s <= self.latest_s + self._leap_s:
+        if place.last_s - _BACK_S <= now_s <= self._latest_s + self._leap_s:
             return clock
         nearest = min(range(len(self._shifts)), key=off_s)
         if off_s(nearest) < _NEAR_S:

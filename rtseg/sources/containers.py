@@ -118,11 +118,11 @@ def frames_told(container: InputContainer, stream: VideoStream) -> int | None:
 
 
 def packets_missing(
-    container: InputContainer, stream: VideoStream, packets: int, end: int, latest_s: float
+    container: InputContainer, stream: VideoStream, packets: int, end: int, latest_s: float | None
 ) -> int | None:
     """How many frames a file was to hold that gave only `packets`, the last of which ends at `end` ticks; None: all.
 
-    Pictures and sound together end at `latest_s` seconds.
+    Pictures and sound together end at `latest_s` seconds; None where their clock has started again.
     """
     told = frames_told(container, stream)
     if container.format.name == "avi" and told:
@@ -153,7 +153,7 @@ def _is_whole_riff(path: str) -> bool:
 
 
 def _frames_by_duration(
-    container: InputContainer, stream: VideoStream, found: int, end: int, latest_s: float
+    container: InputContainer, stream: VideoStream, found: int, end: int, latest_s: float | None
 ) -> int | None:
     """About how many frames a file was to hold that states a duration and ends long before it, at `end` ticks.
 
@@ -161,7 +161,7 @@ def _frames_by_duration(
     the end of the very file, and one that is stated for pictures and sound together may be that of the sound, or of
     subtitles.
     """
-    if not container.duration or not container.format.name.startswith(("matroska", "flv", "mxf", "rm")):
+    if not container.duration or latest_s is None or not container.format.name.startswith(("matroska", "flv", "mxf", "rm")):
         return None
     told_s, end_s = container.duration / av.time_base, float(end * (stream.time_base or 0))
     own = re.fullmatch(r"(\d+):(\d+):(\d+\.\d+)", stream.metadata.get("DURATION", ""))

@@ -72,10 +72,11 @@ class Decoder:
                 for packet in stream_packets(self._container, self._stream, self._timeline, self._check_blank):
                     yield from self._decoded(packet)
                 self.told = packets_missing(
-                    self._container, self._stream, self._packets, self._end, self._timeline.latest_s
+                    self._container, self._stream, self._packets, self._end, self._timeline.end_s
                 )
                 return
             except av.error.ExitError:
+                yield from self._frames(None)
                 raise InputError(
                     f"{self._name} sent nothing for {self._timeout_s:g} s: the stream has stopped"
                 ) from None
