@@ -4,7 +4,7 @@ import heapq
 import logging
 import math
 from collections.abc import Iterator, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -12,6 +12,7 @@ from typing import Any
 import av
 import av.error
 import numpy as np
+from av.container import InputContainer
 from av.packet import Packet
 
 from rtseg.batch.sound import Sound, Timed, tracks
@@ -72,7 +73,7 @@ def _join(
         output = stack.enter_context(
             av.open(file_url(target), "w", container_options=options if target.suffix == ".mp4" else {})
         )
-        first = stack.enter_context(av.open(file_url(parts[0][0]))).streams.video[0]
+        first = stack.enter_context(_opened(parts[0][0])).streams.video[0]
         video = output.add_stream_from_template(first)
         video.time_base = time_base
         sounds = list(tracks(sound, output, stack)) if sound else []
@@ -106,9 +107,18 @@ def _clock(parts: Sequence[Part], time_base: Fraction, last_duration: int) -> tu
     return coarser, np.maximum.accumulate(scaled - places) + places
 
 
+@contextmanager
+def _opened(path: Path) -> Iterator[InputContainer]:
+    try:
+        with av.open(file_url(path)) as container:
+            yield container
+    except av.error.InvalidDataError as error:
+        raise OutputError(f"{path} was damaged after it was written: --overwrite starts over") from error
+
+
 def _packets(paths: Sequence[Path]) -> "Iterator[Packet[Any]]":
     for path in paths:
-        with av.open(file_url(path)) as container:
+        with _opened(path) as container:
             yield from (packet for packet in container.demux(video=0) if packet.size)
 
 

@@ -113,7 +113,7 @@ def versions(engine: str) -> dict[str, str | None]:
 
 def picture_paths(job: Job) -> tuple[Path, ...]:
     """The pictures of a job in order; none where it is a video."""
-    if os.path.isdir(job.source):
+    if job.is_folder:
         return tuple(list_images(job.source))
     return (job.source,) if job.pictures else ()
 

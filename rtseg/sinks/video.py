@@ -95,9 +95,9 @@ class VideoSink(Sink):
             OutputError: the file cannot be made there, or another process records to it.
             UsageError: `fps` is not a frame rate.
         """
+        check_place(path)
         if path.suffix.lower() != ".mp4":
             raise OutputError(f"cannot record to {path}: recordings are MP4, name it {path.with_suffix('.mp4')}")
-        check_place(path)
         self.path = path
         self.partial_path = partial_path(path)
         check_name(self.partial_path)
