@@ -102,7 +102,9 @@ class FragmentEncoder:
 
     def _error(self, error: Exception) -> OutputError:
         reason = getattr(error, "strerror", None) or error
-        return OutputError(f"pictures of {format_size(self.size_hw)} cannot be encoded as H.264: {reason}{size_hint(self.size_hw)}")
+        return OutputError(
+            f"pictures of {format_size(self.size_hw)} cannot be encoded as H.264: {reason}{size_hint(self.size_hw)}"
+        )
 
 
 def _fragment(number: int, packet: "Packet[VideoStream]") -> bytes:

@@ -161,7 +161,11 @@ def _frames_by_duration(
     the end of the very file, and one that is stated for pictures and sound together may be that of the sound, or of
     subtitles.
     """
-    if not container.duration or latest_s is None or not container.format.name.startswith(("matroska", "flv", "mxf", "rm")):
+    if (
+        not container.duration
+        or latest_s is None
+        or not container.format.name.startswith(("matroska", "flv", "mxf", "rm"))
+    ):
         return None
     told_s, end_s = container.duration / av.time_base, float(end * (stream.time_base or 0))
     own = re.fullmatch(r"(\d+):(\d+):(\d+\.\d+)", stream.metadata.get("DURATION", ""))
