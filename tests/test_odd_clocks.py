@@ -59,7 +59,7 @@ def timed(path: Path, hours: float, per_second: int) -> Path:
     """Ten pictures at 25 fps, the later five of them so many hours late."""
     times = [number / 25 + (3600 * hours if number >= 5 else 0) for number in range(10)]
     with av.open(str(path), "w") as container:
-        stream = container.add_stream("mpeg4", rate=25)
+        stream = container.add_stream("libx264", rate=25, options={"tune": "zerolatency"})
         stream.height, stream.width, stream.pix_fmt = *SIZE, "yuv420p"
         stream.codec_context.time_base = Fraction(1, per_second)
         for number, time in enumerate(times):

@@ -287,7 +287,7 @@ def test_a_source_refuses_values_of_other_types(given, words):
 def test_out_that_takes_no_labels_is_refused():
     image = np.zeros((64, 96, 3), np.uint8)
     with Segmenter(FakeEngine()) as segmenter:
-        with pytest.raises(UsageError, match="out must be an array, .*, not list"):
+        with pytest.raises(UsageError, match=r"out must be an array, .*, not list"):
             segmenter(image, out=[0])
         with pytest.raises(UsageError, match="out goes with one picture"):
             segmenter([image], out=np.empty((64, 96), np.uint8))

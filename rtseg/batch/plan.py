@@ -1,6 +1,5 @@
 """What is fixed about an input before its first frame is labelled: settings, segments, and what it was then."""
 
-import os
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from fractions import Fraction

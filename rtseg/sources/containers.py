@@ -171,9 +171,8 @@ def _frames_by_duration(
     own = re.fullmatch(r"(\d+):(\d+):(\d+\.\d+)", stream.metadata.get("DURATION", ""))
     if own:
         told_s = min(told_s, int(own[1]) * 3600 + int(own[2]) * 60 + float(own[3]))
-    elif len(container.streams) > 1:
-        if any(other.type not in ("video", "audio") for other in container.streams) or latest_s > told_s - _EARLY_S:
-            return None
+    elif latest_s > told_s - _EARLY_S or any(other.type not in ("video", "audio") for other in container.streams):
+        return None
     return round(found * told_s / end_s) if 0 < end_s < told_s - _EARLY_S else None
 
 
