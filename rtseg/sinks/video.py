@@ -180,8 +180,8 @@ class VideoSink(Sink):
         if self._joinable:
             following.pts = min(following.pts or 0, self._last_pts + self._most_ticks)
         while self._shown is not None and (following.pts or 0) > self._last_pts + self._most_ticks:
-            self._shown.pts = self._last_pts + self._most_ticks
-            self._last_pts = self._shown.pts
+            self._last_pts += self._most_ticks
+            self._shown.pts = self._last_pts
             self._encode(self._shown)
         self._shown, self._last_pts = following, following.pts or 0
 

@@ -54,18 +54,18 @@ def open_source(
         raise UsageError(f"{threads!r} threads are not allowed: give 1 to {_MOST_THREADS}")
     if not isinstance(seed, Integral):
         raise UsageError(f"seed {seed!r} is not allowed: seeds are 0, 1, 2, ...")
-    size_hw, camera_size = (None if size is None else as_size(size) for size in (size_hw, camera_size))
+    scene_hw, camera_hw = (None if size is None else as_size(size) for size in (size_hw, camera_size))
     text = str(spec).strip()
     if not text:
         raise InputError(f"no source is given; {_ALLOWED}")
     if match := re.fullmatch(r"synthetic(?::(\d+))?", text):
         from rtseg.sources.synthetic import SyntheticSource
 
-        return SyntheticSource(size_hw or (512, 1024), int(match[1]) if match[1] else seed, fps or 30.0)
+        return SyntheticSource(scene_hw or (512, 1024), int(match[1]) if match[1] else seed, fps or 30.0)
     if match := re.fullmatch(r"(?:/dev/video)?(\d+)", text):
         from rtseg.sources.camera import CameraSource
 
-        return CameraSource(int(match[1]), camera_size, fps, timeout_s)
+        return CameraSource(int(match[1]), camera_hw, fps, timeout_s)
     if match := re.match(r"([A-Za-z][A-Za-z0-9+.-]+)://", text):
         from rtseg.sources.video import VideoSource
 
