@@ -8,7 +8,7 @@ import traceback
 from collections.abc import Callable, Iterable, Sequence
 from typing import TYPE_CHECKING, Any, NoReturn, TextIO, TypeVar
 
-from cyclopts import App, CycloptsError
+from cyclopts import App, CycloptsError, UnknownOptionError
 
 from rtseg.core.addresses import without_password
 from rtseg.core.channel import any_stuck
@@ -152,7 +152,7 @@ def explain(error: Exception) -> tuple[str, int]:
     if isinstance(error, RtsegError):
         return _one_line(error), error.exit_code
     if isinstance(error, CycloptsError):
-        return f"{_one_line(error)} Try --help.", UsageError.exit_code
+        return f"{_one_line(error)} {_way_out(error)}", UsageError.exit_code
     if isinstance(error, ImportError) and _concerns_cv2(error):
         return _BROKEN_CV2.format(reason=_one_line(error)), EngineError.exit_code
     if isinstance(error, ModuleNotFoundError):
@@ -163,6 +163,11 @@ def explain(error: Exception) -> tuple[str, int]:
         return f"{name}: {error.strerror}; give another name or folder", InputError.exit_code
     kind = type(error).__name__
     return f"{kind}: {_one_line(error)}; this is a defect of rtseg, RTSEG_DEBUG=1 shows the traceback", 1
+
+
+def _way_out(error: CycloptsError) -> str:
+    given = error.token.value if isinstance(error, UnknownOptionError) else ""
+    return f"If it is the file, write ./{given}" if given and os.path.lexists(given) else "Try --help."
 
 
 def _concerns_cv2(error: ImportError) -> bool:

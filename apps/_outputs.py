@@ -29,6 +29,8 @@ def error_of(failed: Sequence[Outcome | Glance], inputs: int) -> RtsegError:
         name, failure = outcome.job.source.name, str(outcome.failure)
         names.setdefault(failure, []).extend([] if name in failure else [name])
     said = [f"{_some(sharing)}: {failure}" if sharing else failure for failure, sharing in names.items()]
+    more = [f"and {len(said) - _NAMED} more reasons, in the table above"] if len(said) > _NAMED + 1 else []
+    said = said[:_NAMED] + more if more else said
     return type(first)(f"{len(failed)} of {inputs} inputs failed: {'; '.join(said)}")
 
 

@@ -122,6 +122,7 @@ def _saved(viewer: "DeskView | None", recording: "VideoSink | None") -> list[Pat
 
 def _check(options: "CamOptions") -> None:
     from rtseg.apps._overwrite import check_outputs, source_files
+    from rtseg.core.files import check_place
     from rtseg.live.policies import Deadline
     from rtseg.sinks.video import partial_path
 
@@ -138,6 +139,8 @@ def _check(options: "CamOptions") -> None:
     if options.exit is not None and (options.steady or options.unsure is not None):
         raise UsageError("--exit goes with neither --steady nor --unsure: they take the scores of the network's end")
     networks = [path for spec in _specs(options) for path in resolve(spec.model).paths]
+    if options.record:
+        check_place(options.record)
     recorded = [options.record, partial_path(options.record)] if options.record else []
     check_outputs(
         {"--json": options.json},

@@ -27,3 +27,10 @@ def test_a_reason_that_inputs_share_is_said_once() -> None:
 def test_the_error_of_the_only_input_stays_as_it_is() -> None:
     error = InputError("in/x.mp4 is empty")
     assert error_of([failed("x.mp4", error)], 1) is error
+
+
+def test_of_many_reasons_the_first_are_said() -> None:
+    outcomes = [failed(f"{index}.mp4", InputError(f"in/{index}.mp4 is empty")) for index in range(40)]
+    said = str(error_of(outcomes, 40))
+    assert said.startswith("40 of 40 inputs failed: in/0.mp4 is empty; ")
+    assert said.endswith("in/4.mp4 is empty; and 35 more reasons, in the table above")

@@ -16,7 +16,7 @@ from odd_makers import (
     two_streams,
     with_cover,
 )
-from odd_media import Video, area_times, label, label_numbers, seen, sound_s, watch
+from odd_media import SIZE, Video, area_times, label, label_numbers, numbered, seen, sound_s, watch
 from paff import field_coded
 
 NUMBERS = list(range(12))
@@ -53,6 +53,63 @@ def test_a_clock_that_leaps_is_one_that_starts_again(bands: Path, leap_s: int) -
     out = seen(bands / "out/a.mp4")
     assert out.numbers == [*range(24)]
     assert out.times_s == pytest.approx([number / 25 for number in range(24)], abs=0.001)
+
+
+def timed(path: Path, hours: float, per_second: int) -> Path:
+    """Ten pictures at 25 fps, the later five of them so many hours late."""
+    times = [number / 25 + (3600 * hours if number >= 5 else 0) for number in range(10)]
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream("libx264", rate=25, options={"tune": "zerolatency"})
+        stream.height, stream.width, stream.pix_fmt = *SIZE, "yuv420p"
+        stream.codec_context.time_base = Fraction(1, per_second)
+        for number, time in enumerate(times):
+            frame = av.VideoFrame.from_ndarray(numbered(number), format="bgr24").reformat(format="yuv420p")
+            frame.pts, frame.time_base = round(time * per_second), Fraction(1, per_second)
+            container.mux(stream.encode(frame))
+        container.mux(stream.encode(None))
+    return path
+
+
+def test_a_gap_that_mp4_cannot_hold_keeps_its_length(bands: Path) -> None:
+    timed(bands / "a.nut", hours=1, per_second=1_000_000)  # 3.6e9 ticks
+    assert label("a.nut") == 0
+    out = seen(bands / "out/a.mp4")
+    assert out.numbers == [*range(10)]
+    late = [3600 if number >= 5 else 0 for number in range(10)]
+    assert out.times_s == pytest.approx([number / 25 + late[number] for number in range(10)], abs=1e-4)
+    assert times_of(bands / "out/a_areas.csv") == pytest.approx(out.times_s, abs=1e-4)
+
+
+def test_any_clock_that_leaps_by_days_starts_again(bands: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    timed(bands / "a.mkv", hours=48, per_second=1000)
+    assert label("a.mkv") == watch("a.mkv") == 0
+    said = capsys.readouterr().out
+    assert "a.mkv: its clock starts again once" in said
+    assert "cut short" not in said  # by the two days that the file says it lasts
+    for name in ("a.mp4", "cam.mp4"):
+        out = seen(bands / "out" / name)
+        assert out.numbers == [*range(10)]
+        assert out.times_s == pytest.approx([number / 25 for number in range(10)], abs=1e-3)
+
+
+@pytest.mark.parametrize(
+    "made",
+    [
+        Video("a.flv", frames=75, sound="aac"),
+        Video("a.mkv", frames=75, sound="aac"),
+        Video("a.mxf", "mpeg2video", frames=75),
+    ],
+)
+def test_half_a_file_is_cut_short_whatever_lies_beside_its_pictures(
+    bands: Path, made: Video, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = made.make(bands)
+    assert label(path, save="areas") == 0
+    assert "cut short" not in capsys.readouterr().out
+    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+    (bands / "out/a_areas.csv").unlink()
+    assert label(path, save="areas") == 0
+    assert f"{path} is cut short: it ended after" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize("last", [False, True])

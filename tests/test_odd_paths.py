@@ -1,12 +1,15 @@
 """Inputs that are no files, links that lead nowhere, hidden files, and outputs whose place is taken."""
 
 import os
+import sys
+from collections.abc import Callable
+from itertools import count
 from pathlib import Path
 
 import cv2
 import numpy as np
 import pytest
-from odd_media import Video, label, label_numbers, numbered, watch
+from odd_media import BandEngine, Video, cam_app, command, label, label_numbers, numbered, watch
 
 import rtseg
 from rtseg.core.labels import CAMVID11
@@ -17,6 +20,26 @@ def test_a_pipe_is_refused_and_not_waited_for(bands: Path, capsys: pytest.Captur
     os.mkfifo(bands / "a.mp4")
     assert label("a.mp4") == watch("a.mp4") == watch("/dev/zero") == 3
     assert capsys.readouterr().err.count("is a pipe, socket or device, not a file: save what it gives") == 3
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="names there are Unicode")
+def test_a_name_that_is_no_text_is_a_name(bands: Path) -> None:
+    name = os.fsdecode(b"caf\xe9")  # Latin-1, of which OpenCV ends the process
+    (bands / name).write_bytes(cv2.imencode(".png", numbered(5))[1].tobytes())
+    assert label(name, save="labels") == watch(name) == 0
+    made = bands / "out" / f"{name}_labels" / "000000.png"
+    assert (cv2.imdecode(np.fromfile(made, np.uint8), cv2.IMREAD_UNCHANGED).shape) == (64, 96)
+
+
+def test_a_file_is_looked_into_anew_once_it_has_changed(bands: Path) -> None:
+    Video("a.mp4", frames=3).make(bands)
+    place = bands / "a"
+    place.write_bytes(cv2.imencode(".png", numbered(5))[1].tobytes())
+    with open_source(place) as source:
+        assert source.kind == "image"
+    place.write_bytes((bands / "a.mp4").read_bytes())
+    with open_source(place) as source:
+        assert source.kind == "video"
 
 
 def test_links_that_lead_nowhere_do_not_stop_the_other_inputs(bands: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -103,3 +126,52 @@ def test_whole_numbers_of_any_kind_are_cameras_and_labels_are_arrays() -> None:
         open_source(np.int64(77))
     with pytest.raises(rtseg.RtsegError, match="labels must be an array, uint8, not NoneType"):
         rtseg.overlay(numbered(1), None, CAMVID11)  # type: ignore[arg-type]
+
+
+def at_the_tenth_picture(monkeypatch: pytest.MonkeyPatch, happens: Callable[[], object]) -> None:
+    """Lets something happen while the tenth picture is labelled."""
+    label_one, calls = BandEngine._infer, count(1)
+
+    def infer(self: BandEngine, image: np.ndarray) -> np.ndarray:
+        if next(calls) == 10:
+            happens()
+        return label_one(self, image)  # type: ignore[no-any-return]
+
+    monkeypatch.setattr(BandEngine, "_infer", infer)
+
+
+def test_an_input_that_changes_in_mid_run_is_said_to(
+    bands: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    Video("a.mp4").make(bands)
+    other = Video("b.mp4", sound="aac").make(bands)
+    at_the_tenth_picture(monkeypatch, lambda: other.replace(bands / "a.mp4"))
+    assert label("a.mp4") == 0
+    assert "a.mp4 has changed since it was begun" in capsys.readouterr().out
+    assert label("a.mp4", save="strip") == 4  # nothing is added to outputs of another input
+
+
+def test_a_folder_that_vanishes_in_mid_run_is_no_row_of_damaged_pictures(
+    bands: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = bands / "in"
+    folder.mkdir()
+    for number in range(40):
+        cv2.imwrite(str(folder / f"{number}.png"), numbered(number))
+    with monkeypatch.context() as patch:
+        at_the_tenth_picture(patch, lambda: folder.rename(bands / "away"))
+        assert label("in") == 3
+    assert "folder in is gone: check the disk or the network drive" in capsys.readouterr().err
+    (bands / "away").rename(folder)
+    assert label("in") == 0
+    assert label_numbers(bands / "out/in_labels") == {number: number for number in range(40)}
+
+
+def test_a_recording_without_a_name_and_a_file_that_looks_like_an_option_are_one_line(
+    bands: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert command(cam_app, "--source", "synthetic", "--no-window", "--record", "") == 4
+    assert "error: cannot write .: it is a folder; give a file name" in capsys.readouterr().err
+    Video("-a.mp4").make(bands)
+    assert label("-a.mp4") == 2
+    assert "If it is the file, write ./-a.mp4" in capsys.readouterr().err

@@ -1,4 +1,5 @@
 import json
+import os
 import sys
 from concurrent.futures import ThreadPoolExecutor
 from threading import Event
@@ -254,6 +255,54 @@ def test_what_is_no_array_is_refused(frame):
 def test_a_stream_without_a_segmenter_is_refused():
     with pytest.raises(UsageError, match="not NoneType"):
         rtseg.stream(FakeSource(3), None)
+
+
+def test_a_stream_of_what_is_closed_is_refused():
+    with Segmenter(FakeEngine()) as segmenter:
+        source = FakeSource(3)
+        assert len(list(rtseg.stream(source, segmenter))) == 3
+        with pytest.raises(UsageError, match="was read by an earlier stream: open it again"):
+            rtseg.stream(source, segmenter)
+    with pytest.raises(UsageError, match="a stream needs a segmenter"):
+        rtseg.stream(FakeSource(3), Segmenter)
+
+
+@pytest.mark.parametrize(
+    ("given", "words"),
+    [
+        ({"threads": -5}, "-5 threads are not allowed"),
+        ({"threads": "2"}, "'2' threads are not allowed"),
+        ({"timeout_s": -1}, "timeout_s -1 is not allowed"),
+        ({"timeout_s": "x"}, "timeout_s 'x' is not allowed"),
+        ({"seed": 1.5}, "seed 1.5 is not allowed"),
+        ({"size_hw": "64"}, "size '64' is not HEIGHTxWIDTH"),
+        ({"camera_size": 64}, "size 64 is not"),
+    ],
+)
+def test_a_source_refuses_values_of_other_types(given, words):
+    with pytest.raises(UsageError, match=words):
+        rtseg.open_source("synthetic", **given)
+
+
+def test_out_that_takes_no_labels_is_refused():
+    image = np.zeros((64, 96, 3), np.uint8)
+    with Segmenter(FakeEngine()) as segmenter:
+        with pytest.raises(UsageError, match=r"out must be an array, .*, not list"):
+            segmenter(image, out=[0])
+        with pytest.raises(UsageError, match="out goes with one picture"):
+            segmenter([image], out=np.empty((64, 96), np.uint8))
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="processes are not forked here")
+def test_an_engine_of_the_process_before_a_fork_is_not_freed_in_the_child():
+    engine = FakeEngine()
+    child = os.fork()
+    if child == 0:
+        engine.close()
+        os._exit(engine.released)  # to free it would wait for threads that are not there
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+    engine.close()
+    assert engine.released
 
 
 def test_a_segmenter_in_a_stream_is_not_for_others():

@@ -286,3 +286,19 @@ def test_joinable_parts_are_one_closed_group_in_the_order_of_showing(tmp_path: P
         assert [packet.pts * packet.time_base for packet in packets] == [index * tick for index in range(75)]
     assert all(packet.pts == packet.dts for packet in packets)
     assert [packet.is_keyframe for packet in packets] == [True] + [False] * 74
+
+
+def test_a_gap_that_mp4_cannot_hold_is_bridged(tmp_path: Path) -> None:
+    times = [0.0, 0.1, 300_000.0, 300_000.1]  # as when a camera was away for days
+    with VideoSink(tmp_path / "a.mp4", (48, 64), 30, threads=1) as sink:
+        record(sink, times)
+    assert sink.frames == 4
+    shown = [frame.timestamp_s for frame in played(sink.path)]
+    assert shown[:2] == pytest.approx(times[:2], abs=1e-4)
+    assert shown[-2:] == pytest.approx(times[-2:], abs=1e-4)
+
+
+def test_a_size_that_h264_does_not_know_is_said_so(tmp_path: Path) -> None:
+    sink = VideoSink(tmp_path / "a.mp4", (4, 16386), 30, threads=1)
+    with pytest.raises(OutputError, match=r"H\.264 takes up to 16384 pixels a side"), sink:
+        record(sink, [0.0], (4, 16386))

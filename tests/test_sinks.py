@@ -1,15 +1,19 @@
 """Label maps that are exact, pictures that are whole or absent."""
 
 import errno
+from fractions import Fraction
 from pathlib import Path
 
+import av
 import cv2
 import numpy as np
 import pytest
 from sink_frames import a_picture, record
 
 from rtseg.core.errors import OutputError
+from rtseg.core.frame import Frame
 from rtseg.sinks.base import NullSink, make_folder, write_picture
+from rtseg.sinks.labels import LabelVideoSink
 
 
 @pytest.mark.parametrize("size_hw", [(1, 1), (33, 47)])
@@ -45,3 +49,11 @@ def test_null_sink_counts() -> None:
     with NullSink() as sink:
         record(sink, [0.0, 0.1, 0.2])
     assert sink.frames == 3
+
+
+def test_a_label_video_may_be_a_single_column(tmp_path: Path) -> None:
+    labels = np.arange(200, dtype=np.uint8)[:, None]
+    with LabelVideoSink(tmp_path / "a.mkv", (200, 1), 25, Fraction(1, 25)) as sink:
+        sink.write(Frame(np.zeros((200, 1, 3), np.uint8), 0, 0.0, 0.0), labels, labels)
+    with av.open(str(tmp_path / "a.mkv")) as container:
+        assert np.array_equal(next(container.decode(video=0)).to_ndarray(), labels)

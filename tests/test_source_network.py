@@ -103,3 +103,17 @@ def test_interrupt_ends_a_read_that_waits(stream_url: str, monkeypatch: pytest.M
         reader.join()
         assert got[-1] is None
         assert source.read() is None
+
+
+def test_a_server_that_does_not_say_how_long_a_file_is_gives_all_of_it(tmp_path: Path) -> None:
+    whole = make_video(tmp_path / "a.mp4", frames=25).read_bytes()
+
+    class Ending(QuietHandler):
+        def do_GET(self) -> None:
+            self.send_response(200)
+            self.end_headers()
+            self.wfile.write(whole)  # and the line is closed, which FFmpeg calls an error
+
+    with serving(Ending) as port, open_source(f"http://127.0.0.1:{port}/a.mp4", timeout_s=HANGS_S) as source:
+        assert [frame.index for frame in source] == [*range(25)]
+        assert source.corrupt == 0

@@ -69,7 +69,7 @@ def _make(work: Work, labels: LabelSet, about: dict[str, Any]) -> list[str]:
     """Writes in the folder of unfinished work what is not there yet under its name."""
     save, layout = work.job.save, work.layout
     notes: list[str] = []
-    parts = [(done.segment, int(done.ticks[0])) for done in work.journal.segments() if len(done.indices)]
+    parts = [(done.segment, done.ticks) for done in work.journal.segments() if len(done.indices)]
 
     names = _file_names(work)
     for kind in {"labels", "overlay", "labelme", "frames"} & set(save):
@@ -82,10 +82,10 @@ def _make(work: Work, labels: LabelSet, about: dict[str, Any]) -> list[str]:
 
     if "overlay" in save and not work.job.pictures:
         sound = Sound(work.job.source, work.start_s, work.sound)
-        overlays = [(layout.overlay(segment), start) for segment, start in parts]
+        overlays = [(layout.overlay(segment), ticks) for segment, ticks in parts]
         notes += join_segments(overlays, path("overlay"), work.time_base, work.duration, sound)
     if "label-video" in save:
-        maps = [(layout.label_video(segment), start) for segment, start in parts]
+        maps = [(layout.label_video(segment), ticks) for segment, ticks in parts]
         join_segments(maps, path("label-video"), work.time_base, work.duration)
     segments = [segment for segment, _ in parts]
     if "coco" in save:

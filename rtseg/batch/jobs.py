@@ -4,6 +4,7 @@ import logging
 import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from itertools import takewhile
 from pathlib import Path
 
@@ -27,7 +28,7 @@ PARTIAL_SUFFIX = ".partial"
 
 @dataclass(frozen=True)
 class Job:
-    """One input, and the names of its outputs.
+    """One input, and the names of its outputs; it stays what it is, whatever becomes of its files in mid-run.
 
     Attributes:
         source: a video, a picture or a folder of pictures.
@@ -42,22 +43,27 @@ class Job:
     @property
     def name(self) -> str:
         """What the outputs' names begin with."""
-        return Path(os.path.abspath(self.source)).name if os.path.isdir(self.source) else self.source.stem
+        return Path(os.path.abspath(self.source)).name if self.is_folder else self.source.stem
 
     @property
     def path(self) -> str:
         """The source as `open_source` takes it: as a path, even where it looks like a camera's number."""
         return os.path.join(os.curdir, self.source)
 
-    @property
+    @cached_property
+    def is_folder(self) -> bool:
+        """Whether this is a folder of pictures."""
+        return os.path.isdir(self.source)
+
+    @cached_property
     def pictures(self) -> bool:
         """Whether this is a picture or a folder of pictures: the overlay is pictures then."""
-        return os.path.isdir(self.source) or kind_of(self.source) == "picture"
+        return self.is_folder or kind_of(self.source) == "picture"
 
     def output_name(self, kind: str) -> str:
         """The file or folder that an output of a kind is called."""
         if kind == "overlay":
-            if os.path.isdir(self.source):
+            if self.is_folder:
                 return f"{self.name}_overlay"
             return f"{self.name}.png" if self.pictures else f"{self.name}.mp4"
         suffixes = {"label-video": ".mkv", "areas": ".csv", "strip": ".png", "summary": ".json", "coco": ".json",
@@ -97,7 +103,7 @@ class Job:
                 f"{NAME_MAX}: rename it"
             )
         for kind in self.save:
-            target, folder = self.target(kind), kind in _FOLDERS or (kind == "overlay" and os.path.isdir(self.source))
+            target, folder = self.target(kind), kind in _FOLDERS or (kind == "overlay" and self.is_folder)
             if target.exists() and os.path.isdir(target) != folder:
                 is_, wanted = ("file", "folder") if folder else ("folder", "file")
                 raise OutputError(

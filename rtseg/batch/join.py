@@ -4,31 +4,39 @@ import heapq
 import logging
 import math
 from collections.abc import Iterator, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 from fractions import Fraction
 from pathlib import Path
+from typing import Any
 
 import av
 import av.error
+import numpy as np
+from av.container import InputContainer
+from av.packet import Packet
 
 from rtseg.batch.sound import Sound, Timed, tracks
 from rtseg.core.errors import OutputError
 from rtseg.core.files import file_url, is_full
+from rtseg.sinks.h264 import MOST_TICKS, most_ticks
 from rtseg.sinks.video import reason_of_write
 from rtseg.sources.containers import reason_of
 
 log = logging.getLogger(__name__)
 
+Part = tuple[Path, np.ndarray]
+"""A video, and int64 (frames,), ticks."""
+
 
 def join_segments(
-    parts: Sequence[tuple[Path, int]], target: Path, time_base: Fraction, last_duration: int, sound: Sound | None = None
+    parts: Sequence[Part], target: Path, time_base: Fraction, last_duration: int, sound: Sound | None = None
 ) -> list[str]:
     """Writes one video from the packets of `parts`: an MP4 whose index comes first, or by its name a Matroska file.
 
     Args:
-        parts: videos of equal settings without B frames, each with the time of its first picture, in ticks.
+        parts: videos of equal settings without B frames, and when their pictures are shown.
         target: the file to write.
-        time_base: seconds a tick.
+        time_base: seconds a tick; the video gets longer ticks where MP4 cannot hold so many for one picture.
         last_duration: ticks that the very last picture is shown for.
         sound: what becomes of the audio streams; what does not get into the video as planned is encoded, else left out.
 
@@ -55,21 +63,25 @@ def join_segments(
 
 
 def _join(
-    parts: Sequence[tuple[Path, int]], target: Path, time_base: Fraction, last_duration: int, sound: Sound | None
+    parts: Sequence[Part], target: Path, source_base: Fraction, last_duration: int, sound: Sound | None
 ) -> list[str]:
     with ExitStack() as stack:
+        time_base, ticks = _clock(parts, source_base, last_duration)
         options = {"movflags": "+faststart", "movie_timescale": str(_timescale(time_base))}
+        if time_base != source_base:
+            options["video_track_timescale"] = str(time_base.denominator)
         output = stack.enter_context(
             av.open(file_url(target), "w", container_options=options if target.suffix == ".mp4" else {})
         )
-        first = stack.enter_context(av.open(file_url(parts[0][0]))).streams.video[0]
+        first = stack.enter_context(_opened(parts[0][0])).streams.video[0]
         video = output.add_stream_from_template(first)
         video.time_base = time_base
         sounds = list(tracks(sound, output, stack)) if sound else []
         early = max([Fraction(0), *(-track.start for track in sounds)])  # sound that begins before the pictures
         delay = math.ceil(early / time_base)
         streams = [video, *(track.output for track in sounds)]
-        queues = [_pictures(parts, time_base, last_duration, delay)]
+        last = max(1, round(last_duration * source_base / time_base))
+        queues = [_pictures([path for path, _ in parts], ticks + delay, time_base, last)]
         queues += [track.packets(place, delay * time_base) for place, track in enumerate(sounds, start=1)]
         for _, place, packet in heapq.merge(*queues, key=lambda timed: timed[:2]):
             packet.stream = streams[place]
@@ -83,23 +95,41 @@ def _timescale(time_base: Fraction) -> int:
     return time_base.denominator if 1000 <= time_base.denominator < 1 << 31 else 1000
 
 
-def _pictures(
-    parts: Sequence[tuple[Path, int]], time_base: Fraction, last_duration: int, delay: int
-) -> Iterator[Timed]:
-    held: Timed | None = None  # the newest, since the last one's duration is not what its part says
-    for path, start in parts:
+def _clock(parts: Sequence[Part], time_base: Fraction, last_duration: int) -> tuple[Fraction, np.ndarray]:
+    """Seconds a tick, and int64 (frames,), the rising ticks of all pictures."""
+    ticks = np.concatenate([of_part for _, of_part in parts])
+    longest = max(last_duration, int(np.diff(ticks).max(initial=0)))
+    if longest <= most_ticks(time_base):
+        return time_base, ticks
+    coarser = Fraction(1, max(1, int(MOST_TICKS / (longest * time_base))))
+    places = np.arange(len(ticks))
+    scaled = np.rint(ticks * float(time_base / coarser)).astype(np.int64)
+    return coarser, np.maximum.accumulate(scaled - places) + places
+
+
+@contextmanager
+def _opened(path: Path) -> Iterator[InputContainer]:
+    try:
         with av.open(file_url(path)) as container:
-            stream = container.streams.video[0]
-            assert stream.time_base is not None
-            for packet in container.demux(stream):
-                if not packet.size or packet.pts is None:
-                    continue
-                if held is not None:
-                    yield held
-                ticks = round(packet.pts * stream.time_base / time_base) + start + delay
-                packet.time_base = time_base
-                packet.pts = packet.dts = ticks
-                held = ticks * time_base, 0, packet
+            yield container
+    except av.error.InvalidDataError as error:
+        raise OutputError(f"{path} was damaged after it was written: --overwrite starts over") from error
+
+
+def _packets(paths: Sequence[Path]) -> "Iterator[Packet[Any]]":
+    for path in paths:
+        with _opened(path) as container:
+            yield from (packet for packet in container.demux(video=0) if packet.size)
+
+
+def _pictures(paths: Sequence[Path], ticks: np.ndarray, time_base: Fraction, last_duration: int) -> Iterator[Timed]:
+    held: Timed | None = None  # the newest, since the last one's duration is not what its part says
+    for packet, tick in zip(_packets(paths), ticks.tolist(), strict=True):
+        if held is not None:
+            yield held
+        packet.time_base = time_base
+        packet.pts = packet.dts = tick
+        held = tick * time_base, 0, packet
     if held is not None:
         held[2].duration = last_duration
         yield held

@@ -1,6 +1,5 @@
 """What is fixed about an input before its first frame is labelled: settings, segments, and what it was then."""
 
-import os
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from fractions import Fraction
@@ -113,7 +112,7 @@ def versions(engine: str) -> dict[str, str | None]:
 
 def picture_paths(job: Job) -> tuple[Path, ...]:
     """The pictures of a job in order; none where it is a video."""
-    if os.path.isdir(job.source):
+    if job.is_folder:
         return tuple(list_images(job.source))
     return (job.source,) if job.pictures else ()
 

@@ -245,8 +245,7 @@ class Batch:
                 read = outcome.frames
                 outcome.notes.append(f"{work.job.source} is cut short: it ended after {read} of {announced} frames")
             outcome.notes += work.input_notes
-            if work.padded:
-                outcome.notes.append(work.padded)
+            outcome.notes += [note for note in (work.changed, work.padded) if note]
             outcome.notes += assemble(work, self._choice.card.labels, self._about(outcome))
             outcome.done = True
             self._let_go(number)

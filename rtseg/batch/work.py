@@ -84,7 +84,7 @@ class Work:
         self.time_base = Fraction(fact("time_base"))
         self.duration: int = fact("duration")
         self.aspect = Fraction(fact("aspect")) if fact("aspect") else None
-        self.single = self.job.pictures and not self.job.source.is_dir()
+        self.single = self.job.pictures and not self.job.is_folder
         self.look = choice.look
         self.steady = bool(settings.get("steady"))
         self.network = RunSpec(
@@ -210,6 +210,19 @@ class Work:
     def input_notes(self) -> list[str]:
         """What the user should know about the input."""
         return self.journal.fact("input_notes") or []
+
+    @property
+    def changed(self) -> str | None:
+        """A note where the input is another than the one that was begun with."""
+        try:
+            if fingerprint(self.job.source, self.pictures) == self.journal.fact("input"):
+                return None
+        except InputError:
+            return None  # it is gone, and what could not be read any more is told
+        return (
+            f"{self.job.source} has changed since it was begun: outputs may be of what it was and of what it is; "
+            "--overwrite makes them again"
+        )
 
     @property
     def padded(self) -> str | None:

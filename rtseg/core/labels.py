@@ -19,6 +19,7 @@ class LabelSet:
     ignore_index: int = 255
 
     def __post_init__(self) -> None:
+        "".join(self.names).encode()  # TypeError or ValueError for what is no text: OpenCV ends the process at it
         if len(self.names) != len(self.palette_rgb):
             raise ValueError(f"{self.name}: {len(self.names)} names but {len(self.palette_rgb)} colours")
         if self.ignore_index < len(self.names):

@@ -12,7 +12,7 @@ A picture and its label picture have the same name up to the suffix, and lie in 
 
 import logging
 import re
-from collections.abc import Collection
+from collections.abc import Collection, Iterator
 from functools import lru_cache
 from itertools import groupby
 from pathlib import Path

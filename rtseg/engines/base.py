@@ -1,5 +1,6 @@
 """What every inference engine is: uint8 picture in, coarse logits or full-size labels out."""
 
+import os
 from abc import ABC, abstractmethod
 from collections import deque
 from collections.abc import Callable
@@ -19,6 +20,7 @@ from rtseg.engines.run import Run
 from rtseg.pictures.resize import enlarge_labels
 from rtseg.pictures.upsample import upsample_labels
 
+_INHERITED: "list[Engine]" = []  # of the process that this one was forked from
 Timed = tuple[np.ndarray, dict[str, float]]
 """Labels uint8 (H, W), and the seconds of 'engine' and 'upsample'; no seconds where a device does both in one step."""
 
@@ -75,6 +77,7 @@ class Engine(Closing, ABC):
         self._pending: deque[tuple[float, Any]] = deque()  # when it was submitted, and what `_submit` returned
         self._pending_logits: deque[Callable[[], Timed]] = deque()
         self._exits = options.exits
+        self._process = os.getpid()
         self._closed = False
 
     @abstractmethod
@@ -197,7 +200,14 @@ class Engine(Closing, ABC):
         return np.ascontiguousarray(image)
 
     def close(self) -> None:
-        """Frees the engine; a second call does nothing."""
+        """Frees the engine; a second call does nothing.
+
+        In a process that was forked from the one that loaded it, it stays: its threads are not there, and to free it
+        would wait for them.
+        """
+        if not self._closed and os.getpid() != self._process:
+            self._closed = True
+            _INHERITED.append(self)  # so that Python does not free it either
         if not self._closed:
             self._closed = True
             self._pending.clear()

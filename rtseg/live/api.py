@@ -98,15 +98,17 @@ def stream(source: str | int | Path | Source, segmenter: Labeller) -> Generator[
     alone: load another for anything else, in the body of the loop too. A video is decoded with the segmenter's threads.
 
     Raises:
-        UsageError: the segmenter is none, or is in use by another stream or thread.
+        UsageError: the segmenter is none, or is in use by another stream or thread; the source is closed.
         InputError: the source cannot be opened or read.
 
     Example:
         >>> for frame, labels in rtseg.stream("drive.mp4", segmenter):
         ...     print(frame.timestamp_s, labels.shape)
     """
-    if not callable(getattr(segmenter, "submit", None)):
+    if isinstance(segmenter, type) or not callable(getattr(segmenter, "submit", None)):
         raise UsageError(f"a stream needs a segmenter, as rtseg.load gives it, not {type(segmenter).__name__}")
+    if isinstance(source, Source) and source.closed:
+        raise UsageError(f"{source.name} is closed, or was read by an earlier stream: open it again")
     frames = _frames(source, segmenter)
     next(frames)  # opens the source: what is wrong with it is raised here, and a stream that is dropped closes it
     return frames

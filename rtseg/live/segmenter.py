@@ -150,6 +150,8 @@ class Segmenter(Claimed):
             EngineError: the engine cannot be loaded, is closed, or failed.
         """
         if isinstance(frame, list | tuple):
+            if out is not None:
+                raise UsageError("out goes with one picture: a list of pictures gives a list of labels")
             return self._several([picture_of(one) for one in frame])
         image = picture_of(frame)
         size_hw = (image.shape[0], image.shape[1])

@@ -130,6 +130,8 @@ def _checked_size(size_hw: Size) -> Size:
 
 
 def _check_out(out: np.ndarray, size_hw: Size) -> None:
+    if not isinstance(out, np.ndarray):
+        raise UsageError(f"out must be an array, writeable C-contiguous uint8 {size_hw}, not {type(out).__name__}")
     if out.dtype != np.uint8 or out.shape != size_hw or not out.flags.c_contiguous or not out.flags.writeable:
         raise UsageError(
             f"out must be writeable C-contiguous uint8 {size_hw}, not {out.dtype} {out.shape}"

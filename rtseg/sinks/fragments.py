@@ -14,7 +14,7 @@ from av.video.stream import VideoStream
 
 from rtseg.core.errors import OutputError
 from rtseg.core.sizes import Size, format_size
-from rtseg.sinks.h264 import FRAGMENTED, ONE_KEY_FRAME, PRESET, add_h264, to_yuv
+from rtseg.sinks.h264 import FRAGMENTED, ONE_KEY_FRAME, PRESET, add_h264, size_hint, to_yuv
 
 _TICKS = 90_000  # a second
 _NOMINAL_FPS = Fraction(30)
@@ -102,7 +102,9 @@ class FragmentEncoder:
 
     def _error(self, error: Exception) -> OutputError:
         reason = getattr(error, "strerror", None) or error
-        return OutputError(f"pictures of {format_size(self.size_hw)} cannot be encoded as H.264: {reason}")
+        return OutputError(
+            f"pictures of {format_size(self.size_hw)} cannot be encoded as H.264: {reason}{size_hint(self.size_hw)}"
+        )
 
 
 def _fragment(number: int, packet: "Packet[VideoStream]") -> bytes:

@@ -15,6 +15,8 @@ from rtseg.pictures.resize import resize_image
 FRAGMENTED = "empty_moov+default_base_moof"  # a head without frames first, then fragments that each stand by themselves
 PRESET = "superfast"
 ONE_KEY_FRAME = 1 << 20  # frames to the next: never
+MOST_TICKS = (1 << 31) - 2  # that FFmpeg lets an MP4 show one picture for
+_MOST_SIDE = 16384  # pixels that x264 takes
 _LIMITED, _BT601, _BT709 = 1, 6, 1  # codes of ITU-T H.273 for what cv2.COLOR_BGR2YUV_I420 makes
 
 
@@ -49,6 +51,21 @@ def add_h264(
     if threads:
         context.thread_count = threads
     return stream
+
+
+def size_hint(size_hw: Size) -> str:
+    """What to do about a size that H.264 has no room for; empty for any other."""
+    if max(size_hw) <= _MOST_SIDE:
+        return ""
+    return f"; H.264 takes up to {_MOST_SIDE} pixels a side: make the pictures smaller, or save labels alone"
+
+
+def most_ticks(time_base: Fraction) -> int:
+    """Ticks of `time_base` that an MP4 can show one picture for; FFmpeg counts in 1/10000 s or less."""
+    timescale = time_base.denominator
+    while timescale < 10_000:
+        timescale *= 2
+    return int(MOST_TICKS / (time_base * timescale))
 
 
 def to_yuv(picture: np.ndarray, size_hw: Size) -> VideoFrame:

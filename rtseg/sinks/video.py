@@ -17,7 +17,7 @@ from rtseg.core.files import check_place, file_url, is_full
 from rtseg.core.frame import Frame
 from rtseg.core.sizes import Size, format_size
 from rtseg.sinks.base import Sink, check_name, make_folder
-from rtseg.sinks.h264 import FRAGMENTED, ONE_KEY_FRAME, PRESET, add_h264, to_yuv
+from rtseg.sinks.h264 import FRAGMENTED, ONE_KEY_FRAME, PRESET, add_h264, most_ticks, size_hint, to_yuv
 from rtseg.sinks.lock import Lock
 
 NOMINAL_FPS = 30.0  # of a source that does not say; the frames' own times decide how they play
@@ -95,9 +95,9 @@ class VideoSink(Sink):
             OutputError: the file cannot be made there, or another process records to it.
             UsageError: `fps` is not a frame rate.
         """
+        check_place(path)
         if path.suffix.lower() != ".mp4":
             raise OutputError(f"cannot record to {path}: recordings are MP4, name it {path.with_suffix('.mp4')}")
-        check_place(path)
         self.path = path
         self.partial_path = partial_path(path)
         check_name(self.partial_path)
@@ -111,6 +111,9 @@ class VideoSink(Sink):
         self._time_base = time_base or Fraction(1, ticks)
         self._start_s: float | None = None
         self._last_pts = -1
+        # B frames are written before they are shown, by as much as several pictures last
+        self._most_ticks = most_ticks(self._time_base) // (1 if joinable else 8)
+        self._shown: VideoFrame | None = None
         self._failed = False
         make_folder(path.parent)
         self._lock: Lock | None = None
@@ -153,7 +156,9 @@ class VideoSink(Sink):
         if self._container is None:
             raise OutputError(f"{self.path} is closed: nothing can be written any more")
         try:
-            self._encode(self._to_yuv(picture, frame.timestamp_s))
+            yuv = self._to_yuv(picture, frame.timestamp_s)
+            self._bridge(yuv)
+            self._encode(yuv)
         except (av.error.FFmpegError, OSError) as error:
             self._failed = True
             raise self._error(error) from error
@@ -162,10 +167,23 @@ class VideoSink(Sink):
     def _to_yuv(self, picture: np.ndarray, timestamp_s: float) -> VideoFrame:
         yuv = to_yuv(picture, self._size_hw)
         self._start_s = timestamp_s if self._start_s is None else self._start_s
-        pts = max(self._last_pts + 1, round((timestamp_s - self._start_s) / float(self._time_base)))
-        yuv.pts, yuv.time_base, self._last_pts = pts, self._time_base, pts
+        yuv.pts = max(self._last_pts + 1, round((timestamp_s - self._start_s) / float(self._time_base)))
+        yuv.time_base = self._time_base
         yuv.duration = max(1, round(1 / (self._rate * self._time_base)))
         return yuv
+
+    def _bridge(self, following: VideoFrame) -> None:
+        """Shows the picture before once more where the next one comes so late that MP4 cannot hold the gap.
+
+        A part gets another time when it is joined, but no further picture.
+        """
+        if self._joinable:
+            following.pts = min(following.pts or 0, self._last_pts + self._most_ticks)
+        while self._shown is not None and (following.pts or 0) > self._last_pts + self._most_ticks:
+            self._last_pts += self._most_ticks
+            self._shown.pts = self._last_pts
+            self._encode(self._shown)
+        self._shown, self._last_pts = following, following.pts or 0
 
     def _encode(self, frame: VideoFrame | None) -> None:
         assert self._container is not None
@@ -208,7 +226,8 @@ class VideoSink(Sink):
             raise self._error(error) from error
 
     def _error(self, error: Exception) -> OutputError:
-        text = f"cannot record {self.path} at {format_size(self._size_hw)}: {reason_of_write(error)}"
+        hint = size_hint(self._size_hw)
+        text = f"cannot record {self.path} at {format_size(self._size_hw)}: {reason_of_write(error)}{hint}"
         if self.frames and self.partial_path.exists():
             text += f"; what was written until then is in {self.partial_path}"
         return OutputError(text)

@@ -29,6 +29,7 @@ class Source(Closing, ABC):
         outages: how often a live source was lost and came back, or is lost.
         late: frames of a live source that were too old to be given.
         notes: what a user should know about it.
+        closed: it was closed, and gives nothing any more.
         pixel_aspect: width of a pixel by its height as shown, where pixels are not square; else None.
 
     Example:
@@ -39,6 +40,7 @@ class Source(Closing, ABC):
 
     kind: ClassVar[str]
     depth: ClassVar[int] = 2  # frames read ahead
+    closed = False
 
     def __init__(self, name: str) -> None:
         self.name = name
@@ -94,6 +96,7 @@ class Source(Closing, ABC):
 
     def close(self) -> None:
         """Stops reading and frees the device or file; may be called more than once."""
+        self.closed = True
         self._first = None
         self._ahead.close()
 

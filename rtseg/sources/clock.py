@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 from fractions import Fraction
+from math import inf
 from time import perf_counter
 from typing import Any
 
@@ -15,6 +16,7 @@ from rtseg.sources.containers import nominal_rate
 _NO_TIMESTAMPS, _MAY_LEAP = 0x80, 0x200  # AVFMT_NOTIMESTAMPS, AVFMT_TS_DISCONT
 _BACK_S = 0.1  # that a stream's clock may go back by, as careless muxers do
 _LEAP_S = 10.0  # that a broadcast's clock may leap ahead by; FFmpeg's -dts_delta_threshold
+_ERROR_S = 30 * 3600.0  # that any clock may leap ahead by; FFmpeg's -dts_error_threshold
 _NEAR_S = 1.0
 _SAME_S = 1e-3
 _ENDS = 16
@@ -48,13 +50,19 @@ class Timeline:
 
     def __init__(self, container: InputContainer) -> None:
         self._leaps = bool(container.format.flags & _MAY_LEAP)
+        self._leap_s = _LEAP_S if self._leaps else _ERROR_S
         self._shifts = [Fraction(0)]  # seconds, of each clock
         self._places: dict[int, _Place] = {}
-        self._latest_s = 0.0
+        self._latest_s = -inf
 
     @property
     def restarts(self) -> int:
         return len(self._shifts) - 1
+
+    @property
+    def end_s(self) -> float | None:
+        """Where the stream that has come furthest ends; None where the clock has started again."""
+        return None if self.restarts else self._latest_s
 
     def place(self, packet: "Packet[Any]") -> bool:
         """Moves a packet's timestamps; packets of all streams in the order of the file.
@@ -99,7 +107,7 @@ class Timeline:
 
         clock = min((place.clock, self.restarts), key=off_s)  # another stream may be ahead
         now_s = raw_s + float(self._shifts[clock])
-        if now_s >= place.last_s - _BACK_S and not (self._leaps and now_s > self._latest_s + _LEAP_S):
+        if place.last_s - _BACK_S <= now_s <= self._latest_s + self._leap_s:
             return clock
         nearest = min(range(len(self._shifts)), key=off_s)
         if off_s(nearest) < _NEAR_S:

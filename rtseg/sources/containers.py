@@ -117,8 +117,13 @@ def frames_told(container: InputContainer, stream: VideoStream) -> int | None:
     return stream.frames or None
 
 
-def packets_missing(container: InputContainer, stream: VideoStream, packets: int, end: int) -> int | None:
-    """How many frames a file was to hold that gave only `packets`, the last of which ends at `end` ticks; None: all."""
+def packets_missing(
+    container: InputContainer, stream: VideoStream, packets: int, end: int, latest_s: float | None
+) -> int | None:
+    """How many frames a file was to hold that gave only `packets`, the last of which ends at `end` ticks; None: all.
+
+    Pictures and sound together end at `latest_s` seconds; None where their clock has started again.
+    """
     told = frames_told(container, stream)
     if container.format.name == "avi" and told:
         # an empty chunk counts and means 'show the picture before again'; the last ones may be empty
@@ -127,7 +132,7 @@ def packets_missing(container: InputContainer, stream: VideoStream, packets: int
         return told if seen < told and not _is_whole_riff(container.name.removeprefix("file:")) else None
     if told:
         return told if packets < told else None
-    return _frames_by_duration(container, stream, packets, end)
+    return _frames_by_duration(container, stream, packets, end, latest_s)
 
 
 def _is_whole_riff(path: str) -> bool:
@@ -147,19 +152,26 @@ def _is_whole_riff(path: str) -> bool:
         return False
 
 
-def _frames_by_duration(container: InputContainer, stream: VideoStream, found: int, end: int) -> int | None:
+def _frames_by_duration(
+    container: InputContainer, stream: VideoStream, found: int, end: int, latest_s: float | None
+) -> int | None:
     """About how many frames a file was to hold that states a duration and ends long before it, at `end` ticks.
 
     None where nothing is missing, and where it cannot be told: MPEG-TS and others have their duration estimated from
-    the end of the very file, and one that is stated for pictures and sound together may be that of the sound.
+    the end of the very file, and one that is stated for pictures and sound together may be that of the sound, or of
+    subtitles.
     """
-    if not container.duration or not container.format.name.startswith(("matroska", "flv")):
+    if (
+        not container.duration
+        or latest_s is None
+        or not container.format.name.startswith(("matroska", "flv", "mxf", "rm"))
+    ):
         return None
     told_s, end_s = container.duration / av.time_base, float(end * (stream.time_base or 0))
     own = re.fullmatch(r"(\d+):(\d+):(\d+\.\d+)", stream.metadata.get("DURATION", ""))
     if own:
         told_s = min(told_s, int(own[1]) * 3600 + int(own[2]) * 60 + float(own[3]))
-    elif len(container.streams) > 1:
+    elif latest_s > told_s - _EARLY_S or any(other.type not in ("video", "audio") for other in container.streams):
         return None
     return round(found * told_s / end_s) if 0 < end_s < told_s - _EARLY_S else None
 

@@ -15,7 +15,7 @@ from av.video.stream import VideoStream
 
 from rtseg.core.errors import InputError
 from rtseg.sources.clock import Timeline
-from rtseg.sources.containers import is_unreadable, packets_missing, reason_of
+from rtseg.sources.containers import frames_told, is_unreadable, packets_missing, reason_of
 from rtseg.sources.scrambled import encrypted
 
 log = logging.getLogger(__name__)
@@ -71,15 +71,22 @@ class Decoder:
             try:
                 for packet in stream_packets(self._container, self._stream, self._timeline, self._check_blank):
                     yield from self._decoded(packet)
-                self.told = packets_missing(self._container, self._stream, self._packets, self._end)
+                self.told = packets_missing(
+                    self._container, self._stream, self._packets, self._end, self._timeline.end_s
+                )
                 return
             except av.error.ExitError:
+                yield from self._frames(None)
                 raise InputError(
                     f"{self._name} sent nothing for {self._timeout_s:g} s: the stream has stopped"
                 ) from None
             except av.error.FFmpegError as error:
                 self.corrupt, self._failures = self.corrupt + 1, self._failures + 1
                 if is_unreadable(error) or (self._url and isinstance(error, OSError)):
+                    yield from self._frames(None)
+                    if self._is_whole():
+                        self.corrupt -= 1
+                        return
                     hint = "start again" if self._url else "check the disk or the network drive"
                     raise InputError(f"{self._name} broke off: {reason_of(error)}; {hint}") from error
                 if self._failures > _FAILURES_ALLOWED:
@@ -90,8 +97,17 @@ class Decoder:
         if packet.pts is not None:
             self._end = max(self._end, packet.pts + (packet.duration or 0))
         self._packets += is_shown(packet)
+        yield from self._frames(packet)
+
+    def _is_whole(self) -> bool:
+        """Whether all is there: some servers break off behind the end of a file whose length they do not say."""
+        told = None if self._live else frames_told(self._container, self._stream)
+        return told is not None and self._packets >= told
+
+    def _frames(self, packet: "Packet[Any] | None") -> Iterator[tuple[int, VideoFrame]]:
+        """What the decoder gives for a packet; for None what it still holds."""
         try:
-            frames = packet.decode()
+            frames = self._stream.decode(packet)
         except av.error.EOFError:
             return
         except av.error.FFmpegError as error:

@@ -1,6 +1,7 @@
 """Pictures from files: one image, or a folder of them in the order of their names."""
 
 import logging
+import os
 from collections.abc import Generator, Iterator, Sequence
 from fractions import Fraction
 from functools import lru_cache
@@ -127,6 +128,8 @@ def read_images(source: Source, paths: Sequence[Path], indices: range, step_s: F
         try:
             image = read_image(paths[index])
         except InputError as error:
+            if not os.path.isdir(folder := paths[index].parent):
+                raise InputError(f"folder {folder} is gone: check the disk or the network drive") from error
             log.warning("%s", error)
             source.corrupt += 1
             continue

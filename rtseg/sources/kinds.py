@@ -4,10 +4,12 @@ import os
 from collections.abc import Sequence
 from functools import lru_cache
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Literal
 
 import cv2
 
+from rtseg.core.errors import InputError
 from rtseg.sources.heif import is_avif, is_heic
 from rtseg.sources.jpeg2000 import is_jpeg2000
 
@@ -59,22 +61,17 @@ def skipped_note(names: Sequence[str]) -> str:
     return f"{len(names)} {'file is' if one else 'files are'} skipped, by the suffix no picture or video: {told}"
 
 
-@lru_cache(256)
 def _looks_like_picture(path: Path) -> bool:
-    return _head(path).startswith((_JPEG, _PNG)) or is_heic(_head(path)) or is_avif(_head(path))
+    head = _head(path)
+    return head.startswith((_JPEG, _PNG)) or is_heic(head) or is_avif(head)
 
 
-@lru_cache(256)
 def is_picture(path: Path) -> bool:
     """Whether a file holds a picture, whatever it is called."""
     head = _head(path)
     if is_heic(head) or is_avif(head) or is_jpeg2000(head):
         return True
-    try:
-        known = cv2.haveImageReader(str(path))
-    except cv2.error:
-        return False  # a name that OpenCV does not take
-    return known and not (head.startswith(_JPEG) and _is_film(path))  # JPEGs one after the other are a film
+    return _opencv_reads(head) and not (head.startswith(_JPEG) and _is_film(path))  # JPEGs in a row are a film
 
 
 def _head(path: Path) -> bytes:
@@ -86,7 +83,29 @@ def _head(path: Path) -> bytes:
 
 
 @lru_cache(256)
+def _opencv_reads(head: bytes) -> bool:
+    """Whether OpenCV decodes what begins so. It is asked about a file of our own: a name that is not UTF-8 kills it."""
+    try:
+        with TemporaryDirectory(prefix="rtseg-") as folder:
+            copy = Path(folder, "head")
+            copy.write_bytes(head)
+            return cv2.haveImageReader(str(copy))
+    except OSError as error:
+        reason = error.strerror or error
+        raise InputError(f"no temporary file can be made: {reason}; free space, or set TMPDIR to a folder") from error
+
+
 def _is_film(path: Path) -> bool:
+    """Whether FFmpeg finds a moving picture; looked up anew where the file has changed."""
+    try:
+        stat = path.stat()
+    except OSError:
+        return False
+    return _opens_as_film(path, stat.st_mtime_ns, stat.st_size)
+
+
+@lru_cache(256)
+def _opens_as_film(path: Path, changed_ns: int, size: int) -> bool:
     import av
     import av.error
 
@@ -98,7 +117,7 @@ def _is_film(path: Path) -> bool:
             kind = container.format.name
             if kind in _NO_FILMS or (kind == "mjpeg" and not _head(path).startswith(_JPEG)):
                 return False
-            still = kind.endswith("_pipe") and cv2.haveImageReader(str(path))
+            still = kind.endswith("_pipe") and _opencv_reads(_head(path))
             return not still and bool(moving_streams(container))
-    except (av.error.FFmpegError, OSError, ValueError, cv2.error):
+    except (av.error.FFmpegError, OSError, ValueError):
         return False

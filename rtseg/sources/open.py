@@ -2,26 +2,28 @@
 
 import os
 import re
+from math import inf
 from numbers import Integral, Real
 from pathlib import Path
 
 from rtseg.core.addresses import without_password
 from rtseg.core.errors import InputError, UsageError
 from rtseg.core.paths import user_path
-from rtseg.core.sizes import Size
+from rtseg.core.sizes import Size, as_size
 from rtseg.sources.base import Source
 from rtseg.sources.kinds import IMAGE_SUFFIXES, VIDEO_SUFFIXES, kind_of
 
 URL_SCHEMES = ("rtsp", "rtsps", "rtmp", "http", "https", "udp", "tcp", "srt")
+_MOST_THREADS = 1024
 _ALLOWED = "a source is a camera index such as 0, a video, an image, a folder of images, a URL, or synthetic"
 
 
 def open_source(
     spec: str | int | Path,
     *,
-    size_hw: Size | None = None,
+    size_hw: str | Size | None = None,
     fps: float | None = None,
-    camera_size: Size | None = None,
+    camera_size: str | Size | None = None,
     seed: int = 0,
     timeout_s: float = 10.0,
     threads: int | None = None,
@@ -46,17 +48,24 @@ def open_source(
         raise UsageError(f"{_ALLOWED}, not {type(spec).__name__}")
     if fps is not None and not (isinstance(fps, Real) and 0 < fps < 1000):
         raise UsageError(f"fps {fps} is not allowed: give a rate above 0 and below 1000")
+    if not (isinstance(timeout_s, Real) and 0 < timeout_s < inf):
+        raise UsageError(f"timeout_s {timeout_s!r} is not allowed: give seconds above 0")
+    if threads is not None and not (isinstance(threads, Integral) and 0 < threads <= _MOST_THREADS):
+        raise UsageError(f"{threads!r} threads are not allowed: give 1 to {_MOST_THREADS}")
+    if not isinstance(seed, Integral):
+        raise UsageError(f"seed {seed!r} is not allowed: seeds are 0, 1, 2, ...")
+    scene_hw, camera_hw = (None if size is None else as_size(size) for size in (size_hw, camera_size))
     text = str(spec).strip()
     if not text:
         raise InputError(f"no source is given; {_ALLOWED}")
     if match := re.fullmatch(r"synthetic(?::(\d+))?", text):
         from rtseg.sources.synthetic import SyntheticSource
 
-        return SyntheticSource(size_hw or (512, 1024), int(match[1]) if match[1] else seed, fps or 30.0)
+        return SyntheticSource(scene_hw or (512, 1024), int(match[1]) if match[1] else seed, fps or 30.0)
     if match := re.fullmatch(r"(?:/dev/video)?(\d+)", text):
         from rtseg.sources.camera import CameraSource
 
-        return CameraSource(int(match[1]), camera_size, fps, timeout_s)
+        return CameraSource(int(match[1]), camera_hw, fps, timeout_s)
     if match := re.match(r"([A-Za-z][A-Za-z0-9+.-]+)://", text):
         from rtseg.sources.video import VideoSource
 

@@ -172,6 +172,7 @@ class ReconnectingSource(Source):
                 waiting.interrupt()
 
     def close(self) -> None:
+        self.closed = True
         self.interrupt()
         if self._source is not None:
             self._source.close()

@@ -141,7 +141,7 @@ class _Walk:
         shown = None if self._damaged or restarts else _increasing(self._pts)
         rate = stream.average_rate
         end = max((tick for tick in self._pts if tick is not None), default=0) + self._duration
-        missing = None if self._damaged else packets_missing(container, stream, frames, end)
+        missing = None if self._damaged else packets_missing(container, stream, frames, end, self._timeline.end_s)
         first = self._dts if container.format.name == "avi" else self._pts
         notes = stream_notes(container, stream)
         if restarts:
