@@ -64,11 +64,11 @@ class Ladder:
     """Rungs of one network or several that know the same classes.
 
     What a network takes at its own size is measured as `auto` does it, once on this machine; what smaller sizes take
-    is estimated from that. Where `auto` takes the engine that leaves most to the loop's other work, a ladder takes the
-    one that answers first: frames come at their own rate. A rung's score is the mIoU that the network's card states for its precision (1 where it
-    states none), times the share that is left of it at the rung's size: what the card states for sizes, else how far
-    the network's labels agree with those at its own size. Of the rungs that no other beats in both, and that take no
-    longer than there is time, at most eight are opened, and timed from frame to labels.
+    is estimated from that. `auto` takes the engine that leaves most to the loop's other work; here frames come at their
+    own rate, and the one counts that answers first. A rung's score is the mIoU that the network's card states for its
+    precision (1 where it states none), times the share that is left of it at the rung's size: what the card states for
+    sizes, else how far the network's labels agree with those at its own size. Of the rungs that no other beats in both,
+    and that take no longer than there is time, at most eight are opened, and timed from frame to labels.
 
     Args:
         specs: networks, and what is named of how they run: that is never replaced.

@@ -32,9 +32,9 @@ class Deadline:
     small things that move out of their labels first. For n stands what is to be expected in what is left of the frame's
     time once drawing is paid for.
 
-    A slow rung also takes time from the next frame. So each frame gets the rung for which v, and the best v that its run
-    leaves for the next frame, are most together: one that does not keep up with the source is taken as long as there is
-    time to spare, and a faster one between catches up.
+    A slow rung also takes time from the next frame. So each frame gets the rung that is worth most together with the
+    best that its run leaves for the next frame: one that does not keep up with the source is taken while there is time
+    to spare, and a faster one between catches up.
 
     A file is read at its own rate, as a camera would give it. A few frames may wait: of those whose time runs out the
     picture is shown with older labels, and none is shown late.
