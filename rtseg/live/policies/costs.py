@@ -41,6 +41,8 @@ class Costs:
         Of the last 30 runs the k-th newest, from 0, weighs exp(-k / 6): how slow a machine is now says much about the
         next run and little about the one ten later.
         """
+        by_factor = np.argsort(self._factors)
+        slower = np.append(np.cumsum(_WEIGHTS[by_factor][::-1])[::-1], 0.0)  # share of each factor and those above it
         most = np.asarray(left_s)[..., None] / self._measured_s
-        late: np.ndarray = (self._factors > most[..., None]) @ _WEIGHTS
+        late: np.ndarray = slower[np.searchsorted(self._factors[by_factor], most, side="right")]
         return late
