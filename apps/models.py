@@ -36,7 +36,7 @@ def command(
     console = plain_console()
     console.print(table(cards))
     for card in cards:
-        console.print(f"{card.name}: {card.data_terms}")
+        console.print(f"{card.name}: {card.data_terms}", soft_wrap=False)
 
 
 def summary(card: Card) -> dict[str, object]:

@@ -234,7 +234,7 @@ WEIGHT_CASES = [
 
 OUTPUT_CASES = [
     ("rtseg-cam --record {bad}/file/run.mp4", OUTPUT, "cannot write in folder"),
-    ("rtseg-cam --record {bad}/folder", OUTPUT, "name it"),
+    ("rtseg-cam --record {bad}/folder", OUTPUT, "give a file name"),
     ("rtseg-cam --record run.avi", OUTPUT, "run.mp4"),
     ("rtseg-cam --record run.mp4 --json {bad}/file/report.json", OUTPUT, "cannot write in folder"),
     ("rtseg-cam --json {bad}/folder", OUTPUT, "cannot write"),

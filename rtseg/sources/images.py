@@ -140,11 +140,13 @@ def read_images(source: Source, paths: Sequence[Path], indices: range, step_s: F
 
 def _hdr_note(path: Path) -> str | None:
     """What a user should know about a picture that was read."""
-    with path.open("rb") as file:
-        head = file.read(_PNG_HEAD)
-        if not (is_heic(head) or is_avif(head)):
-            return hdr_note(png_colours(head)[0])
-        return hdr_note(heif_transfer(path, head + file.read()))
+    try:
+        with path.open("rb") as file:
+            head = file.read(_PNG_HEAD)
+            rest = file.read() if is_heic(head) or is_avif(head) else None
+    except OSError:
+        return None  # it was read a moment ago; if the folder is gone, the next picture says so
+    return hdr_note(png_colours(head)[0] if rest is None else heif_transfer(path, head + rest))
 
 
 def _is_video(name: str) -> bool:
