@@ -127,7 +127,7 @@ def collect_runs(runs: Path) -> dict[str, Any]:
         scored = {}
         for folder in sorted(runs.glob(f"{folder_of(runs, name, 0).name}*")):
             seed = folder.name.partition("-seed-")[2] or "0"
-            if folder != folder_of(runs, name, int(seed)) or not (folder / "cpu.json").is_file():
+            if not seed.isdigit() or folder != folder_of(runs, name, int(seed)) or not (folder / "cpu.json").is_file():
                 continue
             card = json.loads((folder / "best.json").read_text(encoding="utf-8"))
             figures = card["metrics"][f"camvid/only-{DRIVE}"]

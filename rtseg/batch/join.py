@@ -4,7 +4,7 @@ import heapq
 import logging
 import math
 from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -81,7 +81,7 @@ def _join(
         delay = math.ceil(early / time_base)
         streams = [video, *(track.output for track in sounds)]
         last = max(1, round(last_duration * source_base / time_base))
-        queues = [_pictures([path for path, _ in parts], ticks + delay, time_base, last)]
+        queues = [_pictures(parts, ticks + delay, time_base, last)]
         queues += [track.packets(place, delay * time_base) for place, track in enumerate(sounds, start=1)]
         for _, place, packet in heapq.merge(*queues, key=lambda timed: timed[:2]):
             packet.stream = streams[place]
@@ -97,34 +97,48 @@ def _timescale(time_base: Fraction) -> int:
 
 def _clock(parts: Sequence[Part], time_base: Fraction, last_duration: int) -> tuple[Fraction, np.ndarray]:
     """Seconds a tick, and int64 (frames,), the rising ticks of all pictures."""
-    ticks = np.concatenate([of_part for _, of_part in parts])
+    ticks = _rising(np.concatenate([of_part for _, of_part in parts]))
     longest = max(last_duration, int(np.diff(ticks).max(initial=0)))
     if longest <= most_ticks(time_base):
         return time_base, ticks
     coarser = Fraction(1, max(1, int(MOST_TICKS / (longest * time_base))))
+    return coarser, _rising(np.rint(ticks * float(time_base / coarser)).astype(np.int64))
+
+
+def _rising(ticks: np.ndarray) -> np.ndarray:
+    """The same ticks, int64 (frames,), where each is above the one before; else as little later as that takes."""
     places = np.arange(len(ticks))
-    scaled = np.rint(ticks * float(time_base / coarser)).astype(np.int64)
-    return coarser, np.maximum.accumulate(scaled - places) + places
+    rising: np.ndarray = np.maximum.accumulate(ticks - places) + places
+    return rising
 
 
-@contextmanager
-def _opened(path: Path) -> Iterator[InputContainer]:
+def _opened(path: Path) -> InputContainer:
     try:
-        with av.open(file_url(path)) as container:
-            yield container
+        return av.open(file_url(path))
     except av.error.InvalidDataError as error:
-        raise OutputError(f"{path} was damaged after it was written: --overwrite starts over") from error
+        raise _damaged(path) from error
 
 
-def _packets(paths: Sequence[Path]) -> "Iterator[Packet[Any]]":
-    for path in paths:
+def _damaged(path: Path) -> OutputError:
+    return OutputError(f"{path} was damaged after it was written: --overwrite starts over")
+
+
+def _packets(parts: Sequence[Part], ticks: np.ndarray) -> "Iterator[tuple[Packet[Any], int]]":
+    """The packets of all parts, and when each is shown."""
+    first = 0
+    for path, of_part in parts:
+        these = ticks[first : first + len(of_part)].tolist()
+        first += len(of_part)
         with _opened(path) as container:
-            yield from (packet for packet in container.demux(video=0) if packet.size)
+            try:
+                yield from zip((packet for packet in container.demux(video=0) if packet.size), these, strict=True)
+            except ValueError as error:  # FFmpeg's for what it cannot read, and zip's for another number of packets
+                raise _damaged(path) from error
 
 
-def _pictures(paths: Sequence[Path], ticks: np.ndarray, time_base: Fraction, last_duration: int) -> Iterator[Timed]:
+def _pictures(parts: Sequence[Part], ticks: np.ndarray, time_base: Fraction, last_duration: int) -> Iterator[Timed]:
     held: Timed | None = None  # the newest, since the last one's duration is not what its part says
-    for packet, tick in zip(_packets(paths), ticks.tolist(), strict=True):
+    for packet, tick in _packets(parts, ticks):
         if held is not None:
             yield held
         packet.time_base = time_base

@@ -63,7 +63,7 @@ def parse_classes(data: Any, default_name: str) -> tuple[LabelSet, Masks]:
     names = tuple(entry["name"] for entry in entries)
     palette = tuple(_colour(entry["rgb"], f"class {entry['name']!r}: 'rgb'") for entry in entries)
     _check_distinct(names, "names")
-    labels = LabelSet(_name(data["name"], "'name'") if "name" in data else default_name, names, palette, _IGNORE)
+    labels = LabelSet(_name(_text(data["name"]), "'name'") if "name" in data else default_name, names, palette, _IGNORE)
     if coloured:
         _check_distinct(palette, "colours")
         ignored = data.get("ignore")
@@ -95,6 +95,11 @@ def _check_distinct(values: tuple[Any, ...], what: str) -> None:
     for value in values:
         if values.count(value) > 1:
             raise ValueError(f"{what} of classes must differ, {value!r} is there twice")
+
+
+def _text(value: Any) -> Any:
+    """A data set may be called 2024."""
+    return str(value) if isinstance(value, int) else value
 
 
 def _name(value: Any, what: str) -> str:

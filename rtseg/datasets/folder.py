@@ -13,7 +13,7 @@ A picture and its label picture have the same name up to the suffix, and lie in 
 import logging
 import re
 from collections.abc import Collection, Iterator
-from functools import lru_cache
+from functools import cache
 from itertools import groupby
 from pathlib import Path
 from typing import ClassVar
@@ -155,7 +155,7 @@ def _misnamed(root: Path) -> Iterator[str]:
             yield f"{path} is not read as a split: call it {right.name}"
 
 
-@lru_cache(16)  # once, however many splits are opened
+@cache  # once, however many splits are opened
 def _tell(note: str) -> None:
     log.warning(note)
 

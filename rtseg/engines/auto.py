@@ -23,7 +23,7 @@ from rtseg.core.runspec import AUTO
 from rtseg.core.sizes import format_size
 from rtseg.core.zoo import Artifact
 from rtseg.engines.base import EngineOptions
-from rtseg.engines.rate import Fps, Measured, Rate, as_rate, measure_rates
+from rtseg.engines.rate import WHOLE, Fps, Measured, Rate, as_rate, measure_rates
 from rtseg.engines.table import ENGINES, TABLE, available, check_stops, distribution, install_hint, missing
 
 MAX_LOSS = 0.005
@@ -274,6 +274,7 @@ def _key(artifact: Artifact, forms: Sequence[Form], options: EngineOptions) -> d
     files = artifact.card.files
     return {
         "figure": _FIGURE,
+        "other_work": WHOLE,
         "cpu": cpu_name(),
         "cores": cores(),
         "network": artifact.card.name,

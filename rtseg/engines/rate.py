@@ -33,7 +33,7 @@ from rtseg.pictures.upsample import upsample_labels
 _BURST_S, _FEW, _MANY = 0.1, 3, 8  # bursts
 _ALIKE = 0.1  # by which the two best bursts differ at most where nothing else kept the machine busy
 _FRAME = 3  # times as high and wide as the network's input is a frame
-_WHOLE = 2.8  # times what is timed is all the loop does beside the engine: decoding is most of the rest
+WHOLE = 2.8  # times what is timed is all the loop does beside the engine: decoding is most of the rest
 _TIMEOUT_S = 300.0
 _MARK = "rtseg-rate "
 
@@ -193,7 +193,7 @@ def other_work_s(card: Card, size_hw: Size) -> float:
     while count < _FEW or perf_counter() - began < _BURST_S:
         work()
         count += 1
-    return _WHOLE * (process_time() - start) / count
+    return WHOLE * (process_time() - start) / count
 
 
 def _agree(rates: Sequence[float]) -> bool:

@@ -106,7 +106,7 @@ def load_named(name: str, artifact: Artifact, options: EngineOptions) -> Engine:
         raise EngineError(reason)
     try:
         kind = ENGINES.get(name)
-    except (ImportError, OSError) as error:  # a shared library of the package is missing, or of another version
+    except (ImportError, OSError, RuntimeError) as error:  # a library of the package is missing, or of another version
         said = " ".join(str(error).split())
         raise EngineError(f"engine {name} is installed but cannot be loaded ({said}): {install_hint(name)}") from error
     if options.in_flight > 1 and not TABLE[name].on_gpu:

@@ -114,7 +114,11 @@ class Segmenter(Claimed):
             raise UsageError("a segmenter around an engine has one input size: make it from a RunSpec")
         height, width = self._spec.size_hw or default_size(self.card, frame_hw)
         size_hw = self.card.nearest_size((round(height * scale), round(width * scale)))
-        self._scaled.append(Segmenter(replace(self._spec, size_hw=size_hw), budget=self.budget, loader=self._loader))
+        spec = replace(self._spec, size_hw=size_hw)
+        for segmenter in self._scaled:
+            if segmenter._spec == spec:
+                return segmenter
+        self._scaled.append(Segmenter(spec, budget=self.budget, loader=self._loader))
         return self._scaled[-1]
 
     def resize(self, image: np.ndarray) -> np.ndarray | None:

@@ -153,10 +153,12 @@ def warm_up() -> None:
 
 @lru_cache(maxsize=16)
 def _mixture(labels: LabelSet, opacity: float, shown: tuple[int, ...], greyed: bool) -> tuple[np.ndarray, np.ndarray]:
-    """What `mix` takes, by label: the picture's weight, uint16 (256,), and what is added, uint16 (256, 3).
+    """What `mix` takes, by label: the picture's weight, uint16 (256,), and what is added, uint16 (256, 3 BLOCK).
 
     Both are in 256ths, as the opacity is. One half is added, so that what is cut is rounded. Unchanged where not shown.
     """
+    from rtseg.pictures._overlay_kernel import BLOCK
+
     weights, added = np.full(256, 256, np.uint16), np.full((256, 3), 128, np.uint16)
     coloured = {index: labels.palette_bgr[index] for index in shown}
     if greyed:
@@ -165,7 +167,7 @@ def _mixture(labels: LabelSet, opacity: float, shown: tuple[int, ...], greyed: b
     for index, colour in coloured.items():
         weights[index] = 256 - opaque
         added[index] = colour.astype(np.uint16) * opaque + 128
-    return weights, added
+    return weights, np.tile(added, BLOCK)
 
 
 def _check(image: np.ndarray, labels: np.ndarray, out: np.ndarray | None) -> None:
@@ -196,12 +198,11 @@ def _with_unsure(labels: np.ndarray, confidence: np.ndarray, below: float) -> np
 def _mix(
     image: np.ndarray, labels: np.ndarray, mixture: tuple[np.ndarray, np.ndarray], out: np.ndarray | None
 ) -> np.ndarray:
-    from rtseg.pictures._overlay_kernel import BLOCK, mix  # numba: only when something is drawn
+    from rtseg.pictures._overlay_kernel import mix  # numba: only when something is drawn
 
     if out is None:
         out = np.empty(image.shape, np.uint8)
-    weights, added = mixture
-    mix(np.ascontiguousarray(image), np.ascontiguousarray(labels), weights, np.tile(added, BLOCK), out)
+    mix(np.ascontiguousarray(image), np.ascontiguousarray(labels), *mixture, out)
     return out
 
 

@@ -2,14 +2,17 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from errno import EMFILE, ENFILE
 
 import cv2
 import torch
 
 from rtseg.core.errors import OutputError, UsageError
+from rtseg.core.files import is_full
 from rtseg.training.config import TrainConfig
 
-_NO_MEMORY = ("can't allocate memory", "not enough memory", "out of memory", "Insufficient memory", "bad_alloc")
+_NO_MEMORY = ("can't allocate memory", "not enough memory", "out of memory", "Insufficient memory", "bad_alloc",
+              "Cannot allocate memory")  # fmt: skip
 _WORKER_GONE = "DataLoader worker (pid"  # how torch says that one was killed
 
 
@@ -23,17 +26,26 @@ def told(config: TrainConfig) -> Iterator[None]:
     """
     try:
         yield
-    except OSError as error:
-        what = f"{error.filename}: " if error.filename else ""
-        raise OutputError(f"the run in {config.output} cannot go on: {what}{error.strerror or error}; check the folder "
-                          "and free space") from error  # fmt: skip
-    except (MemoryError, RuntimeError, cv2.error) as error:
+    except (MemoryError, RuntimeError, cv2.error, OSError) as error:
         if _WORKER_GONE in str(error):
             raise UsageError(f"a process that reads pictures was killed, as systems do where memory runs out: give "
                              f"fewer --workers (it was {config.workers}), and the run goes on") from error  # fmt: skip
         if isinstance(error, MemoryError) or any(words in str(error) for words in _NO_MEMORY):
             where = "the GPU's memory" if isinstance(error, torch.OutOfMemoryError) else "this machine's memory"
-            raise UsageError(f"the run needs more than {where}: give a smaller --batch-size (it was "
-                             f"{config.batch_size}; --accumulate makes up for it) or --crop (it was {config.crop})"
-                             ) from error  # fmt: skip
+            begun = ", and another --output" if (config.output / "last.ckpt").exists() else ""
+            raise UsageError(
+                f"the run needs more than {where}: give a smaller --batch-size (it was {config.batch_size}; "
+                f"--accumulate makes up for it) or --crop (it was {config.crop}){begun}"
+            ) from error
+        if isinstance(error, OSError):
+            raise _of_system(error, config) from error
         raise
+
+
+def _of_system(error: OSError, config: TrainConfig) -> UsageError | OutputError:
+    """What the system refused, in our words."""
+    what = f"{error.filename}: " if error.filename else ""
+    said = f"the run in {config.output} cannot go on: {what}{error.strerror or error}"
+    if error.errno in (EMFILE, ENFILE):
+        return UsageError(f"{said}; give fewer --workers (it was {config.workers}), or raise 'ulimit -n'")
+    return OutputError(f"{said}; {'free space' if is_full(error) else 'check the folder'}")

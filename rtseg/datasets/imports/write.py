@@ -10,7 +10,7 @@ from typing import Any
 import cv2
 import numpy as np
 
-from rtseg.core.errors import InputError, OutputError, UsageError
+from rtseg.core.errors import InputError, OutputError, RtsegError, UsageError
 from rtseg.core.labels import LabelSet, voc_colour
 from rtseg.core.sizes import Size, format_size
 from rtseg.datasets.classes import FILE, parse_classes, read_classes_file, set_name
@@ -63,10 +63,12 @@ def import_set(
         UsageError: no class is left, or there are too many.
     """
     output = output.resolve()
-    labels = _label_set(export, set_name(output), classes, background)
-    described = _described(labels)
     try:
+        labels = _label_set(export, set_name(output), classes, background)
+        described = _described(labels)
         parse_classes(described, labels.name)
+    except RtsegError:
+        raise
     except ValueError as error:
         raise InputError(f"{export.source} has classes that {FILE} cannot hold: {error}") from error
     if output.exists() and (not output.is_dir() or any(output.iterdir())):
