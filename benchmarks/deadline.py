@@ -1,7 +1,8 @@
 """Which labels are on show when a deadline ends: the controller, every fixed rung, and dropping frames.
 
     python benchmarks/deadline.py --root CAMVID --json benchmarks/results/deadline.json            # about 25 minutes
-    python benchmarks/deadline.py --root CAMVID --only curve --seconds 6 --deadline 33             # under two minutes
+    python benchmarks/deadline.py --root CAMVID --only curve --seconds 5 --deadline 33             # a try
+    python benchmarks/deadline.py --root CAMVID --only load --minutes 0.2
 
 **curve**: a split of CamVid, in order and over and over, is played at 30 fps through the loop of `rtseg-cam`, drawn but
 not written. Every picture is scored against its own truth: with the labels that it was shown with by the end of its

@@ -15,7 +15,7 @@ from rtseg.engines.auto import Form
 from rtseg.engines.rate import Fps, Measured
 from rtseg.live import agreement as agreement_module
 from rtseg.live.agreement import agreement, at_size
-from rtseg.live.ladder import Ladder, choose, other_sizes, scores_by_size, wishes
+from rtseg.live.ladder import Ladder, best_forms, choose, other_sizes, scores_by_size, wishes
 from rtseg.live.rung import Rung, pareto, spread
 
 FILES = {"fp32": CardFile("fake.onnx", "0" * 64, 1), "int8": CardFile("fake.int8.onnx", "1" * 64, 1)}
@@ -80,14 +80,10 @@ def test_what_takes_longer_than_there_is_time_is_left_but_the_fastest():
     assert choose(found, 0.005) == found[:1]
 
 
-def test_of_each_precision_the_engine_that_answers_first(monkeypatch):
-    """At full rate `slower` would make more frames, since it leaves more to the rest."""
-    rates = {Form("first", "fp32"): Fps(14.0, 10.0), Form("slower", "fp32"): Fps(12.0, 11.0),
-             Form("first", "int8"): "no", Form("slower", "int8"): Fps(20.0, 20.0)}  # fmt: skip
-    monkeypatch.setattr("rtseg.live.ladder.rates", lambda *given: rates)
-    plan = ladder(network(), size_hw=(384, 512)).plan((384, 512), 1.0)
-    assert [(rung.engine, rung.precision) for rung in plan] == [("slower", "int8"), ("first", "fp32")]
-    assert [rung.seconds for rung in plan] == pytest.approx([1 / 20, 1 / 14])
+def test_of_each_precision_the_fastest_engine():
+    rates = {Form("a", "fp32"): Fps(14.0, 10.0), Form("b", "fp32"): Fps(12.0, 11.0), Form("a", "int8"): Fps(20.0, 20.0),
+             Form("b", "int8"): "no"}  # fmt: skip
+    assert best_forms(rates) == {Form("b", "fp32"): 12.0, Form("a", "int8"): 20.0}
 
 
 def test_scores_are_those_of_the_card_between_its_sizes():

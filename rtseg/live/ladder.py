@@ -1,7 +1,7 @@
 """Opens the rungs that a deadline chooses from: the networks, sizes and precisions that are worth their time here."""
 
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from math import sqrt
 from pathlib import Path
@@ -16,8 +16,8 @@ from rtseg.core.sizes import Size, format_size, parse_size, scaled
 from rtseg.core.threads import thread_budget
 from rtseg.core.zoo import Artifact, models, resolve
 from rtseg.engines import EngineOptions, load_engine
-from rtseg.engines.auto import Form, Measure, rates
-from rtseg.engines.rate import Fps, measure_rates
+from rtseg.engines.auto import Form, Measure, fastest, rates
+from rtseg.engines.rate import Fps, Rate, measure_rates
 from rtseg.live.agreement import Curve, agreement, at_size
 from rtseg.live.bench import miou_of_card
 from rtseg.live.rung import Rung, pareto, spread
@@ -64,11 +64,10 @@ class Ladder:
     """Rungs of one network or several that know the same classes.
 
     What a network takes at its own size is measured as `auto` does it, once on this machine; what smaller sizes take
-    is estimated from that. `auto` takes the engine that leaves most to the loop's other work; here frames come at their
-    own rate, and the one counts that answers first. A rung's score is the mIoU that the network's card states for its
-    precision (1 where it states none), times the share that is left of it at the rung's size: what the card states for
-    sizes, else how far the network's labels agree with those at its own size. Of the rungs that no other beats in both,
-    and that take no longer than there is time, at most eight are opened, and timed from frame to labels.
+    is estimated from that. A rung's score is the mIoU that the network's card states for its precision (1 where it
+    states none), times the share that is left of it at the rung's size: what the card states for sizes, else how far
+    the network's labels agree with those at its own size. Of the rungs that no other beats in both, and that take no
+    longer than there is time, at most eight are opened, and timed from frame to labels.
 
     Args:
         specs: networks, and what is named of how they run: that is never replaced.
@@ -142,7 +141,7 @@ class Ladder:
         self._tell(f"measuring {card.name} at {format_size(own_hw)}: once on this machine")
         options = EngineOptions(own_hw, threads=self.budget.engine)
         measured = rates(spec.engine, spec.precision, artifact, options, self._measure)
-        forms = {form: rate.alone for form, rate in measured.items() if isinstance(rate, Fps)}
+        forms = best_forms(measured)
         if not forms:
             _log.warning("%s is left out: %s", card.name, "; ".join(f"{form}: {why}" for form, why in measured.items()))
         sizes, curve = {own_hw: 1.0}, [(1.0, 1.0)]
@@ -167,6 +166,16 @@ class Ladder:
         (artifact,) = (spec.model for spec in self._specs if resolve(spec.model).card.name == rung.model)
         spec = RunSpec(artifact, rung.engine, rung.precision, rung.size_hw, self.budget.total)
         return Segmenter(spec, budget=self.budget, loader=self._loader)
+
+
+def best_forms(found: Mapping[Form, Rate]) -> dict[Form, float]:
+    """Of each precision that runs the engine that runs it fastest in the loop, and its pictures per second alone."""
+    best: dict[str, dict[Form, Rate]] = {}
+    for form, rate in found.items():
+        if isinstance(rate, Fps):
+            best.setdefault(form.precision, {})[form] = rate
+    chosen = [fastest(list(rates), rates) for rates in best.values()]
+    return {form: rate.alone for form in chosen if isinstance(rate := found[form], Fps)}
 
 
 def figure(card: Card, precision: str) -> float:

@@ -1,13 +1,11 @@
 """What each rung of a ladder will take on a machine that is not always as fast as when it was measured."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 import numpy as np
 
-_RUNS, _FADING = 30, 6.0  # runs that are remembered, and after how many more a run counts for 1/e
-_NEWEST = 8  # runs, of which the median is what is usual
-_WEIGHTS = np.exp(-np.arange(_RUNS)[::-1] / _FADING)
-_WEIGHTS /= _WEIGHTS.sum()
+_HISTORY = 1000  # runs: half a minute at 30 fps, and enough to see one slow run in a thousand
+_NEWEST, _SLOW = 8, 2  # a machine is busy if so many of the newest runs were slow: one alone is a hiccup
 
 
 class Costs:
@@ -22,27 +20,39 @@ class Costs:
 
     def __init__(self, measured_s: Sequence[float], factors: Sequence[float] = ()) -> None:
         self._measured_s = np.array(measured_s, np.float64)
-        self._factors = np.full(_RUNS, np.median(factors or [1.0]))  # not their worst: caches were cold then
+        self._factors = np.array([np.median(factors or [1.0])])  # not their worst: caches were cold then
 
     def __len__(self) -> int:
         return len(self._measured_s)
 
     def took(self, rung: int, seconds: float) -> None:
         """Counts a run."""
-        self._factors = np.append(self._factors[1:], seconds / self._measured_s[rung])
+        kept = self._factors[1 - _HISTORY - _NEWEST :]  # the oldest eight say what was foreseen
+        self._factors = np.append(kept, seconds / self._measured_s[rung])
 
     def usual_s(self) -> np.ndarray:
         """What each rung takes now, in the median: float64 (rungs,)."""
         return self._measured_s * float(np.median(self._factors[-_NEWEST:]))
 
-    def late(self, left_s: float | np.ndarray) -> np.ndarray:
-        """The share of runs, 0 to 1, that would not end in `left_s`, (...): float64 (..., rungs).
+    def late(self, left_s: float) -> np.ndarray:
+        """The share of runs, 0 to 1, that would not end in `left_s`: float64 (rungs,).
 
-        Of the last 30 runs the k-th newest, from 0, weighs exp(-k / 6): how slow a machine is now says much about the
-        next run and little about the one ten later.
+        While a machine is busy, which is where at least two of the newest eight runs were too slow, that is their
+        share. Otherwise it is how many of the last 1000 runs were late though the machine was not busy, those before
+        the first taken as in time: one hiccup at the start must not count as one in ten. Of a spell of slow runs only
+        the first two count, since after them a lower rung takes over.
         """
-        by_factor = np.argsort(self._factors)
-        slower = np.append(np.cumsum(_WEIGHTS[by_factor][::-1])[::-1], 0.0)  # share of each factor and those above it
-        most = np.asarray(left_s)[..., None] / self._measured_s
-        late: np.ndarray = slower[np.searchsorted(self._factors[by_factor], most, side="right")]
+        slow = self._factors > left_s / self._measured_s[:, None]
+        count = np.cumsum(slow, axis=1, dtype=np.int64)
+        before = np.zeros_like(count)
+        before[:, 1:] = count[:, :-1]
+        before[:, _NEWEST + 1 :] -= count[:, : -_NEWEST - 1]
+        unforeseen = (slow & (before < _SLOW))[:, -_HISTORY:].sum(axis=1) / _HISTORY
+        newest = slow[:, -_NEWEST:]
+        late: np.ndarray = np.maximum(unforeseen, newest.mean(axis=1) * (newest.sum(axis=1) >= _SLOW))
         return late
+
+
+def rarely_exceeded(values: Collection[float]) -> float:
+    """What nine in ten of the values do not exceed, and where they are few all but the largest; there must be one."""
+    return sorted(values)[9 * (len(values) - 1) // 10]

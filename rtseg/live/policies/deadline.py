@@ -2,40 +2,38 @@
 
 from collections import deque
 from collections.abc import Sequence
-from math import isfinite
+from math import inf, isfinite
 from statistics import median
 
 import numpy as np
 
 from rtseg.core.errors import UsageError
 from rtseg.live.policies.base import Policy
-from rtseg.live.policies.costs import Costs
+from rtseg.live.policies.costs import Costs, rarely_exceeded
 from rtseg.live.rung import Rung
 
-_DRAWN, _FRAMES = 100, 30  # pictures of which drawing is remembered, and frames of which age and interval are
+_RECENT = 100  # frames, of which drawing is remembered
 _FIRST_DRAWING = 0.2  # of the deadline, until a picture was drawn
+_CALM = 30  # frames that a better rung must have fitted before it is taken
+_BUSY = 0.95  # of the time between two frames: handing over takes the rest
 _FIRST_CHANGE, _NEW = 0.02, 0.05  # labels that change from frame to frame, and how fast that is learned
 _SLOWEST = 3.0  # times between two frames: what takes longer is not loaded
-_MISS = 0.1  # of mIoU: what a picture that has labels of an earlier frame loses beside what these are worth less
-_MOST_LATE = 4  # frames by which a run is expected to be late at most
+_MISS = 3.0  # pictures that are wholly wrong weigh as much as a miss: one in a hundred costs three points of mIoU
 _STARVED_S = 0.5  # where nothing can be in time, a picture is shown this often all the same
 
 
 class Deadline(Policy):
     """The policy that keeps a deadline: for each frame the rung of a ladder that is worth most in the time it has.
 
-    A rung that is ready in time is worth its score s. Where it is n frames late, so many pictures have labels that are
-    older: it is worth
+    A rung is worth its score, less what labels lose by their age where it does not keep up with the source and only
+    each n-th frame gets labels of its own: score (1 - c (n - 1)), c the share of the picture whose label changes from
+    one frame to the next. The age is (n - 1) / 2 frames in the mean, and a changed pixel counts twice, since it is
+    small things that move out of their labels first. From that goes what its misses cost, 3 times the share of runs
+    that would not be ready in what is left of the frame's time once drawing is paid for. So a slow run that no rung
+    would have survived speaks against none of them, and one that costs only the best rungs speaks against those.
 
-        v = s (1 - 2c n) - 0.1 n,
-
-    c the share of the picture whose label changes from one frame to the next. A changed pixel counts twice, since it is
-    small things that move out of their labels first. For n stands what is to be expected in what is left of the frame's
-    time once drawing is paid for.
-
-    A slow rung also takes time from the next frame. So each frame gets the rung that is worth most together with the
-    best that its run leaves for the next frame: one that does not keep up with the source is taken while there is time
-    to spare, and a faster one between catches up.
+    The first frame for which a lower rung is worth more gets it. A higher one is taken when it has been worth more
+    for 30 frames in a row.
 
     A file is read at its own rate, as a camera would give it. A few frames may wait: of those whose time runs out the
     picture is shown with older labels, and none is shown late.
@@ -61,10 +59,12 @@ class Deadline(Policy):
         self.deadline_s: float = deadline_s
         self._scores = np.empty(0)
         self._costs: Costs | None = None
+        self._level = 0
+        self._calm = 0
         self._change = _FIRST_CHANGE
-        self._drawing: deque[float] = deque(maxlen=_DRAWN)  # seconds from labels to picture shown
-        self._ages: deque[float] = deque(maxlen=_FRAMES)  # of frames when their rung was chosen
-        self._intervals: deque[float] = deque(maxlen=_FRAMES)
+        self._drawing: deque[float] = deque(maxlen=_RECENT)  # seconds from labels to picture shown
+        self._ages: deque[float] = deque(maxlen=_CALM)  # of frames when their rung was chosen
+        self._intervals: deque[float] = deque(maxlen=_CALM)
         self._before: tuple[int, float] | None = None
         self._shown_at: float | None = None
 
@@ -84,6 +84,7 @@ class Deadline(Policy):
         self.rungs = tuple(rungs)
         self._scores = np.array([rung.score for rung in rungs])
         self._costs = Costs([rung.seconds for rung in rungs], factors)
+        self._level = self._best(self._fresh_s)
 
     @property
     def costs(self) -> Costs:
@@ -103,15 +104,19 @@ class Deadline(Policy):
     def choose(self, index: int, captured_at: float, now: float) -> int | None:
         """The rung for a frame; None where none is likely to be ready, and waiting for the next frame is better.
 
-        Where the fastest would not usually be ready for a frame that has just come either, one is started all the same:
-        its labels serve the next.
+        Where the fastest will usually be ready it is tried. So it is where it would not be for a frame that has just
+        come either: then its labels serve the next.
         """
         self._arrived(index, captured_at, now)
-        left_s, fresh_s, usual_s = self.cutoff(captured_at) - now, self._fresh_s, self.costs.usual_s()
-        if left_s < usual_s[0] <= fresh_s:
-            return None
-        next_left_s = np.minimum(fresh_s, left_s - usual_s + self._interval_s)
-        return int((self._values(left_s) + self._values(next_left_s).max(axis=1)).argmax())
+        left, fresh_s = self.cutoff(captured_at) - now, self._fresh_s
+        values = self._values(fresh_s)
+        self._change_level(int(values.argmax()))
+        if left < fresh_s:
+            values = self._values(left)
+        rung, usual_s = int(values[: self._level + 1].argmax()), self.costs.usual_s()
+        if usual_s[rung] <= left:
+            return rung
+        return None if left < usual_s[0] <= fresh_s else 0
 
     def took(self, rung: int, seconds: float) -> None:
         """Counts a run of a rung, in time or not."""
@@ -135,14 +140,10 @@ class Deadline(Policy):
 
     @property
     def drawing_s(self) -> float:
-        """What three in four of the last 100 pictures did not exceed from their labels until they were shown.
+        """What drawing and showing rarely exceed: a tenth more than nine in ten of the last 100 took."""
+        return 1.1 * rarely_exceeded(self._drawing) if self._drawing else _FIRST_DRAWING * self.deadline_s
 
-        To allow for the slowest would cost more frames their labels than it saves pictures from being late.
-        """
-        seconds = sorted(self._drawing) or [_FIRST_DRAWING * self.deadline_s]
-        return seconds[3 * (len(seconds) - 1) // 4]
-
-    # Which rung is right for a frame
+    # Which rung is right for a frame that has just come
 
     def _arrived(self, index: int, captured_at: float, now: float) -> None:
         if self._before is not None and index > self._before[0]:
@@ -152,16 +153,25 @@ class Deadline(Policy):
 
     @property
     def _fresh_s(self) -> float:
-        """What a frame has left that waited for none before it."""
-        return self.deadline_s - self.drawing_s - min(self._ages)
+        """What a frame that has just come has left, as it usually comes."""
+        return self.deadline_s - self.drawing_s - (median(self._ages) if self._ages else 0.0)
 
-    @property
-    def _interval_s(self) -> float:
-        return median(self._intervals) if self._intervals else self.deadline_s
+    def _worth(self) -> np.ndarray:
+        """The score of the labels that are on show, in the mean, by rung: float64 (rungs,)."""
+        interval_s = _BUSY * median(self._intervals) if self._intervals else inf
+        older = np.maximum(self.costs.usual_s() / interval_s, 1.0) - 1
+        return self._scores * (1 - self._change * older)
 
-    def _values(self, left_s: float | np.ndarray) -> np.ndarray:
-        """What each rung is worth if so much time is left, (...): float64 (..., rungs)."""
-        until_s = np.asarray(left_s)[..., None] + self._interval_s * np.arange(_MOST_LATE)
-        frames_late = self.costs.late(until_s).sum(axis=-2)
-        values: np.ndarray = self._scores * (1 - 2 * self._change * frames_late) - _MISS * frames_late
-        return values
+    def _values(self, left_s: float) -> np.ndarray:
+        """What each rung is worth if so much time is left, less what its misses cost: float64 (rungs,)."""
+        return self._worth() - _MISS * self.costs.late(left_s)
+
+    def _best(self, left_s: float) -> int:
+        """The rung that is worth most if so much time is left."""
+        return int(self._values(left_s).argmax())
+
+    def _change_level(self, best: int) -> None:
+        """Down at once; up after a calm."""
+        self._calm = self._calm + 1 if best > self._level else 0
+        if best < self._level or self._calm >= _CALM:
+            self._level, self._calm = best, 0
