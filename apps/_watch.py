@@ -108,7 +108,7 @@ def _run(
         raise
     except (InputError, StalledError):  # the recording has not
         if recording and recording.frames and recording.partial_path.exists():
-            console.print(f"kept    {recording.partial_path}: what was recorded until then", highlight=False)
+            console.print(f"kept    {recording.partial_path}: what was recorded until then")
         raise
     _report(console, options, loop.report(), _saved(viewer, recording))
 
@@ -169,7 +169,7 @@ def _specs(options: "CamOptions") -> list[RunSpec]:
 
 
 def _tell(status: "Status", text: str) -> None:
-    status.update(f"{text}; the first run on a machine takes longest")
+    status.update(escape(f"{text}; the first run on a machine takes longest"))
 
 
 def _network(options: "CamOptions", spec: RunSpec, live: bool) -> "Labeller":

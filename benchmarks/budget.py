@@ -10,13 +10,12 @@ the time: no loop that does this work keeps more.
 
 from collections.abc import Callable, Iterable
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from time import perf_counter, process_time
 from typing import Any
 
 import numpy as np
 from cyclopts import App, Parameter
-from street_video import make_video
+from street_video import FPS, street_video
 
 from rtseg.apps._console import run
 from rtseg.core.files import write_json
@@ -104,9 +103,8 @@ def main(
         json: Write the figures to this file.
     """
     limit_threads(thread_budget().opencv)
-    with TemporaryDirectory() as folder:
-        video = make_video(Path(folder, "street.mp4"), parse_size(source), frames)
-        megabits = 8e-6 * video.stat().st_size / frames * 30
+    with street_video(parse_size(source), frames) as video:
+        megabits = 8e-6 * video.stat().st_size / frames * FPS
         results = []
         for name in model or shipped():
             results.append(measure(name, precision, video))

@@ -6,6 +6,7 @@ import socket
 import subprocess
 import sys
 import threading
+from io import StringIO
 from pathlib import Path
 
 import av
@@ -14,11 +15,12 @@ import numpy as np
 import pytest
 from cyclopts import App
 from fakes import FakeEngine, FakeSource, fake_card, fake_network, loop_threads  # noqa: F401 - a fixture
+from rich.console import Console
 from web_clients import Viewer, request
 
 from rtseg.apps import _watch as watch_module
 from rtseg.apps._console import run
-from rtseg.apps._watch import _network
+from rtseg.apps._watch import _network, _tell
 from rtseg.apps.cam import CamOptions, app
 from rtseg.core.errors import EngineError, InputError, OutputError, ParityError, UsageError, WeightsError
 from rtseg.core.frame import Frame
@@ -488,3 +490,10 @@ def test_a_recording_never_replaces_its_source(source, capsys):
     assert cam("--source", source, "--record", "a.mp4", "--no-window") == 2
     assert "would overwrite the source" in capsys.readouterr().err
     assert Path(source).read_bytes() == b"precious"
+
+
+def test_a_bracket_in_what_a_ladder_tells_is_no_markup() -> None:
+    status = Console(file=StringIO()).status("")
+    _tell(status, "measuring mine[/] at 64x96")
+    shown = status.renderable.text
+    assert str(shown).startswith("measuring mine[/] at 64x96; ")
