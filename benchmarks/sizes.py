@@ -21,7 +21,7 @@ from rtseg.core.zoo import resolve, shipped
 from rtseg.live.environment import environment
 
 app = App(help=__doc__, default_parameter=Parameter(negative=""))
-FACTORS = (0.5, 0.75, 1.0, 1.25)
+FACTORS = (0.375, 0.5, 0.75, 1.0, 1.25)
 
 
 def measure(model: str, size_hw: Size, root: Path) -> dict[str, Any]:

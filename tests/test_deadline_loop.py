@@ -55,7 +55,7 @@ class OneRung:
     def open(self, frame_hw, most_s):
         segmenter = Segmenter(self.engine)
         segmenter.prepare(frame_hw)
-        return [Step(self.rung, segmenter)], [1.0]
+        return [Step(self.rung, segmenter)]
 
 
 def anytime(deadline_s, engine):

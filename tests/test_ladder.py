@@ -14,8 +14,9 @@ from rtseg.core.runspec import RunSpec
 from rtseg.engines.auto import Form
 from rtseg.engines.rate import Fps, Measured
 from rtseg.live import agreement as agreement_module
+from rtseg.live import ladder as ladders
 from rtseg.live.agreement import agreement, at_size
-from rtseg.live.ladder import Ladder, best_forms, choose, other_sizes, scores_by_size, wishes
+from rtseg.live.ladder import Ladder, best_forms, choose, other_sizes, scores_by_size, time_in_turn, wishes
 from rtseg.live.rung import Rung, pareto, spread
 
 FILES = {"fp32": CardFile("fake.onnx", "0" * 64, 1), "int8": CardFile("fake.int8.onnx", "1" * 64, 1)}
@@ -148,16 +149,38 @@ def test_networks_that_do_not_take_a_size_are_left_unless_none_does():
 
 
 def test_rungs_are_opened_timed_and_those_not_worth_it_closed():
-    steps, factors = ladder(network()).open((384, 512), 1.0)
+    steps = ladder(network()).open((384, 512), 1.0)
     try:
         assert len(steps) <= 8
         assert [step.rung.seconds for step in steps] == sorted(step.rung.seconds for step in steps)
         assert [step.rung.score for step in steps] == sorted(step.rung.score for step in steps)
-        assert min(factors) == 1.0
         assert all(step.segmenter.info.size_hw == step.rung.size_hw for step in steps)
     finally:
         for step in steps:
             step.segmenter.close()
+
+
+def test_rungs_are_timed_in_turn_with_a_pause_before_each_run(monkeypatch):
+    """The median of nine, after two that warm up; a clock that each run and each pause moves on."""
+    now, pauses = [0.0], []
+    monkeypatch.setattr(ladders, "perf_counter", lambda: now[0])
+    monkeypatch.setattr(ladders, "sleep", lambda seconds: pauses.append(seconds))
+
+    class Timed:
+        def __init__(self, seconds):
+            self.seconds = iter(seconds)
+
+        def submit(self, frame):
+            now[0] += next(self.seconds)
+
+        def collect(self):
+            pass
+
+    runs = [9.0, 9.0, 1.0, 2.0, 3.0, 4.0, 5.0, 6.0, 7.0, 8.0, 50.0]
+    timed = time_in_turn([Timed(runs), Timed(2 * seconds for seconds in runs)], [None])
+    assert timed == pytest.approx([5.0, 10.0])
+    assert len(pauses) == 22
+    assert min(pauses) > 0
 
 
 class Halves:

@@ -32,8 +32,8 @@ class OpenVinoEngine(ChainEngine):
             "NUM_STREAMS": "1",
             "INFERENCE_NUM_THREADS": options.threads,
             "INFERENCE_PRECISION_HINT": "f32",  # where the CPU can, the default is bf16
-            # A pinned thread waits for its core while another is free: beside one busy core the slowest of a hundred runs
-            # took ten times as long, and alone it gained nothing.
+            # A pinned thread waits for its core while another is free: beside one busy core the slowest run in a
+            # hundred took ten times as long, and alone pinning gained nothing.
             "ENABLE_CPU_PINNING": False,
             "CACHE_DIR": "",
         }

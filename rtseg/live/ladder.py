@@ -5,7 +5,8 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from math import sqrt
 from pathlib import Path
-from time import perf_counter
+from statistics import median
+from time import perf_counter, sleep
 from typing import NamedTuple
 
 from rtseg.core.card import Card
@@ -27,10 +28,11 @@ from rtseg.sources.synthetic import SyntheticSource
 
 MOST = 8
 """Rungs that are kept warm."""
-FACTORS = (0.5, 0.625, 0.75, 0.875, 1.25)
+FACTORS = (0.375, 0.5, 0.625, 0.75, 0.875, 1.25)
 """Input sizes that are tried, of the one that a network takes by itself."""
 _SLACK = 0.05  # of a factor: sizes are rounded to what a network takes
 _WARM_UP, _RUNS, _PICTURES = 2, 9, 3
+_PAUSE_S = 0.02  # before each timed run, as a camera leaves: cores sleep and caches cool, and small networks feel it
 
 
 _log = logging.getLogger(__name__)
@@ -99,15 +101,12 @@ class Ladder:
                 raise UsageError(f"{card.name} knows other classes than {cards[0].name}: a ladder needs the same")
         self.card: Card = max(cards, key=lambda card: max(miou_of_card(card).values(), default=0.0))
 
-    def open(self, frame_hw: Size, most_s: float) -> tuple[list[Step], list[float]]:
-        """The rungs for frames of a size, warm, fastest first; and how the runs differed by which they were timed.
+    def open(self, frame_hw: Size, most_s: float) -> list[Step]:
+        """The rungs for frames of a size, warm, fastest first.
 
         Args:
             frame_hw: height and width of the frames.
             most_s: seconds; what is known to take longer is left out, except for the fastest.
-
-        Returns:
-            The rungs, and for every timed run its seconds as a multiple of its rung's.
 
         Raises:
             EngineError: no network runs here.
@@ -124,8 +123,7 @@ class Ladder:
             for step in steps:
                 step.segmenter.close()
             raise
-        timed = [Step(replace(rung, seconds=min(runs)), s) for (rung, s), runs in zip(steps, taken, strict=True)]
-        return _front(timed), [seconds / min(runs) for runs in taken for seconds in runs]
+        return _front([Step(replace(rung, seconds=s), runs) for (rung, runs), s in zip(steps, taken, strict=True)])
 
     def plan(self, frame_hw: Size, most_s: float) -> list[Rung]:
         """What is worth opening, with the seconds that it may take; fastest first."""
@@ -225,13 +223,14 @@ def _streets(size_hw: Size) -> list[Frame]:
         return [frame for frame in (source.read() for _ in range(_PICTURES)) if frame is not None]
 
 
-def time_in_turn(segmenters: Sequence[Segmenter], frames: Sequence[Frame]) -> list[list[float]]:
-    """Seconds from a frame to its labels, several times for each; in turn, so that a busy moment meets all of them."""
+def time_in_turn(segmenters: Sequence[Segmenter], frames: Sequence[Frame]) -> list[float]:
+    """Seconds from a frame to its labels, the median for each; in turn, so that a busy moment meets all of them."""
     taken: list[list[float]] = [[] for _ in segmenters]
     for run in range(_WARM_UP + _RUNS):
         for segmenter, seconds in zip(segmenters, taken, strict=True):
+            sleep(_PAUSE_S)
             start = perf_counter()
             segmenter.submit(frames[run % len(frames)])
             segmenter.collect()
             seconds.append(perf_counter() - start)
-    return [seconds[_WARM_UP:] for seconds in taken]
+    return [median(seconds[_WARM_UP:]) for seconds in taken]

@@ -97,8 +97,8 @@ class Anytime(Claimed):
         if self._closed:
             raise EngineError("this labeller is closed: load another")
         if not self._steps:
-            self._steps, factors = self._ladder.open(frame_hw, self.policy.most_s)
-            self.policy.start([step.rung for step in self._steps], factors)
+            self._steps = self._ladder.open(frame_hw, self.policy.most_s)
+            self.policy.start([step.rung for step in self._steps])
         return self.info
 
     def resize(self, image: np.ndarray) -> None:

@@ -15,12 +15,11 @@ class Costs:
 
     Args:
         measured_s: seconds of each rung on this machine, rung 0 first; not empty.
-        factors: `took / measured` of the runs that these were measured by.
     """
 
-    def __init__(self, measured_s: Sequence[float], factors: Sequence[float] = ()) -> None:
+    def __init__(self, measured_s: Sequence[float]) -> None:
         self._measured_s = np.array(measured_s, np.float64)
-        self._factors = np.array([np.median(factors or [1.0])])  # not their worst: caches were cold then
+        self._factors = np.ones(1)  # `took / measured` of each run, oldest first
 
     def __len__(self) -> int:
         return len(self._measured_s)

@@ -18,7 +18,8 @@ _CALM = 30  # frames that a better rung must have fitted before it is taken
 _BUSY = 0.95  # of the time between two frames: handing over takes the rest
 _FIRST_CHANGE, _NEW = 0.02, 0.05  # labels that change from frame to frame, and how fast that is learned
 _SLOWEST = 3.0  # times between two frames: what takes longer is not loaded
-_MISS = 3.0  # pictures that are wholly wrong weigh as much as a miss: one in a hundred costs three points of mIoU
+_MISS, _MORE = 3.0, 0.5  # what a miss costs: one picture in a hundred three points of mIoU, and if the deadline is
+_KEPT = 0.05  # not kept anyway, which is where so many miss it, each more only half a point
 _STARVED_S = 0.5  # where nothing can be in time, a picture is shown this often all the same
 
 
@@ -28,8 +29,9 @@ class Deadline(Policy):
     A rung is worth its score, less what labels lose by their age where it does not keep up with the source and only
     each n-th frame gets labels of its own: score (1 - c (n - 1)), c the share of the picture whose label changes from
     one frame to the next. The age is (n - 1) / 2 frames in the mean, and a changed pixel counts twice, since it is
-    small things that move out of their labels first. From that goes what its misses cost, 3 times the share of runs
-    that would not be ready in what is left of the frame's time once drawing is paid for. So a slow run that no rung
+    small things that move out of their labels first. From that goes what its misses cost: 3 times the share of runs
+    that would not be ready in what is left of the frame's time once drawing is paid for, and of what is above 5 % half
+    the share, since held labels are not much worse and the deadline is not kept anyway. So a slow run that no rung
     would have survived speaks against none of them, and one that costs only the best rungs speaks against those.
 
     The first frame for which a lower rung is worth more gets it. A higher one is taken when it has been worth more
@@ -79,11 +81,11 @@ class Deadline(Policy):
 
     # What the labeller tells and asks
 
-    def start(self, rungs: Sequence[Rung], factors: Sequence[float] = ()) -> None:
-        """Takes the rungs that there are, fastest (and worst) first, and the factors that `Costs` takes."""
+    def start(self, rungs: Sequence[Rung]) -> None:
+        """Takes the rungs that there are, fastest (and worst) first."""
         self.rungs = tuple(rungs)
         self._scores = np.array([rung.score for rung in rungs])
-        self._costs = Costs([rung.seconds for rung in rungs], factors)
+        self._costs = Costs([rung.seconds for rung in rungs])
         self._level = self._best(self._fresh_s)
 
     @property
@@ -164,7 +166,9 @@ class Deadline(Policy):
 
     def _values(self, left_s: float) -> np.ndarray:
         """What each rung is worth if so much time is left, less what its misses cost: float64 (rungs,)."""
-        return self._worth() - _MISS * self.costs.late(left_s)
+        late = self.costs.late(left_s)
+        values: np.ndarray = self._worth() - _MISS * np.minimum(late, _KEPT) - _MORE * np.maximum(late - _KEPT, 0)
+        return values
 
     def _best(self, left_s: float) -> int:
         """The rung that is worth most if so much time is left."""
