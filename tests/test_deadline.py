@@ -151,8 +151,8 @@ def test_a_slow_run_of_one_rung_is_expected_of_all():
     costs = Costs([0.010, 0.040])
     costs.took(0, 0.030)
     assert costs.usual_s() == pytest.approx([0.020, 0.080])  # the median of 1 and 3
-    assert costs.late(0.050) == pytest.approx([0.0, 1 / 1000])  # 3 times 40 ms
-    assert costs.late(0.029) == pytest.approx([1 / 1000, 1.0])  # of the second rung both were slow
+    assert costs.late(0.050) == pytest.approx([0.0, 1 / 200])  # 3 times 40 ms
+    assert costs.late(0.029) == pytest.approx([1 / 200, 1.0])  # of the second rung both were slow
 
 
 def fed(*factors):
@@ -163,16 +163,16 @@ def fed(*factors):
 
 
 def test_one_slow_run_is_a_hiccup_and_two_of_eight_a_busy_machine():
-    assert fed(*[1.0] * 99, 2.0).late(0.015) == pytest.approx([1 / 1000])
+    assert fed(*[1.0] * 99, 2.0).late(0.015) == pytest.approx([1 / 200])
     assert fed(*[1.0] * 98, 2.0, 2.0).late(0.015) == pytest.approx([2 / 8])
     assert fed(*[1.0] * 98, 2.0, *[1.0] * 6, 2.0).late(0.015) == pytest.approx([2 / 8])
-    assert fed(*[1.0] * 98, 2.0, *[1.0] * 7, 2.0).late(0.015) == pytest.approx([2 / 1000])
+    assert fed(*[1.0] * 98, 2.0, *[1.0] * 7, 2.0).late(0.015) == pytest.approx([2 / 200])
 
 
 def test_of_a_busy_spell_the_first_two_count_and_a_thousand_runs_are_remembered():
-    spell = [1.0] * 92 + [2.0] * 100 + [1.0] * 8
-    assert fed(*spell).late(0.015) == pytest.approx([2 / 1000])
-    for later, share in ((800, 0.002), (892, 0.002), (893, 0.001), (894, 0.0)):
+    spell = [1.0] * 92 + [2.0] * 100 + [1.0] * 7  # and the one that is taken for granted
+    assert fed(*spell).late(0.015) == pytest.approx([2 / 200])
+    for later, share in ((200, 0.005), (800, 0.002), (893, 0.002), (894, 0.001), (895, 0.0)):
         assert fed(*spell, *[1.0] * later).late(0.015) == pytest.approx([share])
 
 
@@ -230,7 +230,7 @@ def test_down_when_the_machine_gets_busy_and_up_again_later():
     assert found[250:].count(None) <= 4
     assert set(found[first + 4 : 500]) == {1}  # 2.5 times 12 ms
     up = next(index for index in range(500, 1800) if found[index] == 2)
-    assert 530 <= up <= 540  # two late runs of 1000 weigh 0.6 points, and the better rung brings one: after a calm
+    assert 1280 <= up <= 1290  # two late runs of 1000 weigh two points, and the better rung brings one: when forgotten
     assert set(found[up:]) == {2}
     assert max(drive.ages) <= 0.040 + 1e-9
 
@@ -281,14 +281,14 @@ def test_misses_are_rare_under_a_load_that_comes_and_goes():
     drive = Drive(0.040, 0.006, 0.012, 0.030, load=lambda t: 2.5 if any(a <= t < b for a, b in spells) else 1.0)
     drive.run(3000)
     assert len(spells) > 20
-    assert drive.rungs.count(None) <= 9  # three of 1000 cost less than the point that the better rung brings
+    assert drive.rungs.count(None) <= 3  # one of 1000 costs the point that the better rung brings
     assert drive.rungs.count(0) == 0
     assert max(drive.ages) <= 0.040 + 1e-9
 
 
-@pytest.mark.parametrize(("gain", "last"), [(0.006, 0), (0.018, 1)])
+@pytest.mark.parametrize(("gain", "last"), [(0.03, 0), (0.05, 1)])
 def test_a_better_rung_is_worth_few_misses(gain, last):
-    """A second in twenty is busy: that costs two frames of 500, or 0.012, whoever takes the better rung in between."""
+    """A second in twenty is busy: that costs two frames of 500, or 0.04, whoever takes the better rung in between."""
     policy, took = Deadline(0.040), (0.012, 0.030)
     low, high = rungs(*took)
     policy.start([low, replace(high, score=low.score + gain)])

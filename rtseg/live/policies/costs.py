@@ -5,6 +5,7 @@ from collections.abc import Collection, Sequence
 import numpy as np
 
 _HISTORY = 1000  # runs: half a minute at 30 fps, and enough to see one slow run in a thousand
+_FEWEST = 200  # runs that a share is taken of at least, so that a hiccup at the start is not one in ten
 _NEWEST, _SLOW = 8, 2  # a machine is busy if so many of the newest runs were slow: one alone is a hiccup
 
 
@@ -37,16 +38,15 @@ class Costs:
         """The share of runs, 0 to 1, that would not end in `left_s`: float64 (rungs,).
 
         While a machine is busy, which is where at least two of the newest eight runs were too slow, that is their
-        share. Otherwise it is how many of the last 1000 runs were late though the machine was not busy, those before
-        the first taken as in time: one hiccup at the start must not count as one in ten. Of a spell of slow runs only
-        the first two count, since after them a lower rung takes over.
+        share. Otherwise it is how many of the last 1000 runs were late though the machine was not busy; of 200 where
+        there were fewer. Of a spell of slow runs only the first two count, since after them a lower rung takes over.
         """
         slow = self._factors > left_s / self._measured_s[:, None]
         count = np.cumsum(slow, axis=1, dtype=np.int64)
         before = np.zeros_like(count)
         before[:, 1:] = count[:, :-1]
         before[:, _NEWEST + 1 :] -= count[:, : -_NEWEST - 1]
-        unforeseen = (slow & (before < _SLOW))[:, -_HISTORY:].sum(axis=1) / _HISTORY
+        unforeseen = (slow & (before < _SLOW))[:, -_HISTORY:].sum(axis=1) / np.clip(slow.shape[1], _FEWEST, _HISTORY)
         newest = slow[:, -_NEWEST:]
         late: np.ndarray = np.maximum(unforeseen, newest.mean(axis=1) * (newest.sum(axis=1) >= _SLOW))
         return late

@@ -18,8 +18,8 @@ _CALM = 30  # frames that a better rung must have fitted before it is taken
 _BUSY = 0.95  # of the time between two frames: handing over takes the rest
 _FIRST_CHANGE, _NEW = 0.02, 0.05  # labels that change from frame to frame, and how fast that is learned
 _SLOWEST = 3.0  # times between two frames: what takes longer is not loaded
-_MISS, _MORE = 3.0, 0.5  # what a miss costs: one picture in a hundred three points of mIoU, and if the deadline is
-_KEPT = 0.05  # not kept anyway, which is where so many miss it, each more only half a point
+_MISS, _MORE = 10.0, 0.5  # what misses cost: one picture in a thousand a point of mIoU; where more than so many in
+_KEPT = 0.02  # a hundred miss it, the deadline is not kept anyway, and one more in a hundred costs half a point
 _STARVED_S = 0.5  # where nothing can be in time, a picture is shown this often all the same
 
 
@@ -29,10 +29,10 @@ class Deadline(Policy):
     A rung is worth its score, less what labels lose by their age where it does not keep up with the source and only
     each n-th frame gets labels of its own: score (1 - c (n - 1)), c the share of the picture whose label changes from
     one frame to the next. The age is (n - 1) / 2 frames in the mean, and a changed pixel counts twice, since it is
-    small things that move out of their labels first. From that goes what its misses cost: 3 times the share of runs
-    that would not be ready in what is left of the frame's time once drawing is paid for, and of what is above 5 % half
-    the share, since held labels are not much worse and the deadline is not kept anyway. So a slow run that no rung
-    would have survived speaks against none of them, and one that costs only the best rungs speaks against those.
+    small things that move out of their labels first. From that goes what its misses cost: 10 times the share of runs
+    that would not be ready in what is left of the frame's time once drawing is paid for, and half of what this share
+    has above 2 %: the deadline is not kept then, and held labels are not much worse. So a slow run that no rung would
+    have survived speaks against none of them, and one that costs only the best rungs speaks against those.
 
     The first frame for which a lower rung is worth more gets it. A higher one is taken when it has been worth more
     for 30 frames in a row.
