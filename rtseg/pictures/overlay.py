@@ -150,7 +150,7 @@ def warm_up() -> None:
     """Compiles the kernel, or loads it from numba's cache; and loads the font, which takes as long as a frame has."""
     from rtseg.pictures import _overlay_kernel  # noqa: F401
 
-    cv2.getTextSize("", _FONT, 1.0, 1)
+    cv2.getTextSize("fps", _FONT, 1.0, 1)
 
 
 @lru_cache(maxsize=16)
