@@ -28,7 +28,7 @@ _log = logging.getLogger(__name__)
 
 _EACH = 4  # row and column
 
-Run = tuple[Labelled, float]
+Run = tuple[Labelled, float, float]  # labels, and when their run began and ended
 """What a rung made of a frame, and the seconds that it took."""
 
 
@@ -68,6 +68,7 @@ class Anytime(Claimed):
         self._steps: list[Step] = []
         self._waiting: tuple[Frame, bool] | None = None  # the frame that was submitted, and whether a rung has it
         self._running = 0, 0  # the rung, and the frame's index
+        self._ended_at = 0.0  # the last run
         self._last: tuple[np.ndarray, str, int] | None = None  # the newest labels, their rung, and their frame's index
         self._arrays = ArrayPool()
         self._numbers = count()  # of the pictures that calls give
@@ -124,11 +125,14 @@ class Anytime(Claimed):
         if self._waiting is None:
             raise EngineError("no frame is in flight: call submit() first")
         (frame, started), self._waiting = self._waiting, None
-        if self._worker.busy and self._worker.done_within(self._left(self.policy.cutoff(frame.captured_at))):
-            made = self._take()
-            if started:
-                return made
-        return self._held(frame)
+        if not self._worker.busy:
+            return self._held(frame)
+        came, over, made = self._clock(), self.policy.cutoff(frame.captured_at), None
+        if self._worker.done_within(over - came):
+            made, over = self._take(), self._ended_at
+        labelled = made if made is not None and started else self._held(frame)
+        self.policy.handed(self._clock() - max(came, over))
+        return labelled
 
     def __call__(self, frame: np.ndarray | Frame) -> np.ndarray:
         """uint8 BGR (H, W, 3) -> labels uint8 (H, W), with the deadline running from the call to its end.
@@ -161,13 +165,13 @@ class Anytime(Claimed):
         start = self._clock()
         step.segmenter.submit(frame)
         made = step.segmenter.collect()
-        return made, self._clock() - start
+        return made, start, self._clock()
 
     def _take(self) -> Labelled:
         """What the worker has made, which is what is held from now on."""
-        made, seconds = self._worker.take()
+        made, start, self._ended_at = self._worker.take()
         number, index = self._running
-        self.policy.took(number, seconds)
+        self.policy.took(number, self._ended_at - start)
         rung = str(self._steps[number].rung)
         self._compare(made.labels, rung, index)
         self._last = self._arrays.copy(made.labels), rung, index  # whoever gets the labels may write into them
