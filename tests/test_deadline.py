@@ -326,7 +326,7 @@ def test_a_better_rung_is_worth_few_misses(gain, last):
 def test_more_misses_cost_little_where_the_deadline_is_not_kept_anyway(slow, best):
     """Of eight runs some are 1.5 times as slow, which only the better rung feels, or 4 times, which both do.
 
-    Two in eight late cost 0.2 and a fifth of 0.23, more than the 0.19 that the better rung brings: the other misses none.
+    Two in eight late cost 0.2 and a fifth of 0.23, more than the 0.19 that the better rung brings; the other misses 0.
     Where that one misses five in eight too, so that both lose as much, the better one is taken.
     """
     policy = Deadline(0.020)

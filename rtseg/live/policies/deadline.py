@@ -147,7 +147,7 @@ class Deadline(Policy):
 
     @property
     def drawing_s(self) -> float:
-        """What the way to the screen rarely exceeds: a tenth more than nine in ten of the last 100 took, part by part."""
+        """What the way to the screen rarely exceeds: a tenth more than nine in ten of the last 100 took, each part."""
         handing_s = rarely_exceeded(self._handing) if self._handing else 0.0
         return 1.1 * (handing_s + rarely_exceeded(self._drawing)) if self._drawing else _FIRST_DRAWING * self.deadline_s
 
