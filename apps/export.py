@@ -27,20 +27,20 @@ class ExportOptions:
     Attributes:
         checkpoint: A training run's best.safetensors, with best.json beside it.
         model: Instead of a checkpoint: a network that ships, or the path of an ONNX file with its card beside it.
-        untrained: With --model NAME of any architecture: fresh weights, to try things out.
+        untrained: With --model NAME of any architecture: use random weights, to try things out.
         output: logits (for rtseg's engines), or labels: uint8 labels at the input's size, for other runtimes.
-        name: Name of the files; by default the network's.
+        name: Name of the files; by default the name of the network.
         folder: Where NAME.onnx and NAME.json go.
-        data: Data set whose pictures the parity gate runs on; street scenes by default.
+        data: Data set with pictures for the parity gate; street scenes by default.
         root: That data set's folder.
         split: That data set's split.
         engines: The order in which `--engine auto` tries them, fastest first; by default onnxruntime, openvino, torch,
-            or what the card of --model says.
-        data_terms: Where the training pictures come from, and what may be done with the weights; by default nothing, or
-            what the card of --model says.
-        seed: Seed of the fresh weights.
-        exits: With --checkpoint of an icnet: let it stop early at so many of the auxiliary classifiers that it was
-            trained with. By default a network has the exits that --set exits gave it in training.
+            or the order in the card of --model.
+        data_terms: Where the training pictures come from, and what may be done with the weights; by default empty, or
+            the text in the card of --model.
+        seed: Seed of the random weights.
+        exits: With --checkpoint of an icnet: let it stop early at this many of the auxiliary classifiers that it was
+            trained with. By default a network has the exits from --set exits in training.
     """
 
     checkpoint: Path | None = None
@@ -69,7 +69,7 @@ class Trained:
 
 
 def command(options: ExportOptions | None = None) -> None:
-    """Export a network as an ONNX file; it is written only if it gives torch's labels."""
+    """Export a network as an ONNX file, which is written only if it gives the same labels as torch."""
     options = options or ExportOptions()
     check_options(options)  # before torch is loaded
     from rtseg.export.network import export_labels, export_network
