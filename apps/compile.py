@@ -73,7 +73,7 @@ class CompileOptions:
         for name in _OF_TENSORRT if self.engine != "tensorrt" else ():
             if getattr(self, name) != defaults[name]:
                 option = name.replace("_", "-")
-                raise UsageError(f"--{option} is of TensorRT engines: add --engine tensorrt, or leave it out")
+                raise UsageError(f"--{option} is for TensorRT engines: add --engine tensorrt, or leave it out")
 
 
 def command(options: CompileOptions | None = None) -> None:
@@ -226,7 +226,7 @@ def with_loss(before: Artifact, after: Artifact, options: CompileOptions) -> Car
     console.print(line)
     if loss > ALLOWED_LOSS:
         if not options.force:
-            raise ParityError(f"{line}; {ALLOWED_LOSS} is allowed, nothing was written: --force keeps it")
+            raise ParityError(f"{line}; {ALLOWED_LOSS} is allowed, so nothing was written: --force keeps it")
         console.print(f"kept because of --force, though more than {ALLOWED_LOSS} is lost")
     figures = {f"{options.data}/val": {"miou": int8["miou"], "fp32_miou": fp32["miou"], "lost": round(loss, 4)}}
     return after.card.with_figures("int8", figures)

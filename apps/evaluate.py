@@ -73,17 +73,17 @@ class EvalOptions:
 
     def __post_init__(self) -> None:
         if self.enter and (self.data_set is None or self.precision != "fp32"):
-            raise UsageError("--enter takes the figures of the fp32 form on a data set: give --data, leave --precision")
+            raise UsageError("--enter writes fp32 figures on a data set: give --data, leave --precision out")
         if self.calibrate and (self.data_set is None or self.precision != "fp32"):
             raise UsageError("--calibrate fits the fp32 form on a data set: give --data, leave --precision out")
         if self.frames is not None and self.frames < 2:
             raise UsageError(f"--frames {self.frames} is not allowed: stability compares frames, so give 2 or more")
         if self.frames is not None and self.stability is None:
-            raise UsageError("--frames counts frames of --stability SOURCE: give that too; a split is scored whole")
+            raise UsageError("--frames is for --stability SOURCE: give that too; a split is always scored as a whole")
         if (self.averages or self.picture is not None or self.scores_exits) and self.data_set is None:
-            raise UsageError("--flip, --scales, --picture and --exits are of a data set: give --data or --root too")
+            raise UsageError("--flip, --scales, --picture and --exits need a data set: give --data or --root too")
         if self.scores_exits and self.precision == AUTO:
-            raise UsageError("--exits and --calibrate-exits are of one precision: give --precision fp32 or int8")
+            raise UsageError("--exits and --calibrate-exits need one precision: give --precision fp32 or int8")
         if self.calibrate_exits is not None and not 0 <= self.calibrate_exits < 1:
             raise UsageError(f"--calibrate-exits {self.calibrate_exits} is not allowed: give the mIoU that may be "
                              "lost, 0 or more, for example 0.002")  # fmt: skip
@@ -211,7 +211,7 @@ def check_unseen(options: EvalOptions) -> None:
     seen = seen_split(resolve(options.model).card.recipe, options.data_set, options.split)
     if seen is not None:
         raise UsageError(f"{options.model} was trained on {seen}, which has pictures of {options.data_set}/"
-                         f"{options.split}: such figures do not enter a card")  # fmt: skip
+                         f"{options.split}: such figures may not go into a card")  # fmt: skip
 
 
 def enter_figures(options: EvalOptions, figures: dict[str, Any]) -> None:

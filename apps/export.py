@@ -85,7 +85,7 @@ def command(options: ExportOptions | None = None) -> None:
     else:
         export_network(network.model, name, network.labels, options.folder, images=images, **network.card)
         path = options.folder / f"{name}.onnx"
-    console.print(f"{path}: {path.stat().st_size / 2**20:.1f} MiB, has torch's labels")
+    console.print(f"{path}: {path.stat().st_size / 2**20:.1f} MiB, gives the same labels as torch")
 
 
 def check_options(options: ExportOptions) -> None:
@@ -99,14 +99,14 @@ def check_options(options: ExportOptions) -> None:
         raise UsageError("give either --checkpoint RUN/best.safetensors or --model NAME")
     if options.checkpoint is None:
         if options.exits is not None:
-            raise UsageError("--exits goes with --checkpoint: what was exported has no auxiliary classifiers any more")
+            raise UsageError("--exits needs --checkpoint: an exported network has no auxiliary classifiers any more")
         return
     if options.untrained:
-        raise UsageError("--untrained goes with --model: a checkpoint has weights")
+        raise UsageError("--untrained needs --model: a checkpoint has weights")
     path = options.checkpoint
     if path.is_dir() or path.suffix == ".ckpt":
         best = (path if path.is_dir() else path.parent) / "best.safetensors"
-        raise UsageError(f"--checkpoint {path} is {'a folder' if path.is_dir() else 'for going on with a run'}: "
+        raise UsageError(f"--checkpoint {path} is {'a folder' if path.is_dir() else 'for resuming a run'}: "
                          f"give its best weights, {best}")  # fmt: skip
     for file in (path, path.with_suffix(".json")):
         if not file.is_file():

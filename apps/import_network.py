@@ -86,7 +86,7 @@ def command(file: Path, /, choices: ImportChoices = _DEFAULTS) -> None:
     check_outputs({}, {"the network to import": [file], "its classes": [Path(choices.classes)]}, outputs)
     there = [path for _, path in outputs if path.exists()]
     if there and not choices.overwrite:
-        raise OutputError(f"{there[0]} is there already: choose another --name or --folder, or add --overwrite")
+        raise OutputError(f"{there[0]} exists already: choose another --name or --folder, or add --overwrite")
     options = ImportOptions(
         preset=choices.preset,
         mean=_numbers(choices.mean, "--mean"),
@@ -113,8 +113,8 @@ def report(imported: "Imported", path: Path) -> None:
         same = f"{parity.agreement:.2%} of the original's labels ({parity.classes} in the test pictures)"
         console.print(f"{engine}: {same}" + ("" if card.gives_labels else f", scores off by {parity.drift:.1e}"))
     if max(parity.classes for parity in imported.parity.values()) == 1:
-        console.print("the test pictures got one class only, so that equal labels say little: look at pictures of "
-                      "yours before you trust it")  # fmt: skip
+        console.print("the network found only one class in the test pictures, so equal labels say little: look at "
+                      "its labels on your own pictures before you trust it")  # fmt: skip
     size_mib = card.files["fp32"].bytes / 2**20
     console.print(f"{path}: {size_mib:.1f} MiB, {len(card.labels)} classes of {card.labels.name}")
     console.print(f"rtseg-cam --model {shlex.quote(str(path))}")

@@ -101,7 +101,7 @@ def prune(options: PruneOptions, console: Console) -> None:
         f"{options.method}: {keep:.1%} of the channels of {'each layer' if options.per == 'layer' else 'all layers'}\n"
         f"MACs at 1024x2048  {whole / 1e9:.2f} G -> {left / 1e9:.2f} G ({left / whole:.0%})\n"
         f"parameters         {weights / 1e6:.3f} M -> {weights_left / 1e6:.3f} M ({weights_left / weights:.0%})\n"
-        f"{output / WEIGHTS} needs training before it is of use:\n"
+        f"{output / WEIGHTS} needs training before you use it:\n"
         f"rtseg train --model {origin.model} --init {output / WEIGHTS} --output RUN"
     )
 
@@ -114,10 +114,10 @@ def check(options: PruneOptions) -> Path:
         raise UsageError("--model is not given: a network that ships, or a path of an ONNX file or best.safetensors")
     METHODS.check(options.method)
     if (options.keep is None) == (options.macs is None):
-        raise UsageError("give either --keep, the share of the channels that stays, or --macs, that of the arithmetic")
+        raise UsageError("give either --keep, the share of channels to keep, or --macs, the share of the arithmetic")
     for name, share in (("keep", options.keep), ("macs", options.macs)):
         if share is not None and not 0 < share <= 1:
-            raise UsageError(f"--{name} is {share:g}: allowed is above 0 and up to 1, which cuts nothing")
+            raise UsageError(f"--{name} is {share:g}: allowed is above 0 and up to 1, which removes nothing")
     if options.output is None:
         raise UsageError("--output is not given: the folder for the pruned network")
     return options.output
@@ -145,7 +145,7 @@ def report(folders: tuple[Path, ...], console: Console) -> None:
     for line in missing(rows):
         console.print(line)
     if len({row.data for row in rows if row.epochs}) > 1:
-        console.print("these were not trained on the same pictures: their figures cannot be compared")
+        console.print("these runs were not trained on the same pictures: their figures cannot be compared")
 
 
 def table(rows: list["Row"]) -> Table:

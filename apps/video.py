@@ -106,7 +106,7 @@ def video(*inputs: str, options: VideoOptions) -> None:
     jobs = find_jobs(inputs, options.output, parse_save(options.save))
     console = plain_console()
     if options.dry_run and options.json:
-        raise UsageError("--json reports what was done, and --dry-run does nothing: leave one of the two out")
+        raise UsageError("--json reports what was done, and --dry-run does nothing: leave one of them out")
     _check_outputs(inputs, jobs, options)
     choice, selected = _choice(jobs, options)
     if options.dry_run:
@@ -171,8 +171,8 @@ def _choice(jobs: "Sequence[Job]", options: VideoOptions) -> "tuple[Choice, Sele
     if options.steady or options.unsure is not None or "confidence" in parse_save(options.save):
         check_scores(artifact.card)
         if options.exit is not None:
-            raise UsageError("--exit goes with none of --steady, --unsure and --save confidence: "
-                             "they take the scores of the network's end")  # fmt: skip
+            raise UsageError("--exit cannot be used with --steady, --unsure or --save confidence: "
+                             "they need the scores of the whole network")  # fmt: skip
     auto = frozenset(name for name in ("engine", "precision") if getattr(spec, name) == AUTO)
     spec = replace(spec, engine=selected.engine, precision=selected.precision)
     return Choice(artifact.card, spec, look, options.overwrite, auto, options.steady), selected
@@ -192,7 +192,7 @@ def _selected(jobs: "Sequence[Job]", spec: RunSpec, artifact: Artifact, options:
     exits = spec.exit is not None  # one frame at a time
     ahead = 1 if exits else min(threads, Every().most_in_flight)
     wanted = EngineOptions(size_hw, threads=threads, in_flight=ahead, exits=exits)
-    with Console(stderr=True).status("choosing an engine: measured once on a machine"):
+    with Console(stderr=True).status("choosing an engine: measured once per machine"):
         return select(spec.engine, spec.precision, artifact, wanted)
 
 
@@ -209,7 +209,7 @@ def _ctrl_c(batch: "Batch", console: Console) -> Iterator[None]:
 
     def stop(number: int, frame: object) -> None:
         restore()
-        console.print("finishing the segment, some seconds of video; Ctrl-C again stops at once")
+        console.print("finishing the segment, a few seconds of video; press Ctrl-C again to stop at once")
         batch.stop()
 
     before = {number: signal.signal(number, stop) for number in (signal.SIGINT, signal.SIGTERM)}
