@@ -26,7 +26,7 @@ _ABOUT = """What rtseg doctor found, for a bug report. It is plain text: look at
 
 doctor.txt     the doctor's table
 machine.json   versions, system, processor
-report.json    the report of a run, where one was given with --report
+report.json    the report of a run, if one was given with --report
 
 Paths, names of files, addresses, and the names of the user and the machine are left out. There are no pictures.
 """

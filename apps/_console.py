@@ -86,12 +86,12 @@ def running(model: str, info: "EngineInfo") -> str:
 
 def ladder(policy: "Deadline") -> str:
     """What a deadline chooses from, best first, in lines; and what cannot be kept."""
-    lines = [f"deadline {1e3 * policy.deadline_s:g} ms from capture to the picture shown; rungs, best first:"]
+    lines = [f"deadline {1e3 * policy.deadline_s:g} ms from capture to display; rungs, best first:"]
     for rung in reversed(policy.rungs):
         lines.append(f"rung    {rung}: {1e3 * rung.seconds:.1f} ms, score {rung.score:.3f}")
     fastest = policy.rungs[0].seconds
     if fastest > policy.deadline_s:
-        lines.append(f"note    the fastest takes {1e3 * fastest:.1f} ms here, more than the deadline: pictures will "
+        lines.append(f"note    the fastest takes {1e3 * fastest:.1f} ms here, more than the deadline: frames will "
                      "have the labels of earlier frames")  # fmt: skip
     return "\n".join(lines)
 
@@ -156,18 +156,18 @@ def explain(error: Exception) -> tuple[str, int]:
     if isinstance(error, ImportError) and _concerns_cv2(error):
         return _BROKEN_CV2.format(reason=_one_line(error)), EngineError.exit_code
     if isinstance(error, ModuleNotFoundError):
-        hint = "install rtseg again, for training and export with pip install 'rtseg[train]'"
+        hint = "install rtseg again; for training and export, pip install 'rtseg[train]'"
         return f"a package is missing ({_one_line(error)}): {hint}", EngineError.exit_code
     if isinstance(error, OSError) and error.filename is not None and error.errno in _REFUSED:
         name = without_password(os.fsdecode(error.filename))
         return f"{name}: {error.strerror}; give another name or folder", InputError.exit_code
     kind = type(error).__name__
-    return f"{kind}: {_one_line(error)}; this is a defect of rtseg, RTSEG_DEBUG=1 shows the traceback", 1
+    return f"{kind}: {_one_line(error)}; this is a bug in rtseg, RTSEG_DEBUG=1 shows the traceback", 1
 
 
 def _way_out(error: CycloptsError) -> str:
     given = error.token.value if isinstance(error, UnknownOptionError) else ""
-    return f"If it is the file, write ./{given}" if given and os.path.lexists(given) else "Try --help."
+    return f"If you mean the file, write ./{given}" if given and os.path.lexists(given) else "Try --help."
 
 
 def _concerns_cv2(error: ImportError) -> bool:

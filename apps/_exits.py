@@ -93,12 +93,12 @@ def tell_exits(figures: dict[str, Any]) -> None:
         whole = figures["exits"][-1]
         thresholds = ", ".join(f"{threshold:.4f}" for threshold in auto["thresholds"])
         early, end = (f"mIoU {share(each['miou'], 4)}, {each['gmac']:.2f} GMAC" for each in (auto, whole))
-        console.print(f"leaving early at entropies below {thresholds}: {early} on the mean frame; to the end {end}")
+        console.print(f"leaving early at entropies below {thresholds}: {early} for the average frame; to the end {end}")
     else:
         console.print("leaving early is not calibrated: --calibrate-exits 0.002 allows a loss of 0.2 points of mIoU")
     if regions := figures.get("regions"):
         where = f"refining {regions['tile']} tiles where {regions['exit']} is less than {regions['sure']:g} sure"
         console.print(f"{where}, {regions['refined']:.1%} of the pixels: mIoU {share(regions['miou'], 4)}, "
-                      f"{regions['gmac']:.2f} GMAC on the mean frame")  # fmt: skip
+                      f"{regions['gmac']:.2f} GMAC for the average frame")  # fmt: skip
     elif auto:
         console.print("refining unsure regions: not calibrated, or no choice of them saves work")

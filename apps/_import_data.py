@@ -15,10 +15,10 @@ class ImportOptions:
 
     Attributes:
         output: The new folder; it must not exist yet.
-        images: The folder that holds the pictures, where they are not beside or below SOURCE.
-        classes: A classes.json that says which classes there are, in which order and in which colours; by default
-            those that the export lists, else those that occur, by name.
-        background: The class of pixels that no shape covers, and of pictures without a shape; by default such pixels
+        images: The folder with the pictures, if they are not beside or below SOURCE.
+        classes: A classes.json with the classes, their order and their colours; by default the classes that the export
+            lists, or else those that occur, sorted by name.
+        background: The class for pixels outside all shapes, and for pictures without a shape; by default such pixels
             are not labelled, and such pictures are left out.
     """
 
@@ -29,10 +29,10 @@ class ImportOptions:
 
 
 def command(format: str, source: Path, /, *, options: ImportOptions) -> int:
-    """Turn an export of CVAT, LabelMe, Label Studio, COCO or YOLO into a folder to train on, and check it.
+    """Turn an export from CVAT, LabelMe, Label Studio, COCO or YOLO into a folder to train on, and check it.
 
-    The folder has the layout of `--data folder`. Exits with 0 if the check finds nothing, else with 3; the folder is
-    written either way, and `rtseg data check` repeats the check.
+    The folder has the layout of `--data folder`. Exits with 0 if the check finds no mistakes, else with 3. The folder
+    is written in both cases, and `rtseg data check` repeats the check.
 
     Args:
         format: coco, cvat, labelme, label-studio or yolo.

@@ -45,13 +45,13 @@ def summary_table(outcomes: Sequence[Outcome]) -> Table:
     for outcome in outcomes:
         ran = outcome.frames > 0 and not outcome.skipped
         new = outcome.frames - outcome.kept
-        frames = f"{new} + {outcome.kept} of earlier runs" if outcome.kept else str(outcome.frames)
+        frames = f"{new} + {outcome.kept} from earlier runs" if outcome.kept else str(outcome.frames)
         figures = [frames, f"{outcome.fps:.1f}", str(outcome.corrupt)] if ran else ["-", "-", "-"]
         said = [f"failed: {outcome.failure}"] if outcome.error else []
-        said += ["there already"] if outcome.skipped else []
+        said += ["exists already"] if outcome.skipped else []
         said += ["interrupted: the same command resumes"] if outcome.interrupted else []
         if not (said or outcome.done):
-            said.append("not begun")
+            said.append("not started")
         said += [str(path) for path in outcome.outputs]
         table.add_row(Text(str(outcome.job.source)), *figures, Text("\n".join(said)))
     return table
@@ -61,7 +61,7 @@ def plan_table(glances: Sequence[Glance]) -> Table:
     """What would be done with each input."""
     table = Table("input", "size", "frames", "to do", Column("what", overflow="fold"))
     for one in glances:
-        what = f"cannot be read: {one.error}" if one.error else "there already" if one.done else str(one.job.folder)
+        what = f"cannot be read: {one.error}" if one.error else "exists already" if one.done else str(one.job.folder)
         if one.kept and not one.done:
             what = f"resumes in {one.job.partial}"
         known = not (one.error or one.done)

@@ -58,8 +58,8 @@ def watch(options: "CamOptions", console: Console, stack: ExitStack) -> None:
     page = stack.enter_context(closing(_open_page(options.web))) if options.web is not None else None
     source = stack.enter_context(_open_source(options, budget.codec))
     if options.deadline is not None and source.kind == "image":
-        raise UsageError(f"--deadline has no meaning for one picture ({source.name}): give a camera or a video")
-    told = escape(f"preparing {card.name}: the first run on a machine takes some seconds")
+        raise UsageError(f"--deadline makes no sense for a single picture ({source.name}): give a camera or a video")
+    told = escape(f"preparing {card.name}: the first run on a machine takes a few seconds")
     status = Console(stderr=True).status(told)
     labeller = _open_labeller(options, source.live, status)
     stack.callback(labeller.close)
@@ -108,7 +108,7 @@ def _run(
         raise
     except (InputError, StalledError):  # the recording has not
         if recording and recording.frames and recording.partial_path.exists():
-            console.print(f"kept    {recording.partial_path}: what was recorded until then")
+            console.print(f"kept    {recording.partial_path}: the recording so far")
         raise
     _report(console, options, loop.report(), _saved(viewer, recording))
 
@@ -128,16 +128,16 @@ def _check(options: "CamOptions") -> None:
 
     for flag, value in (("--frames", options.frames), ("--duration", options.duration)):
         if value is not None and not value > 0:  # nan too
-            raise UsageError(f"{flag} {value} is not allowed: give more than 0, or leave it out to run on")
+            raise UsageError(f"{flag} {value} is not allowed: give more than 0, or leave it out for no limit")
     if not options.reconnect >= 0:  # nan too
         raise UsageError(f"--reconnect {options.reconnect} is not allowed: give seconds, 0 or more, or inf")
     if options.deadline is not None:
         Deadline(options.deadline / 1e3)  # refuses what is none
         if options.steady or options.reuse or options.unsure is not None or options.exit is not None:
-            raise UsageError("--deadline goes with none of --steady, --reuse, --unsure and --exit: "
+            raise UsageError("--deadline cannot be used with --steady, --reuse, --unsure or --exit: "
                              "its labels come from several networks")  # fmt: skip
     if options.exit is not None and (options.steady or options.unsure is not None):
-        raise UsageError("--exit goes with neither --steady nor --unsure: they take the scores of the network's end")
+        raise UsageError("--exit cannot be used with --steady or --unsure: they need the scores of the whole network")
     networks = [path for spec in _specs(options) for path in resolve(spec.model).paths]
     if options.record:
         check_place(options.record)
@@ -220,7 +220,7 @@ def _open_page(web: list[str]) -> "BrowserOutlet":
         package = str(error.name).partition(".")[0]
         raise UsageError(f"--web needs the package {package}: pip install 'rtseg[web]'") from error
     if len(web) > 1:
-        raise UsageError(f"--web is given {len(web)} times: once is enough")
+        raise UsageError(f"--web is given {len(web)} times: give it once")
     return BrowserOutlet(Address.parse(web[0]) if web else Address())
 
 
@@ -266,7 +266,7 @@ def _open_recording(source: "Source", codec_threads: int, console: Console, path
     sink = VideoSink(path, source.size_hw, source.fps or NOMINAL_FPS, threads=codec_threads,
                      pixel_aspect=source.pixel_aspect)  # fmt: skip
     if sink.padded:
-        console.print(f"{path}: H.264 has even sizes only, so {format_size(source.size_hw)} is padded by one pixel")
+        console.print(f"{path}: H.264 needs even sizes, so {format_size(source.size_hw)} is padded by one pixel")
     return sink
 
 
@@ -282,9 +282,7 @@ def _introduce(console: Console, labeller: "Labeller", source: "Source") -> None
     for note in source.notes:
         console.print(f"note    {note}")
     if labels.names == CAMVID11.names:
-        console.print(
-            "labels  street scenes seen from a car, 11 classes; indoors the picture shows the loop, not useful labels"
-        )
+        console.print("labels  street scenes seen from a car, 11 classes; indoors the labels are not useful")
     else:
         console.print(f"labels  {len(labels)} classes ({labels.name}): {', '.join(labels.names)}")
 

@@ -50,7 +50,7 @@ def _crew(jobs: "Sequence[Job]", choice: "Choice", options: "VideoOptions", cons
     with Console(stderr=True).status("measuring how to share the cores"):
         crew = choose_crew(largest_of_a_few(left), choice, count)
     if not crew.fps:
-        console.print("how to share the cores could not be measured: one worker takes them all")
+        console.print("could not measure how to share the cores: one worker uses them all")
         return crew
     each = f"{crew.memory / 2**20:.0f} MiB each"
     console.print(f"workers {crew.processes} of {crew.threads} threads: {crew.fps:.1f} fps, {each}, measured")
@@ -86,7 +86,7 @@ def _foretell_time(left: "Sequence[Glance]", choice: "Choice", crew: "Crew", con
     for size_hw in sorted({one.size_hw for one in left}):
         alike = [one for one in left if one.size_hw == size_hw]
         frames = sum(one.left for one in alike)
-        row = f"{format_size(size_hw)}: {frames} frames in {len(alike)} inputs"
+        row = f"{format_size(size_hw)}: {_count(frames, 'frame')} in {_count(len(alike), 'input')}"
         try:
             fps = measure(alike[0].job, choice, crew).fps
         except NOT_MEASURED as error:
@@ -95,5 +95,10 @@ def _foretell_time(left: "Sequence[Glance]", choice: "Choice", crew: "Crew", con
             continue
         seconds += frames / fps
         console.print(f"{row} at {fps:.1f} fps, measured")
-    rest = f"; {without} inputs are not counted in" if without else ""
-    console.print(f"about {duration_text(seconds)} with {crew.processes} workers of {crew.threads} threads{rest}")
+    rest = f"; without {_count(without, 'input')}" if without else ""
+    share = f"{_count(crew.processes, 'worker')} of {_count(crew.threads, 'thread')}"
+    console.print(f"about {duration_text(seconds)} with {share}{rest}")
+
+
+def _count(number: int, noun: str) -> str:
+    return f"{number} {noun}{'s' * (number != 1)}"

@@ -32,17 +32,17 @@ class BenchOptions:
 
     Attributes:
         model: Networks; by default all that ship.
-        engine: Engines; 'auto' is what rtseg-cam would take.
-        size: Input sizes, HEIGHTxWIDTH; by default what rtseg-cam would take.
-        precision: Precisions; 'auto' is what rtseg-cam would take.
-        source: What the whole loop reads.
+        engine: Engines; 'auto' is the choice of rtseg-cam.
+        size: Input sizes, HEIGHTxWIDTH; by default the choice of rtseg-cam.
+        precision: Precisions; 'auto' is the choice of rtseg-cam.
+        source: The source for the whole loop.
         source_size: HEIGHTxWIDTH of the synthetic street.
-        frames: Frames of the whole loop.
-        runs: Timed runs of the engine alone.
-        threads: CPU threads shared by everything; by default every core.
+        frames: Number of frames for the whole loop.
+        runs: Number of timed runs of the engine alone.
+        threads: CPU threads in total; by default every core.
         json: Write the figures to this file.
         plot: Draw speed against mIoU to this file (PNG, SVG or PDF).
-        split: Whose mIoU is shown and plotted.
+        split: The split whose mIoU is shown and plotted.
     """
 
     model: Annotated[tuple[str, ...], _Many] = ()
@@ -66,8 +66,8 @@ _DEFAULTS = BenchOptions()
 def bench(options: BenchOptions = _DEFAULTS) -> None:
     """Measure networks x engines x sizes x precisions on this machine.
 
-    The engine alone, every stage, and the whole loop that rtseg-cam runs without a window: three figures that are
-    never derived from one another.
+    It measures three figures separately: the engine alone, every stage, and the whole loop of rtseg-cam without a
+    window.
     """
     from rtseg.live.bench import BenchPlan
     from rtseg.live.bench import bench as measure

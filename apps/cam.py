@@ -24,38 +24,39 @@ class CamOptions:
     """What `rtseg-cam` takes.
 
     Attributes:
-        model: A network that ships (`rtseg models` lists them), or the path of an ONNX file with its card beside it;
-            by default icnet, with --deadline all that ship.
-        source: A camera's number, 'synthetic', or the path or URL of a video, a picture or a folder of pictures.
-        size: The network's input, HEIGHTxWIDTH; by default it follows from the frame's.
-        engine: 'auto' takes the fastest that is installed, measured once on this machine.
-        precision: fp32, fp16 or int8; 'auto' takes int8 where it loses at most 0.005 mIoU and is faster here. One that
-            is named and cannot run is an error; it is never replaced.
-        reconnect: Seconds for which a camera or stream that is lost is opened again, while its last picture stays,
-            marked; 0 ends with the first loss, inf never gives up.
-        exit: Stop a network with early exits at this one; 'auto' stops at the first one that is sure enough of a frame,
-            'regions' in the tiles of a frame that one is sure of; NAME:0.9 does so with an exit and a probability.
-        record: Write what is shown to this MP4 file.
-        window: Show a window. Without one, end it with --frames, --duration or Ctrl-C.
+        model: A network that ships (`rtseg models` lists them), or the path of an ONNX file with its card beside it; by
+            default icnet, or with --deadline all that ship.
+        source: A camera number, 'synthetic', or the path or URL of a video, a picture or a folder of pictures.
+        size: The network's input size, HEIGHTxWIDTH; by default it depends on the frame's size.
+        engine: 'auto' takes the fastest installed engine, measured once on this machine.
+        precision: fp32, fp16 or int8; 'auto' takes int8 if it loses at most 0.005 mIoU and is faster here. A precision
+            that you name is never replaced: if it cannot run, that is an error.
+        reconnect: Seconds to keep trying to reopen a lost camera or stream, while its last picture stays on screen,
+            marked; 0 ends at the first loss, inf never gives up.
+        exit: Stop a network with early exits at this exit; 'auto' stops at the first exit that is sure enough of a
+            frame, 'regions' stops in the tiles of a frame where an exit is sure; NAME:0.9 does that with the exit and
+            probability you give.
+        record: Record what is shown to this MP4 file.
+        window: Show a window. Without one, end with --frames, --duration or Ctrl-C.
         deadline: Milliseconds from a frame's capture until its picture is shown, for example 33. Each frame gets the
             best labels that are ready by then, from networks, sizes and precisions that are measured here and kept
-            loaded; where none are, the last ones stay, marked HELD. A file is played at its own rate.
-        web: Serve a page to watch and control it in a browser, by itself on this machine only; another address, such
+            loaded; if none are ready, the last labels stay, marked HELD. A file is played at its own rate.
+        web: Serve a page to watch and control it in a browser, by default on this machine only; another address, such
             as 0.0.0.0:8787, prints a link with a token that the page needs.
         frames: Stop after this many frames.
         duration: Stop after this many seconds.
         json: Write the report to this file.
-        list_cameras: List the cameras of this machine, and exit.
-        camera_size: HEIGHTxWIDTH to ask the camera for, or the size of the synthetic street.
-        camera_fps: Frames per second to ask the camera for, or the rate of the synthetic street.
+        list_cameras: List the cameras of this machine and exit.
+        camera_size: HEIGHTxWIDTH to request from the camera, or the size of the synthetic street.
+        camera_fps: Frames per second to request from the camera, or the rate of the synthetic street.
         opacity: How opaque the colours are, 0 to 1.
         show: Colour only these classes, for example car,pedestrian.
         legend: Show which colour is which class.
-        threads: CPU threads shared by everything; by default every core.
+        threads: CPU threads in total; by default every core.
         steady: Average the network's scores over time where the picture does not change, so that labels do not flicker.
         reuse: Do not run the network while the picture does not change beyond noise: the last labels stay, for 30
-            frames at most. For cameras that do not move; labels of something small or slow may be late by so much.
-        unsure: Draw grey what the network is less sure of than this, 0 to 1.
+            frames at most. For cameras that do not move; small or slow things may be labelled up to 30 frames late.
+        unsure: Draw pixels grey if the network is less sure of them than this, 0 to 1.
     """
 
     model: str | None = None
@@ -99,7 +100,7 @@ def cam(options: CamOptions = _DEFAULTS) -> None:
     """Label a camera, a video or a synthetic street while you watch.
 
     Keys in the window: q or Esc quit, space pause, s snapshot, r record, + and - opacity, v split view,
-    m next network, h help and all others. The page that --web serves has the same, and a control for each.
+    m next network, h help with all keys. The page of --web has the same keys, and a control for each.
     """
     console = plain_console()
     if options.list_cameras:

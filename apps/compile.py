@@ -34,22 +34,22 @@ class CompileOptions:
 
     Attributes:
         model: A network that ships (`rtseg models` lists them), or the path of an ONNX file with its card beside it.
-        engine: onnxruntime (INT8, a file beside the network's) or tensorrt (an engine in the cache of this machine).
-        precision: fp32, fp16 or int8 for tensorrt, int8 for onnxruntime; by default fp16 and int8.
-        data: Data set to measure activation ranges on (its train split) and the loss of mIoU (its val split).
+        engine: onnxruntime (INT8, a file beside the network's) or tensorrt (an engine in this machine's cache).
+        precision: fp32, fp16 or int8 for tensorrt, int8 for onnxruntime; the defaults are fp16 and int8.
+        data: Data set for measuring activation ranges (on its train split) and the loss of mIoU (on its val split).
         root: That data set's folder.
-        frames: A folder of pictures, instead of the data set's, to measure activation ranges on, or for TensorRT's
-            parity gate instead of street scenes.
-        size: HEIGHTxWIDTH of a TensorRT engine, or of the pictures while ranges are measured; by default the size
-            that the network was trained at.
+        frames: A folder of pictures for measuring activation ranges, instead of the data set's, or for TensorRT's
+            parity gate, instead of street scenes.
+        size: HEIGHTxWIDTH of a TensorRT engine, or of the pictures while ranges are measured; by default the network's
+            training size.
         force: Keep the result even if it loses more than 0.005 mIoU.
-        optimization_level: TensorRT: 0 (quick to build) to 5 (tries most).
-        workspace: TensorRT: MiB of scratch memory that a layer may take; by default all of the GPU's.
+        optimization_level: TensorRT: from 0 (builds quickly) to 5 (tries the most).
+        workspace: TensorRT: MiB of scratch memory that a layer may use; by default all of the GPU's memory.
         tf32: TensorRT: let FP32 convolutions round their inputs to TF32.
-        keep: TensorRT: names of nodes that stay in the next higher type.
-        keep_worst: TensorRT INT8: measure which convolutions lose most, and keep this many of them in FP16.
+        keep: TensorRT: names of nodes that stay in the next higher precision.
+        keep_worst: TensorRT INT8: measure which convolutions lose the most, and keep this many of them in FP16.
         rebuild: TensorRT: build again even if the cache has the engine.
-        report: TensorRT: write what the build reported, layer by layer, to this JSON file.
+        report: TensorRT: write the build report, layer by layer, to this JSON file.
     """
 
     model: str = "icnet"
@@ -73,7 +73,7 @@ class CompileOptions:
         for name in _OF_TENSORRT if self.engine != "tensorrt" else ():
             if getattr(self, name) != defaults[name]:
                 option = name.replace("_", "-")
-                raise UsageError(f"--{option} is of TensorRT engines: add --engine tensorrt, or leave it out")
+                raise UsageError(f"--{option} is for TensorRT engines: add --engine tensorrt, or leave it out")
 
 
 def command(options: CompileOptions | None = None) -> None:
@@ -226,7 +226,7 @@ def with_loss(before: Artifact, after: Artifact, options: CompileOptions) -> Car
     console.print(line)
     if loss > ALLOWED_LOSS:
         if not options.force:
-            raise ParityError(f"{line}; {ALLOWED_LOSS} is allowed, nothing was written: --force keeps it")
+            raise ParityError(f"{line}; {ALLOWED_LOSS} is allowed, so nothing was written: --force keeps it")
         console.print(f"kept because of --force, though more than {ALLOWED_LOSS} is lost")
     figures = {f"{options.data}/val": {"miou": int8["miou"], "fp32_miou": fp32["miou"], "lost": round(loss, 4)}}
     return after.card.with_figures("int8", figures)

@@ -23,13 +23,13 @@ app = App(name="data", help="List the data sets, check one for mistakes, or impo
 app.command(
     "rtseg.apps._import_data:command",
     name="import",
-    help="Turn an export of CVAT, LabelMe, Label Studio, COCO or YOLO into a folder to train on.",
+    help="Turn an export from CVAT, LabelMe, Label Studio, COCO or YOLO into a folder to train on.",
 )
 
 
 @app.command(name="list")
 def list_sets() -> None:
-    """List the data sets: classes, splits, and what their folder holds."""
+    """List the data sets: classes, splits, and the contents of their folder."""
     from rtseg.datasets import DATASETS
     from rtseg.datasets.classes import FILE
 
@@ -39,7 +39,7 @@ def list_sets() -> None:
         labels = getattr(kind, "labels", None)
         classes = f"{len(labels)} classes" if labels is not None else f"the classes of {FILE}"
         console.print(Text.assemble((name, "bold"), f": {classes}; splits {', '.join(kind.splits)}"))
-        console.print(f"    {kind.layout or 'no folder: it is made as it is read'}")
+        console.print(f"    {kind.layout or 'no folder: the pictures are generated'}")
 
 
 @Parameter(name="*")
@@ -50,11 +50,11 @@ class CheckOptions:
     Attributes:
         data: Data set (`rtseg data list` names them).
         root: The data set's folder.
-        picture: Write samples to this file: each picture beside its labels in colours.
-        json: Write what was found to this file.
+        picture: Write sample pictures to this file, each beside its labels in colours.
+        json: Write the results to this file.
         alike: Pictures of two splits that differ in at most this many bits of their 256-bit hash count as
-            near-duplicates; -1 looks for none. Frames of a video 1/15 s apart differ in some 20 bits, different
-            places in more than 70.
+            near-duplicates; -1 turns this off. Frames of a video 1/15 s apart differ in about 20 bits, different places
+            in more than 70.
         first: How many problems of each kind to list one by one; all are counted.
     """
 
@@ -74,8 +74,8 @@ class CheckOptions:
 def command(options: CheckOptions | None = None) -> int:
     """Check a data set for mistakes, and report how often each class occurs.
 
-    Finds missing, unreadable and stray files, sizes that do not agree, labels that belong to no class, and
-    near-duplicates across splits. Exits with 0 if it finds nothing, else with 3.
+    Finds missing, unreadable and stray files, sizes that do not match, labels that belong to no class, and
+    near-duplicates across splits. Exits with 0 if it finds no mistakes, else with 3.
     """
     from rtseg.apps._overwrite import check_outputs
     from rtseg.sinks.base import check_picture

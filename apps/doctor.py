@@ -42,12 +42,13 @@ class Check:
 def command(
     *, cameras: Annotated[bool, Parameter(negative="")] = False, bundle: Path | None = None, report: Path | None = None
 ) -> None:
-    """Show what works on this machine and what to install; exit code 5 where the main path is broken.
+    """Show what works on this machine and what to install; exit code 5 if the main path is broken.
 
     Args:
         cameras: Also open every camera.
-        bundle: Write what a bug report needs to this ZIP file: versions, processor, the table; no paths or pictures.
-        report: Add the report of a run, as its --json wrote it, to the bundle.
+        bundle: Write the information for a bug report to this ZIP file: versions, processor, the table; no paths or
+            pictures.
+        report: Add the report of a run, as written by its --json, to the bundle.
     """
     from rtseg.apps._bundle import check_bundle, read_report, write_bundle
 

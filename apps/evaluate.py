@@ -22,28 +22,30 @@ class EvalOptions:
 
     Attributes:
         model: A network that ships (`rtseg models` lists them), or the path of an ONNX file with its card beside it.
-        data: Data set (`rtseg data list` names them); camvid by default. With --stability, none is scored unless
+        data: Data set (`rtseg data list` names them); camvid by default. With --stability, no data set is scored unless
             --data or --root is given.
         root: The data set's folder.
-        split: val, test, train, or another that the data set has.
-        engine: 'auto' takes the fastest that is installed, measured once on this machine.
-        precision: fp32, fp16 or int8. What cannot run is an error; it is never replaced.
-        size: The network's input, HEIGHTxWIDTH; by default it follows from the pictures'.
+        split: val, test, train, or another split of the data set.
+        engine: 'auto' takes the fastest installed engine, measured once on this machine.
+        precision: fp32, fp16 or int8. It is never replaced: a precision that cannot run is an error.
+        size: The network's input size, HEIGHTxWIDTH; by default it depends on the size of the pictures.
         threads: CPU threads; by default every core.
-        flip: Score test-time averaging too: over each picture and its mirror image. Reported apart.
-        scales: Score test-time averaging too: over these factors of the input size, as 0.75,1,1.25. Reported apart.
-        exits: Score every early exit of the network too, and leaving early and refining regions as its card says.
-        calibrate_exits: Find where frames, and regions of them, may stop early so that this much mIoU is lost on the
-            split, 0.002 for 0.2 points; write that, and what each exit scores, into the network's card.
+        flip: Also score test-time averaging over each picture and its mirror image. Reported separately.
+        scales: Also score test-time averaging over these factors of the input size, for example 0.75,1,1.25. Reported
+            separately.
+        exits: Also score every early exit of the network, leaving early, and refining regions with the settings in its
+            card.
+        calibrate_exits: Find when frames, and regions of frames, may stop early if this much mIoU may be lost on the
+            split, 0.002 for 0.2 points; write the result, and the scores of each exit, into the network's card.
         boundary_tolerance: How far a boundary may be off for the boundary F1, as a share of the picture's diagonal.
-        steady: Score labels that are averaged over time too, as `rtseg-video --steady` makes them: with --stability,
-            and on the split, whose pictures must then be consecutive frames. Reported apart.
-        calibrate: Fit the temperature of the network's confidence on the split, which it must not have learned from,
-            and write it into the network's card.
+        steady: Also score labels that are averaged over time, as with `rtseg-video --steady`: with --stability, and on
+            the split, whose pictures must then be consecutive frames. Reported separately.
+        calibrate: Fit the temperature of the network's confidence on the split, which must not be one that it was
+            trained on, and write it into the network's card.
         stability: Also measure, on this source, how often labels flip on still pixels and how consistent they are along
             the optical flow: a video, a folder of consecutive frames, a URL, a camera, or synthetic.
         frames: How many frames of that source; by default all, or 300 if it has no end.
-        picture: Draw picture, truth and prediction of four pictures of the split, evenly spread, into this file.
+        picture: Draw picture, ground truth and prediction of four evenly spaced pictures of the split into this file.
         enter: Write the figures of the data set into the network's card.
         json: Write the figures to this file.
     """
@@ -71,17 +73,17 @@ class EvalOptions:
 
     def __post_init__(self) -> None:
         if self.enter and (self.data_set is None or self.precision != "fp32"):
-            raise UsageError("--enter takes the figures of the fp32 form on a data set: give --data, leave --precision")
+            raise UsageError("--enter writes fp32 figures on a data set: give --data, leave --precision out")
         if self.calibrate and (self.data_set is None or self.precision != "fp32"):
             raise UsageError("--calibrate fits the fp32 form on a data set: give --data, leave --precision out")
         if self.frames is not None and self.frames < 2:
             raise UsageError(f"--frames {self.frames} is not allowed: stability compares frames, so give 2 or more")
         if self.frames is not None and self.stability is None:
-            raise UsageError("--frames counts frames of --stability SOURCE: give that too; a split is scored whole")
+            raise UsageError("--frames is for --stability SOURCE: give that too; a split is always scored as a whole")
         if (self.averages or self.picture is not None or self.scores_exits) and self.data_set is None:
-            raise UsageError("--flip, --scales, --picture and --exits are of a data set: give --data or --root too")
+            raise UsageError("--flip, --scales, --picture and --exits need a data set: give --data or --root too")
         if self.scores_exits and self.precision == AUTO:
-            raise UsageError("--exits and --calibrate-exits are of one precision: give --precision fp32 or int8")
+            raise UsageError("--exits and --calibrate-exits need one precision: give --precision fp32 or int8")
         if self.calibrate_exits is not None and not 0 <= self.calibrate_exits < 1:
             raise UsageError(f"--calibrate-exits {self.calibrate_exits} is not allowed: give the mIoU that may be "
                              "lost, 0 or more, for example 0.002")  # fmt: skip
@@ -209,7 +211,7 @@ def check_unseen(options: EvalOptions) -> None:
     seen = seen_split(resolve(options.model).card.recipe, options.data_set, options.split)
     if seen is not None:
         raise UsageError(f"{options.model} was trained on {seen}, which has pictures of {options.data_set}/"
-                         f"{options.split}: such figures do not enter a card")  # fmt: skip
+                         f"{options.split}: such figures may not go into a card")  # fmt: skip
 
 
 def enter_figures(options: EvalOptions, figures: dict[str, Any]) -> None:

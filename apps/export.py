@@ -27,20 +27,20 @@ class ExportOptions:
     Attributes:
         checkpoint: A training run's best.safetensors, with best.json beside it.
         model: Instead of a checkpoint: a network that ships, or the path of an ONNX file with its card beside it.
-        untrained: With --model NAME of any architecture: fresh weights, to try things out.
+        untrained: With --model NAME of any architecture: use random weights, to try things out.
         output: logits (for rtseg's engines), or labels: uint8 labels at the input's size, for other runtimes.
-        name: Name of the files; by default the network's.
+        name: Name of the files; by default the name of the network.
         folder: Where NAME.onnx and NAME.json go.
-        data: Data set whose pictures the parity gate runs on; street scenes by default.
+        data: Data set with pictures for the parity gate; street scenes by default.
         root: That data set's folder.
         split: That data set's split.
         engines: The order in which `--engine auto` tries them, fastest first; by default onnxruntime, openvino, torch,
-            or what the card of --model says.
-        data_terms: Where the training pictures come from, and what may be done with the weights; by default nothing, or
-            what the card of --model says.
-        seed: Seed of the fresh weights.
-        exits: With --checkpoint of an icnet: let it stop early at so many of the auxiliary classifiers that it was
-            trained with. By default a network has the exits that --set exits gave it in training.
+            or the order in the card of --model.
+        data_terms: Where the training pictures come from, and what may be done with the weights; by default empty, or
+            the text in the card of --model.
+        seed: Seed of the random weights.
+        exits: With --checkpoint of an icnet: let it stop early at this many of the auxiliary classifiers that it was
+            trained with. By default a network has the exits from --set exits in training.
     """
 
     checkpoint: Path | None = None
@@ -69,7 +69,7 @@ class Trained:
 
 
 def command(options: ExportOptions | None = None) -> None:
-    """Export a network as an ONNX file; it is written only if it gives torch's labels."""
+    """Export a network as an ONNX file, which is written only if it gives the same labels as torch."""
     options = options or ExportOptions()
     check_options(options)  # before torch is loaded
     from rtseg.export.network import export_labels, export_network
@@ -85,7 +85,7 @@ def command(options: ExportOptions | None = None) -> None:
     else:
         export_network(network.model, name, network.labels, options.folder, images=images, **network.card)
         path = options.folder / f"{name}.onnx"
-    console.print(f"{path}: {path.stat().st_size / 2**20:.1f} MiB, has torch's labels")
+    console.print(f"{path}: {path.stat().st_size / 2**20:.1f} MiB, gives the same labels as torch")
 
 
 def check_options(options: ExportOptions) -> None:
@@ -99,14 +99,14 @@ def check_options(options: ExportOptions) -> None:
         raise UsageError("give either --checkpoint RUN/best.safetensors or --model NAME")
     if options.checkpoint is None:
         if options.exits is not None:
-            raise UsageError("--exits goes with --checkpoint: what was exported has no auxiliary classifiers any more")
+            raise UsageError("--exits needs --checkpoint: an exported network has no auxiliary classifiers any more")
         return
     if options.untrained:
-        raise UsageError("--untrained goes with --model: a checkpoint has weights")
+        raise UsageError("--untrained needs --model: a checkpoint has weights")
     path = options.checkpoint
     if path.is_dir() or path.suffix == ".ckpt":
         best = (path if path.is_dir() else path.parent) / "best.safetensors"
-        raise UsageError(f"--checkpoint {path} is {'a folder' if path.is_dir() else 'for going on with a run'}: "
+        raise UsageError(f"--checkpoint {path} is {'a folder' if path.is_dir() else 'for resuming a run'}: "
                          f"give its best weights, {best}")  # fmt: skip
     for file in (path, path.with_suffix(".json")):
         if not file.is_file():

@@ -26,21 +26,21 @@ class ImportChoices:
     Attributes:
         name: Name of the network and its files.
         classes: cityscapes, ade20k, voc, coco-stuff or camvid11; or a JSON file: a list of names, a classes.json, a
-            card of rtseg, or the config.json of a model of transformers.
+            card of rtseg, or the config.json of a transformers model.
         folder: Where NAME.onnx and NAME.json go.
         preset: How pictures are scaled for it: imagenet (torchvision, timm, most of transformers), half (-1..1) or unit
-            (0..1); or say it with the next four.
+            (0..1); or use the next four options.
         mean: Subtracted from the values: three numbers in the order of --order, or one for all.
-        std: What the result is divided by.
+        std: The result is divided by this.
         order: rgb or bgr.
-        scale: What the values 0..255 are divided by before --mean is subtracted; by default 255.
-        output: What the graph gives: logits, probabilities or labels; needed only where the graph does not tell.
+        scale: The values 0..255 are divided by this before --mean is subtracted; by default 255.
+        output: The kind of output: logits, probabilities or labels; needed only if the graph leaves it open.
         output_name: Which of several outputs; or a tensor inside the graph.
-        layout: nchw or nhwc; needed only where the graph does not tell.
-        size: HEIGHTxWIDTH of the pictures that it was trained at: as many pixels are labelled by default (512x512 where
-            it is not given). For a graph that takes one size only, that size.
+        layout: nchw or nhwc; needed only if the graph leaves it open.
+        size: HEIGHTxWIDTH of the pictures in training: inputs have that many pixels by default (512x512 if you leave it
+            out). For a graph that takes only one size, that size.
         data_terms: Where the training pictures come from, and what may be done with the weights.
-        overwrite: Replace a network of that name in the folder.
+        overwrite: Replace an existing network of that name in the folder.
     """
 
     name: str | None = None
@@ -86,7 +86,7 @@ def command(file: Path, /, choices: ImportChoices = _DEFAULTS) -> None:
     check_outputs({}, {"the network to import": [file], "its classes": [Path(choices.classes)]}, outputs)
     there = [path for _, path in outputs if path.exists()]
     if there and not choices.overwrite:
-        raise OutputError(f"{there[0]} is there already: choose another --name or --folder, or add --overwrite")
+        raise OutputError(f"{there[0]} exists already: choose another --name or --folder, or add --overwrite")
     options = ImportOptions(
         preset=choices.preset,
         mean=_numbers(choices.mean, "--mean"),
@@ -113,8 +113,8 @@ def report(imported: "Imported", path: Path) -> None:
         same = f"{parity.agreement:.2%} of the original's labels ({parity.classes} in the test pictures)"
         console.print(f"{engine}: {same}" + ("" if card.gives_labels else f", scores off by {parity.drift:.1e}"))
     if max(parity.classes for parity in imported.parity.values()) == 1:
-        console.print("the test pictures got one class only, so that equal labels say little: look at pictures of "
-                      "yours before you trust it")  # fmt: skip
+        console.print("the network found only one class in the test pictures, so equal labels say little: look at "
+                      "its labels on your own pictures before you trust it")  # fmt: skip
     size_mib = card.files["fp32"].bytes / 2**20
     console.print(f"{path}: {size_mib:.1f} MiB, {len(card.labels)} classes of {card.labels.name}")
     console.print(f"rtseg-cam --model {shlex.quote(str(path))}")

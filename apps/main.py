@@ -13,7 +13,7 @@ from rtseg.core.registry import unknown_name
 
 COMMANDS = {  # name -> (function or sub-app, what --help says)
     "train": ("rtseg.apps.train:command", "Train a network (needs the extra 'train')."),
-    "prune": ("rtseg.apps.prune:command", "Cut channels out of a network (needs the extra 'train')."),
+    "prune": ("rtseg.apps.prune:command", "Remove channels from a network (needs the extra 'train')."),
     "eval": ("rtseg.apps.evaluate:command", "Score a network on a data set, or how steady its labels are."),
     "data": ("rtseg.apps.data:app", "List the data sets, check one, or import annotations."),
     "export": ("rtseg.apps.export:command", "Export a trained network as an ONNX file (needs the extra 'train')."),

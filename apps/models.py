@@ -21,7 +21,7 @@ def command(
 
     Args:
         json: Print their cards, or the encoders, as JSON instead of a table.
-        encoders: List what `rtseg train --encoder` takes instead.
+        encoders: List the encoders for `rtseg train --encoder` instead.
     """
     if encoders:
         list_encoders(json)

@@ -22,17 +22,17 @@ class PruneOptions:
     """What `rtseg prune` takes.
 
     Attributes:
-        model: A network that ships, or the path of an ONNX file, of a run's best.safetensors, or of one's card.
-        method: How channels are chosen: l1, l2, bn or random; list says what each is.
-        keep: Share of the channels that stays in each layer, above 0 and up to 1. From 8 channels on it is rounded to
-            a multiple of 8, which CPUs compute at once.
-        macs: Instead of --keep: share of the multiply-accumulates that stays; the share of channels is found.
-        per: layer keeps the share in each layer; global keeps the best channels of all, and a tenth of each layer at
-            least.
-        output: Folder for best.safetensors and best.json, which rtseg train --init and rtseg export --checkpoint take.
+        model: A network that ships, or the path of an ONNX file, of a run's best.safetensors, or of the card of either.
+        method: How channels are chosen: l1, l2, bn or random; list describes them.
+        keep: Share of the channels to keep in each layer, above 0 and up to 1. From 8 channels on it is rounded to a
+            multiple of 8, the group that CPUs process together.
+        macs: Instead of --keep: share of the multiply-accumulates to keep; the share of channels follows from it.
+        per: layer keeps the same share in each layer; global keeps the best channels of all layers, and at least a
+            tenth of each.
+        output: Folder for best.safetensors and best.json, for rtseg train --init and rtseg export --checkpoint.
         seed: Seed of the method random.
-        report: Cuts nothing: folders of runs (the whole network, the fine-tuned one, the same from scratch), whose
-            figures are put side by side.
+        report: Prunes nothing: compares the figures of several runs, given by their folders (the whole network, the
+            fine-tuned one, the same from scratch).
     """
 
     model: str | None = None
@@ -46,7 +46,7 @@ class PruneOptions:
 
 
 def command(options: PruneOptions | None = None) -> None:
-    """Cut channels out of a network: a smaller dense one is left, to be trained on and exported like any other."""
+    """Remove channels from a network: this leaves a smaller dense one, to be fine-tuned and exported like any other."""
     options = options or PruneOptions()
     console = plain_console()
     if options.method == "list":
@@ -101,7 +101,7 @@ def prune(options: PruneOptions, console: Console) -> None:
         f"{options.method}: {keep:.1%} of the channels of {'each layer' if options.per == 'layer' else 'all layers'}\n"
         f"MACs at 1024x2048  {whole / 1e9:.2f} G -> {left / 1e9:.2f} G ({left / whole:.0%})\n"
         f"parameters         {weights / 1e6:.3f} M -> {weights_left / 1e6:.3f} M ({weights_left / weights:.0%})\n"
-        f"{output / WEIGHTS} needs training before it is of use:\n"
+        f"{output / WEIGHTS} needs training before you use it:\n"
         f"rtseg train --model {origin.model} --init {output / WEIGHTS} --output RUN"
     )
 
@@ -114,10 +114,10 @@ def check(options: PruneOptions) -> Path:
         raise UsageError("--model is not given: a network that ships, or a path of an ONNX file or best.safetensors")
     METHODS.check(options.method)
     if (options.keep is None) == (options.macs is None):
-        raise UsageError("give either --keep, the share of the channels that stays, or --macs, that of the arithmetic")
+        raise UsageError("give either --keep, the share of channels to keep, or --macs, the share of the arithmetic")
     for name, share in (("keep", options.keep), ("macs", options.macs)):
         if share is not None and not 0 < share <= 1:
-            raise UsageError(f"--{name} is {share:g}: allowed is above 0 and up to 1, which cuts nothing")
+            raise UsageError(f"--{name} is {share:g}: allowed is above 0 and up to 1, which removes nothing")
     if options.output is None:
         raise UsageError("--output is not given: the folder for the pruned network")
     return options.output
@@ -145,7 +145,7 @@ def report(folders: tuple[Path, ...], console: Console) -> None:
     for line in missing(rows):
         console.print(line)
     if len({row.data for row in rows if row.epochs}) > 1:
-        console.print("these were not trained on the same pictures: their figures cannot be compared")
+        console.print("these runs were not trained on the same pictures: their figures cannot be compared")
 
 
 def table(rows: list["Row"]) -> Table:

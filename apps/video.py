@@ -39,12 +39,13 @@ class VideoOptions:
     Attributes:
         output: The folder for outputs; they are named after the input without its suffix.
         model: A network that ships (`rtseg models` lists them), or the path of an ONNX file with its card beside it.
-        engine: 'auto' takes the fastest that is installed, measured once on this machine.
-        precision: fp32, fp16 or int8; 'auto' takes int8 where it loses at most 0.005 mIoU and is faster here. One that
-            is named and cannot run is an error; it is never replaced.
-        size: The network's input, HEIGHTxWIDTH; by default it follows from the frame's.
-        exit: Stop a network with early exits at this one; 'auto' stops at the first one that is sure enough of a frame,
-            'regions' in the tiles of a frame that one is sure of; NAME:0.9 does so with an exit and a probability.
+        engine: 'auto' takes the fastest installed engine, measured once on this machine.
+        precision: fp32, fp16 or int8; 'auto' takes int8 if it loses at most 0.005 mIoU and is faster here. A precision
+            that you name is never replaced: if it cannot run, that is an error.
+        size: The network's input size, HEIGHTxWIDTH; by default it depends on the frame's size.
+        exit: Stop a network with early exits at this exit; 'auto' stops at the first exit that is sure enough of a
+            frame, 'regions' stops in the tiles of a frame where an exit is sure; NAME:0.9 does that with the exit and
+            probability you give.
         save: What to write, one or more of overlay (NAME.mp4), labels (NAME_labels/000000.png), label-video
             (NAME_labels.mkv, lossless), areas (NAME_areas.csv), strip (NAME_strip.png), summary (NAME_summary.json),
             coco (NAME_coco.json, run lengths), cvat (NAME_cvat.xml, polygons), labelme (NAME_labelme/PICTURE.json,
@@ -53,14 +54,14 @@ class VideoOptions:
         opacity: How opaque the colours of the overlay are, 0 to 1.
         show: Colour only these classes, for example car,pedestrian.
         legend: Show which colour is which class.
-        unsure: Draw grey what the network is less sure of than this, 0 to 1.
+        unsure: Draw pixels grey if the network is less sure of them than this, 0 to 1.
         steady: Average the network's scores over time where the picture does not change, so that labels do not flicker.
-        jobs: Worker processes; by default a short measurement decides where there is enough to do.
-        threads: CPU threads of each worker; by default the cores are shared out.
+        jobs: Worker processes; by default 1 if there is little to do, else a short measurement decides.
+        threads: CPU threads of each worker; by default the workers share all cores.
         ray: Run on the Ray cluster at this address ('auto', 'local', ray://HOST:10001); needs the extra 'ray'.
         json: Write the report to this file.
-        overwrite: Replace outputs that exist, and restart unfinished work that has other settings.
-        dry_run: Say what would be done, and after a short measurement how long it will take.
+        overwrite: Replace existing outputs, and restart unfinished work that has other settings.
+        dry_run: Show what would be done and, after a short measurement, how long it would take.
     """
 
     output: Path
@@ -85,14 +86,14 @@ class VideoOptions:
 
 @app.default
 def video(*inputs: str, options: VideoOptions) -> None:
-    """Label videos and pictures: an overlay video, label maps, areas of classes, and more for each.
+    """Label videos and pictures: write an overlay video, label maps, class areas and more for each.
 
-    Outputs that exist are skipped. Work that Ctrl-C, a crash or a full disk interrupts is kept in NAME.partial, and the
+    Existing outputs are skipped. After Ctrl-C, a crash or a full disk, unfinished work is kept in NAME.partial, and the
     same command resumes at most two seconds of video earlier. An input that fails does not stop the others; the exit
-    code is that of the first that failed.
+    code is that of the first failure.
 
     Args:
-        inputs: Videos, pictures, folders (with all below them), patterns, or .txt files that list these.
+        inputs: Videos, pictures, folders (searched recursively), patterns, or .txt files that list these.
     """
     from rtseg.apps._outputs import error_of
     from rtseg.apps._progress import ProgressView
@@ -105,7 +106,7 @@ def video(*inputs: str, options: VideoOptions) -> None:
     jobs = find_jobs(inputs, options.output, parse_save(options.save))
     console = plain_console()
     if options.dry_run and options.json:
-        raise UsageError("--json reports what was done, and --dry-run does nothing: leave one of the two out")
+        raise UsageError("--json reports what was done, and --dry-run does nothing: leave one of them out")
     _check_outputs(inputs, jobs, options)
     choice, selected = _choice(jobs, options)
     if options.dry_run:
@@ -170,8 +171,8 @@ def _choice(jobs: "Sequence[Job]", options: VideoOptions) -> "tuple[Choice, Sele
     if options.steady or options.unsure is not None or "confidence" in parse_save(options.save):
         check_scores(artifact.card)
         if options.exit is not None:
-            raise UsageError("--exit goes with none of --steady, --unsure and --save confidence: "
-                             "they take the scores of the network's end")  # fmt: skip
+            raise UsageError("--exit cannot be used with --steady, --unsure or --save confidence: "
+                             "they need the scores of the whole network")  # fmt: skip
     auto = frozenset(name for name in ("engine", "precision") if getattr(spec, name) == AUTO)
     spec = replace(spec, engine=selected.engine, precision=selected.precision)
     return Choice(artifact.card, spec, look, options.overwrite, auto, options.steady), selected
@@ -191,7 +192,7 @@ def _selected(jobs: "Sequence[Job]", spec: RunSpec, artifact: Artifact, options:
     exits = spec.exit is not None  # one frame at a time
     ahead = 1 if exits else min(threads, Every().most_in_flight)
     wanted = EngineOptions(size_hw, threads=threads, in_flight=ahead, exits=exits)
-    with Console(stderr=True).status("choosing an engine: measured once on a machine"):
+    with Console(stderr=True).status("choosing an engine: measured once per machine"):
         return select(spec.engine, spec.precision, artifact, wanted)
 
 
@@ -208,7 +209,7 @@ def _ctrl_c(batch: "Batch", console: Console) -> Iterator[None]:
 
     def stop(number: int, frame: object) -> None:
         restore()
-        console.print("finishing the segment, some seconds of video; Ctrl-C again stops at once")
+        console.print("finishing the segment, a few seconds of video; press Ctrl-C again to stop at once")
         batch.stop()
 
     before = {number: signal.signal(number, stop) for number in (signal.SIGINT, signal.SIGTERM)}

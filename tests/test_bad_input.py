@@ -197,7 +197,7 @@ CHOICE_CASES = [
             ("--model {tiny} --engine onnxrutime", "did you mean onnxruntime"),
             ("--model {tiny} --precision fp23", "did you mean fp32"),
             ("--model {tiny} --precision fp16", "fp32"),
-            ("--model {tiny} --precision int8", "it comes as: fp32"),
+            ("--model {tiny} --precision int8", "it has: fp32"),
             ("--model {tiny} --size 250x500", "the nearest is 256x512"),
             ("--model {tiny} --size 256", "HEIGHTxWIDTH"),
             ("--model {tiny} --threads 0", "give 1 to"),

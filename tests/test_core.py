@@ -149,7 +149,7 @@ def test_card_survives_json_and_checks_its_file(tmp_path: Path) -> None:
     artifact = resolve(str(weights))
     assert artifact.card == card
     assert artifact.file("fp32") == weights
-    with pytest.raises(UsageError, match="net has no int8 file; it comes as: fp32"):
+    with pytest.raises(UsageError, match="net has no int8 file; it has: fp32"):
         artifact.file("int8")
     weights.write_bytes(b"0123456780")
     with pytest.raises(WeightsError, match="sha256"):

@@ -149,7 +149,7 @@ def test_pictures_that_are_passed_over_for_their_suffix_are_named(
     assert report["problems"] == {
         "split": {"count": 3, "first": [f"{images / name} is not read: convert it to PNG or JPEG" for name in passed]}
     }
-    assert "3 files are skipped, by the suffix no picture or video: 0.gif, 1.xyz, upload" in caplog.text
+    assert "3 files are skipped (no picture or video suffix): 0.gif, 1.xyz, upload" in caplog.text
     assert "no problems found" not in capsys.readouterr().out
 
 
@@ -196,7 +196,7 @@ def test_pictures_that_are_turned_otherwise_than_their_masks_are_named(
     (train[0] / "2.jpg").write_bytes(turned((train[0] / "2.jpg").read_bytes(), 6))
     code, report = found(root)
     assert code == 3
-    assert "EXIF data turn the picture (orientation 6)" in report["problems"]["size"]["first"][0]
+    assert "EXIF data rotate the picture (orientation 6)" in report["problems"]["size"]["first"][0]
 
 
 def test_pictures_of_phones_are_read_upright_and_their_exif_data_are_no_doubt(root: Path) -> None:

@@ -221,9 +221,7 @@ def test_yolo_smaller_above_larger_in_its_splits(capsys: pytest.CaptureFixture[s
     Path("made/images/train/._a.png").write_bytes(bytes(99))  # macOS leaves these
     Path("made/images/train/d.gif").write_bytes(b"GIF89a")
     assert imported("yolo", "made") == 0
-    assert "train: 1 file is skipped, by the suffix no picture or video: d.gif" in " ".join(
-        capsys.readouterr().out.split()
-    )
+    assert "train: 1 file is skipped (no picture or video suffix): d.gif" in " ".join(capsys.readouterr().out.split())
     expected = empty()
     expected[:18], expected[6:12, 8:16] = 0, 1
     for name in ("train/a", "train/b", "val/c"):
@@ -300,7 +298,7 @@ def test_nothing_is_overwritten_and_nothing_lands_elsewhere(capsys: pytest.Captu
     before = Path("set/classes.json").read_text()
     capsys.readouterr()
     assert imported("cvat", "made") == 4
-    assert "set is there already: choose another --output" in capsys.readouterr().err
+    assert "set exists already: choose another --output" in capsys.readouterr().err
     assert Path("set/classes.json").read_text() == before
 
 

@@ -223,7 +223,7 @@ def test_the_command_reports_the_deadline(rates, capsys, named, networks):
     assert (told["ms"], told["held"]) == (60000.0, 0)
     assert sum(rung["frames"] for rung in told["rungs"]) == 6 == told["frames"] - told["dropped"]
     printed = capsys.readouterr().out
-    assert "deadline 60000 ms from capture to the picture shown" in printed
+    assert "deadline 60000 ms from capture to display; rungs, best first" in printed
     assert "missed" in printed
 
 
@@ -258,14 +258,14 @@ def test_a_deadline_that_is_none_is_refused(value, capsys):
 def test_a_picture_has_no_deadline(rates, capsys):
     write_picture(Path("a.png"), np.zeros((64, 96, 3), np.uint8))
     assert cam("--deadline", "33", "--source", "a.png") == 2
-    assert "--deadline has no meaning for one picture (a.png): give a camera or a video" in capsys.readouterr().err
+    assert "--deadline makes no sense for a single picture (a.png): give a camera or a video" in capsys.readouterr().err
 
 
 @pytest.mark.usefixtures("fake_network")
 def test_a_deadline_below_the_fastest_rung_is_said_and_run(rates, capsys):
     assert cam("--source", "synthetic", "--deadline", "0.001", "--frames", "3") == 0
     printed = capsys.readouterr().out
-    assert "more than the deadline: pictures will have the labels of earlier frames" in printed
+    assert "more than the deadline: frames will have the labels of earlier frames" in printed
 
 
 def test_the_library_says_what_is_wrong():

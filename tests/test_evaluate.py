@@ -240,7 +240,7 @@ class TestCommand:
             app.EvalOptions(model="fake", stability="synthetic", frames=1)
 
     def test_options_without_effect_are_told(self):
-        with pytest.raises(UsageError, match="--frames counts frames of --stability"):
+        with pytest.raises(UsageError, match="--frames is for --stability SOURCE"):
             app.EvalOptions(model="fake", frames=9)
         with pytest.raises(UsageError, match="give --data or --root too"):
             app.EvalOptions(model="fake", stability="synthetic", flip=True)

@@ -89,7 +89,7 @@ def test_the_files_of_the_chain_are_checked(tmp_path):
     (tmp_path / "exits.exit2.onnx").write_bytes(b"x")
     with pytest.raises(WeightsError, match=r"exits\.exit2\.onnx has 1 bytes"):
         artifact.chain("fp32")
-    with pytest.raises(UsageError, match="no int8 file for its exit coarse; it comes as: fp32"):
+    with pytest.raises(UsageError, match="no int8 file for its exit coarse; it has: fp32"):
         artifact.chain("int8")
 
 
@@ -168,7 +168,7 @@ def test_several_in_flight_start_one_at_a_time(artifact, image):
 @pytest.mark.parametrize("load", [load_named, load_engine])
 def test_engines_that_cannot_stop_say_so(artifact, load):
     """Whether they are installed or not: what to install would not help."""
-    with pytest.raises(UsageError, match=r"tensorrt runs a network to its end only.*onnxruntime or openvino"):
+    with pytest.raises(UsageError, match=r"tensorrt cannot stop at an exit.*onnxruntime or openvino"):
         load("tensorrt", artifact, EngineOptions(SIZE, exits=True))
 
 
@@ -277,7 +277,7 @@ def test_a_spec_without_an_exit_runs_to_the_end(artifact):
 @pytest.mark.parametrize(
     ("card", "exit", "told"),
     [
-        (fake_card(), "auto", "fake has no early exits: they come by training"),
+        (fake_card(), "auto", "fake has no early exits: train it with --set exits=2"),
         (card_with_exits(), "auto", "not calibrated: run rtseg eval --calibrate-exits"),
         (card_with_exits(threshold=0.1), "earl", "unknown exit of fake 'earl': did you mean early.*auto, early, last"),
     ],

@@ -318,7 +318,7 @@ class TestCommand:
         assert app.load(app.ExportOptions(checkpoint=path)).model.early == ()
         with pytest.raises(UsageError, match="this network has up to 2"):
             app.load(app.ExportOptions(checkpoint=path, exits=3))
-        with pytest.raises(UsageError, match="--exits goes with --checkpoint"):
+        with pytest.raises(UsageError, match="--exits needs --checkpoint"):
             app.check_options(app.ExportOptions(model="icnet", exits=2))
 
     @pytest.mark.parametrize("given", [".", "last.ckpt"])
@@ -338,7 +338,7 @@ class TestCommand:
             (tmp_path / name).touch()
 
     def test_a_checkpoint_is_not_untrained(self, tmp_path):
-        with pytest.raises(UsageError, match="--untrained goes with --model"):
+        with pytest.raises(UsageError, match="--untrained needs --model"):
             app.check_options(app.ExportOptions(checkpoint=tmp_path, untrained=True))
 
     def test_an_unknown_engine_is_told(self):

@@ -297,7 +297,7 @@ def test_the_command(tmp_path, monkeypatch, capsys):
     assert call("rtseg-cam --model made/mine.onnx --source synthetic --no-window --frames 2 --json seen.json") == 0
     made, again = (tmp_path / "made/mine.onnx").read_bytes(), f"{line} --preset half"
     assert call(again) == 4
-    assert "made/mine.onnx is there already: choose another --name" in capsys.readouterr().err.replace("\\", "/")
+    assert "made/mine.onnx exists already: choose another --name" in capsys.readouterr().err.replace("\\", "/")
     assert (tmp_path / "made/mine.onnx").read_bytes() == made
     assert call(f"{again} --overwrite") == 0
     assert (tmp_path / "made/mine.onnx").read_bytes() != made

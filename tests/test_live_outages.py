@@ -99,6 +99,6 @@ def test_a_camera_that_stays_away_ends_with_a_playable_part_and_the_code_of_an_i
     out, told = capsys.readouterr()
     assert "did not come back within 0.5 s" in told
     assert "secret" not in told
-    assert "run.partial.mp4: what was recorded until then" in out.replace("\n", "")
+    assert "run.partial.mp4: the recording so far" in out.replace("\n", "")
     with av.open(str(tmp_path / "run.partial.mp4")) as container:
         assert 1 <= len(list(container.decode(video=0))) <= 8

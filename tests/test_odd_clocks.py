@@ -32,7 +32,7 @@ def test_a_clock_that_starts_again_goes_on_and_so_does_the_sound(
 ) -> None:
     path = restarted(bands / "a.ts", 3, sound)
     assert label(path) == 0
-    assert "its clock starts again 2 times" in capsys.readouterr().out
+    assert "its clock restarts 2 times" in capsys.readouterr().out
     out = seen(bands / "out/a.mp4")
     assert out.numbers == [*range(25)] * 3
     # between two recordings there may be as much as one of them ends after the other
@@ -42,7 +42,7 @@ def test_a_clock_that_starts_again_goes_on_and_so_does_the_sound(
         assert out.sound_s == pytest.approx(3 * sound_s(bands / "once_a.ts"), abs=0.15)  # type: ignore[operator]
     assert times_of(bands / "out/a_areas.csv") == pytest.approx(out.times_s, abs=1e-4)
     assert watch(path) == 0
-    assert "starts its clock again" in caplog.text
+    assert "restarts its clock" in caplog.text
     assert seen(bands / "out/cam.mp4").times_s == pytest.approx(out.times_s, abs=1e-3)
 
 
@@ -84,7 +84,7 @@ def test_any_clock_that_leaps_by_days_starts_again(bands: Path, capsys: pytest.C
     timed(bands / "a.mkv", hours=48, per_second=1000)
     assert label("a.mkv") == watch("a.mkv") == 0
     said = capsys.readouterr().out
-    assert "a.mkv: its clock starts again once" in said
+    assert "a.mkv: its clock restarts once" in said
     assert "cut short" not in said  # by the two days that the file says it lasts
     for name in ("a.mp4", "cam.mp4"):
         out = seen(bands / "out" / name)

@@ -93,7 +93,7 @@ def test_a_live_stream_goes_on_behind_a_discontinuity(
     assert {number for number, _, size_hw in frames if size_hw == (96, 144)} == (
         set(range(30, 40)) if size == (96, 144) else set()
     )
-    assert ("starts its clock again" in caplog.text) == bool(changes)
+    assert ("restarts its clock" in caplog.text) == bool(changes)
 
 
 def test_joined_recordings_with_other_pids_are_read_to_the_end(
@@ -103,7 +103,7 @@ def test_joined_recordings_with_other_pids_are_read_to_the_end(
     path = bands / "a.ts"
     path.write_bytes(first + second)
     assert label(path) == 0
-    assert "its clock starts again" in capsys.readouterr().out
+    assert "its clock restarts" in capsys.readouterr().out
     expected = [number for number in range(30) if number not in (9, 19)]
     out = seen(bands / "out/a.mp4")
     assert out.numbers == expected

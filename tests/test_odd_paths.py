@@ -174,4 +174,4 @@ def test_a_recording_without_a_name_and_a_file_that_looks_like_an_option_are_one
     assert "error: cannot write .: it is a folder; give a file name" in capsys.readouterr().err
     Video("-a.mp4").make(bands)
     assert label("-a.mp4") == 2
-    assert "If it is the file, write ./-a.mp4" in capsys.readouterr().err
+    assert "If you mean the file, write ./-a.mp4" in capsys.readouterr().err

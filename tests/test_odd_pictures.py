@@ -101,7 +101,7 @@ def test_hdr_stills_are_mapped_to_sdr_and_said_so(
             picture = source.read()
             assert picture is not None
             assert picture.image[::16, ::16].reshape(-1, 3).mean(0) == pytest.approx([expected] * 3, abs=4), file
-            said = [f"HDR ({name}): it is mapped to SDR, which the network has learned"] if name else []
+            said = [f"HDR ({name}): it is mapped to SDR, since the network was trained on SDR"] if name else []
             assert source.notes == said, file
     with open_source(tmp_path) as source:
         assert bool(source.notes) == bool(name)
@@ -228,7 +228,7 @@ def test_numbers_in_names_are_in_order_and_what_is_skipped_is_named(
     for name in ("a.txt", "b.json"):
         (folder / name).write_text("{}")
     assert label(folder, save="overlay,labels") == 0
-    assert "2 files are skipped, by the suffix no picture or video: a.txt, b.json" in capsys.readouterr().out
+    assert "2 files are skipped (no picture or video suffix): a.txt, b.json" in capsys.readouterr().out
     assert list(label_numbers(bands / "out/ns_labels").values()) == [1, 2, 9, 10, 11]
     assert watch(folder) == 0
     assert "note    2 files are skipped" in capsys.readouterr().out

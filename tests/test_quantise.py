@@ -176,7 +176,7 @@ class TestCommand:
 
     def test_options_of_another_engine_are_refused(self):
         for name, value in {"report": Path("a.json"), "keep_worst": 3, "tf32": True}.items():
-            with pytest.raises(UsageError, match=f"--{name.replace('_', '-')} is of TensorRT engines"):
+            with pytest.raises(UsageError, match=f"--{name.replace('_', '-')} is for TensorRT engines"):
                 app.CompileOptions(**{name: value})
 
     def test_calibration_takes_few_pictures_of_a_long_source(self, folder, frames):

@@ -34,7 +34,7 @@ def test_an_engine_that_fails_is_loaded_again_and_no_frame_is_lost(threads, capl
     assert sink.labels == [index % 11 for index in range(30)]
     labeller.close()
     assert all(engine.released for engine in made)
-    assert caplog.text.count("out of memory: it is loaded again") == 1
+    assert caplog.text.count("out of memory: reloading the network") == 1
 
 
 def test_one_that_fails_again_ends_the_run_with_its_error():

@@ -240,9 +240,9 @@ def test_how_sure_a_cell_is_by_hand(artifact, image):
         (card_with_exits(), "early:0.9", "cannot be refined from early on: what follows sees the whole picture"),
         (card_with_exits(halo=32), "erly:0.9", "unknown early exit of fake 'erly': did you mean early"),
         (card_with_exits(halo=32), "last:0.9", "unknown early exit of fake 'last'.*allowed: early"),
-        (card_with_exits(halo=32), "early:sure", "after the colon comes a probability.*early:0.9"),
-        (card_with_exits(halo=32), "early:-1", "after the colon comes a probability"),
-        (card_with_exits(halo=32), "early:nan", "after the colon comes a probability"),
+        (card_with_exits(halo=32), "early:sure", "give a probability after the colon.*early:0.9"),
+        (card_with_exits(halo=32), "early:-1", "give a probability after the colon"),
+        (card_with_exits(halo=32), "early:nan", "give a probability after the colon"),
     ],
 )
 def test_regions_that_cannot_be_are_told(card, exit, told):

@@ -367,19 +367,19 @@ def test_outputs_of_two_networks_or_settings_are_not_mixed(capsys):
     before = Path("out/a.mp4").read_bytes()
     for changed, said in (
         [("--save", "overlay,summary", "--model", "other", "--size", "32x64"), "(model fake, now other; size 128x192"],
-        [("--save", "summary", "--model", "other"), "out/a.mp4 was made otherwise (model fake, now other)"],
+        [("--save", "summary", "--model", "other"), "out/a.mp4 was made with other settings (model fake, now other)"],
         [("--save", "labels", "--opacity", "0.7"), "opacity 0.5, now 0.7"],
     ):
         assert video("a.mp4", "--output", "out", *changed) == 4
         assert said in capsys.readouterr().err
     assert names("out") == ["a.mp4"]
     assert video("a.mp4", "--output", "out", "--model", "other") == 0  # complete: skipped, and said
-    assert "out/a.mp4 was made otherwise (model fake, now other): --overwrite" in capsys.readouterr().out
+    assert "out/a.mp4 was made with other settings (model fake, now other): --overwrite" in capsys.readouterr().out
     assert Path("out/a.mp4").read_bytes() == before
     assert video("a.mp4", "--output", "out", "--save", "overlay,areas") == 0
     assert video("a.mp4", "--output", "out", "--model", "other", "--save", "overlay", "--overwrite") == 0
     assert video("a.mp4", "--output", "out", "--model", "other", "--save", "strip") == 4  # areas are still of fake
-    assert "a_areas.csv was made otherwise" in capsys.readouterr().err
+    assert "a_areas.csv was made with other settings" in capsys.readouterr().err
     Path("out/a_areas.csv").unlink()
     assert video("a.mp4", "--output", "out", "--model", "other", "--save", "overlay,areas,strip") == 0
     assert names("out") == ["a.mp4", "a_areas.csv", "a_strip.png"]
@@ -418,7 +418,7 @@ def test_an_input_that_was_replaced_is_not_added_to(capsys):
 def test_a_report_of_a_dry_run_is_refused(capsys):
     make_video("a.mp4", frames=3)
     assert video("a.mp4", "--output", "out", "--dry-run", "--json", "plan.json") == 2
-    assert "leave one of the two out" in capsys.readouterr().err
+    assert "leave one of them out" in capsys.readouterr().err
     Path("folder").mkdir()
     assert video("a.mp4", "--output", "out", "--json", "folder") == 4
     assert "it is a folder" in capsys.readouterr().err
@@ -484,11 +484,11 @@ def test_a_dry_run_tells_what_it_cannot_know(one_worker, capsys):
     assert video("a.h264", "b.mp4", "empty.mp4", "--output", "out", "--dry-run", "--ray", "auto") == 3
     printed = capsys.readouterr()
     assert "empty.mp4 is empty" in printed.err
-    frames = int(re.search(r"64x96: (\d+) frames in 1 inputs at 10.0 fps", printed.out)[1])
+    frames = int(re.search(r"64x96: (\d+) frames in 1 input at 10.0 fps", printed.out)[1])
     assert frames == pytest.approx(400, rel=0.05)
-    assert "32x64: 3 frames in 1 inputs, not measured: b.mp4: its timestamps are wrong" in printed.out
+    assert "32x64: 3 frames in 1 input, not measured: b.mp4: its timestamps are wrong" in printed.out
     assert "for this machine alone" in printed.out
-    assert "1 inputs are not counted in" in printed.out
+    assert "; without 1 input" in printed.out
     assert not Path("out").exists()
 
 

@@ -148,7 +148,7 @@ def test_work_goes_on_as_it_was_begun_or_not_at_all(
     assert "was begun with other settings (steady on, now off)" in capsys.readouterr().err
     assert video(source, out, "--steady") == 0
     assert video(source, out) == 0
-    assert "a_labels was made otherwise (steady on, now off)" in capsys.readouterr().out
+    assert "a_labels was made with other settings (steady on, now off)" in capsys.readouterr().out
     made = json.loads((out / ".rtseg-video" / "a.json").read_text())
     assert made["labels"]["settings"]["steady"] == "on"
     assert video(source, out, "--unsure", "0.3", "--steady") == 0
@@ -187,8 +187,8 @@ def test_a_temperature_concerns_what_shows_a_confidence(
     capsys.readouterr()
     assert video(source, out) == 0
     said = capsys.readouterr().out
-    assert "a_confidence was made otherwise (temperature 1, now 0.5)" in said
-    assert "a_labels was made otherwise" not in said
+    assert "a_confidence was made with other settings (temperature 1, now 0.5)" in said
+    assert "a_labels was made with other settings" not in said
 
 
 @pytest.mark.parametrize(

@@ -348,7 +348,7 @@ def test_a_sink_that_hangs_ends_the_loop(where):
     loop = Loop(FakeSource(None), Segmenter(FakeEngine()), sinks=[sink, kept], view=view)
     looking = Thread(target=look_at_writer)
     looking.start()
-    with pytest.raises(OutputError, match="writing did not go on for 120 s: is the disk or network folder stalled"):
+    with pytest.raises(OutputError, match="nothing could be written for 120 s: is the disk or network folder stalled"):
         loop.run()
     looking.join()
     assert sink.closed_as is (True if where == "close" else None)  # closing what is written to could end the process
@@ -445,7 +445,7 @@ def test_a_command_whose_engine_hangs_ends_with_one_line(tmp_path):
     assert done.returncode == 5
     (line,) = done.stderr.splitlines()
     assert line.startswith("error: tiny on onnxruntime (CPU) has not answered for")
-    assert "a.partial.mp4: what was recorded until then" in done.stdout
+    assert "a.partial.mp4: the recording so far" in done.stdout
     with av.open(str(tmp_path / "a.partial.mp4")) as container:
         pictures = [frame.to_ndarray(format="bgr24") for frame in container.decode(video=0)]
     assert 1 <= len(pictures) <= 12

@@ -89,7 +89,7 @@ def notes_of_old(job: Job, choice: Choice) -> list[str]:
     if _newer(job):
         return [f"{job.source} is newer than its outputs: --overwrite makes them again"]
     return [
-        f"{job.target(kind)} was made otherwise ({said}): --overwrite makes it again"
+        f"{job.target(kind)} was made with other settings ({said}): --overwrite makes it again"
         for kind, said in _made_otherwise(job, choice).items() if kind in job.save
     ]  # fmt: skip
 
@@ -98,8 +98,8 @@ def check_addition(job: Job, missing: Sequence[str], choice: Choice) -> None:
     """Raises OutputError where `missing` outputs would join others of another network or other settings."""
     for kind, said in _made_otherwise(job, choice).items():
         raise OutputError(
-            f"{job.target(kind)} was made otherwise ({said}), so {', '.join(missing)} would not belong to it: choose "
-            "another --output, or add --overwrite to make what --save names again"
+            f"{job.target(kind)} was made with other settings ({said}), so {', '.join(missing)} would not match it: "
+            "choose another --output, or add --overwrite to make everything again that --save names"
         )
 
 

@@ -263,7 +263,7 @@ class Batch:
             error = Defect.of(error)
         if isinstance(error, Defect):
             log.error("%s", outcome.job.source, exc_info=error)
-            error = Defect(f"{outcome.job.source}: {error}; this is a defect of rtseg")
+            error = Defect(f"{outcome.job.source}: {error}; this is a bug in rtseg")
         if full := full or is_full(error):
             partial = outcome.job.partial
             error = OutputError(f"cannot write {partial}: the disk is full; free some, and the same command resumes")

@@ -229,7 +229,7 @@ class Work:
         """A note where the overlay is larger than the frames."""
         if "overlay" in self.job.save and not self.job.pictures and any(side % 2 for side in self.size_hw):
             name, size = self.job.output_name("overlay"), format_size(self.size_hw)
-            return f"{name}: H.264 has even sizes only, so {size} is padded by one pixel"
+            return f"{name}: H.264 needs even sizes, so {size} is padded by one pixel"
         return None
 
     def broken_seams(self) -> list[int]:

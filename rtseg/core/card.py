@@ -139,7 +139,7 @@ class Card:
         """Raises UsageError unless the network can stop as `RunSpec.exit` says."""
         names = [each.name for each in self.exits]
         if not names:
-            raise UsageError(f"{self.name} has no early exits: they come by training with --set exits=2")
+            raise UsageError(f"{self.name} has no early exits: train it with --set exits=2")
         if exit == "auto":
             if all(each.threshold is None for each in self.exits):
                 raise UsageError(f"the exits of {self.name} are not calibrated: run rtseg eval --calibrate-exits 0.002 "
@@ -169,7 +169,7 @@ class Card:
         except ValueError:
             sure = -1.0
         if not (isfinite(sure) and sure >= 0):
-            raise UsageError(f"exit {exit!r}: after the colon comes a probability, 0 or more, for example {name}:0.9")
+            raise UsageError(f"exit {exit!r}: give a probability after the colon, 0 or more, for example {name}:0.9")
         halo, regions = early[name].halo, early[name].regions
         if halo is None:
             raise UsageError(f"the regions of {self.name} cannot be refined from {name} on: what follows sees the "

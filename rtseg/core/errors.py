@@ -1,15 +1,15 @@
-"""Errors that a user may meet.
+"""Errors that a user may see.
 
 Each message is one line that says what happened, what was given, what is allowed and how to fix it.
-A command prints that line on stderr and ends with the class's `exit_code`; anything else that escapes
-is a defect of rtseg and ends with 1.
+A command prints that line on stderr and ends with the class's `exit_code`; any other exception
+is a bug in rtseg and ends with 1.
 
-Exit codes: 0 done, 1 defect, 2 usage, 3 input, 4 output, 5 engine, 6 weights, 7 parity, 130 interrupted.
+Exit codes: 0 done, 1 bug, 2 usage, 3 input, 4 output, 5 engine, 6 weights, 7 parity, 130 interrupted.
 """
 
 
 class RtsegError(Exception):
-    """Base of all errors that are the user's to solve."""
+    """Base of all errors that the user can fix."""
 
     exit_code = 1
 
@@ -39,16 +39,16 @@ class EngineError(RtsegError):
 
 
 class StalledError(EngineError):
-    """An inference engine does not answer any more; its call goes on, and nobody waits for it."""
+    """An inference engine no longer answers; its call continues, but nothing waits for it."""
 
 
 class WeightsError(RtsegError):
-    """A weight file or its card is missing, damaged or does not fit."""
+    """A weight file or its card is missing, damaged or does not match."""
 
     exit_code = 6
 
 
 class ParityError(RtsegError):
-    """An exported or compiled network does not give the labels that it was made from."""
+    """An exported, imported or compiled network does not give the same labels as its original."""
 
     exit_code = 7

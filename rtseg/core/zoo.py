@@ -55,13 +55,13 @@ class Artifact:
             WeightsError: a file is missing, cut short, or its hash differs from the card's.
         """
         if not self.card.exits:
-            raise UsageError(f"{self.card.name} has no early exits: they come by training with --set exits=2")
+            raise UsageError(f"{self.card.name} has no early exits: train it with --set exits=2")
         return [self._checked(exit.files, precision, f" for its exit {exit.name}") for exit in self.card.exits]
 
     def _checked(self, files: dict[str, CardFile], precision: str, of: str = "") -> Path:
         entry = files.get(precision)
         if entry is None:
-            raise UsageError(f"{self.card.name} has no {precision} file{of}; it comes as: {', '.join(files)}")
+            raise UsageError(f"{self.card.name} has no {precision} file{of}; it has: {', '.join(files)}")
         path = self.folder / entry.file
         if not path.is_file():
             raise WeightsError(f"{path} is missing: install again, or export the network again")
@@ -127,7 +127,7 @@ def resolve(model: str | Path | Artifact) -> Artifact:
     if model not in cards:
         run = Path(model).parent if model.endswith((".safetensors", ".ckpt")) else Path(model)
         if run != Path(model) or (run / "best.safetensors").is_file():
-            raise UsageError(f"{model} is what training leaves: export it first, rtseg export --checkpoint "
+            raise UsageError(f"{model} is the output of training: export it first, rtseg export --checkpoint "
                              f"{run / 'best.safetensors'}, then give the ONNX file")  # fmt: skip
         error = unknown_name("model", model, list(cards))
         raise UsageError(f"{error}; or give the path of an ONNX file with its card beside it")

@@ -165,7 +165,7 @@ def _turn_hint(pair: Pair) -> str:
     if picture == mask:
         return ""
     turned = f"picture (orientation {picture})" if picture > 1 else f"label picture (orientation {mask})"
-    return f"; EXIF data turn the {turned}, and it was labelled as it is stored: turn its pixels, or both files"
+    return f"; EXIF data rotate the {turned}, and it was labelled as it is stored: turn its pixels, or both files"
 
 
 def split_of(word: str | None) -> str | None:

@@ -123,7 +123,7 @@ def int8_problem(card: Card, exits: bool = False) -> str | None:
         return "it has no INT8 file"
     lost = [figures["lost"] for figures in card.figures("int8").values() if figures.get("lost") is not None]
     if not lost:
-        return "what its INT8 form loses was not measured"
+        return "the loss of its INT8 form was not measured"
     if max(lost) > MAX_LOSS:
         return f"its INT8 form loses {max(lost):.3f} mIoU, more than {MAX_LOSS}"
     return None
@@ -156,7 +156,7 @@ def candidates(engine: str, artifact: Artifact, exits: bool = False) -> list[str
             ENGINES.get("tensorrt")
             return ["tensorrt"]
         except (ImportError, OSError) as error:
-            _log.warning("a GPU is there, but TensorRT cannot be loaded: %s", " ".join(str(error).split()))
+            _log.warning("there is a GPU, but TensorRT cannot be loaded: %s", " ".join(str(error).split()))
     order = [name for name in artifact.card.engine_order if not exits or (name in ENGINES and TABLE[name].exits)]
     found = [name for name in order if name in ENGINES and available(name)]
     if not found:
@@ -190,7 +190,7 @@ def _why(best: Form, rates: Mapping[Form, Rate], options: EngineOptions, card: C
     if best.precision == "int8" and lost:
         split, loss = max(lost.items(), key=lambda item: item[1])
         line += f"; int8 loses {max(0.0, loss):.3f} mIoU on {split}"
-    return "; ".join([line, *notes, "--engine and --precision take another"])
+    return "; ".join([line, *notes, "--engine and --precision choose another"])
 
 
 def _told(rates: Mapping[Any, Rate]) -> str:

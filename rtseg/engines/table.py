@@ -95,7 +95,7 @@ def check_stops(name: str) -> None:
     """Raises UsageError unless the engine can stop at a network's exits, installed or not."""
     if not TABLE[ENGINES.check(name)].exits:
         able = " or ".join(other for other, entry in TABLE.items() if entry.exits)
-        raise UsageError(f"{name} runs a network to its end only, not to an exit: use --engine {able}")
+        raise UsageError(f"{name} cannot stop at an exit: use --engine {able}")
 
 
 def load_named(name: str, artifact: Artifact, options: EngineOptions) -> Engine:

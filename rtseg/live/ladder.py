@@ -129,7 +129,7 @@ class Ladder:
         """What is worth opening, with the seconds that it may take; fastest first."""
         found = [rung for spec in self._specs for rung in self._candidates(spec, frame_hw)]
         if not found:
-            raise EngineError("none of the networks runs here, as was said: rtseg doctor says what works")
+            raise EngineError("none of the networks runs here, for the reasons above: rtseg doctor shows what works")
         return choose(found, most_s)
 
     def _candidates(self, spec: RunSpec, frame_hw: Size) -> list[Rung]:

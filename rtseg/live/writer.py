@@ -19,7 +19,7 @@ _STALLED = "is the disk or network folder stalled?"
 
 
 def _stalled() -> OutputError:
-    return OutputError(f"writing did not go on for {MOST_S:.0f} s: {_STALLED}")
+    return OutputError(f"nothing could be written for {MOST_S:.0f} s: {_STALLED}")
 
 
 @dataclass(frozen=True)

@@ -126,7 +126,7 @@ class Decoder:
 
     def _check_blank(self) -> None:
         if self._live and perf_counter() - self._latest_s > self._timeout_s:
-            raise NoPicturesError(f"{self._name} has given no picture for {self._timeout_s:g} s, but goes on sending")
+            raise NoPicturesError(f"{self._name} sent no picture for {self._timeout_s:g} s, but keeps sending data")
 
 
 def stream_packets(

@@ -28,7 +28,7 @@ def hdr_name(transfer: int) -> str | None:
 def hdr_note(transfer: int) -> str | None:
     """What a user should know about a picture of these transfer characteristics."""
     name = hdr_name(transfer)
-    return name and f"HDR ({name}): it is mapped to SDR, which the network has learned"
+    return name and f"HDR ({name}): it is mapped to SDR, since the network was trained on SDR"
 
 
 def to_sdr(image: np.ndarray, transfer: int, primaries: int) -> np.ndarray:

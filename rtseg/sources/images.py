@@ -165,7 +165,7 @@ class ImageSource(Source):
         self.frame_count = 1
         self._start()
         if video_behind(np.fromfile(path, np.uint8)):
-            self.notes.append("it is a motion photo: its picture is read, the video behind it is not")
+            self.notes.append("it is a motion photo: its picture is read, the video after it is not")
 
     def _frames(self) -> Generator[Frame, None, None]:
         image = read_image(self._path)

@@ -58,7 +58,7 @@ def skipped_note(names: Sequence[str]) -> str:
     """How many files of a folder are passed over, and the first of them."""
     told = ", ".join(names[:_TOLD]) + (", …" if len(names) > _TOLD else "")
     one = len(names) == 1
-    return f"{len(names)} {'file is' if one else 'files are'} skipped, by the suffix no picture or video: {told}"
+    return f"{len(names)} {'file is' if one else 'files are'} skipped (no picture or video suffix): {told}"
 
 
 def _looks_like_picture(path: Path) -> bool:

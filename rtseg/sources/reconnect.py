@@ -131,7 +131,7 @@ class ReconnectingSource(Source):
             self.lost_at = self._clock()
             self.outages += 1
             if self._wait_s:
-                log.warning("%s: it is opened again", reason or f"{self.name} has ended")
+                log.warning("%s: reopening it", reason or f"{self.name} has ended")
 
     def _come_back(self) -> bool:
         """One attempt to open the source; False where the run ends, as the last loss would have ended it."""

@@ -149,7 +149,7 @@ class VideoSource(Source):
                 self.corrupt = before + decoder.corrupt
                 if decoder.restarts > restarts:
                     restarts = decoder.restarts
-                    self._warn("starts its clock again: pictures go on where they were")
+                    self._warn("restarts its clock: pictures continue where they were")
                 yield index, frame
         finally:
             self.corrupt = before + decoder.corrupt

@@ -146,7 +146,7 @@ class _Walk:
         notes = stream_notes(container, stream)
         if restarts:
             times = "once" if restarts == 1 else f"{restarts} times"
-            notes.append(f"its clock starts again {times}: pictures and sound go on where they were")
+            notes.append(f"its clock restarts {times}: pictures and sound continue where they were")
         return VideoIndex(
             time_base=time_base,
             frames=frames,

@@ -19,78 +19,83 @@ class TrainConfig:
 
     Attributes:
         model: Architecture to train, required; smp:ARCHITECTURE:ENCODER is one of segmentation-models-pytorch.
-        encoder: Trunk of an architecture that stands on one (swiftnet, pspnet, deeplabv3, icnet): one of those that
-            `rtseg models --encoders` lists, or timm:NAME for one of timm's.
+        encoder: Trunk of an architecture that is built on one (swiftnet, pspnet, deeplabv3, icnet): one listed by
+            `rtseg models --encoders`, or timm:NAME for one of timm's.
         set: FIELD=VALUE of the architecture's config, for example output_stride=16, or of its encoder's own fields;
-            once for each field.
-        data: Data set to train on; auto is your own folder where the root holds classes.json, else camvid.
+            repeat it for each field.
+        data: Data set to train on; auto is your own folder if the root holds classes.json, else camvid.
         root: Folder of the data set.
-        output: Folder of the run: checkpoints, curves, pictures. A run that is already there is resumed.
-        split: What to train on; by default the data set's own choice, train. CamVid's is `fit`, which leaves the
-            held-out `tail` of each drive unseen.
+        output: Folder of the run: checkpoints, curves, pictures. An existing run is resumed.
+        split: Split to train on; by default the data set's own choice, train. CamVid's is `fit`, which leaves out the
+            held-out `tail` of each drive.
         holdouts: Splits scored after each validation interval; the best weights are those with the best mean mIoU.
             By default the data set's own choice: val, and CamVid's `tail`.
-        epochs: Passes over the split; a larger number lengthens a finished run by another cycle.
+        epochs: Passes over the split; a larger number extends a finished run by another cycle.
         batch_size: Pictures per step.
-        train_size: HxW: pictures are resized on load to as many pixels, keeping their shape; also the size at which the
-            network sees frames when it runs. By default pictures stay as they are.
-        crop: HxW that the network sees in training.
+        train_size: HxW: pictures are resized on load to that many pixels, keeping their shape; frames are also brought
+            to this size at run time. By default pictures stay as they are.
+        crop: HxW of the crops that the network is trained on.
         scale: Smallest and largest factor by which pictures are scaled before they are cropped.
-        scenes: Street scenes added, as a share of the split's pictures; by default 0.15 where the classes are theirs.
+        scenes: Street scenes to add, as a share of the split's pictures; by default 0.15 if the data set has their
+            classes.
         class_mix: Share of the pictures onto which half the classes of another picture are pasted (ClassMix, Olsson
             2021).
-        light: Share of the pictures that get another light or weather: dark or overexposed, warm or cold, haze,
+        light: Share of the pictures that get a change of light or weather: dark or overexposed, warm or cold, haze,
             uneven light, washed-out colours, a poor camera.
         optimizer: AdamW, or SGD with Nesterov momentum 0.9.
         lr: Peak learning rate.
         weight_decay: Weight decay (AdamW: decoupled), of convolutions only.
-        trunk_factor: Factor on the trunk's learning rate and weight decay; a quarter suits a pretrained one
-            (SwiftNet, Orsic 2019).
+        trunk_factor: Factor on the trunk's learning rate and weight decay; 0.25 suits a pretrained trunk (SwiftNet,
+            Orsic 2019).
         schedule: One-cycle (warm-up, then cosine) or poly (power 0.9, Chen 2017).
-        class_balance: The c of the class weights 1 / ln(c + share) (ENet paper, 1.02 there); 0 weighs all the same.
+        class_balance: The c of the class weights 1 / ln(c + share) (ENet paper, 1.02 there); 0 gives all classes the
+            same weight.
         ohem: Share of the pixels with the largest loss that count; 1 counts all.
-        boundary: Extra weight, beside 1, of pixels within two pixels of a border between classes; 0 weighs all alike.
+        boundary: Extra weight, in addition to 1, of pixels within two pixels of a border between classes; 0 turns it
+            off.
         coarse_labels: Compare at the logits' size, with labels shrunk to it, rather than at the labels' own size.
-        lovasz: Weight of the Lovász-Softmax term (Berman 2018), which follows the mean IoU itself; 0 leaves it out.
-        dice: Weight of a soft Dice term (Milletari 2016), which counts every class of a batch alike; 0 leaves it out.
-        ema: Decay of the running mean of the weights, which is what is validated and kept; reached within the first
-            10 / (1 - decay) steps.
-        keep: Which epoch's weights are the run's: best on the holdouts, or last, so that no holdout chooses them.
-        exit_weights: Weight in the loss of each early exit (--set exits=2), once for each, first to last; the end has 1
-            (BranchyNet, Teerapittayanon 2016). By default 1 each.
+        lovasz: Weight of the Lovász-Softmax term (Berman 2018), which optimises the mean IoU itself; 0 leaves it out.
+        dice: Weight of a soft Dice term (Milletari 2016), which counts every class of a batch equally; 0 leaves it out.
+        ema: Decay of the running mean of the weights, which is validated and kept; reached within the first 10 / (1 -
+            decay) steps.
+        keep: The epoch whose weights are kept: best on the holdouts, or last, so that no holdout chooses them.
+        exit_weights: Weight of each early exit in the loss (--set exits=2), given once for each, first to last; the end
+            has 1 (BranchyNet, Teerapittayanon 2016). By default 1 each.
         teacher: Networks whose averaged predictions teach this one: names that ship, or paths of ONNX files or of
             runs' best.safetensors.
-        teaching: How they teach, or how the network teaches itself: methods with commas between, each with fields of
-            its own, as in logits,cwd:weight=2:temperature=4; list prints them all.
+        teaching: How they teach, or how the network teaches itself: methods separated by commas, each with its own
+            fields, for example logits,cwd:weight=2:temperature=4; list prints all methods.
         teaching_weight: Weight of all teaching terms in the loss.
-        temperature: What logits are divided by before the softmax that teaches.
-        unlabelled: Folder of pictures and videos without labels, from which the network learns as well: what it is sure
-            of in a picture is what it has to say about the same one in another light (UniMatch, Yang 2023).
-        unlabelled_every: Seconds between the frames that are taken of its videos.
-        unlabelled_confidence: Least probability at which a label that the network gives itself counts.
+        temperature: Logits are divided by this before the softmax for teaching.
+        unlabelled: Folder of pictures and videos without labels to train on as well: where the network is sure of a
+            picture, it must predict the same labels for it in another light (UniMatch, Yang 2023).
+        unlabelled_every: Seconds between the frames that are taken from these videos.
+        unlabelled_confidence: Minimum probability for the network's own labels to count.
         unlabelled_weight: Weight of that term in the loss.
-        sparse: Hold small weights at zero for a part of the run: dsd (dense, sparse, dense at a tenth of the rate, Han
-            2017), lottery (prune, go back to early weights, train again, Frankle 2019) or magnitude (prune while it
-            trains, Zhu 2017). Zeros here and there make no network faster: rtseg prune does.
-        sparsity: Share of the weights of each layer that are held at zero, of all convolutions but those that see the
-            picture; by default 0.3 for dsd, else 0.5.
-        sparse_rounds: In how many rounds that share is reached (lottery, magnitude); each is an equal part of the run.
-        accumulate: Batches whose gradients make one step.
-        devices: Processes that train together (DDP), each with its own batches, on as many GPUs where there are any.
+        sparse: Hold small weights at zero for part of the run: dsd (dense, sparse, dense at a tenth of the rate, Han
+            2017), lottery (prune, go back to early weights, train again, Frankle 2019) or magnitude (prune during
+            training, Zhu 2017). Scattered zeros do not make a network faster; rtseg prune does.
+        sparsity: Share of each layer's weights to hold at zero, in all convolutions except those on the picture; by
+            default 0.3 for dsd, else 0.5.
+        sparse_rounds: Number of rounds in which that share is reached (lottery, magnitude); each is an equal part of
+            the run.
+        accumulate: Batches whose gradients make up one step.
+        devices: Processes that train together (DDP), each with its own batches, on as many GPUs if there are any.
         sync_batch_norm: Batch statistics over all processes; GPUs only.
-        deterministic: Only operations that give the same bits every time; slower.
-        precision: 'auto' takes bf16 where the device computes with it, else fp32.
-        compile: Fuse the network, and its teachers, with torch.compile: minutes at the start, less time for each step.
-        validate_every: Epochs between validations; the last one is always followed by one.
-        checkpoint_every: Epochs between the checkpoints that a stopped run resumes from; the last one is always kept.
+        deterministic: Use only operations that give the same bits every time; slower.
+        precision: 'auto' takes bf16 if the device supports it, else fp32.
+        compile: Fuse the network, and its teachers, with torch.compile: takes minutes at the start, and less time for
+            each step.
+        validate_every: Epochs between validations; there is always one after the last epoch.
+        checkpoint_every: Epochs between the checkpoints that a stopped run resumes from; the last epoch always has one.
         workers: Processes that read and augment pictures.
         threads: CPU threads of the network; 0 leaves torch's default.
-        seed: Seeds weights, order and augmentation.
+        seed: Seed for weights, order and augmentation.
         init: Start from a network that ships (name), or from the path of an ONNX file or of a run's best.safetensors,
-            instead of fresh weights; of another architecture only the trunk is taken.
-        from_scratch: Of the network that init names, the shape alone: fresh weights, as a baseline for what pruning is
-            worth (Liu 2019). steps trains for the epochs given (scratch-E); macs for as many more as take the
-            arithmetic that the network before it was pruned would take for those (scratch-B).
+            instead of random weights; from another architecture only the trunk is used.
+        from_scratch: Use only the shape of the network in --init, with random weights, as a baseline for pruning (Liu
+            2019). steps trains for the given epochs (scratch-E). macs trains for more epochs, with as much arithmetic
+            as the unpruned network would need for the given ones (scratch-B).
     """
 
     model: str = ""

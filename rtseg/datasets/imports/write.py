@@ -72,7 +72,7 @@ def import_set(
     except ValueError as error:
         raise InputError(f"{export.source} has classes that {FILE} cannot hold: {error}") from error
     if output.exists() and (not output.is_dir() or any(output.iterdir())):
-        raise OutputError(f"{output} is there already: choose another --output, or remove it")
+        raise OutputError(f"{output} exists already: choose another --output, or remove it")
     part = output.with_name(f"{output.name}.partial")
     if part.exists():
         raise OutputError(f"{part} is left over from an interrupted import: remove it, or choose another --output")
@@ -139,7 +139,7 @@ def _write(pictures: Iterable[Annotated], root: Path, labels: LabelSet, backgrou
     if empty:
         done.notes.append(f"{empty} pictures without a shape are left out; --background NAME takes them too")
     if not done.pictures:
-        raise InputError("none of the pictures has a shape: there is nothing to learn from")
+        raise InputError("none of the pictures has a shape: there is nothing to train on")
     return done
 
 

@@ -80,7 +80,7 @@ class Rebuilding(Wrapper):
         """Raises `error` where a new one would not help."""
         if self._labelled < self._enough:
             raise error
-        _log.warning("%s: it is loaded again", error)
+        _log.warning("%s: reloading the network", error)
         self.inner.discard()
         claimed = self._claimed
         if claimed:
