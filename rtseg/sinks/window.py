@@ -14,7 +14,7 @@ from rtseg.core.errors import OutputError
 from rtseg.core.frame import Frame
 from rtseg.sinks.base import Sink
 
-_HOW_TO_GO_ON = "go on without a window: --no-window --record out.mp4, or --no-window --web for a page in the browser"
+_HOW_TO_GO_ON = "without a window use --no-window --record out.mp4, or --no-window --web for a page in the browser"
 _NAMED_KEYS = {27: "esc", 13: "enter", 10: "enter", 32: "space", 9: "tab", 8: "backspace"}
 
 
