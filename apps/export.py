@@ -9,6 +9,7 @@ from cyclopts import Parameter
 
 from rtseg.apps._console import plain_console
 from rtseg.core.errors import UsageError, WeightsError
+from rtseg.core.files import read_json
 from rtseg.core.labels import CAMVID11, LabelSet
 
 if TYPE_CHECKING:
@@ -161,7 +162,6 @@ def untrained(model: str, options: ExportOptions) -> Trained:
 
 def from_checkpoint(path: Path, options: ExportOptions) -> Trained:
     """What `rtseg train` wrote: weights, and a JSON file that says what they are; raises WeightsError."""
-    import json
 
     from rtseg.models import build_model
     from rtseg.models.weights import restore
@@ -169,7 +169,7 @@ def from_checkpoint(path: Path, options: ExportOptions) -> Trained:
 
     beside = path.with_suffix(".json")
     try:
-        about = json.loads(beside.read_text(encoding="utf-8"))
+        about = read_json(beside)
         exits = {} if options.exits is None else {"exits": options.exits}
         model = build_model(about["model"], {**about["config"], **exits})
         labels = LabelSet.from_json(about["labels"])

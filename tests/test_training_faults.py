@@ -12,6 +12,7 @@ import pytest
 import torch
 from camvid_tree import small_camvid
 from folder_tree import make_folder
+from safetensors.torch import save_file
 from training_runs import config
 
 from rtseg.core.errors import OutputError, RtsegError, UsageError, WeightsError
@@ -66,6 +67,46 @@ def test_a_checkpoint_that_is_none_of_a_run_is_told(root: Path, run: Path) -> No
         (run / "last.ckpt").write_bytes(damage)
         with pytest.raises(WeightsError, match=r"cannot be resumed: give another --output, with --init .*best\.safet"):
             train(config(root, run, epochs=2, **SPLITS))
+
+
+def test_a_bit_that_a_disk_has_changed_is_told(root: Path, run: Path) -> None:
+    """Weights were read whatever they had become: only the head of a checkpoint was looked at."""
+    for name, said in (
+        ("last.ckpt", "checksum is another.* cannot be resumed"),
+        ("best.safetensors", "are lost .*checksum is another"),
+    ):
+        whole = (run / name).read_bytes()
+        rotten = bytearray(whole)
+        rotten[-100] ^= 0x10
+        (run / name).write_bytes(rotten)
+        with pytest.raises(WeightsError, match=said):
+            train(config(root, run, epochs=1, **SPLITS))
+        (run / name).write_bytes(whole)
+
+
+def test_a_checkpoint_without_a_checksum_is_read(tmp_path: Path) -> None:
+    """Those of before November 28, 2026 have none."""
+    save_file(
+        {"/weights": torch.ones(3)},
+        tmp_path / "old",
+        {"tree": '{"__pairs__": [["weights", {"__tensor__": "/weights"}]]}'},
+    )
+    assert load_tree(tmp_path / "old")["weights"].tolist() == [1, 1, 1]
+
+
+def test_every_kind_of_tensor_has_a_checksum(tmp_path: Path) -> None:
+    kinds = {"none": torch.ones(0, 3), "one": torch.tensor(2.5), "half": torch.ones(3, dtype=torch.bfloat16),
+             "bits": torch.tensor([True, False]), "turned": torch.arange(6).reshape(2, 3).T}  # fmt: skip
+    save_tree(kinds, tmp_path / "a")
+    for name, value in load_tree(tmp_path / "a").items():
+        assert torch.equal(value, kinds[name])
+        assert value.dtype == kinds[name].dtype
+
+
+def test_a_pipe_in_the_place_of_a_checkpoint_is_not_waited_for(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "last.ckpt")
+    with pytest.raises(WeightsError, match=r"is damaged: .*a pipe, socket or device, not a file"):
+        load_tree(tmp_path / "last.ckpt")
 
 
 @pytest.mark.parametrize("workers", [0, 1])

@@ -1,6 +1,5 @@
 """The card that travels with a network: what it is, how it was made, what it scores, which files hold it."""
 
-import json
 from dataclasses import asdict, dataclass, field, replace
 from math import isfinite
 from pathlib import Path
@@ -8,7 +7,7 @@ from typing import Any, Literal, get_args
 
 from rtseg.core.errors import UsageError, WeightsError
 from rtseg.core.exits import REGIONS, Regions
-from rtseg.core.files import write_json
+from rtseg.core.files import read_json, write_json
 from rtseg.core.labels import LabelSet
 from rtseg.core.registry import unknown_name
 from rtseg.core.sizes import Size, check_multiple, format_size, nearest_multiple
@@ -238,10 +237,10 @@ class Card:
     def load(cls, path: Path) -> "Card":
         """Reads a card; raises WeightsError where the file is missing or is no card."""
         try:
-            return cls.from_json(json.loads(path.read_text(encoding="utf-8")))
+            return cls.from_json(read_json(path))
         except FileNotFoundError:
             raise WeightsError(f"no card at {path}: an ONNX file needs its JSON card beside it") from None
-        except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+        except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
             raise WeightsError(f"{path} is not a card that `rtseg export` wrote: {error}") from error
 
 
