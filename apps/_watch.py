@@ -273,14 +273,16 @@ def _open_recording(source: "Source", codec_threads: int, console: Console, path
 def _introduce(console: Console, labeller: "Labeller", source: "Source") -> None:
     """Says what really runs, and what the network knows."""
     from rtseg.live.policies import Deadline
+    from rtseg.pictures.lettering import unwritten
 
     labels, policy = labeller.card.labels, labeller.policy
     what = ladder(policy) if isinstance(policy, Deadline) else running(labeller.card.name, labeller.info)
     console.print(
         f"{what}\nsource  {source.name}, {format_size(source.size_hw)}{f', {source.fps:.4g} fps' if source.fps else ''}"
     )
-    for note in source.notes:
-        console.print(f"note    {note}")
+    for note in (*source.notes, unwritten(labels)):
+        if note:
+            console.print(f"note    {note}")
     if labels.names == CAMVID11.names:
         console.print(
             "labels  street scenes seen from a car, 11 classes; indoors the picture shows the loop, not useful labels"

@@ -3,6 +3,7 @@
 import json
 import os
 import shutil
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ import pytest
 import torch
 from camvid_tree import small_camvid
 from folder_tree import make_folder
+from matplotlib import font_manager
 from safetensors.torch import save_file
 from training_runs import config
 
@@ -21,6 +23,7 @@ from rtseg.metrics.confusion import ConfusionMatrix
 from rtseg.training.before import read_data
 from rtseg.training.checkpoint import load_tree, save_tree
 from rtseg.training.failures import told
+from rtseg.training.fonts import lettered
 from rtseg.training.origin import find_origin
 from rtseg.training.report import draw_confusion
 from rtseg.training.run import train
@@ -186,6 +189,26 @@ def test_a_dollar_in_a_name_is_no_formula(tmp_path: Path) -> None:
     matrix = ConfusionMatrix(labels, np.array([[3, 1], [0, 4]]))
     draw_confusion(matrix, "val", tmp_path / "confusion.png")
     assert cv2.imread(str(tmp_path / "confusion.png")).std() > 0
+
+
+def test_names_without_a_font_are_numbers_and_said_so_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """They were boxes, with some warnings of matplotlib for each figure of each epoch."""
+    own = [entry for entry in font_manager.fontManager.ttflist if entry.name.startswith(("DejaVu Sans", "STIX"))]
+    monkeypatch.setattr(font_manager.fontManager, "ttflist", own)
+    lettered.cache_clear()
+    labels = LabelSet("street", ("道路", "b", "crossed Ⓐ"), ((1, 2, 3), (4, 5, 6), (7, 8, 9)))
+    written, family = lettered(labels.names)
+    assert written == ("class 0", "b", "crossed Ⓐ")  # of a circled letter STIX has the sign
+    assert family == ["sans-serif", "STIXGeneral"]
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        for _ in range(2):
+            draw_confusion(ConfusionMatrix(labels, np.eye(3, dtype=int)), "val", tmp_path / "confusion.png")
+    lettered.cache_clear()
+    assert caplog.messages == ["no font of this machine has the letters of some names, so in figures '道路' is "
+                               "'class 0': install one, such as Noto Sans CJK"]  # fmt: skip
 
 
 def test_a_run_is_no_network_until_its_best_weights_are_named(run: Path) -> None:

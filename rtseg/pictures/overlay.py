@@ -9,6 +9,7 @@ import numpy as np
 from rtseg.core.errors import UsageError
 from rtseg.core.frame import Frame
 from rtseg.core.labels import LabelSet
+from rtseg.pictures.lettering import legend_names
 
 _FONT = cv2.FONT_HERSHEY_SIMPLEX
 _WHITE = (255, 255, 255)
@@ -250,7 +251,8 @@ def _paste_legend(picture: np.ndarray, labels: LabelSet, shown: tuple[int, ...],
 def _legend(labels: LabelSet, shown: tuple[int, ...], scale: float, greyed: bool = False) -> np.ndarray:
     """uint8 BGR (h, w, 3), at three quarters of its brightness: a swatch and a name for each class."""
     step, margin, thickness = round(34 * scale), round(10 * scale), max(1, round(1.4 * scale))
-    names = [labels.names[index] for index in shown]
+    written = legend_names(labels)
+    names = [written[index] for index in shown]
     colours = [tuple(int(value) for value in labels.palette_bgr[index]) for index in shown]
     if greyed:
         names.append("not sure")
