@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 
+from rtseg.core.errors import UsageError
 from rtseg.core.registry import unknown_name
 
 
@@ -37,12 +38,14 @@ class LabelSet:
 
     def index(self, name: str) -> int:
         """The id of class `name`; raises UsageError that names the close ones."""
-        if name not in self.names:
+        if not isinstance(name, str) or name not in self.names:
             raise unknown_name("class", name, list(self.names))
         return self.names.index(name)
 
     def split_names(self, text: str) -> tuple[str, ...]:
         """'car, road, route' -> ('car', 'road, route') where that is a class; what is none stays a piece."""
+        if not isinstance(text, str):
+            raise UsageError(f"classes are given as text, such as 'car,road', not {text!r}")
         pieces = text.split(",")
         found, first = [], 0
         while first < len(pieces):
@@ -53,6 +56,9 @@ class LabelSet:
         return tuple(found)
 
     def indices(self, names: Iterable[str]) -> tuple[int, ...]:
+        """The ids of classes; raises UsageError for what are no names, and for one that is unknown."""
+        if isinstance(names, str) or not isinstance(names, Iterable):
+            raise UsageError(f"classes are given as a list of names, such as ['car', 'road'], not {names!r}")
         return tuple(self.index(name) for name in names)
 
     def to_json(self) -> dict[str, Any]:

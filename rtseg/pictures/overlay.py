@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from functools import lru_cache
+from numbers import Real
 
 import cv2
 import numpy as np
@@ -52,8 +53,10 @@ class Overlay:
         Raises:
             UsageError: an unknown class, or an opacity or confidence outside 0..1.
         """
-        if unsure is not None and not (isinstance(unsure, int | float) and 0 <= unsure <= 1):
+        if unsure is not None and not (isinstance(unsure, Real) and 0 <= unsure <= 1):
             raise UsageError(f"a confidence of {unsure!r} is not allowed: give 0 (nothing is grey) to 1")
+        if not isinstance(legend, int | np.bool_):
+            raise UsageError(f"legend={legend!r} is not allowed: give True or False")
         self.unsure = unsure
         self.labels = labels
         self.legend = legend
@@ -67,8 +70,8 @@ class Overlay:
 
     @opacity.setter
     def opacity(self, value: float) -> None:
-        if not 0 <= value <= 1:
-            raise UsageError(f"opacity {value} is not allowed: give 0 (picture only) to 1 (colours only)")
+        if not (isinstance(value, Real) and 0 <= value <= 1):
+            raise UsageError(f"opacity {value!r} is not allowed: give 0 (picture only) to 1 (colours only)")
         self._opacity = value
 
     def render(
