@@ -8,7 +8,7 @@ import traceback
 from collections.abc import Callable, Iterable, Sequence
 from typing import TYPE_CHECKING, Any, NoReturn, TextIO, TypeVar
 
-from cyclopts import App, CycloptsError, UnknownOptionError
+from cyclopts import App, ArgumentCollection, CycloptsError, UnknownOptionError
 
 from rtseg.core.addresses import without_password
 from rtseg.core.channel import any_stuck
@@ -36,6 +36,7 @@ def run(app: App, arguments: Sequence[str] | None = None) -> NoReturn:
 
     `RTSEG_DEBUG=1` in the environment adds the traceback and the library's log.
     """
+    app.config = (_check_whole,)
     debug = os.environ.get("RTSEG_DEBUG", "") not in ("", "0")
     logging.basicConfig(level=logging.DEBUG if debug else logging.ERROR, format="%(name)s: %(message)s")
     logging.getLogger("rtseg").setLevel(
@@ -71,6 +72,21 @@ def _run(app: App, arguments: Sequence[str] | None, debug: bool) -> int:
         print(f"error: {message}", file=sys.stderr)
         return code
     return code if isinstance(code, int) else 0
+
+
+def _check_whole(app: App, commands: tuple[str, ...], arguments: ArgumentCollection) -> None:
+    """Raises UsageError for 1.5 where an option takes a whole number, which Cyclopts would round."""
+    for argument in arguments:
+        for token in argument.tokens if argument.hint in (int, int | None) else ():
+            if _is_fraction(token.value):
+                raise UsageError(f"{argument.name} {token.value} is not allowed: give a whole number")
+
+
+def _is_fraction(text: str) -> bool:
+    try:
+        return "." in text and float(text) % 1 != 0
+    except ValueError:  # no number at all, which Cyclopts says
+        return False
 
 
 def running(model: str, info: "EngineInfo") -> str:
