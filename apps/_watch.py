@@ -11,6 +11,7 @@ from rich.console import Console
 from rich.markup import escape
 
 from rtseg.apps._console import ladder, running
+from rtseg.apps._idle import refuse_idle
 from rtseg.core.errors import InputError, StalledError, UsageError
 from rtseg.core.files import write_json
 from rtseg.core.labels import CAMVID11, LabelSet
@@ -57,8 +58,7 @@ def watch(options: "CamOptions", console: Console, stack: ExitStack) -> None:
     window = _open_window() if options.window else None
     page = stack.enter_context(closing(_open_page(options.web))) if options.web is not None else None
     source = stack.enter_context(_open_source(options, budget.codec))
-    if options.deadline is not None and source.kind == "image":
-        raise UsageError(f"--deadline has no meaning for one picture ({source.name}): give a camera or a video")
+    _check_source(options, source)
     told = escape(f"preparing {card.name}: the first run on a machine takes some seconds")
     status = Console(stderr=True).status(told)
     labeller = _open_labeller(options, source.live, status)
@@ -147,6 +147,17 @@ def _check(options: "CamOptions") -> None:
         {"the source": source_files(options.source), "the network": networks},
         [("--record", path) for path in recorded],
     )
+
+
+def _check_source(options: "CamOptions", source: "Source") -> None:
+    """Raises UsageError for what means nothing with this kind of source."""
+    if options.deadline is not None and source.kind == "image":
+        raise UsageError(f"--deadline has no meaning for one picture ({source.name}): give a camera or a video")
+    if source.kind not in ("camera", "synthetic"):
+        names = ("camera_size",) if source.kind == "images" else ("camera_size", "camera_fps")
+        refuse_idle(options, names, f"is for cameras and the synthetic street, and {source.name} is none")
+    if not source.live:
+        refuse_idle(options, ("reconnect",), f"is for cameras and streams, and {source.name} is none")
 
 
 def _open_labeller(options: "CamOptions", live: bool, status: "Status") -> "Labeller":

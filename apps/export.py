@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 from cyclopts import Parameter
 
 from rtseg.apps._console import plain_console
+from rtseg.apps._idle import refuse_idle
 from rtseg.core.errors import UsageError, WeightsError
 from rtseg.core.files import read_json
 from rtseg.core.labels import CAMVID11, LabelSet
@@ -98,6 +99,12 @@ def check_options(options: ExportOptions) -> None:
     """
     if (options.checkpoint is None) == (options.model is None):
         raise UsageError("give either --checkpoint RUN/best.safetensors or --model NAME")
+    if options.data is None:
+        refuse_idle(options, ("root", "split"), "is of the data set for the parity gate: add --data")
+    if not options.untrained:
+        refuse_idle(options, ("seed",), "is of fresh weights: add --untrained")
+    if options.output == "labels":
+        refuse_idle(options, ("engines", "data_terms"), "is for a card, and --output labels has none: take logits")
     if options.checkpoint is None:
         if options.exits is not None:
             raise UsageError("--exits goes with --checkpoint: what was exported has no auxiliary classifiers any more")
