@@ -153,7 +153,7 @@ def _check_source(options: "CamOptions", source: "Source") -> None:
     """Raises UsageError for what means nothing with this kind of source."""
     if options.deadline is not None and source.kind == "image":
         raise UsageError(f"--deadline has no meaning for one picture ({source.name}): give a camera or a video")
-    if source.kind not in ("camera", "synthetic"):
+    if source.kind in ("video", "image", "images"):
         names = ("camera_size",) if source.kind == "images" else ("camera_size", "camera_fps")
         refuse_idle(options, names, f"is for cameras and the synthetic street, and {source.name} is none")
     if not source.live:
