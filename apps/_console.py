@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, NoReturn, TextIO, TypeVar
 
 from cyclopts import App, ArgumentCollection, CycloptsError, UnknownOptionError
 
+from rtseg.apps._signals import leave, noted_interrupts
 from rtseg.core.addresses import without_password
 from rtseg.core.channel import any_stuck
 from rtseg.core.errors import EngineError, InputError, RtsegError, UsageError
@@ -47,18 +48,19 @@ def run(app: App, arguments: Sequence[str] | None = None) -> NoReturn:
     before = sys.stdout, sys.stderr
     sys.stdout, sys.stderr = (Steady(stream or _nowhere()) for stream in before)  # None: closed by who started us
     try:
-        code = _run(app, arguments, debug)
-        if any_stuck():  # Python would wait for it at its end, or a library fall over what is still in use
-            sys.stdout.flush()
-            sys.stderr.flush()
-            os._exit(code)
+        with noted_interrupts() as interrupts:
+            code = _run(app, arguments, debug, interrupts)
+            if any_stuck():  # Python would wait for it at its end, or a library fall over what is still in use
+                leave(code, tidy=False)
+            if interrupts and arguments is None:  # a library that was broken off while it loads may abort, or hang
+                leave(code)
     finally:
         sys.stdout.flush()
         sys.stdout, sys.stderr = before
     sys.exit(code)
 
 
-def _run(app: App, arguments: Sequence[str] | None, debug: bool) -> int:
+def _run(app: App, arguments: Sequence[str] | None, debug: bool, interrupts: Sequence[int]) -> int:
     """Runs a command, tells what it failed with, and gives the exit code."""
     try:
         command, bound, _ = app.parse_args(arguments, exit_on_error=False, print_error=False)
@@ -68,6 +70,8 @@ def _run(app: App, arguments: Sequence[str] | None, debug: bool) -> int:
     except Exception as error:
         if debug:
             traceback.print_exc()
+        if interrupts:  # a library that was broken off while it loads calls that an error of its own
+            return _INTERRUPTED
         message, code = explain(error)
         print(f"error: {message}", file=sys.stderr)
         return code

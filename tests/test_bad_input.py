@@ -400,11 +400,11 @@ def test_a_disk_that_is_full(command: Command, request: pytest.FixtureRequest, l
     check(command, line, OUTPUT, words)
 
 
-def start(module: str, *arguments: str, site: Path | None = None) -> subprocess.Popen[str]:
+def start(module: str, *arguments: str, site: Path | None = None, main: str = "main") -> subprocess.Popen[str]:
     """A command in a process of its own."""
     paths = os.pathsep.join(str(path) for path in (site, ROOT) if path)
     return subprocess.Popen(
-        [sys.executable, "-c", f"from rtseg.apps.{module} import main; main()", *arguments],
+        [sys.executable, "-c", f"from rtseg.apps.{module} import {main}; {main}()", *arguments],
         env={**os.environ, "PYTHONPATH": paths}, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
     )  # fmt: skip
 
@@ -436,6 +436,36 @@ def wait_for(done: object, process: subprocess.Popen[str]) -> None:
     while not done():
         assert process.poll() is None, process.communicate()
         sleep(0.05)
+
+
+STRUCK = """import os, signal, threading, time
+threading.Thread(target=threading.Event().wait).start()  # Python's end waits for it
+try:
+    os.kill(os.getpid(), signal.{name})
+    time.sleep(60)
+except KeyboardInterrupt:
+    raise ImportError("initialization failed")
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["SIGINT", "SIGTERM", "SIGHUP"])
+def test_a_library_that_is_broken_off_while_it_loads(tmp_path: Path, tiny_model: Path, name: str) -> None:
+    """It was said not to be installed right, or aborted or hung at Python's end."""
+    site = tmp_path / "site" / "onnxruntime"
+    site.mkdir(parents=True)
+    (site / "__init__.py").write_text(STRUCK.format(name=name))
+    options = ["--no-window", "--engine", "onnxruntime", "--precision", "fp32", "--model", str(tiny_model)]
+    process = start("cam", "--source", "synthetic", "--camera-size", "64x96", *options, site=site.parent)
+    _, errors = process.communicate(timeout=120)
+    assert (process.returncode, errors) == (INTERRUPTED, "")
+
+
+def test_ctrl_c_before_a_command_has_begun_shows_no_traceback(tmp_path: Path) -> None:
+    (tmp_path / "cyclopts.py").write_text("import os, signal\nos.kill(os.getpid(), signal.SIGINT)\n")
+    process = start("start", site=tmp_path, main="cam")
+    _, errors = process.communicate(timeout=120)
+    assert (process.returncode, errors) == (-signal.SIGINT, "")
 
 
 @pytest.mark.slow
