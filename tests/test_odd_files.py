@@ -1,22 +1,28 @@
 """What lies in the place of a file that is read as a whole: a pipe, a folder, nonsense."""
 
+import json
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
-from fakes import make_network
+from fakes import FakeEngine, make_network
 
 from rtseg.apps._bundle import read_report
 from rtseg.core.card import Card
 from rtseg.core.errors import RtsegError
 from rtseg.core.files import read_json
+from rtseg.core.zoo import resolve
 from rtseg.datasets.base import read_lines
 from rtseg.datasets.classes import read_classes_file
 from rtseg.datasets.imports import open_export
 from rtseg.datasets.masks import orientation
 from rtseg.importing.classes import find_classes
+from rtseg.live.segmenter import Segmenter
+from rtseg.live.spec import default_size
+from rtseg.pictures.overlay import overlay
 
 JSON_READERS: dict[str, Callable[[Path], Any]] = {
     "card": Card.load,
@@ -57,6 +63,43 @@ def test_lists_that_are_nested_without_an_end_are_told(tmp_path: Path, what: str
     (tmp_path / "a.json").write_text("[" * 200_000)
     with pytest.raises(RtsegError, match=r"a\.json .*nested too deeply"):
         JSON_READERS[what](tmp_path / "a.json")
+
+
+STRANGE = (None, "x", "", -1, 1.5, [], {}, ["a"], {"a": 1}, True, [1, 2, 3], float("nan"), 10**400, [[]])
+
+
+def places(tree: Any, above: tuple[Any, ...] = ()) -> Iterator[tuple[Any, ...]]:
+    """Where something stands in a card: the keys that lead there; of a list the first alone."""
+    yield above
+    for key in tree if isinstance(tree, dict) else range(min(1, len(tree))) if isinstance(tree, list) else ():
+        yield from places(tree[key], (*above, key))
+
+
+def changed(tree: Any, place: tuple[Any, ...], value: Any) -> Any:
+    if not place:
+        return value
+    copy = dict(tree) if isinstance(tree, dict) else list(tree)
+    copy[place[0]] = changed(tree[place[0]], place[1:], value)
+    return copy
+
+
+def test_a_card_with_anything_in_any_place_is_used_or_refused(tmp_path: Path) -> None:
+    """Half of them ended in a traceback, some only after an engine had been loaded."""
+    card = make_network(tmp_path).with_suffix(".json")
+    whole = json.loads(card.read_text())
+    picture, refused = np.zeros((32, 32, 3), np.uint8), set()
+    for place in places(whole):
+        for value in STRANGE:
+            card.write_text(json.dumps(changed(whole, place, value)))
+            try:
+                with Segmenter(FakeEngine(resolve(card.with_suffix(".onnx")))) as segmenter:
+                    default_size(segmenter.card, (48, 64))
+                    segmenter.card.output_shape((64, 96))
+                    overlay(picture, segmenter(picture), segmenter.labels, legend=True)
+                    resolve(card.with_suffix(".onnx")).file("fp32")
+            except RtsegError:
+                refused.add(place)
+    assert {place[0] for place in refused if place} == set(whole)  # each has types of its own
 
 
 def test_a_byte_order_mark_is_no_damage(tmp_path: Path) -> None:

@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 
+from rtseg.core.checked import check_fields, is_text, is_texts, is_whole
 from rtseg.core.errors import UsageError
 from rtseg.core.registry import unknown_name
 
@@ -20,6 +21,9 @@ class LabelSet:
     ignore_index: int = 255
 
     def __post_init__(self) -> None:
+        check_fields(self, {"name": is_text, "names": is_texts, "ignore_index": is_whole(0)})
+        if not all(0 <= part <= 255 for colour in self.palette_rgb for part in colour):
+            raise ValueError(f"{self.name}: the colours {self.palette_rgb} are not of 0 to 255")
         "".join(self.names).encode()  # TypeError or ValueError for what is no text: OpenCV ends the process at it
         if len(self.names) != len(self.palette_rgb):
             raise ValueError(f"{self.name}: {len(self.names)} names but {len(self.palette_rgb)} colours")
@@ -72,7 +76,8 @@ class LabelSet:
     @classmethod
     def from_json(cls, data: dict[str, Any]) -> "LabelSet":
         palette = tuple((int(r), int(g), int(b)) for r, g, b in data["palette_rgb"])
-        return cls(data["name"], tuple(data["names"]), palette, int(data["ignore_index"]))
+        names = data["names"]
+        return cls(data["name"], tuple(names) if isinstance(names, list) else names, palette, int(data["ignore_index"]))
 
 
 # Brostow et al. 2009 colours; the 11 classes and their order are those of SegNet (Badrinarayanan 2017).
