@@ -124,7 +124,7 @@ class Card:
             raise ValueError(f"card {self.name}: unknown precision {sorted(unknown)}; allowed: {', '.join(PRECISIONS)}")
         if self.output not in OUTPUTS:
             raise ValueError(f"card {self.name}: unknown output {self.output!r}; allowed: {', '.join(OUTPUTS)}")
-        if not 0 < self.temperature < float("inf"):
+        if not (is_number(self.temperature) and self.temperature > 0):
             raise ValueError(f"card {self.name}: temperature {self.temperature} must be a number above 0")
 
     @property
@@ -263,7 +263,7 @@ _RULES = {
     "name": is_text, "model": is_text, "config": is_table, "size_multiple": is_whole(1, 4096),
     "logits_stride": is_whole(1, 4096), "train_size": is_size, "parameters": is_whole(0), "gmac_1024x2048": is_number,
     "engine_order": is_texts, "metrics": _is_figures, "recipe": is_table, "data_terms": is_text,
-    "fixed_size": may_be_none(is_size), "temperature": is_number, "temperature_from": is_text,
+    "fixed_size": may_be_none(is_size), "temperature_from": is_text,
 }  # fmt: skip
 
 
