@@ -11,6 +11,7 @@ from zipfile import ZIP_DEFLATED, ZipFile
 
 import rtseg
 from rtseg.core.errors import InputError, OutputError
+from rtseg.core.files import read_json
 
 if TYPE_CHECKING:
     from rtseg.apps.doctor import Check
@@ -49,7 +50,7 @@ def check_bundle(path: Path, report: Path | None) -> None:
 def read_report(path: Path) -> Any:
     """The report of a run; raises InputError where it is none."""
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
+        return read_json(path)
     except OSError as error:
         raise InputError(f"{path} cannot be read: {error.strerror or error}") from error
     except ValueError as error:

@@ -8,8 +8,9 @@ import traceback
 from collections.abc import Callable, Iterable, Sequence
 from typing import TYPE_CHECKING, Any, NoReturn, TextIO, TypeVar
 
-from cyclopts import App, CycloptsError, UnknownOptionError
+from cyclopts import App, ArgumentCollection, CycloptsError, UnknownOptionError
 
+from rtseg.apps._signals import leave, noted_interrupts
 from rtseg.core.addresses import without_password
 from rtseg.core.channel import any_stuck
 from rtseg.core.errors import EngineError, InputError, RtsegError, UsageError
@@ -36,6 +37,7 @@ def run(app: App, arguments: Sequence[str] | None = None) -> NoReturn:
 
     `RTSEG_DEBUG=1` in the environment adds the traceback and the library's log.
     """
+    app.config = (_check_whole,)
     debug = os.environ.get("RTSEG_DEBUG", "") not in ("", "0")
     logging.basicConfig(level=logging.DEBUG if debug else logging.ERROR, format="%(name)s: %(message)s")
     logging.getLogger("rtseg").setLevel(
@@ -46,18 +48,19 @@ def run(app: App, arguments: Sequence[str] | None = None) -> NoReturn:
     before = sys.stdout, sys.stderr
     sys.stdout, sys.stderr = (Steady(stream or _nowhere()) for stream in before)  # None: closed by who started us
     try:
-        code = _run(app, arguments, debug)
-        if any_stuck():  # Python would wait for it at its end, or a library fall over what is still in use
-            sys.stdout.flush()
-            sys.stderr.flush()
-            os._exit(code)
+        with noted_interrupts() as interrupts:
+            code = _run(app, arguments, debug, interrupts)
+            if any_stuck():  # Python would wait for it at its end, or a library fall over what is still in use
+                leave(code, tidy=False)
+            if interrupts and arguments is None:  # a library that was broken off while it loads may abort, or hang
+                leave(code)
     finally:
         sys.stdout.flush()
         sys.stdout, sys.stderr = before
     sys.exit(code)
 
 
-def _run(app: App, arguments: Sequence[str] | None, debug: bool) -> int:
+def _run(app: App, arguments: Sequence[str] | None, debug: bool, interrupts: Sequence[int]) -> int:
     """Runs a command, tells what it failed with, and gives the exit code."""
     try:
         command, bound, _ = app.parse_args(arguments, exit_on_error=False, print_error=False)
@@ -67,10 +70,27 @@ def _run(app: App, arguments: Sequence[str] | None, debug: bool) -> int:
     except Exception as error:
         if debug:
             traceback.print_exc()
+        if interrupts:  # a library that was broken off while it loads calls that an error of its own
+            return _INTERRUPTED
         message, code = explain(error)
         print(f"error: {message}", file=sys.stderr)
         return code
     return code if isinstance(code, int) else 0
+
+
+def _check_whole(app: App, commands: tuple[str, ...], arguments: ArgumentCollection) -> None:
+    """Raises UsageError for 1.5 where an option takes a whole number, which Cyclopts would round."""
+    for argument in arguments:
+        for token in argument.tokens if argument.hint in (int, int | None) else ():
+            if _is_fraction(token.value):
+                raise UsageError(f"{argument.name} {token.value} is not allowed: give a whole number")
+
+
+def _is_fraction(text: str) -> bool:
+    try:
+        return "." in text and float(text) % 1 != 0
+    except ValueError:  # no number at all, which Cyclopts says
+        return False
 
 
 def running(model: str, info: "EngineInfo") -> str:

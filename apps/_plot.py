@@ -37,7 +37,12 @@ def plot(results: list[dict[str, Any]], split: str, path: Path) -> list[str]:
     """
     from matplotlib.figure import Figure
 
+    from rtseg.training.fonts import lettered
+
     shown = [result for result in results if split in result["miou"]]
+    networks = tuple(dict.fromkeys(result["model"] for result in shown))
+    names, family = lettered(networks, "network")
+    written = dict(zip(networks, names, strict=True))
     figure = Figure(figsize=(7, 4.5), layout="constrained")
     axes = figure.add_subplot()
     for engine in dict.fromkeys(result["engine"] for result in shown):
@@ -45,10 +50,10 @@ def plot(results: list[dict[str, Any]], split: str, path: Path) -> list[str]:
         axes.scatter([p["end_to_end_fps"] for p in points], [p["miou"][split] for p in points], label=engine)
     middle = max((result["end_to_end_fps"] for result in shown), default=0) / 2
     for result in shown:
-        text = f"{result['model']} {result['precision']} {format_size(result['size'])}"
+        text = f"{written[result['model']]} {result['precision']} {format_size(result['size'])}"
         place = (result["end_to_end_fps"], result["miou"][split])
         side: dict[str, Any] = {"xytext": (6, 4)} if place[0] < middle else {"xytext": (-6, 4), "ha": "right"}
-        axes.annotate(text, place, textcoords="offset points", fontsize=8, parse_math=False, **side)
+        axes.annotate(text, place, textcoords="offset points", fontsize=8, family=family, parse_math=False, **side)
     axes.set(xlabel="frames per second, end to end", ylabel=f"mIoU, {split}", xlim=(0, None))
     axes.margins(x=0.25, y=0.25)
     axes.legend()

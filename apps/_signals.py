@@ -1,8 +1,52 @@
 """Signals that end a command."""
 
+import atexit
+import os
 import signal
+import sys
+import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from typing import NoReturn
+
+_ENDING = ("SIGINT", "SIGTERM", "SIGHUP")  # Windows has no SIGHUP
+
+
+@contextmanager
+def noted_interrupts() -> Iterator[list[int]]:
+    """Lets `kill`, and a terminal that is closed, end a command as Ctrl-C does; yields those that came so far."""
+    noted: list[int] = []
+
+    def stop(number: int, frame: object) -> NoReturn:
+        noted.append(number)
+        raise KeyboardInterrupt
+
+    before = {}
+    if threading.current_thread() is threading.main_thread():
+        for number in (getattr(signal, name) for name in _ENDING if hasattr(signal, name)):
+            if signal.getsignal(number) in (signal.SIG_DFL, signal.default_int_handler):  # not with nohup
+                before[number] = signal.signal(number, stop)
+    try:
+        yield noted
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def leave(code: int, *, tidy: bool = True) -> NoReturn:
+    """Ends the process without the end of Python's own, which waits for threads, and for which libraries fall over.
+
+    Args:
+        code: the exit code.
+        tidy: do what is to be done at exit all the same.
+    """
+    if tidy:
+        signal.signal(signal.SIGINT, signal.SIG_DFL)  # once more ends it wherever it is
+        with suppress(Exception):
+            atexit._run_exitfuncs()
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(code)
 
 
 @contextmanager
@@ -10,9 +54,11 @@ def stopped_by_sigterm() -> Iterator[None]:
     """Lets `kill` end a run as Ctrl-C does, also where its data-loader workers were told as well."""
     told = False
 
-    def stop(*_: object) -> None:
+    def stop(number: int, frame: object) -> None:
         nonlocal told
         told = True
+        if callable(before):
+            before(number, frame)
         raise KeyboardInterrupt
 
     before = signal.signal(signal.SIGTERM, stop)

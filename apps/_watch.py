@@ -11,6 +11,7 @@ from rich.console import Console
 from rich.markup import escape
 
 from rtseg.apps._console import ladder, running
+from rtseg.apps._idle import refuse_idle
 from rtseg.core.errors import InputError, StalledError, UsageError
 from rtseg.core.files import write_json
 from rtseg.core.labels import CAMVID11, LabelSet
@@ -57,8 +58,7 @@ def watch(options: "CamOptions", console: Console, stack: ExitStack) -> None:
     window = _open_window() if options.window else None
     page = stack.enter_context(closing(_open_page(options.web))) if options.web is not None else None
     source = stack.enter_context(_open_source(options, budget.codec))
-    if options.deadline is not None and source.kind == "image":
-        raise UsageError(f"--deadline makes no sense for a single picture ({source.name}): give a camera or a video")
+    _check_source(options, source)
     told = escape(f"preparing {card.name}: the first run on a machine takes a few seconds")
     status = Console(stderr=True).status(told)
     labeller = _open_labeller(options, source.live, status)
@@ -147,6 +147,17 @@ def _check(options: "CamOptions") -> None:
         {"the source": source_files(options.source), "the network": networks},
         [("--record", path) for path in recorded],
     )
+
+
+def _check_source(options: "CamOptions", source: "Source") -> None:
+    """Raises UsageError for what means nothing with this kind of source."""
+    if options.deadline is not None and source.kind == "image":
+        raise UsageError(f"--deadline makes no sense for a single picture ({source.name}): give a camera or a video")
+    if source.kind in ("video", "image", "images"):
+        names = ("camera_size",) if source.kind == "images" else ("camera_size", "camera_fps")
+        refuse_idle(options, names, f"is for cameras and the synthetic street, and {source.name} is none")
+    if not source.live:
+        refuse_idle(options, ("reconnect",), f"is for cameras and streams, and {source.name} is none")
 
 
 def _open_labeller(options: "CamOptions", live: bool, status: "Status") -> "Labeller":
@@ -273,14 +284,16 @@ def _open_recording(source: "Source", codec_threads: int, console: Console, path
 def _introduce(console: Console, labeller: "Labeller", source: "Source") -> None:
     """Says what really runs, and what the network knows."""
     from rtseg.live.policies import Deadline
+    from rtseg.pictures.lettering import unwritten
 
     labels, policy = labeller.card.labels, labeller.policy
     what = ladder(policy) if isinstance(policy, Deadline) else running(labeller.card.name, labeller.info)
     console.print(
         f"{what}\nsource  {source.name}, {format_size(source.size_hw)}{f', {source.fps:.4g} fps' if source.fps else ''}"
     )
-    for note in source.notes:
-        console.print(f"note    {note}")
+    for note in (*source.notes, unwritten(labels)):
+        if note:
+            console.print(f"note    {note}")
     if labels.names == CAMVID11.names:
         console.print("labels  street scenes seen from a car, 11 classes; indoors the labels are not useful")
     else:

@@ -13,7 +13,9 @@ from rich.table import Table
 
 import rtseg
 from rtseg.apps._console import plain_console, run
+from rtseg.apps._idle import refuse_idle
 from rtseg.apps._plot import check_plot, plot
+from rtseg.core.addresses import without_password
 from rtseg.core.errors import UsageError
 from rtseg.core.files import write_json
 from rtseg.core.runspec import RunSpec
@@ -82,6 +84,9 @@ def bench(options: BenchOptions = _DEFAULTS) -> None:
     ]
     _check(options, specs)
     limit_threads(thread_budget(options.threads).opencv)
+    if not options.source.startswith("synthetic"):
+        name = without_password(options.source)
+        refuse_idle(options, ("source_size",), f"is for the synthetic street, and {name} is none")
     source_hw = parse_size(options.source_size) if options.source_size else None
     plan = BenchPlan(options.source, source_hw, options.frames, options.runs)
     results: list[dict[str, Any]] = []

@@ -48,7 +48,7 @@ class CamOptions:
         json: Write the report to this file.
         list_cameras: List the cameras of this machine and exit.
         camera_size: HEIGHTxWIDTH to request from the camera, or the size of the synthetic street.
-        camera_fps: Frames per second to request from the camera, or the rate of the synthetic street.
+        camera_fps: Frames per second to request from the camera, or the rate of the synthetic street or of a folder.
         opacity: How opaque the colours are, 0 to 1.
         show: Colour only these classes, for example car,pedestrian.
         legend: Show which colour is which class.

@@ -1,7 +1,7 @@
 """`rtseg compile`: makes the INT8 form of a network for onnxruntime, or a TensorRT engine for this machine."""
 
 import shutil
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, replace
 from importlib.util import find_spec
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 from cyclopts import Parameter
 
 from rtseg.apps._console import plain_console, tracked
+from rtseg.apps._idle import refuse_idle
 from rtseg.core.card import Card, CardFile, Exit
 from rtseg.core.errors import EngineError, ParityError, UsageError
 from rtseg.core.files import atomic_path, file_sha256
@@ -69,11 +70,12 @@ class CompileOptions:
     report: Path | None = None
 
     def __post_init__(self) -> None:
-        defaults = {field.name: field.default for field in fields(self)}
-        for name in _OF_TENSORRT if self.engine != "tensorrt" else ():
-            if getattr(self, name) != defaults[name]:
-                option = name.replace("_", "-")
-                raise UsageError(f"--{option} is for TensorRT engines: add --engine tensorrt, or leave it out")
+        if self.engine != "tensorrt":
+            refuse_idle(self, _OF_TENSORRT, "is for TensorRT engines: add --engine tensorrt")
+            if self.data is None and self.frames is None:
+                refuse_idle(self, ("size",), "is for the pictures that ranges are measured on: add --data or --frames")
+        if self.data is None:
+            refuse_idle(self, ("root", "force"), "goes with --data: add that")
 
 
 def command(options: CompileOptions | None = None) -> None:

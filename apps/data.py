@@ -92,6 +92,7 @@ def check_set(options: CheckOptions) -> int:
     from rtseg.core.machine import cores
     from rtseg.datasets.check import check
     from rtseg.datasets.sheet import sample_sheet
+    from rtseg.pictures.lettering import unwritten
     from rtseg.sinks.base import write_picture
 
     sets = open_splits(options)
@@ -99,6 +100,8 @@ def check_set(options: CheckOptions) -> int:
     tell(report, options.first)
     if options.picture is not None:
         write_picture(options.picture, sample_sheet(sets))
+        if note := unwritten(sets[0].labels):
+            plain_console().print(note)
     if options.json is not None:
         root = None if options.root is None else str(options.root)
         write_json(options.json, {"data": options.data, "root": root, **report.to_json(options.first)})

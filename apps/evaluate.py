@@ -7,6 +7,7 @@ from typing import Annotated, Any
 from cyclopts import Parameter
 
 from rtseg.apps._exits import score_exits, tell_exits
+from rtseg.apps._idle import refuse_idle
 from rtseg.apps._score_data import about, score_averaged, score_data, score_steady
 from rtseg.apps._scores import tell_scores, tell_stability
 from rtseg.core.errors import UsageError
@@ -82,6 +83,8 @@ class EvalOptions:
             raise UsageError("--frames is for --stability SOURCE: give that too; a split is always scored as a whole")
         if (self.averages or self.picture is not None or self.scores_exits) and self.data_set is None:
             raise UsageError("--flip, --scales, --picture and --exits need a data set: give --data or --root too")
+        if self.data_set is None:
+            refuse_idle(self, ("split", "boundary_tolerance"), "is for a data set: give --data or --root too")
         if self.scores_exits and self.precision == AUTO:
             raise UsageError("--exits and --calibrate-exits need one precision: give --precision fp32 or int8")
         if self.calibrate_exits is not None and not 0 <= self.calibrate_exits < 1:

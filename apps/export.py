@@ -8,7 +8,9 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 from cyclopts import Parameter
 
 from rtseg.apps._console import plain_console
+from rtseg.apps._idle import refuse_idle
 from rtseg.core.errors import UsageError, WeightsError
+from rtseg.core.files import read_json
 from rtseg.core.labels import CAMVID11, LabelSet
 
 if TYPE_CHECKING:
@@ -97,6 +99,12 @@ def check_options(options: ExportOptions) -> None:
     """
     if (options.checkpoint is None) == (options.model is None):
         raise UsageError("give either --checkpoint RUN/best.safetensors or --model NAME")
+    if options.data is None:
+        refuse_idle(options, ("root", "split"), "is for the data set of the parity gate: add --data")
+    if not options.untrained:
+        refuse_idle(options, ("seed",), "is for random weights: add --untrained")
+    if options.output == "labels":
+        refuse_idle(options, ("engines", "data_terms"), "is for a card, and --output labels has none: take logits")
     if options.checkpoint is None:
         if options.exits is not None:
             raise UsageError("--exits needs --checkpoint: an exported network has no auxiliary classifiers any more")
@@ -161,7 +169,6 @@ def untrained(model: str, options: ExportOptions) -> Trained:
 
 def from_checkpoint(path: Path, options: ExportOptions) -> Trained:
     """What `rtseg train` wrote: weights, and a JSON file that says what they are; raises WeightsError."""
-    import json
 
     from rtseg.models import build_model
     from rtseg.models.weights import restore
@@ -169,7 +176,7 @@ def from_checkpoint(path: Path, options: ExportOptions) -> Trained:
 
     beside = path.with_suffix(".json")
     try:
-        about = json.loads(beside.read_text(encoding="utf-8"))
+        about = read_json(beside)
         exits = {} if options.exits is None else {"exits": options.exits}
         model = build_model(about["model"], {**about["config"], **exits})
         labels = LabelSet.from_json(about["labels"])

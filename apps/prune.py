@@ -10,6 +10,7 @@ from rich.console import Console
 from rich.table import Column, Table
 
 from rtseg.apps._console import plain_console
+from rtseg.apps._idle import refuse_idle
 from rtseg.core.errors import UsageError
 
 if TYPE_CHECKING:
@@ -113,6 +114,8 @@ def check(options: PruneOptions) -> Path:
     if options.model is None:
         raise UsageError("--model is not given: a network that ships, or a path of an ONNX file or best.safetensors")
     METHODS.check(options.method)
+    if options.method != "random":
+        refuse_idle(options, ("seed",), "is for the method random: add --method random")
     if (options.keep is None) == (options.macs is None):
         raise UsageError("give either --keep, the share of channels to keep, or --macs, the share of the arithmetic")
     for name, share in (("keep", options.keep), ("macs", options.macs)):

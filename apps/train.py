@@ -9,6 +9,7 @@ from rich.box import SIMPLE
 from rich.table import Table
 
 from rtseg.apps._console import plain_console
+from rtseg.apps._idle import refuse_idle
 from rtseg.apps._signals import stopped_by_sigterm
 from rtseg.training.config import TEACHING_LIST, TrainConfig
 
@@ -33,6 +34,11 @@ def command(config: Annotated[TrainConfig | None, Parameter(name="*")] = None) -
     from rtseg.training.before import read_data
     from rtseg.training.distill.spec import parse_teaching
 
+    if not config.teacher and config.teaching == TrainConfig.teaching:
+        refuse_idle(config, ("teaching_weight", "temperature"), "is for teaching: add --teacher or --teaching")
+    if config.unlabelled is None:
+        names = ("unlabelled_every", "unlabelled_confidence", "unlabelled_weight")
+        refuse_idle(config, names, "is for pictures without labels: add --unlabelled")
     parse_teaching(config.teaching)  # reports a typing error before any network is read
     if config.init is not None or config.teacher:
         from rtseg.training.origin import find_origin

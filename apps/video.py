@@ -101,6 +101,7 @@ def video(*inputs: str, options: VideoOptions) -> None:
     from rtseg.batch.jobs import find_jobs, parse_save
     from rtseg.batch.lock import output_lock
     from rtseg.batch.run import Batch
+    from rtseg.pictures.lettering import unwritten
     from rtseg.sinks.base import make_folder
 
     jobs = find_jobs(inputs, options.output, parse_save(options.save))
@@ -113,6 +114,12 @@ def video(*inputs: str, options: VideoOptions) -> None:
         foretell(jobs, choice, options, console)
         return
     make_folder(options.output)
+    if (
+        options.legend
+        and "overlay" in parse_save(options.save)
+        and (note := unwritten(resolve(options.model).card.labels))
+    ):
+        console.print(note)
     with output_lock(options.output):
         threads, make_pool = pool_for(jobs, choice, options, console)
         with ProgressView(len(jobs), selected, console) as view:

@@ -122,9 +122,8 @@ def _make_checkpoint(folder: Path) -> None:
 
 
 def _read_checkpoint(folder: Path) -> object:
-    from rtseg.training.checkpoint import load_plain, load_tree
+    from rtseg.training.checkpoint import load_tree
 
-    load_plain(folder / "last.ckpt")
     return load_tree(folder / "last.ckpt")
 
 

@@ -119,6 +119,8 @@ class Command:
         """The exit code, and the lines on stderr; '{name}' in the line stands for a place."""
         name, *words = (word.format(**self._places) for word in line.split())
         usual = dict(USUAL[name])
+        if "--source" in words:
+            usual.pop("--source-size", None)  # of the street that is there by default
         if name != "rtseg":
             usual["--model"] = str(self._places["tiny"])
         given = [text.format(**self._places) for flag, value in usual.items() if flag not in words
@@ -213,6 +215,27 @@ CHOICE_CASES = [
     ("rtseg export --checkpoint gone/best.safetensors", WEIGHTS, "no such file: gone/best.safetensors"),
 ]
 
+IDLE_CASES = [
+    ("rtseg-cam --camera-size 64x96 --record run.mp4", "good.mp4 is none, or leave it out"),
+    ("rtseg-cam --camera-fps 25", "--camera-fps is for cameras and the synthetic street, and "),
+    ("rtseg-cam --source {bad}/grey.png --camera-fps 25", "--camera-fps is for cameras"),
+    ("rtseg-cam --reconnect 5", "--reconnect is for cameras and streams, and "),
+    ("rtseg-cam --source synthetic --reconnect 0", "--reconnect is for cameras and streams, and synthetic"),
+    ("rtseg-bench --source http://me:secret@host/a.mp4 --source-size 64x96", "street, and http://host/a.mp4 is none"),
+    ("rtseg eval --model {tiny} --stability {bad}/good.mp4 --split test", "--split is for a data set: give --data"),
+    ("rtseg eval --model {tiny} --stability {bad}/good.mp4 --boundary-tolerance 0.1", "--boundary-tolerance is of a"),
+    ("rtseg compile --model {tiny} --root {bad}", "--root goes with --data: add that, or leave it out"),
+    ("rtseg compile --model {tiny} --frames {bad} --force", "--force goes with --data"),
+    ("rtseg compile --model {tiny} --size 64x96", "--size is for the pictures that ranges are measured on"),
+    ("rtseg compile --model {tiny} --tf32", "--tf32 is for TensorRT engines: add --engine tensorrt, or leave it out"),
+    ("rtseg export --model {tiny} --root {bad}", "--root is for the data set of the parity gate: add --data"),
+    ("rtseg export --model {tiny} --seed 3", "--seed is for random weights: add --untrained"),
+    ("rtseg export --model {tiny} --output labels --data-terms mine", "--data-terms is for a card"),
+    ("rtseg prune --model {tiny} --keep 0.5 --output out --seed 3", "--seed is for the method random"),
+    ("rtseg train --model enet --temperature 3", "--temperature is for teaching: add --teacher or --teaching"),
+    ("rtseg train --model enet --unlabelled-every 2", "--unlabelled-every is of pictures without labels"),
+]
+
 WEIGHT_CASES = [
     *(
         (f"{line} --model {model}", code, words)
@@ -251,6 +274,32 @@ OUTPUT_CASES = [
 @pytest.mark.parametrize(("line", "code", "words"), SOURCE_CASES + WEIGHT_CASES + OUTPUT_CASES)
 def test_bad(command: Command, line: str, code: int, words: str) -> None:
     check(command, line, code, words)
+
+
+@pytest.mark.parametrize(("line", "words"), IDLE_CASES)
+def test_an_option_that_means_nothing_here_is_refused(command: Command, line: str, words: str) -> None:
+    """They were ignored without a word."""
+    check(command, line, USAGE, words)
+
+
+@pytest.mark.parametrize(
+    ("line", "option"),
+    [
+        ("rtseg-cam --frames 1.5", "--frames 1.5"),
+        ("rtseg-video {bad}/good.mp4 --jobs .5", "--jobs .5"),
+        ("rtseg-bench --runs 2.5", "--runs 2.5"),
+        ("rtseg data check --data scenes --first 2.5", "--first 2.5"),
+        ("rtseg train --model enet --epochs 1.5", "--epochs 1.5"),
+    ],
+)
+def test_a_fraction_is_no_whole_number(command: Command, line: str, option: str) -> None:
+    """1.5 frames were 2."""
+    check(command, line, USAGE, f"error: {option} is not allowed: give a whole number")
+
+
+def test_a_whole_number_may_have_a_point(command: Command) -> None:
+    assert command("rtseg-cam --frames 2.0 --json report.json") == (OK, [])
+    assert json.loads(Path("report.json").read_text())["frames"] == 2
 
 
 @pytest.mark.usefixtures("shipped")
@@ -351,11 +400,11 @@ def test_a_disk_that_is_full(command: Command, request: pytest.FixtureRequest, l
     check(command, line, OUTPUT, words)
 
 
-def start(module: str, *arguments: str, site: Path | None = None) -> subprocess.Popen[str]:
+def start(module: str, *arguments: str, site: Path | None = None, main: str = "main") -> subprocess.Popen[str]:
     """A command in a process of its own."""
     paths = os.pathsep.join(str(path) for path in (site, ROOT) if path)
     return subprocess.Popen(
-        [sys.executable, "-c", f"from rtseg.apps.{module} import main; main()", *arguments],
+        [sys.executable, "-c", f"from rtseg.apps.{module} import {main}; {main}()", *arguments],
         env={**os.environ, "PYTHONPATH": paths}, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
     )  # fmt: skip
 
@@ -387,6 +436,36 @@ def wait_for(done: object, process: subprocess.Popen[str]) -> None:
     while not done():
         assert process.poll() is None, process.communicate()
         sleep(0.05)
+
+
+STRUCK = """import os, signal, threading, time
+threading.Thread(target=threading.Event().wait).start()  # Python's end waits for it
+try:
+    os.kill(os.getpid(), signal.{name})
+    time.sleep(60)
+except KeyboardInterrupt:
+    raise ImportError("initialization failed")
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["SIGINT", "SIGTERM", "SIGHUP"])
+def test_a_library_that_is_broken_off_while_it_loads(tmp_path: Path, tiny_model: Path, name: str) -> None:
+    """It was said not to be installed right, or aborted or hung at Python's end."""
+    site = tmp_path / "site" / "onnxruntime"
+    site.mkdir(parents=True)
+    (site / "__init__.py").write_text(STRUCK.format(name=name))
+    options = ["--no-window", "--engine", "onnxruntime", "--precision", "fp32", "--model", str(tiny_model)]
+    process = start("cam", "--source", "synthetic", "--camera-size", "64x96", *options, site=site.parent)
+    _, errors = process.communicate(timeout=120)
+    assert (process.returncode, errors) == (INTERRUPTED, "")
+
+
+def test_ctrl_c_before_a_command_has_begun_shows_no_traceback(tmp_path: Path) -> None:
+    (tmp_path / "cyclopts.py").write_text("import os, signal\nos.kill(os.getpid(), signal.SIGINT)\n")
+    process = start("start", site=tmp_path, main="cam")
+    _, errors = process.communicate(timeout=120)
+    assert (process.returncode, errors) == (-signal.SIGINT, "")
 
 
 @pytest.mark.slow

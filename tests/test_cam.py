@@ -343,7 +343,9 @@ def test_a_network_that_does_not_fit_leaves_the_loop_running(press, fake_network
     assert json.loads(Path("report.json").read_text())["model"] == "fake"
 
 
-def test_a_picture_stays_until_a_key(press, quick_source):
+def test_a_picture_stays_until_a_key(press, quick_source, monkeypatch):
+    for option in ("--camera-size", "--camera-fps"):
+        monkeypatch.delitem(USUAL, option)
     quick_source.kind, quick_source.count = "image", 1
     window, code = press("v", "q")
     assert code == 0

@@ -6,8 +6,9 @@ import pytest
 import rtseg
 from rtseg.core.errors import UsageError
 from rtseg.core.frame import Frame
-from rtseg.core.labels import CAMVID11
-from rtseg.pictures.overlay import Overlay, overlay
+from rtseg.core.labels import CAMVID11, LabelSet
+from rtseg.pictures.lettering import legend_names, unwritten
+from rtseg.pictures.overlay import Overlay, legend, overlay
 
 CAR, ROAD, IGNORED = CAMVID11.index("car"), CAMVID11.index("road"), CAMVID11.ignore_index
 
@@ -112,6 +113,17 @@ def test_legend_shows_every_shown_class_in_the_upper_right_corner() -> None:
         assert any(np.abs(np.array(swatch) - colour).max() <= 1 for swatch in swatches)
     only = Overlay(CAMVID11, show=["car"]).render(image, labels)
     assert 0 < (only > 0).any(2).sum() < (picture > 0).any(2).sum() / 4
+
+
+def test_a_legend_calls_by_its_number_what_it_has_no_letters_for() -> None:
+    """It showed ??? for each class of a Chinese data set."""
+    names = ("道路", "Straße", "Gehölz", "road №1", "car")
+    labels = LabelSet("mixed", names, tuple((index, 0, 0) for index in range(5)))
+    assert legend_names(labels) == ("class 0", "Strasse", "Geholz", "road No1", "car")
+    assert unwritten(labels) == "legends in pictures have Latin letters only: class 0 is 道路"
+    assert unwritten(CAMVID11) is None
+    plain = LabelSet("plain", ("class 0", *names[1:]), labels.palette_rgb)
+    assert np.array_equal(legend(labels), legend(plain))
 
 
 @pytest.mark.parametrize("size_hw", [(1, 1), (20, 30), (64, 64), (512, 90)])

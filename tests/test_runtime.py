@@ -2,6 +2,7 @@ import json
 import os
 import sys
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from threading import Event
 
 import numpy as np
@@ -223,7 +224,7 @@ def test_load_names_what_it_does_not_know():
         ({"size": 256}, "size 256 is not"),
         ({"size": (64.0, 128.0)}, r"size \(64.0, 128.0\) is not"),
         ({"size": (64, 128, 3)}, "is not"),
-        ({"size": (0, 64)}, "multiples of 32"),
+        ({"size": (0, 64)}, "is not"),
         ({"threads": "2"}, "'2' threads are not allowed"),
         ({"threads": 1.5}, "1.5 threads are not allowed"),
     ],
@@ -231,6 +232,61 @@ def test_load_names_what_it_does_not_know():
 def test_load_refuses_values_of_other_types(given, words):
     with pytest.raises(UsageError, match=words):
         rtseg.load(**{"model": "fake", **given})
+
+
+STRANGE = (object(), b"x", 1j, type, {"a": 1}, np.zeros((3, 2)), np.zeros((2, 3, 4)))
+RUNS = ("model", "engine", "precision", "size", "threads")
+CALLS = {
+    "load": (partial(rtseg.load, model="fake"), RUNS),
+    "anytime": (partial(rtseg.anytime, deadline_ms=30, model="fake"), ("deadline_ms", *RUNS)),
+    "open_source": (
+        partial(rtseg.open_source, spec="synthetic"),
+        ("spec", "size_hw", "fps", "camera_size", "seed", "timeout_s", "threads"),
+    ),
+}
+
+
+def refused(call, *given, **named):
+    with pytest.raises(UsageError) as caught:
+        call(*given, **named)
+    return len(str(caught.value).splitlines()) == 1
+
+
+@pytest.mark.usefixtures("fake_network")
+@pytest.mark.parametrize("call", CALLS)
+def test_every_argument_of_the_library_says_in_a_line_what_it_takes(call):
+    """Some ended in a TypeError about an operator, others in an error of many lines."""
+    function, arguments = CALLS[call]
+    assert all(refused(function, **{argument: given}) for argument in arguments for given in STRANGE)
+
+
+@pytest.mark.parametrize("given", [*STRANGE, "0.5", -1, float("nan")], ids=lambda given: type(given).__name__)
+def test_every_argument_of_a_segmenter_says_in_a_line_what_it_takes(given):
+    segmenter = Segmenter(FakeEngine())
+    labels, frame, ids = segmenter.labels, np.zeros((64, 96, 3), np.uint8), np.zeros((64, 96), np.uint8)
+
+    def drawing(name):
+        usual = {"image": frame, "labels": ids, "label_set": labels}
+        return lambda given: rtseg.overlay(**{**usual, name: given})
+
+    calls = [segmenter, segmenter.submit, segmenter.logits, segmenter.confidence, segmenter.with_confidence,
+             segmenter.areas, segmenter.prepare, partial(segmenter.prepare, (64, 96)), partial(segmenter, frame),
+             lambda given: segmenter.at_scale(given, (64, 96)), labels.index, labels.indices,
+             partial(rtseg.stream, "synthetic"),
+             *map(drawing, ("image", "labels", "label_set", "opacity", "unsure", "show"))]  # fmt: skip
+    calls += [] if isinstance(given, str) else [labels.split_names]
+    calls += [] if isinstance(given, int) else [drawing("legend")]
+    assert all(refused(call, given) for call in calls)
+
+
+@pytest.mark.usefixtures("fake_network")
+def test_numbers_of_numpy_are_numbers():
+    segmenter = Segmenter(FakeEngine())
+    frame, ids, half = np.zeros((64, 96, 3), np.uint8), np.zeros((64, 96), np.uint8), np.float32(0.5)
+    sure = np.zeros((64, 96), np.uint8)
+    drawn = rtseg.overlay(frame, ids, segmenter.labels, half, legend=np.True_, confidence=sure, unsure=half)
+    assert np.array_equal(drawn, rtseg.overlay(frame, ids, segmenter.labels, 0.5, legend=True, confidence=sure))
+    assert rtseg.anytime(np.float32(30), "fake").policy.deadline_s == pytest.approx(0.03)
 
 
 def test_load_takes_paths_and_whole_numbers_of_any_kind(tmp_path):

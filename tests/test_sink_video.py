@@ -298,6 +298,17 @@ def test_a_gap_that_mp4_cannot_hold_is_bridged(tmp_path: Path) -> None:
     assert shown[-2:] == pytest.approx(times[-2:], abs=1e-4)
 
 
+@pytest.mark.parametrize("times", [[0.0, 3600.0, 7200.0, 7200.1], [5.0, 5.1, 3605.0, 3605.1, 3605.2], [0.0]])
+def test_a_recording_begins_with_its_first_picture(tmp_path: Path, times: list[float]) -> None:
+    """Players waited for as long as the first three pictures last: an hour, where a camera was away then."""
+    with VideoSink(tmp_path / "a.mp4", (48, 64), 30, threads=1) as sink:
+        record(sink, times)
+    with av.open(str(sink.path)) as container:
+        shown = sorted(float(frame.time) for frame in container.decode(video=0))
+        assert container.start_time == 0
+    assert shown == pytest.approx([time - times[0] for time in times], abs=1e-4)
+
+
 def test_a_size_that_h264_does_not_know_is_said_so(tmp_path: Path) -> None:
     sink = VideoSink(tmp_path / "a.mp4", (4, 16386), 30, threads=1)
     with pytest.raises(OutputError, match=r"H\.264 takes up to 16384 pixels a side"), sink:

@@ -3,6 +3,7 @@
 import json
 import os
 import shutil
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,8 @@ import pytest
 import torch
 from camvid_tree import small_camvid
 from folder_tree import make_folder
+from matplotlib import font_manager
+from safetensors.torch import save_file
 from training_runs import config
 
 from rtseg.core.errors import OutputError, RtsegError, UsageError, WeightsError
@@ -20,6 +23,7 @@ from rtseg.metrics.confusion import ConfusionMatrix
 from rtseg.training.before import read_data
 from rtseg.training.checkpoint import load_tree, save_tree
 from rtseg.training.failures import told
+from rtseg.training.fonts import lettered
 from rtseg.training.origin import find_origin
 from rtseg.training.report import draw_confusion
 from rtseg.training.run import train
@@ -66,6 +70,46 @@ def test_a_checkpoint_that_is_none_of_a_run_is_told(root: Path, run: Path) -> No
         (run / "last.ckpt").write_bytes(damage)
         with pytest.raises(WeightsError, match=r"cannot be resumed: give another --output, with --init .*best\.safet"):
             train(config(root, run, epochs=2, **SPLITS))
+
+
+def test_a_bit_that_a_disk_has_changed_is_told(root: Path, run: Path) -> None:
+    """Weights were read whatever they had become: only the head of a checkpoint was looked at."""
+    for name, said in (
+        ("last.ckpt", "checksum is another.* cannot be resumed"),
+        ("best.safetensors", "are lost .*checksum is another"),
+    ):
+        whole = (run / name).read_bytes()
+        rotten = bytearray(whole)
+        rotten[-100] ^= 0x10
+        (run / name).write_bytes(rotten)
+        with pytest.raises(WeightsError, match=said):
+            train(config(root, run, epochs=1, **SPLITS))
+        (run / name).write_bytes(whole)
+
+
+def test_a_checkpoint_without_a_checksum_is_read(tmp_path: Path) -> None:
+    """Those of before November 28, 2026 have none."""
+    save_file(
+        {"/weights": torch.ones(3)},
+        tmp_path / "old",
+        {"tree": '{"__pairs__": [["weights", {"__tensor__": "/weights"}]]}'},
+    )
+    assert load_tree(tmp_path / "old")["weights"].tolist() == [1, 1, 1]
+
+
+def test_every_kind_of_tensor_has_a_checksum(tmp_path: Path) -> None:
+    kinds = {"none": torch.ones(0, 3), "one": torch.tensor(2.5), "half": torch.ones(3, dtype=torch.bfloat16),
+             "bits": torch.tensor([True, False]), "turned": torch.arange(6).reshape(2, 3).T}  # fmt: skip
+    save_tree(kinds, tmp_path / "a")
+    for name, value in load_tree(tmp_path / "a").items():
+        assert torch.equal(value, kinds[name])
+        assert value.dtype == kinds[name].dtype
+
+
+def test_a_pipe_in_the_place_of_a_checkpoint_is_not_waited_for(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "last.ckpt")
+    with pytest.raises(WeightsError, match=r"is damaged: .*a pipe, socket or device, not a file"):
+        load_tree(tmp_path / "last.ckpt")
 
 
 @pytest.mark.parametrize("workers", [0, 1])
@@ -145,6 +189,26 @@ def test_a_dollar_in_a_name_is_no_formula(tmp_path: Path) -> None:
     matrix = ConfusionMatrix(labels, np.array([[3, 1], [0, 4]]))
     draw_confusion(matrix, "val", tmp_path / "confusion.png")
     assert cv2.imread(str(tmp_path / "confusion.png")).std() > 0
+
+
+def test_names_without_a_font_are_numbers_and_said_so_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """They were boxes, with some warnings of matplotlib for each figure of each epoch."""
+    own = [entry for entry in font_manager.fontManager.ttflist if entry.name.startswith(("DejaVu Sans", "STIX"))]
+    monkeypatch.setattr(font_manager.fontManager, "ttflist", own)
+    lettered.cache_clear()
+    labels = LabelSet("street", ("道路", "b", "crossed Ⓐ"), ((1, 2, 3), (4, 5, 6), (7, 8, 9)))
+    written, family = lettered(labels.names)
+    assert written == ("class 0", "b", "crossed Ⓐ")  # of a circled letter STIX has the sign
+    assert family == ["sans-serif", "STIXGeneral"]
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        for _ in range(2):
+            draw_confusion(ConfusionMatrix(labels, np.eye(3, dtype=int)), "val", tmp_path / "confusion.png")
+    lettered.cache_clear()
+    assert caplog.messages == ["no font of this machine has the letters of some names, so in figures '道路' is "
+                               "'class 0': install one, such as Noto Sans CJK"]  # fmt: skip
 
 
 def test_a_run_is_no_network_until_its_best_weights_are_named(run: Path) -> None:

@@ -1,6 +1,5 @@
 """With what outputs were made or begun, so that those of two networks or settings are never mixed under one name."""
 
-import json
 import logging
 from collections.abc import Collection, Mapping, Sequence
 from contextlib import suppress
@@ -12,7 +11,7 @@ from rtseg.batch.journal import Journal
 from rtseg.batch.layout import JOURNAL
 from rtseg.batch.plan import Choice, fingerprint, picture_paths
 from rtseg.core.errors import InputError, OutputError
-from rtseg.core.files import write_json
+from rtseg.core.files import read_json, write_json
 from rtseg.core.sizes import format_size
 
 log = logging.getLogger(__name__)
@@ -25,7 +24,7 @@ _DIGITS = 12  # of a hash
 def read_made(job: Job) -> dict[str, dict[str, Any]]:
     """Kind of output -> `FACTS` that it was made with, of those that are there and whose record can be read."""
     try:
-        noted = json.loads(_path(job).read_text(encoding="utf-8"))
+        noted = read_json(_path(job))
         return {kind: {name: noted[kind][name] for name in FACTS} for kind in SAVES
                 if kind in noted and job.target(kind).exists()}  # fmt: skip
     except (OSError, ValueError, KeyError, TypeError):

@@ -1,14 +1,14 @@
 """The card that travels with a network: what it is, how it was made, what it scores, which files hold it."""
 
-import json
 from dataclasses import asdict, dataclass, field, replace
 from math import isfinite
 from pathlib import Path
 from typing import Any, Literal, get_args
 
+from rtseg.core.checked import check_fields, is_number, is_size, is_table, is_text, is_texts, is_whole, may_be_none
 from rtseg.core.errors import UsageError, WeightsError
 from rtseg.core.exits import REGIONS, Regions
-from rtseg.core.files import write_json
+from rtseg.core.files import read_json, write_json
 from rtseg.core.labels import LabelSet
 from rtseg.core.registry import unknown_name
 from rtseg.core.sizes import Size, check_multiple, format_size, nearest_multiple
@@ -29,6 +29,9 @@ class CardFile:
     file: str
     sha256: str
     bytes: int
+
+    def __post_init__(self) -> None:
+        check_fields(self, {"file": is_text, "sha256": is_text, "bytes": is_whole(0)})
 
 
 @dataclass(frozen=True)
@@ -57,6 +60,10 @@ class Exit:
     threshold: float | None = None
     halo: int | None = None
     regions: Regions | None = None
+
+    def __post_init__(self) -> None:
+        check_fields(self, {"name": is_text, "gmac_1024x2048": is_number, "hands_on": is_texts, "metrics": _is_figures,
+                            "threshold": may_be_none(is_number), "halo": may_be_none(is_whole(0))})  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -111,12 +118,13 @@ class Card:
     exits: tuple[Exit, ...] = ()
 
     def __post_init__(self) -> None:
+        check_fields(self, _RULES)
         unknown = set(self.files) - set(PRECISIONS)
         if unknown:
             raise ValueError(f"card {self.name}: unknown precision {sorted(unknown)}; allowed: {', '.join(PRECISIONS)}")
         if self.output not in OUTPUTS:
             raise ValueError(f"card {self.name}: unknown output {self.output!r}; allowed: {', '.join(OUTPUTS)}")
-        if not 0 < self.temperature < float("inf"):
+        if not (is_number(self.temperature) and self.temperature > 0):
             raise ValueError(f"card {self.name}: temperature {self.temperature} must be a number above 0")
 
     @property
@@ -228,7 +236,7 @@ class Card:
         known["train_size"] = (int(data["train_size"][0]), int(data["train_size"][1]))
         if (fixed := data.get("fixed_size")) is not None:
             known["fixed_size"] = (int(fixed[0]), int(fixed[1]))
-        known["engine_order"] = tuple(data["engine_order"])
+        known["engine_order"] = _as_tuple(data["engine_order"])
         known["normalisation"] = {name: tuple(v) for name, v in data.get("normalisation", {}).items()}
         ranges = data.get("activation_ranges", {})
         known["activation_ranges"] = {tensor: (float(low), float(high)) for tensor, (low, high) in ranges.items()}
@@ -238,11 +246,30 @@ class Card:
     def load(cls, path: Path) -> "Card":
         """Reads a card; raises WeightsError where the file is missing or is no card."""
         try:
-            return cls.from_json(json.loads(path.read_text(encoding="utf-8")))
+            return cls.from_json(read_json(path))
         except FileNotFoundError:
             raise WeightsError(f"no card at {path}: an ONNX file needs its JSON card beside it") from None
-        except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+        except (OSError, ValueError, LookupError, TypeError, AttributeError, OverflowError) as error:
             raise WeightsError(f"{path} is not a card that `rtseg export` wrote: {error}") from error
+
+
+def _is_figures(value: Any) -> bool:
+    """precision -> split -> figures, whose mIoU is a number where there is one."""
+    splits = [split for of_form in value.values() for split in of_form.values()]
+    return all(is_number(split.get("miou", 0)) for split in splits)
+
+
+_RULES = {
+    "name": is_text, "model": is_text, "config": is_table, "size_multiple": is_whole(1, 4096),
+    "logits_stride": is_whole(1, 4096), "train_size": is_size, "parameters": is_whole(0), "gmac_1024x2048": is_number,
+    "engine_order": is_texts, "metrics": _is_figures, "recipe": is_table, "data_terms": is_text,
+    "fixed_size": may_be_none(is_size), "temperature_from": is_text,
+}  # fmt: skip
+
+
+def _as_tuple(value: Any) -> Any:
+    """A tuple of what was a list; text is none of letters."""
+    return tuple(value) if isinstance(value, list) else value
 
 
 def _files(data: dict[str, Any]) -> dict[str, CardFile]:
@@ -251,7 +278,7 @@ def _files(data: dict[str, Any]) -> dict[str, CardFile]:
 
 def _exit(data: dict[str, Any]) -> Exit:
     regions = Regions.from_json(data["regions"]) if data.get("regions") else None
-    return Exit(**{**data, "files": _files(data["files"]), "hands_on": tuple(data["hands_on"]), "regions": regions})
+    return Exit(**{**data, "files": _files(data["files"]), "hands_on": _as_tuple(data["hands_on"]), "regions": regions})
 
 
 def by_precision(metrics: dict[str, Any]) -> dict[str, dict[str, Any]]:

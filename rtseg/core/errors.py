@@ -13,6 +13,9 @@ class RtsegError(Exception):
 
     exit_code = 1
 
+    def __str__(self) -> str:
+        return " ".join(super().__str__().splitlines())  # an array that was given has several
+
 
 class UsageError(RtsegError, ValueError):
     """An argument has a value that is not allowed."""

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from hashlib import file_digest
 from pathlib import Path
+from stat import S_ISDIR, S_ISREG
 from typing import Any
 from zlib import crc32
 
@@ -75,6 +76,29 @@ def write_json(path: Path, data: Any) -> None:
     """Writes `data` as indented JSON, atomically; raises OutputError as `atomic_path` does."""
     with atomic_path(path) as part:
         part.write_text(json.dumps(data, indent=2, allow_nan=False) + "\n", encoding="utf-8")
+
+
+def check_regular(path: Path) -> Path:
+    """Returns the path of what may be read as a whole; OSError for a pipe, which may never end, or where none is."""
+    mode = path.stat().st_mode
+    if S_ISDIR(mode):
+        raise IsADirectoryError(errno.EISDIR, "it is a folder, not a file", str(path))
+    if not S_ISREG(mode):
+        raise OSError(errno.EINVAL, "it is a pipe, socket or device, not a file", str(path))
+    return path
+
+
+def read_text(path: Path) -> str:
+    """The text of a UTF-8 file, with or without a byte order mark; OSError or UnicodeDecodeError where it is none."""
+    return check_regular(path).read_text(encoding="utf-8-sig")
+
+
+def read_json(path: Path) -> Any:
+    """What a JSON file holds; OSError where it cannot be read, ValueError where it is no JSON."""
+    try:
+        return json.loads(read_text(path))
+    except RecursionError:
+        raise ValueError("its lists are nested too deeply") from None
 
 
 def file_sha256(path: Path) -> str:

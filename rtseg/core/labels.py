@@ -6,6 +6,8 @@ from typing import Any
 
 import numpy as np
 
+from rtseg.core.checked import check_fields, is_text, is_texts, is_whole
+from rtseg.core.errors import UsageError
 from rtseg.core.registry import unknown_name
 
 
@@ -19,6 +21,9 @@ class LabelSet:
     ignore_index: int = 255
 
     def __post_init__(self) -> None:
+        check_fields(self, {"name": is_text, "names": is_texts, "ignore_index": is_whole(0)})
+        if not all(0 <= part <= 255 for colour in self.palette_rgb for part in colour):
+            raise ValueError(f"{self.name}: the colours {self.palette_rgb} are not of 0 to 255")
         "".join(self.names).encode()  # TypeError or ValueError for what is no text: OpenCV ends the process at it
         if len(self.names) != len(self.palette_rgb):
             raise ValueError(f"{self.name}: {len(self.names)} names but {len(self.palette_rgb)} colours")
@@ -37,12 +42,14 @@ class LabelSet:
 
     def index(self, name: str) -> int:
         """The id of class `name`; raises UsageError that names the close ones."""
-        if name not in self.names:
+        if not isinstance(name, str) or name not in self.names:
             raise unknown_name("class", name, list(self.names))
         return self.names.index(name)
 
     def split_names(self, text: str) -> tuple[str, ...]:
         """'car, road, route' -> ('car', 'road, route') where that is a class; what is none stays a piece."""
+        if not isinstance(text, str):
+            raise UsageError(f"classes are given as text, such as 'car,road', not {text!r}")
         pieces = text.split(",")
         found, first = [], 0
         while first < len(pieces):
@@ -53,6 +60,9 @@ class LabelSet:
         return tuple(found)
 
     def indices(self, names: Iterable[str]) -> tuple[int, ...]:
+        """The ids of classes; raises UsageError for what are no names, and for one that is unknown."""
+        if isinstance(names, str) or not isinstance(names, Iterable):
+            raise UsageError(f"classes are given as a list of names, such as ['car', 'road'], not {names!r}")
         return tuple(self.index(name) for name in names)
 
     def to_json(self) -> dict[str, Any]:
@@ -66,7 +76,8 @@ class LabelSet:
     @classmethod
     def from_json(cls, data: dict[str, Any]) -> "LabelSet":
         palette = tuple((int(r), int(g), int(b)) for r, g, b in data["palette_rgb"])
-        return cls(data["name"], tuple(data["names"]), palette, int(data["ignore_index"]))
+        names = data["names"]
+        return cls(data["name"], tuple(names) if isinstance(names, list) else names, palette, int(data["ignore_index"]))
 
 
 # Brostow et al. 2009 colours; the 11 classes and their order are those of SegNet (Badrinarayanan 2017).

@@ -56,7 +56,7 @@ class Registry(Generic[T]):
 
     def check(self, name: str) -> str:
         """Returns `name`, or raises UsageError that names the close ones."""
-        if name not in self._entries:
+        if not isinstance(name, str) or name not in self._entries:
             error = unknown_name(self.kind, name, self.names())
             raise UsageError(f"{error}; or {self.open_names}") if self.open_names else error
         return name

@@ -11,6 +11,7 @@ from typing import ClassVar
 import numpy as np
 
 from rtseg.core.errors import InputError, UsageError
+from rtseg.core.files import read_text
 from rtseg.core.labels import LabelSet
 from rtseg.core.registry import unknown_name
 from rtseg.core.sizes import Size, format_size
@@ -176,7 +177,7 @@ def split_of(word: str | None) -> str | None:
 def read_lines(path: Path) -> list[str]:
     """The lines of a list of pictures, without empty ones; raises InputError where it is no text."""
     try:
-        lines = path.read_text(encoding="utf-8-sig").splitlines()
+        lines = read_text(path).splitlines()
     except (OSError, UnicodeDecodeError) as error:
         raise InputError(f"{path} cannot be read as a list of pictures: {error}") from error
     return [line.strip() for line in lines if line.strip()]

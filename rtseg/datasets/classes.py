@@ -1,12 +1,12 @@
 """`classes.json`: what a folder of one's own pictures says about its labels (schema in docs/data.md)."""
 
-import json
 import os
 from pathlib import Path
 from typing import Any, TypeVar
 from unicodedata import category
 
 from rtseg.core.errors import InputError
+from rtseg.core.files import read_json
 from rtseg.core.labels import LabelSet
 from rtseg.datasets.masks import MOST_CLASSES, Colour, ColourMasks, IdMasks, Masks
 
@@ -29,12 +29,12 @@ def read_classes(root: Path) -> tuple[LabelSet, Masks]:
 def read_classes_file(path: Path) -> tuple[LabelSet, Masks]:
     """`read_classes` for a file of any name."""
     try:
-        data = json.loads(path.read_text(encoding="utf-8-sig"))
+        data = read_json(path)
     except FileNotFoundError:
         raise InputError(f"{path} is missing: it names the classes, for example {_EXAMPLE}") from None
     except OSError as error:
         raise InputError(f"{path} cannot be read: {error.strerror or error}") from error
-    except (ValueError, RecursionError) as error:
+    except ValueError as error:
         raise InputError(f"{path} is not a JSON file: {error}; for example {_EXAMPLE}") from error
     try:
         return parse_classes(data, set_name(path.parent))

@@ -8,6 +8,7 @@ import cv2
 import numpy as np
 
 from rtseg.core.errors import InputError
+from rtseg.core.files import check_regular
 from rtseg.sources.heif import is_avif, is_heic
 from rtseg.sources.images import read_image, reason_of
 from rtseg.sources.jpeg2000 import is_jpeg2000
@@ -132,7 +133,7 @@ def orientation(path: Path) -> int:
     Those of a HEIC or AVIF turn nothing: every program shows these by properties of their own, upright.
     """
     try:
-        data = np.fromfile(path, np.uint8)
+        data = np.fromfile(check_regular(path), np.uint8)
     except OSError:
         return 1
     head = data[:_HEAD].tobytes()

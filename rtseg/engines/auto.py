@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 
 from rtseg.core.card import PRECISIONS, Card
 from rtseg.core.errors import EngineError, OutputError, UsageError
-from rtseg.core.files import write_json
+from rtseg.core.files import read_json, write_json
 from rtseg.core.machine import cache_folder, cores, cpu_name
 from rtseg.core.registry import unknown_name
 from rtseg.core.runspec import AUTO
@@ -226,7 +226,7 @@ def _remembered(
 def _entry(path: Path, key: dict[str, Any]) -> dict[str, Any] | None:
     """What was remembered; None where there is nothing, or it is damaged, of an earlier version or of another key."""
     try:
-        entry = json.loads(path.read_text(encoding="utf-8"))
+        entry = read_json(path)
         whole = entry["key"] == key and set(entry["rates"]) == set(key["forms"])
         entry["rates"] = {form: as_rate(rate) for form, rate in entry["rates"].items()}
         return entry if whole and {"steady", "measured_at"} <= set(entry) else None
@@ -251,7 +251,7 @@ def remembered() -> list[str]:
     lines = []
     for path in sorted(rates_folder().glob("*.json")):
         try:
-            entry = json.loads(path.read_text(encoding="utf-8"))
+            entry = read_json(path)
             key, rates = entry["key"], {form: as_rate(rate) for form, rate in entry["rates"].items()}
             if key["figure"] != _FIGURE:
                 continue

@@ -1,9 +1,9 @@
 """The classes of an imported network: a data set's, by name, or those of a JSON file."""
 
-import json
 from typing import Any
 
 from rtseg.core.errors import InputError, UsageError
+from rtseg.core.files import read_json
 from rtseg.core.labels import LabelSet
 from rtseg.core.paths import user_path
 from rtseg.datasets.classes import parse_classes
@@ -30,10 +30,10 @@ def find_classes(classes: str) -> LabelSet:
         raise UsageError(f"--classes {classes} is neither a known set ({', '.join(LABEL_SETS)}) nor a JSON file: "
                          f"{_FORMS}")  # fmt: skip
     try:
-        data = json.loads(path.read_text(encoding="utf-8-sig"))
+        data = read_json(path)
     except OSError as error:
         raise InputError(f"{path} cannot be read: {error.strerror or error}") from error
-    except (ValueError, RecursionError) as error:
+    except ValueError as error:
         raise InputError(f"{path} is not a JSON file: {error}") from error
     try:
         labels = _parse(data, path.stem)

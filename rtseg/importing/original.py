@@ -12,6 +12,7 @@ from onnx import TensorProto
 from onnx.inliner import inline_local_functions
 
 from rtseg.core.errors import UsageError, WeightsError
+from rtseg.core.files import check_regular
 from rtseg.core.registry import unknown_name
 
 Layout = Literal["nchw", "nhwc"]
@@ -112,7 +113,7 @@ def read_original(path: Path, layout: Layout | None = None, output: str | None =
 def _from_tflite(path: Path) -> str:
     """How a TFLite file becomes ONNX, or why it does not."""
     try:
-        data = path.read_bytes()
+        data = check_regular(path).read_bytes()
     except OSError:
         data = b""
     if own := [name for name in _MEDIAPIPE_OPS if name.encode() in data]:

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from rtseg.core.errors import OutputError
-from rtseg.core.files import write_json
+from rtseg.core.files import read_json, write_json
 from rtseg.core.machine import cache_folder
 from rtseg.core.sizes import Size, scaled
 from rtseg.core.zoo import Artifact
@@ -53,7 +53,7 @@ def at_size(curve: Curve, factor: float) -> float:
 
 def _remembered(path: Path, key: dict[str, Any], measure: Callable[[], Curve]) -> Curve:
     try:
-        entry = json.loads(path.read_text(encoding="utf-8"))
+        entry = read_json(path)
         if entry["key"] == key:
             return [(float(factor), float(share)) for factor, share in entry["curve"]]
     except (OSError, ValueError, KeyError, TypeError):

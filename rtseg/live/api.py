@@ -1,6 +1,7 @@
 """The library in two calls: `load` a network, `stream` labelled frames."""
 
 from collections.abc import Generator
+from numbers import Real
 from pathlib import Path
 from time import perf_counter
 from typing import Any
@@ -84,10 +85,10 @@ def anytime(
         >>> with rtseg.anytime(33) as labeller:
         ...     for frame, labels in rtseg.stream(0, labeller): ...
     """
-    if not isinstance(deadline_ms, int | float):
+    if not isinstance(deadline_ms, Real):
         raise UsageError(f"a deadline is a number of milliseconds, for example 33, not {deadline_ms!r}")
     wish = RunSpec(RunSpec.model, engine, precision, None if size is None else as_size(size), threads)
-    return Anytime(Ladder(wishes(wish, model)), Deadline(deadline_ms / 1e3))
+    return Anytime(Ladder(wishes(wish, model)), Deadline(float(deadline_ms) / 1e3))
 
 
 def stream(source: str | int | Path | Source, segmenter: Labeller) -> Generator[tuple[Frame, np.ndarray], None, None]:

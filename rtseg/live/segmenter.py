@@ -3,6 +3,8 @@
 from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from math import inf
+from numbers import Integral, Real
 from time import perf_counter
 from typing import overload
 
@@ -12,7 +14,7 @@ from rtseg.core.closing import Claimed
 from rtseg.core.errors import EngineError, UsageError
 from rtseg.core.frame import Frame, Labelled, picture_of
 from rtseg.core.runspec import RunSpec
-from rtseg.core.sizes import Size
+from rtseg.core.sizes import Size, as_size
 from rtseg.core.threads import ThreadBudget, thread_budget
 from rtseg.core.zoo import Artifact, resolve
 from rtseg.engines import Engine, EngineInfo, EngineOptions, load_engine
@@ -88,7 +90,14 @@ class Segmenter(Claimed):
             frame_hw: height and width of the frames.
             most_in_flight: load for as many frames in flight as give the most fps (`submit`, `collect`), but for no
                 more than this; 1 gives the shortest time of one. An engine that is loaded already stays as it is.
+
+        Raises:
+            UsageError: no size, or no number of frames.
+            EngineError: the engine cannot be loaded, is closed, or failed.
         """
+        frame_hw = as_size(frame_hw)
+        if not (isinstance(most_in_flight, Integral) and most_in_flight >= 1):
+            raise UsageError(f"{most_in_flight!r} frames in flight are not allowed: give 1 or more")
         if self._engine is None or self._closed:
             info = self._loaded(frame_hw, most_in_flight).info
             try:
@@ -106,8 +115,10 @@ class Segmenter(Claimed):
         What it gives is closed with this segmenter.
 
         Raises:
-            UsageError: this segmenter was given an engine, so that nothing says how to load another.
+            UsageError: this segmenter was given an engine, so that nothing says how to load another; or no scale.
         """
+        if not (isinstance(scale, Real) and 0 < scale < inf):
+            raise UsageError(f"scale {scale!r} is not allowed: give a factor of the input size, such as 0.5")
         if scale == 1:
             return self
         if self._spec is None:

@@ -21,9 +21,9 @@ def check_spec(spec: RunSpec) -> Artifact:
         WeightsError: a file or its card is missing or damaged.
     """
     artifact = resolve(spec.model)
-    if spec.engine != AUTO:
+    if not isinstance(spec.engine, str) or spec.engine != AUTO:
         ENGINES.check(spec.engine)
-    if spec.precision not in (AUTO, *PRECISIONS):
+    if not isinstance(spec.precision, str) or spec.precision not in (AUTO, *PRECISIONS):
         raise unknown_name("precision", spec.precision, [AUTO, *PRECISIONS])
     if spec.size_hw is not None:
         artifact.card.check_size(spec.size_hw)

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from functools import lru_cache
+from numbers import Real
 
 import cv2
 import numpy as np
@@ -9,6 +10,7 @@ import numpy as np
 from rtseg.core.errors import UsageError
 from rtseg.core.frame import Frame
 from rtseg.core.labels import LabelSet
+from rtseg.pictures.lettering import legend_names
 
 _FONT = cv2.FONT_HERSHEY_SIMPLEX
 _WHITE = (255, 255, 255)
@@ -51,8 +53,10 @@ class Overlay:
         Raises:
             UsageError: an unknown class, or an opacity or confidence outside 0..1.
         """
-        if unsure is not None and not (isinstance(unsure, int | float) and 0 <= unsure <= 1):
+        if unsure is not None and not (isinstance(unsure, Real) and 0 <= unsure <= 1):
             raise UsageError(f"a confidence of {unsure!r} is not allowed: give 0 (nothing is grey) to 1")
+        if not isinstance(legend, int | np.bool_):
+            raise UsageError(f"legend={legend!r} is not allowed: give True or False")
         self.unsure = unsure
         self.labels = labels
         self.legend = legend
@@ -66,8 +70,8 @@ class Overlay:
 
     @opacity.setter
     def opacity(self, value: float) -> None:
-        if not 0 <= value <= 1:
-            raise UsageError(f"opacity {value} is not allowed: give 0 (picture only) to 1 (colours only)")
+        if not (isinstance(value, Real) and 0 <= value <= 1):
+            raise UsageError(f"opacity {value!r} is not allowed: give 0 (picture only) to 1 (colours only)")
         self._opacity = value
 
     def render(
@@ -252,7 +256,8 @@ def _paste_legend(picture: np.ndarray, labels: LabelSet, shown: tuple[int, ...],
 def _legend(labels: LabelSet, shown: tuple[int, ...], scale: float, greyed: bool = False) -> np.ndarray:
     """uint8 BGR (h, w, 3), at three quarters of its brightness: a swatch and a name for each class."""
     step, margin, thickness = round(34 * scale), round(10 * scale), max(1, round(1.4 * scale))
-    names = [labels.names[index] for index in shown]
+    written = legend_names(labels)
+    names = [written[index] for index in shown]
     colours = [tuple(int(value) for value in labels.palette_bgr[index]) for index in shown]
     if greyed:
         names.append("not sure")

@@ -136,7 +136,9 @@ class VideoSink(Sink):
             self._lock.close()
 
     def _open(self) -> OutputContainer:
-        options = {"movflags": f"frag_keyframe+{FRAGMENTED}", "flush_packets": "1"}
+        # the head waits for the first fragment: it then says by how much pictures are moved to make room for B frames,
+        # which is as long as the first three last, be it hours
+        options = {"movflags": f"frag_keyframe+delay_moov+{FRAGMENTED}", "flush_packets": "1"}
         if self._joinable:
             options = {}
         return av.open(file_url(self.partial_path), mode="w", format="mp4", container_options=options)

@@ -1,12 +1,12 @@
 """A run that its folder holds already: how far it came, and whether this one may go on with it."""
 
-import json
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
 from rtseg.core.errors import UsageError, WeightsError
-from rtseg.training.checkpoint import load_plain
+from rtseg.core.files import read_json
+from rtseg.training.checkpoint import load_tree
 from rtseg.training.config import TrainConfig
 
 BEST = "best.safetensors"
@@ -32,7 +32,7 @@ def read_begun(checkpoint: Path) -> Begun | None:
     if not checkpoint.is_file():
         return None
     try:
-        saved = load_plain(checkpoint)
+        saved = load_tree(checkpoint)
         return Begun(saved["epoch"] + 1, saved.get("settings", {}), saved.get("cycle_from", 0))
     except (WeightsError, LookupError, TypeError) as error:
         why = error if isinstance(error, WeightsError) else f"{checkpoint} is no checkpoint of a run"
@@ -45,8 +45,8 @@ def lost_best(folder: Path) -> str | None:
     """Why a run's best weights are no longer there, None where they and their card are."""
     card = folder / "best.json"
     try:
-        load_plain(folder / BEST)
-        json.loads(card.read_text(encoding="utf-8"))
+        load_tree(folder / BEST)
+        read_json(card)
     except WeightsError as error:
         return str(error)
     except (OSError, ValueError) as error:

@@ -4,6 +4,7 @@ import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
+from zlib import crc32
 
 import torch
 from lightning.pytorch.plugins.io import CheckpointIO
@@ -11,7 +12,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 
 from rtseg.core.errors import OutputError, WeightsError
-from rtseg.core.files import atomic_path
+from rtseg.core.files import atomic_path, check_regular
 
 _TENSOR, _PAIRS, _TUPLE = "__tensor__", "__pairs__", "__tuple__"
 
@@ -58,32 +59,32 @@ def save_tree(tree: dict[str, Any], path: Path) -> None:
         part.touch()
         mode = part.stat().st_mode  # who may read it: safetensors lets nobody but the owner
         try:
-            save_file(tensors, str(part), metadata={"tree": skeleton})
+            save_file(tensors, str(part), metadata={"tree": skeleton, "crc32": _checksum(skeleton, tensors)})
         except SafetensorError as error:  # also for a full disk
             raise OutputError(f"cannot write {path}: {error}; check the folder and free space") from error
         part.chmod(mode)
 
 
 def load_tree(path: Path) -> dict[str, Any]:
-    """Reads what `save_tree` wrote; raises WeightsError where the file is missing, cut short or foreign."""
+    """Reads what `save_tree` wrote; raises WeightsError where the file is missing, damaged, cut short or foreign."""
     try:
-        with safe_open(str(path), framework="pt") as file:
+        with safe_open(str(check_regular(path)), framework="pt") as file:
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-            tree: dict[str, Any] = unflatten(json.loads(file.metadata()["tree"]), tensors)
-            return tree
+            about = file.metadata()
+        if "crc32" in about and about["crc32"] != _checksum(about["tree"], tensors):  # older ones have none
+            raise ValueError("its checksum is another, so the disk or a copy changed it")
+        tree: dict[str, Any] = unflatten(json.loads(about["tree"]), tensors)
+        return tree
     except (OSError, SafetensorError, KeyError, TypeError, ValueError) as error:
         raise WeightsError(f"{path} is not a checkpoint of rtseg, or is damaged: {error}") from error
 
 
-def load_plain(path: Path) -> dict[str, Any]:
-    """The tree without its tensors, None in their place: of a large file only the head is read; raises WeightsError."""
-    try:
-        with safe_open(str(path), framework="pt") as file:
-            names = dict.fromkeys(file.keys())
-            tree: dict[str, Any] = unflatten(json.loads(file.metadata()["tree"]), names)
-            return tree
-    except (OSError, SafetensorError, KeyError, TypeError, ValueError) as error:
-        raise WeightsError(f"{path} is not a checkpoint of rtseg, or is damaged: {error}") from error
+def _checksum(skeleton: str, tensors: Mapping[str, torch.Tensor]) -> str:
+    """Of the tree and all bytes of its tensors, which safetensors itself does not check."""
+    found = crc32(skeleton.encode())
+    for name in sorted(tensors):
+        found = crc32(tensors[name].reshape(-1).view(torch.uint8).numpy(), found)
+    return f"{found:08x}"
 
 
 class SafetensorsIO(CheckpointIO):

@@ -1,6 +1,5 @@
 """Networks that a run starts from or learns from: what ships, a user's ONNX file, or what another run left."""
 
-import json
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,7 +8,7 @@ from typing import Any
 from torch import Tensor
 
 from rtseg.core.errors import UsageError, WeightsError
-from rtseg.core.files import file_sha256
+from rtseg.core.files import file_sha256, read_json
 from rtseg.core.labels import LabelSet
 from rtseg.core.paths import user_path
 from rtseg.core.sizes import Size
@@ -92,7 +91,7 @@ def _of_run(name: str) -> Origin:
         raise WeightsError(f"no such file: {path}")
     card_path = path.with_suffix(".json")
     try:
-        card = json.loads(card_path.read_text(encoding="utf-8"))
+        card = read_json(card_path)
         labels = LabelSet.from_json(card["labels"])
         for key, kind in (("model", str), ("config", dict), ("metrics", dict), ("recipe", dict)):
             if not isinstance(card[key], kind):

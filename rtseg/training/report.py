@@ -118,15 +118,19 @@ def draw_confusion(matrix: ConfusionMatrix, title: str, path: Path) -> None:
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
-    names = [f"{name} {iou:.2f}" for name, iou in zip(matrix.labels.names, matrix.iou, strict=True)]
+    from rtseg.training.fonts import lettered
+
+    names, family = lettered(matrix.labels.names)
+    rows = [f"{name} {iou:.2f}" for name, iou in zip(names, matrix.iou, strict=True)]
     shares = matrix.counts / np.maximum(1, matrix.counts.sum(1, keepdims=True))
     figure = Figure(figsize=(7, 6), layout="constrained")
     FigureCanvasAgg(figure)
     axes = figure.add_subplot()
     axes.imshow(shares, cmap="Blues", vmin=0, vmax=1)
     axes.set(title=f"{title}: mIoU {matrix.miou:.4f}", xlabel="predicted", ylabel="true, with IoU")
-    axes.set_xticks(range(len(names)), matrix.labels.names, rotation=60, ha="right", parse_math=False)
-    axes.set_yticks(range(len(names)), names, parse_math=False)  # a $ in a name is a $
+    written: dict[str, Any] = {"family": family, "parse_math": False}  # a $ in a name is a $
+    axes.set_xticks(range(len(names)), names, rotation=60, ha="right", **written)
+    axes.set_yticks(range(len(names)), rows, **written)
     for (row, column), share in np.ndenumerate(shares):
         if share >= 0.01:
             axes.text(column, row, f"{share:.2f}", ha="center", va="center", size=7, color="w" if share > 0.5 else "k")

@@ -10,6 +10,7 @@ from typing import Any, ClassVar
 import numpy as np
 
 from rtseg.core.errors import InputError
+from rtseg.core.files import read_text
 from rtseg.core.sizes import Size
 from rtseg.datasets.imports.pictures import PictureFinder
 from rtseg.datasets.masks import Colour
@@ -103,7 +104,7 @@ def damaged(source: Path, about: str, error: Exception) -> InputError:
 def read_json(path: Path, what: str) -> Any:
     """Raises InputError where the file cannot be read, or is no JSON."""
     try:
-        return json.loads(path.read_text(encoding="utf-8-sig"))
+        return json.loads(read_text(path))
     except OSError as error:
         raise InputError(f"{path} cannot be read: {error.strerror or error}") from error
     except (ValueError, RecursionError) as error:

@@ -8,6 +8,7 @@ from xml.etree.ElementTree import Element, ParseError, iterparse
 import numpy as np
 
 from rtseg.core.errors import InputError
+from rtseg.core.files import check_regular
 from rtseg.datasets.base import split_of
 from rtseg.datasets.imports.base import (
     Annotated,
@@ -49,7 +50,7 @@ class Cvat(Export):
     def _elements(self) -> Iterator[Element]:
         """Every element once it is whole; the last is the root."""
         try:
-            with self.path.open("rb") as file:
+            with check_regular(self.path).open("rb") as file:
                 for _, element in iterparse(file):
                     yield element
         except OSError as error:

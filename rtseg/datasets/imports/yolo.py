@@ -11,6 +11,7 @@ import numpy as np
 import yaml
 
 from rtseg.core.errors import InputError
+from rtseg.core.files import read_text
 from rtseg.core.sizes import Size
 from rtseg.datasets.base import read_lines, split_of
 from rtseg.datasets.imports.base import Annotated, Export, Shape
@@ -28,7 +29,7 @@ class Yolo(Export):
         super().__init__(source, finder)
         self.path = self.only_file("*.y*ml")
         try:
-            self._said: Any = yaml.safe_load(self.path.read_text(encoding="utf-8-sig"))
+            self._said: Any = yaml.safe_load(read_text(self.path))
         except (OSError, ValueError, yaml.YAMLError) as error:
             reason = " ".join(str(error).split())
             raise InputError(f"{self.path} cannot be read: {reason}; it should be {self.about}") from error

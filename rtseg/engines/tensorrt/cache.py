@@ -17,7 +17,7 @@ from typing import Any
 from filelock import FileLock
 
 from rtseg.core.errors import OutputError
-from rtseg.core.files import atomic_path, write_json
+from rtseg.core.files import atomic_path, read_json, write_json
 from rtseg.core.machine import cache_folder
 from rtseg.core.sizes import Size
 
@@ -91,7 +91,7 @@ class EngineCache:
         """The entry for a key; None where there is none, or where what is there is damaged or not of this key."""
         manifest_path, plan_path = self._paths(key)
         try:
-            manifest = json.loads(manifest_path.read_text(encoding="utf-8"))
+            manifest = read_json(manifest_path)
             plan = plan_path.read_bytes()
             if manifest["key"] != key.to_json():
                 reason = "it was built for something else"
@@ -127,7 +127,7 @@ class EngineCache:
     def refusal(self, key: PlanKey) -> str | None:
         """Why an entry was refused, if it was and nobody has asked for it since."""
         try:
-            return str(json.loads(self._refusal(key).read_text(encoding="utf-8")))
+            return str(read_json(self._refusal(key)))
         except FileNotFoundError:
             return None
         except (OSError, ValueError):
@@ -168,7 +168,7 @@ class EngineCache:
     def preferred(self, key: PlanKey) -> BuildOptions:
         """The options that `rtseg compile` was last given for this, or the defaults."""
         try:
-            kept = json.loads((self.folder / f"{key.target}.options.json").read_text(encoding="utf-8"))
+            kept = read_json(self.folder / f"{key.target}.options.json")
             return BuildOptions(**{**kept, "keep": tuple(kept["keep"])})
         except FileNotFoundError:
             return BuildOptions()

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from rtseg.core.errors import UsageError, WeightsError
-from rtseg.core.files import write_json
+from rtseg.core.files import read_json, write_json
 from rtseg.models import SegmentationModel, build_model
 from rtseg.models.base import count_inference_parameters, count_macs
 from rtseg.sinks.base import make_folder
@@ -75,7 +75,7 @@ def read_row(folder: Path) -> Row:
     """Reads the card of a run, or of a pruned network; raises WeightsError where there is none that can be read."""
     path = folder / CARD
     try:
-        card = json.loads(path.read_text(encoding="utf-8"))
+        card = read_json(path)
         recipe, config = card["recipe"], card["config"]
         miou = {name.rpartition("/")[2]: float(found["miou"]) for name, found in card["metrics"].items()}
         network = build_model(card["model"], config)
