@@ -223,7 +223,7 @@ IDLE_CASES = [
     ("rtseg-cam --source synthetic --reconnect 0", "--reconnect is for cameras and streams, and synthetic"),
     ("rtseg-bench --source http://me:secret@host/a.mp4 --source-size 64x96", "street, and http://host/a.mp4 is none"),
     ("rtseg eval --model {tiny} --stability {bad}/good.mp4 --split test", "--split is for a data set: give --data"),
-    ("rtseg eval --model {tiny} --stability {bad}/good.mp4 --boundary-tolerance 0.1", "--boundary-tolerance is of a"),
+    ("rtseg eval --model {tiny} --stability {bad}/good.mp4 --boundary-tolerance 0.1", "--boundary-tolerance is for a"),
     ("rtseg compile --model {tiny} --root {bad}", "--root goes with --data: add that, or leave it out"),
     ("rtseg compile --model {tiny} --frames {bad} --force", "--force goes with --data"),
     ("rtseg compile --model {tiny} --size 64x96", "--size is for the pictures that ranges are measured on"),
