@@ -233,7 +233,7 @@ IDLE_CASES = [
     ("rtseg export --model {tiny} --output labels --data-terms mine", "--data-terms is for a card"),
     ("rtseg prune --model {tiny} --keep 0.5 --output out --seed 3", "--seed is for the method random"),
     ("rtseg train --model enet --temperature 3", "--temperature is for teaching: add --teacher or --teaching"),
-    ("rtseg train --model enet --unlabelled-every 2", "--unlabelled-every is of pictures without labels"),
+    ("rtseg train --model enet --unlabelled-every 2", "--unlabelled-every is for pictures without labels"),
 ]
 
 WEIGHT_CASES = [
