@@ -184,10 +184,8 @@ def explain(error: Exception) -> tuple[str, int]:
         name = without_password(os.fsdecode(error.filename))
         return f"{name}: {error.strerror}; give another name or folder", InputError.exit_code
     if is_full(error):
-        return (
-            f"{_one_line(error)}: free space there, or in the folder of temporary files, {gettempdir()}",
-            OutputError.exit_code,
-        )
+        hint = f"free space, also in the folder of temporary files, {gettempdir()}"
+        return f"a file cannot be written: {_one_line(error)}; {hint}", OutputError.exit_code
     kind = type(error).__name__
     return f"{kind}: {_one_line(error)}; this is a defect of rtseg, RTSEG_DEBUG=1 shows the traceback", 1
 

@@ -259,13 +259,10 @@ def test_figures_are_told_though_the_card_cannot_be_written(monkeypatch, capsys,
         raise OutputError(f"cannot write {path}: No space left on device")
 
     monkeypatch.setattr("rtseg.core.card.Card.save", full)
-    for options in ({"enter": True}, {"calibrate": True}):
-        with pytest.raises(OutputError, match="No space left"):
-            app.command(
-                app.EvalOptions(model="fake", data="stripes", size="64x96", json=tmp_path / "a.json", **options)
-            )
-        assert "mIoU 1.0000" in capsys.readouterr().out
-        assert json.loads((tmp_path / "a.json").read_text())["miou"] == 1
+    with pytest.raises(OutputError, match="No space left"):
+        app.command(app.EvalOptions(model="fake", data="stripes", size="64x96", json=tmp_path / "a.json", enter=True))
+    assert "mIoU 1.0000" in capsys.readouterr().out
+    assert json.loads((tmp_path / "a.json").read_text())["miou"] == 1
 
 
 @pytest.mark.usefixtures("fake_network")

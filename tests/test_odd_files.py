@@ -112,9 +112,8 @@ def test_a_disk_that_is_full_is_no_defect_whoever_writes(number: int) -> None:
     """Libraries write temporary files of their own."""
     message, code = explain(OSError(number, os.strerror(number), "a.onnx"))
     assert code == 4
-    assert message == f"[Errno {number}] {os.strerror(number)}: 'a.onnx': free space there, or in the folder of " + (
-        f"temporary files, {gettempdir()}"
-    )
+    assert message.startswith("a file cannot be written: [Errno ")
+    assert message.endswith(f": 'a.onnx'; free space, also in the folder of temporary files, {gettempdir()}")
 
 
 def test_a_graph_without_a_convolution_for_int8_is_told(tmp_path: Path) -> None:
