@@ -72,7 +72,7 @@ class Overlay:
     def opacity(self, value: float) -> None:
         if not (isinstance(value, Real) and 0 <= value <= 1):
             raise UsageError(f"opacity {value!r} is not allowed: give 0 (picture only) to 1 (colours only)")
-        self._opacity = value
+        self._opacity = float(value)
 
     def render(
         self,
