@@ -6,6 +6,7 @@ import os
 import sys
 import traceback
 from collections.abc import Callable, Iterable, Sequence
+from tempfile import gettempdir
 from typing import TYPE_CHECKING, Any, NoReturn, TextIO, TypeVar
 
 from cyclopts import App, ArgumentCollection, CycloptsError, UnknownOptionError
@@ -13,7 +14,8 @@ from cyclopts import App, ArgumentCollection, CycloptsError, UnknownOptionError
 from rtseg.apps._signals import leave, noted_interrupts
 from rtseg.core.addresses import without_password
 from rtseg.core.channel import any_stuck
-from rtseg.core.errors import EngineError, InputError, RtsegError, UsageError
+from rtseg.core.errors import EngineError, InputError, OutputError, RtsegError, UsageError
+from rtseg.core.files import is_full
 from rtseg.core.sizes import format_size
 
 if TYPE_CHECKING:
@@ -181,6 +183,9 @@ def explain(error: Exception) -> tuple[str, int]:
     if isinstance(error, OSError) and error.filename is not None and error.errno in _REFUSED:
         name = without_password(os.fsdecode(error.filename))
         return f"{name}: {error.strerror}; give another name or folder", InputError.exit_code
+    if is_full(error):
+        hint = f"free space, also in the folder of temporary files, {gettempdir()}"
+        return f"a file cannot be written: {_one_line(error)}; {hint}", OutputError.exit_code
     kind = type(error).__name__
     return f"{kind}: {_one_line(error)}; this is a bug in rtseg, RTSEG_DEBUG=1 shows the traceback", 1
 

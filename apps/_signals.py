@@ -7,6 +7,7 @@ import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from types import FrameType
 from typing import NoReturn
 
 _ENDING = ("SIGINT", "SIGTERM", "SIGHUP")  # Windows has no SIGHUP
@@ -17,7 +18,7 @@ def noted_interrupts() -> Iterator[list[int]]:
     """Lets `kill`, and a terminal that is closed, end a command as Ctrl-C does; yields those that came so far."""
     noted: list[int] = []
 
-    def stop(number: int, frame: object) -> NoReturn:
+    def stop(number: int, frame: FrameType | None) -> NoReturn:
         noted.append(number)
         raise KeyboardInterrupt
 
@@ -54,7 +55,7 @@ def stopped_by_sigterm() -> Iterator[None]:
     """Lets `kill` end a run as Ctrl-C does, also where its data-loader workers were told as well."""
     told = False
 
-    def stop(number: int, frame: object) -> None:
+    def stop(number: int, frame: FrameType | None) -> None:
         nonlocal told
         told = True
         if callable(before):

@@ -122,12 +122,6 @@ def command(options: EvalOptions | None = None) -> None:
     if options.enter or options.calibrate or options.calibrate_exits is not None:
         check_unseen(options)
     figures = score(options)
-    if options.enter:
-        enter_figures(options, figures)
-    if options.calibrate:
-        from rtseg.apps._calibrate import enter_temperature
-
-        enter_temperature(options.model, figures["temperature"], f"{options.data_set}/{options.split}")
     if "miou" in figures:
         tell_scores(figures)
     if "exits" in figures:
@@ -136,6 +130,12 @@ def command(options: EvalOptions | None = None) -> None:
         tell_stability(figures)
     if options.json is not None:
         write_json(options.json, figures)
+    if options.enter:
+        enter_figures(options, figures)
+    if options.calibrate:
+        from rtseg.apps._calibrate import enter_temperature
+
+        enter_temperature(options.model, figures["temperature"], f"{options.data_set}/{options.split}")
 
 
 def check_files(options: EvalOptions) -> None:

@@ -99,6 +99,8 @@ def check_options(options: ExportOptions) -> None:
     """
     if (options.checkpoint is None) == (options.model is None):
         raise UsageError("give either --checkpoint RUN/best.safetensors or --model NAME")
+    if options.name and Path(options.name).name != options.name:
+        raise UsageError(f"--name {options.name!r} must be a plain name without folder: give that with --folder")
     if options.data is None:
         refuse_idle(options, ("root", "split"), "is for the data set of the parity gate: add --data")
     if not options.untrained:

@@ -212,6 +212,7 @@ CHOICE_CASES = [
     ("rtseg train --model icnet --epochs 0", USAGE, "epochs is 0"),
     ("rtseg train --model icnet --schedule polly", USAGE, "poly"),
     ("rtseg export", USAGE, "give either --checkpoint"),
+    ("rtseg export --model {tiny} --name ../x", USAGE, "must be a plain name without folder"),
     ("rtseg export --checkpoint gone/best.safetensors", WEIGHTS, "no such file: gone/best.safetensors"),
 ]
 

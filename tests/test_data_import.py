@@ -290,6 +290,15 @@ def test_a_class_that_the_folder_could_not_name_is_told_before_anything_is_writt
     assert not list(Path().glob("other*"))
 
 
+def test_an_import_beside_another_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
+    """It was told to remove the folder that the other one was writing."""
+    labelme("a", {"label": "road", "points": [[0, 0], [9, 0], [0, 9]]})
+    Path("other.partial").mkdir()
+    assert call("rtseg data import", "labelme", "made", "--output", "other") == 4
+    assert "other.partial is there: another import is writing it, or was interrupted" in capsys.readouterr().err
+    assert Path("other.partial").exists()
+
+
 def test_nothing_is_overwritten_and_nothing_lands_elsewhere(capsys: pytest.CaptureFixture[str]) -> None:
     text = CVAT.format(shapes="").replace("b.png", "../../b.png")
     Path("made/x.xml").write_text(text)

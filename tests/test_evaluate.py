@@ -251,6 +251,21 @@ class TestCommand:
 
 
 @pytest.mark.usefixtures("fake_network")
+def test_figures_are_told_though_the_card_cannot_be_written(monkeypatch, capsys, tmp_path):
+    """They were lost after minutes of scoring."""
+    monkeypatch.setitem(DATASETS._entries, "stripes", "test_evaluate:Stripes")
+
+    def full(card, path):
+        raise OutputError(f"cannot write {path}: No space left on device")
+
+    monkeypatch.setattr("rtseg.core.card.Card.save", full)
+    with pytest.raises(OutputError, match="No space left"):
+        app.command(app.EvalOptions(model="fake", data="stripes", size="64x96", json=tmp_path / "a.json", enter=True))
+    assert "mIoU 1.0000" in capsys.readouterr().out
+    assert json.loads((tmp_path / "a.json").read_text())["miou"] == 1
+
+
+@pytest.mark.usefixtures("fake_network")
 def test_figures_enter_the_card_unless_the_network_was_trained_on_the_pictures(monkeypatch):
     monkeypatch.setitem(DATASETS._entries, "stripes", "test_evaluate:Stripes")
     app.command(app.EvalOptions(model="fake", data="stripes", size="64x96", enter=True))

@@ -1,9 +1,11 @@
 """What lies in the place of a file that is read as a whole: a pipe, a folder, nonsense."""
 
+import errno
 import json
 import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from tempfile import gettempdir
 from typing import Any
 
 import numpy as np
@@ -11,8 +13,9 @@ import pytest
 from fakes import FakeEngine, make_network
 
 from rtseg.apps._bundle import read_report
+from rtseg.apps._console import explain
 from rtseg.core.card import Card
-from rtseg.core.errors import RtsegError
+from rtseg.core.errors import RtsegError, UsageError
 from rtseg.core.files import read_json
 from rtseg.core.zoo import resolve
 from rtseg.datasets.base import read_lines
@@ -20,6 +23,8 @@ from rtseg.datasets.classes import read_classes_file
 from rtseg.datasets.imports import open_export
 from rtseg.datasets.masks import orientation
 from rtseg.importing.classes import find_classes
+from rtseg.int8.fold import load_float_graph
+from rtseg.int8.quantise import quantised_tensors
 from rtseg.live.segmenter import Segmenter
 from rtseg.live.spec import default_size
 from rtseg.pictures.overlay import overlay
@@ -100,6 +105,22 @@ def test_a_card_with_anything_in_any_place_is_used_or_refused(tmp_path: Path) ->
             except RtsegError:
                 refused.add(place)
     assert {place[0] for place in refused if place} == set(whole)  # each has types of its own
+
+
+@pytest.mark.parametrize("number", [errno.ENOSPC, errno.EDQUOT, errno.EFBIG])
+def test_a_disk_that_is_full_is_no_defect_whoever_writes(number: int) -> None:
+    """Libraries write temporary files of their own."""
+    message, code = explain(OSError(number, os.strerror(number), "a.onnx"))
+    assert code == 4
+    assert message.startswith("a file cannot be written: [Errno ")
+    assert message.endswith(f": 'a.onnx'; free space, also in the folder of temporary files, {gettempdir()}")
+
+
+def test_a_graph_without_a_convolution_for_int8_is_told(tmp_path: Path) -> None:
+    """onnxruntime's words about its outputs were a 'defect'."""
+    graph = load_float_graph(make_network(tmp_path))
+    with pytest.raises(UsageError, match="no convolution that INT8 makes faster"):
+        quantised_tensors(graph)
 
 
 def test_a_byte_order_mark_is_no_damage(tmp_path: Path) -> None:

@@ -23,9 +23,10 @@ def as_size(size: object) -> Size:
     """'256x512' or (256, 512), of whole numbers of any kind -> (256, 512); raises UsageError for anything else."""
     if isinstance(size, str):
         return parse_size(size)
-    whole = isinstance(size, tuple | list) and all(isinstance(side, Integral) and side > 0 for side in size)
-    if whole and len(size) == 2:
-        return int(size[0]), int(size[1])
+    if isinstance(size, tuple | list) and len(size) == 2 and all(isinstance(side, Integral) for side in size):
+        height, width = int(size[0]), int(size[1])
+        if height > 0 and width > 0:
+            return height, width
     raise UsageError(f"size {size!r} is not (HEIGHT, WIDTH) in whole pixels, for example (256, 512) or '256x512'")
 
 

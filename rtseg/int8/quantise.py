@@ -14,7 +14,7 @@ import numpy as np
 import onnx
 from onnx import helper, numpy_helper
 
-from rtseg.core.errors import WeightsError
+from rtseg.core.errors import UsageError, WeightsError
 from rtseg.int8.fold import consumers, load_float_graph
 
 Ranges = Mapping[str, tuple[float, float]]
@@ -25,8 +25,15 @@ _CARRIERS = ("MaxPool", "AveragePool", "Resize")
 
 
 def quantised_tensors(model: onnx.ModelProto) -> list[str]:
-    """Names of the activations that INT8 rounds, in the graph's order: their ranges must be known."""
-    return list(QuantizationPlan(model).tensors)
+    """Names of the activations that INT8 rounds, in the graph's order: their ranges must be known.
+
+    Raises:
+        UsageError: there are none.
+    """
+    names = list(QuantizationPlan(model).tensors)
+    if not names:
+        raise UsageError("the graph has no convolution that INT8 makes faster: leave it as it is")
+    return names
 
 
 def quantise(source: Path, ranges: Ranges, target: Path) -> None:

@@ -70,9 +70,10 @@ class Overlay:
 
     @opacity.setter
     def opacity(self, value: float) -> None:
-        if not (isinstance(value, Real) and 0 <= value <= 1):
+        given: object = value
+        if not (isinstance(given, Real) and 0 <= float(given) <= 1):
             raise UsageError(f"opacity {value!r} is not allowed: give 0 (picture only) to 1 (colours only)")
-        self._opacity = value
+        self._opacity = float(given)
 
     def render(
         self,

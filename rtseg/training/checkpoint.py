@@ -83,7 +83,7 @@ def _checksum(skeleton: str, tensors: Mapping[str, torch.Tensor]) -> str:
     """Of the tree and all bytes of its tensors, which safetensors itself does not check."""
     found = crc32(skeleton.encode())
     for name in sorted(tensors):
-        found = crc32(tensors[name].reshape(-1).view(torch.uint8).numpy(), found)
+        found = crc32(tensors[name].reshape(-1).view(torch.uint8).numpy().data, found)
     return f"{found:08x}"
 
 

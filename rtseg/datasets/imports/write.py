@@ -75,7 +75,8 @@ def import_set(
         raise OutputError(f"{output} exists already: choose another --output, or remove it")
     part = output.with_name(f"{output.name}.partial")
     if part.exists():
-        raise OutputError(f"{part} is left over from an interrupted import: remove it, or choose another --output")
+        raise OutputError(f"{part} is there: another import is writing it, or was interrupted; wait for that one, or "
+                          "remove it, or choose another --output")  # fmt: skip
     try:
         part.mkdir(parents=True)
         try:
