@@ -7,6 +7,7 @@ import re
 import signal
 import sys
 from collections.abc import Callable, Iterator, Sequence
+from copy import deepcopy
 from functools import wraps
 from importlib.util import find_spec
 from pathlib import Path
@@ -124,6 +125,27 @@ def _houses_of_scenes() -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         for name in ("_crown", "_paint_facade"):
             patch.setattr(textures, name, _drawn_once(getattr(textures, name)))
+        yield
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _options_of_commands() -> Iterator[None]:
+    """What options a command has is found anew whenever it is called: more than half of what most bad input costs.
+
+    It follows from the command's function, so each call gets a copy of what was found first.
+    """
+    from cyclopts import App
+
+    find, found = App.assemble_argument_collection, dict[Any, Any]()
+
+    def copied(app: App, **settings: Any) -> Any:
+        key = app.default_command, repr((settings, app.help_flags, app.version_flags))
+        if key not in found:
+            found[key] = find(app, **settings)
+        return deepcopy(found[key])
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(App, "assemble_argument_collection", copied)
         yield
 
 
