@@ -10,6 +10,7 @@ from cyclopts import Parameter
 from rtseg.apps._console import plain_console
 from rtseg.core.errors import UsageError, WeightsError
 from rtseg.core.labels import CAMVID11, LabelSet
+from rtseg.core.zoo import BEST, BEST_CARD
 
 if TYPE_CHECKING:
     import numpy as np
@@ -105,12 +106,12 @@ def check_options(options: ExportOptions) -> None:
         raise UsageError("--untrained goes with --model: a checkpoint has weights")
     path = options.checkpoint
     if path.is_dir() or path.suffix == ".ckpt":
-        best = (path if path.is_dir() else path.parent) / "best.safetensors"
+        best = (path if path.is_dir() else path.parent) / BEST
         raise UsageError(f"--checkpoint {path} is {'a folder' if path.is_dir() else 'for going on with a run'}: "
                          f"give its best weights, {best}")  # fmt: skip
     for file in (path, path.with_suffix(".json")):
         if not file.is_file():
-            raise WeightsError(f"no such file: {file}; rtseg train writes best.safetensors and best.json")
+            raise WeightsError(f"no such file: {file}; rtseg train writes {BEST} and {BEST_CARD}")
 
 
 def check_files(options: ExportOptions, name: str) -> None:
