@@ -1,5 +1,6 @@
 """What all tests share: pinned thread counts and markers that skip where the hardware or package is missing."""
 
+import asyncio
 import gc
 import logging
 import os
@@ -12,6 +13,7 @@ from functools import wraps
 from importlib.util import find_spec
 from pathlib import Path
 from shutil import which
+from types import ModuleType
 from typing import Any
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # before numpy and torch load: workers share the cores
@@ -146,6 +148,20 @@ def _options_of_commands() -> Iterator[None]:
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(App, "assemble_argument_collection", copied)
+        yield
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _pages_end_at_once() -> Iterator[None]:
+    """uvicorn looks ten times a second whether it is to end, and then waits as long again: more than most tests take."""
+    server = sys.modules.get("uvicorn.server")  # which the tests of the page have imported
+    if server is None:
+        yield
+        return
+    hasty = ModuleType("asyncio")
+    hasty.__dict__.update(vars(asyncio), sleep=lambda seconds: asyncio.sleep(seconds / 20))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(server, "asyncio", hasty)
         yield
 
 

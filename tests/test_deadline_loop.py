@@ -105,7 +105,7 @@ def test_while_a_rung_is_stuck_pictures_are_shown_with_older_labels():
 
     source = FakeSource(None, live=True, delay_s=0.004)
     view = FakeView(after={20: lambda loop: go_on.set(), 40: lambda loop: loop.stop()})
-    with anytime(0.1, Stuck()) as labeller:
+    with anytime(0.05, Stuck()) as labeller:
         report = Loop(source, labeller, draw=draw, view=view).run()
     held = [number for number, (held, _, _) in enumerate(huds) if held]
     assert set(range(12, 20)) <= set(held)  # before it was let go on
