@@ -232,7 +232,7 @@ def make_sounding(
     """Two seconds of video, and a tone."""
     rate = 48000
     with av.open(path, "w") as container:
-        stream = container.add_stream("libx264", rate=25)
+        stream = container.add_stream("libx264", rate=25, options={"preset": "veryfast"})
         stream.width, stream.height, stream.pix_fmt = 96, 64, "yuv420p"
         stream.codec_context.time_base = Fraction(1, 90000)
         sound = container.add_stream(codec, rate=rate, layout=layout)
