@@ -26,7 +26,8 @@ gc.disable()  # until all is collected: what is imported and collected stays, an
 _SLOW_FILE = re.compile(r"^pytestmark = \[?pytest\.mark\.slow\b", re.MULTILINE)
 _SLOW_LIMIT_S = 1800  # ends what hangs, also on a machine that is busy with other things
 _LONGEST = ("training", "export", "training_resume", "shipped", "batch_workers", "engines", "training_steps",
-            "packaging", "video_resume", "training_unlabelled")  # fmt: skip
+            "packaging", "video_resume", "training_unlabelled", "video", "web", "commands", "odd_clocks", "bad_input",
+            "deadline", "batch", "watchdog", "cam", "web_video", "deadline_loop")  # fmt: skip
 _FIXTURES = ("camvid_tree", "fake_gpu", "odd_media")  # files beside this one whose fixtures all tests may use
 _KEPT = 300  # pictures of scenes, 0.4 MB each: those of twenty seeds
 _SLOW_FIXTURES = {"networks", "wheel"}  # they export networks, and build the package
