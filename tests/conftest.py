@@ -154,7 +154,7 @@ def _options_of_commands() -> Iterator[None]:
 
 @pytest.fixture(scope="session", autouse=True)
 def _pages_end_at_once() -> Iterator[None]:
-    """uvicorn looks ten times a second whether it is to end, and then waits as long again: more than most tests take."""
+    """uvicorn looks ten times a second whether it is to end, and waits as long again: more than most tests take."""
     server = sys.modules.get("uvicorn.server")  # which the tests of the page have imported
     if server is None:
         yield
