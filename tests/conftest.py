@@ -145,7 +145,8 @@ def _options_of_commands() -> Iterator[None]:
         key = app.default_command, repr((settings, app.help_flags, app.version_flags))
         if key not in found:
             found[key] = find(app, **settings)
-        return deepcopy(found[key])
+        settled = {id(option.parameter): option.parameter for option in found[key]}  # frozen, and most of it
+        return deepcopy(found[key], settled)
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(App, "assemble_argument_collection", copied)
