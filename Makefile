@@ -8,6 +8,8 @@ PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11; do \
 	$$p -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))' 2>/dev/null && echo $$p && break; done)
 JOBS ?= 2
 MATRIX ?= 3.11 3.12 3.13
+# Containers often set it. What Python and pytest compile is kept all the same: it is half of what collecting tests takes.
+unexport PYTHONDONTWRITEBYTECODE
 
 .PHONY: demo test check matrix lint types pytest docs format clean
 .DELETE_ON_ERROR:

@@ -12,6 +12,7 @@ from rtseg.apps._idle import refuse_idle
 from rtseg.core.errors import UsageError, WeightsError
 from rtseg.core.files import read_json
 from rtseg.core.labels import CAMVID11, LabelSet
+from rtseg.core.zoo import BEST, BEST_CARD
 
 if TYPE_CHECKING:
     import numpy as np
@@ -115,12 +116,12 @@ def check_options(options: ExportOptions) -> None:
         raise UsageError("--untrained needs --model: a checkpoint has weights")
     path = options.checkpoint
     if path.is_dir() or path.suffix == ".ckpt":
-        best = (path if path.is_dir() else path.parent) / "best.safetensors"
+        best = (path if path.is_dir() else path.parent) / BEST
         raise UsageError(f"--checkpoint {path} is {'a folder' if path.is_dir() else 'for resuming a run'}: "
                          f"give its best weights, {best}")  # fmt: skip
     for file in (path, path.with_suffix(".json")):
         if not file.is_file():
-            raise WeightsError(f"no such file: {file}; rtseg train writes best.safetensors and best.json")
+            raise WeightsError(f"no such file: {file}; rtseg train writes {BEST} and {BEST_CARD}")
 
 
 def check_files(options: ExportOptions, name: str) -> None:

@@ -12,6 +12,7 @@ from rich.table import Column, Table
 from rtseg.apps._console import plain_console
 from rtseg.apps._idle import refuse_idle
 from rtseg.core.errors import UsageError
+from rtseg.core.zoo import BEST, BEST_CARD
 
 if TYPE_CHECKING:
     from rtseg.training.pruning.folder import Row
@@ -79,11 +80,11 @@ def prune(options: PruneOptions, console: Console) -> None:
     from rtseg.apps._overwrite import check_outputs
     from rtseg.models.base import count_inference_parameters, count_macs
     from rtseg.training.origin import find_origin
-    from rtseg.training.pruning.folder import CARD, WEIGHTS, write_pruned
+    from rtseg.training.pruning.folder import write_pruned
     from rtseg.training.pruning.prune import PAPER_SIZE, cut, kept_units, rank, share_for_macs
 
     origin = find_origin(file_of(str(options.model)))
-    check_outputs({}, {"the network to prune": origin.paths}, [("--output", output / f) for f in (WEIGHTS, CARD)])
+    check_outputs({}, {"the network to prune": origin.paths}, [("--output", output / f) for f in (BEST, BEST_CARD)])
     network = origin.network()
     chosen = rank(network, options.method, options.seed)
     whole = count_macs(network, PAPER_SIZE)
@@ -102,8 +103,8 @@ def prune(options: PruneOptions, console: Console) -> None:
         f"{options.method}: {keep:.1%} of the channels of {'each layer' if options.per == 'layer' else 'all layers'}\n"
         f"MACs at 1024x2048  {whole / 1e9:.2f} G -> {left / 1e9:.2f} G ({left / whole:.0%})\n"
         f"parameters         {weights / 1e6:.3f} M -> {weights_left / 1e6:.3f} M ({weights_left / weights:.0%})\n"
-        f"{output / WEIGHTS} needs training before you use it:\n"
-        f"rtseg train --model {origin.model} --init {output / WEIGHTS} --output RUN"
+        f"{output / BEST} needs training before you use it:\n"
+        f"rtseg train --model {origin.model} --init {output / BEST} --output RUN"
     )
 
 

@@ -11,6 +11,7 @@ from rich.table import Table
 from rtseg.apps._console import plain_console
 from rtseg.apps._idle import refuse_idle
 from rtseg.apps._signals import stopped_by_sigterm
+from rtseg.core.zoo import BEST, BEST_CARD
 from rtseg.training.config import TEACHING_LIST, TrainConfig
 
 
@@ -44,7 +45,7 @@ def command(config: Annotated[TrainConfig | None, Parameter(name="*")] = None) -
         from rtseg.training.origin import find_origin
 
         read = [path for name in (config.init, *config.teacher) if name is not None for path in find_origin(name).paths]
-        written = [("--output", config.output / name) for name in ("best.safetensors", "best.json")]
+        written = [("--output", config.output / name) for name in (BEST, BEST_CARD)]
         check_outputs({}, {"a network that it starts or learns from": read}, written)
     read_data(config)  # wrong options are reported before torch is loaded
     from rtseg.training.run import train
@@ -60,6 +61,6 @@ def command(config: Annotated[TrainConfig | None, Parameter(name="*")] = None) -
             plain_console(stderr=True).print(f"stopped: the same command resumes from {config.output}")
         raise
     plain_console().print(
-        f"best weights and their card: {folder}/best.safetensors, {folder}/best.json\n"
+        f"best weights and their card: {folder}/{BEST}, {folder}/{BEST_CARD}\n"
         f"curves, confusion, best and worst frames: {folder}/report"
     )

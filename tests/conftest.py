@@ -1,5 +1,6 @@
 """What all tests share: pinned thread counts and markers that skip where the hardware or package is missing."""
 
+import asyncio
 import gc
 import logging
 import os
@@ -7,10 +8,12 @@ import re
 import signal
 import sys
 from collections.abc import Callable, Iterator, Sequence
+from copy import deepcopy
 from functools import wraps
 from importlib.util import find_spec
 from pathlib import Path
 from shutil import which
+from types import ModuleType
 from typing import Any
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # before numpy and torch load: workers share the cores
@@ -23,7 +26,8 @@ gc.disable()  # until all is collected: what is imported and collected stays, an
 _SLOW_FILE = re.compile(r"^pytestmark = \[?pytest\.mark\.slow\b", re.MULTILINE)
 _SLOW_LIMIT_S = 1800  # ends what hangs, also on a machine that is busy with other things
 _LONGEST = ("training", "export", "training_resume", "shipped", "batch_workers", "engines", "training_steps",
-            "packaging", "video_resume", "training_unlabelled")  # fmt: skip
+            "packaging", "video_resume", "training_unlabelled", "video", "web", "commands", "odd_clocks", "bad_input",
+            "deadline", "batch", "watchdog", "cam", "web_video", "deadline_loop")  # fmt: skip
 _FIXTURES = ("camvid_tree", "fake_gpu", "odd_media")  # files beside this one whose fixtures all tests may use
 _KEPT = 300  # pictures of scenes, 0.4 MB each: those of twenty seeds
 _SLOW_FIXTURES = {"networks", "wheel"}  # they export networks, and build the package
@@ -124,6 +128,42 @@ def _houses_of_scenes() -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         for name in ("_crown", "_paint_facade"):
             patch.setattr(textures, name, _drawn_once(getattr(textures, name)))
+        yield
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _options_of_commands() -> Iterator[None]:
+    """What options a command has is found anew whenever it is called: more than half of what most bad input costs.
+
+    It follows from the command's function, so each call gets a copy of what was found first.
+    """
+    from cyclopts import App
+
+    find, found = App.assemble_argument_collection, dict[Any, Any]()
+
+    def copied(app: App, **settings: Any) -> Any:
+        key = app.default_command, repr((settings, app.help_flags, app.version_flags))
+        if key not in found:
+            found[key] = find(app, **settings)
+        settled = {id(option.parameter): option.parameter for option in found[key]}  # frozen, and most of it
+        return deepcopy(found[key], settled)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(App, "assemble_argument_collection", copied)
+        yield
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _pages_end_at_once() -> Iterator[None]:
+    """uvicorn looks ten times a second whether it is to end, and waits as long again: more than most tests take."""
+    server = sys.modules.get("uvicorn.server")  # which the tests of the page have imported
+    if server is None:
+        yield
+        return
+    hasty = ModuleType("asyncio")
+    hasty.__dict__.update(vars(asyncio), sleep=lambda seconds: asyncio.sleep(seconds / 20))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(server, "asyncio", hasty)
         yield
 
 

@@ -3,6 +3,7 @@
 Every macroblock is I_PCM, so that nothing has to be predicted or transformed (ITU-T H.264, 7.3).
 """
 
+import re
 from fractions import Fraction
 from pathlib import Path
 
@@ -18,38 +19,31 @@ _ROWS, _COLUMNS = SIZE[0] // 16, SIZE[1] // 16  # macroblocks of a picture
 
 class _Bits:
     def __init__(self) -> None:
-        self._bits: list[str] = []
+        self._whole = bytearray()
+        self._bits = ""  # of the byte that is begun, and of those behind it
 
     def fixed(self, width: int, value: int) -> "_Bits":
-        self._bits.append(f"{value:0{width}b}")
+        self._bits += f"{value:0{width}b}"
         return self
 
     def golomb(self, *values: int) -> "_Bits":
         for value in values:
             digits = f"{value + 1:b}"
-            self._bits.append("0" * (len(digits) - 1) + digits)
+            self._bits += "0" * (len(digits) - 1) + digits
         return self
 
     def aligned(self, data: bytes = b"") -> "_Bits":
-        text = "".join(self._bits)
-        self._bits = [text + "0" * (-len(text) % 8), *(f"{byte:08b}" for byte in data)]
+        text = self._bits + "0" * (-len(self._bits) % 8)
+        self._whole += int(text or "0", 2).to_bytes(len(text) // 8, "big") + data
+        self._bits = ""
         return self
 
     def ended(self) -> bytes:
-        self.fixed(1, 1).aligned()
-        text = "".join(self._bits)
-        return int(text, 2).to_bytes(len(text) // 8, "big")
+        return bytes(self.fixed(1, 1).aligned()._whole)
 
 
 def _unit(head: int, payload: bytes) -> bytes:
-    out, zeros = bytearray(), 0
-    for byte in payload:
-        if zeros >= 2 and byte <= 3:
-            out.append(3)
-            zeros = 0
-        out.append(byte)
-        zeros = zeros + 1 if byte == 0 else 0
-    return b"\0\0\0\1" + bytes([head]) + bytes(out)
+    return b"\0\0\0\1" + bytes([head]) + re.sub(rb"\0\0(?=[\0-\3])", b"\0\0\3", payload)
 
 
 def _settings() -> bytes:

@@ -3,6 +3,7 @@
 import csv
 import json
 import os
+import sqlite3
 from fractions import Fraction
 from glob import glob
 from pathlib import Path
@@ -132,12 +133,14 @@ def test_a_journal_keeps_what_it_is_told(tmp_path: Path) -> None:
         assert [done.segment.number for done in journal.segments()] == [1]
 
 
-def test_a_journal_that_is_damaged_or_in_use(tmp_path: Path) -> None:
+def test_a_journal_that_is_damaged_or_in_use(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "a").mkdir()
     (tmp_path / "a" / "journal.sqlite").write_text("no database, but long enough to be looked at" * 50)
     with pytest.raises(OutputError, match="damaged"):
         Journal(tmp_path / "a")
     (tmp_path / "b").mkdir()
+    connect = sqlite3.connect
+    monkeypatch.setattr(sqlite3, "connect", lambda path, timeout, **settings: connect(path, timeout / 100, **settings))
     with Journal(tmp_path / "b"), pytest.raises(OutputError, match="in use"):
         Journal(tmp_path / "b")
 
@@ -229,7 +232,7 @@ def make_sounding(
     """Two seconds of video, and a tone."""
     rate = 48000
     with av.open(path, "w") as container:
-        stream = container.add_stream("libx264", rate=25)
+        stream = container.add_stream("libx264", rate=25, options={"preset": "veryfast"})
         stream.width, stream.height, stream.pix_fmt = 96, 64, "yuv420p"
         stream.codec_context.time_base = Fraction(1, 90000)
         sound = container.add_stream(codec, rate=rate, layout=layout)

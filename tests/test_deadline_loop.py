@@ -105,7 +105,7 @@ def test_while_a_rung_is_stuck_pictures_are_shown_with_older_labels():
 
     source = FakeSource(None, live=True, delay_s=0.004)
     view = FakeView(after={20: lambda loop: go_on.set(), 40: lambda loop: loop.stop()})
-    with anytime(0.1, Stuck()) as labeller:
+    with anytime(0.05, Stuck()) as labeller:
         report = Loop(source, labeller, draw=draw, view=view).run()
     held = [number for number, (held, _, _) in enumerate(huds) if held]
     assert set(range(12, 20)) <= set(held)  # before it was let go on
@@ -263,7 +263,7 @@ def test_a_picture_has_no_deadline(rates, capsys):
 
 @pytest.mark.usefixtures("fake_network")
 def test_a_deadline_below_the_fastest_rung_is_said_and_run(rates, capsys):
-    assert cam("--source", "synthetic", "--deadline", "0.001", "--frames", "3") == 0
+    assert cam("--source", "synthetic", "--deadline", "0.001", "--frames", "2") == 0
     printed = capsys.readouterr().out
     assert "more than the deadline: frames will have the labels of earlier frames" in printed
 

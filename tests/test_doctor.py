@@ -59,13 +59,6 @@ def test_training_without_torch_names_the_extra(
     assert "rtseg[train]" in err
 
 
-@pytest.mark.parametrize("name", main.COMMANDS)
-def test_every_command_has_a_help(capsys: pytest.CaptureFixture[str], name: str) -> None:
-    code, out, err = rtseg(capsys, name, "--help")
-    assert (code, err) == (0, "")
-    assert f"rtseg {name}" in out
-
-
 def test_models_lists_what_ships(capsys: pytest.CaptureFixture[str], weights: Path) -> None:
     code, out, _ = rtseg(capsys, "models")
     assert code == 0

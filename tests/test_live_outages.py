@@ -94,10 +94,10 @@ def test_a_camera_that_stays_away_ends_with_a_playable_part_and_the_code_of_an_i
 ) -> None:
     network, recorded = make_network(tmp_path), tmp_path / "run.mp4"
     code = cam(app, "--source", camera(pictures(0, 8), None), "--model", str(network), "--record", str(recorded),
-               "--reconnect", "0.5")  # fmt: skip
+               "--reconnect", "0.2")  # fmt: skip
     assert code == 3
     out, told = capsys.readouterr()
-    assert "did not come back within 0.5 s" in told
+    assert "did not come back within 0.2 s" in told
     assert "secret" not in told
     assert "run.partial.mp4: the recording so far" in out.replace("\n", "")
     with av.open(str(tmp_path / "run.partial.mp4")) as container:

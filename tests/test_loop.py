@@ -427,15 +427,15 @@ def test_pipeline_gives_frames_in_order_and_may_be_left_early():
 @pytest.mark.parametrize("busy", [True, False])
 def test_a_huge_picture_is_no_stalled_disk(monkeypatch: pytest.MonkeyPatch, busy: bool) -> None:
     """What counts is that the processor works, however long one picture takes."""
-    monkeypatch.setattr("rtseg.live.writer._WRITE_S", 0.2)
-    monkeypatch.setattr("rtseg.live.writer._LOOK_S", 0.02)
+    monkeypatch.setattr("rtseg.live.writer._WRITE_S", 0.05)
+    monkeypatch.setattr("rtseg.live.writer._LOOK_S", 0.005)
     seconds = count()
     monkeypatch.setattr("rtseg.live.writer.process_time", lambda: next(seconds) if busy else 0)
     written = threading.Event()
 
     class Slow(FakeSink):
         def write(self, frame, labels, picture):
-            written.wait(0.8 if busy else None)
+            written.wait(0.2 if busy else None)
             super().write(frame, labels, picture)
 
     sink = Slow()

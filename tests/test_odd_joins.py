@@ -53,7 +53,8 @@ class Playlist(QuietHandler):
     def _list(self) -> bytes:
         lines = ["#EXTM3U", "#EXT-X-VERSION:3", "#EXT-X-TARGETDURATION:1", "#EXT-X-MEDIA-SEQUENCE:0"]
         for number in range(self.shown):
-            lines += ["#EXT-X-DISCONTINUITY"] * (number in self.joins) + ["#EXTINF:0.4,", f"{number}.ts"]
+            lines += ["#EXT-X-DISCONTINUITY"] * (number in self.joins)
+            lines += ["#EXTINF:0.04,", f"{number}.ts"]  # not 0.4: so long FFmpeg waits before it asks again
         if self.shown == len(self.parts):
             lines.append("#EXT-X-ENDLIST")
         Playlist.shown = min(self.shown + 1, len(self.parts))

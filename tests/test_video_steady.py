@@ -32,7 +32,7 @@ def noisy(path: Path, codec: str = "libx264", options: dict[str, str] | None = N
     """A still scene with noise, so that labels flip, and a square that moves through it: 10 fps."""
     rng = np.random.default_rng(0)
     with av.open(str(path), "w") as container:
-        stream = container.add_stream(codec, rate=10, options=options or {"crf": "4"})
+        stream = container.add_stream(codec, rate=10, options=options or {"crf": "4", "preset": "veryfast"})
         stream.height, stream.width = 64, 96
         stream.pix_fmt = "yuv420p"
         stream.codec_context.gop_size = 12

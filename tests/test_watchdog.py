@@ -15,6 +15,7 @@ import numpy as np
 import pytest
 from fakes import FakeEngine, FakeSink, FakeSource, FakeView, fake_segmenter, loop_threads, make_network
 from test_deadline_loop import anytime
+from videos import make_video
 from waits import HANGS_S
 
 import rtseg
@@ -434,8 +435,8 @@ cam.main()
 def test_a_command_whose_engine_hangs_ends_with_one_line(tmp_path):
     """Its engines are in a pool, for whose threads Python waits at its end."""
     network = make_network(tmp_path)
-    options = ["--model", network, "--engine", "onnxruntime", "--precision", "fp32", "--source", "synthetic",
-               "--camera-size", "64x96", "--camera-fps", "50", "--threads", "2", "--no-window",
+    options = ["--model", network, "--engine", "onnxruntime", "--precision", "fp32", "--threads", "2",
+               "--source", make_video(tmp_path / "in.mp4", 30, (64, 96)), "--no-window",
                "--record", tmp_path / "a.mp4"]  # fmt: skip
     root = Path(rtseg.__file__).parents[1]
     done = subprocess.run(

@@ -9,6 +9,7 @@ from rtseg.core.files import file_sha256
 from rtseg.core.paths import user_path
 from rtseg.core.registry import unknown_name
 
+BEST, BEST_CARD = "best.safetensors", "best.json"  # what training leaves in the folder of a run
 _PACKAGE = Path(__file__).resolve().parents[1]
 
 
@@ -126,9 +127,9 @@ def resolve(model: str | Path | Artifact) -> Artifact:
         raise WeightsError(f"no weights found in {weights_folder()}: install rtseg again")
     if model not in cards:
         run = Path(model).parent if model.endswith((".safetensors", ".ckpt")) else Path(model)
-        if run != Path(model) or (run / "best.safetensors").is_file():
+        if run != Path(model) or (run / BEST).is_file():
             raise UsageError(f"{model} is the output of training: export it first, rtseg export --checkpoint "
-                             f"{run / 'best.safetensors'}, then give the ONNX file")  # fmt: skip
+                             f"{run / BEST}, then give the ONNX file")  # fmt: skip
         error = unknown_name("model", model, list(cards))
         raise UsageError(f"{error}; or give the path of an ONNX file with its card beside it")
     return Artifact(Card.load(cards[model]), cards[model].parent)

@@ -3,6 +3,7 @@
 import os
 import platform
 from datetime import UTC, datetime
+from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 
 import rtseg
@@ -11,15 +12,17 @@ from rtseg.core.machine import cores, cpu_instructions, cpu_name
 PACKAGES = ("numpy", "opencv-python", "opencv-python-headless", "onnxruntime", "openvino", "numba", "av", "torch")
 
 
+@cache  # reading a package's metadata takes half a millisecond, and a batch asks for each of its inputs
+def _installed(name: str) -> str | None:
+    try:
+        return version(name)
+    except PackageNotFoundError:
+        return None
+
+
 def package_versions() -> dict[str, str]:
     """Version of every package of `PACKAGES` that is installed; none is imported."""
-    found = {}
-    for name in PACKAGES:
-        try:
-            found[name] = version(name)
-        except PackageNotFoundError:
-            continue
-    return found
+    return {name: found for name in PACKAGES if (found := _installed(name))}
 
 
 def environment() -> dict[str, object]:

@@ -6,10 +6,9 @@ from typing import Any
 
 from rtseg.core.errors import UsageError, WeightsError
 from rtseg.core.files import read_json
+from rtseg.core.zoo import BEST, BEST_CARD
 from rtseg.training.checkpoint import load_tree
 from rtseg.training.config import TrainConfig
-
-BEST = "best.safetensors"
 
 
 @dataclass(frozen=True)
@@ -43,7 +42,7 @@ def read_begun(checkpoint: Path) -> Begun | None:
 
 def lost_best(folder: Path) -> str | None:
     """Why a run's best weights are no longer there, None where they and their card are."""
-    card = folder / "best.json"
+    card = folder / BEST_CARD
     try:
         load_tree(folder / BEST)
         read_json(card)
@@ -56,7 +55,7 @@ def lost_best(folder: Path) -> str | None:
 
 def is_reported(folder: Path) -> bool:
     """Whether the report in a run's folder is that of the run's best weights."""
-    cards = [folder / "report" / "card.json", folder / "best.json"]
+    cards = [folder / "report" / "card.json", folder / BEST_CARD]
     return all(card.is_file() for card in cards) and cards[0].read_bytes() == cards[1].read_bytes()
 
 

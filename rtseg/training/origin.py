@@ -12,7 +12,7 @@ from rtseg.core.files import file_sha256, read_json
 from rtseg.core.labels import LabelSet
 from rtseg.core.paths import user_path
 from rtseg.core.sizes import Size
-from rtseg.core.zoo import resolve
+from rtseg.core.zoo import BEST, resolve
 from rtseg.models import SegmentationModel, build_model
 from rtseg.models.weights import load_weights, restore
 from rtseg.training.checkpoint import load_tree
@@ -74,7 +74,7 @@ def find_origin(name: str) -> Origin:
     try:
         artifact = resolve(name)
     except UsageError:
-        best = (Path(name).parent if name.endswith(".ckpt") else Path(name)) / "best.safetensors"
+        best = (Path(name).parent if name.endswith(".ckpt") else Path(name)) / BEST
         if best.is_file():
             raise UsageError(f"{name} is a training run, of which the best weights are taken: give {best}") from None
         raise

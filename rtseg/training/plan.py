@@ -13,6 +13,7 @@ import torch
 from rtseg.core.errors import UsageError, WeightsError
 from rtseg.core.labels import LabelSet
 from rtseg.core.sizes import Size
+from rtseg.core.zoo import BEST
 from rtseg.datasets import DataSet
 from rtseg.training.before import check_unseen, read_data
 from rtseg.training.begun import go_on, is_reported, lost_best, read_begun
@@ -128,7 +129,7 @@ def make_plan(config: TrainConfig) -> TrainingPlan:
     cycle_from = 0 if begun is None else go_on(begun, settings, config.output)
     if cycle_from and config.sparse:
         raise UsageError(f"the sparse run in {config.output} is done, and its phases cannot be lengthened: start "
-                         f"another --output with --init {config.output / 'best.safetensors'}")  # fmt: skip
+                         f"another --output with --init {config.output / BEST}")  # fmt: skip
     done = begun is not None and begun.epochs_done == config.epochs
     if done and (why := lost_best(config.output)) is not None:
         raise WeightsError(f"the run in {config.output} is done, but its best weights are lost ({why}): a larger "

@@ -10,11 +10,12 @@ import torch
 from lightning.pytorch.callbacks import Checkpoint
 
 from rtseg.core.files import atomic_path, write_json
+from rtseg.core.zoo import BEST, BEST_CARD
 from rtseg.datasets import DataSet
 from rtseg.metrics.confusion import ConfusionMatrix
 from rtseg.pictures.comparison import beside_truth, stacked
 from rtseg.sinks.base import write_picture
-from rtseg.training.begun import BEST, lost_best
+from rtseg.training.begun import lost_best
 from rtseg.training.checkpoint import save_tree
 from rtseg.training.sparse import phase_at, phases_of
 from rtseg.training.sparse.masks import zero_share
@@ -64,7 +65,7 @@ class KeepBest(L.Callback):
         card = {"model": plan.config.model, "config": model.config_json(), "labels": plan.labels.to_json(),
                 "train_size": list(plan.train_size), "metrics": metrics, "recipe": recipe}  # fmt: skip
         save_tree(state, self.folder / BEST)
-        write_json(self.folder / "best.json", card)
+        write_json(self.folder / BEST_CARD, card)
 
 
 def half(value: torch.Tensor) -> torch.Tensor:

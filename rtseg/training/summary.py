@@ -12,6 +12,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 from rtseg.core.files import atomic_path
+from rtseg.core.zoo import BEST, BEST_CARD
 from rtseg.datasets import DataSet, Sample
 from rtseg.metrics.confusion import ConfusionMatrix
 from rtseg.models.weights import restore
@@ -38,7 +39,7 @@ def write_report(folder: Path, task: SegmentationTask) -> Path:
     """
     report = folder / "report"
     make_folder(report)
-    best = folder / "best.safetensors"
+    best = folder / BEST
     weights = {name: value.float() for name, value in load_tree(best).items()}
     restore(task.model, weights, str(best))
     task.eval()
@@ -52,7 +53,7 @@ def write_report(folder: Path, task: SegmentationTask) -> Path:
             write_picture(report / f"{name}_{data.split}.png", stacked(rows))
     draw_curves(read_curves(folder), report / "curves.png")
     with atomic_path(report / "card.json") as part:
-        shutil.copyfile(folder / "best.json", part)
+        shutil.copyfile(folder / BEST_CARD, part)
     return report
 
 

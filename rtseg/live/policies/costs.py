@@ -1,6 +1,7 @@
 """What each rung of a ladder will take on a machine that is not always as fast as when it was measured."""
 
 from collections.abc import Collection, Sequence
+from statistics import median
 
 import numpy as np
 
@@ -32,7 +33,7 @@ class Costs:
 
     def usual_s(self) -> np.ndarray:
         """What each rung takes now, in the median: float64 (rungs,)."""
-        return self._measured_s * float(np.median(self._factors[-_NEWEST:]))
+        return self._measured_s * float(median(self._factors[-_NEWEST:].tolist()))  # numpy's takes far longer
 
     def late(self, left_s: float) -> np.ndarray:
         """The share of runs, 0 to 1, that would not end in `left_s`: float64 (rungs,).

@@ -7,6 +7,7 @@ from typing import Any
 
 from rtseg.core.errors import UsageError, WeightsError
 from rtseg.core.files import read_json, write_json
+from rtseg.core.zoo import BEST, BEST_CARD
 from rtseg.models import SegmentationModel, build_model
 from rtseg.models.base import count_inference_parameters, count_macs
 from rtseg.sinks.base import make_folder
@@ -14,8 +15,6 @@ from rtseg.training.checkpoint import save_tree
 from rtseg.training.origin import Origin
 from rtseg.training.pruning.prune import PAPER_SIZE
 from rtseg.training.report import half
-
-CARD, WEIGHTS = "best.json", "best.safetensors"
 
 
 def write_pruned(model: SegmentationModel, origin: Origin, how: dict[str, Any], folder: Path) -> None:
@@ -39,8 +38,8 @@ def write_pruned(model: SegmentationModel, origin: Origin, how: dict[str, Any], 
         "train_size": list(origin.train_size), "metrics": {},
         "recipe": {"pruned": how, "init": origin.identity()},
     }  # fmt: skip
-    save_tree({name: half(value) for name, value in model.state_dict().items()}, folder / WEIGHTS)
-    write_json(folder / CARD, card)
+    save_tree({name: half(value) for name, value in model.state_dict().items()}, folder / BEST)
+    write_json(folder / BEST_CARD, card)
 
 
 @dataclass(frozen=True)
@@ -73,7 +72,7 @@ SCRATCH = {"steps": "scratch-E", "macs": "scratch-B"}
 
 def read_row(folder: Path) -> Row:
     """Reads the card of a run, or of a pruned network; raises WeightsError where there is none that can be read."""
-    path = folder / CARD
+    path = folder / BEST_CARD
     try:
         card = read_json(path)
         recipe, config = card["recipe"], card["config"]
