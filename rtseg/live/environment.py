@@ -1,4 +1,4 @@
-"""What a measurement ran on: figures without it cannot be compared."""
+"""What a measurement ran on: without it, figures cannot be compared."""
 
 import os
 import platform
@@ -12,7 +12,7 @@ PACKAGES = ("numpy", "opencv-python", "opencv-python-headless", "onnxruntime", "
 
 
 def package_versions() -> dict[str, str]:
-    """Version of every package of `PACKAGES` that is installed; none is imported."""
+    """The version of every installed package of `PACKAGES`; imports none of them."""
     found = {}
     for name in PACKAGES:
         try:
@@ -23,7 +23,7 @@ def package_versions() -> dict[str, str]:
 
 
 def environment() -> dict[str, object]:
-    """CPU, cores, system, Python, package versions and the date, as plain JSON values."""
+    """CPU, cores, system, Python, package versions and date, as plain JSON values."""
     return {
         "rtseg": rtseg.__version__,
         "cpu": cpu_name(),
