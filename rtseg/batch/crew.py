@@ -32,8 +32,8 @@ class Crew:
     Attributes:
         processes: number of workers.
         threads: of each.
-        fps: frames per second of all together; 0 where it was not measured.
-        memory: bytes that one of them takes at most; 0 where it was not measured.
+        fps: frames per second of all together; 0 if it was not measured.
+        memory: bytes that one of them takes at most; 0 if it was not measured.
     """
 
     processes: int

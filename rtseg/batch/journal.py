@@ -69,7 +69,7 @@ class Journal(Closing):
             raise OutputError(f"journal {self._path}: {error}; is it in use, or damaged? Then move it away") from error
 
     def fact(self, name: str) -> Any:
-        """A value that `state` wrote; None where it did not."""
+        """A value that `state` wrote; None if it did not."""
         with self._guarded():
             row = self._db.execute("SELECT value FROM facts WHERE name = ?", (name,)).fetchone()
             return None if row is None else json.loads(row[0])
@@ -109,7 +109,7 @@ class Journal(Closing):
         self._db.execute("COMMIT")
 
     def add(self, done: SegmentDone) -> bool:
-        """Notes a finished segment; False where it was noted before."""
+        """Notes a finished segment; False if it was noted before."""
         segment = done.segment
         row = (
             segment.number, segment.first, segment.stop, done.indices.tobytes(), done.ticks.tobytes(),

@@ -95,7 +95,7 @@ def notes_of_old(job: Job, choice: Choice) -> list[str]:
 
 
 def check_addition(job: Job, missing: Sequence[str], choice: Choice) -> None:
-    """Raises OutputError where `missing` outputs would join others of another network or other settings."""
+    """Raises OutputError if `missing` outputs would join others of another network or other settings."""
     for kind, said in _made_otherwise(job, choice).items():
         raise OutputError(
             f"{job.target(kind)} was made with other settings ({said}), so {', '.join(missing)} would not match it: "

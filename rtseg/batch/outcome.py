@@ -17,7 +17,7 @@ class Outcome:
         job: the input.
         frames: labelled, over all runs that it took.
         kept: of these, labelled by an earlier run.
-        expected: frames that it was thought to have; 0 where it was not looked at.
+        expected: frames that it was thought to have; 0 if it was not looked at.
         seconds: that this run spent on it, from its first task to its outputs.
         done: its outputs are complete under their final names.
         skipped: they were there before.

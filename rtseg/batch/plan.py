@@ -89,7 +89,7 @@ class Choice:
 
 
 def _thresholds(card: Card, exit: str | None) -> list[Any] | None:
-    """What a card decides about where frames, or regions of them, stop; None where it decides nothing."""
+    """What a card decides about where frames, or regions of them, stop; None if it decides nothing."""
     if exit == AUTO:
         return [each.threshold for each in card.exits]
     if exit is None or (found := card.find_regions(exit)) is None:
@@ -171,7 +171,7 @@ def plan_input(
 
 
 def _check_stems(job: Job, pictures: Sequence[Path]) -> None:
-    """Raises InputError where two pictures would get one name: their files are named after them."""
+    """Raises InputError if two pictures would get one name: their files are named after them."""
     first: dict[str, Path] = {}
     for path in pictures if {"labelme", "frames"} & set(job.save) else ():
         if (other := first.setdefault(path.stem.casefold(), path)) is not path:

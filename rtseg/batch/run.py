@@ -106,7 +106,7 @@ class Batch:
             self._pool.finish()
 
     def _go_on(self, pool: Pool) -> bool:
-        """Starts what can be started, waits for what runs; False where nothing is left."""
+        """Starts what can be started, waits for what runs; False if nothing is left."""
         ending = self.stopping or self._fatal is not None
         while not ending and self._waiting and len(self._tasks) < pool.free + 1 and not self._has_enough(pool):
             self._open(self._waiting.popleft(), divide=pool.size > 1)
@@ -145,7 +145,7 @@ class Batch:
             self._fail(number, error)
 
     def _take_up(self, number: int, outcome: Outcome) -> Work | None:
-        """The input with its journal; None where all its outputs are there.
+        """The input with its journal; None if all its outputs are there.
 
         Raises:
             OutputError: outputs are missing that would be added to those of another network or other settings.
@@ -289,7 +289,7 @@ class Batch:
 
 
 def _state(partial: Path) -> str | None:
-    """How far unfinished work has come; None where there is none."""
+    """How far unfinished work has come; None if there is none."""
     if not (partial / JOURNAL).is_file():
         return None
     with Journal(partial) as journal:

@@ -95,7 +95,7 @@ class Track:
     def __init__(
         self, source: InputContainer, stream: AudioStream, output: OutputContainer, video_start: Fraction, copied: bool
     ) -> None:
-        """Adds a stream to the output; raises FFmpegError or ValueError where there is no way to."""
+        """Adds a stream to the output; raises FFmpegError or ValueError if there is no way to."""
         assert stream.time_base is not None
         self.ends_early: str | None = None
         self._source = source
@@ -222,7 +222,7 @@ def _aac_of(stream: AudioStream) -> tuple[str, int]:
 
 
 def _try(path: Path, index: int, copied: bool) -> int | None:
-    """How many of a stream's first packets get into an MP4; None: it fails. Raises InputError where it is encrypted."""
+    """How many of a stream's first packets get into an MP4; None: it fails. Raises InputError if it is encrypted."""
     with suppress(av.error.FFmpegError, ValueError), _open(path) as source:
         stream = source.streams[index]
         assert isinstance(stream, AudioStream)

@@ -24,7 +24,7 @@ class Glance:
 
     Attributes:
         job: the input.
-        frames: about how many; 0 where nothing tells.
+        frames: about how many; 0 if nothing tells.
         kept: frames that an earlier run has finished.
         size_hw: (height, width) of its first frame.
         done: all its outputs are there.
@@ -55,7 +55,7 @@ class Glance:
 
 
 def first_size(jobs: Sequence[Job]) -> Size | None:
-    """(height, width) of the first input's frames, of the first few that can be opened; None where none can."""
+    """(height, width) of the first input's frames, of the first few that can be opened; None if none can."""
     for job in jobs[:_FEW]:
         try:
             with open_source(job.path, threads=1) as source:

@@ -82,8 +82,8 @@ class SegmentDone:
         indices: int64 (n,), of the frames that could be decoded.
         ticks: int64 (n,), their timestamps, 0 for the input's first frame.
         areas: int64 (n, classes), pixels of each class; (n, 0) where they are not wanted.
-        before: CRC-32 of the picture before its first, as this pass decoded it; None where there is none.
-        last: CRC-32 of its last picture; None where that could not be decoded.
+        before: CRC-32 of the picture before its first, as this pass decoded it; None if there is none.
+        last: CRC-32 of its last picture; None if that could not be decoded.
         size: bytes of all its files.
     """
 

@@ -41,10 +41,10 @@ class Exit:
         gmac_1024x2048: 1e9 multiply-accumulates of one 1024x2048 picture up to here, all graphs before it counted in.
         hands_on: the tensors that it gives beside its logits, for the graphs behind it.
         metrics: as those of the card.
-        threshold: a frame whose mean entropy (0..1) is below this may stop here; None where it was not calibrated, and
+        threshold: a frame whose mean entropy (0..1) is below this may stop here; None if it was not calibrated, and
             at the end.
         halo: pixels around a part of the picture that the graphs behind it need to give the same there as on the whole
-            picture, a multiple of the card's `size_multiple`; None where they see the whole picture, where it was not
+            picture, a multiple of the card's `size_multiple`; None if they see the whole picture, where it was not
             measured, and at the end.
         regions: which regions stop here while others go on, as calibrated; of one exit at most.
     """
@@ -74,7 +74,7 @@ class Card:
         output: 'logits', or 'labels': the graph gives class ids, float32 (N, 1, h, w), which are enlarged as they are.
         train_size: (height, width) of the pictures that it was trained at.
         parameters: number of trainable parameters.
-        gmac_1024x2048: 1e9 multiply-accumulates of one 1024x2048 picture; 0 where they were not counted.
+        gmac_1024x2048: 1e9 multiply-accumulates of one 1024x2048 picture; 0 if they were not counted.
         files: precision -> file; 'fp32' holds the weights as fp16 and computes in fp32.
         engine_order: engines that it runs on; of two that are as fast here `auto` takes the first.
         metrics: precision -> data set and split -> figures ("fp32" -> "camvid/val" -> {"miou": …, "iou": {…}}).
@@ -83,7 +83,7 @@ class Card:
         normalisation: how the graph scales pictures: `mean` and `std` of RGB values in 0..1; it follows the trunk.
         activation_ranges: ONNX tensor -> [low, high], measured for the INT8 form.
         temperature: logits are divided by it before they become a confidence; labels do not depend on it.
-        temperature_from: data set and split that it was fitted on; empty where it was not.
+        temperature_from: data set and split that it was fitted on; empty if it was not.
         exits: in the order in which they run, the end of the network last; none for a network that has only that.
             `files` are then the network as one graph, to its end, for engines that do not stop.
     """
@@ -148,7 +148,7 @@ class Card:
             raise unknown_name(f"exit of {self.name}", exit, ["auto", *names, REGIONS])
 
     def find_regions(self, exit: str) -> tuple[Exit, Regions] | None:
-        """The exit whose unsure regions alone go on, and which these are; None where whole frames stop or go on.
+        """The exit whose unsure regions alone go on, and which these are; None if whole frames stop or go on.
 
         Args:
             exit: as `RunSpec.exit`: 'regions' takes what was calibrated, 'NAME:SURE' an exit and a probability.
@@ -195,7 +195,7 @@ class Card:
         return (1 if self.gives_labels else len(self.labels)), height, width
 
     def figures(self, precision: str = "fp32") -> dict[str, Any]:
-        """Data set and split -> what the form of a precision scores; empty where none was measured."""
+        """Data set and split -> what the form of a precision scores; empty if none was measured."""
         return self.metrics.get(precision, {})
 
     def with_figures(self, precision: str, figures: dict[str, Any]) -> "Card":
@@ -236,7 +236,7 @@ class Card:
 
     @classmethod
     def load(cls, path: Path) -> "Card":
-        """Reads a card; raises WeightsError where the file is missing or is no card."""
+        """Reads a card; raises WeightsError if the file is missing or is no card."""
         try:
             return cls.from_json(json.loads(path.read_text(encoding="utf-8")))
         except FileNotFoundError:

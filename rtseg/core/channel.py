@@ -36,7 +36,7 @@ class Channel(Generic[T]):
         self._closed = False
 
     def put(self, item: T) -> bool:
-        """Hands over an item; False where the channel is closed and the item was not taken."""
+        """Hands over an item; False if the channel is closed and the item was not taken."""
         with self._changed:
             while len(self._items) >= self._size and not self._closed:
                 if self._newest:
@@ -51,7 +51,7 @@ class Channel(Generic[T]):
             return True
 
     def get(self, timeout_s: float | None = None) -> T | None:
-        """The oldest item; None where none came in time; raises Ended once closed and empty."""
+        """The oldest item; None if none came in time; raises Ended once closed and empty."""
         deadline = None if timeout_s is None else perf_counter() + timeout_s
         with self._changed:
             while not self._items:
@@ -120,7 +120,7 @@ class ThreadGroup:
             channel.abort()
 
     def join(self, timeout_s: float, tell: bool = True) -> bool:
-        """Waits for the threads; False where one is stuck in a foreign call, which is logged."""
+        """Waits for the threads; False if one is stuck in a foreign call, which is logged."""
         deadline = perf_counter() + timeout_s
         for thread in self._threads:
             thread.join(max(0.0, deadline - perf_counter()))

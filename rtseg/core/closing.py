@@ -46,7 +46,7 @@ class Claimed(Closing):
         raise NotImplementedError
 
     def claim(self) -> None:
-        """Keeps it for one user until `release`; raises UsageError where it is in use."""
+        """Keeps it for one user until `release`; raises UsageError if it is in use."""
         if not self._in_use.acquire(blocking=False):
             raise UsageError(f"this {self._kind} is in use by a stream or another thread: load a second one for this")
 

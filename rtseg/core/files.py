@@ -43,7 +43,7 @@ def sync(path: Path) -> None:
 
 
 def check_place(path: Path) -> None:
-    """Raises OutputError where `path` is a folder, pipe, socket or device: a file would replace it."""
+    """Raises OutputError if `path` is a folder, pipe, socket or device: a file would replace it."""
     if os.path.isdir(path):
         raise OutputError(f"cannot write {path}: it is a folder; give a file name")
     if os.path.exists(path) and not os.path.isfile(path):

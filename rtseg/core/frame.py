@@ -48,7 +48,7 @@ class Labelled:
     Attributes:
         labels: uint8 (H, W), the class of every pixel; nobody else holds the array.
         stages_s: stage -> seconds that the frame spent in it.
-        confidence: uint8 (H, W), 0 to 255, how sure the network is of each pixel; None where it was not measured.
+        confidence: uint8 (H, W), 0 to 255, how sure the network is of each pixel; None if it was not measured.
         exit: the exit of the network that gave the labels; '' for a network that has only one.
         rung: which of several networks and sizes made the labels; '' where there is one only, or there are none yet.
         held: the labels are those of an earlier frame, since this one's were not ready in time.

@@ -36,7 +36,7 @@ def cpu_instructions() -> list[str]:
 
 
 def _cpu_info(wanted: str) -> str:
-    """The first value of a key in Linux's description of the processors; empty where there is none."""
+    """The first value of a key in Linux's description of the processors; empty if there is none."""
     try:
         for line in Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines():
             key, _, value = line.partition(":")
@@ -59,7 +59,7 @@ def cores() -> int:
 
 
 def cpu_quota(root: Path = Path("/")) -> float | None:
-    """The cores that Linux control groups (version 1 or 2) grant this process; None where they set no limit.
+    """The cores that Linux control groups (version 1 or 2) grant this process; None if they set no limit.
 
     Args:
         root: the folder that holds `proc` and `sys`.

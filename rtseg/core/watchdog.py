@@ -21,7 +21,7 @@ Seconds = Callable[[], float]
 
 
 def thread_clock() -> Seconds:
-    """The processor time of the thread that asks, to be read by any; always 0 where the system has no such clock."""
+    """The processor time of the thread that asks, to be read by any; always 0 if the system has no such clock."""
     if not hasattr(time, "pthread_getcpuclockid"):
         return lambda: 0.0
     return partial(time.clock_gettime, time.pthread_getcpuclockid(threading.get_ident()))

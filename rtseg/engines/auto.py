@@ -55,7 +55,7 @@ class Selection:
     Attributes:
         engine: a name of the engine table.
         precision: 'fp32', 'fp16' or 'int8'.
-        why: one line; empty where both were named.
+        why: one line; empty if both were named.
         rates: how fast every form was that was measured, or why it did not run.
     """
 
@@ -116,7 +116,7 @@ def fastest(forms: Sequence[Form], rates: Mapping[Form, Rate]) -> Form:
 
 
 def int8_problem(card: Card, exits: bool = False) -> str | None:
-    """Why the INT8 form of a network, or of its exits, is not taken by itself; None where it may be."""
+    """Why the INT8 form of a network, or of its exits, is not taken by itself; None if it may be."""
     if exits and not all("int8" in each.files for each in card.exits):
         return "its exits have no INT8 files"
     if "int8" not in card.files:
@@ -224,7 +224,7 @@ def _remembered(
 
 
 def _entry(path: Path, key: dict[str, Any]) -> dict[str, Any] | None:
-    """What was remembered; None where there is nothing, or it is damaged, of an earlier version or of another key."""
+    """What was remembered; None if there is nothing, or it is damaged, of an earlier version or of another key."""
     try:
         entry = json.loads(path.read_text(encoding="utf-8"))
         whole = entry["key"] == key and set(entry["rates"]) == set(key["forms"])

@@ -47,7 +47,7 @@ class EngineOptions:
 
 @dataclass(frozen=True)
 class EngineInfo:
-    """What really runs; `why` says why 'auto' took it, and is empty where it was named."""
+    """What really runs; `why` says why 'auto' took it, and is empty if it was named."""
 
     engine: str
     runtime: str  # library and version

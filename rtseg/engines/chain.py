@@ -38,7 +38,7 @@ class ChainEngine(Engine):
 
     @cached_property
     def _paths(self) -> list[Path]:
-        """The graphs, the first one first; raises UsageError where there is none of the precision."""
+        """The graphs, the first one first; raises UsageError if there is none of the precision."""
         artifact, precision = self._artifact, self._options.precision
         return artifact.chain(precision) if self._options.exits else [artifact.file(precision)]
 

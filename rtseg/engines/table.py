@@ -66,7 +66,7 @@ def available(name: str) -> bool:
 
 
 def missing(name: str) -> str | None:
-    """Why an engine cannot run on this machine and what to do about it, in one line; None where it can."""
+    """Why an engine cannot run on this machine and what to do about it, in one line; None if it can."""
     entry = TABLE[ENGINES.check(name)]
     if find_spec(entry.needs) is None:
         return f"engine {name} needs a package that is not installed: {entry.install}"

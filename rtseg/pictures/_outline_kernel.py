@@ -39,11 +39,11 @@ def trace(regions, firsts, depths, stops, points, nodes):  # type: ignore[no-unt
 
     Args:
         regions: int32 (H, W): 1, 2, … n, each 4-connected.
-        firsts: int64 (n + 1,), zeros: becomes 1 where a region was met.
+        firsts: int64 (n + 1,), zeros: becomes 1 if a region was met.
         depths: int64 (n + 1,): becomes the number of regions that a region lies inside of.
         stops: int64 (n + 1,): becomes the end of each region's points; entries 1 to n in the order of first pixels.
         points: int32 (m, 2) of (x, y): becomes the outer borders, one after the other, a point at every corner passed.
-        nodes: uint8 (m,): becomes 1 where a point is a node (`_is_node`).
+        nodes: uint8 (m,): becomes 1 if a point is a node (`_is_node`).
 
     Also sets `firsts[0]` to the number of rings; `stops[k]` and `points[stops[k - 1]]` belong to the k-th region met.
     """
@@ -83,7 +83,7 @@ def trace(regions, firsts, depths, stops, points, nodes):  # type: ignore[no-unt
 
 @compiled(types.int64(_READ_POINTS, _I, _I, _I, _I))
 def _farthest(points, first, last, start, count):  # type: ignore[no-untyped-def]
-    """The point between two that is farthest from the stretch between them; -1 where none is farther than a pixel.
+    """The point between two that is farthest from the stretch between them; -1 if none is farther than a pixel.
 
     Whole numbers of 64 bits throughout (numba makes them of the points' 32), and the same point in whichever direction
     the border is walked.

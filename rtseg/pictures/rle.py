@@ -44,7 +44,7 @@ def rle_text(runs: np.ndarray) -> str:
 
 
 def runs_of(text: str) -> np.ndarray:
-    """What `rle_text` wrote -> the runs, int64 (n,); ValueError where it is none."""
+    """What `rle_text` wrote -> the runs, int64 (n,); ValueError if it is none."""
     codes = np.frombuffer(text.encode("ascii"), np.uint8).astype(np.int64) - 48
     if ((codes < 0) | (codes > 63)).any() or (codes.size and codes[-1] & 0x20):
         raise ValueError("run lengths that are cut short, or hold signs that do not belong there")

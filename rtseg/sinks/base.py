@@ -47,7 +47,7 @@ class Sink(ABC):
         """Ends the output; may be called more than once.
 
         Args:
-            complete: False where the run failed: what is half done then stays away from its final name.
+            complete: False if the run failed: what is half done then stays away from its final name.
         """
 
     def __enter__(self) -> Self:
@@ -99,13 +99,13 @@ def make_folder(folder: Path) -> None:
 
 
 def check_name(path: Path) -> None:
-    """Raises OutputError where a file's name is longer than file systems take."""
+    """Raises OutputError if a file's name is longer than file systems take."""
     if (length := len(os.fsencode(path.name))) > NAME_MAX:
         raise OutputError(f"cannot write {path}: its name has {length} bytes and file systems take {NAME_MAX}")
 
 
 def check_file(path: Path) -> None:
-    """Finds before the work whether a file could be written after it; raises OutputError where it could not."""
+    """Finds before the work whether a file could be written after it; raises OutputError if it could not."""
     check_place(path)
     check_name(path)
     make_folder(path.parent)

@@ -60,7 +60,7 @@ class FragmentEncoder:
     """
 
     def __init__(self, size_hw: Size) -> None:
-        """Opens the encoder; raises OutputError where it takes no pictures of this size."""
+        """Opens the encoder; raises OutputError if it takes no pictures of this size."""
         self.size_hw = size_hw
         self._number = 0
         self._last_tick = -1

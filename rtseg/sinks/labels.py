@@ -26,7 +26,7 @@ class LabelVideoSink(Sink):
     """
 
     def __init__(self, path: Path, size_hw: Size, fps: float, time_base: Fraction) -> None:
-        """Starts a video; raises OutputError where the file cannot be made."""
+        """Starts a video; raises OutputError if the file cannot be made."""
         make_folder(path.parent)
         self.path = path
         self._part = path.with_name(f"{path.stem}.partial{path.suffix}")

@@ -36,7 +36,7 @@ def gui_available() -> tuple[bool, str]:
 
 
 def _gui() -> str:
-    """The window toolkit that OpenCV was built with ('QT', 'GTK3', 'WIN32', 'COCOA'); empty where it has none."""
+    """The window toolkit that OpenCV was built with ('QT', 'GTK3', 'WIN32', 'COCOA'); empty if it has none."""
     match = re.search(r"^\s*GUI:\s*(\S+)", cv2.getBuildInformation(), re.MULTILINE)
     return match[1] if match and match[1] != "NONE" else ""
 

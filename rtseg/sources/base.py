@@ -22,8 +22,8 @@ class Source(Closing, ABC):
         kind: 'camera', 'video', 'image', 'images' or 'synthetic'.
         name: what to call it in messages and file names; without the password that a URL may hold.
         size_hw: (height, width) of the first frame; a folder of images may hold others.
-        fps: frames per second, or None where the source does not say.
-        frame_count: number of frames, or None where the source does not say.
+        fps: frames per second, or None if the source does not say.
+        frame_count: number of frames, or None if the source does not say.
         live: frames arrive by the clock; whoever cannot follow should keep the newest and drop the rest.
         corrupt: frames that could not be decoded, so far; they are skipped, and `Frame.index` counts them.
         outages: how often a live source was lost and came back, or is lost.

@@ -24,7 +24,7 @@ _MISSES_ALLOWED = 30  # reads in a row without a picture until a camera counts a
 
 @dataclass(frozen=True)
 class CameraInfo:
-    """A camera that can be opened now; `fps` is None where the driver does not say."""
+    """A camera that can be opened now; `fps` is None if the driver does not say."""
 
     index: int
     name: str

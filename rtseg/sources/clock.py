@@ -61,7 +61,7 @@ class Timeline:
 
     @property
     def end_s(self) -> float | None:
-        """Where the stream that has come furthest ends; None where the clock has started again."""
+        """Where the stream that has come furthest ends; None if the clock has started again."""
         return None if self.restarts else self._latest_s
 
     def place(self, packet: "Packet[Any]") -> bool:

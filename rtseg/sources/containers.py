@@ -37,7 +37,7 @@ def open_media(
 
 @contextmanager
 def opened(path: Path) -> Iterator[InputContainer]:
-    """A file's container; raises InputError where it cannot be opened, or breaks while the block reads it."""
+    """A file's container; raises InputError if it cannot be opened, or breaks while the block reads it."""
     try:
         with open_media(file_url(path)) as container:
             yield container
@@ -49,7 +49,7 @@ def video_stream(container: InputContainer, name: str) -> VideoStream:
     """The stream that players show: of those with the default flag, or else of all, the one with the most pixels.
 
     Covers of a sound file, thumbnails and the still of a motion photo are pictures beside the video, wherever they
-    stand. Raises InputError where nothing else is there, or it is encrypted.
+    stand. Raises InputError if nothing else is there, or it is encrypted.
     """
     moving = moving_streams(container)
     if not moving:
@@ -122,7 +122,7 @@ def packets_missing(
 ) -> int | None:
     """How many frames a file was to hold that gave only `packets`, the last of which ends at `end` ticks; None: all.
 
-    Pictures and sound together end at `latest_s` seconds; None where their clock has started again.
+    Pictures and sound together end at `latest_s` seconds; None if their clock has started again.
     """
     told = frames_told(container, stream)
     if container.format.name == "avi" and told:
@@ -157,7 +157,7 @@ def _frames_by_duration(
 ) -> int | None:
     """About how many frames a file was to hold that states a duration and ends long before it, at `end` ticks.
 
-    None where nothing is missing, and where it cannot be told: MPEG-TS and others have their duration estimated from
+    None if nothing is missing, and where it cannot be told: MPEG-TS and others have their duration estimated from
     the end of the very file, and one that is stated for pictures and sound together may be that of the sound, or of
     subtitles.
     """

@@ -47,7 +47,7 @@ def _brands(data: bytes) -> list[bytes]:
 
 
 def decode_heic(path: Path, data: bytes) -> np.ndarray | None:
-    """uint8 BGR (H, W, 3), upright; None where it is damaged or made in a way that is not known."""
+    """uint8 BGR (H, W, 3), upright; None if it is damaged or made in a way that is not known."""
     try:
         item = _primary(data)
         tiles = item.tiles or [item.number]
@@ -63,7 +63,7 @@ def decode_heic(path: Path, data: bytes) -> np.ndarray | None:
 
 
 def decode_avif(path: Path, data: np.ndarray) -> np.ndarray | None:
-    """uint8 BGR (H, W, 3), upright; None where it is damaged."""
+    """uint8 BGR (H, W, 3), upright; None if it is damaged."""
     # of more than 8 bits, scaled
     decoded = cv2.imdecode(data, cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION)
     if decoded is None:
@@ -131,7 +131,7 @@ class _Item:
 
     @property
     def colours(self) -> _Colours | None:
-        """What the numbers mean; None where the file does not say so outside the coded picture."""
+        """What the numbers mean; None if the file does not say so outside the coded picture."""
         for kind, content in self.properties:
             if kind == b"colr" and content[:4] == b"nclx":
                 primaries, transfer, matrix = (int.from_bytes(content[place : place + 2], "big") for place in (4, 6, 8))

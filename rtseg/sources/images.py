@@ -106,7 +106,7 @@ def to_bgr8(image: np.ndarray, name: str) -> np.ndarray:
 
 
 def list_images(folder: Path) -> list[Path]:
-    """The pictures that lie in a folder, numbers in their names in order; raises InputError where there is none.
+    """The pictures that lie in a folder, numbers in their names in order; raises InputError if there is none.
 
     What is hidden (`.a.jpg`, or macOS' `._a.jpg`, which is none) is passed over.
     """

@@ -22,7 +22,7 @@ def is_jpeg2000(data: bytes) -> bool:
 
 
 def decode_jpeg2000(path: Path, data: bytes) -> np.ndarray | None:
-    """uint8 BGR (H, W, 3); None where it is damaged. Raises InputError where its colours are not known."""
+    """uint8 BGR (H, W, 3); None if it is damaged. Raises InputError if its colours are not known."""
     import av
     import av.error
 

@@ -24,7 +24,7 @@ _LAB = (8, 9, 10)  # codes of CIE L*a*b*, ICC L*a*b*, ITU L*a*b*
 def decode_pnm(data: bytes) -> np.ndarray | None:
     """PBM, PGM or PPM, plain or raw -> uint8 or uint16 (H, W) or BGR (H, W, 3), white at the top of the type.
 
-    OpenCV takes the values as they are, though a file says up to where they go. None where the file is no such one.
+    OpenCV takes the values as they are, though a file says up to where they go. None if the file is no such one.
     """
     head = _PNM_HEAD.match(data)
     if head is None:
@@ -72,7 +72,7 @@ def _raw(data: bytes, kind: int, most: int, shape: tuple[int, int, int]) -> np.n
 
 
 def by_ffmpeg(path: Path) -> np.ndarray | None:
-    """uint8 BGR (H, W, 3) of a picture; None where FFmpeg cannot read it."""
+    """uint8 BGR (H, W, 3) of a picture; None if FFmpeg cannot read it."""
     import av
     import av.error
 

@@ -134,7 +134,7 @@ class ReconnectingSource(Source):
                 log.warning("%s: reopening it", reason or f"{self.name} has ended")
 
     def _come_back(self) -> bool:
-        """One attempt to open the source; False where the run ends, as the last loss would have ended it."""
+        """One attempt to open the source; False if the run ends, as the last loss would have ended it."""
         assert self.lost_at is not None
         if self._clock() - self.lost_at >= self._wait_s:
             if self._reason is None:

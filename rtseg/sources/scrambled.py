@@ -29,7 +29,7 @@ _DRM_ENTRIES = (b"encv", b"drmi")  # kinds of sample that MP4 has for encrypted 
 
 
 def check_clear(container: InputContainer, stream: VideoStream, name: str) -> None:
-    """Raises InputError where a video is encrypted, or most of it is scrambled."""
+    """Raises InputError if a video is encrypted, or most of it is scrambled."""
     asf = any(key.startswith("ASF_Protection") for key in container.metadata)
     mkv = "enc_key_id" in stream.metadata or _is_encrypted_matroska(container)
     if asf or mkv or _has_drm_entry(container, stream):
@@ -39,7 +39,7 @@ def check_clear(container: InputContainer, stream: VideoStream, name: str) -> No
 
 
 def check_live(url: str, name: str, timeout_s: float, pids: Collection[int] = ()) -> None:
-    """Raises InputError where a stream that gives no picture is encrypted or scrambled, by its first bytes.
+    """Raises InputError if a stream that gives no picture is encrypted or scrambled, by its first bytes.
 
     Args:
         url: where it comes from; it is asked for over another connection.

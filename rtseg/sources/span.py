@@ -51,7 +51,7 @@ class Span:
         pts: int64, timestamps of the frames that are given, up to the last stop; None: frames are counted from the
             file's start.
         start: timestamp of the key frame to start decoding at; None: the file's start.
-        before: CRC-32 of the picture before `first`, BGR as decoded from the start; None where it is not known.
+        before: CRC-32 of the picture before `first`, BGR as decoded from the start; None if it is not known.
         warm_up: frames before `first` that are given too. Where seeking fails, they are given a second time.
     """
 

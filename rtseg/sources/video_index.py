@@ -41,10 +41,10 @@ class VideoIndex:
         time_base: seconds a tick.
         frames: pictures, those that cannot be decoded among them; may be off by a few where `pts` is None.
         announced: number of pictures that the container claims, or None; an estimate where it says its duration only.
-        pts: int64 (frames,), ticks, strictly increasing; None where timestamps are missing, occur twice, jump back, or
+        pts: int64 (frames,), ticks, strictly increasing; None if timestamps are missing, occur twice, jump back, or
             are not those of the decoded pictures, so that a picture can only be found by counting from the start.
-        keys: int64, `pts` of the pictures that decoding may start at; empty where `pts` is None.
-        start: timestamp of the first picture, in ticks; 0 where none is known.
+        keys: int64, `pts` of the pictures that decoding may start at; empty if `pts` is None.
+        start: timestamp of the first picture, in ticks; 0 if none is known.
         duration: ticks that the last picture is shown for.
         notes: what a user should know about it.
     """
@@ -217,7 +217,7 @@ def _decoded_index(path: Path, index: VideoIndex) -> VideoIndex:
 
 
 def _increasing(pts: list[int | None]) -> np.ndarray | None:
-    """The timestamps in the order of showing; None where they do not tell every picture from every other."""
+    """The timestamps in the order of showing; None if they do not tell every picture from every other."""
     if not pts or None in pts:
         return None
     stored = np.array(pts, np.int64)

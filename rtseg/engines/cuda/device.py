@@ -19,7 +19,7 @@ _REASONS = {
 
 @cache
 def gpu_problem() -> str | None:
-    """Why no NVIDIA GPU can be used on this machine, in one line; None where one can."""
+    """Why no NVIDIA GPU can be used on this machine, in one line; None if one can."""
     try:
         driver = ctypes.CDLL("nvcuda.dll" if sys.platform == "win32" else "libcuda.so.1")
     except OSError:

@@ -138,7 +138,7 @@ class Stream:
         return Graph(check(result, "recording a CUDA graph"), self)
 
     def wait(self) -> None:
-        """Returns when everything on the stream is done; raises EngineError where something failed."""
+        """Returns when everything on the stream is done; raises EngineError if something failed."""
         check(driver.cuStreamSynchronize(self.handle), "running the network")
 
     def close(self) -> None:

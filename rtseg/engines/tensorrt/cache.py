@@ -88,7 +88,7 @@ class EngineCache:
         self.folder = folder if folder is not None else cache_folder() / "engines"
 
     def find(self, key: PlanKey) -> Entry | None:
-        """The entry for a key; None where there is none, or where what is there is damaged or not of this key."""
+        """The entry for a key; None if there is none, or where what is there is damaged or not of this key."""
         manifest_path, plan_path = self._paths(key)
         try:
             manifest = json.loads(manifest_path.read_text(encoding="utf-8"))
@@ -109,7 +109,7 @@ class EngineCache:
         return None
 
     def store(self, key: PlanKey, plan: bytes, report: dict[str, Any]) -> Entry:
-        """Writes an entry; raises OutputError where the folder cannot be written."""
+        """Writes an entry; raises OutputError if the folder cannot be written."""
         manifest_path, plan_path = self._paths(key)
         manifest_path.unlink(missing_ok=True)  # of a damaged entry: no moment must have it beside the new plan
         with atomic_path(plan_path) as part:

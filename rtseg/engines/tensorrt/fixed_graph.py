@@ -45,7 +45,7 @@ def fix_shape(path: Path, size_hw: Size) -> onnx.ModelProto:
 
 
 def with_shapes(model: onnx.ModelProto) -> onnx.ModelProto:
-    """The same graph with the type and shape of every tensor written down; raises WeightsError where one is open."""
+    """The same graph with the type and shape of every tensor written down; raises WeightsError if one is open."""
     del model.graph.value_info[:]
     model = onnx.shape_inference.infer_shapes(model, check_type=True, strict_mode=True, data_prop=True)
     for value in (*model.graph.value_info, *model.graph.output):

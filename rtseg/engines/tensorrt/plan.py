@@ -43,7 +43,7 @@ class Messages(trt.ILogger):  # type: ignore[misc]
 
 
 def check_version() -> None:
-    """Raises EngineError where the installed TensorRT is too old."""
+    """Raises EngineError if the installed TensorRT is too old."""
     if tuple(int(part) for part in VERSION.split(".")[:2]) < OLDEST:
         raise EngineError(f"TensorRT {VERSION} is too old: rtseg needs {OLDEST[0]}.{OLDEST[1]} or newer")
 

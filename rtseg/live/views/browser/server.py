@@ -26,7 +26,7 @@ _IDLE_S = 10.0  # for the head of a request to arrive, and between requests
 _ANSWER_S = 5.0
 _MOST_WAITING = 16  # commands; each waits for an answer
 _MOST_MESSAGE = 64  # bytes of a message received by WebSocket
-_KEYS_APART_S = 0.5  # least time between key frames that readers who missed something ask for: all get these larger pictures
+_KEYS_APART_S = 0.5  # least time between key frames that readers ask for: they are larger, and everybody gets them
 _ENDED = "rtseg-cam has ended"
 
 
