@@ -71,7 +71,7 @@ class Tiling:
         return np.array([sure[Tile(*(side // stride for side in tile)).slices].min() for tile in self.tiles])
 
     def join(self, parts: np.ndarray, tiles: Sequence[Tile]) -> np.ndarray:
-        """Joins logits of parts on the whole picture's grid; correct on the tiles and one cell around them, 0 elsewhere.
+        """Joins logits of parts on the whole picture's grid; right on tiles and one cell around them, 0 elsewhere.
 
         Args:
             parts: float32 (N, C, h, w), one for each tile.
