@@ -35,7 +35,7 @@ class LabelVideoSink(Sink):
         self._start_s: float | None = None
         try:
             self._container = av.open(file_url(self._part), "w", format="matroska")
-            options = {"level": "3", "slices": "1"} if size_hw[1] == 1 else {"level": "3"}  # four do not fit in one column
+            options = {"level": "3", "slices": "1"} if size_hw[1] == 1 else {"level": "3"}  # four do not fit a column
             self._stream = self._container.add_stream("ffv1", rate=exact_rate(fps), options=options)
         except (av.error.FFmpegError, OSError) as error:
             raise OutputError(f"cannot write {path}: {reason_of_write(error)}") from error

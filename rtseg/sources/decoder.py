@@ -100,7 +100,7 @@ class Decoder:
         yield from self._frames(packet)
 
     def _is_whole(self) -> bool:
-        """Whether everything was read: a server that states no length may break the connection at the end of the file."""
+        """Whether everything was read: a server that states no length may break off at the end of the file."""
         told = None if self._live else frames_told(self._container, self._stream)
         return told is not None and self._packets >= told
 
