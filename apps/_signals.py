@@ -7,7 +7,7 @@ from contextlib import contextmanager
 
 @contextmanager
 def stopped_by_sigterm() -> Iterator[None]:
-    """Lets `kill` end a run as Ctrl-C does, also where its data-loader workers were told as well."""
+    """Lets `kill` end a run like Ctrl-C, even if its data-loader workers got the signal too."""
     told = False
 
     def stop(*_: object) -> None:
