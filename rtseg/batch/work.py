@@ -242,7 +242,7 @@ class Work:
         return broken
 
     def distrust(self) -> None:
-        """Redoes broken segments without seeking, which gave different pictures; if that was not enough, all segments.
+        """Redoes segments from the first broken one, without seeking; if that was not enough, redoes all of them.
 
         Raises:
             InputError: that was not enough either; nothing is kept.

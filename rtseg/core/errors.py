@@ -1,8 +1,8 @@
 """Errors that a user may see.
 
 Each message is one line: what happened, what was given, what is allowed and how to fix it.
-A command prints it on stderr and exits with the class's `exit_code`. Any other exception
-is a bug in rtseg and exits with 1.
+A command prints it on stderr and exits with the class's `exit_code`. Any other exception is a bug in rtseg and exits
+with 1.
 
 Exit codes: 0 done, 1 bug, 2 usage, 3 input, 4 output, 5 engine, 6 weights, 7 parity, 130 interrupted.
 """

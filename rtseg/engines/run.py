@@ -63,7 +63,6 @@ class Run:
 
         Returns:
             float32 (N, C, h/s, w/s), valid until the engine's next call.
-            float32 (N, C, h/s, w/s), valid until the engine's next work.
 
         Raises:
             UsageError: a part is not inside the picture, or not at such multiples.

@@ -22,10 +22,10 @@ def to_half(model: onnx.ModelProto, keep: Collection[str] = ()) -> onnx.ModelPro
 
     Args:
         model: float32, from `fix_shape`; not changed.
-            keep: names of other nodes that stay FP32.
+        keep: names of other nodes that stay FP32.
 
-        Raises:
-            WeightsError: a weight does not fit into FP16, or the graph has no node with a name in `keep`.
+    Raises:
+        WeightsError: a weight does not fit into FP16, or the graph has no node with a name in `keep`.
     """
     unknown = set(keep) - {node.name for node in model.graph.node}
     if unknown:

@@ -26,7 +26,7 @@ from rtseg.live.worker import Worker
 
 _log = logging.getLogger(__name__)
 
-_EACH = 4  # n-th row and column: labels are compared on these
+_EACH = 4  # step between the rows and columns in which labels are compared
 
 Run = tuple[Labelled, float, float]  # labels, and when their run began and ended, in seconds
 """The result of a rung's run on a frame."""

@@ -29,12 +29,12 @@ class EarlyExit(Stopping):
     """Labels by the logits of an early exit.
 
     Args:
-            segmenter: of a `RunSpec` with `exit`, which makes it load the chain of graphs.
-            exit: the name of the exit for every frame; or 'auto': a frame stops at the first exit where its mean
-                entropy is below the card's threshold.
+        segmenter: of a `RunSpec` with `exit`, which makes it load the chain of graphs.
+        exit: the name of the exit for every frame; or 'auto': a frame stops at the first exit where its mean
+            entropy is below the card's threshold.
 
-        Raises:
-            UsageError: the network has no such exit, or 'auto' was given and it has no threshold.
+    Raises:
+        UsageError: the network has no such exit, or 'auto' was given and it has no threshold.
     """
 
     def __init__(self, segmenter: Segmenter, exit: str) -> None:

@@ -6,7 +6,7 @@ import numpy as np
 
 _HISTORY = 1000  # runs: half a minute at 30 fps, and enough to see one slow run in a thousand
 _FEWEST = 200  # shares are taken of at least this many runs, so that a hiccup at the start does not look frequent
-_NEWEST, _SLOW = 8, 2  # the machine is busy if 2 of the newest 8 runs were slow; one alone is a hiccup
+_NEWEST, _SLOW = 8, 2  # the machine is busy if so many of the newest runs were slow; one alone is a hiccup
 
 
 class Costs:

@@ -30,8 +30,7 @@ class Deadline(Policy):
 
     Age: a rung that does not keep up with the source labels only each n-th frame, and its score becomes
     score (1 - c (n - 1)), with c the share of the picture whose label changes from one frame to the next. The mean age
-    is (n - 1) / 2 frames, and a changed pixel counts twice, since small things are the first to move out of their
-    labels.
+    is (n - 1) / 2 frames, and a changed pixel counts twice, since small things move out of their labels first.
 
     Misses: let p be the share of runs that would not end in the time that a frame has left before drawing. They cost
     10 min(p, 0.02) + 0.2 max(p - 0.02, 0): above 2 % the deadline is not kept anyway, and held labels are not much

@@ -109,11 +109,12 @@ def encode_jpeg(picture: Picture, anew: bool) -> bytes:
 class Moving:
     """A picture of a video.
 
-    number: counts the pictures of all videos.
-    key: number of the newest key frame; a player needs every picture from there on.
-    video: its head and codec; a new one starts when the size changes.
-    index: the index of the frame that it shows.
-    captured_at: when that frame was captured.
+    Attributes:
+        number: counts the pictures of all videos.
+        key: number of the newest key frame; a player needs every picture from there on.
+        video: its head and codec; a new one starts when the size changes.
+        index: the index of the frame that it shows.
+        captured_at: when that frame was captured.
     """
 
     number: int
