@@ -68,12 +68,12 @@ class Scoring(Wrapper):
         """Sets up.
 
         Args:
-        segmenter: what runs the network.
+            segmenter: what runs the network.
             steady: the average over time, which no other labeller may use; None: each frame on its own.
             confident: return every pixel's confidence too, at the card's temperature.
 
         Raises:
-                UsageError: a network that outputs labels but no scores.
+            UsageError: a network that outputs labels but no scores.
         """
         check_scores(segmenter.card)
         super().__init__(segmenter)
