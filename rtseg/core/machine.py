@@ -20,12 +20,12 @@ def cache_folder() -> Path:
     return user_cache_path("rtseg", appauthor=False)
 
 
-# these decide how much INT8 and half precision gain
+# these decide how much INT8 and half precision bring
 _INSTRUCTIONS = ("avx2", "avx_vnni", "avx512f", "avx512_vnni", "avx512_bf16", "amx_int8", "asimddp", "i8mm")
 
 
 def cpu_name() -> str:
-    """The processor's name, as exact as the system tells."""
+    """The processor's name, as precise as the system reports it."""
     return _cpu_info("model name") or platform.processor() or platform.machine()
 
 

@@ -34,7 +34,7 @@ class EarlyExit(Stopping):
             entropy is below the card's threshold.
 
     Raises:
-        UsageError: the network has no such exit, or 'auto' was given and it has no threshold.
+        UsageError: the network has no such exit, or no threshold for 'auto'.
     """
 
     def __init__(self, segmenter: Segmenter, exit: str) -> None:

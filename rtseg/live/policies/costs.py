@@ -37,7 +37,7 @@ class Costs:
     def late(self, left_s: float) -> np.ndarray:
         """The share of runs, 0 to 1, that would take longer than `left_s`: float64 (rungs,).
 
-        The machine counts as busy while at least two of the newest eight runs were too slow; then it is their share.
+        While at least two of the newest eight runs were too slow, the machine counts as busy, and it is their share.
         Otherwise it is the share of the last 1000 runs that were late while the machine was not busy; if there were
         fewer than 200, they count as 200. Only the first two of a spell of slow runs count, since then a lower rung
         takes over.
