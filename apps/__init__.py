@@ -1,1 +1,1 @@
-"""The commands: short programs that parse, call the library and end with an exit code."""
+"""The commands: short programs that parse arguments, call the library and exit with a code."""

@@ -1,4 +1,4 @@
-"""`rtseg doctor --bundle`: one file with all that a bug report needs, and nothing that tells of its user."""
+"""`rtseg doctor --bundle`: one file with everything a bug report needs, and nothing that identifies its user."""
 
 import json
 import os
@@ -34,7 +34,7 @@ Paths, names of files, addresses, and the names of the user and the machine are 
 
 
 def check_bundle(path: Path, report: Path | None) -> None:
-    """Finds before the work whether the bundle can be written.
+    """Checks before the work whether the bundle can be written.
 
     Raises:
         OutputError: not a .zip, or it cannot be written.
@@ -48,7 +48,7 @@ def check_bundle(path: Path, report: Path | None) -> None:
 
 
 def read_report(path: Path) -> Any:
-    """The report of a run; raises InputError where it is none."""
+    """Reads the report of a run; raises InputError if it is not one."""
     try:
         return read_json(path)
     except OSError as error:
@@ -58,15 +58,15 @@ def read_report(path: Path) -> Any:
 
 
 def write_bundle(path: Path, checks: "Sequence[Check]", report: Any) -> None:
-    """Writes the file, whole or not at all.
+    """Writes the file, completely or not at all.
 
     Args:
         path: ends in .zip.
         checks: what the doctor found.
-        report: of a run, as JSON values; None where there is none.
+        report: the report of a run, as JSON values; None if there is none.
 
     Raises:
-        OutputError: it cannot be written.
+        OutputError: the file cannot be written.
     """
     from rtseg.apps._private import Private, names_in
     from rtseg.core.files import atomic_path
@@ -86,7 +86,7 @@ def write_bundle(path: Path, checks: "Sequence[Check]", report: Any) -> None:
 
 
 def machine() -> dict[str, Any]:
-    """Versions, system and processor, as plain JSON values."""
+    """Versions, system and processor as plain JSON values."""
     from rtseg.live.environment import environment
 
     return {
@@ -101,7 +101,7 @@ def machine() -> dict[str, Any]:
 
 
 def cpu_flags() -> list[str]:
-    """What the processor can do, as the system names it; elsewhere than on Linux as far as OpenCV tells."""
+    """The processor's features, as the system names them; on systems other than Linux, those that OpenCV reports."""
     try:
         for line in Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines():
             key, _, value = line.partition(":")
@@ -115,7 +115,7 @@ def cpu_flags() -> list[str]:
 
 
 def _lines(check: "Check") -> list[str]:
-    found = "can be opened" if check.name.startswith("camera ") else check.found  # a camera may bear its owner's name
+    found = "can be opened" if check.name.startswith("camera ") else check.found  # a camera may have its owner's name
     return [f"{check.state:8} {check.name}: {found}", *([f"         {check.fix}"] if check.fix else [])]
 
 

@@ -11,7 +11,7 @@ from rtseg.metrics.calibration import Temperature
 
 
 def fit_temperature(spec: RunSpec, data: DataSet) -> float:
-    """The temperature that fits a split best, to four digits; raises UsageError where none does."""
+    """The temperature that fits a split best, to four digits; raises UsageError if none does."""
     temperature = Temperature(data.labels)
     with Segmenter(spec) as segmenter:
         for sample in tracked(data, f"temperature on {data.name} {data.split}", len(data)):
@@ -20,6 +20,6 @@ def fit_temperature(spec: RunSpec, data: DataSet) -> float:
 
 
 def enter_temperature(model: str, temperature: float, where: str) -> None:
-    """Writes a temperature, and the data set and split that it was fitted on, into the network's card."""
+    """Writes a temperature, and the data set and split it was fitted on, into the network's card."""
     artifact = resolve(model)
     artifact.save_card(replace(artifact.card, temperature=temperature, temperature_from=where))

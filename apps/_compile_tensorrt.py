@@ -1,4 +1,4 @@
-"""`rtseg compile --engine tensorrt`: builds, checks and keeps an engine for this machine's GPU."""
+"""`rtseg compile --engine tensorrt`: builds, checks and caches an engine for this machine's GPU."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -22,12 +22,12 @@ _LISTED = 8
 
 
 def compile_tensorrt(artifact: Artifact, options: CompileOptions) -> None:
-    """Builds the engine of the options unless it is kept already, makes it the preferred one, and says what it is.
+    """Builds the engine for the options unless it is cached, makes it the preferred one, and prints what it is.
 
     Raises:
-        UsageError: options that contradict one another, or INT8 for a network without activation ranges.
+        UsageError: options that contradict each other, or INT8 for a network without activation ranges.
         EngineError: no GPU, TensorRT missing, or it cannot build the network as asked.
-        ParityError: its labels are not those of onnxruntime, or INT8 loses too much mIoU.
+        ParityError: its labels differ from onnxruntime's, or INT8 loses too much mIoU.
     """
     check_options(artifact, options)
     check_report(artifact, options)
@@ -59,7 +59,7 @@ def compile_tensorrt(artifact: Artifact, options: CompileOptions) -> None:
         fresh = entry is None
         entry = entry or build_entry(artifact, key, device, cache, pictures)
     report = {**entry.report, "precision": precision, "tf32": options.tf32, "size": list(size_hw), "key": key.to_json()}
-    with preferred(cache, key):  # so that what is scored is this one
+    with preferred(cache, key):  # so that this engine is scored
         if options.data is not None:
             report["miou"] = check_loss(artifact, precision, options, size_hw)
     if options.report is not None:
@@ -69,7 +69,7 @@ def compile_tensorrt(artifact: Artifact, options: CompileOptions) -> None:
 
 @contextmanager
 def preferred(cache: "EngineCache", key: "PlanKey") -> Iterator[None]:
-    """Makes an engine the preferred one; after an error, the one before is again."""
+    """Makes an engine the preferred one; after an error, the previous one is preferred again."""
     before = cache.preferred(key)
     cache.prefer(key)
     try:
@@ -83,7 +83,7 @@ def preferred(cache: "EngineCache", key: "PlanKey") -> Iterator[None]:
 
 
 def check_options(artifact: Artifact, options: CompileOptions) -> None:
-    """Finds what is wrong before minutes are spent on building."""
+    """Finds errors before minutes are spent on building."""
     if not 0 <= options.optimization_level <= 5:
         raise UsageError(f"--optimization-level {options.optimization_level} is not allowed: give 0 to 5")
     if options.workspace is not None and options.workspace < 1:
@@ -100,7 +100,7 @@ def check_options(artifact: Artifact, options: CompileOptions) -> None:
 
 
 def check_report(artifact: Artifact, options: CompileOptions) -> None:
-    """Raises UsageError where the report would replace what is read, OutputError where it cannot be written."""
+    """Raises UsageError if the report would replace an input, OutputError if it cannot be written."""
     inputs = {
         "the network": artifact.paths,
         "a file of the data set": [options.root],
@@ -119,7 +119,7 @@ def worst_convolutions(artifact: Artifact, options: CompileOptions) -> list[str]
 
 
 def sensitivity(artifact: Artifact, options: CompileOptions) -> list[Any]:
-    """Every convolution that INT8 rounds, the most sensitive first, measured on the CPU at the size of training."""
+    """Every convolution that INT8 quantises, most sensitive first, measured on the CPU at the training size."""
     from rtseg.engines.tensorrt.gate import street_frames
     from rtseg.engines.tensorrt.sensitivity import measure_sensitivity
 
@@ -135,7 +135,7 @@ def sensitivity(artifact: Artifact, options: CompileOptions) -> list[Any]:
 
 
 def sensitivity_lines(found: list[Any]) -> str:
-    """One line for each convolution."""
+    """One line per convolution."""
     return "\n".join(
         f"  {entry.convolution}: {entry.differing:.2%} of the cells change, logits by {entry.error:.1%}"
         for entry in found
@@ -143,10 +143,10 @@ def sensitivity_lines(found: list[Any]) -> str:
 
 
 def check_loss(artifact: Artifact, precision: str, options: CompileOptions, size_hw: Size) -> dict[str, float]:
-    """mIoU of onnxruntime's FP32 and of the engine, at the same input size.
+    """mIoU of onnxruntime's FP32 file and of the engine, at the same input size.
 
     Raises:
-        ParityError: INT8 loses more than is allowed; lists the convolutions that lose most.
+        ParityError: INT8 loses more than allowed; lists the convolutions that lose most.
     """
     before = score(artifact, "fp32", options, size=size_hw)["miou"]
     after = score(artifact, precision, options, "tensorrt", size_hw)["miou"]
@@ -167,7 +167,7 @@ def check_loss(artifact: Artifact, precision: str, options: CompileOptions, size
 
 
 def tell(name: str, report: dict[str, Any], fresh: bool) -> None:
-    """What was built, in a few lines: nothing in them was taken on trust from the options."""
+    """Prints in a few lines what was built: everything is read from the result, nothing from the options."""
     audit = report["audit"]
     shares = ", ".join(f"{share:.1%} {kind}" for kind, share in sorted(audit["shares"].items(), key=lambda kv: -kv[1]))
     tf32 = " with TF32" if report["tf32"] else ""

@@ -1,4 +1,4 @@
-"""What every command shares: from the parsed command line to one clear line and an exit code."""
+"""What all commands share: running the command line and ending with a clear line and an exit code."""
 
 import errno
 import logging
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 _INTERRUPTED = 130
-_REFUSED = (errno.EACCES, errno.EPERM, errno.EIO, errno.ELOOP, errno.ENAMETOOLONG)  # by the system, for a name
+_REFUSED = (errno.EACCES, errno.EPERM, errno.EIO, errno.ELOOP, errno.ENAMETOOLONG)  # the system refuses a name
 _BROKEN_CV2 = (
     "OpenCV cannot load ({reason}): install the missing system library (Debian, Ubuntu: apt install libgl1 "
     "libglib2.0-0), or pip install opencv-python-headless and use --no-window"
@@ -35,26 +35,26 @@ _BROKEN_CV2 = (
 
 
 def run(app: App, arguments: Sequence[str] | None = None) -> NoReturn:
-    """Runs a command and exits: 0, the command's own code, or that of the error, told in one line on stderr.
+    """Runs a command and exits: 0, the command's own code, or the code of the error, which is one line on stderr.
 
-    `RTSEG_DEBUG=1` in the environment adds the traceback and the library's log.
+    `RTSEG_DEBUG=1` in the environment adds the traceback and the library's log messages.
     """
     app.config = (_check_whole,)
     debug = os.environ.get("RTSEG_DEBUG", "") not in ("", "0")
     logging.basicConfig(level=logging.DEBUG if debug else logging.ERROR, format="%(name)s: %(message)s")
     logging.getLogger("rtseg").setLevel(
         logging.DEBUG if debug else logging.WARNING
-    )  # what is done otherwise than asked
+    )  # warnings that something differs from what was asked
     if not debug:
-        os.environ.setdefault("OPENCV_LOG_LEVEL", "SILENT")  # an error is one line, and ours
+        os.environ.setdefault("OPENCV_LOG_LEVEL", "SILENT")  # errors are one line, from us
     before = sys.stdout, sys.stderr
-    sys.stdout, sys.stderr = (Steady(stream or _nowhere()) for stream in before)  # None: closed by who started us
+    sys.stdout, sys.stderr = (Steady(stream or _nowhere()) for stream in before)  # None: closed by the parent process
     try:
         with noted_interrupts() as interrupts:
             code = _run(app, arguments, debug, interrupts)
-            if any_stuck():  # Python would wait for it at its end, or a library fall over what is still in use
+            if any_stuck():  # at exit Python would wait for it, or a library would crash because of it
                 leave(code, tidy=False)
-            if interrupts and arguments is None:  # a library that was broken off while it loads may abort, or hang
+            if interrupts and arguments is None:  # a library that was interrupted while loading may abort or hang
                 leave(code)
     finally:
         sys.stdout.flush()
@@ -63,7 +63,7 @@ def run(app: App, arguments: Sequence[str] | None = None) -> NoReturn:
 
 
 def _run(app: App, arguments: Sequence[str] | None, debug: bool, interrupts: Sequence[int]) -> int:
-    """Runs a command, tells what it failed with, and gives the exit code."""
+    """Runs a command, prints its error, and returns the exit code."""
     try:
         command, bound, _ = app.parse_args(arguments, exit_on_error=False, print_error=False)
         code = command(*bound.args, **bound.kwargs)
@@ -96,7 +96,7 @@ def _is_fraction(text: str) -> bool:
 
 
 def running(model: str, info: "EngineInfo") -> str:
-    """What really runs, in lines; where 'auto' decided also why."""
+    """What actually runs, in lines; if 'auto' decided, also why."""
     lines = [
         f"model   {model}, {info.precision}, input {format_size(info.size_hw)}",
         f"engine  {info.engine} ({info.runtime} on {info.device}, threads: {info.threads})",
@@ -107,7 +107,7 @@ def running(model: str, info: "EngineInfo") -> str:
 
 
 def ladder(policy: "Deadline") -> str:
-    """What a deadline chooses from, best first, in lines; and what cannot be kept."""
+    """What a deadline can choose from, best first, in lines; and a note if the deadline cannot be kept."""
     lines = [f"deadline {1e3 * policy.deadline_s:g} ms from capture to display; rungs, best first:"]
     for rung in reversed(policy.rungs):
         lines.append(f"rung    {rung}: {1e3 * rung.seconds:.1f} ms, score {rung.score:.3f}")
@@ -119,14 +119,14 @@ def ladder(policy: "Deadline") -> str:
 
 
 def _nowhere() -> TextIO:
-    """Takes the place of a closed stdout or stderr, whose number the next file that is opened would get."""
+    """Replaces a closed stdout or stderr, whose file number would otherwise go to the next opened file."""
     return open(os.devnull, "w", encoding="utf-8")
 
 
 class Steady:
-    """stdout or stderr that what is said may be lost on: who reads it has gone, or its disk is full.
+    """A stdout or stderr that ignores failures: its reader may have gone, or its disk may be full.
 
-    What a command says is never worth what it makes, so that nothing but the words is lost.
+    A command's messages are never worth its results, so only the messages are lost.
     """
 
     def __init__(self, stream: Any) -> None:
@@ -145,7 +145,7 @@ class Steady:
         except OSError as error:
             if error.errno not in (errno.EPIPE, errno.ENOSPC, errno.EIO, errno.EDQUOT):
                 raise
-            nowhere = os.open(os.devnull, os.O_WRONLY)  # also for what Python still holds back
+            nowhere = os.open(os.devnull, os.O_WRONLY)  # also for what Python still has in its buffer
             os.dup2(nowhere, self._stream.fileno())
             os.close(nowhere)
 
@@ -154,14 +154,14 @@ class Steady:
 
 
 def plain_console(stderr: bool = False) -> "Console":
-    """A console that prints what it is given: a bracket in a name is no markup, and no path is broken in two."""
+    """A console that prints text as it is: brackets in a name are not markup, and paths are not wrapped."""
     from rich.console import Console
 
     return Console(stderr=stderr, highlight=False, markup=False, soft_wrap=True)
 
 
 def tracked(items: Iterable[T], title: str, total: int | None = None) -> Iterable[T]:
-    """Yields `items` while a bar moves on stderr; where that is no terminal it is left to the one line of an error."""
+    """Yields `items` with a progress bar on stderr; no bar if stderr is not a terminal."""
     from rich.console import Console
     from rich.progress import track
 
@@ -170,7 +170,7 @@ def tracked(items: Iterable[T], title: str, total: int | None = None) -> Iterabl
 
 
 def explain(error: Exception) -> tuple[str, int]:
-    """One line about an error, and the exit code."""
+    """One line about an error, and its exit code."""
     if isinstance(error, RtsegError):
         return _one_line(error), error.exit_code
     if isinstance(error, CycloptsError):
@@ -196,7 +196,7 @@ def _way_out(error: CycloptsError) -> str:
 
 
 def _concerns_cv2(error: ImportError) -> bool:
-    """Whether OpenCV is missing, or a library that it needs (libGL, libgthread, …)."""
+    """Whether OpenCV or a library that it needs (libGL, libgthread, …) is missing."""
     if error.name == "cv2":
         return True
     trace = traceback.extract_tb(error.__traceback__)

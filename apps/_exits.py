@@ -1,4 +1,4 @@
-"""`rtseg eval --exits`: what every exit of a network scores, and what leaving early does."""
+"""`rtseg eval --exits`: the scores of every exit of a network, and of stopping early."""
 
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
@@ -19,15 +19,15 @@ if TYPE_CHECKING:
 def score_exits(
     artifact: "Artifact", spec: "RunSpec", data: "DataSet", where: str, loss: float | None
 ) -> dict[str, Any]:
-    """What every exit scores and leaving early does on a whole split.
+    """Scores every exit, and stopping early, on a whole split.
 
     Args:
         artifact: the network.
-        spec: of it.
+        spec: how to run it.
         data: the split.
-        where: what the card calls it, data set and split.
-        loss: of mIoU, that leaving early may cost; thresholds are found for it and entered into the card with the
-            figures. None: those of the card are taken.
+        where: its name in the card, data set and split.
+        loss: mIoU that stopping early may lose; thresholds for it are found and written into the card with the
+            figures. None: the card's thresholds are used.
     """
     from rtseg.metrics.regions import cheapest
 
@@ -46,7 +46,7 @@ def score_exits(
 
 
 def measure_exits(spec: "RunSpec", data: "DataSet", calibrate: bool) -> "tuple[ExitScores, RegionScores]":
-    """Runs every exit on a whole split; the regions are those of the card, or with `calibrate` all that may be."""
+    """Runs every exit on a whole split; with the card's regions or, with `calibrate`, all possible ones."""
     from rtseg.live.labellers.early import every_exit
     from rtseg.live.segmenter import Segmenter
     from rtseg.metrics.exits import ExitScores
@@ -67,7 +67,7 @@ def measure_exits(spec: "RunSpec", data: "DataSet", calibrate: bool) -> "tuple[E
 def enter_exits(
     artifact: "Artifact", precision: str, split: str, figures: dict[str, Any], chosen: "Choice | None"
 ) -> None:
-    """Writes what was calibrated, and each exit's figures as `score_exits` gives them, into the network's card."""
+    """Writes what was calibrated, and each exit's figures from `score_exits`, into the network's card."""
     card = artifact.card
     thresholds = [*figures["auto"]["thresholds"], None]
     for each, threshold in zip(figures["exits"], thresholds, strict=True):
@@ -80,7 +80,7 @@ def enter_exits(
 
 
 def tell_exits(figures: dict[str, Any]) -> None:
-    """A table of the exits, then leaving early in a line."""
+    """Prints a table of the exits, and a line about stopping early."""
     console = plain_console()
     auto = figures.get("auto")
     table = Table("exit", "GMAC at 1024x2048", "mIoU", "pixel accuracy", *(["frames that stop"] if auto else []))

@@ -1,4 +1,4 @@
-"""Options that mean nothing beside the others that were given: refused, so that nobody waits for what they would do."""
+"""Refuses options that have no effect together with the others, so nobody waits for an effect that never comes."""
 
 from collections.abc import Iterable
 from dataclasses import fields
@@ -12,8 +12,8 @@ def refuse_idle(options: Any, names: Iterable[str], why: str) -> None:
 
     Args:
         options: the dataclass of a command's options.
-        names: of its fields.
-        why: what follows the option's name, such as 'is for TensorRT engines: add --engine tensorrt'.
+        names: the fields to check.
+        why: the text after the option's name, such as 'is for TensorRT engines: add --engine tensorrt'.
     """
     defaults = {field.name: field.default for field in fields(options)}
     for name in names:

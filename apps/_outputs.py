@@ -1,4 +1,4 @@
-"""What `rtseg-video` says at the end: the table, the report, and one error for all."""
+"""What `rtseg-video` prints at the end: the table, the report, and one error for all."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -12,13 +12,13 @@ from rtseg.core.errors import RtsegError
 from rtseg.core.files import write_json
 from rtseg.core.sizes import format_size
 
-_NAMED = 5  # inputs that share a reason; the table and the report have all
+_NAMED = 5  # most inputs named with a shared reason; the table and the report have all
 
 
 def error_of(failed: Sequence[Outcome | Glance], inputs: int) -> RtsegError:
-    """One error for all: that of the only input as it is, else of the first one's kind.
+    """One error for all inputs: that of the only input unchanged, otherwise one of the first error's class.
 
-    A reason that several inputs share is said once, with their names.
+    A reason that several inputs share is given once, with their names.
     """
     first = failed[0].error
     assert isinstance(first, RtsegError)
@@ -40,7 +40,7 @@ def _some(names: Sequence[str]) -> str:
 
 
 def summary_table(outcomes: Sequence[Outcome]) -> Table:
-    """One row an input."""
+    """One row per input."""
     table = Table("input", "frames", "fps", "corrupt", Column("output", overflow="fold"))
     for outcome in outcomes:
         ran = outcome.frames > 0 and not outcome.skipped
@@ -78,7 +78,7 @@ def duration_text(seconds: float) -> str:
 
 
 def write_report(path: Path, outcomes: Sequence[Outcome]) -> None:
-    """Writes every input's figures, and what they were measured on, as JSON."""
+    """Writes every input's figures, and the machine's data, as JSON."""
     from rtseg.live.environment import environment
 
     write_json(path, {"inputs": [outcome.to_json() for outcome in outcomes], "environment": environment()})

@@ -1,4 +1,4 @@
-"""Before any work: no output of a command may replace what the command reads, or another of its outputs."""
+"""Checks before any work that no output of a command replaces its inputs or another output."""
 
 import os
 from collections.abc import Iterable, Mapping, Sequence
@@ -16,12 +16,12 @@ def check_outputs(
     inputs: Mapping[str, Iterable[Path | None]],
     others: Iterable[tuple[str, Path]] = (),
 ) -> None:
-    """Checks the files that options name, then that they can be written.
+    """Checks the files that options name, and then that they can be written.
 
     Args:
-        files: option -> the file that it has written, if any.
-        inputs: what it is ('the source') -> its files, or None; of a folder among them, every file below it.
-        others: (option, path) of what is written besides, which is not tried.
+        files: option -> the file that it writes, if any.
+        inputs: description ('the source') -> its files, or None; a folder stands for every file below it.
+        others: (option, path) of other outputs; whether they can be written is not tested.
 
     Raises:
         UsageError: an output would overwrite an input or another output.
@@ -36,11 +36,11 @@ def check_outputs(
 
 
 def source_files(source: str) -> list[Path]:
-    """The files that a source is read from; a camera's number or a URL names none that exists."""
+    """The existing files that a source is read from; none for a camera's number or a URL."""
     path = user_path(source)
     if not path.is_dir():
         return [path]
-    with suppress(InputError):  # whoever opens it says what is missing
+    with suppress(InputError):  # opening it raises the error
         return list_images(path)
     return []
 
@@ -55,7 +55,7 @@ def _check_inputs(outputs: list[tuple[str, Path]], inputs: Mapping[str, Iterable
 
 
 def check_each_other(outputs: Sequence[tuple[str, Path]]) -> None:
-    """Raises UsageError where what an option writes lies at, or below, what another does."""
+    """Raises UsageError if the output of one option is the same as, or below, the output of another."""
     written = {_identity(path): flag for flag, path in outputs}
     for flag, path in outputs:
         for place in (path, *_above(path)):
@@ -64,14 +64,14 @@ def check_each_other(outputs: Sequence[tuple[str, Path]]) -> None:
 
 
 def _above(path: Path) -> list[Path]:
-    """The folders that a path lies in, as it is written and by where links lead."""
+    """The folders that contain a path, as written and after following links."""
     return [*Path(os.path.abspath(path)).parents, *Path(os.path.realpath(path)).parents]
 
 
 def _identity(path: Path) -> object:
-    """The same for two names of a file, links among them; of what does not exist, its place."""
+    """Equal for two names of the same file, links included; for a file that does not exist, its path."""
     try:
         found = path.stat()
     except OSError:
-        return os.path.realpath(path).casefold()  # some file systems do not tell cases apart
+        return os.path.realpath(path).casefold()  # some file systems ignore case
     return found.st_dev, found.st_ino

@@ -1,4 +1,4 @@
-"""Speed against accuracy as a picture."""
+"""Draws speed against accuracy."""
 
 from importlib.util import find_spec
 from pathlib import Path
@@ -12,12 +12,12 @@ _SUFFIXES = (".png", ".svg", ".pdf")
 
 
 def check_plot(path: Path, split: str, stated: set[str]) -> None:
-    """Finds before the measuring what would hinder the plot after it.
+    """Checks before measuring that the plot can be drawn afterwards.
 
     Args:
         path: the picture.
-        split: whose mIoU is wanted.
-        stated: the splits that the networks' cards have figures for.
+        split: the split whose mIoU is plotted.
+        stated: the splits for which the networks' cards have figures.
 
     Raises:
         UsageError: an unknown suffix, matplotlib is missing, or no card has a figure for the split.
@@ -31,7 +31,7 @@ def check_plot(path: Path, split: str, stated: set[str]) -> None:
 
 
 def plot(results: list[dict[str, Any]], split: str, path: Path) -> list[str]:
-    """Draws end-to-end fps against the mIoU that the cards state for `split`, one point a measurement.
+    """Draws end-to-end fps against the mIoU that the cards state for `split`, one point per measurement.
 
     Returns what is left out, and why.
     """

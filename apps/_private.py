@@ -1,4 +1,4 @@
-"""Takes out of texts and reports what tells of their user: paths, file names, addresses, names of user and machine."""
+"""Removes from texts and reports what identifies their user: paths, file names, addresses, user and machine names."""
 
 import getpass
 import os
@@ -15,9 +15,9 @@ from rtseg.sources.kinds import IMAGE_SUFFIXES, VIDEO_SUFFIXES
 
 _SUFFIXES = (*IMAGE_SUFFIXES, *VIDEO_SUFFIXES, ".onnx", ".json", ".txt", ".csv", ".xml", ".yaml", ".zip", ".pt",
              ".safetensors", ".ckpt", ".engine", ".partial")  # fmt: skip
-# keys of reports
+# keys of reports that name files
 _NAMING = {"input", "inputs", "outputs", "saved", "source", "root", "data_root", "path", "file", "camera"}
-_PLAIN = {"synthetic", "camera", "scenes"}  # values of theirs that name nothing
+_PLAIN = {"synthetic", "camera", "scenes"}  # values of these keys that are not private
 _END = r"[^\s\"',;()<>]*"
 _ADDRESS = re.compile(rf"\b[a-z][a-z0-9+.-]+://{_END}", re.IGNORECASE)
 _PATH = re.compile(rf"(?<![\w<])(?:[a-z]:[\\/]|\\\\|~|\.{{0,2}}/){_END}|[^\s\"',;()<>]*[\\/]{_END}\.\w+", re.IGNORECASE)
@@ -25,14 +25,14 @@ _FILE = re.compile(rf"[^\s\"',;:()<>/\\]+(?:{'|'.join(map(re.escape, sorted(_SUF
                    re.IGNORECASE)  # fmt: skip
 
 
-_REST = re.compile(r"<path>(?: [^\s<>:,;]+){0,2}? [^\s<>:,;]*[\\/][^\s<>:,;\"']*")  # of a path with blanks
+_REST = re.compile(r"<path>(?: [^\s<>:,;]+){0,2}? [^\s<>:,;]*[\\/][^\s<>:,;\"']*")  # rest of a path with blanks
 
 
 class Private:
-    """Cleans what a bug report is to hold; numbers, settings, versions and what an error says stay.
+    """Cleans the content of a bug report; numbers, settings, versions and error messages stay.
 
     Args:
-        names: paths that must not be told besides, with the folders that they lie in.
+        names: other paths to hide, with the folders that contain them.
     """
 
     def __init__(self, names: Iterable[str] = ()) -> None:
@@ -44,14 +44,14 @@ class Private:
         self._people = _any_of({_user(), socket.gethostname(), socket.gethostname().split(".")[0], Path.home().name})
 
     def text(self, text: str) -> str:
-        """A line without what is private."""
+        """The text without private parts."""
         text = _ADDRESS.sub("<address>", text)
-        text = self._files.sub("<file>", self._folders.sub("<path>", text))  # first: they may hold blanks
+        text = self._files.sub("<file>", self._folders.sub("<path>", text))  # first, since they may contain blanks
         text = _REST.sub("<path>", _PATH.sub("<path>", text))
         return self._people.sub("<name>", _FILE.sub("<file>", text))
 
     def report(self, value: Any, key: str = "") -> Any:
-        """JSON values without what is private; what is under a key that names files is left out."""
+        """JSON values without private parts; values of keys that name files are left out."""
         if isinstance(value, dict):
             return {self.text(str(name)): self.report(one, str(name)) for name, one in value.items()}
         if isinstance(value, list):
@@ -62,7 +62,7 @@ class Private:
 
 
 def names_in(value: Any, key: str = "") -> Iterable[str]:
-    """The files and the like that a report names."""
+    """The names of files and the like in a report."""
     if isinstance(value, dict):
         for name, one in value.items():
             yield from names_in(one, str(name))
@@ -74,7 +74,7 @@ def names_in(value: Any, key: str = "") -> Iterable[str]:
 
 
 def _any_of(words: Iterable[str], after: str = r"(?!\w)") -> re.Pattern[str]:
-    """Finds each of the words as a whole, but for single characters and numbers."""
+    """Matches any of the words as a whole, except for single characters and numbers."""
     told = sorted({word for word in words if len(word) > 1 and not word.isdigit()}, key=len, reverse=True)
     return re.compile(rf"(?<!\w)(?:{'|'.join(map(re.escape, told))}){after}" if told else "(?!)", re.IGNORECASE)
 

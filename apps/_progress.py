@@ -1,4 +1,4 @@
-"""Progress bars of a batch: one for the whole, one for each input in work."""
+"""Progress bars of a batch: one for the whole batch and one for each input in work."""
 
 from dataclasses import replace
 from types import TracebackType
@@ -14,11 +14,11 @@ if TYPE_CHECKING:
     from rtseg.batch.task import Loaded
     from rtseg.engines import Selection
 
-_MANY = 2  # inputs from which on there is a bar for the whole
+_MANY = 2  # with this many inputs there is a bar for the whole batch
 
 
 class ProgressView:
-    """Shows what a batch does; bars only on a terminal."""
+    """Shows the progress of a batch; bars only on a terminal."""
 
     def __init__(self, inputs: int, selected: "Selection", console: Console) -> None:
         stderr = Console(stderr=True)
@@ -40,7 +40,7 @@ class ProgressView:
         self._whole = self._bars.add_task("all", total=inputs, unit="inputs", visible=inputs >= _MANY)
 
     def opened(self, outcome: "Outcome") -> None:
-        """A new bar."""
+        """Adds a bar."""
         self._rows[id(outcome)] = self._bars.add_task(
             outcome.job.name, total=outcome.expected or None, completed=outcome.kept, unit="frames"
         )
@@ -51,13 +51,13 @@ class ProgressView:
             self._bars.advance(row, frames)
 
     def ended(self, outcome: "Outcome") -> None:
-        """An input's bar goes, that of the whole moves."""
+        """Removes an input's bar and moves that of the whole batch."""
         if (row := self._rows.pop(id(outcome), None)) is not None:
             self._bars.remove_task(row)
         self._bars.advance(self._whole, 1)
 
     def loaded(self, event: "Loaded") -> None:
-        """Says what really runs, once for each network input."""
+        """Prints what actually runs, once per input size of the network."""
         info, selected = event.info, self._selected
         if (info.engine, info.precision) == (selected.engine, selected.precision):  # else it was begun with another
             info = replace(info, why=selected.why)

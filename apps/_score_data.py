@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 
 def score_data(options: "EvalOptions", spec: RunSpec, data: "DataSet") -> dict[str, Any]:
-    """The network as it runs in real time, on the whole split."""
+    """Scores the network as it runs in real time, on the whole split."""
     from rtseg.live.segmenter import Segmenter
     from rtseg.sinks.base import write_picture
 
@@ -36,7 +36,7 @@ def score_data(options: "EvalOptions", spec: RunSpec, data: "DataSet") -> dict[s
 
 
 def _draw(segmenter: "Scored", data: "DataSet", rows: int = 4) -> "np.ndarray":
-    """Picture, truth and prediction of some pictures, a row each: uint8 BGR."""
+    """Picture, ground truth and prediction of some pictures, one row each: uint8 BGR."""
     from rtseg.pictures.comparison import beside_truth, stacked
 
     samples = [data.sample(index) for index in data.spread(rows)]
@@ -44,7 +44,7 @@ def _draw(segmenter: "Scored", data: "DataSet", rows: int = 4) -> "np.ndarray":
 
 
 def score_averaged(options: "EvalOptions", spec: RunSpec, data: "DataSet") -> dict[str, Any]:
-    """The network averaged over scales and mirror images, on the whole split."""
+    """Scores the network averaged over scales and mirror images, on the whole split."""
     from rtseg.live.labellers.averaging import Averaging
     from rtseg.live.segmenter import Segmenter
 
@@ -55,7 +55,7 @@ def score_averaged(options: "EvalOptions", spec: RunSpec, data: "DataSet") -> di
 
 
 def score_steady(options: "EvalOptions", spec: RunSpec, data: "DataSet") -> dict[str, Any]:
-    """The network averaged over time, on the whole split as if it were a video."""
+    """Scores the network averaged over time, on the whole split as if it were a video."""
     from rtseg.live.labellers.scoring import Scoring
     from rtseg.live.labellers.steady import Steady
     from rtseg.live.segmenter import Segmenter
@@ -68,7 +68,7 @@ def score_steady(options: "EvalOptions", spec: RunSpec, data: "DataSet") -> dict
 def _compare(
     labeller: "Scored", data: "DataSet", boundary_tolerance: float, segmenter: "Segmenter | None" = None
 ) -> dict[str, Any]:
-    """mIoU, pixel accuracy and boundary F1 on the whole split; with a segmenter that gives scores, its calibration."""
+    """mIoU, pixel accuracy and boundary F1 on the whole split; with a segmenter that has scores, also calibration."""
     from rtseg.metrics.boundary import BoundaryF1
     from rtseg.metrics.calibration import Calibration
     from rtseg.metrics.evaluate import evaluate
@@ -86,7 +86,7 @@ def _compare(
 
 
 def _with_logits(segmenter: "Segmenter", image: "np.ndarray") -> tuple["np.ndarray", "np.ndarray"]:
-    """Labels and logits of one run, as the CPU makes the labels; of two on a GPU, which makes its labels itself."""
+    """Labels and logits, from one run on a CPU; on a GPU, which makes its own labels, from two runs."""
     from rtseg.engines import TABLE
     from rtseg.pictures.upsample import upsample_labels
 
@@ -97,7 +97,7 @@ def _with_logits(segmenter: "Segmenter", image: "np.ndarray") -> tuple["np.ndarr
 
 
 def about(card: "Card", info: "EngineInfo") -> dict[str, Any]:
-    """What ran."""
+    """What was run."""
     return {
         "model": card.name,
         "engine": info.engine,
@@ -106,6 +106,6 @@ def about(card: "Card", info: "EngineInfo") -> dict[str, Any]:
         "precision": info.precision,
         "size": list(info.size_hw),
         "threads": info.threads,
-        # a GPU engine makes FP16 of the FP32 file
+        # a GPU engine makes FP16 from the FP32 file
         "sha256": card.files.get(info.precision, card.files["fp32"]).sha256,
     }

@@ -1,4 +1,4 @@
-"""How `rtseg eval` tells its figures."""
+"""How `rtseg eval` prints its figures."""
 
 from typing import Any
 
@@ -9,7 +9,7 @@ from rtseg.core.sizes import format_size
 
 
 def tell_scores(figures: dict[str, Any]) -> None:
-    """A table of the classes, then the means in a line each."""
+    """Prints a table of the classes, then the means, one per line."""
     console = plain_console()
     table = Table(Column("class", overflow="fold"), "IoU", "boundary F1")
     for name, iou in figures["iou"].items():
@@ -32,7 +32,7 @@ def tell_scores(figures: dict[str, Any]) -> None:
 
 
 def tell_stability(figures: dict[str, Any]) -> None:
-    """Flips by class, then all in a line."""
+    """Prints flips by class, then the totals in one line."""
     console = plain_console()
     measured = figures["stability"]
     ways = {"labels that flip on still pixels": measured, "averaged over time": measured.get("steady")}
@@ -53,7 +53,7 @@ def tell_stability(figures: dict[str, Any]) -> None:
 
 
 def means(figures: dict[str, Any]) -> str:
-    """The three means in a line."""
+    """The three means in one line."""
     return (
         f"mIoU {share(figures['miou'], 4)}, pixel accuracy {share(figures['pixel_accuracy'], 4)}, "
         f"boundary F1 {share(figures['boundary_f1'], 4)}"
@@ -61,7 +61,7 @@ def means(figures: dict[str, Any]) -> str:
 
 
 def ran(figures: dict[str, Any]) -> str:
-    """What made the figures, in a line."""
+    """What the figures were measured with, in one line."""
     return (
         f"{figures['model']} {figures['precision']} at {format_size(figures['size'])}, {figures['runtime']}, "
         f"{figures['device']}, {figures['threads']} threads"

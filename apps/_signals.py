@@ -15,7 +15,7 @@ _ENDING = ("SIGINT", "SIGTERM", "SIGHUP")  # Windows has no SIGHUP
 
 @contextmanager
 def noted_interrupts() -> Iterator[list[int]]:
-    """Lets `kill`, and a terminal that is closed, end a command as Ctrl-C does; yields those that came so far."""
+    """Makes `kill` and a closed terminal end a command as Ctrl-C does; yields the list of signals received so far."""
     noted: list[int] = []
 
     def stop(number: int, frame: FrameType | None) -> NoReturn:
@@ -35,14 +35,14 @@ def noted_interrupts() -> Iterator[list[int]]:
 
 
 def leave(code: int, *, tidy: bool = True) -> NoReturn:
-    """Ends the process without the end of Python's own, which waits for threads, and for which libraries fall over.
+    """Ends the process without Python's own shutdown, which waits for threads and makes some libraries crash.
 
     Args:
         code: the exit code.
-        tidy: do what is to be done at exit all the same.
+        tidy: run the atexit functions first.
     """
     if tidy:
-        signal.signal(signal.SIGINT, signal.SIG_DFL)  # once more ends it wherever it is
+        signal.signal(signal.SIGINT, signal.SIG_DFL)  # a second Ctrl-C ends it at once
         with suppress(Exception):
             atexit._run_exitfuncs()
     sys.stdout.flush()
@@ -52,7 +52,7 @@ def leave(code: int, *, tidy: bool = True) -> NoReturn:
 
 @contextmanager
 def stopped_by_sigterm() -> Iterator[None]:
-    """Lets `kill` end a run as Ctrl-C does, also where its data-loader workers were told as well."""
+    """Lets `kill` end a run like Ctrl-C, even if its data-loader workers got the signal too."""
     told = False
 
     def stop(number: int, frame: FrameType | None) -> None:

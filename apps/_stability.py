@@ -1,4 +1,4 @@
-"""How steady labels are on a video, as they come and averaged over time: `rtseg eval --stability`."""
+"""How stable labels are on a video, frame by frame and averaged over time: `rtseg eval --stability`."""
 
 from collections.abc import Generator
 from contextlib import closing
@@ -23,11 +23,11 @@ from rtseg.sources.base import Source
 from rtseg.sources.open import open_source
 
 _FRAMES_OF_ENDLESS = 300
-_Both = Generator[tuple[Frame, np.ndarray, np.ndarray], None, None]  # a frame, its labels as they come, and averaged
+_Both = Generator[tuple[Frame, np.ndarray, np.ndarray], None, None]  # a frame, its own labels, and averaged labels
 
 
 class _Measured:
-    """What is measured of one way to label the frames."""
+    """The measurements for one way to label the frames."""
 
     def __init__(self, labels: LabelSet) -> None:
         self.stability, self._consistency = Stability(labels), Consistency(labels)
@@ -41,14 +41,14 @@ class _Measured:
 
 
 def measure_stability(name: str, frames: int | None, spec: RunSpec, steady: bool) -> tuple[dict[str, Any], EngineInfo]:
-    """The stability of the labels on a source, and what ran; "steady" has that of the averaged labels."""
+    """The stability of the labels on a source, and what was run; "steady" is that of the averaged labels."""
     with open_source(name) as source, Segmenter(spec) as segmenter:
         count = frames or (_FRAMES_OF_ENDLESS if source.endless else None)
         flow, plain = Flow(), _Measured(segmenter.labels)
         averaged = _Measured(segmenter.labels) if steady else None
         title, total = f"stability on {source.name}", count or source.frame_count
         labelled = _both(source, segmenter) if steady else _plain(source, segmenter)
-        with closing(labelled):  # ends its threads before the segmenter is closed
+        with closing(labelled):  # ends the threads before the segmenter is closed
             for frame, labels, steadied in tracked(islice(labelled, count), title, total):
                 places = flow(frame)
                 plain.update(frame, labels, places)
@@ -69,7 +69,7 @@ def _plain(source: Source, segmenter: Segmenter) -> _Both:
 
 
 def _both(source: Source, segmenter: Segmenter) -> _Both:
-    """Labels as they come and averaged over time, of one run of the network."""
+    """Each frame's own labels and labels averaged over time, from one run of the network."""
     steady = Steady(segmenter.card.logits_stride)
     for frame in source:
         logits = segmenter.logits(frame)

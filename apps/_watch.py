@@ -1,4 +1,4 @@
-"""What `rtseg-cam` opens and puts together: network, camera, window, page, recording; and the loop that runs them."""
+"""Opens and connects everything for `rtseg-cam`: network, camera, window, page, recording; and runs the loop."""
 
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -34,11 +34,11 @@ if TYPE_CHECKING:
     from rtseg.sinks.window import WindowSink
     from rtseg.sources.base import Source
 
-_AGAIN_S = 3.0  # for the first frame of a source that is opened again
+_AGAIN_S = 3.0  # for the first frame of a reopened source
 
 
 def watch(options: "CamOptions", console: Console, stack: ExitStack) -> None:
-    """Opens everything, cheapest checks first, runs the loop, and reports; what is opened is closed by `stack`."""
+    """Opens everything, cheapest checks first, runs the loop, and reports; `stack` closes what was opened."""
     from rtseg.core.threads import thread_budget
     from rtseg.live.labellers.scoring import check_scores
     from rtseg.live.loop import Loop
@@ -74,7 +74,7 @@ def watch(options: "CamOptions", console: Console, stack: ExitStack) -> None:
         ready = partial(_ready_labeller, options, policy, source.live)
         viewer = _open_viewer(options, window, page, painter, record, ready, recording)
         stack.callback(viewer.close)
-    loop = Loop(  # made first: a deadline then knows how fast frames come, and loads no network that takes longer
+    loop = Loop(  # created first, so that a deadline knows the frame rate and loads no network that takes longer
         source,
         labeller,
         draw=painter,
@@ -93,20 +93,20 @@ def watch(options: "CamOptions", console: Console, stack: ExitStack) -> None:
     _introduce(console, labeller, source)
     if page:
         console.print(f"page    {page.url}")
-    before.pop_all()  # the loop closes the recording, unless it is stuck in writing it: nobody may close it then
+    before.pop_all()  # the loop closes the recording; if it is stuck writing, nobody may close it
     _run(loop, options, console, viewer, recording)
 
 
 def _run(
     loop: "Loop", options: "CamOptions", console: Console, viewer: "DeskView | None", recording: "VideoSink | None"
 ) -> None:
-    """Runs to the end, and says what came of it."""
+    """Runs to the end and prints the result."""
     try:
         loop.run()
-    except KeyboardInterrupt:  # how a run without limits is ended: it has its report too
+    except KeyboardInterrupt:  # the normal end of a run without limits, with a report too
         _report(console, options, loop.report(), _saved(viewer, recording))
         raise
-    except (InputError, StalledError):  # the recording has not
+    except (InputError, StalledError):  # the recording has not failed
         if recording and recording.frames and recording.partial_path.exists():
             console.print(f"kept    {recording.partial_path}: the recording so far")
         raise
@@ -114,7 +114,7 @@ def _run(
 
 
 def _saved(viewer: "DeskView | None", recording: "VideoSink | None") -> list[Path]:
-    """What there is now that was not there before."""
+    """The files that were created."""
     if viewer:
         return viewer.desk.saved
     return [recording.path] if recording and recording.saved else []
@@ -127,12 +127,12 @@ def _check(options: "CamOptions") -> None:
     from rtseg.sinks.video import partial_path
 
     for flag, value in (("--frames", options.frames), ("--duration", options.duration)):
-        if value is not None and not value > 0:  # nan too
+        if value is not None and not value > 0:  # also catches nan
             raise UsageError(f"{flag} {value} is not allowed: give more than 0, or leave it out for no limit")
-    if not options.reconnect >= 0:  # nan too
+    if not options.reconnect >= 0:  # also catches nan
         raise UsageError(f"--reconnect {options.reconnect} is not allowed: give seconds, 0 or more, or inf")
     if options.deadline is not None:
-        Deadline(options.deadline / 1e3)  # refuses what is none
+        Deadline(options.deadline / 1e3)  # refuses invalid values
         if options.steady or options.reuse or options.unsure is not None or options.exit is not None:
             raise UsageError("--deadline cannot be used with --steady, --reuse, --unsure or --exit: "
                              "its labels come from several networks")  # fmt: skip
@@ -161,7 +161,7 @@ def _check_source(options: "CamOptions", source: "Source") -> None:
 
 
 def _open_labeller(options: "CamOptions", live: bool, status: "Status") -> "Labeller":
-    """What labels the frames: one network, or with a deadline a ladder of them."""
+    """Returns what labels the frames: one network, or with a deadline a ladder of them."""
     from rtseg.live.labellers.anytime import Anytime
     from rtseg.live.ladder import Ladder
     from rtseg.live.policies import Deadline
@@ -173,7 +173,7 @@ def _open_labeller(options: "CamOptions", live: bool, status: "Status") -> "Labe
 
 
 def _specs(options: "CamOptions") -> list[RunSpec]:
-    """The networks that may run at the start: those that a deadline chooses from, or the one."""
+    """The networks that may run at the start: those a deadline chooses from, or the one."""
     from rtseg.live.ladder import wishes
 
     return [options.spec] if options.deadline is None else wishes(options.spec, options.model)
@@ -184,7 +184,7 @@ def _tell(status: "Status", text: str) -> None:
 
 
 def _network(options: "CamOptions", spec: RunSpec, live: bool) -> "Labeller":
-    """A network with what the options put around it; it is loaded again where its engine fails."""
+    """A network wrapped as the options ask; it is reloaded if its engine fails."""
     from rtseg.live.labellers.early import open_labeller
     from rtseg.live.labellers.rebuilding import Rebuilding
     from rtseg.live.labellers.scoring import scored
@@ -192,7 +192,7 @@ def _network(options: "CamOptions", spec: RunSpec, live: bool) -> "Labeller":
     from rtseg.live.labellers.still import Still
 
     def make() -> "Labeller":
-        window = None if live or options.reuse else WINDOW  # frames that are not run are no reason to start over
+        window = None if live or options.reuse else WINDOW  # skipped frames must not restart the average
         confident = options.unsure is not None
         labeller = scored(open_labeller(spec), steady=options.steady, confident=confident, window=window)
         return Still(labeller) if options.reuse else labeller
@@ -201,7 +201,7 @@ def _network(options: "CamOptions", spec: RunSpec, live: bool) -> "Labeller":
 
 
 def _ready_labeller(options: "CamOptions", policy: "Policy", live: bool, spec: RunSpec, frame_hw: Size) -> "Labeller":
-    """Another network, engine or precision in the place of what the command line names, loaded."""
+    """Another network, engine or precision instead of those on the command line, loaded."""
     labeller = _network(options, spec, live)
     labeller.prepare(frame_hw, policy.most_in_flight)
     return labeller
@@ -211,7 +211,7 @@ def _open_painter(options: "CamOptions", labels: LabelSet) -> "Painter":
     from rtseg.live.painter import Painter
 
     show = labels.split_names(options.show) if options.show else None
-    hud = options.window or options.web is None  # the page writes the figures beside the picture
+    hud = options.window or options.web is None  # the page shows the figures beside the picture
     painter = Painter(opacity=options.opacity, legend=options.legend, show=show, hud=hud, unsure=options.unsure)
     painter.check(labels)
     return painter
@@ -244,7 +244,7 @@ def _open_viewer(
     ready: Callable[[RunSpec, Size], "Labeller"],
     recording: "VideoSink | None",
 ) -> "DeskView":
-    """One desk of controls for the window, the page or both."""
+    """One desk of controls for the window, the page, or both."""
     from rtseg.live.views.desk import Desk
     from rtseg.live.views.view import DeskView, Outlet
     from rtseg.live.views.window import WindowOutlet
@@ -282,7 +282,7 @@ def _open_recording(source: "Source", codec_threads: int, console: Console, path
 
 
 def _introduce(console: Console, labeller: "Labeller", source: "Source") -> None:
-    """Says what really runs, and what the network knows."""
+    """Prints what actually runs, and the classes that the network knows."""
     from rtseg.live.policies import Deadline
     from rtseg.pictures.lettering import unwritten
 

@@ -1,4 +1,4 @@
-"""The workers of `rtseg-video`: how many share the cores, and how long they will take."""
+"""The workers of `rtseg-video`: how many share the cores, and how long they are going to take."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 def pool_for(
     jobs: "Sequence[Job]", choice: "Choice", options: "VideoOptions", console: Console
 ) -> "tuple[int, Callable[[Handle], Pool]]":
-    """Threads of a worker, and what makes the workers."""
+    """Threads of a worker, and a function that creates the workers."""
     from rtseg.batch.cluster import RayPool
     from rtseg.batch.pool import InlinePool, ProcessPool
 
@@ -36,7 +36,7 @@ def pool_for(
 
 
 def _crew(jobs: "Sequence[Job]", choice: "Choice", options: "VideoOptions", console: Console) -> "Crew":
-    """As the user wants it; measured where there is enough to do; else one worker with every core."""
+    """What the user asked for; measured if there is enough to do; otherwise one worker with all cores."""
     from rtseg.batch.crew import ENOUGH, Crew, choose_crew
     from rtseg.batch.survey import frames_at_a_glance, largest_of_a_few
 
@@ -58,7 +58,7 @@ def _crew(jobs: "Sequence[Job]", choice: "Choice", options: "VideoOptions", cons
 
 
 def foretell(jobs: "Sequence[Job]", choice: "Choice", options: "VideoOptions", console: Console) -> None:
-    """`--dry-run`: what would be done with every input, and how long it takes at the rate of a short measurement."""
+    """`--dry-run`: what would be done with every input, and how long that takes according to a short measurement."""
     from rtseg.apps._outputs import error_of, plan_table
     from rtseg.batch.survey import glance
 
@@ -78,7 +78,7 @@ def foretell(jobs: "Sequence[Job]", choice: "Choice", options: "VideoOptions", c
 
 
 def _foretell_time(left: "Sequence[Glance]", choice: "Choice", crew: "Crew", console: Console) -> None:
-    """By the rate that the first of every size is labelled at."""
+    """Estimates the time from the rates measured on the first input of each size."""
     from rtseg.apps._outputs import duration_text
     from rtseg.batch.crew import NOT_MEASURED, measure
 

@@ -95,7 +95,7 @@ def bench(options: BenchOptions = _DEFAULTS) -> None:
             for result in measure(specs, plan):
                 results.append(result)
                 status.update(f"measuring {min(len(specs), len(results) + 1)} of {len(specs)}")
-    finally:  # what was measured before an error or Ctrl-C stays
+    finally:  # keeps what was measured before an error or Ctrl-C
         if results:
             plain_console().print(_table(results, options.split))
             if options.json:
@@ -107,7 +107,7 @@ def bench(options: BenchOptions = _DEFAULTS) -> None:
 
 
 def _check(options: BenchOptions, specs: Sequence[RunSpec]) -> None:
-    """Finds what is wrong before minutes are spent on measuring."""
+    """Finds errors before minutes are spent on measuring."""
     from rtseg.apps._overwrite import check_outputs, source_files
     from rtseg.engines import candidates
     from rtseg.live.bench import miou_of_card
@@ -120,7 +120,7 @@ def _check(options: BenchOptions, specs: Sequence[RunSpec]) -> None:
     for spec in specs:
         artifact = check_spec(spec)
         runs = candidates(spec.engine, artifact)
-        if spec.precision == "int8" and runs != ["tensorrt"]:  # which makes its own INT8
+        if spec.precision == "int8" and runs != ["tensorrt"]:  # TensorRT makes its own INT8 form
             artifact.file(spec.precision)
         artifacts.append(artifact)
     stated = {split for artifact in artifacts for split in miou_of_card(artifact.card)}
@@ -136,7 +136,7 @@ def _plain(plan: dict[str, Any]) -> dict[str, Any]:
 
 
 def _table(results: list[dict[str, Any]], split: str) -> Table:
-    """A measurement a row, in two lines, so that nothing is cut at 80 columns; the JSON has all percentiles."""
+    """One measurement per row, in two lines, so that nothing is cut at 80 columns; the JSON has all percentiles."""
     table = Table(box=SIMPLE_HEAD, pad_edge=False, show_edge=False, padding=(0, 1, 0, 0))
     table.add_column("network\nengine, input", overflow="fold")
     for title in ("engine ms\np50 / p99", "engine\nfps", "loop\nfps", "latency ms\np50 / p99", f"mIoU\n{split}"):

@@ -86,7 +86,7 @@ class CamOptions:
 
     @property
     def spec(self) -> RunSpec:
-        """How a network is to run."""
+        """How to run a network."""
         model = RunSpec.model if self.model is None else self.model
         size_hw = parse_size(self.size) if self.size else None
         return RunSpec(model, self.engine, self.precision, size_hw, self.threads, self.exit)

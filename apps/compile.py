@@ -127,7 +127,7 @@ def compile_int8(artifact: Artifact, options: CompileOptions) -> None:
 
 
 def compile_exits(artifact: Artifact, ranges: "Ranges", folder: Path) -> tuple[Exit, ...]:
-    """Writes the INT8 form of every graph of the chain of a network with exits; none of a network without."""
+    """Writes the INT8 form of every graph in the chain of a network with exits; returns none for other networks."""
     from rtseg.engines.trial import first_chain_run
     from rtseg.int8.quantise import quantise
 
@@ -144,10 +144,10 @@ def compile_exits(artifact: Artifact, ranges: "Ranges", folder: Path) -> tuple[E
 
 
 def activation_ranges(artifact: Artifact, options: CompileOptions) -> "Ranges":
-    """Measured on pictures where any are given, else those of the card.
+    """The ranges measured on the pictures that were given, or else those in the card.
 
     Raises:
-        UsageError: neither is there.
+        UsageError: there are neither.
     """
     from rtseg.int8.calibrate import measure_ranges
     from rtseg.int8.chain import chain_tensors, join_chain
@@ -172,7 +172,7 @@ def activation_ranges(artifact: Artifact, options: CompileOptions) -> "Ranges":
 
 
 def input_size(card: Card, size: str | None) -> Size:
-    """The size asked for, or the nearest to that of the training pictures that the network takes."""
+    """The size asked for, or the size closest to the training size that the network takes."""
     if size is not None:
         return card.check_size(parse_size(size))
     return card.nearest_size(card.train_size)
@@ -212,10 +212,10 @@ def trial_picture(card: Card) -> "np.ndarray":
 
 
 def with_loss(before: Artifact, after: Artifact, options: CompileOptions) -> Card:
-    """The new card with the mIoU of the INT8 form; prints what it lost.
+    """The new card with the mIoU of the INT8 form; prints what it loses.
 
     Raises:
-        ParityError: it lost more than is allowed.
+        ParityError: it loses more than allowed.
     """
     console = plain_console()
     if options.data is None:
@@ -237,7 +237,7 @@ def with_loss(before: Artifact, after: Artifact, options: CompileOptions) -> Car
 def score(
     artifact: Artifact, precision: str, options: CompileOptions, engine: str = "onnxruntime", size: Size | None = None
 ) -> dict[str, Any]:
-    """The figures of an engine on the val split."""
+    """The figures of an engine on the validation split."""
     from rtseg.datasets import open_data
     from rtseg.live.segmenter import Segmenter
     from rtseg.metrics.evaluate import evaluate

@@ -1,4 +1,4 @@
-"""`rtseg data list|check|import`: which data sets can be read, whether one is in order, and how to make one."""
+"""`rtseg data list|check|import`: shows which data sets can be read, checks one, and makes new ones."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -88,7 +88,7 @@ def command(options: CheckOptions | None = None) -> int:
 
 
 def check_set(options: CheckOptions) -> int:
-    """Looks through the splits, tells what was found, writes what is asked for; 0, or 3 where something is wrong."""
+    """Checks the splits, prints and writes the results; returns 0, or 3 if something is wrong."""
     from rtseg.core.machine import cores
     from rtseg.datasets.check import check
     from rtseg.datasets.sheet import sample_sheet
@@ -109,7 +109,7 @@ def check_set(options: CheckOptions) -> int:
 
 
 def open_splits(options: CheckOptions) -> "list[DataSet]":
-    """Every split that is there; where none is, the first split's own error says what is missing."""
+    """Opens every existing split; if there is none, the first split's error says what is missing."""
     from rtseg.datasets import DATASETS, open_data
 
     kind = DATASETS.get(options.data)
@@ -118,7 +118,7 @@ def open_splits(options: CheckOptions) -> "list[DataSet]":
 
 
 def tell(report: "CheckReport", first: int) -> None:
-    """The figures as a table, then the problems."""
+    """Prints the figures as a table, then the problems."""
     from rtseg.core.sizes import format_size
     from rtseg.datasets.check import DOUBTS, KINDS
 

@@ -1,4 +1,4 @@
-"""What `make demo` runs: `rtseg-cam` on the procedural street, recorded, in a window where there is a display."""
+"""What `make demo` runs: `rtseg-cam` on the procedural street, recorded, and in a window if there is a display."""
 
 from pathlib import Path
 
@@ -23,15 +23,15 @@ def demo() -> None:
     if not window:
         console.print(f"window  none: {reason}; recording to {VIDEO}")
     for path in (VIDEO, PICTURE):
-        path.unlink(missing_ok=True)  # an old one must not pass for this run's
-    # whichever comes first: ten seconds of video, or ten seconds of waiting for them
+        path.unlink(missing_ok=True)  # an old file must not be taken for this run's
+    # ends after ten seconds of video, or after ten seconds of time
     cam(CamOptions(source="synthetic", record=VIDEO, window=window, frames=SECONDS * FPS, duration=SECONDS))
     save_middle_frame(VIDEO, PICTURE)
     console.print(f"saved   {PICTURE}\nNext: rtseg-cam (your camera), rtseg-video FILE --output DIR, rtseg doctor")
 
 
 def save_middle_frame(video: Path, picture: Path) -> None:
-    """Writes the frame in the middle of a video; raises InputError where the video does not play."""
+    """Writes the middle frame of a video; raises InputError if the video cannot be played."""
     from rtseg.sinks.base import write_picture
     from rtseg.sources.open import open_source
 

@@ -29,8 +29,9 @@ class Check:
     """One line of the table.
 
     Attributes:
-        state: 'ok', 'info' (absent and not needed), 'warning' (something is lost) or 'broken' (the main path is).
-        fix: what to do about it; empty where nothing is to be done.
+        state: 'ok', 'info' (absent but not needed), 'warning' (something does not work) or 'broken' (the main path
+            fails).
+        fix: what to do about it; empty if nothing.
     """
 
     name: str
@@ -78,7 +79,7 @@ def command(
 
 
 def examine(cameras: bool = False) -> Iterator[Check]:
-    """Every check, in the order in which the parts build on each other."""
+    """Runs every check, in the order in which the parts depend on each other."""
     yield check_python()
     yield check_threads()
     yield from guarded("OpenCV", check_opencv, "pip install --force-reinstall opencv-python")
@@ -94,7 +95,7 @@ def examine(cameras: bool = False) -> Iterator[Check]:
 
 
 def guarded(name: str, check: Callable[[], list[Check]], fix: str) -> list[Check]:
-    """The lines of a check; one that says 'broken' where a package that it needs cannot be loaded."""
+    """The lines of a check; a single 'broken' line if a package that it needs cannot be loaded."""
     try:
         return check()
     except (ImportError, OSError, RuntimeError, RtsegError) as error:
@@ -103,12 +104,12 @@ def guarded(name: str, check: Callable[[], list[Check]], fix: str) -> list[Check
 
 
 def first_line(error: Exception) -> str:
-    """What an error says, on one line."""
+    """An error's message, on one line."""
     return next(iter(str(error).splitlines()), type(error).__name__)
 
 
 def shared_library_hint(error: str) -> str:
-    """How to install the system library that an import error names; empty where it names none."""
+    """How to install the system library that an import error names; empty if it names none."""
     debian = {"libGL": "libgl1", "libgthread": "libglib2.0-0", "libglib": "libglib2.0-0", "libgomp": "libgomp1"}
     for library, package in debian.items():
         if f"{library}.so" in error or f"{library}-2" in error:
@@ -133,7 +134,7 @@ def check_python() -> Check:
 
 
 def check_threads() -> Check:
-    """How the cores are shared among the parts of the loop."""
+    """How cores are shared among the parts of the loop."""
     from rtseg.core.machine import cores
     from rtseg.core.threads import thread_budget
 
@@ -143,7 +144,7 @@ def check_threads() -> Check:
 
 
 def check_opencv() -> list[Check]:
-    """OpenCV loads, and its window functions are those of the full build (albumentations brings the headless one)."""
+    """OpenCV loads, and its window functions are those of the full build (albumentations installs the headless one)."""
     import cv2
 
     headless = installed("opencv-python-headless") or installed("opencv-contrib-python-headless")
@@ -158,7 +159,7 @@ def check_opencv() -> list[Check]:
 
 
 def check_display() -> list[Check]:
-    """Whether a window can be opened; none is."""
+    """Whether a window can be opened; does not open one."""
     from rtseg.sinks.window import gui_available
 
     usable, reason = gui_available()
@@ -180,7 +181,7 @@ def check_codecs() -> list[Check]:
 
 
 def check_kernels() -> list[Check]:
-    """The compiled label upsampling works, and what it compiles stays on disk for the next start."""
+    """The compiled label upsampling works, and the compiled code is cached on disk for the next start."""
     from rtseg.pictures.upsample import warm_up
 
     start = perf_counter()
@@ -199,7 +200,7 @@ def check_kernels() -> list[Check]:
 
 
 def check_weights() -> list[Check]:
-    """The files that ship are whole: sizes and hashes agree with their cards."""
+    """The files that ship are complete: sizes and hashes match their cards."""
     from rtseg.core.zoo import resolve, shipped, weights_folder
 
     checks = []
@@ -213,7 +214,7 @@ def check_weights() -> list[Check]:
 
 
 def check_engines() -> list[Check]:
-    """Each installed engine runs a network that ships, in a process of its own: a crash there is a finding."""
+    """Each installed engine runs a network that ships, in its own process: a crash there is a finding."""
     from rtseg.engines import ENGINES, install_hint, missing
 
     checks = []
@@ -224,12 +225,12 @@ def check_engines() -> list[Check]:
         try:
             with ProcessPoolExecutor(1, get_context("spawn")) as pool:
                 checks.append(Check(f"engine {name}", "ok", pool.submit(probe_engine, name).result()))
-        except WeightsError as error:  # nothing to run; the lines about the weights say why
+        except WeightsError as error:  # nothing to run, as the lines about the weights explain
             checks.append(Check(f"engine {name}", "info", f"not tried: {first_line(error)}"))
         except BrokenProcessPool:
             fix = f"install another version: {install_hint(name)} --upgrade; until then use another --engine"
             checks.append(Check(f"engine {name}", "warning", "its process crashed", fix))
-        except Exception as error:  # whatever a vendor library raises is a finding too
+        except Exception as error:  # any error of a vendor library is a finding too
             fix = f"reinstall it ({install_hint(name)} --force-reinstall), or use another --engine"
             checks.append(Check(f"engine {name}", "warning", first_line(error), fix))
     if not any(check.state == "ok" for check in checks):
@@ -255,13 +256,13 @@ def check_rates() -> list[Check]:
 
 
 def probe_engine(name: str) -> str:
-    """Runs the first network that ships on a grey picture; returns what ran it. Called in a child process."""
+    """Runs the first network that ships on a grey picture; returns what ran it. Runs in a child process."""
     import numpy as np
 
     from rtseg.core.zoo import resolve, shipped
     from rtseg.engines import EngineOptions, load_engine
 
-    artifact = resolve(next(iter(shipped()), "icnet"))  # without any, `resolve` says how to fix that
+    artifact = resolve(next(iter(shipped()), "icnet"))  # if there are none, `resolve` says how to fix it
     side = 4 * artifact.card.size_multiple
     with load_engine(name, artifact, EngineOptions((side, side))) as engine:
         engine.infer(np.full((side, side, 3), 128, np.uint8))
@@ -269,7 +270,7 @@ def probe_engine(name: str) -> str:
 
 
 def check_gpu() -> Check:
-    """What NVIDIA's driver and TensorRT say; neither is needed."""
+    """NVIDIA's driver and TensorRT; neither is required."""
     from rtseg.engines.cuda.device import driver_version, gpu_problem
 
     if (problem := gpu_problem()) is not None:

@@ -139,7 +139,7 @@ def command(options: EvalOptions | None = None) -> None:
 
 
 def check_files(options: EvalOptions) -> None:
-    """Raises UsageError where an output would replace what is read, OutputError where it cannot be written."""
+    """Raises UsageError if an output would replace an input, OutputError if it cannot be written."""
     from rtseg.apps._overwrite import check_outputs, source_files
     from rtseg.core.zoo import resolve
     from rtseg.sinks.base import check_picture
@@ -157,7 +157,7 @@ def check_files(options: EvalOptions) -> None:
 def score(options: EvalOptions) -> dict[str, Any]:
     """Measures what was asked for and returns the figures as JSON values.
 
-    "miou" and the other keys of the data set are those of the path that runs in real time: one picture, one scale.
+    "miou" and the other keys of the data set are for the real-time path: one picture, one scale.
     """
     from rtseg.core.zoo import resolve
     from rtseg.datasets import open_data
@@ -188,7 +188,7 @@ def score(options: EvalOptions) -> dict[str, Any]:
 
 
 def check_before(options: EvalOptions, spec: RunSpec) -> None:
-    """Finds what is wrong with what comes second before minutes are spent on what comes first."""
+    """Finds errors in later steps before minutes are spent on earlier ones."""
     from rtseg.core.zoo import resolve
     from rtseg.live.labellers.averaging import Averaging
     from rtseg.live.labellers.scoring import check_scores
@@ -206,7 +206,7 @@ def check_before(options: EvalOptions, spec: RunSpec) -> None:
 
 
 def check_unseen(options: EvalOptions) -> None:
-    """Raises UsageError where the network was trained on what it is to be scored on."""
+    """Raises UsageError if the network was trained on the data it would be scored on."""
     from rtseg.core.zoo import resolve
     from rtseg.datasets.lineage import seen_split
 
@@ -218,7 +218,7 @@ def check_unseen(options: EvalOptions) -> None:
 
 
 def enter_figures(options: EvalOptions, figures: dict[str, Any]) -> None:
-    """Writes the real-time figures of the data set into the network's card; those of other sizes stay there."""
+    """Writes the data set's real-time figures into the network's card; figures for other sizes stay there."""
     from rtseg.core.zoo import resolve
 
     artifact = resolve(options.model)

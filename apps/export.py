@@ -63,7 +63,7 @@ class ExportOptions:
 
 @dataclass(frozen=True)
 class Trained:
-    """A network in torch, and what `export_network` takes beside it."""
+    """A torch network, and the other arguments for `export_network`."""
 
     model: "SegmentationModel"
     name: str
@@ -78,9 +78,9 @@ def command(options: ExportOptions | None = None) -> None:
     from rtseg.export.network import export_labels, export_network
 
     console = plain_console()
-    logging.getLogger("rtseg.export").setLevel(logging.INFO)  # it takes a minute: what it is at
+    logging.getLogger("rtseg.export").setLevel(logging.INFO)  # shows the progress, since it takes a minute
     network = load(options)
-    name = options.name or network.name.replace(":", "-")  # smp:unet:resnet34 is not a file's name everywhere
+    name = options.name or network.name.replace(":", "-")  # smp:unet:resnet34 is not a valid file name everywhere
     check_files(options, name)
     images = gate_images(options)
     if options.output == "labels":
@@ -92,7 +92,7 @@ def command(options: ExportOptions | None = None) -> None:
 
 
 def check_options(options: ExportOptions) -> None:
-    """What can be said without reading a network.
+    """Checks everything that can be checked without reading a network.
 
     Raises:
         UsageError: the options name no network, or two, or a file of a run that has no weights of its own.
@@ -125,7 +125,7 @@ def check_options(options: ExportOptions) -> None:
 
 
 def check_files(options: ExportOptions, name: str) -> None:
-    """Raises UsageError where a file of that name would replace what the network or its pictures are read from."""
+    """Raises UsageError if a file of that name would replace what the network or its pictures are read from."""
     from rtseg.apps._overwrite import check_outputs
     from rtseg.core.zoo import resolve
 
@@ -140,7 +140,7 @@ def check_files(options: ExportOptions, name: str) -> None:
 
 
 def load(options: ExportOptions) -> Trained:
-    """The network that the options name; raises WeightsError where a file is damaged."""
+    """Loads the network that the options name; raises WeightsError if a file is damaged."""
     if options.checkpoint is not None:
         return from_checkpoint(options.checkpoint, options)
     assert options.model is not None
@@ -160,7 +160,7 @@ def load(options: ExportOptions) -> Trained:
 
 
 def untrained(model: str, options: ExportOptions) -> Trained:
-    """Fresh weights for CamVid's classes."""
+    """A network with random weights for CamVid's classes."""
     import torch
 
     from rtseg.models import build_model
@@ -171,7 +171,7 @@ def untrained(model: str, options: ExportOptions) -> Trained:
 
 
 def from_checkpoint(path: Path, options: ExportOptions) -> Trained:
-    """What `rtseg train` wrote: weights, and a JSON file that says what they are; raises WeightsError."""
+    """Reads the output of `rtseg train`, weights and a JSON file that describes them; raises WeightsError."""
 
     from rtseg.models import build_model
     from rtseg.models.weights import restore
@@ -192,7 +192,7 @@ def from_checkpoint(path: Path, options: ExportOptions) -> Trained:
         }
     except (OSError, KeyError, TypeError, ValueError) as error:
         if options.exits is not None and isinstance(error, UsageError):
-            raise  # it is about that number
+            raise  # the error is about this number
         raise WeightsError(f"{beside} does not describe a checkpoint of rtseg: {error}") from error
     weights = load_tree(path)
     restore(model, weights, str(path))
@@ -211,7 +211,7 @@ def engine_order(options: ExportOptions) -> tuple[str, ...]:
 
 
 def gate_images(options: ExportOptions, count: int = 6) -> "list[np.ndarray]":
-    """Pictures for the parity gate, evenly spread over the split; none where no data set is given."""
+    """Pictures for the parity gate, evenly spread over the split; empty if no data set is given."""
     if options.data is None:
         return []
     from rtseg.datasets import open_data

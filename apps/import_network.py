@@ -1,4 +1,4 @@
-"""`rtseg import`: takes a network of any make, and writes what every command runs."""
+"""`rtseg import`: takes a network from any framework and writes what every command runs."""
 
 import shlex
 from dataclasses import dataclass
@@ -104,7 +104,7 @@ def command(file: Path, /, choices: ImportChoices = _DEFAULTS) -> None:
 
 
 def report(imported: "Imported", path: Path) -> None:
-    """Says what was found, how close the result is, and how to run it."""
+    """Prints what was found, how close the result is, and how to run it."""
     console = plain_console()
     card = imported.artifact.card
     for note in imported.notes:

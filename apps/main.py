@@ -1,4 +1,4 @@
-"""`rtseg train|prune|eval|data|export|import|compile|models|doctor`: a command's module is imported when called."""
+"""`rtseg train|prune|eval|data|export|import|compile|models|doctor`: imports a command's module when it is called."""
 
 from collections.abc import Callable
 from importlib.util import find_spec
@@ -11,7 +11,7 @@ from rtseg.apps._console import run
 from rtseg.core.errors import EngineError
 from rtseg.core.registry import unknown_name
 
-COMMANDS = {  # name -> (function or sub-app, what --help says)
+COMMANDS = {  # name -> (function or sub-app, help text)
     "train": ("rtseg.apps.train:command", "Train a network (needs the extra 'train')."),
     "prune": ("rtseg.apps.prune:command", "Remove channels from a network (needs the extra 'train')."),
     "eval": ("rtseg.apps.evaluate:command", "Score a network on a data set, or how steady its labels are."),
@@ -28,7 +28,7 @@ Words = Annotated[str, Parameter(show=False, allow_leading_hyphen=True)]  # what
 
 
 def build_app() -> App:
-    """The command with its subcommands, none of them imported yet."""
+    """The command and its subcommands, without importing them."""
     app = App(name="rtseg", help=rtseg.__doc__.splitlines()[0] if rtseg.__doc__ else "", version=rtseg.__version__)
     for name, (target, about) in COMMANDS.items():
         torchless = name in NEEDS_TORCH and find_spec("torch") is None
@@ -44,7 +44,7 @@ def build_app() -> App:
 
 
 def unavailable(name: str) -> Callable[..., NoReturn]:
-    """Stands for a command whose packages are not installed."""
+    """Stands in for a command whose packages are not installed."""
 
     def command(*words: Words) -> NoReturn:
         raise EngineError(f"rtseg {name} needs torch, which is not installed: pip install 'rtseg[train]'")

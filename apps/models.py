@@ -1,4 +1,4 @@
-"""`rtseg models`: the networks that ship, from their cards; and the encoders that networks can be trained on."""
+"""`rtseg models`: lists the networks that ship, from their cards; and the encoders to train networks with."""
 
 import json as json_format
 from dataclasses import asdict
@@ -40,12 +40,12 @@ def command(
 
 
 def summary(card: Card) -> dict[str, object]:
-    """The card without what only the INT8 builder reads."""
+    """The card without what only the INT8 builder needs."""
     return {key: value for key, value in card.to_json().items() if key != "activation_ranges"}
 
 
 def table(cards: list[Card]) -> Table:
-    """One row a network; fits 80 columns, and the name is whole in any. `auto` takes the first engine installed."""
+    """One row per network; fits 80 columns, with the full name at any width."""
     rest = [Column(name, overflow="fold") for name in ("params", "GMAC\n1024x2048", "files, MiB", "mIoU", "engines")]
     made = Table(Column("model", no_wrap=True), *rest, box=SIMPLE, collapse_padding=True, pad_edge=False)
     for card in cards:
@@ -63,7 +63,7 @@ def table(cards: list[Card]) -> Table:
 
 
 def list_encoders(json: bool) -> None:
-    """Prints the encoders and what each supports."""
+    """Prints the encoders and what each of them supports."""
     from rtseg.models.encoders.table import ROWS  # loads torch
 
     if json:

@@ -1,4 +1,4 @@
-"""`rtseg prune`: cuts channels out of a network."""
+"""`rtseg prune`: removes channels from a network."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -61,7 +61,7 @@ def command(options: PruneOptions | None = None) -> None:
 
 
 def methods() -> list[str]:
-    """A line for each method."""
+    """One line per method."""
     from rtseg.training.pruning import METHODS
 
     docs = {name: METHODS.get(name).__doc__ or "" for name in METHODS}
@@ -69,7 +69,7 @@ def methods() -> list[str]:
 
 
 def prune(options: PruneOptions, console: Console) -> None:
-    """Cuts, writes and says what is left.
+    """Prunes, writes the network and prints what is left.
 
     Raises:
         UsageError: an option is missing or has a value that is not allowed.
@@ -109,7 +109,7 @@ def prune(options: PruneOptions, console: Console) -> None:
 
 
 def check(options: PruneOptions) -> Path:
-    """The output folder, once the options have been checked; raises UsageError."""
+    """Checks the options and returns the output folder; raises UsageError."""
     from rtseg.training.pruning import METHODS
 
     if options.model is None:
@@ -128,7 +128,7 @@ def check(options: PruneOptions) -> Path:
 
 
 def file_of(model: str) -> str:
-    """Of a card, the path of the weights beside it; anything else as it is."""
+    """For a card, the path of the weights beside it; any other path unchanged."""
     from rtseg.core.paths import user_path
 
     if not model.endswith(".json"):
@@ -141,7 +141,7 @@ def file_of(model: str) -> str:
 
 
 def report(folders: tuple[Path, ...], console: Console) -> None:
-    """Puts runs side by side; raises WeightsError where a folder has no card."""
+    """Compares runs side by side; raises WeightsError if a folder has no card."""
     from rtseg.training.pruning.folder import missing, read_row
 
     rows = [read_row(folder) for folder in folders]
@@ -153,7 +153,7 @@ def report(folders: tuple[Path, ...], console: Console) -> None:
 
 
 def table(rows: list["Row"]) -> Table:
-    """One row a folder."""
+    """One row per folder."""
     splits = list(dict.fromkeys(split for row in rows for split in row.miou))
     heads: list[Column | str] = [
         Column("run", overflow="fold"),

@@ -27,7 +27,7 @@ def teaching_table() -> Table:
 
 def command(config: Annotated[TrainConfig | None, Parameter(name="*")] = None) -> None:
     """Train a network; the same command resumes a run that was stopped."""
-    config = config or TrainConfig()  # which says what is missing
+    config = config or TrainConfig()  # raises the error that says what is missing
     if config.teaching == TEACHING_LIST:
         plain_console().print(teaching_table())
         return
@@ -40,7 +40,7 @@ def command(config: Annotated[TrainConfig | None, Parameter(name="*")] = None) -
     if config.unlabelled is None:
         names = ("unlabelled_every", "unlabelled_confidence", "unlabelled_weight")
         refuse_idle(config, names, "is for pictures without labels: add --unlabelled")
-    parse_teaching(config.teaching)  # reports a typing error before any network is read
+    parse_teaching(config.teaching)  # reports a typo before any network is read
     if config.init is not None or config.teacher:
         from rtseg.training.origin import find_origin
 
@@ -50,9 +50,9 @@ def command(config: Annotated[TrainConfig | None, Parameter(name="*")] = None) -
     read_data(config)  # wrong options are reported before torch is loaded
     from rtseg.training.run import train
 
-    logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)  # its news come twice otherwise, once from our log
-    warnings.filterwarnings("ignore", module="lightning")  # about its own internals, and about a folder that we made
-    logging.getLogger("rtseg.training").setLevel(logging.INFO)  # where a run resumes, and that it is done
+    logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)  # its messages would appear twice, once in our log
+    warnings.filterwarnings("ignore", module="lightning")  # about its own internals, and about a folder that we created
+    logging.getLogger("rtseg.training").setLevel(logging.INFO)  # shows where a run resumes, and when it is done
     try:
         with stopped_by_sigterm():
             folder = train(config)

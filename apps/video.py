@@ -1,4 +1,4 @@
-"""`rtseg-video`: labels files, folders and lists of videos, resumes where it was interrupted, and survives bad ones."""
+"""`rtseg-video`: labels files, folders and lists of videos, resumes interrupted work, and survives bad inputs."""
 
 import signal
 import threading
@@ -135,11 +135,11 @@ def video(*inputs: str, options: VideoOptions) -> None:
 
 
 def _check_outputs(inputs: Sequence[str], jobs: "Sequence[Job]", options: VideoOptions) -> None:
-    """That nothing replaces the network or a list of inputs, and the report no input and no output of any run."""
+    """Checks that nothing replaces the network or a list of inputs, and the report no input or output of any run."""
     from rtseg.apps._overwrite import check_each_other, check_outputs, source_files
     from rtseg.batch.jobs import LIST_SUFFIX, SAVES
 
-    jobs = [job for job in jobs if job.nameable]  # whoever opens the others says what is wrong
+    jobs = [job for job in jobs if job.nameable]  # opening the others raises the error
     lists = [Path(text) for given in inputs if given.lower().endswith(LIST_SUFFIX)
              for text in (given, *matches(given))]  # fmt: skip
     read = {"the network": resolve(options.model).paths, "a list of inputs": lists}
@@ -152,7 +152,7 @@ def _check_outputs(inputs: Sequence[str], jobs: "Sequence[Job]", options: VideoO
 
 
 def _choice(jobs: "Sequence[Job]", options: VideoOptions) -> "tuple[Choice, Selection]":
-    """Checks all settings that do not depend on an input; also says how 'auto' was decided."""
+    """Checks all settings that do not depend on an input; also returns how 'auto' was decided."""
     from rtseg.batch.jobs import parse_save
     from rtseg.batch.plan import Choice
     from rtseg.batch.task import Look
@@ -166,7 +166,7 @@ def _choice(jobs: "Sequence[Job]", options: VideoOptions) -> "tuple[Choice, Sele
     if options.ray and options.threads is not None and options.threads < 1:
         raise UsageError(f"{options.threads} threads are not allowed: give 1 or more")
     if not options.ray:
-        thread_budget(options.threads)  # refuses what the machine does not have; a cluster's machines may have more
+        thread_budget(options.threads)  # refuses more than this machine has; a cluster's machines may have more
     artifact = resolve(options.model)
     size_hw = parse_size(options.size) if options.size else None
     spec = RunSpec(options.model, options.engine, options.precision, size_hw, options.threads, options.exit)
@@ -186,17 +186,17 @@ def _choice(jobs: "Sequence[Job]", options: VideoOptions) -> "tuple[Choice, Sele
 
 
 def _selected(jobs: "Sequence[Job]", spec: RunSpec, artifact: Artifact, options: VideoOptions) -> "Selection":
-    """The engine and precision of the whole batch, by the size of its first input; one machine decides."""
+    """The engine and precision for the whole batch, by the size of its first input; decided on one machine."""
     from rtseg.batch.survey import first_size
     from rtseg.engines import EngineOptions, Selection, select
     from rtseg.live.policies import Every
     from rtseg.live.spec import default_size
 
-    if AUTO not in (spec.engine, spec.precision):  # of a cluster, which may have what this machine lacks
+    if AUTO not in (spec.engine, spec.precision):  # a cluster may have what this machine lacks
         return Selection(spec.engine, spec.precision)
     threads = cores() if options.ray or spec.threads is None else spec.threads
     size_hw = spec.size_hw or default_size(artifact.card, first_size(jobs) or artifact.card.train_size)
-    exits = spec.exit is not None  # one frame at a time
+    exits = spec.exit is not None  # exits take one frame at a time
     ahead = 1 if exits else min(threads, Every().most_in_flight)
     wanted = EngineOptions(size_hw, threads=threads, in_flight=ahead, exits=exits)
     with Console(stderr=True).status("choosing an engine: measured once per machine"):
@@ -205,7 +205,7 @@ def _selected(jobs: "Sequence[Job]", spec: RunSpec, artifact: Artifact, options:
 
 @contextmanager
 def _ctrl_c(batch: "Batch", console: Console) -> Iterator[None]:
-    """The first Ctrl-C or SIGTERM ends at the next segment's end, the second at once."""
+    """The first Ctrl-C or SIGTERM stops at the end of the segment, the second at once."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return
@@ -227,7 +227,7 @@ def _ctrl_c(batch: "Batch", console: Console) -> Iterator[None]:
 
 
 def _finish(console: Console, options: VideoOptions, outcomes: Sequence["Outcome"]) -> None:
-    """Says what became of every input; also where the run was interrupted."""
+    """Prints the outcome of every input, even if the run was interrupted."""
     from rtseg.apps._outputs import summary_table, write_report
 
     if any(outcome.frames or outcome.skipped for outcome in outcomes):

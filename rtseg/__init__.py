@@ -19,7 +19,7 @@ _LAZY = {
     "RtsegError": "rtseg.core.errors",
     "anytime": "rtseg.live.api",
     "load": "rtseg.live.api",
-    "models": "rtseg.core.zoo",  # until somebody imports rtseg.models, which may be called too
+    "models": "rtseg.core.zoo",  # until the package rtseg.models is imported, which can be called too
     "stream": "rtseg.live.api",
     "open_source": "rtseg.sources.open",
     "overlay": "rtseg.pictures.overlay",

@@ -1,1 +1,1 @@
-"""Offline batches that survive anything: inputs, journal, segments, workers, and the joining of their results."""
+"""Offline batches that survive failures: inputs, journal, segments, workers, and joining the results."""

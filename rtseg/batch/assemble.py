@@ -1,4 +1,4 @@
-"""From finished segments to finished outputs."""
+"""Turns finished segments into finished outputs."""
 
 import csv
 from collections.abc import Iterator
@@ -26,20 +26,20 @@ from rtseg.sources.images import read_image
 
 
 def assemble(work: Work, labels: LabelSet, about: dict[str, Any]) -> list[str]:
-    """Makes the outputs of an input whose segments are all done, gives them their names and removes the rest.
+    """Makes the outputs of an input whose segments are all done, gives them their names and removes everything else.
 
-    It may be broken off at any moment and called again.
+    It may be interrupted at any moment and called again.
 
     Args:
         work: the input.
         labels: the network's classes.
-        about: what the summary says besides.
+        about: extra entries for the summary.
 
     Returns:
         Notes for the user.
 
     Raises:
-        InputError: not a single frame could be decoded.
+        InputError: no frame could be decoded.
         OutputError: an output cannot be written.
     """
     notes: list[str] = work.journal.fact("notes") or []
@@ -49,7 +49,7 @@ def assemble(work: Work, labels: LabelSet, about: dict[str, Any]) -> list[str]:
         notes = _make(work, labels, about)
         for kind in work.job.save:
             if (made := work.job.partial / work.job.output_name(kind)).is_file():
-                sync(made)  # before the segments that it was made of are removed
+                sync(made)  # before the segments that it is made of are removed
         work.journal.state(state="assembled", notes=notes)
     note_made(work.job, {name: work.journal.fact(name) for name in FACTS})
     names = _file_names(work)
@@ -66,7 +66,7 @@ def assemble(work: Work, labels: LabelSet, about: dict[str, Any]) -> list[str]:
 
 
 def _make(work: Work, labels: LabelSet, about: dict[str, Any]) -> list[str]:
-    """Writes in the folder of unfinished work what is not there yet under its name."""
+    """Writes, in the folder of unfinished work, the outputs that do not have their final names yet."""
     save, layout = work.job.save, work.layout
     notes: list[str] = []
     parts = [(done.segment, done.ticks) for done in work.journal.segments() if len(done.indices)]
@@ -74,7 +74,7 @@ def _make(work: Work, labels: LabelSet, about: dict[str, Any]) -> list[str]:
     names = _file_names(work)
     for kind in {"labels", "overlay", "labelme", "frames"} & set(save):
         folder = work.job.partial / work.job.output_name(kind)
-        if folder.is_dir():  # in it are also files of passes that were broken off or not trusted
+        if folder.is_dir():  # it also has files of passes that were interrupted or not trusted
             remove_numbered(folder, keep=names)
 
     def path(kind: str) -> Path:
@@ -102,7 +102,7 @@ def _make(work: Work, labels: LabelSet, about: dict[str, Any]) -> list[str]:
 
 
 def _file_names(work: Work) -> dict[str, str]:
-    """Of the frames that segments have, where each is a file: name while it is made -> name in the output."""
+    """For the frames of the segments, if each is a file: name while it is made -> name in the output."""
     names: dict[str, str] = {}
     for done in work.journal.segments():
         for index in done.indices.tolist():
@@ -111,7 +111,7 @@ def _file_names(work: Work) -> dict[str, str]:
 
 
 def _rows(work: Work, classes: int) -> Iterator[tuple[int, int, np.ndarray]]:
-    """(index, ticks, share of each class) of every frame."""
+    """(index, ticks, share of each class) for every frame."""
     done: SegmentDone
     for done in work.journal.segments():
         for index, ticks, areas in zip(done.indices.tolist(), done.ticks.tolist(), done.areas, strict=True):
@@ -119,7 +119,7 @@ def _rows(work: Work, classes: int) -> Iterator[tuple[int, int, np.ndarray]]:
 
 
 def _write_areas(path: Path, work: Work, labels: LabelSet) -> None:
-    """One row a frame: its index, its time from the first frame on, and the share of the picture of each class."""
+    """One row per frame: its index, its time since the first frame, and each class's share of the picture."""
     with atomic_path(path) as part, part.open("w", newline="", encoding="utf-8") as file:
         rows = csv.writer(file)
         rows.writerow(["frame", "time_s", *labels.names])
@@ -129,7 +129,7 @@ def _write_areas(path: Path, work: Work, labels: LabelSet) -> None:
 
 
 def _summary(work: Work, labels: LabelSet) -> dict[str, Any]:
-    """Frames, duration, and each class's share: its mean, its largest, and in how many frames it occurs."""
+    """Frames, duration, and for each class its mean and largest share, and in how many frames it occurs."""
     count, total = 0, np.zeros(len(labels))
     largest, present = np.zeros(len(labels)), np.zeros(len(labels), np.int64)
     end = 0
@@ -156,7 +156,7 @@ def _summary(work: Work, labels: LabelSet) -> dict[str, Any]:
 
 
 def _write_strip(path: Path, parts: list[Path]) -> None:
-    """Pictures side by side; a frame that could not be decoded is left out."""
+    """Pictures side by side; frames that could not be decoded are left out."""
     pictures = [read_image(part) for part in parts if part.exists()]
     gap = np.full((STRIP_HEIGHT, 4, 3), 255, np.uint8)
     row = list(chain.from_iterable((picture, gap) for picture in pictures))[:-1]

@@ -1,7 +1,7 @@
-"""Tasks on a Ray cluster: actors that keep their engine, on machines that share a folder.
+"""Runs tasks on a Ray cluster: actors that keep their engine, on machines that share a folder.
 
-Only the driver writes journals; an actor makes segments and moves them into place on the shared storage. One that is
-lost is replaced, and the segments that it had not announced are made again.
+Only the driver writes journals; an actor makes segments and moves them into place on the shared storage. An actor that
+is lost is replaced, and the segments that it had not announced are made again.
 """
 
 import logging
@@ -25,23 +25,23 @@ from rtseg.core.paths import user_path
 from rtseg.engines import TABLE
 
 LOCAL = "local"
-_START_S = 300.0  # without a single actor that is up
-_FAILED_STARTS = 3  # in a row; from then on an actor that does not come up is not replaced
+_START_S = 300.0  # longest time without a running actor
+_FAILED_STARTS = 3  # in a row; after that, an actor that does not start is not replaced
 
 
 class Actor:
-    """A worker on some machine of the cluster."""
+    """A worker on one machine of the cluster."""
 
     def __init__(self) -> None:
         self._events: SimpleQueue[Event] = SimpleQueue()
         self._worker = Worker(self._events.put, lambda: None)
 
     def versions(self, engine: str) -> dict[str, str | None]:
-        """Of what decides the outputs, on its machine."""
+        """Versions, on its machine, of everything that decides the outputs."""
         return versions(engine)
 
     def run(self, task: Task) -> Iterator[Event]:
-        """Runs a task and yields what happens, `TaskDone` or `TaskFailed` last."""
+        """Runs a task and yields its events, `TaskDone` or `TaskFailed` last."""
         thread = Thread(target=self._worker.attempt, args=(task,), name="rtseg-task", daemon=True)
         thread.start()
         while True:
@@ -52,16 +52,16 @@ class Actor:
                 return
 
     def finish(self) -> None:
-        """Ends the task at the end of its segment."""
+        """Ends the task at the end of its current segment."""
         self._worker.finish()
 
 
 @dataclass
 class _Seat:
-    """An actor, and what it does."""
+    """An actor and its state."""
 
     actor: Any
-    coming: Any  # reference to its versions: it is up once they are there
+    coming: Any  # reference to its versions: it is running once they arrive
     up: bool = False
     told: bool = False
     task: Task | None = None
@@ -69,14 +69,14 @@ class _Seat:
 
 
 class RayPool(Pool):
-    """Actors of a Ray cluster.
+    """Actors on a Ray cluster.
 
     Args:
         handle: takes events.
-        address: 'local' starts a cluster of this machine alone; 'auto', HOST:PORT or ray://HOST:PORT joins one.
-        engine: its name; one that runs on a GPU asks for a GPU per actor.
-        threads: CPUs of each actor.
-        count: number of actors; None: as many as the cluster has room for.
+        address: 'local' starts a cluster on this machine only; 'auto', HOST:PORT or ray://HOST:PORT joins one.
+        engine: its name; if it runs on a GPU, each actor asks for one.
+        threads: CPUs for each actor.
+        count: number of actors; None: as many as fit into the cluster.
 
     Raises:
         EngineError: Ray is not installed, or there is no cluster at the address.
@@ -180,13 +180,13 @@ class RayPool(Pool):
         place = self._seats.index(seat)
         self._seats[place : place + 1] = [self._new_seat()] if self._failed_starts < _FAILED_STARTS else []
         if not self._seats:
-            said = str(error).strip().splitlines() or [type(error).__name__]  # of a traceback the last line says it
+            said = str(error).strip().splitlines() or [type(error).__name__]  # a traceback's last line has the message
             raise EngineError(f"no worker comes up in the Ray cluster: {said[-1].strip()}; see `ray status`")
         if seat.task is not None:
             self._handle(TaskFailed.of(seat.task, WorkerLost(f"its Ray worker was lost ({type(error).__name__})")))
 
     def finish(self) -> None:
-        self._finishing = True  # `wait` tells them
+        self._finishing = True  # `wait` tells the actors
 
     def close(self) -> None:
         for seat in self._seats:
@@ -195,7 +195,7 @@ class RayPool(Pool):
 
 
 def _absolute(task: Task) -> Task:
-    """The task with paths that mean the same in every process; links stay, which may lead elsewhere on each machine."""
+    """The task with paths that are valid in every process; links stay, since they may differ between machines."""
     network, model = task.network, str(task.network.model)
     if model.endswith(".onnx"):
         network = replace(network, model=str(user_path(model).absolute()))
@@ -206,7 +206,7 @@ def _absolute(task: Task) -> Task:
 
 
 def _check_reachable(address: str) -> None:
-    """Ray itself takes minutes to find out."""
+    """Checks the address quickly, since Ray itself takes minutes to find out."""
     known = _known_address() if address == "auto" else address
     host, _, port = known.rpartition("://")[2].rpartition(":")
     if not (host and port.isdigit()):
@@ -219,6 +219,6 @@ def _check_reachable(address: str) -> None:
 
 
 def _known_address() -> str:
-    """What 'auto' stands for: $RAY_ADDRESS, or what the last `ray start` of this machine has left."""
+    """The meaning of 'auto': $RAY_ADDRESS, or the address left by the last `ray start` on this machine."""
     noted = Path(os.environ.get("RAY_TMPDIR", gettempdir()), "ray", "ray_current_cluster")
     return os.environ.get("RAY_ADDRESS") or (noted.read_text().strip() if noted.is_file() else "")

@@ -1,4 +1,4 @@
-"""How many worker processes, with how many threads each: measured on the machine and the video at hand."""
+"""How many worker processes to use, and how many threads in each: measured with this machine and video."""
 
 import logging
 from collections.abc import Sequence
@@ -18,22 +18,22 @@ from rtseg.core.errors import InputError, OutputError, RtsegError
 
 log = logging.getLogger(__name__)
 
-ENOUGH = 3000  # frames from which on a measurement of some seconds pays
+ENOUGH = 3000  # with at least so many frames, a measurement of some seconds pays off
 _SECONDS = 3.0  # of video that each worker labels in a measurement
-_GAIN = 1.05  # more processes need more memory: they must be worth it
-_MEMORY_SHARE = 0.8  # of what is free
+_GAIN = 1.05  # more processes need more memory, so they must be this much faster
+_MEMORY_SHARE = 0.8  # usable share of the free memory
 NOT_MEASURED = (InputError, OutputError, Defect, WorkerLost)
 
 
 @dataclass(frozen=True)
 class Crew:
-    """Workers, and what they were measured at.
+    """Workers, and what was measured with them.
 
     Attributes:
         processes: number of workers.
-        threads: of each.
-        fps: frames per second of all together; 0 where it was not measured.
-        memory: bytes that one of them takes at most; 0 where it was not measured.
+        threads: threads of each.
+        fps: frames per second of all together; 0 if it was not measured.
+        memory: most bytes that one of them uses; 0 if it was not measured.
     """
 
     processes: int
@@ -43,19 +43,19 @@ class Crew:
 
 
 def free_memory() -> int:
-    """Bytes that this process and its children may still take: of the machine, or of its control group."""
+    """Bytes that this process and its children may still use, on the machine or in its control group."""
     available: int = psutil.virtual_memory().available
     group = Path("/sys/fs/cgroup")
     try:
         limit = (group / "memory.max").read_text().strip()
         used = int((group / "memory.current").read_text())
         return available if limit == "max" else max(0, min(available, int(limit) - used))
-    except (OSError, ValueError):  # no control groups here
+    except (OSError, ValueError):  # no control groups on this system
         return available
 
 
 def candidates(cores: int, threads: int | None) -> list[Crew]:
-    """Ways to share the cores: one process with all, two with half of them each, and on to one core each."""
+    """Ways to share the cores: one process with all, two with half of them each, up to one per core."""
     if threads is not None:
         return [Crew(count, threads) for count in sorted({1, max(1, cores // threads)})]
     counts = [count for count in (1, 2, 4, 8, 16, 32, 64, 128) if count <= cores]
@@ -63,7 +63,7 @@ def candidates(cores: int, threads: int | None) -> list[Crew]:
 
 
 def choose_crew(jobs: Sequence[Job], choice: Choice, cores: int) -> Crew:
-    """The fastest of `candidates` that fits into the memory, measured on the first of the videos that can be.
+    """The fastest of `candidates` that fits into memory, measured on the first video that can be measured.
 
     Raises:
         EngineError: the engine does not run.
@@ -96,11 +96,11 @@ def _fastest(job: Job, choice: Choice, cores: int) -> Crew:
 
 
 def measure(job: Job, choice: Choice, crew: Crew) -> Crew:
-    """Lets every worker label the first seconds of a video twice, the second time by the clock.
+    """Lets every worker label the first seconds of a video twice and times the second round.
 
     Raises:
         EngineError: the engine does not run.
-        NOT_MEASURED: it is the video or the memory, with which the batch itself may well get on.
+        NOT_MEASURED: the video or the memory is to blame; the batch itself may still work.
     """
     ended: list[TaskDone] = []
 
@@ -120,7 +120,7 @@ def measure(job: Job, choice: Choice, crew: Crew) -> Crew:
             seconds = perf_counter() - start
     except (RtsegError, WorkerLost):
         raise
-    except Exception as error:  # a measurement is advice: what is wrong with an input is for the batch to tell
+    except Exception as error:  # a measurement is only advice; the batch reports what is wrong with an input
         raise Defect.of(error) from error
     frames = sum(event.figures["frames"] for event in ended)
     return replace(crew, fps=frames / seconds, memory=memory)
@@ -139,7 +139,7 @@ def _first_seconds(job: Job, choice: Choice, folder: Path) -> Task:
 
 
 def _run_on_all(pool: ProcessPool, task: Task) -> int:
-    """Bytes that the largest worker took."""
+    """Runs a task on all workers; returns the bytes that the largest of them used."""
     while pool.free:
         pool.start(task)
     memory = 0

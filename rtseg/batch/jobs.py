@@ -1,4 +1,4 @@
-"""What a batch reads and writes: the inputs that the arguments mean, and the names of their outputs."""
+"""What a batch reads and writes: the inputs that the arguments stand for, and the names of their outputs."""
 
 import logging
 import os
@@ -20,20 +20,20 @@ log = logging.getLogger(__name__)
 SAVES = (
     "overlay", "labels", "label-video", "areas", "strip", "summary", "coco", "cvat", "labelme", "frames", "confidence",
 )  # fmt: skip
-GROUPS = {"polygons": ("cvat", "labelme")}  # words that stand for several
-_FOLDERS = ("labels", "labelme", "frames", "confidence")  # of files
+GROUPS = {"polygons": ("cvat", "labelme")}  # words that stand for several outputs
+_FOLDERS = ("labels", "labelme", "frames", "confidence")  # outputs that are folders of files
 LIST_SUFFIX = ".txt"
 PARTIAL_SUFFIX = ".partial"
 
 
 @dataclass(frozen=True)
 class Job:
-    """One input, and the names of its outputs; it stays what it is, whatever becomes of its files in mid-run.
+    """One input, and the names of its outputs; it does not change, whatever happens to its files during the run.
 
     Attributes:
         source: a video, a picture or a folder of pictures.
         folder: where outputs go.
-        save: what is wanted, of `SAVES`.
+        save: the outputs to make, from `SAVES`.
     """
 
     source: Path
@@ -42,12 +42,12 @@ class Job:
 
     @property
     def name(self) -> str:
-        """What the outputs' names begin with."""
+        """The start of the outputs' names."""
         return Path(os.path.abspath(self.source)).name if self.is_folder else self.source.stem
 
     @property
     def path(self) -> str:
-        """The source as `open_source` takes it: as a path, even where it looks like a camera's number."""
+        """The source for `open_source`: always a path, even if it looks like a camera's number."""
         return os.path.join(os.curdir, self.source)
 
     @cached_property
@@ -57,11 +57,11 @@ class Job:
 
     @cached_property
     def pictures(self) -> bool:
-        """Whether this is a picture or a folder of pictures: the overlay is pictures then."""
+        """Whether this is a picture or a folder of pictures; then the overlay is pictures too."""
         return self.is_folder or kind_of(self.source) == "picture"
 
     def output_name(self, kind: str) -> str:
-        """The file or folder that an output of a kind is called."""
+        """The name of the file or folder for a kind of output."""
         if kind == "overlay":
             if self.is_folder:
                 return f"{self.name}_overlay"
@@ -76,7 +76,7 @@ class Job:
 
     @property
     def targets(self) -> list[Path]:
-        """Final names of all outputs that are wanted."""
+        """The final names of all outputs to make."""
         return [self.target(kind) for kind in self.save]
 
     @property
@@ -87,15 +87,15 @@ class Job:
 
     @property
     def nameable(self) -> bool:
-        """Whether file systems take the names of all its outputs."""
+        """Whether file systems allow the names of all its outputs."""
         return self._longest <= NAME_MAX
 
     def check_names(self) -> None:
         """Checks the outputs' names and places.
 
         Raises:
-            InputError: a name would be longer than file systems take.
-            OutputError: a folder stands in the place of a file, or a file in that of a folder.
+            InputError: a name would be longer than file systems allow.
+            OutputError: a folder is in the place of a file, or a file in the place of a folder.
         """
         if (length := self._longest) > NAME_MAX:
             raise InputError(
@@ -118,7 +118,7 @@ class Job:
 
 
 def is_pattern(text: str) -> bool:
-    """Whether it may stand for several names."""
+    """Whether the text may stand for several names."""
     return any(sign in text for sign in "*?[")
 
 
@@ -133,18 +133,18 @@ def parse_save(text: str) -> tuple[str, ...]:
 
 
 def find_jobs(inputs: Sequence[str], output: Path, save: tuple[str, ...]) -> list[Job]:
-    """What to do, checked as far as it can be before any work is done.
+    """Finds what to do, checked as far as possible before any work is done.
 
     Args:
-        inputs: videos, pictures, folders (searched with all below them), patterns, and .txt files that list such.
-        output: the folder for outputs; what lies deeper in an input folder goes as deep below it.
+        inputs: videos, pictures, folders (searched recursively), patterns, and .txt files that list these.
+        output: the folder for outputs; subfolders of an input folder are repeated in it.
         save: kinds of outputs.
 
     Raises:
-        UsageError: nothing to do, names that clash, or an output that would replace an input.
+        UsageError: nothing to do, clashing names, or an output that would replace an input.
         InputError: a list cannot be read.
     """
-    found: dict[Path, tuple[Path, Path]] = {}  # what is named twice counts once
+    found: dict[Path, tuple[Path, Path]] = {}  # an input that is named twice counts once
     for source, below in (pair for text in inputs for pair in _find(text, output)):
         found.setdefault(real_path(source.parent) / source.name, (source, below))
     if not found:
@@ -155,30 +155,30 @@ def find_jobs(inputs: Sequence[str], output: Path, save: tuple[str, ...]) -> lis
 
 
 def _find(text: str, output: Path, listed: bool = False) -> Iterator[tuple[Path, Path]]:
-    """The inputs that an argument or a line of a list means, each with where its outputs go below the output."""
+    """The inputs for an argument or a line of a list, each with the place of its outputs below the output folder."""
     if "://" in text:
         shown = without_password(text)
         raise UsageError(f"{shown} is not a file: for a stream use rtseg-cam --source URL --no-window --record OUT.mp4")
     path = user_path(text)
-    # os.path passes over what the system refuses (a name too long, a folder that is closed): it is told of its input
+    # os.path ignores refusals by the system (name too long, no access); the input reports them later
     if os.path.isdir(path):
         yield from _walk(path, output)
     elif path.suffix.lower() == LIST_SUFFIX and os.path.isfile(path):
         for line in _lines(path):
             yield from _find(line if "://" in line else str(path.parent / user_path(line)), output, listed=True)
-    elif os.path.lexists(path):  # also a link that leads nowhere, of which whoever opens it says so
+    elif os.path.lexists(path):  # also a broken link: opening it raises the error
         yield path, Path()
-    else:  # patterns are for shells that do not expand them
+    else:  # for shells that do not expand patterns
         found = _matches(path, output)
         for match in found:
-            if not (listed and match.suffix.lower() == LIST_SUFFIX):  # it may be the list that is being read
+            if not (listed and match.suffix.lower() == LIST_SUFFIX):  # it may be the list itself
                 yield from _find(str(match), output, listed)
         if not found:
             yield path, Path()
 
 
 def _matches(pattern: Path, output: Path) -> list[Path]:
-    """What a pattern means; of what an output folder below its root holds, and of unfinished work, nothing."""
+    """Matches of a pattern, without those in an output folder below its root or in unfinished work."""
     plain = list(takewhile(lambda part: not is_pattern(part), pattern.parts))
     root, target = real_path(Path(*plain)), real_path(output)
     found = []
@@ -192,7 +192,7 @@ def _matches(pattern: Path, output: Path) -> list[Path]:
 
 
 def _lines(path: Path) -> list[str]:
-    """The entries of a list, one a line; empty lines and those that begin with # are left out."""
+    """The entries of a list, one per line; skips empty lines and those that start with #."""
     try:
         lines = [line.strip() for line in path.read_text(encoding="utf-8-sig").splitlines()]
     except (OSError, UnicodeDecodeError) as error:
@@ -204,7 +204,7 @@ def _lines(path: Path) -> list[str]:
 
 
 def _walk(root: Path, output: Path) -> Iterator[tuple[Path, Path]]:
-    """Every video in a folder and all below it, and every folder that holds pictures; not what the output holds."""
+    """Every video in a folder and below, and every folder with pictures, except in the output folder."""
     if real_path(root) == real_path(output):
         raise UsageError(f"{root} is both input and output: choose another --output")
     found = False
@@ -217,7 +217,7 @@ def _walk(root: Path, output: Path) -> Iterator[tuple[Path, Path]]:
         suffixes = {name: Path(name).suffix.lower() for name in files if not name.startswith(".")}
         place = here.relative_to(root)
         pictures = any(suffix in IMAGE_SUFFIXES for suffix in suffixes.values())
-        if pictures:  # whoever reads them says what else lies there
+        if pictures:  # reading the pictures reports other files
             found = True
             yield here, place.parent
         elif others := [name for name, suffix in suffixes.items() if suffix not in VIDEO_SUFFIXES]:
@@ -227,13 +227,13 @@ def _walk(root: Path, output: Path) -> Iterator[tuple[Path, Path]]:
                 found = True
                 yield here / name, place
     if not found:
-        yield root, Path()  # whoever opens it says what is missing
+        yield root, Path()  # opening it raises the error
 
 
 def _check_names(jobs: Sequence[Job]) -> None:
     first: dict[str, Job] = {}
     for job in jobs:
-        # some file systems do not tell cases apart
+        # some file systems ignore case
         names = {str(path).casefold() for path in (job.partial, *job.targets)}
         for other in (first.setdefault(name, job) for name in names):
             if other is not job:

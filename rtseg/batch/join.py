@@ -1,4 +1,4 @@
-"""Joins segments to one video without re-encoding anything, and takes the sound over from the source."""
+"""Joins segments to one video without re-encoding, and adds the sound of the source."""
 
 import heapq
 import logging
@@ -25,33 +25,33 @@ from rtseg.sources.containers import reason_of
 log = logging.getLogger(__name__)
 
 Part = tuple[Path, np.ndarray]
-"""A video, and int64 (frames,), ticks."""
+"""A video, and int64 (frames,), the ticks of its pictures."""
 
 
 def join_segments(
     parts: Sequence[Part], target: Path, time_base: Fraction, last_duration: int, sound: Sound | None = None
 ) -> list[str]:
-    """Writes one video from the packets of `parts`: an MP4 whose index comes first, or by its name a Matroska file.
+    """Writes one video from the packets of `parts`: an MP4 with its index first, or a Matroska file, by its name.
 
     Args:
-        parts: videos of equal settings without B frames, and when their pictures are shown.
+        parts: videos with the same settings and no B frames, and the times of their pictures.
         target: the file to write.
-        time_base: seconds a tick; the video gets longer ticks where MP4 cannot hold so many for one picture.
-        last_duration: ticks that the very last picture is shown for.
-        sound: what becomes of the audio streams; what does not get into the video as planned is encoded, else left out.
+        time_base: seconds per tick; ticks get longer if MP4 cannot hold so many for one picture.
+        last_duration: ticks for which the last picture is shown.
+        sound: what to do with the audio streams; a stream that cannot be added as planned is encoded, or else left out.
 
     Returns:
         What a user should know about the sound.
 
     Raises:
-        OutputError: it cannot be written.
+        OutputError: the file cannot be written.
     """
     attempts = [sound, sound.encoded(), None] if sound and sound.ways else [None]
     lost: list[str] = []
     for attempt in attempts:
         try:
             return (attempt.notes if attempt else lost) + _join(parts, target, time_base, last_duration, attempt)
-        except Exception as error:  # sound never costs the labels, whatever is wrong with it
+        except Exception as error:  # whatever is wrong with the sound, it must not cost the labels
             known = isinstance(error, av.error.FFmpegError | OSError | ValueError)
             if known and (is_full(error) or attempt is None):
                 raise OutputError(f"cannot write {target}: {reason_of_write(error)}") from error
@@ -77,7 +77,7 @@ def _join(
         video = output.add_stream_from_template(first)
         video.time_base = time_base
         sounds = list(tracks(sound, output, stack)) if sound else []
-        early = max([Fraction(0), *(-track.start for track in sounds)])  # sound that begins before the pictures
+        early = max([Fraction(0), *(-track.start for track in sounds)])  # sound may begin before the pictures
         delay = math.ceil(early / time_base)
         streams = [video, *(track.output for track in sounds)]
         last = max(1, round(last_duration * source_base / time_base))
@@ -91,12 +91,12 @@ def _join(
 
 
 def _timescale(time_base: Fraction) -> int:
-    """Of the whole file; edit lists count in it, so that a delayed start is exact where this fits."""
+    """The time scale of the whole file. Edit lists count in it, so a delayed start is exact if it fits this."""
     return time_base.denominator if 1000 <= time_base.denominator < 1 << 31 else 1000
 
 
 def _clock(parts: Sequence[Part], time_base: Fraction, last_duration: int) -> tuple[Fraction, np.ndarray]:
-    """Seconds a tick, and int64 (frames,), the rising ticks of all pictures."""
+    """Seconds per tick, and int64 (frames,), the rising ticks of all pictures."""
     ticks = _rising(np.concatenate([of_part for _, of_part in parts]))
     longest = max(last_duration, int(np.diff(ticks).max(initial=0)))
     if longest <= most_ticks(time_base):
@@ -106,7 +106,7 @@ def _clock(parts: Sequence[Part], time_base: Fraction, last_duration: int) -> tu
 
 
 def _rising(ticks: np.ndarray) -> np.ndarray:
-    """The same ticks, int64 (frames,), where each is above the one before; else as little later as that takes."""
+    """The ticks, int64 (frames,), each later than the one before; moved as little as necessary."""
     places = np.arange(len(ticks))
     rising: np.ndarray = np.maximum.accumulate(ticks - places) + places
     return rising
@@ -124,7 +124,7 @@ def _damaged(path: Path) -> OutputError:
 
 
 def _packets(parts: Sequence[Part], ticks: np.ndarray) -> "Iterator[tuple[Packet[Any], int]]":
-    """The packets of all parts, and when each is shown."""
+    """The packets of all parts, and when to show each."""
     first = 0
     for path, of_part in parts:
         these = ticks[first : first + len(of_part)].tolist()
@@ -132,12 +132,12 @@ def _packets(parts: Sequence[Part], ticks: np.ndarray) -> "Iterator[tuple[Packet
         with _opened(path) as container:
             try:
                 yield from zip((packet for packet in container.demux(video=0) if packet.size), these, strict=True)
-            except ValueError as error:  # FFmpeg's for what it cannot read, and zip's for another number of packets
+            except ValueError as error:  # from FFmpeg if it cannot read, and from zip if the number of packets differs
                 raise _damaged(path) from error
 
 
 def _pictures(parts: Sequence[Part], ticks: np.ndarray, time_base: Fraction, last_duration: int) -> Iterator[Timed]:
-    held: Timed | None = None  # the newest, since the last one's duration is not what its part says
+    held: Timed | None = None  # the newest, since the very last one gets another duration
     for packet, tick in _packets(parts, ticks):
         if held is not None:
             yield held

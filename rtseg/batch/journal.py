@@ -1,4 +1,4 @@
-"""The journal of one input: what was planned and which segments are whole. One SQLite file in NAME.partial."""
+"""The journal of one input: what was planned and which segments are complete; an SQLite file in NAME.partial."""
 
 import errno
 import json
@@ -28,16 +28,16 @@ CREATE TABLE IF NOT EXISTS segments (
 
 
 class Journal(Closing):
-    """Facts (JSON), arrays (int64) and finished segments; every write is whole or absent, whenever the process ends.
+    """Stores facts (JSON), arrays (int64) and finished segments; every write is atomic, whenever the process ends.
 
-    Only one process can hold a journal. A power cut may cost the newest entries, never the older ones.
+    Only one process can hold a journal. A power cut may lose the newest entries, but never older ones.
     """
 
     def __init__(self, partial: Path) -> None:
-        """Opens the journal in a folder, or starts one.
+        """Opens the journal in a folder, or creates one.
 
         Raises:
-            OutputError: it is no journal, or of another version, in use, or cannot be written.
+            OutputError: it is not a journal, has another version, is in use, or cannot be written.
         """
         self._path = partial / JOURNAL
         with self._guarded():
@@ -61,7 +61,7 @@ class Journal(Closing):
     def _guarded(self) -> Iterator[None]:
         try:
             yield
-        except (sqlite3.Error, ValueError, TypeError) as error:  # the last two: values that nobody wrote like this
+        except (sqlite3.Error, ValueError, TypeError) as error:  # the last two for invalid values
             name = getattr(error, "sqlite_errorname", "")
             if name == "SQLITE_FULL" or name.startswith("SQLITE_IOERR"):
                 full = OSError(errno.ENOSPC, str(error))
@@ -69,7 +69,7 @@ class Journal(Closing):
             raise OutputError(f"journal {self._path}: {error}; is it in use, or damaged? Then move it away") from error
 
     def fact(self, name: str) -> Any:
-        """A value that `state` wrote; None where it did not."""
+        """A value written by `state`; None if there is none."""
         with self._guarded():
             row = self._db.execute("SELECT value FROM facts WHERE name = ?", (name,)).fetchone()
             return None if row is None else json.loads(row[0])
@@ -81,13 +81,13 @@ class Journal(Closing):
             self._db.executemany("INSERT OR REPLACE INTO facts VALUES (?, ?)", rows)
 
     def array(self, name: str) -> np.ndarray | None:
-        """int64 (n,)."""
+        """A stored array, int64 (n,)."""
         with self._guarded():
             row = self._db.execute("SELECT value FROM arrays WHERE name = ?", (name,)).fetchone()
             return None if row is None else np.frombuffer(row[0], np.int64)
 
     def begin(self, facts: dict[str, Any], arrays: dict[str, np.ndarray]) -> None:
-        """Writes the plan; there is none before and no segment."""
+        """Writes the plan; there must be no plan and no segment yet."""
         with self._guarded(), self._transaction():
             for table in ("facts", "arrays", "segments"):
                 self._db.execute(f"DELETE FROM {table}")
@@ -109,7 +109,7 @@ class Journal(Closing):
         self._db.execute("COMMIT")
 
     def add(self, done: SegmentDone) -> bool:
-        """Notes a finished segment; False where it was noted before."""
+        """Records a finished segment; False if it was already recorded."""
         segment = done.segment
         row = (
             segment.number, segment.first, segment.stop, done.indices.tobytes(), done.ticks.tobytes(),
@@ -120,18 +120,18 @@ class Journal(Closing):
         return cursor.rowcount == 1
 
     def drop(self, numbers: list[int]) -> None:
-        """Forgets segments, which are then made again."""
+        """Removes segments, which are then made again."""
         with self._guarded(), self._transaction():
             self._db.executemany("DELETE FROM segments WHERE number = ?", [(number,) for number in numbers])
 
     def segments(self) -> Iterator[SegmentDone]:
-        """The finished segments in order, one at a time in memory."""
+        """The finished segments in order, with one at a time in memory."""
         query = "SELECT number, first, stop, indices, ticks, areas, before, last, size FROM segments ORDER BY number"
         with self._guarded():
             for number, first, stop, indices, ticks, areas, before, last, size in self._db.execute(query):
                 frames = np.frombuffer(indices, np.int64)
                 yield SegmentDone(
-                    0,  # the number of the input says nothing in another run
+                    0,  # the number of the input has no meaning in another run
                     Segment(number, first, stop),
                     frames,
                     np.frombuffer(ticks, np.int64),
@@ -142,15 +142,15 @@ class Journal(Closing):
                 )
 
     def close(self) -> None:
-        """Lets go of the file; a second call does nothing."""
+        """Closes the file; a second call does nothing."""
         self._db.close()
 
 
 def open_journal(partial: Path) -> Journal:
-    """The journal in a folder of unfinished work, which is made where it is missing; passes that broke off are removed.
+    """Opens the journal in a folder of unfinished work; creates the folder, and removes files of interrupted passes.
 
     Raises:
-        OutputError: the folder is not ours or cannot be written, or what `Journal` says.
+        OutputError: the folder is not ours or cannot be written, or an error of `Journal`.
     """
     if partial.exists() and not (partial.is_dir() and is_ours(partial)):
         raise OutputError(f"{partial} was not made by rtseg and is left alone: move it, or choose another --output")

@@ -1,4 +1,4 @@
-"""Names inside NAME.partial, the folder of unfinished work, and which of them may be deleted."""
+"""File names inside NAME.partial, the folder of unfinished work, and which of them may be deleted."""
 
 import os
 import re
@@ -18,8 +18,8 @@ _NUMBERED = re.compile(r"(frame_)?\d{6,}\.(png|jpg|json)")
 class Layout:
     """The files of one input while it is in work.
 
-    Segments are made in a folder of their pass, `work-…`, which no other pass shares, and moved into place when they
-    are whole; so a pass that was given up for lost and still runs cannot spoil anything.
+    Each pass makes segments in its own folder, `work-…`, and moves them into place when they are complete. So a pass
+    that was given up for lost but still runs cannot damage anything.
     """
 
     def __init__(self, partial: Path, name: str, single: bool = False) -> None:
@@ -29,7 +29,7 @@ class Layout:
         self.segments = partial / "segments"
 
     def work(self, token: str) -> Path:
-        """A folder of one pass; `token` is 32 hexadecimal digits."""
+        """The folder of a pass; `token` is 32 hexadecimal digits."""
         return self.partial / f"work-{token}"
 
     def overlay(self, segment: Segment) -> Path:
@@ -49,7 +49,7 @@ class Layout:
         return self.partial / f"{self._name}_labels" / f"{index:06d}.png"
 
     def picture(self, index: int) -> Path:
-        """The overlay of one of a row of pictures, or of the only one."""
+        """The overlay of a picture in a row, or of a single picture."""
         if self._single:
             return self.partial / f"{self._name}.png"
         return self.partial / f"{self._name}_overlay" / f"{index:06d}.png"
@@ -71,7 +71,7 @@ class Layout:
         return self.partial / f"{self._name}_frames" / f"{index:06d}.jpg"
 
     def confidence(self, index: int) -> Path:
-        """How sure the network is of each pixel of a frame."""
+        """The confidence of a frame's pixels."""
         return self.partial / f"{self._name}_confidence" / f"{index:06d}.png"
 
     def files(self, save: Iterable[str], done: SegmentDone, strip: Iterable[int], pictures: bool) -> list[Path]:
@@ -94,12 +94,12 @@ class Layout:
 
 
 def picture_name(index: int, pictures: Sequence[Path] = ()) -> str:
-    """What annotation tools call a frame: by its picture's own name, else as CVAT calls the frames of a video."""
+    """A frame's name for annotation tools: its picture's own name, or CVAT's name for frames of a video."""
     return pictures[index].name if pictures else f"frame_{index:06d}.jpg"
 
 
 def final_names(index: int, pictures: Sequence[Path] = ()) -> dict[str, str]:
-    """Of the files that a frame may have in a folder: name while it is made -> name in the output."""
+    """For the files that a frame may have in a folder: name while it is made -> name in the output."""
     stem = Path(picture_name(index, pictures)).stem
     return {
         f"{index:06d}.png": f"{index:06d}.png",
@@ -109,19 +109,19 @@ def final_names(index: int, pictures: Sequence[Path] = ()) -> dict[str, str]:
 
 
 def is_ours(partial: Path) -> bool:
-    """Whether this program made the folder: it holds a journal, or nothing but what broken passes have left."""
+    """Whether this program made the folder: it has a journal, or only what interrupted passes have left."""
     return (partial / JOURNAL).is_file() or all(_PASS.fullmatch(path.name) for path in partial.iterdir())
 
 
 def clean_passes(partial: Path) -> None:
-    """Removes what passes that were broken off have left."""
+    """Removes the files of interrupted passes."""
     for folder in partial.glob("work-*"):
         if _PASS.fullmatch(folder.name):
             shutil.rmtree(folder, ignore_errors=True)
 
 
 def remove_partial(partial: Path, outputs: Iterable[str]) -> None:
-    """Removes the folder of unfinished work; a file in it that this program did not make stays, and so its folder."""
+    """Removes the folder of unfinished work; files that this program did not make stay, and so does the folder."""
     for path in partial.iterdir() if partial.is_dir() else ():
         if path.is_dir() and _OWN_FOLDERS.fullmatch(path.name):
             shutil.rmtree(path, ignore_errors=True)
@@ -129,14 +129,14 @@ def remove_partial(partial: Path, outputs: Iterable[str]) -> None:
             remove_numbered(path)
         elif path.name in outputs:
             path.unlink()
-    for path in partial.glob(f"{JOURNAL}*"):  # last: without it the folder is nobody's
+    for path in partial.glob(f"{JOURNAL}*"):  # last: without it the folder would not count as ours
         if _OWN_FILES.fullmatch(path.name):
             path.unlink()
     _remove_if_empty(partial)
 
 
 def remove_numbered(folder: Path, keep: Container[str] = ()) -> None:
-    """Removes files that are named as this program names them, but for `keep`, and the folder once it is empty."""
+    """Removes files that have this program's names, except for `keep`, and the folder if it is then empty."""
     for path in folder.iterdir():
         if _NUMBERED.fullmatch(path.name) and path.name not in keep:
             path.unlink()
@@ -149,13 +149,12 @@ def _remove_if_empty(folder: Path) -> None:
 
 
 def move_into_place(made: Path, target: Path, names: Mapping[str, str]) -> None:
-    """Gives an output its final name; of an older folder only what this program made is replaced.
+    """Gives an output its final name; in an existing folder, only what this program made is replaced.
 
     Args:
         made: the file or folder.
-        target: its name.
-        names: all that belongs into a folder, with the name that it gets there; a call that was broken off has moved
-            some of it.
+        target: its final name.
+        names: everything that belongs in a folder, with its name there; an interrupted call may have moved some of it.
     """
     if not made.is_dir():
         os.replace(made, target)

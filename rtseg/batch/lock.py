@@ -1,4 +1,4 @@
-"""One batch at a time in an output folder."""
+"""Only one batch at a time in an output folder."""
 
 from pathlib import Path
 
@@ -8,5 +8,5 @@ _NAME = ".rtseg-video.lock"
 
 
 def output_lock(folder: Path) -> Lock:
-    """Holds the folder; raises OutputError where another process does, or where it cannot be written."""
+    """Locks the folder; raises OutputError if another process holds it or it cannot be written."""
     return Lock(folder / _NAME, f"another rtseg-video is writing to {folder}: wait for it, or choose another --output")

@@ -1,4 +1,4 @@
-"""With what outputs were made or begun, so that those of two networks or settings are never mixed under one name."""
+"""Records how outputs were made or begun, so that outputs of two networks or settings never mix under one name."""
 
 import logging
 from collections.abc import Collection, Mapping, Sequence
@@ -16,25 +16,25 @@ from rtseg.core.sizes import format_size
 
 log = logging.getLogger(__name__)
 
-FOLDER = ".rtseg-video"  # beside the outputs; a file for each input
-FACTS = ("input", "size_hw", "settings")  # what a journal says that decides what comes out
-_DIGITS = 12  # of a hash
+FOLDER = ".rtseg-video"  # beside the outputs; one file per input
+FACTS = ("input", "size_hw", "settings")  # the journal's facts that decide the outputs
+_DIGITS = 12  # digits of a hash
 
 
 def read_made(job: Job) -> dict[str, dict[str, Any]]:
-    """Kind of output -> `FACTS` that it was made with, of those that are there and whose record can be read."""
+    """Kind of output -> the `FACTS` that it was made with, for outputs that exist and have a readable record."""
     try:
         noted = read_json(_path(job))
         return {kind: {name: noted[kind][name] for name in FACTS} for kind in SAVES
                 if kind in noted and job.target(kind).exists()}  # fmt: skip
     except (OSError, ValueError, KeyError, TypeError):
-        return {}  # of an older version, or somebody's own file: nothing is known then
+        return {}  # from an older version, or somebody's own file: nothing is known
 
 
 def note_made(job: Job, facts: Mapping[str, Any]) -> None:
-    """Notes that a job's outputs are those of `facts`; raises OutputError."""
+    """Records that a job's outputs are those of `facts`; raises OutputError."""
     made = {**read_made(job), **{kind: dict(facts) for kind in job.save}}
-    write_json(_path(job), {kind: made[kind] for kind in SAVES if kind in made})  # the same bytes after any break
+    write_json(_path(job), {kind: made[kind] for kind in SAVES if kind in made})  # the same bytes after a break
 
 
 def _path(job: Job) -> Path:
@@ -42,13 +42,13 @@ def _path(job: Job) -> Path:
 
 
 def _differences(before: Mapping[str, Any], choice: Choice, stamp: str, save: Collection[str]) -> list[str]:
-    """What is not as it was, in words.
+    """What has changed, in words.
 
     Args:
         before: `FACTS` of an earlier run.
-        choice: what is wanted now; what the user leaves open is as it was before.
+        choice: what is wanted now; whatever the user leaves open stays as before.
         stamp: the input's fingerprint now.
-        save: kinds of outputs that are compared.
+        save: kinds of outputs to compare.
     """
     if before["input"] != stamp:
         return ["the input has changed"]
@@ -57,14 +57,14 @@ def _differences(before: Mapping[str, Any], choice: Choice, stamp: str, save: Co
     new = choice.settings(choice.network(tuple(before["size_hw"]), choice.spec.threads or old["threads"]))
     versions = new.pop("versions")
     if "confidence" not in save and choice.look.unsure is None:
-        del new["temperature"]  # of nothing else
+        del new["temperature"]  # it affects nothing else
     pairs = {name: (old.get(name), value) for name, value in new.items()}
     pairs |= {name: (old["versions"].get(name), value) for name, value in versions.items()}
     return [_difference(name, *pair) for name, pair in pairs.items() if pair[0] != pair[1]]
 
 
 def begun_otherwise(job: Job, choice: Choice, stamp: str) -> bool:
-    """Whether there is unfinished work that cannot be gone on with."""
+    """Whether there is unfinished work that cannot be continued."""
     if not (job.partial / JOURNAL).is_file():
         return False
     try:
@@ -76,7 +76,7 @@ def begun_otherwise(job: Job, choice: Choice, stamp: str) -> bool:
 
 
 def differences_of_begun(journal: Journal, job: Job, choice: Choice, stamp: str) -> list[str]:
-    """What is not as it was when the work was begun, in words."""
+    """What has changed since the work was begun, in words."""
     found = _differences({name: journal.fact(name) for name in FACTS}, choice, stamp, job.save)
     if (save := journal.fact("save")) != list(job.save):
         found.append(_difference("save", save, job.save))
@@ -84,7 +84,7 @@ def differences_of_begun(journal: Journal, job: Job, choice: Choice, stamp: str)
 
 
 def notes_of_old(job: Job, choice: Choice) -> list[str]:
-    """What the user should know about outputs that are there already, and stay."""
+    """What the user should know about existing outputs, which stay."""
     if _newer(job):
         return [f"{job.source} is newer than its outputs: --overwrite makes them again"]
     return [
@@ -94,7 +94,7 @@ def notes_of_old(job: Job, choice: Choice) -> list[str]:
 
 
 def check_addition(job: Job, missing: Sequence[str], choice: Choice) -> None:
-    """Raises OutputError where `missing` outputs would join others of another network or other settings."""
+    """Raises OutputError if `missing` outputs would join others of another network or other settings."""
     for kind, said in _made_otherwise(job, choice).items():
         raise OutputError(
             f"{job.target(kind)} was made with other settings ({said}), so {', '.join(missing)} would not match it: "
@@ -103,7 +103,7 @@ def check_addition(job: Job, missing: Sequence[str], choice: Choice) -> None:
 
 
 def as_made(job: Job, choice: Choice) -> Choice:
-    """What outputs must be made with to join those that are there already."""
+    """The choice with which outputs must be made to match those that exist."""
     made = read_made(job)
     return choice.as_begun(next(iter(made.values()))["settings"]) if made else choice
 
@@ -116,14 +116,14 @@ def _newer(job: Job) -> bool:
 
 
 def _made_otherwise(job: Job, choice: Choice) -> dict[str, str]:
-    """Kind of output that is there -> how it was made, where that is known and is not what is wanted now."""
+    """Kind of existing output -> how it was made, if that is known and differs from what is wanted now."""
     made = read_made(job)
     if not made:
         return {}
     try:
         stamp = fingerprint(job.source, picture_paths(job))
     except InputError:
-        return {}  # whoever opens it says so
+        return {}  # opening it raises the error
     found = {kind: "; ".join(_differences(facts, choice, stamp, [kind])) for kind, facts in made.items()}
     return {kind: said for kind, said in found.items() if said}
 

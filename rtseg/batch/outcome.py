@@ -1,4 +1,4 @@
-"""What became of each input."""
+"""The outcome for each input."""
 
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -11,20 +11,20 @@ _LOOP = ("model", "engine", "source", "latency_ms", "stages_ms")
 
 @dataclass
 class Outcome:
-    """What became of an input.
+    """The outcome for one input.
 
     Attributes:
         job: the input.
-        frames: labelled, over all runs that it took.
-        kept: of these, labelled by an earlier run.
-        expected: frames that it was thought to have; 0 where it was not looked at.
-        seconds: that this run spent on it, from its first task to its outputs.
+        frames: frames that were labelled, over all runs.
+        kept: how many of these an earlier run has labelled.
+        expected: frames that it was expected to have; 0 if it was not looked at.
+        seconds: time that this run spent on it, from its first task to its outputs.
         done: its outputs are complete under their final names.
-        skipped: they were there before.
-        interrupted: the run was stopped; the same command goes on.
-        error: what it failed with.
+        skipped: the outputs existed already.
+        interrupted: the run was stopped; the same command continues it.
+        error: why it failed.
         notes: what the user should know about its outputs.
-        passes: figures of the loop, one entry a task.
+        passes: figures of the loop, one entry per task.
     """
 
     job: Job
@@ -41,14 +41,14 @@ class Outcome:
 
     @property
     def failure(self) -> str | None:
-        """What it failed with, in words."""
+        """Why it failed, in words."""
         if self.interrupted:
             return "interrupted"
         return None if self.error is None else str(self.error) or type(self.error).__name__
 
     @property
     def outputs(self) -> list[Path]:
-        """What there is now: the outputs, or the folder with the unfinished ones."""
+        """What exists now: the outputs, or the folder of unfinished ones."""
         if not self.job.nameable:
             return []
         paths = self.job.targets if self.done or self.skipped else [self.job.partial]
@@ -56,7 +56,7 @@ class Outcome:
 
     @property
     def fps(self) -> float:
-        """Frames of this run by its seconds."""
+        """Frames of this run per second that it took."""
         return (self.frames - self.kept) / self.seconds if self.seconds > 0 else 0.0
 
     @property
@@ -65,7 +65,7 @@ class Outcome:
         return max(0, self.expected - self.frames) if self.done and not self.skipped else 0
 
     def to_json(self) -> dict[str, Any]:
-        """Plain JSON values; figures only where frames were labelled."""
+        """Plain JSON values; figures only if frames were labelled."""
         about = {
             "input": str(self.job.source),
             "outputs": [str(path) for path in self.outputs],
@@ -87,7 +87,7 @@ class Outcome:
         }
 
     def _loop_figures(self) -> dict[str, Any]:
-        """Those of the one pass as they are; of several only what can be added up: means and counts."""
+        """The figures of a single pass as they are; of several only those that can be combined: means and counts."""
         if not self.passes:
             return {}
         figures = {name: self.passes[0][name] for name in _LOOP}

@@ -1,4 +1,4 @@
-"""What is fixed about an input before its first frame is labelled: settings, segments, and what it was then."""
+"""What is fixed about an input before its first frame is labelled: settings, segments, and its fingerprint."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
@@ -28,22 +28,22 @@ from rtseg.sources.open import open_source
 from rtseg.sources.span import ENDLESS
 from rtseg.sources.video_index import VideoIndex, index_video
 
-LOST_S = 2.0  # of video, that a kill costs at most: what was labelled of a segment, and the frames that are in flight
-IN_FLIGHT = 8  # of those, between the engine and the writer
+LOST_S = 2.0  # of video that a kill loses at most: the labelled part of a segment, and frames in flight
+IN_FLIGHT = 8  # frames in flight between the engine and the writer
 _SEGMENT_S = 1.5
-_PICTURES = 16  # in a segment
+_PICTURES = 16  # pictures in a segment
 
 
 @dataclass(frozen=True)
 class Choice:
-    """What the user chose for every input.
+    """What the user chose for all inputs.
 
     Attributes:
-        card: of the network.
-        spec: what runs; its engine is never 'auto'. Without a size, that follows from each input's own; without
-            threads, the batch decides, and what is unfinished keeps what it was begun with.
-        overwrite: replace finished outputs, and start over what was begun with other settings.
-        auto: which of 'engine' and 'precision' the user left open; what is unfinished keeps what it was begun with.
+        card: the network's card.
+        spec: what runs; its engine is never 'auto'. Without a size, it depends on each input's own. Without threads,
+            the batch decides, and unfinished work keeps what it was begun with.
+        overwrite: replace finished outputs, and restart work that was begun with other settings.
+        auto: which of 'engine' and 'precision' the user left open; unfinished work keeps what it was begun with.
         steady: average the scores over time.
     """
 
@@ -55,22 +55,22 @@ class Choice:
     steady: bool = False
 
     def as_begun(self, settings: Mapping[str, Any]) -> "Choice":
-        """With the engine and precision of earlier work where the user left them open and they still run here."""
+        """This choice with an earlier run's engine and precision if the user left them open and they still run here."""
         if not self.auto or not (settings["engine"] in ENGINES and available(settings["engine"])):
             return self
         return replace(self, spec=replace(self.spec, **{name: settings[name] for name in self.auto}))
 
     def with_threads(self, threads: int | None) -> Self:
-        """The same with so many threads for each worker; None: the batch decides."""
+        """This choice with so many threads per worker; None: the batch decides."""
         return replace(self, spec=replace(self.spec, threads=threads))
 
     def network(self, frame_hw: Size, threads: int) -> RunSpec:
-        """The network for frames of a size."""
+        """The spec of the network for frames of this size."""
         return replace(self.spec, size_hw=self.spec.size_hw or default_size(self.card, frame_hw), threads=threads)
 
     def settings(self, network: RunSpec) -> dict[str, Any]:
-        """All that decides what comes out, as plain JSON values."""
-        assert network.size_hw is not None  # `network` sees to it
+        """Everything that decides the outputs, as plain JSON values."""
+        assert network.size_hw is not None  # `network` sets it
         entry = self.card.files.get(self.spec.precision)
         show = self.look.show
         return {
@@ -82,14 +82,14 @@ class Choice:
             "size_hw": list(network.size_hw),
             "show": list(show) if show is not None else None,
             "steady": "on" if self.steady else None,
-            "temperature": self.card.temperature if self.card.temperature != 1 else None,  # as of cards without one
+            "temperature": self.card.temperature if self.card.temperature != 1 else None,  # as for cards without one
             "encoder": [CRF, PRESET, ENCODER_THREADS],
             "versions": {**versions(self.spec.engine)},
         }
 
 
 def _thresholds(card: Card, exit: str | None) -> list[Any] | None:
-    """What a card decides about where frames, or regions of them, stop; None where it decides nothing."""
+    """The thresholds of a card that decide where frames or regions stop; None if there are none."""
     if exit == AUTO:
         return [each.threshold for each in card.exits]
     if exit is None or (found := card.find_regions(exit)) is None:
@@ -100,7 +100,7 @@ def _thresholds(card: Card, exit: str | None) -> list[Any] | None:
 
 @cache
 def versions(engine: str) -> dict[str, str | None]:
-    """Of every package that decides what comes out."""
+    """Versions of all packages that decide the outputs."""
     found: dict[str, str | None] = {"rtseg": rtseg.__version__}
     for package in ("av", "opencv-python", distribution(engine)):
         try:
@@ -111,22 +111,22 @@ def versions(engine: str) -> dict[str, str | None]:
 
 
 def picture_paths(job: Job) -> tuple[Path, ...]:
-    """The pictures of a job in order; none where it is a video."""
+    """The pictures of a job in order; empty for a video."""
     if job.is_folder:
         return tuple(list_images(job.source))
     return (job.source,) if job.pictures else ()
 
 
 def fingerprint(source: Path, pictures: Sequence[Path]) -> str:
-    """Changes when the input does: its files' names, sizes and times of change.
+    """A hash that changes when the input does: its files' names, sizes and modification times.
 
     Raises:
-        InputError: there is no such file.
+        InputError: the file does not exist.
     """
     digest = sha256()
     for path in pictures or [source]:
         try:
-            lost = bool(pictures) and not path.exists()  # a link that leads nowhere counts as a damaged picture
+            lost = bool(pictures) and not path.exists()  # a broken link counts as a damaged picture
             stat = path.lstat() if lost else path.stat()
         except OSError as error:
             shown = without_password(str(path))  # it may be a mistyped address
@@ -141,7 +141,7 @@ def fingerprint(source: Path, pictures: Sequence[Path]) -> str:
 def plan_input(
     job: Job, pictures: Sequence[Path], choice: Choice, threads: int
 ) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
-    """The facts and arrays of a new journal.
+    """The facts and arrays for a new journal.
 
     Raises:
         InputError: the input cannot be read.
@@ -171,7 +171,7 @@ def plan_input(
 
 
 def _check_stems(job: Job, pictures: Sequence[Path]) -> None:
-    """Raises InputError where two pictures would get one name: their files are named after them."""
+    """Raises InputError if files named after two pictures would get the same name."""
     first: dict[str, Path] = {}
     for path in pictures if {"labelme", "frames"} & set(job.save) else ():
         if (other := first.setdefault(path.stem.casefold(), path)) is not path:
@@ -179,7 +179,7 @@ def _check_stems(job: Job, pictures: Sequence[Path]) -> None:
 
 
 def _index_pictures(count: int) -> VideoIndex:
-    """One a second."""
+    """An index of pictures, one per second."""
     return VideoIndex(Fraction(1), count, count, None, np.empty(0, np.int64), 0, 1)
 
 
@@ -188,12 +188,12 @@ def _picture_stops(count: int) -> np.ndarray:
 
 
 def segment_s(fps: float) -> float:
-    """Seconds of a segment: 1.5, or less where the frames in flight last longer than the half second that is left."""
+    """Seconds of a segment: 1.5, or less if the frames in flight last longer than the half second that is left."""
     return min(_SEGMENT_S, LOST_S - IN_FLIGHT / fps)
 
 
 def stops_of(index: VideoIndex, fps: float) -> np.ndarray:
-    """int64: the ends of a video's segments, of `segment_s` and one frame at least; by frames without timestamps."""
+    """int64: the ends of a video's segments of `segment_s` and at least one frame; by frames without timestamps."""
     if index.pts is None:
         step = max(1, round(segment_s(fps) * fps))
         return np.array([*range(step, index.frames, step), ENDLESS], np.int64)

@@ -1,4 +1,4 @@
-"""Who runs tasks: this process, several processes of this machine, or a cluster."""
+"""What runs tasks: this process, several processes on this machine, or a cluster."""
 
 import multiprocessing
 import os
@@ -18,7 +18,7 @@ Handle = Callable[[Event], None]
 
 
 class Pool(Closing, ABC):
-    """Runs tasks on one or more workers; every event goes to `handle`, in the thread that calls the pool."""
+    """Runs tasks on one or more workers; all events go to `handle`, in the thread that calls the pool."""
 
     def __init__(self, handle: Handle) -> None:
         self._handle = handle
@@ -26,17 +26,17 @@ class Pool(Closing, ABC):
     @property
     @abstractmethod
     def size(self) -> int:
-        """Number of workers, up or not."""
+        """Number of workers, running or not."""
 
     @property
     @abstractmethod
     def free(self) -> int:
-        """Tasks that can be started now."""
+        """Number of tasks that can be started now."""
 
     @property
     @abstractmethod
     def busy(self) -> int:
-        """Tasks that are in flight."""
+        """Number of tasks in flight."""
 
     @abstractmethod
     def start(self, task: Task) -> None:
@@ -44,19 +44,19 @@ class Pool(Closing, ABC):
 
     @abstractmethod
     def wait(self, timeout_s: float) -> None:
-        """Handles what has happened, and waits so long for something to happen."""
+        """Handles events that have happened; waits at most this long for one."""
 
     @abstractmethod
     def finish(self) -> None:
-        """Lets every worker end its task at the end of the segment; may be called by a signal handler."""
+        """Lets every worker end its task at the end of its segment; may be called from a signal handler."""
 
     @abstractmethod
     def close(self) -> None:
-        """Ends the workers."""
+        """Stops the workers."""
 
 
 class InlinePool(Pool):
-    """One worker, in this process: `start` returns when the task has ended."""
+    """A single worker in this process: `start` returns when the task has ended."""
 
     def __init__(self, handle: Handle) -> None:
         super().__init__(handle)
@@ -86,7 +86,7 @@ class InlinePool(Pool):
     def start(self, task: Task) -> None:
         try:
             self._worker.attempt(task)
-        finally:  # also what was whole before Ctrl-C
+        finally:  # also announces what was complete before Ctrl-C
             self._drain()
 
     def wait(self, timeout_s: float) -> None:
@@ -100,8 +100,8 @@ class InlinePool(Pool):
 
 
 def _serve(connection: Connection) -> None:
-    """A worker process: tasks come in, events go out; ends with the process that started it, however that ends."""
-    for number in (signal.SIGINT, signal.SIGTERM):  # both may reach every process of a group; the first one decides
+    """The loop of a worker process: tasks come in, events go out; it ends with its parent, however that ends."""
+    for number in (signal.SIGINT, signal.SIGTERM):  # both may reach every process of a group; the parent decides
         signal.signal(number, signal.SIG_IGN)
 
     def poll() -> None:
@@ -109,7 +109,7 @@ def _serve(connection: Connection) -> None:
             if _received(connection) == "finish":
                 worker.finish()
 
-    lock = threading.Lock()  # the loop's writer and this thread both tell
+    lock = threading.Lock()  # the loop's writer and this thread both send
 
     def tell(event: Event) -> None:
         with lock:
@@ -128,13 +128,13 @@ def _received(connection: Connection) -> Task | str:
     try:
         message: Task | str = connection.recv()
     except (EOFError, OSError):
-        os._exit(1)  # nobody is there to hear of anything; threads of the loop must not go on
+        os._exit(1)  # nobody is left to read events, and the loop's threads must not continue
     return message
 
 
 @contextmanager
 def _ctrl_c_ignored() -> Iterator[None]:
-    """What is started meanwhile ignores Ctrl-C from its first moment on."""
+    """Makes processes that are started inside ignore Ctrl-C from their first moment on."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return
@@ -146,21 +146,21 @@ def _ctrl_c_ignored() -> Iterator[None]:
 
 
 class _Process:
-    """A worker process and what it does."""
+    """A worker process and its state."""
 
     def __init__(self) -> None:
-        context = multiprocessing.get_context("spawn")  # a fork would share locks that threads of this process hold
+        context = multiprocessing.get_context("spawn")  # a fork would copy locks that threads of this process hold
         self.connection, theirs = context.Pipe()
         self.process = context.Process(target=_serve, args=(theirs,), name="rtseg-worker", daemon=True)
         with _ctrl_c_ignored():
             self.process.start()
-        theirs.close()  # so that the end of the worker is seen
+        theirs.close()  # so that the worker's end is noticed
         self.task: Task | None = None
-        self.told = False  # to finish
+        self.told = False  # whether it was told to finish
 
 
 class ProcessPool(Pool):
-    """Workers in processes of their own; one that dies is replaced, and its task ends with `WorkerLost`."""
+    """Workers in separate processes; one that dies is replaced, and its task ends with `WorkerLost`."""
 
     def __init__(self, handle: Handle, count: int) -> None:
         super().__init__(handle)
@@ -181,7 +181,7 @@ class ProcessPool(Pool):
 
     @property
     def processes(self) -> list[int]:
-        """Identifiers of the worker processes."""
+        """Process IDs of the workers."""
         return [worker.process.pid or 0 for worker in self._workers]
 
     def start(self, task: Task) -> None:
@@ -223,7 +223,7 @@ class ProcessPool(Pool):
         for worker in self._workers:
             if not worker.told:
                 worker.told = True
-                with suppress(OSError):  # it is dead, which `wait` finds out
+                with suppress(OSError):  # it is dead, as `wait` will notice
                     worker.connection.send("finish")
 
     def close(self) -> None:

@@ -1,4 +1,4 @@
-"""Runs a batch: opens inputs one after the other, keeps the workers busy, journals, joins, and survives failures."""
+"""Runs a batch: opens inputs in turn, keeps the workers busy, writes journals, joins segments, survives failures."""
 
 import logging
 from collections import deque
@@ -26,37 +26,37 @@ from rtseg.sources.span import TimestampError
 
 log = logging.getLogger(__name__)
 
-_LOSSES = 2  # workers that one segment may cost; then it is the input that kills them
+_LOSSES = 2  # workers that a segment may lose; after that, the input is to blame
 _WAIT_S = 0.2
 
 
 class Watcher(Protocol):
-    """Whoever shows what happens; called in the thread of the batch."""
+    """Shows progress; called in the batch's thread."""
 
     def opened(self, outcome: Outcome) -> None:
-        """An input's frames are known; earlier runs may have done some."""
+        """The number of an input's frames is known; earlier runs may have done some."""
 
     def advanced(self, outcome: Outcome, frames: int) -> None:
-        """So many more frames were begun."""
+        """This many more frames were begun."""
 
     def ended(self, outcome: Outcome) -> None:
-        """Nothing more will be done about an input in this run."""
+        """This run will do nothing more for an input."""
 
     def loaded(self, event: Loaded) -> None:
         """A worker has loaded its engine."""
 
 
 class Batch:
-    """Jobs on a pool of workers.
+    """Runs jobs on a pool of workers.
 
-    What concerns one input alone is noted in its `Outcome`; what concerns all, a full disk or an engine that does not
-    run, ends the batch, and everything that is whole by then stays for the next run.
+    Problems of a single input are recorded in its `Outcome`. Problems of all inputs, such as a full disk or an engine
+    that does not run, end the batch, and everything that is complete stays for the next run.
 
     Args:
         jobs: inputs, in the order of work.
         choice: settings for all.
-        threads: of each worker.
-        watcher: told of what happens.
+        threads: threads of each worker.
+        watcher: shows the progress.
     """
 
     def __init__(self, jobs: Sequence[Job], choice: Choice, threads: int, watcher: Watcher) -> None:
@@ -69,17 +69,17 @@ class Batch:
         self._works: dict[int, Work] = {}
         self._tasks: deque[Task] = deque()
         self._running: dict[int, int] = {}  # job -> tasks in flight
-        self._losses: dict[tuple[int, int], int] = {}  # (job, segment that was to be made) -> workers
+        self._losses: dict[tuple[int, int], int] = {}  # (job, segment that was to be made) -> lost workers
         self._started: dict[int, float] = {}
-        self._recount: set[int] = set()  # jobs whose frames are to be counted, once their tasks have ended
+        self._recount: set[int] = set()  # jobs whose frames must be counted once their tasks have ended
         self._fatal: RtsegError | None = None
         self._pool: Pool | None = None
 
     def run(self, make_pool: Callable[[Handle], Pool]) -> list[Outcome]:
-        """Works until everything is done, failed, or stopped.
+        """Works until everything is done, has failed, or was stopped.
 
         Raises:
-            EngineError: the engine does not run, which concerns every input; likewise other errors of all inputs.
+            EngineError: the engine does not run, which affects all inputs; likewise other errors that affect all.
             KeyboardInterrupt: `stop` was called.
         """
         try:
@@ -100,13 +100,13 @@ class Batch:
         return self.outcomes
 
     def stop(self) -> None:
-        """Ends every task at the end of its segment; may be called by a signal handler."""
+        """Ends every task at the end of its segment; may be called from a signal handler."""
         self.stopping = True
         if self._pool is not None:
             self._pool.finish()
 
     def _go_on(self, pool: Pool) -> bool:
-        """Starts what can be started, waits for what runs; False where nothing is left."""
+        """Starts what can be started and waits for running tasks; False if nothing is left."""
         ending = self.stopping or self._fatal is not None
         while not ending and self._waiting and len(self._tasks) < pool.free + 1 and not self._has_enough(pool):
             self._open(self._waiting.popleft(), divide=pool.size > 1)
@@ -125,7 +125,7 @@ class Batch:
         return bool(pool.busy or (not (self.stopping or self._fatal) and (self._tasks or self._waiting)))
 
     def _has_enough(self, pool: Pool) -> bool:
-        """Inputs are opened only as workers come free: each open one holds a journal."""
+        """Whether enough inputs are open. They are opened only as workers become free, since each holds a journal."""
         return len(self._works) > pool.size
 
     def _open(self, number: int, divide: bool) -> None:
@@ -145,10 +145,10 @@ class Batch:
             self._fail(number, error)
 
     def _take_up(self, number: int, outcome: Outcome) -> Work | None:
-        """The input with its journal; None where all its outputs are there.
+        """Opens an input with its journal; None if all its outputs exist.
 
         Raises:
-            OutputError: outputs are missing that would be added to those of another network or other settings.
+            OutputError: missing outputs would be added to those of another network or other settings.
         """
         job, choice = outcome.job, self._choice
         job.check_names()
@@ -164,7 +164,7 @@ class Batch:
         return Work(number, job, choice, self._threads)
 
     def _on(self, event: Event) -> None:
-        """Handles what workers tell."""
+        """Handles an event from a worker."""
         if isinstance(event, Loaded):
             self._watcher.loaded(event)
             return
@@ -188,7 +188,7 @@ class Batch:
     def _on_failure(self, event: TaskFailed, work: Work) -> None:
         error = event.error
         if isinstance(error, WorkerLost):
-            # per segment, since a machine that goes takes several workers along, each with a task of its own
+            # per segment: a lost machine takes several workers with it, each with its own task
             lost = event.job, min((number for number in work.missing if number >= event.first), default=event.first)
             self._losses[lost] = self._losses.get(lost, 0) + 1
             if self._losses[lost] <= _LOSSES:
@@ -210,7 +210,7 @@ class Batch:
         self._tasks = deque(task for task in self._tasks if task.job != number)
 
     def _count_instead(self, number: int) -> None:
-        """Plans an input again; nothing of it is in flight."""
+        """Plans an input again, with counted frames; none of its tasks may be running."""
         self._recount.discard(number)
         try:
             self._works[number].count_instead()
@@ -220,7 +220,7 @@ class Batch:
             self._fail(number, error)
 
     def _settle(self, number: int) -> None:
-        """Where none of an input's tasks is left: joins its segments, or has the missing ones made."""
+        """If none of an input's tasks is left: joins its segments, or starts tasks for the missing ones."""
         work = self._works[number]
         if self._running.get(number) or any(task.job == number for task in self._tasks):
             return
@@ -232,7 +232,7 @@ class Batch:
             if self.stopping or self._fatal:
                 self._let_go(number)
             else:
-                self._tasks.extend(work.tasks(divide=False))  # of a worker that was lost
+                self._tasks.extend(work.tasks(divide=False))  # segments of a lost worker
             return
         try:
             if work.broken_seams():
@@ -257,7 +257,7 @@ class Batch:
                 "environment": environment()}  # fmt: skip
 
     def _fail(self, number: int, error: Exception, full: bool = False) -> None:
-        """Notes an input's failure; one that concerns all inputs ends the batch."""
+        """Records an input's failure; if it affects all inputs, it ends the batch."""
         outcome = self.outcomes[number]
         if not isinstance(error, RtsegError):
             error = Defect.of(error)
@@ -276,20 +276,20 @@ class Batch:
         self._let_go(number)
 
     def _let_go(self, number: int) -> None:
-        """Closes an input's journal; what is whole stays for the next run."""
+        """Closes an input's journal; complete segments stay for the next run."""
         outcome = self.outcomes[number]
         if (started := self._started.get(number)) is not None:
             outcome.seconds = perf_counter() - started
         work = self._works.pop(number, None)
         if work is not None and not outcome.done:
             outcome.interrupted = outcome.error is None and (number in self._started or outcome.kept > 0)
-            with suppress(OutputError):  # it has failed already, or is only cleaned up
+            with suppress(OutputError):  # it has already failed, or only clean-up is left
                 work.close()
         self._watcher.ended(outcome)
 
 
 def _state(partial: Path) -> str | None:
-    """How far unfinished work has come; None where there is none."""
+    """How far unfinished work has got; None if there is none."""
     if not (partial / JOURNAL).is_file():
         return None
     with Journal(partial) as journal:

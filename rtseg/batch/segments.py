@@ -1,4 +1,4 @@
-"""Writes the segments of a task: each is made in a folder of its own and moved into place when it is whole."""
+"""Writes the segments of a task: each is made in its pass's folder and moved into place when it is complete."""
 
 import os
 import shutil
@@ -22,11 +22,11 @@ from rtseg.sinks.video import NOMINAL_FPS, VideoSink, reason_of_write
 from rtseg.sources.span import SpanSource
 
 STRIP_HEIGHT, _STRIP_WIDTH = 180, 720
-_EXACT = 1 << 24  # pixels that float32 counts exactly
+_EXACT = 1 << 24  # up to so many pixels, float32 counts exactly
 
 
 def class_areas(labels: np.ndarray, classes: int) -> np.ndarray:
-    """uint8 (H, W) -> int64 (classes,): pixels of each class; other ids are not counted."""
+    """uint8 (H, W) -> int64 (classes,): number of pixels of each class; other ids are not counted."""
     rows = max(1, _EXACT // labels.shape[1])
     bands = [labels[top : top + rows] for top in range(0, labels.shape[0], rows)]
     counts = [cv2.calcHist([band], [0], None, [256], [0, 256]) for band in bands]
@@ -35,7 +35,7 @@ def class_areas(labels: np.ndarray, classes: int) -> np.ndarray:
 
 
 def _for_strip(picture: np.ndarray) -> np.ndarray:
-    """uint8 BGR (H, W, 3) -> (STRIP_HEIGHT, at most _STRIP_WIDTH, 3); a long one lies in the middle, on black."""
+    """uint8 BGR (H, W, 3) -> (STRIP_HEIGHT, at most _STRIP_WIDTH, 3); a wide picture is centred on black."""
     height, width = picture.shape[:2]
     scale = min(STRIP_HEIGHT / height, _STRIP_WIDTH / width)
     size_wh = max(1, round(width * scale)), max(1, round(height * scale))
@@ -45,7 +45,7 @@ def _for_strip(picture: np.ndarray) -> np.ndarray:
 
 
 def _seen_from(path: Path, folder: Path) -> Path:
-    """A path relative to a folder; as it is where there is none, as between two drives of Windows."""
+    """A path relative to a folder; unchanged if there is no relative one, as between two Windows drives."""
     try:
         return Path(os.path.relpath(path, folder))
     except ValueError:
@@ -53,15 +53,15 @@ def _seen_from(path: Path, folder: Path) -> Path:
 
 
 class SegmentSink(Sink):
-    """A loop's sink for a whole task. Segments are announced once all their files have their names.
+    """The loop's sink for a whole task. A segment is announced once all its files have their names.
 
-    The last segment is announced by `finish`, since only whoever ran the loop knows that it ended well.
+    `finish` announces the last segment, since only the caller of the loop knows that it ended well.
 
     Args:
-        task: what is made.
+        task: what to make.
         source: where the frames come from.
         classes: the network's classes.
-        announce: takes each finished segment; called in the thread that writes.
+        announce: takes each finished segment; called in the writing thread.
     """
 
     def __init__(
@@ -75,8 +75,8 @@ class SegmentSink(Sink):
         self._work = self._layout.work(uuid4().hex)
         self._left = list(task.segments)
         self._sinks: list[Sink] = []
-        self._places: list[tuple[Path, Path]] = []  # where a picture was made, and where it belongs
-        self._wholes: list[tuple[Path, Path]] = []  # likewise, of what is one file for the segment
+        self._places: list[tuple[Path, Path]] = []  # where a picture was made, and its final place
+        self._wholes: list[tuple[Path, Path]] = []  # likewise for outputs with one file per segment
         self._indices: list[int] = []
         self._ticks: list[int] = []
         self._areas: list[np.ndarray] = []
@@ -97,11 +97,11 @@ class SegmentSink(Sink):
             raise self._error(error) from error
 
     def write_sure(self, frame: Frame, labels: np.ndarray, picture: np.ndarray, confidence: np.ndarray | None) -> None:
-        if frame.index < self._task.span.first:  # only there for what its labels do to later ones
+        if frame.index < self._task.span.first:  # only there for its influence on the labels of later frames
             return
         self.write(frame, labels, picture)
         if "confidence" in self._task.save:
-            assert confidence is not None  # the worker's labeller gives it
+            assert confidence is not None  # the worker's labeller provides it
             self._write_picture(self._layout.confidence(frame.index), confidence)
 
     def write(self, frame: Frame, labels: np.ndarray, picture: np.ndarray) -> None:
@@ -128,7 +128,7 @@ class SegmentSink(Sink):
         self.frames += 1
 
     def _open(self, frame: Frame) -> None:
-        """Starts the files of the segment that begins with `frame`."""
+        """Opens the files of the segment that begins with `frame`."""
         task, segment, span = self._task, self._left[0], self._task.span
         fps = span.fps or NOMINAL_FPS
         if "overlay" in task.save and not task.pictures:
@@ -159,7 +159,7 @@ class SegmentSink(Sink):
         self._places.append((made, place))
 
     def _write_labelme(self, index: int, labels: np.ndarray) -> None:
-        """Beside the finished output folder lies what `frames` saves of a video; pictures stay where they are."""
+        """Writes a LabelMe file that refers to the original picture, or to the video's frame as `frames` saves it."""
         task, place = self._task, self._layout.labelme(index)
         picture = Path("..", self._layout.frame(0).parent.name, picture_name(index))
         if task.pictures:
@@ -169,7 +169,7 @@ class SegmentSink(Sink):
         self._places.append((made, place))
 
     def _made(self, place: Path) -> Path:
-        """Where a file is made that belongs to a place."""
+        """Where a file is made before it moves to its place."""
         return self._work / f"{place.parent.name}_{place.name}"
 
     def _publish(self) -> None:
@@ -201,19 +201,19 @@ class SegmentSink(Sink):
         self._indices, self._ticks, self._areas = [], [], []
 
     def close(self, complete: bool = True) -> None:
-        """Closes files that are open; what is not announced by then is announced by `finish` or lost."""
+        """Closes open files; segments not announced by then are announced by `finish` or lost."""
         if not complete:
             sinks, self._sinks = self._sinks, []
             for sink in sinks:
                 sink.close(complete=False)
 
     def finish(self) -> None:
-        """Announces what is whole: every segment that the source has given to its end."""
+        """Announces what is complete: every segment that the source has delivered to its end."""
         while self._left and self._left[0].stop <= self._source.reached:
             self._publish()
 
     def discard(self) -> None:
-        """Removes what is not in place; called at the end of every pass."""
+        """Removes files that are not in their place; called at the end of every pass."""
         self.close(complete=False)
         shutil.rmtree(self._work, ignore_errors=True)
 

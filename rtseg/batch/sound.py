@@ -1,6 +1,6 @@
-"""Takes the sound of an input over into its overlay: copied where MP4 holds it, else encoded, else left out.
+"""Adds the sound of an input to its overlay: copied if MP4 can hold it, otherwise encoded, otherwise left out.
 
-Which of these is tried out and decided before a frame is labelled (`plan_sound`).
+Which of these is decided by trying, before any frame is labelled (`plan_sound`).
 """
 
 import logging
@@ -28,27 +28,27 @@ from rtseg.sources.decoder import stream_packets
 
 log = logging.getLogger(__name__)
 
-COPIED = ("aac", "mp3", "ac3", "eac3", "alac", "opus", "flac")  # what MP4 holds and players expect in it
+COPIED = ("aac", "mp3", "ac3", "eac3", "alac", "opus", "flac")  # codecs that MP4 can hold and players expect in it
 _AAC_RATES = (96000, 88200, 64000, 48000, 44100, 32000, 24000, 22050, 16000, 12000, 11025, 8000)
-_TRIED = 24  # packets
+_TRIED = 24  # packets to try
 _FAR_MB = 64
 _FAR = {"probesize": str(_FAR_MB * 10**6), "analyzeduration": str(3600 * 10**6)}
 _UNREADABLE = "this build of FFmpeg cannot read it"
 
 Timed = tuple[Fraction, int, "Packet[Any]"]
-"""(when it is decoded, in seconds; place of its stream; packet)"""
+"""(decoding time in seconds, position of its stream, packet)"""
 
 
 @dataclass(frozen=True)
 class Way:
-    """What becomes of one audio stream.
+    """What happens to one audio stream.
 
     Attributes:
-        index: of the stream, in the source.
+        index: the stream's index in the source.
         about: what it is.
-        fate: what becomes of it.
-        why: it is not copied.
-        aac: what it would be encoded as.
+        fate: what happens to it.
+        why: why it is not copied.
+        aac: how it would be encoded.
     """
 
     index: int
@@ -59,14 +59,14 @@ class Way:
 
     @property
     def note(self) -> str | None:
-        """What a user should know; nothing where the sound stays what it is."""
+        """What a user should know; None if the sound stays as it is."""
         made = {"copied": None, "encoded": f"encoded as AAC, {self.aac}", "left out": "left out"}[self.fate]
         return made and f"sound ({self.about}) is {made}, since {self.why}"
 
 
 @dataclass(frozen=True)
 class Sound:
-    """Whose sound to take over, when its first picture is shown, in seconds of its own clock, and how."""
+    """Which file's sound to add, how, and when its first picture is shown, in seconds of the file's own clock."""
 
     source: Path
     video_start: Fraction
@@ -74,28 +74,28 @@ class Sound:
 
     @property
     def notes(self) -> list[str]:
-        """What a user should know of each stream."""
+        """What a user should know about each stream."""
         return [f"{self.source.name}: {way.note}" for way in self.ways if way.note]
 
     def encoded(self) -> Self:
-        """With nothing copied."""
+        """The same with every stream encoded, none copied."""
         ways = [replace(way, fate="encoded", why="it cannot be copied") if way.fate == "copied" else way
                 for way in self.ways]  # fmt: skip
         return replace(self, ways=tuple(ways))
 
 
 class Track:
-    """One audio stream of the source on its way into the output.
+    """One audio stream on its way from the source into the output.
 
     Attributes:
-        output: the stream that it becomes.
+        output: the stream in the output.
         start: when it begins, in seconds after the first picture.
     """
 
     def __init__(
         self, source: InputContainer, stream: AudioStream, output: OutputContainer, video_start: Fraction, copied: bool
     ) -> None:
-        """Adds a stream to the output; raises FFmpegError or ValueError where there is no way to."""
+        """Adds a stream to the output; raises FFmpegError or ValueError if that is impossible."""
         assert stream.time_base is not None
         self.ends_early: str | None = None
         self._source = source
@@ -112,7 +112,7 @@ class Track:
         self._wanted = "fltp", layout, rate
 
     def packets(self, place: int, delay: Fraction) -> Iterator[Timed]:
-        """The stream's packets, up to where it is damaged."""
+        """The stream's packets up to the first damage."""
         shift = round((delay - self._zero) / self._time_base)
         made = self._copies(shift) if self._copied else self._encoded(shift)
         last: int | None = None
@@ -121,7 +121,7 @@ class Track:
                 assert packet.time_base is not None
                 decoded_at = packet.dts if packet.dts is not None else packet.pts or 0
                 if last is not None and decoded_at <= last:
-                    continue  # MP4 cannot hold a time twice
+                    continue  # MP4 cannot hold the same time twice
                 last = decoded_at
                 yield decoded_at * packet.time_base, place, packet
         except av.error.FFmpegError as error:
@@ -132,7 +132,7 @@ class Track:
 
     def _copies(self, shift: int) -> "Iterator[Packet[Any]]":
         before, length = None, 1
-        ts = self._source.format.name == "mpegts"  # which marks those before a gap, too
+        ts = self._source.format.name == "mpegts"  # MPEG-TS also marks packets before a gap
         for packet in self._read():
             if not packet.size or packet.pts is None or (packet.is_corrupt and not ts):  # cut off by the file's end
                 continue
@@ -141,7 +141,7 @@ class Track:
             if before is not None:
                 length = max(1, packet.dts - before)
             before = packet.dts
-            packet.duration = packet.duration or length  # MP4 cuts away a last one that lasts for no time
+            packet.duration = packet.duration or length  # MP4 drops a last packet without duration
             yield packet
 
     def _encoded(self, shift: int) -> "Iterator[Packet[Any]]":
@@ -155,7 +155,7 @@ class Track:
                 if frame.pts is not None:
                     frame.pts += shift
                 before, given = given, (frame.format.name, frame.layout.name, frame.sample_rate)
-                if before not in (None, given):  # broadcasts go from stereo to mono; a resampler takes one kind only
+                if before not in (None, given):  # broadcasts change to mono; a resampler takes only one format
                     for piece in resampler.resample(None):
                         yield from self.output.encode(piece)
                     resampler = AudioResampler(*self._wanted)
@@ -167,7 +167,7 @@ class Track:
 
 
 def plan_sound(source: Path) -> tuple[Way, ...]:
-    """What becomes of each audio stream of a file, found by trying."""
+    """Decides by trying what happens to each audio stream of a file."""
     try:
         with _open(source) as probe:
             indices = [stream.index for stream in probe.streams.audio]
@@ -177,7 +177,7 @@ def plan_sound(source: Path) -> tuple[Way, ...]:
 
 
 def tracks(sound: Sound, output: OutputContainer, stack: ExitStack) -> Iterator[Track]:
-    """The audio streams that are taken over; each reads the source on its own."""
+    """The audio streams to add; each reads the source separately."""
     for way in sound.ways:
         if way.fate != "left out":
             source = stack.enter_context(_open(sound.source))
@@ -189,7 +189,7 @@ def tracks(sound: Sound, output: OutputContainer, stack: ExitStack) -> Iterator[
 def _safe_way(path: Path, index: int) -> Way:
     try:
         return _way(path, index)
-    except Exception as error:  # sound never costs the labels, whatever is wrong with it
+    except Exception as error:  # whatever is wrong with the sound, it must not cost the labels
         log.info("sound of %s", path, exc_info=error)
         return Way(index, "of an unknown kind", "left out", f"it cannot be read: {reason_of(error)}")
 
@@ -216,13 +216,13 @@ def _way(path: Path, index: int) -> Way:
 
 
 def _aac_of(stream: AudioStream) -> tuple[str, int]:
-    """(layout, samples a second) that a stream is encoded with."""
+    """(layout, samples per second) for encoding a stream."""
     rate = min(_AAC_RATES, key=lambda known: abs(known - stream.rate))
     return "mono" if stream.codec_context.channels == 1 else "stereo", rate
 
 
 def _try(path: Path, index: int, copied: bool) -> int | None:
-    """How many of a stream's first packets get into an MP4; None: it fails. Raises InputError where it is encrypted."""
+    """How many of a stream's first packets MP4 takes; None: none works. Raises InputError if it is encrypted."""
     with suppress(av.error.FFmpegError, ValueError), _open(path) as source:
         stream = source.streams[index]
         assert isinstance(stream, AudioStream)
@@ -238,7 +238,7 @@ def _try(path: Path, index: int, copied: bool) -> int | None:
 
 
 def _open(path: Path) -> InputContainer:
-    """Looks further into a file whose sound begins late: FFmpeg looks at the first seconds."""
+    """Opens a file, also one whose sound begins late: FFmpeg normally looks only at the first seconds."""
     container = open_media(file_url(path))
     if all(stream.codec_context is None or stream.rate for stream in container.streams.audio):
         return container

@@ -1,4 +1,4 @@
-"""How much a batch has to do, without doing it."""
+"""Finds out how much a batch has to do, without doing it."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -20,14 +20,14 @@ _FEW = 5
 
 @dataclass(frozen=True)
 class Glance:
-    """What is to do about an input.
+    """What has to be done for an input.
 
     Attributes:
         job: the input.
-        frames: about how many; 0 where nothing tells.
+        frames: approximate number of frames; 0 if unknown.
         kept: frames that an earlier run has finished.
         size_hw: (height, width) of its first frame.
-        done: all its outputs are there.
+        done: all its outputs exist.
         error: why it cannot be read.
     """
 
@@ -40,12 +40,12 @@ class Glance:
 
     @property
     def left(self) -> int:
-        """Frames to label."""
+        """Frames still to label."""
         return max(0, self.frames - self.kept) if self.wanted else 0
 
     @property
     def wanted(self) -> bool:
-        """Whether anything is to be done, be it to join what is labelled."""
+        """Whether anything has to be done, even if only joining."""
         return not (self.done or self.error)
 
     @property
@@ -55,13 +55,13 @@ class Glance:
 
 
 def first_size(jobs: Sequence[Job]) -> Size | None:
-    """(height, width) of the first input's frames, of the first few that can be opened; None where none can."""
+    """(height, width) of the frames of the first input that can be opened; None if none of the first few can."""
     for job in jobs[:_FEW]:
         try:
             with open_source(job.path, threads=1) as source:
                 return source.size_hw
         except RtsegError:
-            continue  # the batch says so
+            continue  # the batch reports it
     return None
 
 
@@ -88,20 +88,20 @@ def _kept(partial: Path) -> int:
 
 
 def largest_of_a_few(jobs: Sequence[Job]) -> list[Job]:
-    """Some of the first inputs that can be read, the one with the most pixels first: it takes the most memory."""
+    """A few of the first readable inputs, with the largest frames first, since those need the most memory."""
     open_ones = (one for one in (glance(job, overwrite=True) for job in jobs) if one.wanted)
     few = sorted(islice(open_ones, _FEW), key=lambda one: prod(one.size_hw), reverse=True)
     return [one.job for one in few]
 
 
 def frames_at_a_glance(jobs: Sequence[Job], enough: int) -> int:
-    """About how many frames there are; stops counting at `enough`."""
+    """The approximate number of frames; stops counting at `enough`."""
     frames = 0
     for job in jobs:
         try:
             frames += len(picture_paths(job)) if job.pictures else estimate_frames(job.source) or 0
         except RtsegError:
-            continue  # whoever opens it says what is wrong
+            continue  # opening it raises the error
         if frames >= enough:
             break
     return frames

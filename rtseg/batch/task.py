@@ -1,4 +1,4 @@
-"""What a worker is given and what it gives back; plain values that travel between processes and machines."""
+"""What a worker gets and returns: plain values that travel between processes and machines."""
 
 from dataclasses import dataclass, field
 from fractions import Fraction
@@ -14,12 +14,12 @@ from rtseg.engines import EngineInfo
 from rtseg.sources.span import Span
 
 CRF, PRESET = 23, "superfast"
-ENCODER_THREADS = 1  # it decides the pictures, so it is the same on every machine
+ENCODER_THREADS = 1  # it affects the result, so it is the same on every machine
 
 
 @dataclass(frozen=True)
 class Look:
-    """What the overlay looks like."""
+    """How the overlay looks."""
 
     opacity: float = 0.5
     legend: bool = True
@@ -29,7 +29,7 @@ class Look:
 
 @dataclass(frozen=True)
 class Segment:
-    """Frames `first` to `stop` - 1, which are made as one and are whole or absent."""
+    """Frames `first` to `stop` - 1, which are made together, completely or not at all."""
 
     number: int
     first: int
@@ -38,18 +38,18 @@ class Segment:
 
 @dataclass(frozen=True)
 class Task:
-    """A row of segments of one input that a worker makes in one pass.
+    """Consecutive segments of one input that a worker makes in one pass.
 
     Attributes:
         job: number of the input within the batch.
-        name: what its outputs' names begin with.
-        source: the video, or what the pictures are called together.
+        name: the start of its outputs' names.
+        source: the video, or the name for all pictures together.
         pictures: the picture files; empty for a video.
         partial: the folder for unfinished work.
-        single: one picture, not a row: its overlay is NAME.png.
+        single: a single picture, not a row: its overlay is NAME.png.
         save: kinds of outputs.
-        strip: indices of the frames that go into the picture strip.
-        aspect: width of a pixel by its height as shown, or None.
+        strip: indices of the frames for the picture strip.
+        aspect: width of a pixel divided by its height as shown, or None.
         steady: average the scores over time; the span then begins with the frames that this needs.
     """
 
@@ -81,10 +81,10 @@ class SegmentDone:
     Attributes:
         indices: int64 (n,), of the frames that could be decoded.
         ticks: int64 (n,), their timestamps, 0 for the input's first frame.
-        areas: int64 (n, classes), pixels of each class; (n, 0) where they are not wanted.
-        before: CRC-32 of the picture before its first, as this pass decoded it; None where there is none.
-        last: CRC-32 of its last picture; None where that could not be decoded.
-        size: bytes of all its files.
+        areas: int64 (n, classes), pixels of each class; (n, 0) if they are not wanted.
+        before: CRC-32 of the picture before its first, as decoded in this pass; None if there is none.
+        last: CRC-32 of its last picture; None if that could not be decoded.
+        size: total bytes of its files.
     """
 
     job: int
@@ -99,22 +99,22 @@ class SegmentDone:
 
 @dataclass(frozen=True)
 class TaskDone:
-    """A task that has ended; `figures` are those of the loop (`LoopReport.to_json`)."""
+    """A task has ended; `figures` are from the loop (`LoopReport.to_json`)."""
 
     job: int
     figures: dict[str, Any]
 
 
 class WorkerLost(Exception):
-    """A worker has ended without a word: killed, out of memory, crashed, or its machine is gone."""
+    """A worker ended without a message: killed, out of memory, crashed, or its machine is gone."""
 
 
 class Defect(RtsegError):
-    """Something that should not happen, with one input."""
+    """An unexpected error with one input."""
 
     @classmethod
     def of(cls, error: Exception) -> Self:
-        """In words, which survive the way to another process; within this one also with where it came from."""
+        """One with the error's text, which can travel between processes, and its cause, which stays in this process."""
         defect = cls(f"{type(error).__name__}: {error}")
         defect.__cause__ = error
         return defect
@@ -122,11 +122,11 @@ class Defect(RtsegError):
 
 @dataclass(frozen=True)
 class TaskFailed:
-    """A task that has ended with an error; segments that were announced before are whole.
+    """A task has ended with an error; segments announced before are complete.
 
     Attributes:
         first: number of the task's first segment.
-        full: the disk is full, so that nothing else can succeed either.
+        full: the disk is full, so nothing else can succeed either.
     """
 
     job: int
@@ -136,7 +136,7 @@ class TaskFailed:
 
     @classmethod
     def of(cls, task: Task, error: Exception) -> Self:
-        """With the error as far as it survives the way to another process."""
+        """Makes one with as much of the error as can travel between processes."""
         known = isinstance(error, RtsegError | WorkerLost) and len(error.args) == 1
         told = error if known else Defect.of(error)
         return cls(task.job, task.segments[0].number, told, is_full(error))
@@ -144,7 +144,7 @@ class TaskFailed:
 
 @dataclass(frozen=True)
 class Progress:
-    """So many more frames of an input were begun."""
+    """This many more frames of an input were begun."""
 
     job: int
     frames: int

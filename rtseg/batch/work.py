@@ -1,4 +1,4 @@
-"""One input in work: its plan, fixed in the journal, what of it is done, and the tasks for what is not."""
+"""An input in work: its plan, fixed in the journal, what is done, and the tasks for the rest."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
@@ -22,7 +22,7 @@ from rtseg.sinks.video import NOMINAL_FPS
 from rtseg.sources.span import Span
 from rtseg.sources.video_index import index_video
 
-TASK_S = 60.0  # a pass of one worker, where several share a video
+TASK_S = 60.0  # length of a worker's pass if several share a video
 _STRIP = 8
 
 
@@ -32,14 +32,14 @@ class Work:
     Attributes:
         job: names of input and outputs.
         journal: open until `close`.
-        frames: frames that are expected.
+        frames: expected number of frames.
         kept: frames that an earlier run has finished.
         pictures: the picture files; empty for a video.
-        missing: segments that are not done yet, by number.
+        missing: numbers of the segments that are not done yet.
     """
 
     def __init__(self, number: int, job: Job, choice: Choice, threads: int) -> None:
-        """Opens or begins the journal.
+        """Opens the journal, or begins one.
 
         Raises:
             InputError: the input cannot be read, or has changed since it was begun.
@@ -101,7 +101,7 @@ class Work:
         self._find_missing()
 
     def _find_missing(self) -> None:
-        """Trusts a noted segment only where its files are there at their full size."""
+        """Finds missing segments; a recorded one counts only if its files exist with their full size."""
         self.missing = {segment.number: segment for segment in self.segments}
         self.kept = 0
         self._last: dict[int, int | None] = {}
@@ -128,30 +128,30 @@ class Work:
 
     @property
     def strip(self) -> tuple[int, ...]:
-        """Frames of the picture strip: the middles of equal parts."""
+        """Frames for the picture strip: the middles of equal parts."""
         if "strip" not in self.job.save:
             return ()
         return tuple(sorted({int((part + 0.5) * self.frames / _STRIP) for part in range(_STRIP)}))
 
     @property
     def start_s(self) -> Fraction:
-        """Time of the first picture in the input's own clock, seconds."""
+        """Time of the first picture on the input's own clock, seconds."""
         start: int = self.journal.fact("start")
         return start * self.time_base
 
     @property
     def sound(self) -> tuple[Way, ...]:
-        """What becomes of the input's sound; earlier versions did not decide this when they began."""
+        """What happens to the input's sound; earlier versions did not decide this at the beginning."""
         planned = self.journal.fact("sound")
         return plan_sound(self.job.source) if planned is None else tuple(Way(**way) for way in planned)
 
     @property
     def divisible(self) -> bool:
-        """Whether several workers may share it: frames are found without counting from the start."""
+        """Whether several workers may share it: its frames can be found without counting from the start."""
         return self._pts is not None and self.journal.fact("seekable") is not False
 
     def tasks(self, divide: bool) -> Iterator[Task]:
-        """Tasks for what is missing; with `divide` of about a minute each, where that can be."""
+        """Tasks for what is missing; with `divide`, of about a minute each if possible."""
         run: list[Segment] = []
         limit = TASK_S * (self.fps or NOMINAL_FPS) if divide and self.divisible else float("inf")
         for segment in sorted(self.missing.values(), key=lambda segment: segment.number):
@@ -183,10 +183,10 @@ class Work:
         )  # fmt: skip
 
     def _start(self, number: int, first: int) -> int | None:
-        """The key frame to start decoding segment `number` at: the last but one up to the first frame that is given.
+        """The key frame at which to start decoding segment `number`: the second-last one up to the first wanted frame.
 
-        None, the file's start, where the picture before is known to be damaged: what a decoder makes of damage depends
-        on what came before.
+        None, meaning the file's start, if the picture before is known to be damaged: a decoder's result for damaged
+        data depends on what came before.
         """
         assert self._pts is not None
         assert self._keys is not None
@@ -197,7 +197,7 @@ class Work:
         return int(keys[-2]) if len(keys) >= 2 else None
 
     def add(self, done: SegmentDone) -> None:
-        """Notes a segment in the journal; one that comes twice is noted once."""
+        """Records a segment in the journal; one that comes twice is recorded once."""
         if self.journal.add(done):
             self._last[done.segment.number] = done.last
             self.missing.pop(done.segment.number, None)
@@ -213,12 +213,12 @@ class Work:
 
     @property
     def changed(self) -> str | None:
-        """A note where the input is another than the one that was begun with."""
+        """A note if the input differs from the one that the work was begun with."""
         try:
             if fingerprint(self.job.source, self.pictures) == self.journal.fact("input"):
                 return None
         except InputError:
-            return None  # it is gone, and what could not be read any more is told
+            return None  # the file is gone, which is reported elsewhere
         return (
             f"{self.job.source} has changed since it was begun: outputs may be of what it was and of what it is; "
             "--overwrite makes them again"
@@ -226,14 +226,14 @@ class Work:
 
     @property
     def padded(self) -> str | None:
-        """A note where the overlay is larger than the frames."""
+        """A note if the overlay is larger than the frames."""
         if "overlay" in self.job.save and not self.job.pictures and any(side % 2 for side in self.size_hw):
             name, size = self.job.output_name("overlay"), format_size(self.size_hw)
             return f"{name}: H.264 needs even sizes, so {size} is padded by one pixel"
         return None
 
     def broken_seams(self) -> list[int]:
-        """Segments that a pass began with another picture before them than the pass before had as its last."""
+        """Segments whose pass decoded another picture before them than the previous pass had as its last."""
         broken, last = [], None
         for done in self.journal.segments():
             if done.segment.number and done.before != last and None not in (done.before, last):
@@ -242,10 +242,10 @@ class Work:
         return broken
 
     def distrust(self) -> None:
-        """Starts over without seeking, which gave other pictures; where that does not help, from the first frame.
+        """Redoes segments from the first broken one, without seeking; if that was not enough, redoes all of them.
 
         Raises:
-            InputError: that does not help either; nothing of it is kept.
+            InputError: that was not enough either; nothing is kept.
         """
         if self.journal.fact("anew"):
             self._forget_from(0)
@@ -265,7 +265,7 @@ class Work:
             self._last.pop(segment.number, None)
 
     def count_instead(self) -> None:
-        """Starts over with frames that are counted, since decoded pictures do not carry their packets' timestamps."""
+        """Starts over with counted frames, since decoded pictures do not have their packets' timestamps."""
         index = replace(index_video(self.job.source, decode=True), pts=None, keys=np.empty(0, np.int64))
         names = ("input", "save", "settings", "size_hw", "fps", "time_base", "start", "duration", "aspect",
                  "sound", "input_notes")  # fmt: skip
@@ -288,7 +288,7 @@ class Work:
             self.remove()
 
     def close(self) -> None:
-        """Closes the journal; without a single finished segment nothing of the work stays."""
+        """Closes the journal; without a finished segment, all unfinished work is removed."""
         empty = next(self.journal.segments(), None) is None
         self.journal.close()
         if empty:

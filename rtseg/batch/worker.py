@@ -1,4 +1,4 @@
-"""Runs tasks: decodes, labels, draws and writes the segments of one input in one overlapped pass."""
+"""Runs tasks: decodes, labels, draws and writes the segments of an input in one overlapped pass."""
 
 from collections.abc import Callable
 from time import perf_counter
@@ -24,10 +24,10 @@ _POLICY = Every()
 
 
 class Worker:
-    """Keeps its engine from task to task, as long as the network and its input size stay the same.
+    """Keeps its engine between tasks while the network and its input size stay the same.
 
     Args:
-        announce: takes what happens; called in the thread that writes, and in that of `run`.
+        announce: takes events; called in the writing thread and in that of `run`.
         poll: called often while a task runs, in the thread of `run`.
     """
 
@@ -43,18 +43,18 @@ class Worker:
         self._told_at = perf_counter()
 
     def attempt(self, task: Task) -> None:
-        """Runs a task; what fails is announced like everything else."""
+        """Runs a task; a failure is announced as an event."""
         try:
             self.run(task)
         except Exception as error:
             self._announce(TaskFailed.of(task, error))
 
     def run(self, task: Task) -> None:
-        """Makes the task's segments, announces each, and then the task's figures; raises what fails."""
+        """Makes the task's segments, announces each and then the task's figures; raises errors."""
         segmenter = self._prepare(task)
         look = task.look
         painter = Painter(opacity=look.opacity, legend=look.legend, show=look.show, hud=False, unsure=look.unsure)
-        labeller = scored(segmenter, steady=task.steady, confident=task.confident)  # a new average for each pass
+        labeller = scored(segmenter, steady=task.steady, confident=task.confident)  # each pass starts a new average
         self._job, self._first = task.job, task.span.first
         with self._open(task, segmenter.budget.codec) as source:
             self._source = source
@@ -67,12 +67,12 @@ class Worker:
                 sink.finish()
             finally:
                 self._source, self._begun = None, 0
-                if not any_stuck():  # a sink that is being written to must not be closed
+                if not any_stuck():  # a sink must not be closed while it is written to
                     sink.discard()
         self._announce(TaskDone(task.job, report.to_json()))
 
     def finish(self) -> None:
-        """Ends the task that runs at the end of its segment, and every later one after its first."""
+        """Ends the running task at the end of its segment, and later tasks after their first."""
         self._finishing = True
         if (source := self._source) is not None:
             source.finish()
@@ -99,11 +99,11 @@ class Worker:
         return segmenter
 
     def show(self, loop: Loop, result: Result, picture: np.ndarray) -> None:
-        """The loop's hook; counts."""
+        """The loop's hook; counts frames."""
         self._begun += result.frame.index >= self._first
 
     def poll(self, loop: Loop) -> None:
-        """The loop's hook; tells of progress a few times a second."""
+        """The loop's hook; reports progress a few times a second."""
         if self._begun and perf_counter() - self._told_at > _TELL_S:
             self._announce(Progress(self._job, self._begun))
             self._begun, self._told_at = 0, perf_counter()
@@ -117,7 +117,7 @@ class Worker:
 
 
 class _Draw:
-    """Draws the frames that somebody will see."""
+    """Draws only the frames that somebody will see."""
 
     def __init__(self, task: Task, painter: Painter) -> None:
         self._first = task.span.first

@@ -1,1 +1,1 @@
-"""Contracts and small tools that every other room may use: standard library and numpy only."""
+"""Contracts and small tools for every other room; uses only the standard library and numpy."""

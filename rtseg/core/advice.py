@@ -1,6 +1,6 @@
-"""Advice that more than one error gives."""
+"""Advice that several errors share."""
 
 OPENCV_FIX = (
     "pip uninstall -y opencv-python opencv-python-headless opencv-contrib-python-headless && pip install opencv-python"
 )
-"""albumentations brings the headless build, whose files replace those of the full one."""
+"""albumentations installs the headless build of OpenCV, whose files replace those of the full one."""

@@ -1,4 +1,4 @@
-"""The card that travels with a network: what it is, how it was made, what it scores, which files hold it."""
+"""The card of a network: what it is, how it was made, how it scores, and which files hold it."""
 
 from dataclasses import asdict, dataclass, field, replace
 from math import isfinite
@@ -14,9 +14,9 @@ from rtseg.core.registry import unknown_name
 from rtseg.core.sizes import Size, check_multiple, format_size, nearest_multiple
 
 PRECISIONS = ("fp32", "fp16", "int8")
-_TILE_HALOS = 4  # sides of tiles that were not calibrated: with its halo each is 2.25 times its work
+_TILE_HALOS = 4  # side of a tile by default, in halos: with its halo, a tile is 2.25 times the work
 IMPORTED = "imported"
-"""The architecture of a network that `rtseg import` took: a graph, and nothing in torch that it was made of."""
+"""The architecture of a network from `rtseg import`: a graph only, with no torch model behind it."""
 
 Output = Literal["logits", "labels"]
 OUTPUTS: tuple[str, ...] = get_args(Output)
@@ -24,7 +24,7 @@ OUTPUTS: tuple[str, ...] = get_args(Output)
 
 @dataclass(frozen=True)
 class CardFile:
-    """One ONNX file of a network, beside its card."""
+    """One ONNX file of a network, next to its card."""
 
     file: str
     sha256: str
@@ -36,20 +36,20 @@ class CardFile:
 
 @dataclass(frozen=True)
 class Exit:
-    """Where a network may stop: a graph of the chain that computes up to here from what the graphs before it gave.
+    """Where a network may stop: the graph that computes up to here from the outputs of the graphs before it.
 
     Attributes:
-        name: of the features that its classifier sees; the end of the network is 'last'.
-        files: precision -> the graph; the first takes the picture, each gives logits.
-        gmac_1024x2048: 1e9 multiply-accumulates of one 1024x2048 picture up to here, all graphs before it counted in.
-        hands_on: the tensors that it gives beside its logits, for the graphs behind it.
-        metrics: as those of the card.
-        threshold: a frame whose mean entropy (0..1) is below this may stop here; None where it was not calibrated, and
-            at the end.
-        halo: pixels around a part of the picture that the graphs behind it need to give the same there as on the whole
-            picture, a multiple of the card's `size_multiple`; None where they see the whole picture, where it was not
-            measured, and at the end.
-        regions: which regions stop here while others go on, as calibrated; of one exit at most.
+        name: the features that its classifier sees; the end of the network is 'last'.
+        files: precision -> the graph. The first graph takes the picture; each outputs logits.
+        gmac_1024x2048: 1e9 multiply-accumulates for one 1024x2048 picture up to here, earlier graphs included.
+        hands_on: the tensors that it outputs beside its logits, for later graphs.
+        metrics: as in `Card`.
+        threshold: a frame whose mean entropy (0..1) is below this may stop here; None if it was not calibrated, and
+            for the last exit.
+        halo: pixels around a part of the picture that later graphs need for the same result as on the whole picture, a
+            multiple of the card's `size_multiple`; None if they depend on the whole picture, if it was not measured,
+            and for the last exit.
+        regions: which regions stop here while others continue, as calibrated; at most one exit has this.
     """
 
     name: str
@@ -68,31 +68,32 @@ class Exit:
 
 @dataclass(frozen=True)
 class Card:
-    """Everything that may be asked about a network without opening its graph.
+    """Everything there is to know about a network without opening its graph.
 
     Attributes:
-        name: what `--model` calls it.
+        name: its name for `--model`.
         model: architecture, a name of the model registry, or `IMPORTED`.
         config: the architecture's configuration (fields of its config dataclass).
         labels: classes, palette, ignore index.
         size_multiple: input height and width must be multiples of this.
-        fixed_size: (height, width) that the graph takes and no other; None: any that `size_multiple` allows.
-        logits_stride: the logits are this many times smaller than the input, in height and in width, rounded up.
-        output: 'logits', or 'labels': the graph gives class ids, float32 (N, 1, h, w), which are enlarged as they are.
+        fixed_size: the only (height, width) that the graph takes; None: any that `size_multiple` allows.
+        logits_stride: the logits are this many times smaller than the input in height and width, rounded up.
+        output: 'logits', or 'labels': the graph outputs class ids, float32 (N, 1, h, w), which are enlarged without
+            interpolation.
         train_size: (height, width) of the pictures that it was trained at.
         parameters: number of trainable parameters.
-        gmac_1024x2048: 1e9 multiply-accumulates of one 1024x2048 picture; 0 where they were not counted.
+        gmac_1024x2048: 1e9 multiply-accumulates of one 1024x2048 picture; 0 if they were not counted.
         files: precision -> file; 'fp32' holds the weights as fp16 and computes in fp32.
-        engine_order: engines that it runs on; of two that are as fast here `auto` takes the first.
+        engine_order: engines that it runs on; if two are equally fast here, 'auto' takes the first.
         metrics: precision -> data set and split -> figures ("fp32" -> "camvid/val" -> {"miou": …, "iou": {…}}).
         recipe: how it was trained (configuration, epochs, seed).
-        data_terms: where the training pictures come from and what may be done with the weights.
-        normalisation: how the graph scales pictures: `mean` and `std` of RGB values in 0..1; it follows the trunk.
+        data_terms: where the training pictures come from, and how the weights may be used.
+        normalisation: how the graph scales pictures: `mean` and `std` of RGB values in 0..1; depends on the trunk.
         activation_ranges: ONNX tensor -> [low, high], measured for the INT8 form.
-        temperature: logits are divided by it before they become a confidence; labels do not depend on it.
-        temperature_from: data set and split that it was fitted on; empty where it was not.
-        exits: in the order in which they run, the end of the network last; none for a network that has only that.
-            `files` are then the network as one graph, to its end, for engines that do not stop.
+        temperature: the logits are divided by it to get a confidence; labels do not depend on it.
+        temperature_from: data set and split that it was fitted on; empty if it was not fitted.
+        exits: in the order in which they run, the last one at the end of the network; empty if it has no early exits.
+            `files` then hold the whole network as one graph, for engines that cannot stop.
     """
 
     name: str
@@ -129,11 +130,11 @@ class Card:
 
     @property
     def gives_labels(self) -> bool:
-        """Whether the graph gives class ids, so that there are no scores to interpolate."""
+        """Whether the graph outputs class ids, without scores that could be interpolated."""
         return self.output == "labels"
 
     def check_size(self, size_hw: Size) -> Size:
-        """Returns an input size that the graph takes, or raises UsageError that says which it takes."""
+        """Returns the size if the graph takes it, or raises UsageError with the sizes that it takes."""
         if self.fixed_size is None:
             return check_multiple(size_hw, self.size_multiple, self.name)
         if size_hw != self.fixed_size:
@@ -144,7 +145,7 @@ class Card:
         return size_hw
 
     def check_exit(self, exit: str) -> None:
-        """Raises UsageError unless the network can stop as `RunSpec.exit` says."""
+        """Raises UsageError unless the network can stop as `RunSpec.exit` asks."""
         names = [each.name for each in self.exits]
         if not names:
             raise UsageError(f"{self.name} has no early exits: train it with --set exits=2")
@@ -156,13 +157,13 @@ class Card:
             raise unknown_name(f"exit of {self.name}", exit, ["auto", *names, REGIONS])
 
     def find_regions(self, exit: str) -> tuple[Exit, Regions] | None:
-        """The exit whose unsure regions alone go on, and which these are; None where whole frames stop or go on.
+        """The exit whose unsure regions continue, and how they are found; None if whole frames stop or continue.
 
         Args:
-            exit: as `RunSpec.exit`: 'regions' takes what was calibrated, 'NAME:SURE' an exit and a probability.
+            exit: as `RunSpec.exit`: 'regions' means what was calibrated, 'NAME:SURE' an exit and a probability.
 
         Raises:
-            UsageError: nothing was calibrated, there is no such exit or probability, or the exit has no halo.
+            UsageError: nothing was calibrated, the exit or probability does not exist, or the exit has no halo.
         """
         if exit == REGIONS:
             return self._calibrated_regions()
@@ -194,25 +195,25 @@ class Card:
                          f"0.002, or try {named}")  # fmt: skip
 
     def nearest_size(self, size_hw: Size) -> Size:
-        """The input size nearest to `size_hw` that the graph takes."""
+        """The input size closest to `size_hw` that the graph takes."""
         return self.fixed_size or nearest_multiple(size_hw, self.size_multiple)
 
     def output_shape(self, size_hw: Size) -> tuple[int, int, int]:
-        """(channels, height, width) of what the graph gives for one picture of a size."""
+        """(channels, height, width) of the graph's output for one picture of this size."""
         height, width = (-(-side // self.logits_stride) for side in size_hw)
         return (1 if self.gives_labels else len(self.labels)), height, width
 
     def figures(self, precision: str = "fp32") -> dict[str, Any]:
-        """Data set and split -> what the form of a precision scores; empty where none was measured."""
+        """Data set and split -> the scores in a precision; empty if none were measured."""
         return self.metrics.get(precision, {})
 
     def with_figures(self, precision: str, figures: dict[str, Any]) -> "Card":
-        """A card with more figures of one precision; a split that was measured before has the new ones."""
+        """A copy with more figures for a precision; they replace those of splits that were measured before."""
         entered = {**self.figures(precision), **figures}
         return replace(self, metrics={**self.metrics, precision: entered})
 
     def with_exit(self, name: str, **changes: Any) -> "Card":
-        """A card with other fields of one exit."""
+        """A copy with changed fields of one exit."""
         return replace(
             self, exits=tuple(replace(exit, **changes) if exit.name == name else exit for exit in self.exits)
         )
@@ -244,7 +245,7 @@ class Card:
 
     @classmethod
     def load(cls, path: Path) -> "Card":
-        """Reads a card; raises WeightsError where the file is missing or is no card."""
+        """Reads a card; raises WeightsError if the file is missing or is not a card."""
         try:
             return cls.from_json(read_json(path))
         except FileNotFoundError:
@@ -282,7 +283,7 @@ def _exit(data: dict[str, Any]) -> Exit:
 
 
 def by_precision(metrics: dict[str, Any]) -> dict[str, dict[str, Any]]:
-    """A card's figures; cards of before November 27, 2026 had those of FP32 outside, beside "int8"."""
+    """A card's figures; cards from before November 27, 2026 had those of FP32 at the top level, beside "int8"."""
     outside = {split: figures for split, figures in metrics.items() if split not in PRECISIONS}
     found = {precision: figures for precision, figures in metrics.items() if precision in PRECISIONS}
     return {**found, "fp32": {**outside, **found.get("fp32", {})}} if outside else found

@@ -1,4 +1,4 @@
-"""Bounded queues between threads, and threads that end together."""
+"""Bounded queues between threads, and groups of threads that end together."""
 
 import logging
 from collections import deque
@@ -11,20 +11,20 @@ from weakref import WeakSet
 _log = logging.getLogger(__name__)
 T = TypeVar("T")
 
-_WAKE_S = 0.1  # an untimed wait cannot be interrupted by Ctrl-C on every platform
+_WAKE_S = 0.1  # on some platforms Ctrl-C cannot interrupt a wait without timeout
 
-_stuck: WeakSet[Thread] = WeakSet()  # those that did not end when their group was waited for
+_stuck: WeakSet[Thread] = WeakSet()  # threads that did not end when their group was joined
 
 
 class Ended(Exception):
-    """Nothing more will come out of a channel."""
+    """The channel is closed and empty."""
 
 
 class Channel(Generic[T]):
     """A bounded first-in-first-out queue between two threads.
 
-    When it is full, `put` waits (a file: nothing is lost), or, with `newest`, the oldest item makes room
-    and is counted in `dropped` (a camera: nothing is late).
+    When it is full, `put` waits, so nothing is lost (files). With `newest`, the oldest item is removed instead and
+    counted in `dropped`, so nothing is late (cameras).
     """
 
     def __init__(self, size: int, *, newest: bool = False) -> None:
@@ -36,7 +36,7 @@ class Channel(Generic[T]):
         self._closed = False
 
     def put(self, item: T) -> bool:
-        """Hands over an item; False where the channel is closed and the item was not taken."""
+        """Adds an item; False if the channel is closed and did not take it."""
         with self._changed:
             while len(self._items) >= self._size and not self._closed:
                 if self._newest:
@@ -51,7 +51,7 @@ class Channel(Generic[T]):
             return True
 
     def get(self, timeout_s: float | None = None) -> T | None:
-        """The oldest item; None where none came in time; raises Ended once closed and empty."""
+        """Removes and returns the oldest item; None if none came in time; raises Ended once closed and empty."""
         deadline = None if timeout_s is None else perf_counter() + timeout_s
         with self._changed:
             while not self._items:
@@ -66,20 +66,20 @@ class Channel(Generic[T]):
             return item
 
     def close(self) -> None:
-        """Takes no more items; those inside can still be fetched."""
+        """Accepts no more items; those inside can still be fetched."""
         with self._changed:
             self._closed = True
             self._changed.notify_all()
 
     def abort(self) -> None:
-        """Closes and throws away what is inside."""
+        """Closes the channel and discards what is inside."""
         with self._changed:
             self._items.clear()
             self.close()
 
 
 class ThreadGroup:
-    """Threads of which the first that fails ends all."""
+    """Threads that all end when one of them fails."""
 
     def __init__(self) -> None:
         self.error: BaseException | None = None
@@ -88,11 +88,11 @@ class ThreadGroup:
         self._lock = Lock()
 
     def watch(self, *channels: Channel[Any]) -> None:
-        """Channels that a failure aborts, which wakes and ends the threads at both ends."""
+        """Adds channels that are aborted on a failure, which wakes and ends the threads that use them."""
         self._channels.extend(channels)
 
     def start(self, name: str, work: Callable[[], None], ends: Channel[Any] | None = None) -> None:
-        """Runs `work` until it returns or a channel ends; then closes the channel that it filled, `ends`."""
+        """Runs `work` until it returns or a channel ends; then closes `ends`, the channel that it filled."""
 
         def guarded() -> None:
             try:
@@ -110,7 +110,7 @@ class ThreadGroup:
         thread.start()
 
     def fail(self, error: BaseException) -> None:
-        """Keeps the first error and ends every thread."""
+        """Keeps the first error and makes every thread end."""
         with self._lock:
             self.error = self.error or error
         self.abort()
@@ -120,7 +120,7 @@ class ThreadGroup:
             channel.abort()
 
     def join(self, timeout_s: float, tell: bool = True) -> bool:
-        """Waits for the threads; False where one is stuck in a foreign call, which is logged."""
+        """Waits for the threads; False if one is stuck in a foreign call, which is logged if `tell` is set."""
         deadline = perf_counter() + timeout_s
         for thread in self._threads:
             thread.join(max(0.0, deadline - perf_counter()))
@@ -132,5 +132,5 @@ class ThreadGroup:
 
 
 def any_stuck() -> bool:
-    """Whether a thread is still in a foreign call that its group did not wait for."""
+    """Whether a thread is still stuck in a foreign call after its group was joined."""
     return any(thread.is_alive() for thread in _stuck)

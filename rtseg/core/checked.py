@@ -1,4 +1,4 @@
-"""Whether what was read from JSON has the types and ranges that a dataclass says."""
+"""Checks that values read from JSON have the types and ranges that a dataclass expects."""
 
 from collections.abc import Callable, Mapping
 from math import isfinite
@@ -8,7 +8,7 @@ Rule = Callable[[Any], bool]
 
 
 def check_fields(read: object, rules: Mapping[str, Rule]) -> None:
-    """Raises ValueError that names the first field of `read` whose rule does not hold."""
+    """Raises ValueError with the name of the first field of `read` that breaks its rule."""
     for name, holds in rules.items():
         if not holds(value := getattr(read, name)):
             raise ValueError(f"its {name} cannot be {value!r}")
@@ -20,17 +20,17 @@ def is_text(value: Any) -> bool:
 
 
 def is_table(value: Any) -> bool:
-    """What JSON calls an object."""
+    """A JSON object."""
     return isinstance(value, dict)
 
 
 def is_number(value: Any) -> bool:
-    """Neither infinite nor a truth value, and no whole number beyond all floats."""
+    """A finite number; booleans and integers too large for a float do not count."""
     return isinstance(value, int | float) and not isinstance(value, bool) and abs(value) < 1e300 and isfinite(value)
 
 
 def is_whole(least: int, most: int = 1 << 53) -> Rule:
-    """A whole number within two."""
+    """A whole number from `least` to `most`."""
     return lambda value: isinstance(value, int) and not isinstance(value, bool) and least <= value <= most
 
 
@@ -45,5 +45,5 @@ def is_size(value: Any) -> bool:
 
 
 def may_be_none(rule: Rule) -> Rule:
-    """What a rule allows, or null."""
+    """Anything the rule allows, or null."""
     return lambda value: value is None or rule(value)

@@ -1,4 +1,4 @@
-"""Things that hold resources."""
+"""Objects that hold resources."""
 
 import logging
 from threading import Lock
@@ -11,10 +11,10 @@ _log = logging.getLogger(__name__)
 
 
 class Closing:
-    """A context manager whose end calls `close`, whatever happened inside."""
+    """A context manager that calls `close` at the end, whatever happened inside."""
 
     def close(self) -> None:
-        """Frees what is held; a second call does nothing."""
+        """Frees its resources; a second call does nothing."""
         raise NotImplementedError
 
     def __enter__(self) -> Self:
@@ -27,13 +27,13 @@ class Closing:
 
 
 class Claimed(Closing):
-    """Held by one user at a time, from `claim` to `release`; `close` frees it once nobody holds it.
+    """Used by one user at a time, from `claim` to `release`; `close` frees it once nobody uses it.
 
-    A subclass implements `_free`. What a user never lets go of, since its call hangs, stays open: closing would wait
-    for that call, or end the process.
+    A subclass implements `_free`. If a user never releases it because a call hangs, it stays open: closing it would
+    wait for that call or crash the process.
 
     Args:
-        kind: what it is, in words, for messages.
+        kind: what it is called in messages.
     """
 
     def __init__(self, kind: str) -> None:
@@ -42,22 +42,22 @@ class Claimed(Closing):
         self._closed = False
 
     def _free(self) -> None:
-        """Frees what is held; called again where it is closed again."""
+        """Frees its resources; called again if it is closed again."""
         raise NotImplementedError
 
     def claim(self) -> None:
-        """Keeps it for one user until `release`; raises UsageError where it is in use."""
+        """Reserves it for one user until `release`; raises UsageError if it is in use."""
         if not self._in_use.acquire(blocking=False):
             raise UsageError(f"this {self._kind} is in use by a stream or another thread: load a second one for this")
 
     def release(self) -> None:
-        """Ends what `claim` began; frees what was closed meanwhile."""
+        """Ends a `claim`; frees the resources if it was closed meanwhile."""
         self._in_use.release()
         if self._closed:
             self.close()
 
     def close(self) -> None:
-        """Frees it, or lets its user's `release` do so; a second call does nothing."""
+        """Frees its resources, or leaves that to `release` while it is in use; a second call does nothing."""
         self._closed = True
         if not self._in_use.acquire(blocking=False):
             _log.info("this %s is closed while it is in use, and stays open until it is let go", self._kind)

@@ -1,15 +1,15 @@
 """Errors that a user may see.
 
-Each message is one line that says what happened, what was given, what is allowed and how to fix it.
-A command prints that line on stderr and ends with the class's `exit_code`; any other exception
-is a bug in rtseg and ends with 1.
+Each message is one line: what happened, what was given, what is allowed and how to fix it.
+A command prints it on stderr and exits with the class's `exit_code`. Any other exception is a bug in rtseg and exits
+with 1.
 
 Exit codes: 0 done, 1 bug, 2 usage, 3 input, 4 output, 5 engine, 6 weights, 7 parity, 130 interrupted.
 """
 
 
 class RtsegError(Exception):
-    """Base of all errors that the user can fix."""
+    """Base class of all errors that the user can fix."""
 
     exit_code = 1
 
@@ -52,6 +52,6 @@ class WeightsError(RtsegError):
 
 
 class ParityError(RtsegError):
-    """An exported, imported or compiled network does not give the same labels as its original."""
+    """An exported, imported or compiled network returns other labels than its original."""
 
     exit_code = 7

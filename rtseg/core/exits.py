@@ -6,18 +6,18 @@ from typing import Any
 from rtseg.core.sizes import Size
 
 REGIONS = "regions"
-"""As an exit: the sure regions of a frame stop early, and the others go on."""
+"""Name of the exit mode in which a frame's sure regions stop early and the others continue."""
 
 
 @dataclass(frozen=True)
 class Regions:
-    """Which regions of a frame need no more than an early exit.
+    """Which regions of a frame stop at an early exit.
 
     Attributes:
-        sure: a cell of the exit's logits is sure if the probability of its best class is at least this: with 0 all
-            cells are, above 1 none is.
-        tile_hw: (height, width), in pixels of the network's input, of the tiles that keep the exit's labels where all
-            their cells are sure; multiples of the card's `size_multiple`.
+        sure: a cell of the exit's logits is sure if its best class has at least this probability; with 0 all cells are
+            sure, with more than 1 none.
+        tile_hw: (height, width) of tiles in pixels of the network's input, multiples of the card's `size_multiple`. A
+            tile keeps the exit's labels if all its cells are sure.
     """
 
     sure: float
@@ -25,5 +25,5 @@ class Regions:
 
     @classmethod
     def from_json(cls, data: dict[str, Any]) -> "Regions":
-        """What `dataclasses.asdict` made `data` of."""
+        """Undoes `dataclasses.asdict`."""
         return cls(float(data["sure"]), (int(data["tile_hw"][0]), int(data["tile_hw"][1])))

@@ -1,4 +1,4 @@
-"""Files that are either whole or absent under their final name."""
+"""Files that are either complete or absent under their final name."""
 
 import errno
 import json
@@ -13,11 +13,11 @@ from zlib import crc32
 
 from rtseg.core.errors import OutputError
 
-NAME_MAX = 255  # bytes of a name, on all common file systems
+NAME_MAX = 255  # most bytes of a file name, on all common file systems
 
 
 def is_full(error: BaseException | None) -> bool:
-    """Whether an error, or what it came from, means that a disk, quota or file cannot take more."""
+    """Whether an error, or its cause, means that a disk, quota or file is full."""
     while error is not None:
         if getattr(error, "errno", None) in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
             return True
@@ -26,25 +26,25 @@ def is_full(error: BaseException | None) -> bool:
 
 
 def file_url(path: Path) -> str:
-    """What FFmpeg is to be given for a file: it takes the bare name `12:30.mp4` for an address of protocol `12`."""
+    """A file's URL for FFmpeg, which would read the bare name `12:30.mp4` as an address with protocol `12`."""
     return f"file:{os.fspath(path)}"
 
 
 def sync(path: Path) -> None:
-    """Has a file's content written to the disk, so that a power cut cannot leave a name without it.
+    """Flushes a file's content to the disk, so that a power cut cannot leave its name without content.
 
     Raises:
-        OutputError: it cannot be.
+        OutputError: flushing failed.
     """
     try:
-        with path.open("r+b") as file:  # Windows flushes only what may be written
+        with path.open("r+b") as file:  # Windows flushes only files opened for writing
             os.fsync(file.fileno())
     except OSError as error:
         raise OutputError(f"cannot write {path}: {error.strerror or error}; check the folder and free space") from error
 
 
 def check_place(path: Path) -> None:
-    """Raises OutputError where `path` is a folder, pipe, socket or device: a file would replace it."""
+    """Raises OutputError if `path` is a folder, pipe, socket or device, since a file would replace it."""
     if os.path.isdir(path):
         raise OutputError(f"cannot write {path}: it is a folder; give a file name")
     if os.path.exists(path) and not os.path.isfile(path):
@@ -53,13 +53,13 @@ def check_place(path: Path) -> None:
 
 @contextmanager
 def atomic_path(path: Path) -> Iterator[Path]:
-    """Yields a temporary path beside `path` that takes its place when the block ends without an error.
+    """Yields a temporary path beside `path`; it replaces `path` when the block ends without an error.
 
     Raises:
-        OutputError: the folder cannot be made or written, the disk is full, or something other than a file is there.
+        OutputError: the folder cannot be created or written, the disk is full, or `path` is not a file.
     """
     check_place(path)
-    # short, so that a name that just fits has room for it
+    # short, so that it also fits beside a name of the greatest length
     part = path.with_name(f".{crc32(os.fsencode(path.name)):08x}.{os.getpid()}.part{path.suffix}")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -79,7 +79,7 @@ def write_json(path: Path, data: Any) -> None:
 
 
 def check_regular(path: Path) -> Path:
-    """Returns the path of what may be read as a whole; OSError for a pipe, which may never end, or where none is."""
+    """Returns the path if it is a regular file; OSError if there is none, or for a pipe, which may never end."""
     mode = path.stat().st_mode
     if S_ISDIR(mode):
         raise IsADirectoryError(errno.EISDIR, "it is a folder, not a file", str(path))
@@ -89,12 +89,12 @@ def check_regular(path: Path) -> Path:
 
 
 def read_text(path: Path) -> str:
-    """The text of a UTF-8 file, with or without a byte order mark; OSError or UnicodeDecodeError where it is none."""
+    """The text of a UTF-8 file, with or without a byte order mark; raises OSError or UnicodeDecodeError."""
     return check_regular(path).read_text(encoding="utf-8-sig")
 
 
 def read_json(path: Path) -> Any:
-    """What a JSON file holds; OSError where it cannot be read, ValueError where it is no JSON."""
+    """The contents of a JSON file; OSError if it cannot be read, ValueError if it is not JSON."""
     try:
         return json.loads(read_text(path))
     except RecursionError:

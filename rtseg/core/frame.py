@@ -1,4 +1,4 @@
-"""One picture on its way through the loop, and what a network makes of it."""
+"""A picture on its way through the loop, and the result for it."""
 
 from dataclasses import dataclass
 
@@ -15,8 +15,8 @@ class Frame:
         image: uint8 BGR (H, W, 3), C-contiguous, owned by this frame.
         index: 0-based position in the source, counting frames that were dropped or corrupt.
         timestamp_s: presentation time in the source's own clock; 0 for its first frame.
-        captured_at: `time.perf_counter()` when the picture was handed over by the camera or decoder.
-        truth: uint8 (H, W) labels where the source knows them (street scenes), else None.
+        captured_at: `time.perf_counter()` when the camera or decoder delivered the picture.
+        truth: uint8 (H, W) labels if the source knows them (street scenes), else None.
     """
 
     image: np.ndarray
@@ -31,7 +31,7 @@ class Frame:
 
 
 def picture_of(frame: np.ndarray | Frame) -> np.ndarray:
-    """The picture, uint8 BGR (H, W, 3), of a frame, or an array that is one; UsageError for anything else."""
+    """A frame's picture, uint8 BGR (H, W, 3), or the array itself if it is one; UsageError for anything else."""
     image = frame.image if isinstance(frame, Frame) else frame
     if not isinstance(image, np.ndarray):
         kind = type(image).__name__
@@ -43,15 +43,15 @@ def picture_of(frame: np.ndarray | Frame) -> np.ndarray:
 
 @dataclass(frozen=True, slots=True)
 class Labelled:
-    """What became of a frame.
+    """The result for a frame.
 
     Attributes:
         labels: uint8 (H, W), the class of every pixel; nobody else holds the array.
         stages_s: stage -> seconds that the frame spent in it.
-        confidence: uint8 (H, W), 0 to 255, how sure the network is of each pixel; None where it was not measured.
-        exit: the exit of the network that gave the labels; '' for a network that has only one.
-        rung: which of several networks and sizes made the labels; '' where there is one only, or there are none yet.
-        held: the labels are those of an earlier frame, since this one's were not ready in time.
+        confidence: uint8 (H, W), 0 to 255, how sure the network is of each pixel; None if it was not measured.
+        exit: the exit of the network that made the labels; '' if the network has no early exits.
+        rung: which of several networks and sizes made the labels; '' if there is only one, or no labels yet.
+        held: these are the labels of an earlier frame, because this frame's were not ready in time.
     """
 
     labels: np.ndarray

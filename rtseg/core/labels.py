@@ -13,7 +13,7 @@ from rtseg.core.registry import unknown_name
 
 @dataclass(frozen=True)
 class LabelSet:
-    """The classes that a network or data set knows; class i is `names[i]` drawn in `palette_rgb[i]`."""
+    """The classes of a network or data set; class i is `names[i]`, drawn in `palette_rgb[i]`."""
 
     name: str
     names: tuple[str, ...]
@@ -24,7 +24,7 @@ class LabelSet:
         check_fields(self, {"name": is_text, "names": is_texts, "ignore_index": is_whole(0)})
         if not all(0 <= part <= 255 for colour in self.palette_rgb for part in colour):
             raise ValueError(f"{self.name}: the colours {self.palette_rgb} are not of 0 to 255")
-        "".join(self.names).encode()  # TypeError or ValueError for what is no text: OpenCV ends the process at it
+        "".join(self.names).encode()  # TypeError or ValueError if not text: OpenCV would end the process
         if len(self.names) != len(self.palette_rgb):
             raise ValueError(f"{self.name}: {len(self.names)} names but {len(self.palette_rgb)} colours")
         if self.ignore_index < len(self.names):
@@ -35,19 +35,19 @@ class LabelSet:
 
     @property
     def palette_bgr(self) -> np.ndarray:
-        """uint8 (256, 3) lookup table in OpenCV's colour order; ids beyond the classes are black."""
+        """uint8 (256, 3) lookup table in OpenCV's colour order; ids without a class are black."""
         table = np.zeros((256, 3), np.uint8)
         table[: len(self)] = np.asarray(self.palette_rgb, np.uint8)[:, ::-1]
         return table
 
     def index(self, name: str) -> int:
-        """The id of class `name`; raises UsageError that names the close ones."""
+        """The id of class `name`; raises UsageError with similar names."""
         if not isinstance(name, str) or name not in self.names:
             raise unknown_name("class", name, list(self.names))
         return self.names.index(name)
 
     def split_names(self, text: str) -> tuple[str, ...]:
-        """'car, road, route' -> ('car', 'road, route') where that is a class; what is none stays a piece."""
+        """'car, road, route' -> ('car', 'road, route') if that is a class; unknown names stay as they are."""
         if not isinstance(text, str):
             raise UsageError(f"classes are given as text, such as 'car,road', not {text!r}")
         pieces = text.split(",")
@@ -98,7 +98,7 @@ CAMVID11 = LabelSet(
 def voc_colour(number: int) -> tuple[int, int, int]:
     """Red, green and blue of PASCAL VOC's colour map (Everingham et al. 2010); 0 is black.
 
-    The bits of a number are dealt to red, green and blue in turn, from the highest down.
+    The bits of the number go to red, green and blue in turn, from the highest colour bit down.
     """
     red, green, blue = (
         sum((number >> (3 * place + channel) & 1) << (7 - place) for place in range(8)) for channel in range(3)

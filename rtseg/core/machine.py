@@ -1,4 +1,4 @@
-"""What this process has of its machine: the processor, its share of it, and where it may keep things."""
+"""What the machine offers this process: the processor, the process's share of it, and a cache folder."""
 
 import ctypes
 import math
@@ -14,29 +14,29 @@ from rtseg.core.paths import user_path
 
 
 def cache_folder() -> Path:
-    """`RTSEG_CACHE`, or rtseg's folder in the user's cache folder of this system."""
+    """`RTSEG_CACHE`, or rtseg's folder in this user's cache folder."""
     if chosen := os.environ.get("RTSEG_CACHE"):
         return user_path(chosen)
     return user_cache_path("rtseg", appauthor=False)
 
 
-# what decides how much INT8 and half precision bring
+# these decide how much INT8 and half precision bring
 _INSTRUCTIONS = ("avx2", "avx_vnni", "avx512f", "avx512_vnni", "avx512_bf16", "amx_int8", "asimddp", "i8mm")
 
 
 def cpu_name() -> str:
-    """The processor's name as far as the system tells it."""
+    """The processor's name, as precise as the system reports it."""
     return _cpu_info("model name") or platform.processor() or platform.machine()
 
 
 def cpu_instructions() -> list[str]:
-    """Which of the instruction sets that matter here the processor has; none where the system does not tell."""
+    """The processor's instruction sets that matter here; empty if the system does not tell."""
     flags = (_cpu_info("flags") or _cpu_info("Features")).split()
     return [name for name in _INSTRUCTIONS if name in flags]
 
 
 def _cpu_info(wanted: str) -> str:
-    """The first value of a key in Linux's description of the processors; empty where there is none."""
+    """The first value of a key in /proc/cpuinfo; empty if there is none."""
     try:
         for line in Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines():
             key, _, value = line.partition(":")
@@ -48,21 +48,21 @@ def _cpu_info(wanted: str) -> str:
 
 
 def cores() -> int:
-    """Logical cores that this process can keep busy: its affinity, or its container's CPU quota where that is less.
+    """Logical cores that this process can keep busy: its CPU affinity, or its container's CPU quota if that is less.
 
-    A quota is rounded up: of 1.5 cores a second thread still gets a half.
+    A quota is rounded up: with 1.5 cores, a second thread still gets half a core.
     """
-    # affinity is Linux's
+    # only Linux has affinity
     allowed = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     quota = cpu_quota()
     return allowed if quota is None else max(1, min(allowed, math.ceil(quota)))
 
 
 def cpu_quota(root: Path = Path("/")) -> float | None:
-    """The cores that Linux control groups (version 1 or 2) grant this process; None where they set no limit.
+    """The cores that Linux control groups (version 1 or 2) allow this process; None if they set no limit.
 
     Args:
-        root: the folder that holds `proc` and `sys`.
+        root: the folder that contains `proc` and `sys`.
     """
     try:
         lines = (root / "proc/self/cgroup").read_text(encoding="utf-8").splitlines()
@@ -73,14 +73,14 @@ def cpu_quota(root: Path = Path("/")) -> float | None:
 
 
 def _limits(mount: Path, line: str) -> Iterator[float]:
-    """The limits of a group and of all above it; `line` is `number:controllers:path`, no controllers in version 2."""
+    """The limits of a group and its parents; `line` is `number:controllers:path`, without controllers in version 2."""
     _, controllers, path = line.split(":", 2)
     if controllers and "cpu" not in controllers.split(","):
         return
     hierarchy = mount / controllers if (mount / controllers).is_dir() else mount / "cpu"
     base = hierarchy if controllers else mount
     inner = PurePosixPath(path.lstrip("/"))
-    # a container may see the path that the host knows, while its mount begins at its own group
+    # a container may see the host's path although its mount begins at its own group
     for group in dict.fromkeys([inner, *inner.parents, PurePosixPath()]):
         limit = _version_1(base / group) if controllers else _version_2(base / group)
         if limit is not None:
@@ -105,9 +105,9 @@ def _version_1(group: Path) -> float | None:
 
 
 def return_freed_memory() -> None:
-    """Gives the system back what glibc keeps of memory that was freed: some for every thread that there ever was.
+    """Returns the freed memory that glibc keeps, some for every thread that ever existed, to the system.
 
-    Elsewhere it does nothing. It takes some milliseconds.
+    Does nothing on systems without glibc. Takes some milliseconds.
     """
     if sys.platform == "linux" and (trim := getattr(ctypes.CDLL(None), "malloc_trim", None)):
         trim(0)

@@ -1,4 +1,4 @@
-"""Names and folders as people mean them: `~` of a shell, numbers in order, folders that are links."""
+"""Names and folders as users mean them: `~` as in a shell, numbers in order, links to folders."""
 
 import os
 import re
@@ -10,9 +10,9 @@ from rtseg.core.errors import InputError
 
 
 def user_path(text: str | Path) -> Path:
-    """Expands `~` and `~/` to the home folder as a shell does; a file that is called `~clip.mp4` stays what it is.
+    """Expands `~` and `~/` to the home folder as a shell does; a file called `~clip.mp4` keeps its name.
 
-    Raises InputError for what no file can be called.
+    Raises InputError if no file can have this name.
     """
     path = Path(text)
     try:
@@ -24,26 +24,27 @@ def user_path(text: str | Path) -> Path:
     if str(path).startswith("~") and not os.path.lexists(path):
         try:
             return path.expanduser()
-        except RuntimeError:  # no such user: it is a name like any other
+        except RuntimeError:  # no such user: an ordinary file name
             return path
     return path
 
 
 def real_path(path: Path) -> Path:
-    """`Path.resolve`, but for links that lead in a circle, too."""
+    """`Path.resolve` that also accepts circular links."""
     return Path(os.path.realpath(path))
 
 
 def natural_key(name: str) -> tuple[list[tuple[int, int, str]], str]:
-    """Sorts `frame_2` before `frame_10`; equal numbers by the name itself."""
+    """Sort key that puts `frame_2` before `frame_10`; equal numbers are sorted by the name itself."""
     parts = re.split(r"([0-9]+)", name)
     return [(0, int(part), "") if place % 2 else (1, 0, part) for place, part in enumerate(parts)], name
 
 
 def walk(root: Path) -> Iterator[tuple[Path, list[str], list[str]]]:
-    """`os.walk` that follows links to folders; one that leads to a folder it lies in is passed over.
+    """`os.walk` that follows links to folders, except to a folder that contains the link.
 
-    Yields (folder, names of folders below, names of files), both sorted; the first may be cut down on the way.
+    Yields (folder, names of its folders, names of its files), both lists sorted; callers may remove folders to skip
+    them.
     """
     yield from _walk(root, frozenset())
 
@@ -55,7 +56,7 @@ def _walk(folder: Path, above: frozenset[str]) -> Iterator[tuple[Path, list[str]
     try:
         names = sorted(os.listdir(folder), key=natural_key)
     except OSError:
-        return  # as os.walk does
+        return  # like os.walk
     below = [name for name in names if os.path.isdir(folder / name)]
     kept = set(below)
     yield folder, below, [name for name in names if name not in kept]
@@ -64,7 +65,7 @@ def _walk(folder: Path, above: frozenset[str]) -> Iterator[tuple[Path, list[str]
 
 
 def matches(pattern: str) -> list[str]:
-    """What `glob.glob(pattern, recursive=True)` finds, sorted; but where links make a loop of folders it ends, too."""
+    """The sorted result of `glob.glob(pattern, recursive=True)`, but it also ends if links form a loop of folders."""
     return sorted(dict.fromkeys(_matches(Path(pattern))), key=natural_key)
 
 

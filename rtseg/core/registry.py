@@ -1,4 +1,4 @@
-"""One registry for each choice that a user makes by name: a model, an encoder, an engine, a data set, a method."""
+"""One registry for each choice that users make by name: model, encoder, engine, data set, method."""
 
 from collections.abc import Iterator
 from difflib import get_close_matches
@@ -14,7 +14,7 @@ _MOST_SHOWN = 30
 
 
 def unknown_name(kind: str, name: str, allowed: list[str]) -> UsageError:
-    """Builds the error for a name that is not known: names the close ones first, then all unless they are very many."""
+    """Builds the error for an unknown name: lists similar names first, then all names unless there are too many."""
     close = get_close_matches(str(name), allowed, n=3, cutoff=0.5)
     hint = f"did you mean {' or '.join(close)}? " if close else ""
     shown = ", ".join(allowed) if len(allowed) <= _MOST_SHOWN else f"{allowed[0]} and {len(allowed) - 1} others"
@@ -22,12 +22,12 @@ def unknown_name(kind: str, name: str, allowed: list[str]) -> UsageError:
 
 
 class Registry(Generic[T]):
-    """Maps a name to an object that is imported when it is first asked for.
+    """Maps a name to an object that is imported on first use.
 
     Args:
         kind: what an entry is called in errors.
         entries: name -> "module:attribute".
-        open_names: how names that the registry does not list are written, where there are such.
+        open_names: how to write allowed names that the registry does not list, if there are any.
 
     Example:
         >>> engines = Registry("engine", {"onnxruntime": "rtseg.engines.onnxruntime_engine:OnnxRuntimeEngine"})
@@ -49,13 +49,13 @@ class Registry(Generic[T]):
         return name in self._entries
 
     def add(self, name: str, target: str) -> None:
-        """Registers `target` ("module:attribute") as `name`; a name that is taken raises ValueError."""
+        """Registers `target` ("module:attribute") as `name`; raises ValueError if the name is taken."""
         if name in self._entries:
             raise ValueError(f"{self.kind} {name!r} is registered already as {self._entries[name]}")
         self._entries[name] = target
 
     def check(self, name: str) -> str:
-        """Returns `name`, or raises UsageError that names the close ones."""
+        """Returns `name`, or raises UsageError with similar names."""
         if not isinstance(name, str) or name not in self._entries:
             error = unknown_name(self.kind, name, self.names())
             raise UsageError(f"{error}; or {self.open_names}") if self.open_names else error

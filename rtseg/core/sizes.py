@@ -8,7 +8,7 @@ from rtseg.core.errors import UsageError
 
 Size = tuple[int, int]  # (height, width) in pixels
 
-_LARGEST = 2.0  # times a frame's height and width, where it is enlarged for a network
+_LARGEST = 2.0  # most that a frame's height and width are enlarged for a network
 
 
 def parse_size(text: str) -> Size:
@@ -20,7 +20,7 @@ def parse_size(text: str) -> Size:
 
 
 def as_size(size: object) -> Size:
-    """'256x512' or (256, 512), of whole numbers of any kind -> (256, 512); raises UsageError for anything else."""
+    """'256x512' or (256, 512), of any kind of integers -> (256, 512); raises UsageError for anything else."""
     if isinstance(size, str):
         return parse_size(size)
     if isinstance(size, tuple | list) and len(size) == 2 and all(isinstance(side, Integral) for side in size):
@@ -36,34 +36,33 @@ def format_size(size_hw: Size) -> str:
 
 
 def nearest_multiple(size_hw: Size, multiple: int) -> Size:
-    """The nearest size whose height and width are multiples of `multiple` (at least one multiple; ties go up)."""
+    """The nearest size whose height and width are multiples of `multiple`, at least one each; ties go up."""
     height, width = (max(1, int(side / multiple + 0.5)) * multiple for side in size_hw)
     return height, width
 
 
 def network_size(frame_hw: Size, train_hw: Size, multiple: int) -> Size:
-    """A network's input size for a frame: the frame's shape, as many pixels as the network was trained at.
+    """A network's input size for a frame: the frame's aspect ratio, with the pixel count that it was trained at.
 
-    A network finds things at the scale at which it learned them, so a smaller frame is enlarged too; but to at most
-    twice its height and width, for beyond that there is nothing to see. Then rounded to the nearest multiple that the
-    network takes.
+    A network finds things at the scale that it learned, so smaller frames are enlarged too, but at most to twice their
+    height and width: more shows no more detail. The result is rounded to the nearest multiple that the network takes.
     """
     scale = min(_LARGEST, sqrt(train_hw[0] * train_hw[1] / (frame_hw[0] * frame_hw[1])))
     return nearest_multiple(scaled(frame_hw, scale), multiple)
 
 
 def same_pixels(frame_hw: Size, pixels_hw: Size) -> Size:
-    """The size of the frame's shape that has as many pixels as `pixels_hw`, to the nearest whole sides."""
+    """The size with the frame's aspect ratio and the pixel count of `pixels_hw`, rounded to whole sides."""
     return scaled(frame_hw, sqrt(pixels_hw[0] * pixels_hw[1] / (frame_hw[0] * frame_hw[1])))
 
 
 def scaled(size_hw: Size, factor: float) -> Size:
-    """Height and width times a factor, to the nearest pixel and at least one."""
+    """Height and width times a factor, rounded to whole pixels, at least one."""
     return max(1, round(size_hw[0] * factor)), max(1, round(size_hw[1] * factor))
 
 
 def check_multiple(size_hw: Size, multiple: int, model: str) -> Size:
-    """Returns the size, or raises UsageError that names the nearest allowed one."""
+    """Returns the size, or raises UsageError with the nearest allowed one."""
     if size_hw[0] % multiple or size_hw[1] % multiple or min(size_hw) < multiple:
         raise UsageError(
             f"size {format_size(size_hw)} does not fit {model}: height and width must be multiples of {multiple}; "

@@ -1,4 +1,4 @@
-"""Durations: collected in seconds, reported as percentiles; nothing is ever removed as an outlier."""
+"""Durations, collected in seconds and reported as percentiles; outliers are never removed."""
 
 from array import array
 from collections import deque
@@ -10,10 +10,10 @@ import numpy as np
 
 
 class Durations:
-    """A list of durations with percentiles; with `window`, percentiles of the newest ones only."""
+    """A list of durations with percentiles; with `window`, only of the newest ones."""
 
     def __init__(self, window: int | None = None) -> None:
-        self._seconds = array("d")  # a quarter of a list's memory: a camera runs for weeks
+        self._seconds = array("d")  # a quarter of a list's memory, since a camera may run for weeks
         self._window = window
         self._oldest = 0
 
@@ -36,14 +36,14 @@ class Durations:
             self.add(perf_counter() - start)
 
     def percentile_ms(self, percent: float) -> float:
-        """The given percentile in milliseconds; NaN when nothing was measured."""
+        """The given percentile in milliseconds; NaN if nothing was measured."""
         return float(np.percentile(self._seconds.tolist(), percent)) * 1e3 if self._seconds else float("nan")
 
     def summary_ms(self) -> dict[str, float | int]:
-        """{"p50", "p90", "p99", "mean", "n"}; the times in milliseconds."""
+        """{"p50", "p90", "p99", "mean", "n"}; times in milliseconds."""
         if not self._seconds:
             return {"n": 0}
-        seconds = self._seconds.tolist()  # a copy: another thread may go on adding
+        seconds = self._seconds.tolist()  # a copy, since another thread may keep adding
         p50, p90, p99 = (round(float(value) * 1e3, 3) for value in np.percentile(seconds, (50, 90, 99)))
         return {"p50": p50, "p90": p90, "p99": p99, "mean": round(float(np.mean(seconds)) * 1e3, 3), "n": len(seconds)}
 
@@ -59,7 +59,7 @@ class RateMeter:
 
     @property
     def fps(self) -> float:
-        """n ticks span n - 1 intervals; 0 until two ticks were seen."""
+        """Frames per second; n ticks span n - 1 intervals. 0 until two ticks were seen."""
         if len(self._ticks) < 2:
             return 0.0
         span = self._ticks[-1] - self._ticks[0]

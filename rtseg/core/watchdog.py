@@ -1,4 +1,4 @@
-"""Ends threads that wait for a call which never returns: of a driver, a broken library, a stalled disk."""
+"""Ends threads that wait for a call that never returns: from a driver, a broken library or a stalled disk."""
 
 import threading
 import time
@@ -13,15 +13,15 @@ from rtseg.core.channel import ThreadGroup
 
 T = TypeVar("T")
 
-MOST_S = 120.0  # that a call may take
+MOST_S = 120.0  # longest time that a call may take
 _LOOK_S = 1.0
 
 Seconds = Callable[[], float]
-"""Processor time so far."""
+"""Returns the processor time used so far, in seconds."""
 
 
 def thread_clock() -> Seconds:
-    """The processor time of the thread that asks, to be read by any; always 0 where the system has no such clock."""
+    """A function that any thread can call for this thread's processor time; always 0 if the system cannot tell."""
     if not hasattr(time, "pthread_getcpuclockid"):
         return lambda: 0.0
     return partial(time.clock_gettime, time.pthread_getcpuclockid(threading.get_ident()))
@@ -36,7 +36,7 @@ class _Call:
     looks: int = 0
 
     def look(self) -> int:
-        """Looks in a row at which it had done nothing since the look before."""
+        """Returns how many looks in a row have found it idle."""
         try:
             used_s = self.used() if self.used else 0.0
         except OSError:  # its thread has just ended
@@ -47,18 +47,18 @@ class _Call:
 
 
 class Watchdog:
-    """Fails a group of threads where a call does not return in time.
+    """Makes a group of threads fail if a call does not return in time.
 
-    A thread looks once a second at the calls that go on. Looks are counted, and not the time between them, so that a
-    machine that was suspended or a process that was stopped is not late.
+    A thread checks the running calls once a second. It counts its checks instead of the time between them, so that a
+    suspended machine or a stopped process is not late.
 
     Args:
-        group: what fails, and what the thread belongs to.
-        every_s: seconds between two looks.
+        group: what fails; it also runs the checking thread.
+        every_s: seconds between two checks.
         most_s: seconds that a call may take.
 
     Attributes:
-        late: whether a call was late, so that the group has failed.
+        late: whether a call was late and the group has failed.
 
     Example:
         >>> watchdog = Watchdog(group)
@@ -77,7 +77,7 @@ class Watchdog:
         self._ended = threading.Event()
 
     def start(self) -> None:
-        """Starts the thread that looks; `close` ends it."""
+        """Starts the thread that checks; `close` ends it."""
         self._group.start("watchdog", self._run)
 
     def close(self) -> None:
@@ -87,12 +87,12 @@ class Watchdog:
     def call(
         self, error: Callable[[], BaseException], used: Seconds | None = None, busy_s: float = 0.0
     ) -> Iterator[None]:
-        """What is done inside has to end in time.
+        """Watches the block, which must end in time.
 
         Args:
-            error: makes what the group fails with.
-            used: processor time of those who do it; None: only its end says that it goes on.
-            busy_s: it goes on too where more than that was used since the look before.
+            error: makes the error that the group fails with.
+            used: processor time of whatever does the work; None: the block must simply end in time.
+            busy_s: the call is not late while more processor time than this was used since the last check.
         """
         call = _Call(error, used, busy_s)
         outer, _here.call = _current(), (self, call)
@@ -104,7 +104,7 @@ class Watchdog:
             _here.call = outer
 
     def look(self) -> None:
-        """What the thread does once a second."""
+        """One check, made once a second."""
         for call in self._calls.copy():
             if call.look() >= self._most and call in self._calls and not self.late:
                 self.late = True
@@ -120,14 +120,14 @@ _here = threading.local()
 
 
 def _current() -> tuple[Watchdog, _Call] | None:
-    """The innermost call of this thread that is watched."""
+    """The innermost watched call of this thread."""
     call: tuple[Watchdog, _Call] | None = getattr(_here, "call", None)
     return call
 
 
 @contextmanager
 def unwatched() -> Iterator[None]:
-    """Inside a call: what may well take longer, such as loading a network."""
+    """Excuses what may take longer inside a watched call, such as loading a network."""
     if (current := _current()) is None:
         yield
         return
@@ -141,7 +141,7 @@ def unwatched() -> Iterator[None]:
 
 
 def watched_too(work: Callable[[], T], error: Callable[[], BaseException]) -> Callable[[], T]:
-    """`work`, for another thread: where the call that hands it on is watched, so is this."""
+    """`work` for another thread, watched if the call that hands it over is watched."""
     if (current := _current()) is None:
         return work
     watchdog, _ = current

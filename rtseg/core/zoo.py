@@ -1,4 +1,4 @@
-"""Finds the networks that ship and a user's own, and checks that a file is what its card says."""
+"""Finds networks, those that ship and your own, and checks that a file matches its card."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,10 +15,10 @@ _PACKAGE = Path(__file__).resolve().parents[1]
 
 @dataclass(frozen=True)
 class Artifact:
-    """A card and the folder that holds its files.
+    """A card and the folder with its files.
 
     Attributes:
-        card_path: where the card was read; None: NAME.json in the folder.
+        card_path: the file that the card was read from; None: NAME.json in the folder.
     """
 
     card: Card
@@ -27,7 +27,7 @@ class Artifact:
 
     @property
     def paths(self) -> list[Path]:
-        """The card and every file that it names."""
+        """The card's file and every file that it names."""
         of_exits = [entry for exit in self.card.exits for entry in exit.files.values()]
         return [self._card_file, *(self.folder / entry.file for entry in (*self.card.files.values(), *of_exits))]
 
@@ -36,7 +36,7 @@ class Artifact:
         return self.card_path or self.folder / f"{self.card.name}.json"
 
     def save_card(self, card: Card) -> None:
-        """Writes a changed card where this one came from; raises OutputError."""
+        """Writes a changed card back to its file; raises OutputError."""
         card.save(self._card_file)
 
     def file(self, precision: str) -> Path:
@@ -44,7 +44,7 @@ class Artifact:
 
         Raises:
             UsageError: this network has no file in that precision.
-            WeightsError: the file is missing, cut short, or its hash differs from the card's.
+            WeightsError: the file is missing or cut short, or its hash differs from the card's.
         """
         return self._checked(self.card.files, precision)
 
@@ -53,7 +53,7 @@ class Artifact:
 
         Raises:
             UsageError: this network has no exits, or none in that precision.
-            WeightsError: a file is missing, cut short, or its hash differs from the card's.
+            WeightsError: a file is missing or cut short, or its hash differs from the card's.
         """
         if not self.card.exits:
             raise UsageError(f"{self.card.name} has no early exits: train it with --set exits=2")
@@ -78,7 +78,7 @@ class Artifact:
 
 
 def weights_folder() -> Path:
-    """`rtseg/weights` in an installed wheel, `weights` beside the package in a checkout."""
+    """`rtseg/weights` in an installed wheel; in a checkout, `weights` beside the package."""
     installed = _PACKAGE / "weights"
     return installed if installed.is_dir() else _PACKAGE.parent / "weights"
 
@@ -101,12 +101,12 @@ def models() -> dict[str, Card]:
 
 
 def resolve(model: str | Path | Artifact) -> Artifact:
-    """Finds a network by its name (`icnet`) or by the path of a user's own ONNX file (`my/net.onnx`).
+    """Finds a network by name (`icnet`) or by the path of your own ONNX file (`my/net.onnx`).
 
-    What was found already is given back as it is.
+    An `Artifact` is returned unchanged.
 
     Raises:
-        UsageError: no such name, or what a training run leaves.
+        UsageError: no such name, or the path is the output of a training run.
         WeightsError: the file or its card is missing or damaged.
     """
     if isinstance(model, Artifact):

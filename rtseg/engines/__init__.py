@@ -1,4 +1,4 @@
-"""Inference engines: one file each, its vendor library imported only when the engine is loaded."""
+"""Inference engines, one file each; a vendor library is imported only when its engine is loaded."""
 
 from dataclasses import replace
 
@@ -37,7 +37,7 @@ __all__ = [
 
 
 def load_engine(name: str, artifact: Artifact, options: EngineOptions) -> Engine:
-    """Loads a network into the engine `name`; 'auto', as name or precision, is what `select` says.
+    """Loads a network into the engine `name`; `select` decides about 'auto' as name or precision.
 
     Raises:
         UsageError: unknown engine or precision, or a size or precision that does not fit.

@@ -1,7 +1,7 @@
-"""What 'auto' runs: the engine and the precision that are fastest on this machine, measured once and remembered.
+"""What 'auto' runs: the fastest engine and precision on this machine, measured once and remembered.
 
-On a GPU that is TensorRT in FP16. On a CPU the installed engines are measured at the size that is asked for, by what
-they leave to the loop's other work, and INT8 is taken only where it loses next to nothing and is clearly faster here.
+On a GPU that is TensorRT in FP16. On a CPU the installed engines are measured at the size asked for, beside the loop's
+other work. INT8 is taken only if it loses next to nothing and is clearly faster here.
 """
 
 import json
@@ -27,11 +27,11 @@ from rtseg.engines.rate import WHOLE, Fps, Measured, Rate, as_rate, measure_rate
 from rtseg.engines.table import ENGINES, TABLE, available, check_stops, distribution, install_hint, missing
 
 MAX_LOSS = 0.005
-"""IoU of the mean: INT8 that loses more is never taken by itself."""
-_KEPT_S, _KEPT_BUSY_S = 30 * 86400.0, 600.0  # that a measurement counts for, and one that was disturbed
+"""Loss of mIoU; INT8 that loses more is never chosen automatically."""
+_KEPT_S, _KEPT_BUSY_S = 30 * 86400.0, 600.0  # how long a measurement is valid, and one that was disturbed
 _BUSY = "the machine was busy: it will be measured again"
-_FIGURE = "fps beside the loop's other work"  # what is remembered: an entry of another figure is not used
-_CLEARLY = 1.05  # a later form must be this much faster: less is within what two measurements differ by
+_FIGURE = "fps beside the loop's other work"  # what is remembered; entries for other figures are not used
+_CLEARLY = 1.05  # a later form must be this much faster; smaller differences may be noise
 
 _log = logging.getLogger(__name__)
 
@@ -39,7 +39,7 @@ Measure = Callable[[Artifact, str, Sequence[str], EngineOptions], Measured]
 
 
 class Form(NamedTuple):
-    """An engine and the precision in which it runs a network."""
+    """An engine, and the precision in which it runs a network."""
 
     engine: str
     precision: str
@@ -53,10 +53,10 @@ class Selection:
     """What runs, and why.
 
     Attributes:
-        engine: a name of the engine table.
+        engine: its name in the engine table.
         precision: 'fp32', 'fp16' or 'int8'.
-        why: one line; empty where both were named.
-        rates: how fast every form was that was measured, or why it did not run.
+        why: the reason, in one line; empty if both were named.
+        rates: how fast each measured form was, or why it did not run.
     """
 
     engine: str
@@ -68,19 +68,19 @@ class Selection:
 def select(
     engine: str, precision: str, artifact: Artifact, options: EngineOptions, measure: Measure | None = None
 ) -> Selection:
-    """Decides what 'auto' means for a network on this machine; what is named is never replaced.
+    """Decides what 'auto' means for a network on this machine; a named engine or precision is never replaced.
 
     Args:
         engine: a name, or 'auto'.
         precision: 'fp32', 'fp16', 'int8', or 'auto'.
         artifact: the network.
         options: size, threads, pictures in flight, exits; its precision is not used.
-        measure: measures one engine, `measure_rates` if none is given; called only where there is a choice that was
-            not measured before.
+        measure: measures one engine; default: `measure_rates`. Called only if there is a choice that was not measured
+            before.
 
     Raises:
         UsageError: unknown engine or precision.
-        EngineError: the engine's package or GPU is missing, or none of those that are installed runs the network.
+        EngineError: the engine's package or GPU is missing, or no installed engine runs the network.
     """
     if precision not in (AUTO, *PRECISIONS):
         raise unknown_name("precision", precision, [AUTO, *PRECISIONS])
@@ -97,7 +97,7 @@ def select(
 def rates(
     engine: str, precision: str, artifact: Artifact, options: EngineOptions, measure: Measure
 ) -> dict[Form, Rate]:
-    """How fast every form is that `select` may choose, measured once and remembered as there.
+    """The speed of every form that `select` may choose, measured once and remembered.
 
     Raises what `select` does.
     """
@@ -106,7 +106,7 @@ def rates(
 
 
 def fastest(forms: Sequence[Form], rates: Mapping[Form, Rate]) -> Form:
-    """The first form that ran, or a later one that is clearly faster; the first of all where none did."""
+    """The first form that ran, or a later one that is clearly faster; the first of all if none ran."""
     running = {form: rate.beside for form in forms if isinstance(rate := rates[form], Fps)}
     best = next(iter(running), forms[0])
     for form, fps in running.items():
@@ -116,7 +116,7 @@ def fastest(forms: Sequence[Form], rates: Mapping[Form, Rate]) -> Form:
 
 
 def int8_problem(card: Card, exits: bool = False) -> str | None:
-    """Why the INT8 form of a network, or of its exits, is not taken by itself; None where it may be."""
+    """Why the INT8 form of a network, or of its exits, is not chosen automatically; None if it may be."""
     if exits and not all("int8" in each.files for each in card.exits):
         return "its exits have no INT8 files"
     if "int8" not in card.files:
@@ -130,16 +130,16 @@ def int8_problem(card: Card, exits: bool = False) -> str | None:
 
 
 def candidates(engine: str, artifact: Artifact, exits: bool = False) -> list[str]:
-    """The engines that a name may mean for a network; with `exits`, of those that can stop at exits.
+    """The engines that a name may mean for a network; with `exits`, only those that can stop at exits.
 
-    'auto' means TensorRT alone where it works, except for a network that gives labels; else the card's engines that are
-    installed, in its order.
+    'auto' means TensorRT alone if it works, except for a network that outputs labels. Otherwise it means the installed
+    engines of the card, in its order.
 
-    Torch counts only where there is nothing else: it takes seconds to load and has been the slowest everywhere.
+    Torch counts only if there is nothing else: it takes seconds to load and has been the slowest everywhere.
 
     Raises:
         UsageError: unknown engine, or one that cannot run this network.
-        EngineError: its package or GPU is missing, or none is installed.
+        EngineError: its package or GPU is missing, or no engine is installed.
     """
     gives_labels = artifact.card.gives_labels
     if engine != AUTO:
@@ -167,10 +167,10 @@ def candidates(engine: str, artifact: Artifact, exits: bool = False) -> list[str
 
 
 def _forms(engines: Sequence[str], precision: str, card: Card, exits: bool) -> tuple[list[Form], str]:
-    """What may run, best answers first, and why INT8 is not among it."""
+    """The forms that may run, most accurate first, and why INT8 is not among them."""
     if precision != AUTO:
         able = [name for name in engines if precision == "fp32" or _has_int8(name, precision, card)]
-        return [Form(name, precision) for name in able or engines[:1]], ""  # that one says why it cannot
+        return [Form(name, precision) for name in able or engines[:1]], ""  # loading that one raises the reason
     forms = [Form(name, TABLE[name].auto) for name in engines]
     quick = [name for name in engines if TABLE[name].runs_int8]
     problem = int8_problem(card, exits) if quick else None
@@ -184,7 +184,7 @@ def _has_int8(engine: str, precision: str, card: Card) -> bool:
 
 
 def _why(best: Form, rates: Mapping[Form, Rate], options: EngineOptions, card: Card, notes: Sequence[str]) -> str:
-    """One line: what was measured and, where INT8 was taken, what it costs."""
+    """One line: what was measured and, if INT8 was chosen, what it costs."""
     line = f"{_FIGURE}, measured here at {format_size(options.size_hw)}: {_told(rates)}"
     lost = {split: figures["lost"] for split, figures in card.figures("int8").items() if "lost" in figures}
     if best.precision == "int8" and lost:
@@ -202,9 +202,9 @@ def _told(rates: Mapping[Any, Rate]) -> str:
 def _remembered(
     artifact: Artifact, forms: Sequence[Form], options: EngineOptions, measure: Measure
 ) -> tuple[dict[Form, Rate], bool]:
-    """The rates of an earlier run with the same machine, network, size and versions, else measures them now.
+    """The rates from an earlier run with the same machine, network, size and versions; otherwise measures them now.
 
-    Also whether they are steady. Those of a busy machine count for minutes, and never replace steady ones.
+    Also returns whether they are steady. Rates from a busy machine are valid for minutes and never replace steady ones.
     """
     key = _key(artifact, forms, options)
     path = rates_folder() / f"{sha256(json.dumps(key).encode()).hexdigest()[:24]}.json"
@@ -212,7 +212,7 @@ def _remembered(
     if entry is None or not 0 <= time() - entry["measured_at"] < (_KEPT_S if entry["steady"] else _KEPT_BUSY_S):
         rates, steady = _measured(artifact, forms, options, measure)
         if not any(isinstance(rate, Fps) for rate in rates.values()):
-            return rates, True  # loading the first says what is wrong, and the next run tries again
+            return rates, True  # loading the first raises the reason, and the next run tries again
         if steady or entry is None or not entry["steady"]:
             entry = {"key": key, "rates": {str(form): rate for form, rate in rates.items()}, "steady": steady,
                      "measured_at": time()}  # fmt: skip
@@ -224,7 +224,7 @@ def _remembered(
 
 
 def _entry(path: Path, key: dict[str, Any]) -> dict[str, Any] | None:
-    """What was remembered; None where there is nothing, or it is damaged, of an earlier version or of another key."""
+    """The remembered entry; None if it is missing, damaged, from an earlier version or for another key."""
     try:
         entry = read_json(path)
         whole = entry["key"] == key and set(entry["rates"]) == set(key["forms"])
@@ -247,7 +247,7 @@ def _measured(
 
 
 def remembered() -> list[str]:
-    """What was measured here so far, a line for each network, size and number of threads."""
+    """What was measured here so far, one line per network, size and thread count."""
     lines = []
     for path in sorted(rates_folder().glob("*.json")):
         try:
@@ -260,12 +260,12 @@ def remembered() -> list[str]:
             )
             lines.append(f"{what}: {_told(rates)} {_FIGURE}" + ("" if entry["steady"] else f"; {_BUSY}"))
         except (OSError, ValueError, KeyError, TypeError, AttributeError):
-            continue  # damaged or of an older version: it will be measured again
+            continue  # damaged or from an older version: it will be measured again
     return sorted(lines)
 
 
 def rates_folder() -> Path:
-    """Where measurements are kept, one JSON file each."""
+    """The folder of the measurements, one JSON file each."""
     return cache_folder() / "rates"
 
 

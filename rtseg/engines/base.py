@@ -1,4 +1,4 @@
-"""What every inference engine is: uint8 picture in, coarse logits or full-size labels out."""
+"""The contract of every inference engine: uint8 picture in, coarse logits or full-size labels out."""
 
 import os
 from abc import ABC, abstractmethod
@@ -20,9 +20,9 @@ from rtseg.engines.run import Run
 from rtseg.pictures.resize import enlarge_labels
 from rtseg.pictures.upsample import upsample_labels
 
-_INHERITED: "list[Engine]" = []  # of the process that this one was forked from
+_INHERITED: "list[Engine]" = []  # engines of the process that this one was forked from
 Timed = tuple[np.ndarray, dict[str, float]]
-"""Labels uint8 (H, W), and the seconds of 'engine' and 'upsample'; no seconds where a device does both in one step."""
+"""Labels uint8 (H, W), and the seconds of 'engine' and 'upsample'; no seconds if a device does both in one step."""
 
 
 @dataclass(frozen=True)
@@ -30,12 +30,12 @@ class EngineOptions:
     """How to load a network.
 
     Attributes:
-        size_hw: input height and width, which the card allows.
-        precision: 'fp32', 'fp16' or 'int8'; an engine that cannot run it raises, it never substitutes. `load_engine`
-            also takes 'auto'.
+        size_hw: input height and width, which the card must allow.
+        precision: 'fp32', 'fp16' or 'int8'. An engine that cannot run it raises an error; it never uses another.
+            `load_engine` also takes 'auto'.
         threads: CPU threads the engine may use.
-        in_flight: pictures to keep in flight at once: more fps, and each picture takes longer.
-        exits: load the chain of graphs that can stop at the network's exits, instead of the one to its end.
+        in_flight: pictures to keep in flight at once; more gives more fps, but each picture takes longer.
+        exits: load the chain of graphs that can stop at the network's exits, not the graph of the whole network.
     """
 
     size_hw: Size
@@ -47,7 +47,7 @@ class EngineOptions:
 
 @dataclass(frozen=True)
 class EngineInfo:
-    """What really runs; `why` says why 'auto' took it, and is empty where it was named."""
+    """What actually runs; `why` is why 'auto' chose it, and empty if it was named."""
 
     engine: str
     runtime: str  # library and version
@@ -62,10 +62,10 @@ class EngineInfo:
 class Engine(Closing, ABC):
     """Runs one deployment graph at one input size. Not thread-safe: one engine per thread.
 
-    A subclass sets `info` and implements `_infer` and, where it holds resources, `_release`.
+    A subclass sets `info` and implements `_infer` and, if it holds resources, `_release`.
 
     Attributes:
-        info: what really runs.
+        info: what actually runs.
     """
 
     info: EngineInfo
@@ -74,7 +74,7 @@ class Engine(Closing, ABC):
         self.card = artifact.card
         self.card.check_size(options.size_hw)
         self._arrays = ArrayPool()
-        self._pending: deque[tuple[float, Any]] = deque()  # when it was submitted, and what `_submit` returned
+        self._pending: deque[tuple[float, Any]] = deque()  # submission time, and what `_submit` returned
         self._pending_logits: deque[Callable[[], Timed]] = deque()
         self._exits = options.exits
         self._process = os.getpid()
@@ -90,7 +90,7 @@ class Engine(Closing, ABC):
     def infer(self, image: np.ndarray) -> np.ndarray:
         """uint8 BGR (h, w, 3) -> logits float32 (C, h/s, w/s), valid until the next call.
 
-        A network that gives labels has their ids here, float32 (1, h/s, w/s).
+        For a network that outputs labels, these are its ids, float32 (1, h/s, w/s).
 
         Raises:
             UsageError: wrong dtype or shape.
@@ -99,7 +99,7 @@ class Engine(Closing, ABC):
         return self._infer(self._checked(image))
 
     def start(self, image: np.ndarray) -> Run:
-        """uint8 BGR (h, w, 3) -> a run from exit to exit, for as long as the engine gets no other picture.
+        """uint8 BGR (h, w, 3) -> a run from exit to exit, valid until the engine gets another picture.
 
         Raises:
             UsageError: wrong dtype or shape, or the engine was not loaded with `EngineOptions.exits`.
@@ -108,11 +108,11 @@ class Engine(Closing, ABC):
         raise UsageError(f"{self.info.engine} was loaded to run {self.card.name} to its end: load it with exits=True")
 
     def labels(self, image: np.ndarray, size_hw: Size, out: np.ndarray | None = None) -> np.ndarray:
-        """uint8 BGR (h, w, 3) -> labels uint8 `size_hw`; `out` is filled and returned where given."""
+        """uint8 BGR (h, w, 3) -> labels uint8 `size_hw`; fills and returns `out` if given."""
         return self._labels(self._checked(image), size_hw, out)[0]
 
     def submit(self, image: np.ndarray, size_hw: Size) -> None:
-        """Starts a picture, which must stay as it is until its labels are collected.
+        """Starts a picture, which must not change until its labels are collected.
 
         Raises:
             UsageError: wrong dtype or shape.
@@ -122,7 +122,7 @@ class Engine(Closing, ABC):
         self._pending.append((perf_counter(), self._submit(image, size_hw)))
 
     def collect(self, out: np.ndarray | None = None) -> Labelled:
-        """The labels of the oldest submitted picture, in `out` where given, and what each stage took.
+        """The labels of the oldest submitted picture, in `out` if given, and the time of each stage.
 
         The stages are 'engine' and, unless a device does both in one step, 'upsample'.
 
@@ -140,11 +140,11 @@ class Engine(Closing, ABC):
         return Labelled(labels, stages_s)
 
     def submit_logits(self, image: np.ndarray) -> None:
-        """Starts a picture whose logits `collect_logits` gives; raises what `submit` does."""
+        """Starts a picture whose logits `collect_logits` returns; raises what `submit` does."""
         self._pending_logits.append(self._submit_logits(self._with_room(image)))
 
     def collect_logits(self) -> Timed:
-        """Logits of the oldest picture, as `infer` gives them but yours to keep, and the seconds of 'engine'.
+        """Logits of the oldest picture, as `infer` returns them but owned by the caller, and the seconds of 'engine'.
 
         Raises what `collect` does.
         """
@@ -153,14 +153,14 @@ class Engine(Closing, ABC):
         return self._pending_logits.popleft()()
 
     def _submit_logits(self, image: np.ndarray) -> Callable[[], Timed]:
-        """What gives the logits of a checked picture; here they are made at once."""
+        """Returns a function for the logits of a checked picture; here they are computed at once."""
         start = perf_counter()
         logits = self._arrays.copy(self._infer(image))
         seconds = perf_counter() - start
         return lambda: (logits, {"engine": seconds})
 
     def _labels(self, image: np.ndarray, size_hw: Size, out: np.ndarray | None) -> Timed:
-        """Labels of a checked picture; here upsampled on the CPU, a GPU engine does it on its device."""
+        """Labels of a checked picture; upsampled on the CPU here, while GPU engines do it on their device."""
         start = perf_counter()
         logits = self._infer(image)
         inferred = perf_counter()
@@ -172,23 +172,23 @@ class Engine(Closing, ABC):
         return out, {"engine": inferred - start, "upsample": perf_counter() - inferred}
 
     def _submit(self, image: np.ndarray, size_hw: Size) -> Any:
-        """What `_collect` makes the labels of a checked picture of; here they are made at once."""
+        """Starts a checked picture and returns what `_collect` needs; here the labels are computed at once."""
         return self._labels(image, size_hw, None)
 
     def _collect(self, started: Any) -> Timed:
-        """Labels, which nobody else holds, of what `_submit` returned."""
+        """Labels, owned by the caller, from what `_submit` returned."""
         made: Timed = started
         return made
 
     def _with_room(self, image: np.ndarray) -> np.ndarray:
-        """The picture, contiguous; raises as `submit` says."""
+        """The picture as a contiguous array; raises as `submit` says."""
         image = self._checked(image)
         if (count := len(self._pending) + len(self._pending_logits)) >= self.info.in_flight:
             raise EngineError(f"{count} pictures are in flight already: call collect() first")
         return image
 
     def _checked(self, image: np.ndarray) -> np.ndarray:
-        """The picture, contiguous; raises as `infer` says."""
+        """The picture as a contiguous array; raises as `infer` says."""
         if self._closed:
             raise EngineError(f"the {self.info.engine} engine is closed: load a new one")
         expected = (*self.info.size_hw, 3)
@@ -202,12 +202,12 @@ class Engine(Closing, ABC):
     def close(self) -> None:
         """Frees the engine; a second call does nothing.
 
-        In a process that was forked from the one that loaded it, it stays: its threads are not there, and to free it
-        would wait for them.
+        A process that was forked from the one that loaded it keeps the engine: its threads do not exist there, and
+        freeing it would wait for them.
         """
         if not self._closed and os.getpid() != self._process:
             self._closed = True
-            _INHERITED.append(self)  # so that Python does not free it either
+            _INHERITED.append(self)  # keeps Python from freeing it too
         if not self._closed:
             self._closed = True
             self._pending.clear()

@@ -1,4 +1,4 @@
-"""Engines that run a network as a chain of graphs, and can stop at the exit behind each."""
+"""Engines that run a network as a chain of graphs and can stop at the exit after each graph."""
 
 from abc import abstractmethod
 from collections.abc import Callable, Iterator, Mapping
@@ -16,11 +16,11 @@ from rtseg.engines.base import Engine, EngineOptions
 from rtseg.engines.run import Corners, Run
 
 Arrays = dict[str, np.ndarray]
-"""Tensor of the graphs -> what is in it; the picture is uint8 (N, h, w, 3), all others are float32 (N, C, h, w)."""
+"""Tensor name -> its value; the picture is uint8 (N, h, w, 3), all others are float32 (N, C, h, w)."""
 
 
 class ChainEngine(Engine):
-    """Holds one graph, or with `EngineOptions.exits` a chain of them; what they hand on stays in its own memory.
+    """Holds one graph, or a chain of them with `EngineOptions.exits`; tensors between graphs stay in its own memory.
 
     A subclass implements `_begin` and `_step` and, for parts of a picture, `_whole` and `_open`.
 
@@ -29,7 +29,7 @@ class ChainEngine(Engine):
     """
 
     length: int
-    _started = 0  # pictures so far
+    _started = 0  # pictures started so far
 
     def __init__(self, artifact: Artifact, options: EngineOptions) -> None:
         super().__init__(artifact, options)
@@ -38,21 +38,21 @@ class ChainEngine(Engine):
 
     @cached_property
     def _paths(self) -> list[Path]:
-        """The graphs, the first one first; raises UsageError where there is none of the precision."""
+        """The graphs in order; raises UsageError if there are none in this precision."""
         artifact, precision = self._artifact, self._options.precision
         return artifact.chain(precision) if self._options.exits else [artifact.file(precision)]
 
     @abstractmethod
     def _begin(self, image: np.ndarray) -> None:
-        """Takes a checked picture; the one before is gone."""
+        """Takes a checked picture, which replaces the one before."""
 
     @abstractmethod
     def _step(self, number: int) -> np.ndarray:
-        """Runs graph `number` on what the ones before it gave; its logits, float32 (C, h/s, w/s)."""
+        """Runs graph `number` on the outputs of those before it; returns its logits, float32 (C, h/s, w/s)."""
 
     @contextmanager
     def _told(self) -> Iterator[None]:
-        """Makes an error of the library that runs a graph one of ours."""
+        """Turns errors of the library that runs the graphs into EngineError."""
         try:
             yield
         except Exception as error:
@@ -60,20 +60,21 @@ class ChainEngine(Engine):
             raise EngineError(f"{name} failed to run {self.card.name} at {size}: {self._reason(error)}") from error
 
     def _reason(self, error: Exception) -> str:
-        """What matters of what an error says."""
+        """The part of an error message that matters."""
         return str(error)
 
     @abstractmethod
     def _whole(self) -> Arrays:
-        """The picture and everything that graphs hand on: of one picture, as it is in the engine's memory."""
+        """The picture and all tensors passed between graphs, for one picture, in the engine's memory."""
 
     @abstractmethod
     def _open(self, path: Path, shapes: Mapping[str, tuple[int, ...]]) -> "PartGraph":
         """Loads a graph for any number of parts.
 
         Args:
-            path: its file.
-            shapes: tensor -> its shape for one part, (C, h, w), or (h, w, 3) for the picture; for all of `_whole`.
+            path: the graph's file.
+            shapes: tensor -> its shape for one part, (C, h, w), or (h, w, 3) for the picture; has all tensors of
+                `_whole`.
         """
 
     def start(self, image: np.ndarray) -> Run:
@@ -97,7 +98,7 @@ class ChainEngine(Engine):
         return Run([exit.name for exit in self.card.exits], step, parts)
 
     def _part_logits(self, first: int, corners: Corners, size_hw: Size) -> np.ndarray:
-        """Runs the graphs from `first` on for parts of the picture, float32 (N, C, h/s, w/s)."""
+        """Runs the graphs from `first` on for parts of the picture; returns logits, float32 (N, C, h/s, w/s)."""
         self._check_parts(corners, size_hw)
         whole, height = self._whole(), self.info.size_hw[0]
         strides = {name: 1 if array.dtype == np.uint8 else height // array.shape[2] for name, array in whole.items()}
@@ -140,8 +141,8 @@ class PartGraph:
     """A graph of the chain, loaded for parts of a picture.
 
     Attributes:
-        takes: the tensors that it takes.
-        run: tensors (N, …) -> its logits float32 (N, C, h/s, w/s), and what it hands on.
+        takes: names of its input tensors.
+        run: tensors (N, …) -> its logits float32 (N, C, h/s, w/s), and the tensors for later graphs.
     """
 
     takes: list[str]
@@ -153,7 +154,7 @@ def _cut(array: np.ndarray, corners: Corners, size_hw: Size, stride: int) -> np.
     rows, columns = (side // stride for side in size_hw)
     places = [(slice(top // stride, top // stride + rows), slice(left // stride, left // stride + columns))
               for top, left in corners]  # fmt: skip
-    if array.shape[2:] == (1, 1):  # of the whole picture
+    if array.shape[2:] == (1, 1):  # belongs to the whole picture
         return np.repeat(array, len(corners), 0)
     if array.dtype == np.uint8:
         return np.stack([array[0, down, along] for down, along in places])

@@ -1,4 +1,4 @@
-"""Runs a module of rtseg in a process of its own, which finds the same packages as this one."""
+"""Runs a module of rtseg in a child process that finds the same packages as this one."""
 
 import os
 import subprocess
@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 
 def run_module(module: str, arguments: Sequence[str], timeout_s: float) -> subprocess.CompletedProcess[str]:
-    """`python -m MODULE ARGUMENTS`, with what it prints; raises what `subprocess.run` does."""
+    """Runs `python -m MODULE ARGUMENTS` and captures what it prints; raises what `subprocess.run` does."""
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
     command = [sys.executable, "-m", module, *arguments]
     return subprocess.run(command, capture_output=True, text=True, timeout=timeout_s, env=environment)

@@ -18,14 +18,14 @@ from rtseg.engines.chain import Arrays, ChainEngine, PartGraph
 def open_session(
     path: Path, size_hw: Size, threads: int, handed: Mapping[str, Size] = MappingProxyType({}), *, batch: bool = False
 ) -> ort.InferenceSession:
-    """Loads a deployment graph for a picture of a size; all that depends on the size folds to constants.
+    """Loads a deployment graph for one picture size, so that everything that depends on the size becomes constant.
 
     Args:
         path: ONNX file.
-        size_hw: of the picture.
+        size_hw: height and width of the picture.
         threads: CPU threads.
-        handed: (height, width) of what the graphs before it hand on, by tensor.
-        batch: for any number of pictures instead of one.
+        handed: tensor from an earlier graph -> its (height, width).
+        batch: accept any number of pictures instead of one.
 
     Raises:
         EngineError: onnxruntime cannot load the file.
@@ -33,31 +33,31 @@ def open_session(
     options = ort.SessionOptions()
     options.intra_op_num_threads = threads
     options.inter_op_num_threads = 1
-    options.log_severity_level = 3  # errors
+    options.log_severity_level = 3  # errors only
     if not batch:
         options.add_free_dimension_override_by_name("N", 1)
     for prefix, lengths in {"": size_hw, **{f"{name}_": each for name, each in handed.items()}}.items():
         for axis, length in zip(("height", "width"), lengths, strict=True):
             options.add_free_dimension_override_by_name(f"{prefix}{axis}", length)
     # A waiting thread spins only as long as the gap between two operators, and not after a run: other stages of the
-    # loop need the cores. On busy cores the default spinning costs half as much processor time again as the network.
+    # loop need the cores. On busy cores the default spinning costs half as much processor time as the network itself.
     options.add_session_config_entry("session.intra_op.spin_duration_us", "100")
     options.add_session_config_entry("session.force_spinning_stop", "1")
     try:
         return ort.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
-    except Exception as error:  # onnxruntime's errors share no other base
+    except Exception as error:  # onnxruntime's errors have no common base class
         raise EngineError(f"onnxruntime {ort.__version__} cannot load {path}: {error}") from error
 
 
 class _Step:
-    """A graph with its buffers, bound once: onnxruntime neither allocates nor copies a result in a run.
+    """A graph with its buffers, bound once, so that onnxruntime allocates and copies no results during a run.
 
     Args:
-        path: its file.
-        image: uint8 (1, h, w, 3), where every picture is put.
+        path: the graph's file.
+        image: uint8 (1, h, w, 3), the buffer for every picture.
         threads: CPU threads.
-        handed: what the graphs before it hand on; gets what this one does.
-        shape: of its logits; by default what onnxruntime infers, as it can for files that `rtseg export` wrote.
+        handed: tensors from earlier graphs; the outputs of this one are added.
+        shape: shape of its logits; by default inferred by onnxruntime, which works for files from `rtseg export`.
     """
 
     def __init__(
@@ -82,7 +82,7 @@ class _Step:
 
 
 class OnnxRuntimeEngine(ChainEngine):
-    """Runs fp32 and int8 files; the logits of `infer` lie in one buffer that the next call overwrites."""
+    """Runs fp32 and int8 files; the logits of `infer` are in one buffer that the next call overwrites."""
 
     def __init__(self, artifact: Artifact, options: EngineOptions) -> None:
         super().__init__(artifact, options)

@@ -13,15 +13,15 @@ from rtseg.core.zoo import Artifact
 from rtseg.engines.base import EngineInfo, EngineOptions
 from rtseg.engines.chain import Arrays, ChainEngine, PartGraph
 
-# One for the whole process. Its CPU plugin, which the first question loads, gives the thread that asks a stack for
-# signal handlers. Of two that end in the order in which they were made, the second puts back the stack of the first,
-# which is gone: the next Ctrl-C would be a crash.
+# One core object for the whole process. Its CPU plugin, loaded on first use, gives the calling thread a stack for
+# signal handlers. If two are destroyed in the order in which they were created, the second restores the stack of the
+# first, which no longer exists, and the next Ctrl-C would crash.
 _CORE = ov.Core()
 _CORE.get_property("CPU", "FULL_DEVICE_NAME")
 
 
 class OpenVinoEngine(ChainEngine):
-    """Runs fp32 and int8 files; the logits of `infer` lie in one buffer that the next call overwrites."""
+    """Runs fp32 and int8 files; the logits of `infer` are in one buffer that the next call overwrites."""
 
     def __init__(self, artifact: Artifact, options: EngineOptions) -> None:
         super().__init__(artifact, options)
@@ -31,9 +31,9 @@ class OpenVinoEngine(ChainEngine):
             "PERFORMANCE_HINT": "LATENCY",
             "NUM_STREAMS": "1",
             "INFERENCE_NUM_THREADS": options.threads,
-            "INFERENCE_PRECISION_HINT": "f32",  # where the CPU can, the default is bf16
-            # A pinned thread waits for its core while another is free: beside one busy core the slowest run in a
-            # hundred took ten times as long, and alone pinning gained nothing.
+            "INFERENCE_PRECISION_HINT": "f32",  # the default is bf16 if the CPU has it
+            # A pinned thread waits for its core while another is free: with one busy core, the slowest run in a hundred
+            # took ten times as long, and on a free machine pinning gained nothing.
             "ENABLE_CPU_PINNING": False,
             "CACHE_DIR": "",
         }
@@ -98,21 +98,21 @@ class OpenVinoEngine(ChainEngine):
 
 @contextmanager
 def _loading(path: Path) -> Iterator[None]:
-    """Makes what OpenVINO raises for a file one of our errors."""
+    """Turns OpenVINO's errors about a file into ours."""
     try:
         yield
-    except Exception as error:  # RuntimeError, but also pybind's own kinds
+    except Exception as error:  # RuntimeError, but also pybind's own types
         raise EngineError(f"openvino {ov.__version__} cannot load {path}: {_first_line(error)}") from error
 
 
 def _compile(path: Path, settings: dict[str, Any], image: np.ndarray, handed: dict[str, ov.Tensor]) -> tuple[Any, Any]:
-    """A graph and its request, bound to the picture and to what the graphs before it hand on; adds what it does.
+    """Compiles a graph and creates a request bound to the picture and the tensors of earlier graphs.
 
     Args:
         path: ONNX file.
-        settings: of the compiler.
-        image: uint8 (1, h, w, 3), where every picture is put.
-        handed: tensors that the graphs before it give.
+        settings: the compiler's settings.
+        image: uint8 (1, h, w, 3), the buffer for every picture.
+        handed: tensors from earlier graphs; the outputs of this one are added.
     """
     model = _CORE.read_model(path)
     given = {port.any_name: handed.get(port.any_name) for port in model.inputs}
@@ -127,6 +127,6 @@ def _compile(path: Path, settings: dict[str, Any], image: np.ndarray, handed: di
 
 
 def _first_line(error: Exception) -> str:
-    """OpenVINO puts source positions before, and stack-like notes after, what matters."""
+    """The line that matters: OpenVINO puts source positions before it and notes like a stack trace after it."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     return lines[-1] if lines else type(error).__name__

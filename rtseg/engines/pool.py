@@ -1,4 +1,4 @@
-"""Several copies of an engine, each on a thread of its own: more frames per second, each frame later."""
+"""Several copies of an engine, each on its own thread: more frames per second, but each takes longer."""
 
 from collections import deque
 from collections.abc import Callable
@@ -16,10 +16,10 @@ from rtseg.engines.run import Run
 
 
 class EnginePool(Engine):
-    """Keeps `in_flight` pictures at once on as many engines, which share the threads.
+    """Keeps `in_flight` pictures in flight on as many engines, which share the threads.
 
-    Threads of one engine wait for each other after every operator, and all of them as long as the slowest. Where
-    other work takes turns on the cores that adds up; engines that know nothing of each other do not wait.
+    The threads of one engine wait for each other after every operator, so all are as slow as the slowest. This adds up
+    if other work uses the cores too; separate engines do not wait for each other.
 
     Example:
         >>> pool = EnginePool(OnnxRuntimeEngine, artifact, EngineOptions((256, 512), threads=4, in_flight=4))
@@ -34,7 +34,7 @@ class EnginePool(Engine):
         each, more = divmod(max(options.threads, options.in_flight), options.in_flight)
         shares = [replace(options, in_flight=1, threads=each + (n < more)) for n in range(options.in_flight)]
         self._workers = ThreadPoolExecutor(options.in_flight, thread_name_prefix="rtseg-engine")
-        loading = [self._workers.submit(make, artifact, share) for share in shares]  # side by side: it takes a while
+        loading = [self._workers.submit(make, artifact, share) for share in shares]  # in parallel: it takes a while
         try:
             self._engines = [future.result() for future in loading]
         except BaseException:
@@ -52,7 +52,7 @@ class EnginePool(Engine):
         return self._engines[0].infer(image)
 
     def start(self, image: np.ndarray) -> Run:
-        """As `Engine.start`; raises EngineError too where pictures are in flight."""
+        """Same as `Engine.start`; also raises EngineError while pictures are in flight."""
         if self._pending:
             raise EngineError("pictures are in flight: call collect() first")
         return self._engines[0].start(image)

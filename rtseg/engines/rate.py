@@ -1,11 +1,11 @@
-"""How many frames a second an engine has on this machine beside the loop's other work, measured in a child process.
+"""Measures in a child process how many frames per second an engine manages beside the loop's other work.
 
-In the loop all stages share the cores, so what counts is the processor time that an engine takes for a picture. It also
-tells two engines apart where something else has the cores for a while: they are measured one after the other, and the
-clock would blame the one that ran then.
+In the loop all stages share the cores, so what counts is the processor time that an engine takes per picture. Unlike
+the clock, it also compares engines fairly if something else uses the cores for a while: they are measured one after the
+other, and the clock would blame whichever ran then.
 
-A process of its own, because a broken build of an engine can end an interpreter, and because what one engine leaves
-behind (threads, pinned cores) must not slow the next.
+A child process, because a broken build of an engine can crash an interpreter, and because what one engine leaves behind
+(threads, pinned cores) must not slow down the next.
 """
 
 import json
@@ -30,10 +30,10 @@ from rtseg.pictures.overlay import Overlay
 from rtseg.pictures.resize import limit_threads, resize_image
 from rtseg.pictures.upsample import upsample_labels
 
-_BURST_S, _FEW, _MANY = 0.1, 3, 8  # bursts
-_ALIKE = 0.1  # by which the two best bursts differ at most where nothing else kept the machine busy
-_FRAME = 3  # times as high and wide as the network's input is a frame
-WHOLE = 2.8  # times what is timed is all the loop does beside the engine: decoding is most of the rest
+_BURST_S, _FEW, _MANY = 0.1, 3, 8  # seconds of a burst; fewest and most bursts
+_ALIKE = 0.1  # the two best bursts differ by at most this if the machine was not busy
+_FRAME = 3  # a frame has this many times the height and width of the network's input
+WHOLE = 2.8  # the loop's whole work beside the engine, as a multiple of the timed part; the rest is mostly decoding
 _TIMEOUT_S = 300.0
 _MARK = "rtseg-rate "
 
@@ -42,7 +42,7 @@ class Fps(NamedTuple):
     """How fast an engine is.
 
     Attributes:
-        alone: pictures per second where nothing else runs.
+        alone: pictures per second if nothing else runs.
         beside: frames per second beside the loop's other work.
     """
 
@@ -58,8 +58,8 @@ class Measured(NamedTuple):
     """The rates of one engine.
 
     Attributes:
-        rates: precision -> how fast it ran, or in one line why it did not run.
-        steady: whether repeats agreed; where not, something else kept the machine busy.
+        rates: precision -> how fast it ran, or why it did not run, in one line.
+        steady: whether repeats agreed; if not, something else kept the machine busy.
     """
 
     rates: dict[str, Rate]
@@ -67,11 +67,11 @@ class Measured(NamedTuple):
 
 
 class Timing(NamedTuple):
-    """What an engine takes alone.
+    """The time that an engine takes alone.
 
     Attributes:
         fps: pictures per second.
-        cpu_s: seconds of processor time for a picture, of all threads together.
+        cpu_s: seconds of processor time per picture, over all threads.
         steady: whether repeats agreed.
     """
 
@@ -80,29 +80,29 @@ class Timing(NamedTuple):
     steady: bool
 
     def in_loop(self, other_s: float, on_cores: int, busy: int) -> Fps:
-        """What that comes to alone and in a loop.
+        """Converts the timing to rates alone and in a loop.
 
-        Alone it makes at least busy / cpu_s pictures a second: where the clock says less, something else had the cores.
-        In a loop it makes as many as alone, or on_cores / (cpu_s + other_s) where that is less: the cores have no more
-        time.
+        Alone, an engine manages at least busy / cpu_s pictures a second; if the clock shows fewer, something else used
+        the cores. In a loop it manages as many as alone, but at most on_cores / (cpu_s + other_s), since the cores have
+        no more time.
 
         Args:
-            other_s: seconds of processor time that the loop takes beside the engine, for a frame.
-            on_cores: cores that all share.
-            busy: cores that the engine keeps busy alone, at least: one for each picture in flight, 0 on a GPU.
+            other_s: seconds of processor time per frame that the loop takes beside the engine.
+            on_cores: cores that everything shares.
+            busy: fewest cores that the engine keeps busy alone: one per picture in flight, 0 on a GPU.
         """
         alone = max(self.fps, busy / self.cpu_s) if busy else self.fps
         return Fps(alone, min(alone, on_cores / (self.cpu_s + other_s)))
 
 
 def measure_rates(artifact: Artifact, engine: str, precisions: Sequence[str], options: EngineOptions) -> Measured:
-    """Measures one engine with each precision, the best of a few short bursts each.
+    """Measures one engine with each precision; the best of a few short bursts counts.
 
     Args:
         artifact: the network.
-        engine: a name of the table.
-        precisions: in which forms to run the network.
-        options: size, threads and pictures in flight as they will be; its precision is not used.
+        engine: its name in the engine table.
+        precisions: the forms of the network to run.
+        options: size, threads and pictures in flight, as in the real run; its precision is not used.
     """
     size = "x".join(map(str, options.size_hw))
     given = [str(artifact.paths[0]), engine, size, str(options.threads), str(options.in_flight), *precisions]
@@ -117,25 +117,25 @@ def measure_rates(artifact: Artifact, engine: str, precisions: Sequence[str], op
     found: dict[str, Rate] = {}
     calm = True
     for line in said.splitlines():
-        if line.startswith(_MARK):  # a library may print what it likes
+        if line.startswith(_MARK):  # libraries may print other lines
             precision, rate, steady = json.loads(line.removeprefix(_MARK))
             found[precision], calm = as_rate(rate), calm and steady
     return Measured({precision: found.get(precision, end) for precision in precisions}, calm)
 
 
 def as_rate(value: Any) -> Rate:
-    """A rate as JSON gives it back; raises TypeError where it is none."""
+    """Reads a rate from JSON; raises TypeError if it is not one."""
     return value if isinstance(value, str) else Fps(*map(float, value))
 
 
 def _text(output: bytes | str | None) -> str:
-    """The whole lines of a child that was stopped."""
+    """The complete lines that a stopped child has printed."""
     text = output.decode(errors="replace") if isinstance(output, bytes) else output or ""
     return text[: text.rfind("\n") + 1]
 
 
 def time_engine(engine: Engine) -> Timing:
-    """Times an engine alone, with as many pictures in flight as it keeps.
+    """Times an engine alone, with as many pictures in flight as it takes.
 
     Labels are not upsampled to a larger size.
     """
@@ -145,12 +145,12 @@ def time_engine(engine: Engine) -> Timing:
     coarse_hw = (coarse[0], coarse[1])
 
     def burst(seconds: float) -> tuple[int, float, float]:
-        """Pictures, and the seconds and processor time that they took."""
+        """The number of pictures, and the seconds and processor time that they took."""
         ahead, start, cpu = engine.info.in_flight, perf_counter(), process_time()
         for _ in range(ahead):
             engine.submit(picture, coarse_hw)
         done = 0
-        while done < ahead or perf_counter() - start < seconds:  # those in flight end together: count whole rows
+        while done < ahead or perf_counter() - start < seconds:  # those in flight end together: count whole rounds
             for _ in range(ahead):
                 engine.collect()
                 engine.submit(picture, coarse_hw)
@@ -169,14 +169,14 @@ def time_engine(engine: Engine) -> Timing:
 
 
 def other_work_s(card: Card, size_hw: Size) -> float:
-    """Seconds of processor time that the loop takes for a frame beside the engine.
+    """Seconds of processor time per frame that the loop takes beside the engine.
 
-    A frame of three times the network's height and width is resized, gets labels of its size, and is drawn. Decoding
-    and handing over are not run, but counted as 1.8 times as much: so it was for a 1024x2048 H.264 file.
+    A frame with three times the network's height and width is resized, gets labels of its size, and is drawn. Decoding
+    and handing over are not run but counted as 1.8 times as much, as measured with a 1024x2048 H.264 file.
 
     Args:
-        card: of the network.
-        size_hw: of its input.
+        card: the network's card.
+        size_hw: size of its input.
     """
     height, width = (_FRAME * length for length in size_hw)
     frame = np.random.default_rng(0).integers(0, 256, (height, width, 3), np.uint8)
@@ -197,7 +197,7 @@ def other_work_s(card: Card, size_hw: Size) -> float:
 
 
 def _agree(rates: Sequence[float]) -> bool:
-    """What interrupts a burst makes it slower, never faster: only the two best tell of the engine."""
+    """Whether the two best bursts agree. Interruptions only ever slow a burst down, so the others say nothing."""
     best, second = sorted(rates, reverse=True)[:2]
     return second >= best * (1 - _ALIKE)
 

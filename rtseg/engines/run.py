@@ -1,4 +1,4 @@
-"""A picture on its way through a network with exits."""
+"""The run of a picture through a network with exits."""
 
 from collections.abc import Callable, Sequence
 
@@ -8,19 +8,19 @@ from rtseg.core.errors import EngineError
 from rtseg.core.sizes import Size
 
 Corners = Sequence[tuple[int, int]]
-"""(top, left) of equal parts of a picture, in its pixels."""
+"""(top, left) of equally large parts of a picture, in its pixels."""
 
 
 class Run:
-    """One picture on its way through a network with exits; dropping it stops it.
+    """One picture's run through a network with exits; drop it to stop.
 
     Args:
-        exits: names, in the order in which they compute.
-        step: computes from one exit to the next, given the number of that one.
-        parts: computes from an exit, given the number of the next one, to the end, for parts of the picture.
+        exits: names, in the order in which they are computed.
+        step: computes from one exit to the next; takes the number of the next exit.
+        parts: computes from an exit to the end for parts of the picture; takes the number of the exit after it.
 
     Attributes:
-        exit: the exit that the logits came from; '' before the first.
+        exit: the exit that the last logits came from; '' before the first.
     """
 
     def __init__(
@@ -35,11 +35,11 @@ class Run:
 
     @property
     def more(self) -> bool:
-        """Whether there is an exit further on."""
+        """Whether there is a further exit."""
         return self._done < len(self._exits)
 
     def logits(self) -> np.ndarray:
-        """Computes up to the next exit; its logits, float32 (C, h/s, w/s), are valid until the engine's next work.
+        """Computes up to the next exit; returns its logits, float32 (C, h/s, w/s), valid until the engine's next call.
 
         Raises:
             EngineError: there is no further exit, the engine has another picture or is closed, or it failed.
@@ -51,21 +51,22 @@ class Run:
         return logits
 
     def parts(self, corners: Corners, size_hw: Size) -> np.ndarray:
-        """Computes from here to the last exit on parts of the picture alone, as one batch; the run stays where it is.
+        """Computes from here to the last exit on parts of the picture only, as one batch; the run stays where it is.
 
-        The first call for a size loads what such parts need. A part knows nothing of what is around it: what it gives
-        differs from what the whole picture does up to `Exit.halo` pixels from its edges, those of the picture apart.
+        The first call for a size loads what these parts need. A part is computed without its surroundings: up to
+        `Exit.halo` pixels from its edges, except at the picture's edges, its result differs from that of the whole
+        picture.
 
         Args:
-            corners: of the parts, N of them; multiples of the card's `size_multiple`, as is the size.
-            size_hw: of each.
+            corners: corners of the N parts, multiples of the card's `size_multiple`.
+            size_hw: size of each part, multiples as well.
 
         Returns:
-            float32 (N, C, h/s, w/s), valid until the engine's next work.
+            float32 (N, C, h/s, w/s), valid until the engine's next call.
 
         Raises:
-            UsageError: a part is not inside the picture, or not on such multiples.
-            EngineError: no exit was computed yet, none is left, and as `logits`.
+            UsageError: a part is not inside the picture, or not at such multiples.
+            EngineError: no exit was computed yet, none is left, or the errors of `logits`.
         """
         self._check()
         if not self._done:

@@ -1,4 +1,4 @@
-"""The engines that there are, one row each; a vendor's library is imported only when its engine is loaded."""
+"""The table of engines; a vendor library is imported only when its engine is loaded."""
 
 from functools import cache
 from importlib.metadata import PackageNotFoundError, packages_distributions, version
@@ -14,16 +14,17 @@ from rtseg.engines.pool import EnginePool
 
 
 class EngineEntry(NamedTuple):
-    """What is known of an engine without importing it.
+    """What is known about an engine without importing it.
 
     Attributes:
         target: "module:class"; the module imports the vendor's library.
-        needs: module that must be importable.
-        install: how to get it.
-        on_gpu: whether it runs on an NVIDIA GPU, which takes turns by itself; each of its Ray workers asks for one.
+        needs: a module that must be importable.
+        install: how to install it.
+        on_gpu: whether it runs on an NVIDIA GPU; then it handles pictures in flight itself, without a pool, and each of
+            its Ray workers asks for a GPU.
         exits: whether it can stop at a network's exits.
-        runs_int8: whether it runs the INT8 file of a network.
-        auto: the precision that 'auto' takes, unless that file is faster.
+        runs_int8: whether it can run a network's INT8 file.
+        auto: the precision that 'auto' takes unless the INT8 file is faster.
     """
 
     target: str
@@ -61,12 +62,12 @@ ENGINES: Registry[type[Engine]] = Registry("engine", {name: entry.target for nam
 
 
 def available(name: str) -> bool:
-    """Whether the engine's package is installed (it is not imported) and, where it needs one, a GPU can be used."""
+    """Whether the engine's package is installed (without importing it) and, if it needs a GPU, one can be used."""
     return missing(name) is None
 
 
 def missing(name: str) -> str | None:
-    """Why an engine cannot run on this machine and what to do about it, in one line; None where it can."""
+    """Why an engine cannot run on this machine and how to fix it, in one line; None if it can."""
     entry = TABLE[ENGINES.check(name)]
     if find_spec(entry.needs) is None:
         return f"engine {name} needs a package that is not installed: {entry.install}"
@@ -77,10 +78,10 @@ def missing(name: str) -> str | None:
 
 @cache
 def distribution(name: str) -> str:
-    """The installed package that an engine's module comes from, as `importlib.metadata` knows it; else the module."""
+    """The installed package that provides an engine's module, by its name in `importlib.metadata`; or the module."""
     module = TABLE[ENGINES.check(name)].needs
     try:
-        version(module)  # most have the module's name, and looking through all packages takes half a second
+        version(module)  # most have the module's name; searching all packages takes half a second
         return module
     except PackageNotFoundError:
         return sorted(packages_distributions().get(module, [module]))[0]
@@ -99,14 +100,14 @@ def check_stops(name: str) -> None:
 
 
 def load_named(name: str, artifact: Artifact, options: EngineOptions) -> Engine:
-    """Loads a network into the engine of this name; `rtseg.engines.load_engine` says what it raises."""
+    """Loads a network into the engine of this name; raises what `rtseg.engines.load_engine` does."""
     if options.exits:
         check_stops(name)
     if (reason := missing(name)) is not None:
         raise EngineError(reason)
     try:
         kind = ENGINES.get(name)
-    except (ImportError, OSError, RuntimeError) as error:  # a library of the package is missing, or of another version
+    except (ImportError, OSError, RuntimeError) as error:  # a library of the package is missing or has another version
         said = " ".join(str(error).split())
         raise EngineError(f"engine {name} is installed but cannot be loaded ({said}): {install_hint(name)}") from error
     if options.in_flight > 1 and not TABLE[name].on_gpu:

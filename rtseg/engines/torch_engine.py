@@ -1,4 +1,4 @@
-"""PyTorch on the CPU: the reference that other engines are compared with, for machines that have torch anyway."""
+"""PyTorch on the CPU: a reference for the other engines, and for machines that have torch anyway."""
 
 from typing import Any
 
@@ -11,9 +11,9 @@ from rtseg.engines.base import Engine, EngineInfo, EngineOptions
 
 
 class TorchEngine(Engine):
-    """Rebuilds the network from the ONNX file's weights; `infer` returns a new array each time.
+    """Rebuilds the network with the ONNX file's weights; `infer` returns a new array each time.
 
-    Loading sets torch's number of threads for the whole process.
+    Loading it sets torch's number of threads for the whole process.
     """
 
     def __init__(self, artifact: Artifact, options: EngineOptions) -> None:

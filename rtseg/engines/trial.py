@@ -1,4 +1,4 @@
-"""The first run of a new ONNX file, in a child process: a broken one has ended an interpreter before."""
+"""Runs a new ONNX file for the first time, in a child process, since a broken file can crash the interpreter."""
 
 import subprocess
 import sys
@@ -19,11 +19,11 @@ def first_run(path: Path, batches: Sequence[np.ndarray], threads: int = 1) -> li
 
     Args:
         path: ONNX file.
-        batches: uint8 BGR (N, h, w, 3), each of a size of its own.
+        batches: uint8 BGR (N, h, w, 3); each may have another size.
         threads: CPU threads of the child.
 
     Returns:
-        For each batch its N outputs, stacked.
+        For each batch, its N outputs, stacked.
 
     Raises:
         ParityError: the child crashed, failed, or took too long.
@@ -32,7 +32,7 @@ def first_run(path: Path, batches: Sequence[np.ndarray], threads: int = 1) -> li
 
 
 def first_chain_run(paths: Sequence[Path], batches: Sequence[np.ndarray], threads: int = 1) -> list[list[np.ndarray]]:
-    """The same for a chain of graphs: for each batch the logits of each graph."""
+    """Same for a chain of graphs; returns for each batch the logits of each graph."""
     name = " and ".join(path.name for path in paths)
     with TemporaryDirectory() as folder:
         given, made = Path(folder, "images.npz"), Path(folder, "outputs.npz")
@@ -51,7 +51,7 @@ def first_chain_run(paths: Sequence[Path], batches: Sequence[np.ndarray], thread
 
 
 def _arrays(path: str | Path) -> list[np.ndarray]:
-    """What `np.savez` was given, in its order."""
+    """The arrays passed to `np.savez`, in the same order."""
     with np.load(path) as arrays:
         return [arrays[f"arr_{number}"] for number in range(len(arrays.files))]
 
@@ -65,7 +65,7 @@ def _child(given: str, made: str, threads: str, *paths: str) -> None:
         picture = sessions[0].get_inputs()[0].name
         found: list[list[np.ndarray]] = [[] for _ in sessions]
         for image in images:
-            known = {picture: image[None]}  # and what the graphs so far have handed on
+            known = {picture: image[None]}  # and the outputs of the graphs so far
             for session, logits in zip(sessions, found, strict=True):
                 outputs = session.run(None, {given.name: known[given.name] for given in session.get_inputs()})
                 logits.append(outputs[0])

@@ -1,6 +1,6 @@
-"""What a network loses at a smaller input, without labels: how much it agrees with itself at its own size.
+"""Estimates without ground truth what a network loses at a smaller input: how well it agrees with its own full size.
 
-Measured on pictures of procedural streets, at one half and three quarters of the size, once for a network.
+Measured on procedural street pictures, at one half and three quarters of the size, once per network.
 """
 
 import json
@@ -27,13 +27,13 @@ _PICTURES = 6
 _log = logging.getLogger(__name__)
 
 Open = Callable[[Size], Segmenter]
-"""A segmenter of the network with an input size."""
+"""Opens a segmenter of the network with an input size."""
 Curve = list[tuple[float, float]]
-"""(factor of the input size, share of the pixels whose label is that of the full size), small to large."""
+"""(factor of the input size, share of the pixels that keep their full-size label), small to large."""
 
 
 def agreement(artifact: Artifact, full_hw: Size, precision: str, open_at: Open) -> Curve:
-    """How far the labels at smaller inputs agree with those at `full_hw`, from the memory of this machine if it knows.
+    """How well the labels at smaller inputs agree with those at `full_hw`; remembered on this machine.
 
     Raises what a segmenter does.
     """
@@ -46,7 +46,7 @@ def agreement(artifact: Artifact, full_hw: Size, precision: str, open_at: Open) 
 
 
 def at_size(curve: Curve, factor: float) -> float:
-    """The agreement at a factor of the input size; between two that were measured on the straight line."""
+    """The agreement at a factor of the input size, interpolated linearly between those measured."""
     factors, shares = zip(*curve, strict=True)
     return float(np.interp(factor, factors, shares))
 
@@ -57,7 +57,7 @@ def _remembered(path: Path, key: dict[str, Any], measure: Callable[[], Curve]) -
         if entry["key"] == key:
             return [(float(factor), float(share)) for factor, share in entry["curve"]]
     except (OSError, ValueError, KeyError, TypeError):
-        pass  # none yet, or damaged: it is measured again
+        pass  # missing or damaged: it is measured again
     curve = measure()
     try:
         write_json(path, {"key": key, "curve": curve})

@@ -29,19 +29,19 @@ def load(
     size: str | Size | None = None,
     threads: int | None = None,
 ) -> Segmenter:
-    """A segmenter for a network that ships, by name, or for the path of an ONNX file with its card beside it.
+    """Returns a segmenter for a network: one that ships, by name, or your own ONNX file with its card beside it.
 
-    The engine is loaded with the first frame, since the input size follows from the frame's unless `size` is given.
-    A segmenter serves one thread or one stream at a time: load one for each.
+    The engine is loaded with the first frame, since the input size depends on the frame's unless `size` is given.
+    A segmenter serves one thread or one stream at a time, so load one for each.
 
     Args:
         model: a name (`rtseg models` lists them) or a path.
-        engine: a name, or 'auto': the installed one that makes the loop fastest. It is measured on this machine the
+        engine: a name, or 'auto': the installed engine that makes the loop fastest. It is measured on this machine the
             first time, which takes some seconds, and remembered.
-        precision: 'fp32', 'fp16', 'int8', or 'auto': INT8 where it loses at most 0.005 mIoU and is faster here, else
-            FP32, or FP16 on a GPU; `segmenter.info.why` says what decided. A named one is never replaced.
+        precision: 'fp32', 'fp16', 'int8', or 'auto': INT8 if it loses at most 0.005 mIoU and is faster here, otherwise
+            FP32, or FP16 on a GPU; `segmenter.info.why` says why. A precision that you name is never replaced.
         size: the network's input size, '256x512' or (256, 512).
-        threads: CPU threads shared by everything; default: every core of this process.
+        threads: CPU threads shared by everything; default: all cores available to this process.
 
     Raises:
         UsageError: an argument has a value that is not allowed.
@@ -63,19 +63,19 @@ def anytime(
     size: str | Size | None = None,
     threads: int | None = None,
 ) -> Anytime:
-    """A labeller for `stream` that keeps a deadline: each frame gets the best labels that are ready in time.
+    """Returns a labeller for `stream` that keeps a deadline: each frame gets the best labels that are ready in time.
 
-    It chooses among networks, sizes and precisions, which are measured on this machine and kept loaded, eight at most.
-    The deadline runs from a frame's capture until the body of the loop over the stream is done with it. Where no labels
-    are ready in time, the frame comes with those of an earlier one. A file is read at its own rate.
+    It chooses among networks, sizes and precisions. They are measured on this machine, and at most eight stay loaded.
+    The deadline runs from a frame's capture until the body of the loop over the stream is done with it. If no labels
+    are ready in time, the frame comes with those of an earlier one. A file is read at its own frame rate.
 
     Args:
         deadline_ms: milliseconds.
-        model: a name or a path, for sizes and precisions of this network alone; None: all networks that ship.
-        engine: as `load` takes it; what is named is never replaced.
+        model: a name or a path, to use only this network's sizes and precisions; None: all networks that ship.
+        engine: as for `load`; a setting that you name is never replaced.
         precision: likewise.
         size: likewise.
-        threads: CPU threads shared by everything; default: every core of this process.
+        threads: CPU threads shared by everything; default: all cores available to this process.
 
     Raises:
         UsageError: an argument has a value that is not allowed.
@@ -94,12 +94,12 @@ def anytime(
 def stream(source: str | int | Path | Source, segmenter: Labeller) -> Generator[tuple[Frame, np.ndarray], None, None]:
     """Yields (frame, labels uint8 (H, W)) while capture and inference run ahead in their own threads.
 
-    A live source gives its newest frame; any other gives every frame in order. The source is opened by this call, and
-    closed when the stream ends or is dropped. From the first frame asked for until then the segmenter is the stream's
-    alone: load another for anything else, in the body of the loop too. A video is decoded with the segmenter's threads.
+    A live source delivers its newest frame; any other delivers every frame in order. This call opens the source; it is
+    closed when the stream ends or is dropped. From the first frame you ask for until then, only the stream may use the
+    segmenter: load another one for anything else, even inside the loop. Videos are decoded with its threads.
 
     Raises:
-        UsageError: the segmenter is none, or is in use by another stream or thread; the source is closed.
+        UsageError: `segmenter` is not one, or another stream or thread uses it; or the source is closed.
         InputError: the source cannot be opened or read.
 
     Example:
@@ -111,12 +111,12 @@ def stream(source: str | int | Path | Source, segmenter: Labeller) -> Generator[
     if isinstance(source, Source) and source.closed:
         raise UsageError(f"{source.name} is closed, or was read by an earlier stream: open it again")
     frames = _frames(source, segmenter)
-    next(frames)  # opens the source: what is wrong with it is raised here, and a stream that is dropped closes it
+    next(frames)  # opens the source, so its errors are raised here and a dropped stream closes it
     return frames
 
 
 def _frames(source: str | int | Path | Source, segmenter: Labeller) -> Generator[Any, None, None]:
-    """Yields None once the source is open, then what `stream` promises."""
+    """Yields None once the source is open, then what `stream` yields."""
     opened = source if isinstance(source, Source) else open_source(source, threads=segmenter.budget.codec)
     try:
         yield None

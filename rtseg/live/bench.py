@@ -18,7 +18,7 @@ from rtseg.live.segmenter import Segmenter
 from rtseg.sinks.base import NullSink
 from rtseg.sources.open import open_source
 
-_PICTURES = 8  # different ones, so that no cache or branch predictor learns a single picture
+_PICTURES = 8  # several, so that no cache or branch predictor learns a single picture
 
 
 @dataclass(frozen=True)
@@ -26,11 +26,11 @@ class BenchPlan:
     """How to measure.
 
     Attributes:
-        source: what the whole loop reads, and where the pictures for the engine come from.
+        source: what the whole loop reads; also provides the pictures for the engine.
         source_hw: size of the synthetic street.
-        frames: frames of the whole loop; a shorter source ends it earlier.
+        frames: frames of the whole loop; fewer if the source is shorter.
         runs: timed calls of the engine alone.
-        warm_up: calls before them that are not timed.
+        warm_up: untimed calls before them.
     """
 
     source: str = "synthetic"
@@ -41,15 +41,15 @@ class BenchPlan:
 
 
 def bench(specs: Iterable[RunSpec], plan: BenchPlan | None = None) -> Iterator[dict[str, Any]]:
-    """Measures each in turn and yields its figures, times in ms, IoU in 0..1.
+    """Measures each spec in turn and yields its figures, times in ms, IoU in 0..1.
 
-    A size of None is what `rtseg-cam` would take for the source. `engine_ms` is the engine alone, one picture at a
-    time. `stages_ms`, `end_to_end_fps` and `latency_ms` come from the loop with overlay and HUD drawn and a null sink,
-    exactly what `rtseg-cam --no-window` runs; it keeps `in_flight` pictures at once, and `engine_ahead_fps` is the
-    engine alone in that manner.
+    A size of None becomes the size that `rtseg-cam` would use for the source. `engine_ms` is the engine alone, one
+    picture at a time. `stages_ms`, `end_to_end_fps` and `latency_ms` come from the loop with overlay, HUD and a null
+    sink, exactly what `rtseg-cam --no-window` runs. The loop keeps `in_flight` pictures in flight; `engine_ahead_fps`
+    is the engine alone with as many.
 
     Raises:
-        RtsegError: one that cannot run; nothing is left out silently.
+        RtsegError: a spec cannot run; none is left out silently.
     """
     plan = plan or BenchPlan()
     for spec in specs:
@@ -97,7 +97,7 @@ def _whole_loop(spec: RunSpec, plan: BenchPlan) -> dict[str, Any]:
 
 
 def _pictures(plan: BenchPlan, codec: int) -> tuple[list[np.ndarray], Size]:
-    """A few of the source's frames, and their size."""
+    """A few of the source's frames, and their size (height, width)."""
     with open_source(plan.source, size_hw=plan.source_hw, threads=codec) as source:
         pictures: list[np.ndarray] = []
         while len(pictures) < _PICTURES and (frame := source.read()) is not None:
@@ -106,7 +106,7 @@ def _pictures(plan: BenchPlan, codec: int) -> tuple[list[np.ndarray], Size]:
 
 
 def _resized(segmenter: Segmenter, pictures: Sequence[np.ndarray]) -> list[np.ndarray]:
-    """The pictures at the network's size; its engine is loaded."""
+    """The pictures at the network's size; loads its engine."""
     return [small for picture in pictures if (small := segmenter.resize(picture)) is not None]
 
 
@@ -145,6 +145,6 @@ def time_ahead(segmenter: Segmenter, pictures: Sequence[np.ndarray], runs: int, 
 
 
 def miou_of_card(card: Card, precision: str = "fp32") -> dict[str, float]:
-    """Data set and split -> the mIoU that a network's card states for its form of a precision."""
+    """Data set and split -> the mIoU that the network's card states for a precision."""
     stated = card.figures("int8" if precision == "int8" else "fp32")
     return {split: figures["miou"] for split, figures in stated.items() if figures.get("miou") is not None}

@@ -1,4 +1,4 @@
-"""What a measurement ran on: figures without it cannot be compared."""
+"""What a measurement ran on: without it, figures cannot be compared."""
 
 import os
 import platform
@@ -21,12 +21,12 @@ def _installed(name: str) -> str | None:
 
 
 def package_versions() -> dict[str, str]:
-    """Version of every package of `PACKAGES` that is installed; none is imported."""
+    """The version of every installed package of `PACKAGES`; imports none of them."""
     return {name: found for name in PACKAGES if (found := _installed(name))}
 
 
 def environment() -> dict[str, object]:
-    """CPU, cores, system, Python, package versions and the date, as plain JSON values."""
+    """CPU, cores, system, Python, package versions and date, as plain JSON values."""
     return {
         "rtseg": rtseg.__version__,
         "cpu": cpu_name(),

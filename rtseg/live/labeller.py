@@ -19,16 +19,16 @@ _log = logging.getLogger(__name__)
 
 
 def drain(in_flight: Sized, collect: Callable[[], object]) -> None:
-    """Collects what is in flight, until nothing is, and throws it away."""
+    """Collects and discards everything in flight."""
     while in_flight:
         try:
             collect()
-        except Exception as error:  # whatever it is: what made the caller give up is reported already
+        except Exception as error:  # of any kind: the caller reports why it gave up
             _log.debug("a frame that nobody waits for failed: %s", error)
 
 
 def stalled(labeller: "Labeller") -> StalledError:
-    """What a labeller that does not answer any more has done."""
+    """The error for a labeller that no longer answers."""
     info = labeller.info
     return StalledError(
         f"{labeller.card.name} on {info.engine} ({info.device}) has not answered for {MOST_S:.0f} s: the device or its "
@@ -37,7 +37,7 @@ def stalled(labeller: "Labeller") -> StalledError:
 
 
 class Labeller(Protocol):
-    """A frame in; labels, and what each stage took, out. For one thread or one pipeline at a time."""
+    """Takes frames and returns labels, with the time of each stage. For one thread or one pipeline at a time."""
 
     @property
     def card(self) -> Card:
@@ -46,41 +46,41 @@ class Labeller(Protocol):
 
     @property
     def info(self) -> EngineInfo:
-        """What really runs; raises UsageError until `prepare` was called or a frame was submitted."""
+        """What actually runs; raises UsageError until `prepare` was called or a frame was submitted."""
         ...
 
     @property
     def budget(self) -> ThreadBudget:
-        """The threads of everything that works for it, the decoder of its frames included."""
+        """How threads are shared among all that works for it, the decoder of its frames included."""
         ...
 
     @property
     def policy(self) -> Policy | None:
-        """How frames are to be fed to it; None: as suits the source."""
+        """How it wants its frames; None: as usual for the source."""
         ...
 
     def claim(self) -> None:
-        """Keeps it for one user until `release`; raises UsageError where it is in use."""
+        """Reserves it for one user until `release`; raises UsageError if it is in use."""
 
     def release(self) -> None:
         """Ends what `claim` began."""
 
     def prepare(self, frame_hw: Size, most_in_flight: int = 1) -> EngineInfo:
-        """Loads what frames of a size need, for so many in flight at most; does nothing where it is loaded."""
+        """Loads what frames of this size need, with at most so many in flight; does nothing if it is already loaded."""
         ...
 
     def resize(self, image: np.ndarray) -> np.ndarray | None:
-        """What `submit` takes as `resized`, for a thread that has time for it; None: `submit` does it itself."""
+        """Prepares the `resized` of `submit`, for a thread with time to spare; None: `submit` does it itself."""
 
     def submit(self, frame: Frame, resized: np.ndarray | None = None) -> None:
-        """Starts a frame, which must stay as it is until it is collected; up to `info.in_flight` may be started."""
+        """Starts a frame, which must not change until it is collected; up to `info.in_flight` may be started."""
 
     def collect(self) -> Labelled:
-        """What became of the oldest frame in flight; raises EngineError where there is none."""
+        """The result for the oldest frame in flight; raises EngineError if there is none."""
         ...
 
     def discard(self) -> None:
-        """Waits for the frames in flight and throws their labels away."""
+        """Waits for the frames in flight and discards their labels."""
 
     def close(self) -> None:
-        """Frees what it holds, once nobody has claimed it; a second call does nothing."""
+        """Frees its resources once nobody has claimed it; a second call does nothing."""

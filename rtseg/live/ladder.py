@@ -1,4 +1,4 @@
-"""Opens the rungs that a deadline chooses from: the networks, sizes and precisions that are worth their time here."""
+"""Opens the rungs that a deadline chooses from: the networks, sizes and precisions worth their time on this machine."""
 
 import logging
 from collections.abc import Callable, Mapping, Sequence
@@ -27,12 +27,12 @@ from rtseg.live.spec import check_spec, default_size
 from rtseg.sources.synthetic import SyntheticSource
 
 MOST = 8
-"""Rungs that are kept warm."""
+"""How many rungs stay warm at most."""
 FACTORS = (0.375, 0.5, 0.625, 0.75, 0.875, 1.25)
-"""Input sizes that are tried, of the one that a network takes by itself."""
-_SLACK = 0.05  # of a factor: sizes are rounded to what a network takes
+"""Input sizes to try, as factors of the size that a network uses by default."""
+_SLACK = 0.05  # tolerance of a factor, since sizes are rounded to what a network takes
 _WARM_UP, _RUNS, _PICTURES = 2, 9, 3
-_PAUSE_S = 0.02  # before each timed run, as a camera leaves: cores sleep and caches cool, and small networks feel it
+_PAUSE_S = 0.02  # before each timed run, as with a camera: cores sleep and caches cool, which slows small networks
 
 
 _log = logging.getLogger(__name__)
@@ -46,9 +46,10 @@ class Step(NamedTuple):
 
 
 def wishes(wish: RunSpec, model: str | Path | None = None) -> list[RunSpec]:
-    """What `wish` says of engine, precision, size and threads, for a network; None: all that ship.
+    """One spec per network, with the engine, precision, size and threads of `wish`; `model` None: all that ship.
 
-    Of those that ship, the ones that know the classes of the default and take the size; the default where none does.
+    Of those that ship, takes the ones that have the default network's classes and accept the size; the default if
+    none does.
     """
     if model is not None:
         return [replace(wish, model=model)]
@@ -63,19 +64,20 @@ def _takes(card: Card, size_hw: Size | None) -> bool:
 
 
 class Ladder:
-    """Rungs of one network or several that know the same classes.
+    """Rungs of one or more networks that know the same classes.
 
-    What a network takes at its own size is measured as `auto` does it, once on this machine; what smaller sizes take
-    is estimated from that. A rung's score is the mIoU that the network's card states for its precision (1 where it
-    states none), times the share that is left of it at the rung's size: what the card states for sizes, else how far
-    the network's labels agree with those at its own size. Of the rungs that no other beats in both, and that take no
-    longer than there is time, at most eight are opened, and timed from frame to labels.
+    The time of a network at its own size is measured as `auto` does it, once per machine; the time at other sizes is
+    estimated from that. A rung's score is the mIoU that the network's card states for its precision (1 if it states
+    none), times the share of it that is left at the rung's size. That share is what the card states for the size, or
+    else how well the network's labels agree with those at its own size. Rungs that another beats in both time and
+    score, or that take longer than allowed, are left out. Of the rest at most eight are opened and timed from frame to
+    labels.
 
     Args:
-        specs: networks, and what is named of how they run: that is never replaced.
-        tell: is told in a few words what is being done, since the first time takes a while.
+        specs: the networks, and how to run them; a setting that is given is never replaced.
+        tell: called with a few words on what is being done, since the first time takes a while.
         loader: builds an engine.
-        measure: measures an engine; `measure_rates` if none is given.
+        measure: measures an engine; default: `measure_rates`.
 
     Raises:
         UsageError: no network, a setting that does not fit one, or networks of different classes.
@@ -102,11 +104,11 @@ class Ladder:
         self.card: Card = max(cards, key=lambda card: max(miou_of_card(card).values(), default=0.0))
 
     def open(self, frame_hw: Size, most_s: float) -> list[Step]:
-        """The rungs for frames of a size, warm, fastest first.
+        """The rungs for frames of one size, loaded and warm, fastest first.
 
         Args:
             frame_hw: height and width of the frames.
-            most_s: seconds; what is known to take longer is left out, except for the fastest.
+            most_s: seconds; rungs known to take longer are left out, except for the fastest.
 
         Raises:
             EngineError: no network runs here.
@@ -126,7 +128,7 @@ class Ladder:
         return _front([Step(replace(rung, seconds=s), runs) for (rung, runs), s in zip(steps, taken, strict=True)])
 
     def plan(self, frame_hw: Size, most_s: float) -> list[Rung]:
-        """What is worth opening, with the seconds that it may take; fastest first."""
+        """The rungs worth opening, with the seconds that each is expected to take; fastest first."""
         found = [rung for spec in self._specs for rung in self._candidates(spec, frame_hw)]
         if not found:
             raise EngineError("none of the networks runs here, for the reasons above: rtseg doctor shows what works")
@@ -167,7 +169,7 @@ class Ladder:
 
 
 def best_forms(found: Mapping[Form, Rate]) -> dict[Form, float]:
-    """Of each precision that runs the engine that runs it fastest in the loop, and its pictures per second alone."""
+    """The fastest engine in the loop for each precision that runs, and its pictures per second alone."""
     best: dict[str, dict[Form, Rate]] = {}
     for form, rate in found.items():
         if isinstance(rate, Fps):
@@ -177,12 +179,12 @@ def best_forms(found: Mapping[Form, Rate]) -> dict[Form, float]:
 
 
 def figure(card: Card, precision: str) -> float:
-    """The mIoU that a card states for a precision; 1 where it states none."""
+    """The mIoU that a card states for a precision; 1 if it states none."""
     return max(miou_of_card(card, precision).values(), default=1.0)
 
 
 def scores_by_size(card: Card) -> Curve:
-    """What the card states for other input sizes, as shares of its figure at its own; empty where it states nothing."""
+    """The scores that a card states for other input sizes, as shares of its own; empty if it states none."""
     own_hw = card.train_size
     for figures in card.figures().values():
         if stated := figures.get("sizes"):
@@ -192,25 +194,25 @@ def scores_by_size(card: Card) -> Curve:
 
 
 def _factor(size_hw: Size, own_hw: Size) -> float:
-    """How many times as high and wide a size is, by its pixels."""
+    """The factor in height and width between two sizes, from their pixel counts."""
     return sqrt(size_hw[0] * size_hw[1] / (own_hw[0] * own_hw[1]))
 
 
 def other_sizes(card: Card, own_hw: Size, curve: Curve) -> dict[Size, float]:
-    """Input sizes that the network takes, within what the curve knows -> their factor of its own size."""
+    """Input sizes that the network takes, within the curve's range -> their factor of its own size."""
     sizes = [own_hw, *(card.nearest_size(scaled(own_hw, factor)) for factor in FACTORS)]
     factors = {size: _factor(size, own_hw) for size in sizes}
     return {size: factor for size, factor in factors.items() if curve[0][0] - _SLACK <= factor <= curve[-1][0] + _SLACK}
 
 
 def choose(found: list[Rung], most_s: float) -> list[Rung]:
-    """Of the rungs worth their time, those that take no longer than `most_s`, evenly spread; else the fastest alone."""
+    """The rungs worth their time that take at most `most_s`, evenly spread; if there are none, the fastest."""
     front = pareto(found)
     return spread([rung for rung in front if rung.seconds <= most_s] or front[:1], MOST)
 
 
 def _front(steps: list[Step]) -> list[Step]:
-    """Those that are worth the time that was measured; the others are closed."""
+    """The steps worth the time that was measured; closes the others."""
     kept = pareto([step.rung for step in steps])
     for step in steps:
         if step.rung not in kept:
@@ -224,7 +226,7 @@ def _streets(size_hw: Size) -> list[Frame]:
 
 
 def time_in_turn(segmenters: Sequence[Segmenter], frames: Sequence[Frame]) -> list[float]:
-    """Seconds from a frame to its labels, the median for each; in turn, so that a busy moment meets all of them."""
+    """The median seconds from a frame to its labels for each; they take turns, so a busy moment hits all of them."""
     taken: list[list[float]] = [[] for _ in segmenters]
     for run in range(_WARM_UP + _RUNS):
         for segmenter, seconds in zip(segmenters, taken, strict=True):

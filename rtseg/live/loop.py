@@ -1,4 +1,4 @@
-"""The loop of every command: capture | inference | drawing | writing, overlapped, and one report at the end."""
+"""The loop behind every command: capture, inference, drawing and writing overlap, and a report comes at the end."""
 
 from collections.abc import Callable, Sequence
 from time import perf_counter
@@ -16,18 +16,18 @@ from rtseg.live.writer import Job, Writer
 from rtseg.sinks.base import Sink
 from rtseg.sources.base import Source
 
-_POLL_S = 0.02  # keys are looked at this often while no frame comes
-_STALE_S = 1.0  # without a frame of a live source, after which its last picture is marked
+_POLL_S = 0.02  # how often keys are polled while no frame arrives
+_STALE_S = 1.0  # after this long without a frame, a live source's last picture is marked as stale
 
 
 class View(Protocol):
-    """Something that the user watches; called by the thread that runs the loop, where `imshow` must stay."""
+    """Something the user watches. The thread that runs the loop calls it, because `imshow` must stay in one thread."""
 
     def show(self, loop: "Loop", result: Result, picture: np.ndarray) -> None:
         """Shows a picture, uint8 BGR (H, W, 3)."""
 
     def poll(self, loop: "Loop") -> None:
-        """Handles what the user asked for; called between pictures. While the loop is paused it should wait a bit."""
+        """Handles what the user asked for. Called between pictures; while the loop is paused it should wait a bit."""
 
 
 Draw = Callable[[Result, list[str]], np.ndarray]
@@ -35,20 +35,21 @@ Draw = Callable[[Result, list[str]], np.ndarray]
 
 
 class Loop:
-    """Reads, labels, draws, shows and writes frames until the source ends, a limit is met or a stage fails.
+    """Reads, labels, draws, shows and writes frames until the source ends, a limit is reached or a stage fails.
 
-    Capture, inference and writing have a thread each; drawing and the view run in the thread that calls `run`.
-    Whatever happens, `run` ends the threads and closes the source and the sinks; the labeller stays open.
+    Capture, inference and writing each have a thread; drawing and the view run in the thread that calls `run`.
+    Whatever happens, `run` ends the threads and closes the source and the sinks. The labeller stays open.
 
     Args:
         source: what to read; closed at the end.
-        labeller: what labels it; another may be put in its place while the loop runs.
-        draw: makes the picture of a labelled frame; None: the frame itself, undrawn.
+        labeller: what labels the frames; it can be replaced while the loop runs.
+        draw: draws the picture of a labelled frame; None: the frame is shown as it is.
         sinks: what every frame is written to, in the writer's thread; closed at the end.
         view: what the user watches.
-        policy: which frames are labelled, and how many at once; by default the labeller's, or what suits the source.
-        max_frames: stop after so many frames.
-        duration_s: stop after so many seconds.
+        policy: which frames are labelled, and how many at once; default: the labeller's policy, or the usual one for
+            the source.
+        max_frames: stop after this many frames.
+        duration_s: stop after this many seconds.
         pace: read no faster than the source's own fps.
         hold: when the source ends, stay paused on the last picture until the view stops the loop.
 
@@ -76,7 +77,7 @@ class Loop:
         self.paused = False
         self._draw = draw
         self._sinks = list(sinks)
-        self._all_sinks = list(sinks)  # those that were taken off too: all are closed at the end
+        self._all_sinks = list(sinks)  # includes removed ones: all are closed at the end
         self._view = view
         self._max_frames = max_frames
         self._duration_s = duration_s
@@ -84,7 +85,7 @@ class Loop:
         self._started_at = self._ended_at = self._resumed_at = perf_counter()
         self._stopped = False
         self._skipped = 0
-        self._excused = self._dropped_before_pause = 0  # drops: of pauses and before the start; before the newest pause
+        self._excused = self._dropped_before_pause = 0  # drops in pauses and before the start; before the last pause
         self._hud: tuple[float, list[str]] = (0.0, [])
         self._newest: Result | None = None
         self._marked_at = 0.0
@@ -100,7 +101,7 @@ class Loop:
         self._stopped = True
 
     def pause(self, paused: bool) -> None:
-        """Holds the picture; afterwards a policy that drops frames goes on with the newest."""
+        """Freezes the picture, or resumes; a policy that drops frames then continues with the newest."""
         if paused and not self.paused:
             self._dropped_before_pause = self.drops
         elif self.paused and not paused:
@@ -109,7 +110,7 @@ class Loop:
         self._resumed_at = perf_counter()
 
     def change_labeller(self, make: Callable[[], Labeller]) -> None:
-        """From the next frame on labels with `make()`, called in the inference thread; the old one is closed."""
+        """Labels with `make()` from the next frame on. The inference thread calls it; the old labeller is closed."""
         self._pipeline.change_labeller(make)
 
     def add_sink(self, sink: Sink) -> None:
@@ -118,28 +119,28 @@ class Loop:
         self._all_sinks.append(sink)
 
     def remove_sink(self, sink: Sink) -> None:
-        """Closes `sink` once the frames that are in flight to it are written."""
+        """Closes `sink` once its frames in flight are written."""
         self._sinks.remove(sink)
         self._writer.close_sink(sink)
 
     @property
     def drops(self) -> int:
-        """Frames that nobody saw."""
+        """Frames that were never shown or written."""
         return self._pipeline.drops + self._skipped + self.source.late
 
     @property
     def _missed(self) -> int:
-        """Frames that nobody saw though somebody watched."""
+        """Dropped frames, without those during pauses and before the start."""
         return (self._dropped_before_pause if self.paused else self.drops) - self._excused
 
     # The run
 
     def run(self) -> LoopReport:
-        """Runs to the end.
+        """Runs until the end.
 
         Raises:
-            RtsegError: what a stage failed with, unchanged; likewise any other exception.
-            KeyboardInterrupt: after the recordings were finished; `report` then still gives the figures.
+            RtsegError: the error of the stage that failed, unchanged. Other exceptions pass through too.
+            KeyboardInterrupt: after the recordings are finished; `report` still returns the figures.
         """
         complete = False
         self._started_at = self._resumed_at = perf_counter()
@@ -149,7 +150,7 @@ class Loop:
                 self._consume()
             complete = True
         except KeyboardInterrupt:
-            complete = True  # the user's way to end a camera: what was recorded is whole
+            complete = True  # how users stop a camera: the recording is complete
             raise
         finally:
             self._ended_at = perf_counter()
@@ -185,13 +186,13 @@ class Loop:
         policy, captured_at = self._pipeline.policy, result.frame.captured_at
         timely = captured_at >= self._resumed_at
         if self._timeliness is None and self._resumed_at == self._started_at:
-            timely = True  # with a deadline, what came before the run, while networks were loaded, is too old
+            timely = True  # with a deadline, frames captured while networks were loading are too old
         if policy.drops and (not timely or policy.expired(captured_at, perf_counter())):
             self._skipped += 1
             self._excused += not timely
             return
         if not self.stats.begun:
-            self._excused += self.source.late  # what had piled up until the run began
+            self._excused += self.source.late  # frames that piled up before the run began
         self.stats.begin(result)
         self._newest, self._marked_at = result, perf_counter()
         picture = result.frame.image
@@ -209,7 +210,7 @@ class Loop:
             self._done(result, timely)
 
     def _mark_stale(self) -> None:
-        """Shows the newest picture once more, marked, where none has come for a while."""
+        """Shows the last picture again, marked as stale, if no new one has come for a while."""
         now, newest = perf_counter(), self._newest
         if newest is None or self._view is None or self._draw is None or now - self._marked_at < _STALE_S:
             return
@@ -218,17 +219,17 @@ class Loop:
         self._view.show(self, newest, self._draw(newest, [*self.hud_lines(newest), stale]))
 
     def _done(self, result: Result, timely: bool) -> None:
-        """Counts a finished frame; one that was read ahead before the run began is as old as the run."""
+        """Counts a finished frame; the age of one that was read ahead starts with the run."""
         self.stats.finish(max(result.frame.captured_at, self._started_at), timely=timely)
 
     def hud_lines(self, result: Result) -> list[str]:
-        """Renewed four times a second, since digits that change with every frame cannot be read; but for the rung."""
+        """The HUD's lines. Figures update four times a second, so that they can be read; the rung at every frame."""
         if perf_counter() - self._hud[0] > 0.25:
             self._hud = perf_counter(), self.stats.hud(self.drops)
         return self._hud[1] + (self._timeliness.hud(result, self._missed) if self._timeliness else [])
 
     def report(self) -> LoopReport:
-        """The figures of the run so far, or, once it has ended, of the whole run."""
+        """The figures of the run so far; after the end, of the whole run."""
         stats, source = self.stats, self.source
         about: dict[str, Any] = {"name": source.name, "size": list(source.size_hw), "fps": source.fps}
         return LoopReport(

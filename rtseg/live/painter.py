@@ -1,4 +1,4 @@
-"""Draws labelled frames for the loop: one overlay for the network's classes, settings that may change on the way."""
+"""Draws labelled frames for the loop: one overlay per network, with settings that may change while it runs."""
 
 from collections.abc import Sequence
 
@@ -11,15 +11,15 @@ from rtseg.pictures.overlay import Overlay, warm_up
 
 
 class Painter:
-    """The loop's `draw`: builds an overlay for the classes of the network that made the labels.
+    """The `draw` of a loop: builds an overlay for the classes of the network that made the labels.
 
     Attributes:
         opacity: 0 (picture only) to 1 (colours only).
         split: half picture, half colours.
         hud: write the HUD lines.
-        notes: further lines below the HUD.
-        unsure: where the network is less sure than this, 0 to 1, the picture is grey; None: nowhere.
-        show: names of the classes to colour; None for all.
+        notes: more lines, below the HUD.
+        unsure: grey out pixels whose confidence is below this, 0 to 1; None: no pixels.
+        show: names of the classes to colour; None: all.
 
     Example:
         >>> Loop(source, segmenter, draw=Painter(opacity=0.4)).run()
@@ -51,7 +51,7 @@ class Painter:
     @show.setter
     def show(self, names: Sequence[str] | None) -> None:
         self._show = names
-        self._overlay = None  # the next picture makes a new one
+        self._overlay = None  # rebuilt for the next picture
 
     def check(self, labels: LabelSet) -> None:
         """Checks the settings against a label set.
@@ -62,7 +62,7 @@ class Painter:
         self._overlay = self._overlay_for(labels, self._show)
 
     def prepare(self, labels: LabelSet) -> None:
-        """Checks the settings as `check` does, and loads what drawing needs, so that the first picture is not late."""
+        """Checks the settings as `check` does, and loads what drawing needs, so that the first picture is not slow."""
         self.check(labels)
         warm_up()
 
@@ -70,9 +70,9 @@ class Painter:
         return Overlay(labels, self.opacity, self.legend, show, unsure=self.unsure)
 
     def __call__(self, result: Result, hud: Sequence[str] = ()) -> np.ndarray:
-        """The picture of a labelled frame: uint8 BGR (H, W, 3), which nobody else holds.
+        """Draws a labelled frame as a new picture, uint8 BGR (H, W, 3).
 
-        Where the network is changed, frames of the one before may come that do not know every class of `show`.
+        After a change of network, frames of the old one may still come; it may not know every class of `show`.
         """
         overlay, labels = self._overlay, result.card.labels
         if overlay is None or overlay.labels != labels:

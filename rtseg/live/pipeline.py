@@ -22,7 +22,7 @@ from rtseg.live.policies import Policy, policy_for
 from rtseg.sources.base import Source
 
 _JOIN_S = 5.0  # one slow inference may be in flight; it is not stopped by force
-_COMPUTES_S = 0.5  # of processor time in a second, above which an engine is at work and does not hang
+_COMPUTES_S = 0.5  # of processor time per second: above this, an engine is working and not hanging
 
 
 @dataclass(frozen=True)
@@ -30,17 +30,17 @@ class Result:
     """A labelled frame.
 
     Attributes:
-        frame: as the source gave it; unless the source is live, `captured_at` is when the pipeline took it.
+        frame: as the source returned it; `captured_at` is when the pipeline took it, unless the source is live.
         labels: uint8 (H, W), the frame's own size, owned by this result.
         card: the network that made the labels.
         info: the engine that ran it.
-        stages_s: seconds in 'capture', 'resize', 'engine' and, unless the engine does it, 'upsample'; and in what
+        stages_s: seconds in 'capture', 'resize', 'engine', 'upsample' (unless the engine does it), and any stages that
             labellers add.
-        confidence: uint8 (H, W), 0 to 255, how sure the network is of each pixel; None where it was not asked for.
-        exit: where the network stopped; '' for one that has only its end.
+        confidence: uint8 (H, W), 0 to 255, how sure the network is of each pixel; None if it was not asked for.
+        exit: the exit where the network stopped; '' if it has no early exits.
         labelled_at: `time.perf_counter()` when the labels were handed over.
-        rung: which rung of a ladder made the labels; '' where there is none.
-        held: the labels are those of an earlier frame, since this one's were not ready in time.
+        rung: the rung of the ladder that made the labels; '' if there is no ladder.
+        held: these are the labels of an earlier frame, because this frame's were not ready in time.
     """
 
     frame: Frame
@@ -57,7 +57,7 @@ class Result:
 
 @dataclass(frozen=True)
 class _Captured:
-    """A frame, and the network's input where it is made already."""
+    """A frame, and the network's input if it is already made."""
 
     frame: Frame
     resized: np.ndarray | None
@@ -65,16 +65,17 @@ class _Captured:
 
 
 class Pipeline:
-    """Labels the frames of a source; capture and inference overlap, and both overlap the caller's own work.
+    """Labels the frames of a source. Capture and inference overlap with each other and with the caller's own work.
 
-    An error in either thread comes out of `take` as it was raised. Leaving the block ends both threads and closes the
-    source; the labeller stays open.
+    `take` raises an error in either thread as it is. Leaving the block ends both threads and closes the source; the
+    labeller stays open.
 
     Args:
         source: what to read.
-        labeller: what labels it; used by this pipeline alone inside the block.
-        policy: which frames are labelled, and how many at once; by default the labeller's, or what suits the source.
-        pace: read no faster than the source's fps (a video that is watched); some policies ask for it themselves.
+        labeller: what labels it; inside the block only this pipeline may use it.
+        policy: which frames are labelled, and how many at once; default: the labeller's policy, or the usual one for
+            the source.
+        pace: read no faster than the source's fps (for a video that somebody watches); some policies always do.
 
     Example:
         >>> with Pipeline(source, segmenter) as pipeline:
@@ -86,7 +87,7 @@ class Pipeline:
         self._labeller = labeller
         self.policy = policy = policy or labeller.policy or policy_for(source)
         policy.expect(source.fps)
-        self._asked: deque[Callable[[], Labeller]] = deque()  # for; append and popleft are atomic
+        self._asked: deque[Callable[[], Labeller]] = deque()  # labeller changes; append and popleft are atomic
         paced = (pace or policy.paced) and not source.live
         self._interval_s = 1 / source.fps if paced and source.fps else 0.0
         self._frames: Channel[_Captured] = Channel(policy.waiting, newest=policy.drops)
@@ -98,15 +99,15 @@ class Pipeline:
 
     @property
     def drops(self) -> int:
-        """Frames that the source delivered and nobody saw."""
+        """Frames that the source delivered but that were never labelled."""
         return self._frames.dropped
 
     def take(self, timeout_s: float | None = None) -> Result | None:
-        """The next labelled frame; None where none came in time.
+        """The next labelled frame; None if none came in time.
 
         Raises:
             Ended: the source has ended.
-            Exception: what a thread died of.
+            Exception: the error that ended a thread.
         """
         try:
             return self._results.get(timeout_s)
@@ -125,7 +126,7 @@ class Pipeline:
                 yield result
 
     def change_labeller(self, make: Callable[[], Labeller]) -> None:
-        """From the next frame on uses `make()`, called in the inference thread; no frame waits for the old to close."""
+        """Uses `make()` from the next frame on. The inference thread calls it; closing the old one delays no frame."""
         self._asked.append(make)
 
     def _capture(self) -> None:
@@ -137,13 +138,13 @@ class Pipeline:
             frame = self._source.read()
             if frame is None:
                 return
-            if not self._source.live:  # it was waiting, read ahead: nothing happened yet that could be late
+            if not self._source.live:  # it was read ahead, so its age starts now
                 frame = replace(frame, captured_at=perf_counter())
             if not self._frames.put(self._captured(frame, start)):
                 return
 
     def _captured(self, frame: Frame, start: float) -> _Captured:
-        """Resizes here, beside the inference of the frame before; not what may have to be dropped."""
+        """Resizes here, in parallel with the inference of the frame before; not if the frame may still be dropped."""
         read = perf_counter()
         resized = None if self.policy.drops else self._labeller.resize(frame.image)
         stages_s = {"capture": read - start}
@@ -152,7 +153,7 @@ class Pipeline:
         return _Captured(frame, resized, stages_s)
 
     def _wait(self, due: float) -> float:
-        """Sleeps until `due`; returns when the next frame is due, without catching up on lost time."""
+        """Sleeps until `due`; returns when the next frame is due. Lost time is not caught up."""
         while not self._stopping and (left := due - perf_counter()) > 0:
             sleep(min(left, 0.05))
         return max(due, perf_counter() - self._interval_s) + self._interval_s
@@ -161,13 +162,13 @@ class Pipeline:
         try:
             self._label()
         except Exception as error:
-            self.crew.fail(error)  # now, since what is in flight may never come back
+            self.crew.fail(error)  # at once: frames in flight may never finish
             raise
         finally:
             self._labeller.discard()
 
     def _label(self) -> None:
-        """Keeps as many frames in flight as may be, and hands their labels over in order."""
+        """Keeps as many frames in flight as allowed and hands over their labels in order."""
         in_flight: deque[_Captured] = deque()
         ended = False
         while not ended or in_flight:
@@ -187,7 +188,7 @@ class Pipeline:
                 return
 
     def _has_room(self, in_flight: int) -> bool:
-        """A labeller that is to be changed is emptied first."""
+        """Whether another frame may start; before a labeller is changed, its frames must finish first."""
         if in_flight == 0:
             return True
         return not self._asked and in_flight < min(self._labeller.info.in_flight, self.policy.most_in_flight)
@@ -206,10 +207,10 @@ class Pipeline:
             self._labeller.submit(captured.frame, captured.resized)
 
     def _watched(self) -> AbstractContextManager[None]:
-        """On a CPU, frames that wait for it are excused while something computes: it may be a huge picture.
+        """Watches a call of the labeller. On a CPU, a slow frame is excused while something computes: it may be huge.
 
-        Not so a live source, which is decoded whatever the engine does; and of a device the processor's time says
-        nothing, since drivers wait in busy loops.
+        Live sources get no such excuse, since their decoding uses the processor whatever the engine does. On other
+        devices processor time proves nothing, since drivers wait in busy loops.
         """
         labeller = self._labeller
         used = process_time if labeller.info.device == "CPU" and not self._source.live else None
@@ -241,7 +242,7 @@ class Pipeline:
         self._watchdog.close()
         self.crew.abort()
         self._source.interrupt()
-        # A source that is closed while a thread still reads it may end the process: then it is left open.
+        # Closing a source while a thread still reads it may crash the process, so then it stays open.
         if self.crew.join(_JOIN_S, tell=not self._watchdog.late):
             self._labeller.release()
             self._source.close()

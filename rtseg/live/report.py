@@ -1,4 +1,4 @@
-"""What a run of the loop measured: latency, throughput, stages, drops and, where the truth is known, mIoU."""
+"""What a run of the loop measured: latency, throughput, stages, drops and, if there is ground truth, mIoU."""
 
 from dataclasses import dataclass, field
 from math import ceil, isnan, sqrt
@@ -16,7 +16,7 @@ from rtseg.metrics.confusion import ConfusionMatrix
 
 STAGES = ("capture", "resize", "compare", "engine", "steady", "upsample", "confidence", "draw", "show", "write")
 _KEEP = 100_000  # durations kept per stage: an hour at 30 fps, so that a camera may run for months
-_FEW = 30  # frames; several are in flight at once and end together, so the time between a few says nothing
+_FEW = 30  # frames; several in flight end together, so the time between only a few says nothing
 # Scoring must not slow the loop: one frame in ten, on a grid of pixels, costs well below a millisecond a frame.
 _SCORE_EVERY = 10
 _SCORE_PIXELS = 1 << 17
@@ -24,22 +24,22 @@ _SCORE_PIXELS = 1 << 17
 
 @dataclass(frozen=True)
 class LoopReport:
-    """The figures of one run; latency (captured to shown or written) and throughput are two numbers.
+    """The figures of one run; latency (from capture to shown or written) and throughput are separate.
 
     Attributes:
-        fps: frames finished per second, between the first and the last finished frame; where they are too few for
-            that, over the whole time since the first was captured.
-        latency_ms: percentiles from the picture's capture (a file: from reading it) until it was shown and written.
+        fps: frames finished per second, from the first to the last finished frame; if these are too few, over the whole
+            time since the first was captured.
+        latency_ms: percentiles from a picture's capture (in a file: from reading it) until it is shown and written.
         stages_ms: stage -> percentiles; stages overlap, so their sum says nothing about fps.
         drops: frames of a live source that were replaced by newer ones.
         corrupt: frames that the source could not decode and skipped.
         outages: how often a live source was lost.
-        accuracy: mIoU and per-class IoU against the source's own labels, measured on every tenth frame and, where
-            it is large, on every second, third… pixel of every second, third… row; None where the source has no
-            labels or the network knows other classes.
-        deadline: what `Timeliness.to_json` gives; None where there was no deadline.
-        reused: frames that have the labels of an earlier one, since nothing had changed; the network did not run.
-        exits: exit of the network -> frames that stopped there; empty for a network that was run to its end.
+        accuracy: mIoU and per-class IoU against the source's own labels, measured on every tenth frame; on large frames
+            only on every second, third… pixel of every second, third… row. None if the source has no labels or the
+            network knows other classes.
+        deadline: the result of `Timeliness.to_json`; None if there was no deadline.
+        reused: frames that got an earlier frame's labels because nothing had changed; the network did not run.
+        exits: exit of the network -> frames that stopped there; empty for a network that always runs to its end.
     """
 
     model: str
@@ -89,7 +89,7 @@ class LoopReport:
         }
 
     def summary(self) -> str:
-        """The figures for a person, in one or two lines."""
+        """The figures for people, in one or two lines."""
         text = f"{self.frames} frames in {self.seconds:.1f} s: {self.fps:.1f} fps"
         if "p50" in self.latency_ms:
             text += f"; latency p50 {self.latency_ms['p50']:.0f} ms, p99 {self.latency_ms['p99']:.0f} ms"
@@ -110,7 +110,7 @@ class LoopReport:
 
 
 def _told(deadline: dict[str, Any]) -> str:
-    """What became of a deadline, and which rungs worked for it."""
+    """How a deadline was kept, and by which rungs."""
     missed, frames = deadline["missed"], deadline["frames"]
     text = (
         f"deadline {deadline['ms']:g} ms: missed {missed} of {frames} frames ({missed / max(1, frames):.2%}): "
@@ -123,15 +123,15 @@ def _told(deadline: dict[str, Any]) -> str:
 
 
 class LoopStats:
-    """Collects while the loop runs; starts again when the network is changed, since a mixture says nothing.
+    """Collects figures while the loop runs; starts again when the network changes, since mixed figures say nothing.
 
-    Frames begin in the loop's thread and are finished in the writer's; the HUD reads what both have counted.
+    `begin` is called by the loop's thread, `finish` by the writer's; the HUD reads the counts of both.
     """
 
     def __init__(self) -> None:
         self.begun = 0
         self.frames = 0
-        """Finished: shown and written."""
+        """Frames that were shown and written."""
         self.card: Card | None = None
         self.info: EngineInfo | None = None
         self._rung = ""
@@ -148,12 +148,12 @@ class LoopStats:
         self._captured_at = self._first_at = self._last_at = perf_counter()
         self._matrix: ConfusionMatrix | None = None
         self.exits: dict[str, int] = {}
-        self._exit = ""  # of the newest frame
+        self._exit = ""  # the newest frame's
 
     def begin(self, result: Result) -> None:
-        """Counts a frame that inference handed over."""
+        """Counts a frame that comes from inference."""
         if result.card is not self.card or result.info != self.info:
-            with self._lock:  # the writer may be counting a frame
+            with self._lock:  # the writer may be counting at the same time
                 self._restart()
                 self.card, self.info = result.card, result.info
         self._rung = result.rung
@@ -170,7 +170,7 @@ class LoopStats:
     def _score(self, result: Result) -> None:
         truth = result.frame.truth
         if result.held and not result.rung:
-            return  # there were no labels yet
+            return  # no labels yet
         if truth is None or result.card.labels.names != CAMVID11.names:
             return
         if self._matrix is None:
@@ -179,7 +179,7 @@ class LoopStats:
         self._matrix.update(result.labels[::step, ::step], truth[::step, ::step])
 
     def finish(self, captured_at: float, *, timely: bool = True) -> None:
-        """Counts a frame that was shown and written; `timely` is False where a pause held it up."""
+        """Counts a frame that was shown and written; `timely` is False if a pause delayed it."""
         now = perf_counter()
         with self._lock:
             if timely:
@@ -194,7 +194,7 @@ class LoopStats:
 
     @property
     def fps(self) -> float:
-        """Since the start; 0 until a frame is finished."""
+        """Frames per second since the start; 0 until a frame is finished."""
         with self._lock:
             if self._finished < _FEW:
                 span = self._last_at - self._captured_at
@@ -206,12 +206,12 @@ class LoopStats:
         return None if self._matrix is None else self._matrix.to_json()
 
     def recent(self) -> tuple[float, float, float]:
-        """Of the newest frames: frames per second, p50 and p99 of the latency in milliseconds, NaN before the first."""
+        """For the newest frames: frames per second, p50 and p99 latency in milliseconds; NaN before the first."""
         with self._lock:
             return self._rate.fps, self._recent_latency.percentile_ms(50), self._recent_latency.percentile_ms(99)
 
     def hud(self, drops: int) -> list[str]:
-        """The lines that the overlay shows: figures of the newest frames."""
+        """The overlay's lines, with the figures of the newest frames."""
         fps, p50, p99 = self.recent()
         lines = [f"{fps:.1f} fps"]
         if not isnan(p50):

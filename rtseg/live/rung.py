@@ -1,4 +1,4 @@
-"""One way to label a frame: what a deadline chooses from."""
+"""A rung of the ladder: one way to label a frame, which a deadline can choose."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -8,15 +8,15 @@ from rtseg.core.sizes import Size, format_size
 
 @dataclass(frozen=True)
 class Rung:
-    """A network, and how it runs.
+    """A network and how to run it.
 
     Attributes:
         model: the network's name.
-        engine: a name of the engine table.
+        engine: its name in the engine table.
         precision: 'fp32', 'fp16' or 'int8'.
         size_hw: the network's input.
         score: how good its labels are, 0 to 1; only the order counts.
-        seconds: from a frame to its labels on this machine, when it is idle.
+        seconds: from a frame to its labels on this machine, when it is otherwise idle.
     """
 
     model: str
@@ -42,7 +42,7 @@ class Rung:
 
 
 def pareto(rungs: list[Rung]) -> list[Rung]:
-    """Those that no other beats in both time and score, fastest first."""
+    """The rungs that no other beats in both time and score, fastest first."""
     front: list[Rung] = []
     for rung in sorted(rungs, key=lambda rung: (rung.seconds, -rung.score)):
         if not front or rung.score > front[-1].score:
@@ -53,7 +53,7 @@ def pareto(rungs: list[Rung]) -> list[Rung]:
 def spread(front: list[Rung], most: int, least_step: float = 1.15) -> list[Rung]:
     """At most `most` of a Pareto front, evenly spread over its times: the best, the fastest, and some between.
 
-    Each takes at least `least_step` times as long as the one before, except that the fastest is always there.
+    Each takes at least `least_step` times as long as the one before; only the step above the fastest may be smaller.
     """
     if len(front) <= 1 or most == 1:
         return front[:1]

@@ -1,4 +1,4 @@
-"""From a frame to its labels: the shared resize, an engine, exact upsampling to the frame's own size."""
+"""From a frame to its labels: the shared resize, an engine, and exact upsampling to the frame's own size."""
 
 from collections import deque
 from collections.abc import Callable, Sequence
@@ -31,12 +31,12 @@ Pictures = list[np.ndarray] | list[Frame] | tuple[np.ndarray | Frame, ...]
 
 
 class Segmenter(Claimed):
-    """Gives every pixel of a frame its class: the `Labeller` that runs a network.
+    """Finds the class of every pixel of a frame: the `Labeller` that runs a network.
 
-    One thread or one pipeline at a time; a second one is refused.
+    It serves one thread or one pipeline at a time and refuses a second one.
 
     Attributes:
-        policy: none of its own, so that frames come as suits the source.
+        policy: None, so the source decides how frames are read.
 
     Example:
         >>> with Segmenter(RunSpec("icnet")) as segmenter:
@@ -48,14 +48,14 @@ class Segmenter(Claimed):
     def __init__(
         self, runs: Engine | RunSpec, *, budget: ThreadBudget | None = None, loader: Loader = load_engine
     ) -> None:
-        """Sets up; the engine of a spec is loaded with the first frame, or by `prepare`.
+        """Sets up. The engine of a spec is loaded with the first frame, or by `prepare`.
 
         Args:
-            runs: what to load, or an engine that is loaded.
-            budget: how the threads are shared; by default `thread_budget` of the spec's.
+            runs: what to load, or an engine that is already loaded.
+            budget: how the threads are shared; default: `thread_budget` of the spec's thread count.
             loader: builds the engine.
 
-        Raises what `check_spec` does, and UsageError where the machine has not so many threads.
+        Raises what `check_spec` does, and UsageError if the machine has fewer threads than asked for.
         """
         super().__init__("segmenter")
         self._spec: RunSpec | None = None
@@ -73,23 +73,23 @@ class Segmenter(Claimed):
 
     @property
     def engine(self) -> Engine:
-        """The engine; there is one once `prepare` was called or a frame was segmented."""
+        """The engine; it exists once `prepare` was called or a frame was segmented."""
         if self._engine is None:
             raise UsageError("no engine is loaded yet: call prepare(frame size) or segment a frame first")
         return self._engine
 
     @property
     def info(self) -> EngineInfo:
-        """What really runs; known as soon as there is an engine."""
+        """What actually runs; known once there is an engine."""
         return self.engine.info
 
     def prepare(self, frame_hw: Size, most_in_flight: int = 1) -> EngineInfo:
-        """Loads engine and kernels for frames of a size, so that the first frame is not late.
+        """Loads engine and kernels for frames of one size, so that the first frame is not slow.
 
         Args:
             frame_hw: height and width of the frames.
-            most_in_flight: load for as many frames in flight as give the most fps (`submit`, `collect`), but for no
-                more than this; 1 gives the shortest time of one. An engine that is loaded already stays as it is.
+            most_in_flight: choose the number of frames in flight (`submit`, `collect`) that gives the most fps, up to
+                this many; 1 gives the shortest time per frame. An engine that is already loaded stays as it is.
 
         Raises:
             UsageError: no size, or no number of frames.
@@ -110,12 +110,12 @@ class Segmenter(Claimed):
         return self.info
 
     def at_scale(self, scale: float, frame_hw: Size) -> "Segmenter":
-        """The same network for `scale` times the input size that frames of a size have here; itself where that is 1.
+        """This network at `scale` times the input size that it has for frames of this size; itself if that is the same.
 
-        What it gives is closed with this segmenter.
+        Closing this segmenter closes the returned one too.
 
         Raises:
-            UsageError: this segmenter was given an engine, so that nothing says how to load another; or no scale.
+            UsageError: an invalid scale, or this segmenter was given an engine and does not know how to load another.
         """
         if not (isinstance(scale, Real) and 0 < scale < inf):
             raise UsageError(f"scale {scale!r} is not allowed: give a factor of the input size, such as 0.5")
@@ -133,15 +133,15 @@ class Segmenter(Claimed):
         return self._scaled[-1]
 
     def resize(self, image: np.ndarray) -> np.ndarray | None:
-        """The network's input for a frame, for a thread that has time for it; None while no engine is loaded."""
+        """The network's input for a frame, for a thread with time to spare; None until an engine is loaded."""
         return None if self._engine is None else self.input(image)
 
     def input(self, image: np.ndarray, resized: np.ndarray | None = None) -> np.ndarray:
-        """The network's input for a picture, whose engine is loaded: the one place where a frame is resized.
+        """The network's input for a picture, once the engine is loaded. Frames are resized here and nowhere else.
 
         Args:
             image: uint8 BGR (H, W, 3).
-            resized: given back where it has the size already; one of another is from before the engine changed.
+            resized: returned if it already has the right size; it has another if the engine has changed since.
         """
         size_hw = self.info.size_hw
         return resize_image(image, size_hw) if resized is None or resized.shape[:2] != size_hw else resized
@@ -155,10 +155,10 @@ class Segmenter(Claimed):
     def __call__(
         self, frame: np.ndarray | Frame | Pictures, out: np.ndarray | None = None
     ) -> np.ndarray | list[np.ndarray]:
-        """uint8 BGR (H, W, 3) -> labels uint8 (H, W); `out` is filled and returned where given.
+        """uint8 BGR (H, W, 3) -> labels uint8 (H, W); fills and returns `out` if given.
 
-        A list or tuple of pictures gives a list of labels. While one is labelled the next are prepared, and an engine
-        that is loaded by such a call works on as many at a time as give the most pictures a second.
+        A list or tuple of pictures returns a list of labels. While one is being labelled, the next are prepared. An
+        engine that this call loads works on as many pictures at once as give the most pictures per second.
 
         Raises:
             UsageError: the picture has another dtype or shape, or a stream or another thread uses the segmenter.
@@ -178,11 +178,11 @@ class Segmenter(Claimed):
             self.release()
 
     def submit(self, frame: np.ndarray | Frame, resized: np.ndarray | None = None) -> None:
-        """Starts a frame; up to `info.in_flight` may wait, whose labels `collect` gives in order.
+        """Starts a frame. Up to `info.in_flight` may be started; `collect` returns their labels in order.
 
         Args:
-            frame: uint8 BGR (H, W, 3); it must stay as it is until it is collected.
-            resized: what `resize` made of it; one of another size, from before the engine changed, is not used.
+            frame: uint8 BGR (H, W, 3); it must not change until it is collected.
+            resized: the frame as `resize` returned it; ignored if the engine has changed since and wants another size.
 
         Raises:
             UsageError: the picture has another dtype or shape.
@@ -197,7 +197,7 @@ class Segmenter(Claimed):
         self._resizes_s.append(seconds)
 
     def collect(self) -> Labelled:
-        """What became of the oldest frame in flight; its stages are 'resize' and the engine's.
+        """The result for the oldest frame in flight; its stages are 'resize' and the engine's.
 
         Raises:
             EngineError: there is none, or the engine failed.
@@ -207,7 +207,7 @@ class Segmenter(Claimed):
         return replace(made, stages_s={"resize": resize_s, **made.stages_s})
 
     def discard(self) -> None:
-        """Waits for the frames in flight and throws their labels away."""
+        """Waits for the frames in flight and discards their labels."""
         drain(self._resizes_s, self.collect)
 
     def _loaded(self, frame_hw: Size, most_in_flight: int = 1) -> Engine:
@@ -230,9 +230,9 @@ class Segmenter(Claimed):
             segmenter.close()
 
     def logits(self, frame: np.ndarray | Frame) -> np.ndarray:
-        """uint8 BGR (H, W, 3) -> the network's scores, float32 (C, h, w), at its own coarse size; yours to keep.
+        """uint8 BGR (H, W, 3) -> the network's scores, float32 (C, h, w), at its own coarse size; the caller owns them.
 
-        Raises what a call does, and UsageError where an imported network gives labels only.
+        Raises what a call does, and UsageError if an imported network outputs labels only.
         """
         if self.card.gives_labels:
             raise UsageError(
@@ -247,16 +247,16 @@ class Segmenter(Claimed):
             self.release()
 
     def confidence(self, frame: np.ndarray | Frame) -> np.ndarray:
-        """uint8 BGR (H, W, 3) -> float32 (H, W): the network's own probability of each pixel's class, 1/C to 1.
+        """uint8 BGR (H, W, 3) -> float32 (H, W): the network's probability of each pixel's class, 1/C to 1.
 
         Raises what `logits` does.
         """
         return self.with_confidence(frame)[1]
 
     def with_confidence(self, frame: np.ndarray | Frame) -> tuple[np.ndarray, np.ndarray]:
-        """uint8 BGR (H, W, 3) -> (labels uint8 (H, W), confidence float32 (H, W)), of one run of the network.
+        """uint8 BGR (H, W, 3) -> (labels uint8 (H, W), confidence float32 (H, W)), from one run of the network.
 
-        The confidence is the network's own probability of each pixel's class, 1/C to 1, at its card's temperature.
+        The confidence is the network's probability of each pixel's class, 1/C to 1, at its card's temperature.
         Raises what `logits` does.
         """
         image = picture_of(frame)
@@ -266,14 +266,14 @@ class Segmenter(Claimed):
         return upsample_labels(logits, size_hw, threads=threads), sure
 
     def areas(self, labels: np.ndarray) -> dict[str, float]:
-        """uint8 (H, W) -> each class's share of the picture, 0 to 1, by its name; UsageError for another array."""
+        """uint8 (H, W) -> each class's share of the picture, 0 to 1, by class name; UsageError for any other array."""
         if not isinstance(labels, np.ndarray) or labels.dtype != np.uint8 or labels.ndim != 2 or not labels.size:
             raise UsageError("areas need labels, uint8 (H, W), as a call of the segmenter gives them")
         shares = np.bincount(labels.ravel(), minlength=len(self.labels)) / labels.size
         return dict(zip(self.labels.names, shares.tolist(), strict=False))
 
     def _several(self, images: Sequence[np.ndarray]) -> list[np.ndarray]:
-        """The labels of each, with as many in flight as the engine takes."""
+        """The labels of each image, with as many in flight as the engine takes."""
         found: list[np.ndarray] = []
         self.claim()
         try:

@@ -1,4 +1,4 @@
-"""What a `RunSpec` asks for: whether it can be run, and at which size where it names none."""
+"""Checks a `RunSpec`, and finds the input size if it names none."""
 
 from rtseg.core.card import PRECISIONS, Card
 from rtseg.core.registry import unknown_name
@@ -9,12 +9,12 @@ from rtseg.engines import AUTO, ENGINES
 
 
 def default_size(card: Card, frame_hw: Size) -> Size:
-    """The network's input size for a frame unless the user gives one."""
+    """The network's input size for a frame if the user gives none."""
     return card.fixed_size or network_size(frame_hw, card.train_size, card.size_multiple)
 
 
 def check_spec(spec: RunSpec) -> Artifact:
-    """Finds a spec's network and checks all that can be checked before there is a frame.
+    """Finds a spec's network and checks everything that can be checked before the first frame.
 
     Raises:
         UsageError: unknown model, engine or precision, or a size that does not fit.

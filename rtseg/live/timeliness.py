@@ -1,4 +1,4 @@
-"""How well a deadline was kept: which rung labelled each picture, and which pictures were not on time."""
+"""How well a deadline was kept: which rung labelled each picture, and which pictures were late."""
 
 from collections import deque
 from dataclasses import dataclass
@@ -8,25 +8,25 @@ from typing import Any
 from rtseg.live.pipeline import Result
 from rtseg.live.policies import Policy
 
-_SPELLS = 10_000  # kept: frames in a row of the same rung
+_SPELLS = 10_000  # how many are kept; a spell is a run of frames with the same rung
 
 
 @dataclass
 class _Counts:
-    """Of one rung."""
+    """Counts for one rung."""
 
     frames: int = 0
     seconds: float = 0.0
 
 
 class Timeliness:
-    """Counts the pictures of a loop that has a deadline.
+    """Keeps count of the pictures of a loop that has a deadline.
 
     A frame is missed if it is shown with the labels of an earlier one (held), later than its deadline (late), or not
     at all (dropped).
 
     Args:
-        policy: what keeps the deadline; it is told what drawing takes.
+        policy: the policy that keeps the deadline; it learns from here how long drawing takes.
     """
 
     def __init__(self, policy: Policy) -> None:
@@ -35,10 +35,10 @@ class Timeliness:
         self._frames = self._held = self._late = self._missed = 0
         self._counts: dict[str, _Counts] = {}
         self._spells: deque[tuple[str, int]] = deque(maxlen=_SPELLS)  # rung ('': held), frames in a row
-        self._now: tuple[str, float] | None = None  # the rung whose labels are on show, and since when
+        self._now: tuple[str, float] | None = None  # the rung whose labels are on screen, and since when
 
     def shown(self, result: Result) -> None:
-        """Counts a picture that was just shown."""
+        """Counts a picture that has just been shown."""
         now = perf_counter()
         self._policy.shown(result.labelled_at, now)
         late = now - result.frame.captured_at > self._deadline_s
@@ -60,7 +60,7 @@ class Timeliness:
             self._spells.append((rung, 1))
 
     def hud(self, result: Result, dropped: int) -> list[str]:
-        """Lines for the picture of a frame: the rung that made its labels, and whether they are older ones."""
+        """HUD lines for a frame: the rung that made its labels, and whether they are old."""
         share = (self._missed + dropped) / max(1, self._frames + dropped)
         lines = [f"deadline {1e3 * self._deadline_s:g} ms, {share:.1%} missed", result.rung or "no labels yet"]
         return [*lines, "HELD: labels of an earlier frame"] if result.held and result.rung else lines
@@ -68,9 +68,9 @@ class Timeliness:
     def to_json(self, dropped: int) -> dict[str, Any]:
         """Plain JSON values.
 
-        `frames` are those captured, `missed` those not on time: `held`, `late` and `dropped`. Of each rung: the frames
-        that it labelled in time, and for how many seconds its labels were on show. `sequence` is the rung of each frame
-        that was shown, as [index in `rungs`, frames in a row]; the index is null where labels were held.
+        `frames` counts those captured, `missed` those not on time: `held`, `late` and `dropped`. Each rung has the
+        number of frames that it labelled in time, and for how many seconds its labels were on screen. `sequence` is the
+        rung of each frame shown, as [index in `rungs`, frames in a row]; the index is null while labels were held.
         """
         rungs = self._policy.rungs
         index = {str(rung): number for number, rung in enumerate(rungs)}

@@ -1,4 +1,4 @@
-"""Writes the frames of a loop to its sinks, on a thread of its own."""
+"""Writes the frames of a loop to its sinks, in its own thread."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -13,7 +13,7 @@ from rtseg.live.pipeline import Result
 from rtseg.live.report import LoopStats
 from rtseg.sinks.base import Sink
 
-_WRITE_S = 30.0  # without progress of the two or three frames that are in flight to a sink
+_WRITE_S = 30.0  # at most, without progress on the two or three frames in flight to a sink
 _LOOK_S, _BUSY_S = 1.0, 0.05
 _STALLED = "is the disk or network folder stalled?"
 
@@ -28,9 +28,9 @@ class Job:
 
     Attributes:
         result: the labelled frame.
-        picture: uint8 BGR (H, W, 3), what was drawn of it.
-        sinks: what it goes to.
-        timely: whether its age counts.
+        picture: uint8 BGR (H, W, 3), the drawn frame.
+        sinks: where it goes.
+        timely: whether its latency counts.
     """
 
     result: Result
@@ -40,11 +40,11 @@ class Job:
 
 
 class Writer:
-    """Writes frames in order; who hands one over waits where two wait already.
+    """Writes frames in order; `write` blocks while two frames wait.
 
     Args:
-        stats: get the seconds of the stage 'write'; their `frames` say how far it is.
-        done: is told of each frame that was written, and whether its age counts.
+        stats: collect the seconds of the stage 'write'; their `frames` show progress.
+        done: called for each frame that was written, with whether its latency counts.
     """
 
     def __init__(self, stats: LoopStats, done: Callable[[Result, bool], None]) -> None:
@@ -57,7 +57,7 @@ class Writer:
 
     @property
     def error(self) -> BaseException | None:
-        """What it failed with."""
+        """The error that writing failed with, if any."""
         return self._threads.error
 
     def start(self) -> None:
@@ -68,14 +68,14 @@ class Writer:
         self._jobs.put(job)
 
     def close_sink(self, sink: Sink) -> None:
-        """Closes a sink once the frames that are in flight to it are written."""
+        """Closes a sink once its frames in flight are written."""
         self._jobs.put(sink)
 
     def finish(self, sinks: Sequence[Sink], complete: bool) -> None:
-        """Writes what is in flight, closes every sink, and raises what failed while doing so."""
+        """Writes the frames in flight, closes every sink, and raises the first error."""
         self._jobs.close()
         self._watchdog.close()
-        if not self._written():  # closing a sink that is being written to could end the process
+        if not self._written():  # closing a sink while it is written to could crash the process
             raise self.error or OutputError(f"writing did not end within {_WRITE_S:.0f} s: {_STALLED}")
         failed = self.error
         for sink in sinks:
@@ -91,11 +91,11 @@ class Writer:
         while True:
             job = self._jobs.get()
             if job is not None:
-                with self._watchdog.call(_stalled, used):  # a huge picture takes time, but this thread computes
+                with self._watchdog.call(_stalled, used):  # a huge picture is slow, but this thread computes
                     self._do(job)
 
     def _do(self, job: Job | Sink) -> None:
-        """Writes a frame, or closes a sink that was taken off."""
+        """Writes a frame, or closes a sink that was removed."""
         if isinstance(job, Sink):
             job.close()
             return
@@ -105,12 +105,12 @@ class Writer:
         self._done(job.result, job.timely)
 
     def _written(self) -> bool:
-        """Waits for the thread; False where it has come no further for `_WRITE_S`, or was late before."""
+        """Waits for the thread; False if it made no progress for `_WRITE_S`, or was late before."""
         if self._watchdog.late:
             return self._threads.join(_LOOK_S, tell=False)
         before, since = -1.0, perf_counter()
         while not self._threads.join(min(_WRITE_S, _LOOK_S), tell=False):
-            progress = self._stats.frames + process_time()  # a huge picture takes time, but the processor is busy
+            progress = self._stats.frames + process_time()  # a huge picture is slow, but the processor is busy
             if progress >= before + _BUSY_S:
                 before, since = progress, perf_counter()
             if perf_counter() - since >= _WRITE_S:

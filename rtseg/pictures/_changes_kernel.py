@@ -13,7 +13,7 @@ _GAIN = types.Array(types.float32, 2, "C", readonly=True)
 
 @compiled(types.void(_ROWS, types.int64, types.uint16[::1], _MEANS))
 def fill_means(rows: np.ndarray, block: int, sums: np.ndarray, means: np.ndarray) -> None:
-    """Means of blocks of rows (h, 3 w) into means (h', w', 3); sums (3 w) is scratch, which holds up to 257 rows."""
+    """Means of blocks of rows (h, 3 w) into means (h', w', 3); sums (3 w) is scratch and fits up to 257 rows."""
     height, values = rows.shape
     for by in range(means.shape[0]):
         top, bottom = by * block, min(height, (by + 1) * block)
@@ -21,7 +21,7 @@ def fill_means(rows: np.ndarray, block: int, sums: np.ndarray, means: np.ndarray
         for y in range(top, bottom):
             for x in range(values):
                 sums[x] = np.uint16(sums[x] + np.uint16(rows[y, x]))
-        place = np.uint32(0)  # unsigned: numba does not ask then whether it counts from the end
+        place = np.uint32(0)  # unsigned: numba then skips the check for negative indices
         for bx in range(means.shape[1]):
             count = min(block, values // 3 - bx * block)
             blue, green, red = np.uint32(0), np.uint32(0), np.uint32(0)
@@ -36,7 +36,7 @@ def fill_means(rows: np.ndarray, block: int, sums: np.ndarray, means: np.ndarray
 
 @compiled(types.void(_MEANS, _MEANS, types.float32[:, ::1]))
 def fill_differences(means: np.ndarray, before: np.ndarray, out: np.ndarray) -> None:
-    """The largest difference of the three channels of (h, w, 3), each, into out (h, w)."""
+    """Writes the largest difference of the three channels of each (h, w, 3) block into out (h, w)."""
     for y in range(out.shape[0]):
         for x in range(out.shape[1]):
             largest = np.float32(0)
@@ -48,7 +48,7 @@ def fill_differences(means: np.ndarray, before: np.ndarray, out: np.ndarray) -> 
 
 @compiled(types.void(_MEANS, _LOGITS, _GAIN))
 def follow(state: np.ndarray, logits: np.ndarray, gain: np.ndarray) -> None:
-    """state += gain (h, w) * (logits - state), both (C, h, w), in place; exactly the logits where the gain is 1."""
+    """state += gain (h, w) * (logits - state), both (C, h, w), in place; exactly the logits if the gain is 1."""
     for c in range(state.shape[0]):
         for y in range(state.shape[1]):
             for x in range(state.shape[2]):

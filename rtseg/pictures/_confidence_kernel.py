@@ -14,10 +14,10 @@ _FIFTH, _QUARTER, _THIRD, _HALF = (np.float32(1 / n) for n in (5, 4, 3, 2))
 
 @compiled(types.void(_FLOATS, _FLOATS, types.int32[::1], _FLOATS, _FLOATS), fastmath={"contract"})
 def _add_powers(values: np.ndarray, best: np.ndarray, bits: np.ndarray, scale: np.ndarray, total: np.ndarray) -> None:
-    """total += exp(values - best), to 3e-6, for values of at most `best`; `bits` and `scale` are one memory.
+    """total += exp(values - best), to 3e-6, for values of at most `best`; `bits` and `scale` share their memory.
 
-    e^v = 2^n e^g with a whole n and |g| <= ln(2) / 2, where the series up to g^5 does. It becomes vector instructions,
-    which the library's exp does not.
+    e^v = 2^n e^g with an integer n and |g| <= ln(2) / 2, for which the series up to g^5 is exact enough. The compiler
+    makes vector instructions of it, unlike of the library's exp.
     """
     for x in range(total.size):
         v = (values[x] - best[x]) * _LOG2_E
@@ -47,8 +47,8 @@ def fill_confidence(
 ) -> None:
     """Writes the softmax of the best class for the pixel rows first..last-1 into out (H, W).
 
-    A pixel lies between the coarse rows tops[y] and tops[y] + 1 and the columns lefts[x] and lefts[x] + 1 (at the lower
-    and right edges: the last one), at frac of the way.
+    A pixel lies between the coarse rows tops[y] and tops[y] + 1 and the columns lefts[x] and lefts[x] + 1, at `frac` of
+    the way; at the lower and right edges both are the last one.
     """
     classes, height, width = logits.shape
     line = np.empty(width + 1, np.float32)
@@ -64,7 +64,7 @@ def fill_confidence(
                 line[x] = logits[c, top, x] + fy * (logits[c, bottom, x] - logits[c, top, x])
             line[width] = line[width - 1]
             for x in range(best.size):
-                place = np.uint32(lefts[x])  # unsigned: numba does not ask then whether it counts from the end
+                place = np.uint32(lefts[x])  # unsigned: numba then skips the check for negative indices
                 left = line[place]
                 value = left + frac_x[x] * (line[place + np.uint32(1)] - left)
                 values[c, x] = value

@@ -1,4 +1,4 @@
-"""numba's `njit` for kernels that are compiled at import and kept on disk wherever there is a place for them."""
+"""numba's `njit` for kernels that are compiled at import and cached on disk if possible."""
 
 import logging
 from collections.abc import Callable
@@ -11,9 +11,9 @@ _log = logging.getLogger(__name__)
 
 
 def compiled(signature: Any, **options: Any) -> Callable[[Callable[..., Any]], Any]:
-    """`numba.njit(signature, nogil=True, cache=True, ...)` that also works where no folder can be written.
+    """`numba.njit(signature, nogil=True, cache=True, ...)` that also works if no folder can be written.
 
-    numba keeps its cache beside the source file, else in the user's cache folder, else it raises.
+    numba keeps its cache beside the source file or in the user's cache folder; if neither works, it raises.
     """
 
     def decorate(function: Callable[..., Any]) -> Any:
@@ -30,5 +30,5 @@ def compiled(signature: Any, **options: Any) -> Callable[[Callable[..., Any]], A
 
 @cache
 def _warn_uncached(module: str) -> None:
-    """Once per module."""
+    """Warns once per module."""
     _log.warning("%s is compiled again at every start, its cache cannot be written: set NUMBA_CACHE_DIR", module)

@@ -24,7 +24,7 @@ def _at(regions, y, x):  # type: ignore[no-untyped-def]
 
 @compiled(types.uint8(_REGIONS, _I, _I))
 def _is_node(regions, y, x):  # type: ignore[no-untyped-def]
-    """Whether three or more borders meet at a corner between pixels, or it is a corner of the picture."""
+    """Whether three or more borders meet at this corner between pixels, or it is a corner of the picture."""
     a, b = _at(regions, y - 1, x - 1), _at(regions, y - 1, x)
     c, d = _at(regions, y, x - 1), _at(regions, y, x)
     height, width = regions.shape
@@ -35,20 +35,21 @@ def _is_node(regions, y, x):  # type: ignore[no-untyped-def]
 
 @compiled(types.void(_REGIONS, _INTS, _INTS, _INTS, _POINTS, _FLAGS))
 def trace(regions, firsts, depths, stops, points, nodes):  # type: ignore[no-untyped-def]
-    """Walks round every region along the edges of its pixels, the region on the right hand.
+    """Walks around every region along the edges of its pixels, with the region on the right.
 
     Args:
         regions: int32 (H, W): 1, 2, … n, each 4-connected.
-        firsts: int64 (n + 1,), zeros: becomes 1 where a region was met.
-        depths: int64 (n + 1,): becomes the number of regions that a region lies inside of.
-        stops: int64 (n + 1,): becomes the end of each region's points; entries 1 to n in the order of first pixels.
-        points: int32 (m, 2) of (x, y): becomes the outer borders, one after the other, a point at every corner passed.
-        nodes: uint8 (m,): becomes 1 where a point is a node (`_is_node`).
+        firsts: int64 (n + 1,), zeros: set to 1 for each region found.
+        depths: int64 (n + 1,): set to the number of regions around each region.
+        stops: int64 (n + 1,): set to the end of each region's points; entries 1 to n in the order of their first
+            pixels.
+        points: int32 (m, 2) of (x, y): set to the outer borders in turn, with a point at every pixel corner passed.
+        nodes: uint8 (m,): set to 1 if a point is a node (`_is_node`).
 
-    Also sets `firsts[0]` to the number of rings; `stops[k]` and `points[stops[k - 1]]` belong to the k-th region met.
+    Also sets `firsts[0]` to the number of rings; `stops[k]` and `points[stops[k - 1]]` belong to the k-th region found.
     """
     height, width = regions.shape
-    # below which pixels an outer border runs: what lies under another edge of theirs is inside them
+    # 1 where an outer border passes below a pixel; below its other lower edges lies what is inside the region
     under = np.zeros((height + 1, width), np.uint8)
     rings, end = 0, 0
     for y in range(height):
@@ -69,7 +70,7 @@ def trace(regions, firsts, depths, stops, points, nodes):  # type: ignore[no-unt
                     under[row, column - 1] = 1
                 row, column = row + dy, column + dx
                 if row == y and column == x:
-                    break  # a first pixel's upper left corner is passed once: nothing of the region lies above or left
+                    break  # this corner is passed only once: no part of the region lies above or left of it
                 right_y, right_x = row + (dy + dx - 1) // 2, column + (dx - dy - 1) // 2
                 left_y, left_x = row + (dy - dx - 1) // 2, column + (dx + dy - 1) // 2
                 if _at(regions, right_y, right_x) != region:
@@ -83,16 +84,16 @@ def trace(regions, firsts, depths, stops, points, nodes):  # type: ignore[no-unt
 
 @compiled(types.int64(_READ_POINTS, _I, _I, _I, _I))
 def _farthest(points, first, last, start, count):  # type: ignore[no-untyped-def]
-    """The point between two that is farthest from the stretch between them; -1 where none is farther than a pixel.
+    """The point between two others that is farthest from the line segment between them; -1 if all are within a pixel.
 
-    Whole numbers of 64 bits throughout (numba makes them of the points' 32), and the same point in whichever direction
-    the border is walked.
+    Uses 64-bit integers throughout (numba converts the points' 32 bits), and finds the same point in both directions of
+    the border.
     """
     ax, ay = points[start + first % count, 0], points[start + first % count, 1]
     bx, by = points[start + last % count, 0], points[start + last % count, 1]
     ux, uy = bx - ax, by - ay
     length = ux * ux + uy * uy
-    most, best, best_x, best_y = max(length, 1), -1, 0, 0  # a distance of one pixel, squared, times `length`
+    most, best, best_x, best_y = max(length, 1), -1, 0, 0  # one pixel of distance, squared, times `length`
     for place in range(first + 1, last):
         x, y = points[start + place % count, 0], points[start + place % count, 1]
         along = (x - ax) * ux + (y - ay) * uy
@@ -112,7 +113,7 @@ def _farthest(points, first, last, start, count):  # type: ignore[no-untyped-def
 
 @compiled(types.void(_READ_POINTS, _READ_FLAGS, _I, _I, _FLAGS))
 def _simplify(points, nodes, start, count, kept):  # type: ignore[no-untyped-def]
-    """Marks the points of one ring that stay, of every stretch between two nodes by itself."""
+    """Marks the points of one ring that stay, separately for each stretch between two nodes."""
     stack = np.empty((64, 2), np.int64)
     first = 0
     while first < count - 1 and not nodes[start + first]:
@@ -144,7 +145,7 @@ def _simplify(points, nodes, start, count, kept):  # type: ignore[no-untyped-def
 
 @compiled(types.void(_READ_POINTS, _I, _I, _FLAGS))
 def _keep_turns(points, start, stop, kept):  # type: ignore[no-untyped-def]
-    """Marks the points of a ring where its direction changes."""
+    """Marks the points of a ring at which its direction changes."""
     for place in range(start, stop):
         before = place - 1 if place > start else stop - 1
         after = place + 1 if place + 1 < stop else start
@@ -155,7 +156,7 @@ def _keep_turns(points, start, stop, kept):  # type: ignore[no-untyped-def]
 
 @compiled(types.boolean(_READ_POINTS, _I, _I, _FLAGS))
 def _holds_something(points, start, stop, kept):  # type: ignore[no-untyped-def]
-    """Whether the points of a ring that are kept enclose anything, clockwise as the ring does."""
+    """Whether the kept points of a ring enclose any area, clockwise like the ring."""
     count, area, first, last = 0, 0, -1, -1
     for place in range(start, stop):
         if kept[place]:
@@ -172,16 +173,16 @@ def _holds_something(points, start, stop, kept):  # type: ignore[no-untyped-def]
 
 @compiled(types.void(_READ_POINTS, _READ_FLAGS, _INTS, types.boolean, _FLAGS))
 def reduce(points, nodes, stops, exact, kept):  # type: ignore[no-untyped-def]
-    """Marks the points that stay, so that no other is farther than a pixel from the border (Douglas-Peucker 1973).
+    """Marks the points that stay, so that all others are within a pixel of the new border (Douglas-Peucker 1973).
 
-    Nodes stay, and what lies between two of them is treated alike on both sides, so that neighbours still share it. Of
-    a ring that would enclose nothing no point stays, since its neighbours have then what it held; where it has but one
-    neighbour every corner stays.
+    Nodes stay, and what lies between two of them is treated alike on both sides, so neighbours still share it. A ring
+    that would enclose nothing loses all its points, and its neighbours get its area; with only one neighbour, it keeps
+    every corner instead.
 
     Args:
         points, nodes, stops: as `trace` makes them; `stops` starts with 0.
         exact: every corner stays.
-        kept: uint8 (m,), zeros: becomes 1 for a point that stays.
+        kept: uint8 (m,), zeros: set to 1 for each point that stays.
     """
     for ring in range(stops.size - 1):
         start, stop = stops[ring], stops[ring + 1]

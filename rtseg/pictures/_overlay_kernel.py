@@ -5,22 +5,22 @@ from numba import types
 
 from rtseg.pictures._jit import compiled
 
-BLOCK = 32  # neighbouring pixels, which mostly have the same label: then all are mixed by vector instructions
+BLOCK = 32  # neighbouring pixels; if all have the same label, as is usual, vector instructions mix them
 
 _PICTURE = types.Array(types.uint8, 3, "C", readonly=True)
 _LABELS = types.Array(types.uint8, 2, "C", readonly=True)
 
 
-# One core is faster here than cv2.applyColorMap and cv2.addWeighted are, so there is no sharing out of rows.
+# One core is faster here than cv2.applyColorMap and cv2.addWeighted, so rows are not shared among threads.
 @compiled(types.void(_PICTURE, _LABELS, types.uint16[::1], types.uint16[:, ::1], types.uint8[:, :, ::1]))
 def mix(image, labels, weights, colours, out):  # type: ignore[no-untyped-def]
-    """out[y, x, c] = (weights[label] image[y, x, c] + colours[label, c]) / 256, cut; `out` may be `image`.
+    """out[y, x, c] = (weights[label] image[y, x, c] + colours[label, c]) / 256, truncated; `out` may be `image`.
 
-    `colours` has the three channels of each label `BLOCK` times, side by side.
+    `colours` repeats the three channels of each label `BLOCK` times, side by side.
     """
     width = labels.shape[1]
     pixels, drawn = image.reshape(labels.shape[0], 3 * width), out.reshape(labels.shape[0], 3 * width)
-    # ranges from 0: numba then knows that no index is negative, which makes this 1.7x faster
+    # ranges from 0: so numba knows that no index is negative, which is 1.7x faster
     for y in range(labels.shape[0]):
         for block in range((width + BLOCK - 1) // BLOCK):
             x = block * BLOCK

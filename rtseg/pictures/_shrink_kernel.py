@@ -11,8 +11,8 @@ _PICTURE = types.Array(types.uint8, 3, "C", readonly=True)
 
 @compiled(types.void(_PICTURE, _ROW, types.uint8[:, :, ::1]))
 def shrink_by_four(image, sums, out):  # type: ignore[no-untyped-def]
-    """Means of 4x4 pixels, halves to even: (4 h, 4 w, 3) -> (h, w, 3); `sums` is scratch memory of 12 w values."""
-    # down the columns first: that loop, over neighbours in memory, becomes vector instructions
+    """Means of 4x4 pixels, halves rounded to even: (4 h, 4 w, 3) -> (h, w, 3); `sums` is scratch for 12 w values."""
+    # sum columns first: that loop runs over neighbours in memory and uses vector instructions
     for y in range(out.shape[0]):
         row = image[4 * y : 4 * y + 4].reshape(4, sums.size)
         for i in range(sums.size):
@@ -26,9 +26,9 @@ def shrink_by_four(image, sums, out):  # type: ignore[no-untyped-def]
 
 @compiled(types.void(_PICTURE, types.int32[::1], _WEIGHTS, types.int32[::1], _WEIGHTS, _ROW, types.uint8[:, :, ::1]))
 def shrink(image, tops, row_weights, lefts, column_weights, sums, out):  # type: ignore[no-untyped-def]
-    """Weighted means: row y of `out` begins at row `tops[y]` of `image`, its weights end at the first 0 and sum to 256.
+    """Weighted means: row y of `out` starts at row `tops[y]` of `image`; its weights end at the first 0 and sum to 256.
 
-    `sums` is scratch memory of three values for each column of `image`.
+    `sums` is scratch memory for three values per column of `image`.
     """
     rows = image.reshape(image.shape[0], sums.size)
     for y in range(out.shape[0]):
@@ -44,7 +44,7 @@ def shrink(image, tops, row_weights, lefts, column_weights, sums, out):  # type:
                 sums[i] += np.uint16(weight) * np.uint16(row[i])
         for x in range(out.shape[1]):
             i = 3 * lefts[x]
-            blue, green, red = np.uint32(32768), np.uint32(32768), np.uint32(32768)  # one half: it rounds
+            blue, green, red = np.uint32(32768), np.uint32(32768), np.uint32(32768)  # one half, for rounding
             for k in range(column_weights.shape[1]):
                 share = np.uint32(column_weights[x, k])
                 if share == 0:

@@ -1,8 +1,8 @@
 """The compiled part of `rtseg.pictures.upsample`; importing it compiles or loads the kernel and needs numba.
 
-One explicit signature per function, so that everything is compiled at import (and kept on disk) and never
+One explicit signature per function, so that everything is compiled at import (and cached on disk) and never
 while frames flow. No `parallel=True`: numba's fallback threading layer ends the process when two threads
-enter it, so the kernel only releases the GIL and the caller shares out the rows.
+enter it. The kernel only releases the GIL, and the caller divides the rows among threads.
 """
 
 import numpy as np
@@ -18,7 +18,7 @@ _BYTES = types.uint8[::1]
 _LABELS = types.uint8[:, ::1]
 _I = types.int64
 
-_EXACT = {"contract"}  # allows fused multiply-add and nothing else: the order of operations stays
+_EXACT = {"contract"}  # allows only fused multiply-add, so the order of operations stays
 
 
 @compiled(types.void(_LOGITS, _I, _FLOATS, _BYTES), fastmath=_EXACT)
@@ -46,9 +46,9 @@ def _fill(out: np.ndarray, top: int, bottom: int, left: int, right: int, label: 
 def _candidates(
     logits: np.ndarray, y0: int, y1: int, x0: int, x1: int, corners: np.ndarray, peaks: np.ndarray, kept: np.ndarray
 ) -> int:
-    """Classes that may win somewhere in a cell -> how many; kept gets their ids, corners (C, 4) their logits.
+    """Finds the classes that may win somewhere in a cell -> how many; kept gets their ids, corners (C, 4) their logits.
 
-    A class whose highest corner is below the lowest corner of another is below it in the whole cell.
+    A class whose highest corner is below another's lowest corner is below it in the whole cell.
     """
     floor = np.float32(-np.inf)
     for c in range(logits.shape[0]):
@@ -86,13 +86,13 @@ def _border_cell(
     left: int,
     right: int,
 ) -> None:
-    """Interpolates `count` classes in pixels top..bottom-1, left..right-1; start and slope (C,) are scratch."""
+    """Interpolates `count` classes in the pixels top..bottom-1, left..right-1; start and slope (C,) are scratch."""
     for y in range(top, bottom):
         fy = frac_y[y]
         for k in range(count):
             start[k] = corners[k, 0] + fy * (corners[k, 2] - corners[k, 0])
             slope[k] = corners[k, 1] + fy * (corners[k, 3] - corners[k, 1]) - start[k]
-        if count == 2:  # by far the most frequent: the sign of their difference
+        if count == 2:  # by far the most frequent: only the sign of their difference counts
             first, second = kept[0], kept[1]
             lead, change = start[1] - start[0], slope[1] - slope[0]
             for x in range(left, right):
@@ -121,14 +121,14 @@ def fill_rows(
 ) -> None:
     """Writes the pixels of cell rows first..last-1 into out (H, W).
 
-    Cell i of an axis lies between coarse samples i and i + 1 (the last one: the clamped edge) and holds the
-    pixels starts[i]..starts[i + 1] - 1; frac is each pixel's place within its cell.
+    Cell i of an axis lies between the coarse samples i and i + 1 (for the last one: the clamped edge) and has the
+    pixels starts[i]..starts[i + 1] - 1; frac is each pixel's position within its cell.
     """
     classes, height, width = logits.shape
     best = np.empty(width, np.float32)
     corners, peaks = np.empty((classes, 4), np.float32), np.empty(classes, np.float32)
     start, slope = np.empty(classes, np.float32), np.empty(classes, np.float32)
-    kept = np.zeros(classes, np.uint8)  # zeros: a valid id even where NaNs leave no candidate
+    kept = np.zeros(classes, np.uint8)  # zeros: a valid id even if NaNs leave no candidate
     upper, lower = np.empty(width, np.uint8), np.empty(width, np.uint8)
     lower_is = -1
     for y0 in range(first, last):

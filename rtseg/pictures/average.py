@@ -1,4 +1,4 @@
-"""Labels from several sets of logits of one picture: the class with the highest mean probability."""
+"""Labels from several logits of one picture: the class with the highest mean probability."""
 
 from collections.abc import Sequence
 
@@ -6,14 +6,14 @@ import numpy as np
 
 from rtseg.core.sizes import Size
 
-_BAND_PIXELS = 1 << 16  # full-size probabilities exist for one band of rows at a time
+_BAND_PIXELS = 1 << 16  # full-size probabilities exist only for one band of rows at a time
 
 
 def average_labels(views: Sequence[np.ndarray], size_hw: Size) -> np.ndarray:
-    """Logits float32 (C, h, w), each of its own size -> labels uint8 (H, W).
+    """Logits float32 (C, h, w), of any sizes -> labels uint8 (H, W).
 
-    Each view is interpolated to the full size (bilinear, `align_corners=False`, edges clamped) and turned into
-    probabilities by softmax there; ties go to the lowest class.
+    Each view is interpolated to the full size (bilinear, `align_corners=False`, edges clamped), then softmax turns it
+    into probabilities; ties go to the lowest class.
     """
     height, width = size_hw
     labels = np.empty(size_hw, np.uint8)
@@ -42,7 +42,7 @@ def _probabilities(logits: np.ndarray, size_hw: Size, rows: slice) -> np.ndarray
 
 
 def _corners(coarse: int, full: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """For every pixel of an axis the two coarse samples that it lies between, and how far it is from the first."""
+    """For every pixel of an axis, the two coarse samples around it and its distance from the first."""
     place = np.maximum((np.arange(full) + 0.5) * coarse / full - 0.5, 0)
     low = place.astype(np.int64)
     return low, np.minimum(low + 1, coarse - 1), (place - low).astype(np.float32)

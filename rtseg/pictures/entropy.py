@@ -1,15 +1,15 @@
-"""How unsure a network is of a whole picture: what BranchyNet (Teerapittayanon 2016) decides by whether to stop."""
+"""How unsure a network is of a whole picture; BranchyNet (Teerapittayanon 2016) stops early by this measure."""
 
 from math import ceil, log, sqrt
 
 import numpy as np
 
 MOST_CELLS = 1 << 14
-"""Cells that the mean is taken over; of more, those on a regular grid, so that looking stays cheap."""
+"""The mean is taken over at most this many cells, on a regular grid if there are more, so that it stays cheap."""
 
 
 def entropy(logits: np.ndarray) -> np.ndarray:
-    """float32 (C, h, w) -> float32 (h, w): -Σ p ln p / ln C of the softmax p, 0 (sure) to 1 (all classes alike).
+    """float32 (C, h, w) -> float32 (h, w): -Σ p ln p / ln C of the softmax p, 0 (sure) to 1 (all classes equal).
 
     0 for a network of one class.
     """

@@ -1,4 +1,4 @@
-"""What can be written into a picture: the letters of OpenCV are those of ASCII, and it draws ??? for all others."""
+"""Class names as OpenCV can write them into a picture: it has ASCII letters only, and draws ??? for all others."""
 
 from unicodedata import combining, normalize
 
@@ -8,13 +8,13 @@ _PLAIN = str.maketrans({"ß": "ss", "æ": "ae", "Æ": "AE", "œ": "oe", "Œ": "O
 
 
 def legend_names(labels: LabelSet) -> tuple[str, ...]:
-    """The classes as a legend calls them: without accents, and by number ('class 3') where other letters are left."""
+    """The class names for a legend: without accents, and 'class 3' if other non-ASCII letters remain."""
     plain = [_plain(name) for name in labels.names]
     return tuple(name if name.isascii() else f"class {index}" for index, name in enumerate(plain))
 
 
 def unwritten(labels: LabelSet) -> str | None:
-    """A line that says which classes a legend calls by their numbers; None where it has all names."""
+    """A line that says which classes a legend shows by number; None if it can write all names."""
     found = {index: name for index, name in enumerate(labels.names) if not _plain(name).isascii()}
     if not found:
         return None

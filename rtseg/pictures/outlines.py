@@ -1,8 +1,8 @@
-"""Label maps as polygons: the outer border of every region, in whole pixels, with the order to draw them in.
+"""Label maps as polygons: the outer border of every region, in whole pixels, in drawing order.
 
-Coordinates are those of annotation tools: pixel (x, y) is the square from (x, y) to (x + 1, y + 1). A region is what
-is connected through the sides of pixels. A hole is not cut out: what lies in it is a region of its own that is drawn
-later, so that the polygons, drawn in order, give the label map again. `fill` draws them.
+Coordinates are those of annotation tools: pixel (x, y) is the square from (x, y) to (x + 1, y + 1). The pixels of a
+region are connected through their sides. Holes are not cut out: what lies in one is another region that is drawn later,
+so drawing the polygons in order restores the label map. `fill` draws them.
 """
 
 from dataclasses import dataclass
@@ -19,7 +19,7 @@ class Outline:
 
     Attributes:
         label: its class.
-        depth: the number of regions that it lies inside of; those with a larger one are drawn later.
+        depth: the number of regions around it; regions with larger numbers are drawn later.
         points: int32 (n, 2): the corners (x, y), clockwise.
     """
 
@@ -29,22 +29,22 @@ class Outline:
 
 
 def outlines(labels: np.ndarray, exact: bool = False) -> list[Outline]:
-    """uint8 (H, W) -> the outlines of all regions, in the order in which they are to be drawn.
+    """uint8 (H, W) -> the outlines of all regions, in drawing order.
 
-    Borders follow the pixels' edges and lose every point that is less than a pixel away from what stays (Douglas and
-    Peucker 1973). Neighbours lose the same ones, so nothing opens between them. Drawn in order, a pixel has its own
-    class again unless one of its eight neighbours has another; a region with nothing left of it is left out.
+    Borders follow the pixels' edges and lose every point that is less than a pixel away from the rest (Douglas and
+    Peucker 1973). Neighbours lose the same points, so no gaps open between them. When drawn in order, a pixel gets its
+    own class again unless one of its eight neighbours has another. A region of which nothing remains is left out.
 
     Args:
         labels: the label map.
-        exact: keep every corner: each pixel has its own class again.
+        exact: keep every corner, so that each pixel gets its own class again.
 
     Raises:
         UsageError: not uint8 (H, W).
     """
     if labels.dtype != np.uint8 or labels.ndim != 2 or labels.size == 0:
         raise UsageError(f"labels are {labels.dtype} {labels.shape}: want uint8 (H, W)")
-    from rtseg.pictures._outline_kernel import reduce, trace  # numba: only when outlines are wanted
+    from rtseg.pictures._outline_kernel import reduce, trace  # loads numba, so only when needed
 
     regions, count = _regions(labels)
     steps = 2 * (np.count_nonzero(labels[1:] != labels[:-1]) + np.count_nonzero(labels[:, 1:] != labels[:, :-1]))
@@ -71,9 +71,9 @@ def outlines(labels: np.ndarray, exact: bool = False) -> list[Outline]:
 
 
 def _regions(labels: np.ndarray) -> tuple[np.ndarray, int]:
-    """int32 (H, W): 1 to n for what is connected through the sides of pixels; n."""
+    """Regions of pixels connected through their sides, int32 (H, W), from 1 to n; and n."""
     height, width = labels.shape
-    # every pixel, and between two of them whether they are one region: OpenCV connects only what is not 0
+    # pixels and, between two of them, whether they are connected: OpenCV connects all that is not 0
     joined = np.zeros((2 * height - 1, 2 * width - 1), np.uint8)
     joined[::2, ::2] = 1
     joined[1::2, ::2] = labels[1:] == labels[:-1]
@@ -83,11 +83,11 @@ def _regions(labels: np.ndarray) -> tuple[np.ndarray, int]:
 
 
 def fill(rings: list[np.ndarray], size_hw: tuple[int, int]) -> np.ndarray:
-    """Which pixels of a picture have their centre inside a polygon, bool (H, W); even-odd, so that rings may be holes.
+    """Which pixels of a picture have their centre inside a polygon, bool (H, W); even-odd, so rings may be holes.
 
     Args:
-        rings: float (n, 2) of (x, y), where pixel (x, y) is the square from (x, y) to (x + 1, y + 1); each is closed by
-            itself. A centre on a border belongs to what lies right of it, or below.
+        rings: float (n, 2) of (x, y), where pixel (x, y) is the square from (x, y) to (x + 1, y + 1); each is closed
+            automatically. A centre on a border belongs to what is right of it or below it.
         size_hw: the picture's height and width.
     """
     height, width = size_hw
@@ -98,7 +98,7 @@ def fill(rings: list[np.ndarray], size_hw: tuple[int, int]) -> np.ndarray:
         upper, lower = np.where((one[:, 1] <= two[:, 1])[:, None], (one, two), (two, one))
         top = np.clip(np.ceil(upper[:, 1] - 0.5), 0, height).astype(np.int64)
         stop = np.clip(np.ceil(lower[:, 1] - 0.5), 0, height).astype(np.int64)
-        rows = stop - top  # whose centre lines an edge crosses
+        rows = stop - top  # rows whose centre line an edge crosses
         edge = np.repeat(np.arange(len(one)), rows)
         y = np.arange(rows.sum()) - np.repeat(np.cumsum(rows) - rows, rows) + top[edge]
         slope = lower[edge] - upper[edge]

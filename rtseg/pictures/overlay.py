@@ -14,7 +14,7 @@ from rtseg.pictures.lettering import legend_names
 
 _FONT = cv2.FONT_HERSHEY_SIMPLEX
 _WHITE = (255, 255, 255)
-_UNSURE, _GREY = 255, 128  # an id that no class has, and its colour
+_UNSURE, _GREY = 255, 128  # an id without a class, and its colour
 
 
 class Overlay:
@@ -22,9 +22,9 @@ class Overlay:
 
     Attributes:
         opacity: 0 (picture only) to 1 (colours only).
-        legend: draw a panel with the classes' colours, where it fits.
-        split: the left half shows the picture as it came, the right half the bare colours.
-        unsure: pixels with a lower confidence, 0..1, are grey; None for none.
+        legend: draw a panel with the classes' colours, if it fits.
+        split: the left half shows the plain picture, the right half the bare colours.
+        unsure: pixels with a lower confidence, 0..1, are grey; None: none.
 
     Example:
         >>> overlay = Overlay(CAMVID11, opacity=0.4, show=["car", "pedestrian"])
@@ -45,10 +45,10 @@ class Overlay:
         Args:
             labels: names and colours of the classes.
             opacity: 0..1.
-            legend: whether to draw it.
-            show: names of the classes to colour; None for all. The picture shows through elsewhere.
-            split: whether to draw the split view.
-            unsure: confidence below which pixels are grey, 0..1; None for none.
+            legend: draw a panel with the classes' colours, if it fits.
+            show: names of the classes to colour; None: all. Elsewhere the picture is unchanged.
+            split: draw the split view.
+            unsure: pixels with a lower confidence, 0..1, are grey; None: none.
 
         Raises:
             UsageError: an unknown class, or an opacity or confidence outside 0..1.
@@ -86,17 +86,17 @@ class Overlay:
         """Draws one picture.
 
         Args:
-            image: uint8 BGR (H, W, 3), left as it is.
-            labels: uint8 (H, W); ids that are no class are not coloured.
-            hud: lines of text for the upper left corner, as far as they fit.
-            out: C-contiguous uint8 (H, W, 3) to draw into and return; may be `image` itself. A new array otherwise.
-            confidence: uint8 (H, W), 0 to 255, or float32 (H, W), 0 to 1; nothing is grey without it.
+            image: uint8 BGR (H, W, 3); not changed.
+            labels: uint8 (H, W); ids without a class are not coloured.
+            hud: lines of text for the upper left corner; those that do not fit are left out.
+            out: C-contiguous uint8 (H, W, 3) to draw into and return; may be `image` itself. Default: a new array.
+            confidence: uint8 (H, W), 0 to 255, or float32 (H, W), 0 to 1; without it nothing is grey.
 
         Returns:
             uint8 BGR (H, W, 3).
 
         Raises:
-            UsageError: shapes or types that do not fit.
+            UsageError: shapes or types do not fit.
         """
         _check(image, labels, out)
         greyed = confidence is not None and self.unsure is not None
@@ -104,7 +104,7 @@ class Overlay:
             labels = _with_unsure(labels, confidence, self.unsure)
         if self.split:
             middle = image.shape[1] // 2
-            left = image[:, :middle].copy()  # before the rest is drawn, because `out` may be `image`
+            left = image[:, :middle].copy()  # before anything is drawn, because `out` may be `image`
             picture = _mix(image, labels, _mixture(self.labels, 1.0, self._shown, greyed), out)
             picture[:, :middle] = left
             cv2.line(picture, (middle, 0), (middle, picture.shape[0] - 1), _WHITE, max(1, picture.shape[1] // 512))
@@ -130,17 +130,17 @@ def overlay(
     """Draws `labels` over a frame or uint8 BGR picture (H, W, 3) in the set's colours; returns a new picture.
 
     Args:
-        image: what lies below.
+        image: the picture to draw over.
         labels: uint8 (H, W).
         label_set: names and colours of the classes, such as `segmenter.labels`.
         opacity: 0 (picture only) to 1 (colours only).
-        show: names of the classes to colour, as a list or 'car,pedestrian'; None for all.
-        legend: draw a panel with the classes' colours, where it fits.
-        confidence: how sure the network is, float32 (H, W), 0 to 1, or uint8, 0 to 255: what is not sure is grey.
+        show: names of the classes to colour, as a list or 'car,pedestrian'; None: all.
+        legend: draw a panel with the classes' colours, if it fits.
+        confidence: how sure the network is, float32 (H, W), 0 to 1, or uint8, 0 to 255.
         unsure: pixels with a lower confidence than this, 0 to 1, are grey.
 
     Raises:
-        UsageError: shapes or types that do not fit, no label set, an unknown class, or an opacity or confidence outside
+        UsageError: shapes or types do not fit, no label set, an unknown class, or an opacity or confidence outside
             0..1.
     """
     if not isinstance(label_set, LabelSet):
@@ -152,7 +152,7 @@ def overlay(
 
 
 def warm_up() -> None:
-    """Compiles the kernel, or loads it from numba's cache; and loads the font, which takes as long as a frame has."""
+    """Compiles the kernel or loads it from numba's cache, and loads the font, which takes as long as a whole frame."""
     from rtseg.pictures import _overlay_kernel  # noqa: F401
 
     cv2.getTextSize("fps", _FONT, 1.0, 1)
@@ -160,9 +160,9 @@ def warm_up() -> None:
 
 @lru_cache(maxsize=16)
 def _mixture(labels: LabelSet, opacity: float, shown: tuple[int, ...], greyed: bool) -> tuple[np.ndarray, np.ndarray]:
-    """What `mix` takes, by label: the picture's weight, uint16 (256,), and what is added, uint16 (256, 3 BLOCK).
+    """What `mix` needs, by label: the picture's weight, uint16 (256,), and what to add, uint16 (256, 3 BLOCK).
 
-    Both are in 256ths, as the opacity is. One half is added, so that what is cut is rounded. Unchanged where not shown.
+    Both are in 256ths. One half is added, so that truncation rounds. Labels that are not shown leave the picture as is.
     """
     from rtseg.pictures._overlay_kernel import BLOCK
 
@@ -192,8 +192,8 @@ def _check(image: np.ndarray, labels: np.ndarray, out: np.ndarray | None) -> Non
 
 
 def _with_unsure(labels: np.ndarray, confidence: np.ndarray, below: float) -> np.ndarray:
-    """Labels, uint8 (H, W), with `_UNSURE` where the confidence is lower."""
-    given = np.asarray(confidence)  # whatever it is, the message can say so
+    """Labels, uint8 (H, W), with `_UNSURE` where the confidence is too low."""
+    given = np.asarray(confidence)  # so that the error message can describe anything
     if given.dtype not in (np.uint8, np.float32) or given.shape != labels.shape:
         raise UsageError(f"confidence is {given.dtype} {given.shape}: want uint8 (0 to 255) or float32 "
                          f"(0 to 1) {labels.shape}")  # fmt: skip
@@ -205,7 +205,7 @@ def _with_unsure(labels: np.ndarray, confidence: np.ndarray, below: float) -> np
 def _mix(
     image: np.ndarray, labels: np.ndarray, mixture: tuple[np.ndarray, np.ndarray], out: np.ndarray | None
 ) -> np.ndarray:
-    from rtseg.pictures._overlay_kernel import mix  # numba: only when something is drawn
+    from rtseg.pictures._overlay_kernel import mix  # loads numba, so only when needed
 
     if out is None:
         out = np.empty(image.shape, np.uint8)
@@ -218,7 +218,7 @@ def _text_scale(height: int) -> float:
 
 
 def _write_lines(picture: np.ndarray, lines: Sequence[str]) -> None:
-    """White text on a darkened panel, readable on any ground; lines that do not fit are left out."""
+    """White text on a darkened panel, readable on any background; lines that do not fit are left out."""
     height, width = picture.shape[:2]
     text = _text_panel(tuple(lines), _text_scale(height), height, width)
     panel = picture[: text.shape[0], : text.shape[1]]
@@ -226,7 +226,7 @@ def _write_lines(picture: np.ndarray, lines: Sequence[str]) -> None:
     np.maximum(panel, text, out=panel)
 
 
-@lru_cache(maxsize=4)  # the lines change a few times a second, and writing them takes longer than the rest
+@lru_cache(maxsize=4)  # lines change only a few times a second, and drawing text is the slowest part
 def _text_panel(lines: tuple[str, ...], scale: float, height: int, width: int) -> np.ndarray:
     """White lines on black, uint8 (h, w, 3), at most `height` x `width`."""
     step, margin, thickness = round(38 * scale), round(10 * scale), max(1, round(1.6 * scale))
@@ -239,7 +239,7 @@ def _text_panel(lines: tuple[str, ...], scale: float, height: int, width: int) -
 
 
 def legend(labels: LabelSet, scale: float = 0.5) -> np.ndarray:
-    """uint8 BGR (h, w, 3): a swatch and a name for each class, one below the other; must not be changed."""
+    """A swatch and a name for each class, one below the other, as uint8 BGR (h, w, 3); must not be changed."""
     return _legend(labels, tuple(range(len(labels))), scale)
 
 
@@ -250,12 +250,12 @@ def _paste_legend(picture: np.ndarray, labels: LabelSet, shown: tuple[int, ...],
         return
     corner = picture[: panel.shape[0], width - panel.shape[1] :]
     corner >>= 2
-    corner += panel  # three quarters of it: see `_legend`
+    corner += panel  # the panel has three quarters of its brightness: see `_legend`
 
 
 @lru_cache(maxsize=16)
 def _legend(labels: LabelSet, shown: tuple[int, ...], scale: float, greyed: bool = False) -> np.ndarray:
-    """uint8 BGR (h, w, 3), at three quarters of its brightness: a swatch and a name for each class."""
+    """A swatch and a name for each class, uint8 BGR (h, w, 3), at three quarters of the brightness."""
     step, margin, thickness = round(34 * scale), round(10 * scale), max(1, round(1.4 * scale))
     written = legend_names(labels)
     names = [written[index] for index in shown]

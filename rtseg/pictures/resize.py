@@ -1,4 +1,4 @@
-"""The one resize: training, evaluation, calibration and live use all go through it."""
+"""The only resize: training, evaluation, calibration and live use all go through it."""
 
 from functools import lru_cache
 
@@ -7,11 +7,11 @@ import numpy as np
 
 from rtseg.core.sizes import Size
 
-_LARGEST_FACTOR = 16  # beyond it weights in 256ths are coarse
+_LARGEST_FACTOR = 16  # beyond it, weights in 256ths are too coarse
 
 
 def resize_image(image: np.ndarray, size_hw: Size) -> np.ndarray:
-    """uint8 (H, W, 3) -> uint8 (h, w, 3): area average along axes that shrink, bilinear along those that grow."""
+    """uint8 (H, W, 3) -> uint8 (h, w, 3): area average along axes that shrink, bilinear along axes that grow."""
     height, width = size_hw
     if image.shape[:2] == (height, width):
         return image
@@ -19,7 +19,7 @@ def resize_image(image: np.ndarray, size_hw: Size) -> np.ndarray:
         return _quarter(image)
     if _by_kernel(image, size_hw):
         return _shrink(image, size_hw)
-    # one axis at a time where they disagree: OpenCV's INTER_AREA is no average once either grows
+    # if one axis shrinks and one grows, one at a time: INTER_AREA does not average if either grows
     shrunk = min(height, image.shape[0]), min(width, image.shape[1])
     if shrunk != image.shape[:2]:
         image = cv2.resize(image, shrunk[::-1], interpolation=cv2.INTER_AREA)
@@ -29,13 +29,13 @@ def resize_image(image: np.ndarray, size_hw: Size) -> np.ndarray:
 
 
 def resize_labels(labels: np.ndarray, size_hw: Size) -> np.ndarray:
-    """uint8 (H, W) -> uint8 (h, w): nearest neighbour at pixel centres, so that ids stay ids."""
+    """uint8 (H, W) -> uint8 (h, w): nearest neighbour at pixel centres, so ids stay ids."""
     height, width = size_hw
     return cv2.resize(labels, (width, height), interpolation=cv2.INTER_NEAREST_EXACT)
 
 
 def _by_kernel(image: np.ndarray, size_hw: Size) -> bool:
-    """Whether both axes shrink by a factor that is no whole number: whole ones are quick in OpenCV."""
+    """Whether both axes shrink by a factor that is not an integer; OpenCV is fast for integers."""
     factors = [large / small for large, small in zip(image.shape, size_hw, strict=False)]
     colour = image.dtype == np.uint8 and image.ndim == 3 and image.shape[2] == 3
     return (
@@ -44,8 +44,8 @@ def _by_kernel(image: np.ndarray, size_hw: Size) -> bool:
 
 
 def _shrink(image: np.ndarray, size_hw: Size) -> np.ndarray:
-    """What cv2.INTER_AREA gives, to one level of 255, in a third of its time."""
-    from rtseg.pictures._shrink_kernel import shrink  # numba: only when something is shrunk so
+    """The result of cv2.INTER_AREA, to one level of 255, in a third of its time."""
+    from rtseg.pictures._shrink_kernel import shrink  # loads numba, so only when needed
 
     out = np.empty((*size_hw, 3), np.uint8)
     scratch = np.empty(3 * image.shape[1], np.uint16)
@@ -56,13 +56,13 @@ def _shrink(image: np.ndarray, size_hw: Size) -> np.ndarray:
 
 @lru_cache(maxsize=16)
 def _taps(large: int, small: int) -> tuple[np.ndarray, np.ndarray]:
-    """How `large` values become `small` means: int32 (small,) where each begins, uint16 (small, n) weights of 256."""
+    """How `large` values become `small` means: int32 (small,) first index, uint16 (small, n) weights in 256ths."""
     factor = large / small
     starts, weights = np.zeros(small, np.int32), np.zeros((small, int(factor) + 2), np.uint16)
     for index in range(small):
         low, high = index * factor, min((index + 1) * factor, large)
         values = np.arange(int(low), int(np.ceil(high)) + 1)
-        # rounded as a running sum, so that the weights sum to 256 whatever each is
+        # round the running sum, so that the weights always sum to 256
         reached = np.rint((np.clip(values, low, high) - low) / (high - low) * 256).astype(np.uint16)
         shares = np.diff(reached)
         used = np.flatnonzero(shares)
@@ -72,14 +72,14 @@ def _taps(large: int, small: int) -> tuple[np.ndarray, np.ndarray]:
 
 
 def enlarge_labels(ids: np.ndarray, size_hw: Size, out: np.ndarray) -> np.ndarray:
-    """Class ids, float32 (h, w) -> uint8 (H, W) in `out`: each pixel takes the id that is nearest to it."""
+    """Class ids, float32 (h, w) -> uint8 (H, W) in `out`: each pixel takes the nearest id."""
     np.copyto(out, resize_labels(ids.astype(np.uint8), size_hw))
     return out
 
 
 def _quarter(image: np.ndarray) -> np.ndarray:
-    """The same bytes as cv2.INTER_AREA gives, in 0.3 of its time: 1024x2048 to 256x512, 4K to 540x960."""
-    from rtseg.pictures._shrink_kernel import shrink_by_four  # numba: only when something is shrunk so
+    """The same bytes as cv2.INTER_AREA in 0.3 of its time: 1024x2048 to 256x512, 4K to 540x960."""
+    from rtseg.pictures._shrink_kernel import shrink_by_four  # loads numba, so only when needed
 
     out = np.empty((image.shape[0] // 4, image.shape[1] // 4, 3), np.uint8)
     shrink_by_four(np.ascontiguousarray(image), np.empty(3 * image.shape[1], np.uint16), out)
@@ -87,5 +87,5 @@ def _quarter(image: np.ndarray) -> np.ndarray:
 
 
 def limit_threads(count: int) -> None:
-    """Lets OpenCV use so many threads for resizing and drawing, in the whole process."""
+    """Sets how many threads OpenCV uses for resizing and drawing, for the whole process."""
     cv2.setNumThreads(count)

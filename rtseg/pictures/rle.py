@@ -1,8 +1,8 @@
-"""Run lengths of masks, as COCO writes them (Lin et al. 2014; pycocotools).
+"""Run lengths of masks in COCO's format (Lin et al. 2014; pycocotools).
 
-Runs go down the columns, one column after the other, and begin with pixels that do not belong to the mask. The text
-holds each run from the third on as its difference from the one two before, in pieces of five bits, the lowest first:
-a sixth bit says that more follow, and 48 is added so that it can be read.
+Runs go down the columns, one column after the other, and start with pixels outside the mask. In the text, each run from
+the third on is its difference from the one two before. Numbers are split into pieces of five bits, lowest first; a
+sixth bit means that more follow, and 48 is added to make them printable.
 """
 
 import numpy as np
@@ -11,7 +11,7 @@ from rtseg.core.errors import UsageError
 
 
 def run_lengths(labels: np.ndarray) -> dict[int, np.ndarray]:
-    """uint8 (H, W) -> the runs, int64 (n,), of every label that occurs: not it, it, not it, …; they add up to H W."""
+    """uint8 (H, W) -> for every label that occurs, int64 (n,) runs: not it, it, not it, …; they add up to H W."""
     if labels.dtype != np.uint8 or labels.ndim != 2 or labels.size == 0:
         raise UsageError(f"labels are {labels.dtype} {labels.shape}: want uint8 (H, W)")
     flat = np.ascontiguousarray(labels.T).ravel()
@@ -28,7 +28,7 @@ def run_lengths(labels: np.ndarray) -> dict[int, np.ndarray]:
 
 
 def rle_text(runs: np.ndarray) -> str:
-    """Runs -> the `counts` of a COCO segmentation."""
+    """Converts runs to the `counts` of a COCO segmentation."""
     values = runs.astype(np.int64)
     values[3:] -= runs[1:-2]
     pieces, wanted = [], []
@@ -44,7 +44,7 @@ def rle_text(runs: np.ndarray) -> str:
 
 
 def runs_of(text: str) -> np.ndarray:
-    """What `rle_text` wrote -> the runs, int64 (n,); ValueError where it is none."""
+    """Converts the text of `rle_text` back to runs, int64 (n,); ValueError if it is not such a text."""
     codes = np.frombuffer(text.encode("ascii"), np.uint8).astype(np.int64) - 48
     if ((codes < 0) | (codes > 63)).any() or (codes.size and codes[-1] & 0x20):
         raise ValueError("run lengths that are cut short, or hold signs that do not belong there")

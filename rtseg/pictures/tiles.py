@@ -1,4 +1,4 @@
-"""A picture cut into tiles, and the parts of it that have a halo around a tile."""
+"""Cuts a picture into tiles, and into parts that add a halo around each tile."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -12,7 +12,7 @@ from rtseg.core.sizes import Size
 
 
 class Tile(NamedTuple):
-    """Rows `top` to `bottom` and columns `left` to `right`, of whatever grid, the last ones not in it."""
+    """Rows `top` to `bottom` and columns `left` to `right` of any grid, the last ones excluded."""
 
     top: int
     left: int
@@ -26,17 +26,17 @@ class Tile(NamedTuple):
 
 @dataclass(frozen=True)
 class Tiling:
-    """Tiles of a picture. All parts are of one size, so that they make up a batch: at an edge of the picture a part is
-    moved inwards, where it ends at the edge as the picture does.
+    """Tiles of a picture. All parts have one size, so that they can form a batch: at an edge of the picture, a part is
+    moved inwards until it ends at that edge.
 
     Args:
-        size_hw: of the picture.
-        tile_hw: of a tile; those at the lower and the right edge may be smaller.
+        size_hw: size of the picture.
+        tile_hw: size of a tile; those at the lower and right edges may be smaller.
         halo: pixels around a tile that belong to its part.
 
     Attributes:
         tiles: row by row.
-        part_hw: of every part.
+        part_hw: size of every part.
     """
 
     size_hw: Size
@@ -61,24 +61,24 @@ class Tiling:
         return top, left
 
     def work(self, count: int) -> float:
-        """Pixels of so many parts, as a share of the picture's, and 1 at most: then the picture itself is less work."""
+        """Pixels of `count` parts as a share of the picture's, at most 1: then the whole picture is no more work."""
         parts, whole = (size_hw[0] * size_hw[1] for size_hw in (self.part_hw, self.size_hw))
         return min(1.0, count * parts / whole)
 
     def least(self, sure: np.ndarray) -> np.ndarray:
-        """float (h, w) over the picture, h and w dividing its sides -> the smallest value of each tile."""
+        """float (h, w) over the picture, with h and w dividing its sides -> the smallest value in each tile."""
         stride = self.size_hw[0] // sure.shape[0]
         return np.array([sure[Tile(*(side // stride for side in tile)).slices].min() for tile in self.tiles])
 
     def join(self, parts: np.ndarray, tiles: Sequence[Tile]) -> np.ndarray:
-        """Logits of parts on the grid of the whole picture: right on tiles and one cell around them, 0 elsewhere.
+        """Joins logits of parts on the whole picture's grid; right on tiles and one cell around them, 0 elsewhere.
 
         Args:
-            parts: float32 (N, C, h, w), of the part of each tile.
+            parts: float32 (N, C, h, w), one for each tile.
             tiles: in the same order.
 
         Returns:
-            float32 (C, H, W), as far apart as the cells of the parts.
+            float32 (C, H, W), with the cell size of the parts.
         """
         stride = self.part_hw[0] // parts.shape[2]
         height, width = (side // stride for side in self.size_hw)
@@ -92,7 +92,7 @@ class Tiling:
         return whole
 
     def pixels(self, tile: Tile, frame_hw: Size) -> Tile:
-        """The pixels of a frame of any size whose centres lie in a tile of the picture that was made of it."""
+        """The pixels of a frame of any size whose centres lie in a tile of the picture made from it."""
         top, left, bottom, right = (
             ceil(side * of / size - 0.5) for side, of, size in zip(tile, 2 * frame_hw, 2 * self.size_hw, strict=True)
         )

@@ -1,8 +1,8 @@
 """Exact label upsampling: coarse logits to labels at any size without a full-size float array.
 
-The result equals bilinear interpolation (`align_corners=False`, edges clamped) followed by argmax. A bilinear
-sample is a weighted mean of the four corners of its cell, so where all four corners have the same best class
-every pixel between them has it too, and only the other cells, the borders, are interpolated.
+The result equals bilinear interpolation (`align_corners=False`, edges clamped) followed by argmax. A bilinear sample
+is a weighted mean of the four corners of its cell. So if all four corners have the same best class, every pixel
+between them has it too, and only the other cells, the borders, are interpolated.
 """
 
 import os
@@ -17,10 +17,10 @@ from rtseg.core.errors import UsageError
 from rtseg.core.sizes import Size
 
 _MAX_CLASSES = 256
-_BANDS_PER_THREAD = 4  # borders are not spread evenly: who ends early takes another band
+_BANDS_PER_THREAD = 4  # borders are spread unevenly: a thread that ends early takes another band
 _INLINE_PIXELS = 1 << 14  # below this, handing work to other threads costs more than it saves
 
-_POOL = ThreadPoolExecutor(os.cpu_count() or 1, thread_name_prefix="rtseg-upsample")  # no thread before it is used
+_POOL = ThreadPoolExecutor(os.cpu_count() or 1, thread_name_prefix="rtseg-upsample")  # starts threads only on first use
 
 
 def upsample_labels(
@@ -28,11 +28,11 @@ def upsample_labels(
 ) -> np.ndarray:
     """float32 (C, h, w) -> uint8 (H, W): bilinear interpolation, then the best class, ties to the lowest.
 
-    Any size, larger or smaller. May be called from several threads at once. Logits must be finite: a pixel
-    that depends on a NaN or an infinity gets some class in 0..C-1.
+    Any size, larger or smaller. May be called from several threads at once. Logits must be finite: a pixel that depends
+    on a NaN or an infinity gets an arbitrary class in 0..C-1.
 
     Args:
-        logits: class scores of a network's output grid; C is 1..256.
+        logits: class scores on the network's output grid; C is 1..256.
         size_hw: height and width of the label map.
         out: C-contiguous uint8 (H, W) to fill and return; a new array otherwise.
         threads: threads that may work at the same time, the caller's included; default: one per core.
@@ -51,7 +51,7 @@ def upsample_labels(
     elif threads < 1:
         raise UsageError(f"upsampling with {threads} threads: give 1 or more")
 
-    from rtseg.pictures._upsample_kernel import fill_rows  # numba: only when labels are wanted
+    from rtseg.pictures._upsample_kernel import fill_rows  # loads numba, so only when needed
 
     logits = np.require(logits, requirements=("C", "A"))
     coarse_height, coarse_width = logits.shape[1:]
@@ -63,7 +63,7 @@ def upsample_labels(
 
 
 def in_bands(rows: int, threads: int, fill: Callable[[int, int], None]) -> None:
-    """Calls `fill(first, last)` for bands of rows that make up 0..rows, in as many threads, the caller's included."""
+    """Calls `fill(first, last)` for bands that together cover 0..rows, in `threads` threads including this one."""
     bands = min(rows, _BANDS_PER_THREAD * threads if threads > 1 else 1)
     edges = [band * rows // bands for band in range(bands + 1)]
     ticket = count()  # next() is atomic
@@ -74,7 +74,7 @@ def in_bands(rows: int, threads: int, fill: Callable[[int, int], None]) -> None:
 
     helpers = [_POOL.submit(work) for _ in range(min(threads, bands) - 1)]
     try:
-        work()  # would do everything alone, so a busy pool only costs time
+        work()  # could do everything alone, so a busy pool only costs time
     finally:
         for helper in helpers:
             if not helper.cancel():
@@ -82,12 +82,12 @@ def in_bands(rows: int, threads: int, fill: Callable[[int, int], None]) -> None:
 
 
 def warm_up() -> None:
-    """Compiles the kernel, or loads it from numba's cache: some seconds on the first run, then well below one."""
+    """Compiles the kernel or loads it from numba's cache: some seconds on the first run, later well below one."""
     upsample_labels(np.zeros((2, 2, 2), np.float32), (4, 4), threads=1)
 
 
 def border_share(logits: np.ndarray, size_hw: Size) -> float:
-    """Share, 0..1, of the cells with pixels in them whose corners differ in class: those that are interpolated."""
+    """Share, 0..1, of the cells (those with pixels in them) whose corners differ in class and are interpolated."""
     _check_logits(logits)
     height, width = _checked_size(size_hw)
     labels = logits.argmax(0)
@@ -102,14 +102,14 @@ def border_share(logits: np.ndarray, size_hw: Size) -> float:
 
 @lru_cache(maxsize=64)
 def _axis(coarse: int, full: int) -> tuple[np.ndarray, np.ndarray]:
-    """First pixel of every cell, int64 (coarse + 1,), and each pixel's place in its cell, float32 (full,)."""
+    """First pixel of every cell, int64 (coarse + 1,), and each pixel's position in its cell, float32 (full,)."""
     cell, place = corners_of_axis(coarse, full)
     return np.searchsorted(cell, np.arange(coarse + 1)), place
 
 
 @lru_cache(maxsize=64)
 def corners_of_axis(coarse: int, full: int) -> tuple[np.ndarray, np.ndarray]:
-    """Each pixel's cell, int64 (full,), that between its coarse sample and the next, and its place in it, float32."""
+    """Each pixel's cell, int64 (full,), between its coarse sample and the next, and its position there, float32."""
     place = np.maximum((np.arange(full) + 0.5) * coarse / full - 0.5, 0)
     cell = place.astype(np.int64)
     return cell, (place - cell).astype(np.float32)

@@ -1,11 +1,10 @@
 """Labels in the formats of annotation tools: COCO, CVAT for images 1.1, LabelMe.
 
-COCO's run lengths hold the labels exactly. CVAT and LabelMe get polygons that can be edited
-(`rtseg.pictures.outlines`); neither knows holes, so what lies in a hole is drawn above what lies around it: by
-`z_order`, and by its place in the file.
+COCO's run lengths hold the labels exactly. CVAT and LabelMe get editable polygons (`rtseg.pictures.outlines`). Neither
+has holes, so what lies in a hole is drawn on top of what surrounds it: by `z_order`, and by its position in the file.
 
-COCO and CVAT are one file for all pictures. It is made of lines, a picture each (`CocoLines`, `CvatLines`), which
-`join_coco` and `join_cvat` put together.
+COCO and CVAT need one file for all pictures. It is assembled from lines, one per picture (`CocoLines`, `CvatLines`), by
+`join_coco` and `join_cvat`.
 """
 
 import json
@@ -27,18 +26,18 @@ from rtseg.pictures.outlines import outlines
 from rtseg.pictures.rle import rle_text, run_lengths
 from rtseg.sinks.base import Sink
 
-_CLASSES = 256  # no picture has more annotations, since a class has one
-_LABELME = "5.5.0"  # the version whose form this is
+_CLASSES = 256  # the most annotations of a picture: one per class
+_LABELME = "5.5.0"  # the version of the format
 _NO_XML = re.compile("[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 
 
 class Lines(Sink):
-    """Writes a line of text a frame.
+    """Writes one line of text per frame.
 
     Args:
         path: the file.
         labels: the classes.
-        name_of: gives the name of a frame's picture.
+        name_of: returns the name of a frame's picture.
     """
 
     def __init__(self, path: Path, labels: LabelSet, name_of: Callable[[int], str]) -> None:
@@ -55,7 +54,7 @@ class Lines(Sink):
 
     @abstractmethod
     def line(self, index: int, name: str, labels: np.ndarray) -> str:
-        """What is written of a frame, without a line feed."""
+        """The text for a frame, without a line feed."""
 
     def write(self, frame: Frame, labels: np.ndarray, picture: np.ndarray) -> None:
         try:
@@ -75,7 +74,7 @@ class Lines(Sink):
 
 
 class CocoLines(Lines):
-    """A line a frame: the picture's entry and, of every class in it, an annotation."""
+    """One line per frame: the picture's entry, and an annotation for every class in it."""
 
     def line(self, index: int, name: str, labels: np.ndarray) -> str:
         height, width = labels.shape
@@ -100,7 +99,7 @@ def _coco_annotation(index: int, label: int, runs: np.ndarray, labels: np.ndarra
 
 
 def join_coco(path: Path, parts: Sequence[Path], labels: LabelSet) -> None:
-    """Makes the COCO file of all frames' lines; raises OutputError. Categories count from 1, as COCO's own do."""
+    """Makes the COCO file from the lines of all frames; raises OutputError. Categories start at 1, as in COCO."""
     categories = [
         {"id": index + 1, "name": name, "supercategory": labels.name, "color": list(colour)}
         for index, (name, colour) in enumerate(zip(labels.names, labels.palette_rgb, strict=True))
@@ -125,7 +124,7 @@ def _lines(parts: Sequence[Path]) -> Iterator[str]:
 
 
 class CvatLines(Lines):
-    """A line a frame: its `<image>` with a polygon for every region."""
+    """One line per frame: its `<image>` with a polygon for every region."""
 
     def line(self, index: int, name: str, labels: np.ndarray) -> str:
         height, width = labels.shape
@@ -139,7 +138,7 @@ class CvatLines(Lines):
 
 
 def join_cvat(path: Path, parts: Sequence[Path], labels: LabelSet) -> None:
-    """Makes the CVAT file of all frames' lines; raises OutputError."""
+    """Makes the CVAT file from the lines of all frames; raises OutputError."""
     classes = "\n".join(
         f"<label><name>{_escaped(name)}</name><color>#{red:02x}{green:02x}{blue:02x}</color><type>any</type>"
         "<attributes></attributes></label>"
@@ -162,11 +161,11 @@ def _escaped(text: str) -> str:
 
 
 def write_labelme(path: Path, picture: str, labels: np.ndarray, classes: LabelSet) -> None:
-    """Writes one picture's LabelMe file, a polygon for every region; raises OutputError.
+    """Writes a picture's LabelMe file with a polygon for every region; raises OutputError.
 
     Args:
         path: the file.
-        picture: where the picture lies, seen from the folder that the file will be in.
+        picture: path of the picture, relative to the folder where the file will be.
         labels: uint8 (H, W).
         classes: the classes.
     """
@@ -179,5 +178,5 @@ def write_labelme(path: Path, picture: str, labels: np.ndarray, classes: LabelSe
     ]  # fmt: skip
     height, width = labels.shape
     data: dict[str, Any] = {"version": _LABELME, "flags": {}, "shapes": shapes, "imagePath": picture, "imageData": None}
-    with atomic_path(path) as made:  # without line feeds, since laying them out takes longer than all the rest
+    with atomic_path(path) as made:  # without line feeds, since formatting them takes longer than everything else
         made.write_text(json.dumps({**data, "imageHeight": height, "imageWidth": width}) + "\n", encoding="utf-8")

@@ -1,4 +1,4 @@
-"""Where labelled frames go: the contract of all sinks, and the plain ones."""
+"""The contract of all sinks, which take labelled frames, and simple sinks."""
 
 import os
 from abc import ABC, abstractmethod
@@ -18,7 +18,7 @@ PICTURE_SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".webp")
 
 
 class Sink(ABC):
-    """Takes labelled frames, one call a frame, from one thread; it keeps none of the arrays after `write` returns.
+    """Takes labelled frames, one call per frame, from one thread; it keeps no array after `write` returns.
 
     Attributes:
         frames: frames written so far.
@@ -31,23 +31,23 @@ class Sink(ABC):
         """Writes one frame.
 
         Args:
-            frame: as the source gave it.
+            frame: as the source returned it.
             labels: uint8 (H, W), at the frame's size.
-            picture: uint8 BGR (H', W', 3), what is to be seen: the overlay, which may have another size.
+            picture: uint8 BGR (H', W', 3), the overlay; it may have another size.
 
         Raises:
             OutputError: it cannot be written (disk full, folder gone, window closed).
         """
 
     def write_sure(self, frame: Frame, labels: np.ndarray, picture: np.ndarray, confidence: np.ndarray | None) -> None:
-        """As `write`, with the confidence, uint8 (H, W), where there is one; for sinks that have a use for it."""
+        """Same as `write`, with the confidence, uint8 (H, W), or None; for sinks that use it."""
         self.write(frame, labels, picture)
 
     def close(self, complete: bool = True) -> None:  # noqa: B027 (most sinks hold nothing open)
         """Ends the output; may be called more than once.
 
         Args:
-            complete: False where the run failed: what is half done then stays away from its final name.
+            complete: False if the run failed: then unfinished output does not get its final name.
         """
 
     def __enter__(self) -> Self:
@@ -60,28 +60,28 @@ class Sink(ABC):
 
 
 class NullSink(Sink):
-    """Counts frames and keeps nothing: for measuring."""
+    """Counts frames and keeps nothing, for measurements."""
 
     def write(self, frame: Frame, labels: np.ndarray, picture: np.ndarray) -> None:
         self.frames += 1
 
 
 def check_picture(path: Path) -> None:
-    """Raises OutputError for a suffix that names no kind of picture."""
+    """Raises OutputError for a suffix that is not a picture format."""
     if path.suffix.lower() not in PICTURE_SUFFIXES:
         raise OutputError(f"{path} cannot be written: {path.suffix or 'no suffix'} is not a picture format; "
                           f"allowed: {' '.join(PICTURE_SUFFIXES)}")  # fmt: skip
 
 
 def write_picture(path: Path, picture: np.ndarray) -> None:
-    """Writes uint8 (H, W) or BGR (H, W, 3) to a picture file, whole or not at all.
+    """Writes uint8 (H, W) or BGR (H, W, 3) to a picture file, completely or not at all.
 
     Raises:
         OutputError: unknown suffix, or the file cannot be written.
     """
     check_picture(path)
     suffix = path.suffix.lower()
-    # level 1 is 3x faster than the default, and label maps are small at any level
+    # level 1 is 3x faster than the default, and label maps are always small
     options = [cv2.IMWRITE_PNG_COMPRESSION, 1] if suffix == ".png" else []
     _, data = cv2.imencode(suffix, picture, options)
     with atomic_path(path) as part:
@@ -89,7 +89,7 @@ def write_picture(path: Path, picture: np.ndarray) -> None:
 
 
 def make_folder(folder: Path) -> None:
-    """Makes a folder and checks that files can be made in it; raises OutputError otherwise."""
+    """Creates a folder and checks that files can be created in it; raises OutputError otherwise."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
         with TemporaryFile(dir=folder):
@@ -99,13 +99,13 @@ def make_folder(folder: Path) -> None:
 
 
 def check_name(path: Path) -> None:
-    """Raises OutputError where a file's name is longer than file systems take."""
+    """Raises OutputError if a file's name is longer than file systems allow."""
     if (length := len(os.fsencode(path.name))) > NAME_MAX:
         raise OutputError(f"cannot write {path}: its name has {length} bytes and file systems take {NAME_MAX}")
 
 
 def check_file(path: Path) -> None:
-    """Finds before the work whether a file could be written after it; raises OutputError where it could not."""
+    """Checks before the work whether a file can be written after it; raises OutputError if not."""
     check_place(path)
     check_name(path)
     make_folder(path.parent)

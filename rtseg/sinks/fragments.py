@@ -1,4 +1,4 @@
-"""H.264 for a player that shows each picture at once: MP4 fragments of one picture (ISO/IEC 14496-12)."""
+"""H.264 for players that show each picture at once: MP4 fragments with one picture each (ISO/IEC 14496-12)."""
 
 import struct
 from dataclasses import dataclass
@@ -16,30 +16,30 @@ from rtseg.core.errors import OutputError
 from rtseg.core.sizes import Size, format_size
 from rtseg.sinks.h264 import FRAGMENTED, ONE_KEY_FRAME, PRESET, add_h264, size_hint, to_yuv
 
-_TICKS = 90_000  # a second
+_TICKS = 90_000  # per second
 _NOMINAL_FPS = Fraction(30)
-_LASTS = _TICKS  # ticks for which a picture is shown where no other comes
+_LASTS = _TICKS  # ticks for which a picture is shown if no other follows
 _OPTIONS = {
     "preset": PRESET,
-    "tune": "zerolatency",  # a picture in, its packet out
+    "tune": "zerolatency",  # each picture's packet comes out at once
     "crf": "26",
     "maxrate": "6M",
-    "bufsize": "1500k",  # hence no key frame above 190 KB
-    "sc_threshold": "0",  # key frames are asked for
+    "bufsize": "1500k",  # so no key frame exceeds 190 KB
+    "sc_threshold": "0",  # key frames are made only on request
     "forced-idr": "1",
-    "x264-params": "annexb=0",  # lengths before the parts of a packet, as MP4 has them
+    "x264-params": "annexb=0",  # each part of a packet starts with its length, as in MP4
 }
 _IS_KEY, _NEEDS_OTHERS = 0x02000000, 0x01010000  # sample flags
 
 
 @dataclass(frozen=True)
 class Fragment:
-    """One picture.
+    """One encoded picture.
 
     Attributes:
         data: `moof` and `mdat`.
-        time_s: when it is shown, on the player's clock.
-        is_key: it can be played without those before it.
+        time_s: when to show it, on the player's clock.
+        is_key: it can be played without earlier pictures.
     """
 
     data: bytes
@@ -48,19 +48,19 @@ class Fragment:
 
 
 class FragmentEncoder:
-    """Encodes pictures of one size; used by one thread at a time.
+    """Encodes pictures of one size; one thread at a time may use it.
 
-    The head comes from the muxer of recordings. The fragments do not: FFmpeg ends one only when the next picture has
-    come, which would show every picture a picture later.
+    The head comes from the muxer for recordings. The fragments do not, since FFmpeg ends one only when the next picture
+    arrives, which would delay every picture by one.
 
     Attributes:
-        head: `ftyp` and `moov`, what a player needs first.
-        codec: its name in a media type, such as 'avc1.64001f' (RFC 6381).
+        head: `ftyp` and `moov`, which a player needs first.
+        codec: the codec's name in a media type, such as 'avc1.64001f' (RFC 6381).
         size_hw: (height, width) of the pictures.
     """
 
     def __init__(self, size_hw: Size) -> None:
-        """Opens the encoder; raises OutputError where it takes no pictures of this size."""
+        """Opens the encoder; raises OutputError if it does not take pictures of this size."""
         self.size_hw = size_hw
         self._number = 0
         self._last_tick = -1
@@ -82,11 +82,11 @@ class FragmentEncoder:
 
         Args:
             picture: uint8 BGR (H, W, 3), of this size.
-            time_s: seconds, later than the last one's: at least a tick of 1/90000 s is put between them.
-            key: make it one that needs none of those before it, as the first is.
+            time_s: seconds, later than the last one's; they are at least a tick of 1/90000 s apart.
+            key: make it a key frame, which needs no earlier pictures; the first always is one.
 
         Raises:
-            OutputError: it cannot be encoded.
+            OutputError: encoding failed.
         """
         yuv = to_yuv(picture, self.size_hw)
         yuv.pts = self._last_tick = max(self._last_tick + 1, round(time_s * _TICKS))
@@ -110,10 +110,10 @@ class FragmentEncoder:
 def _fragment(number: int, packet: "Packet[VideoStream]") -> bytes:
     data = bytes(packet)
     flags = _IS_KEY if packet.is_keyframe else _NEEDS_OTHERS
-    # one sample, with its duration, size and flags; its data begins after this `moof` of 100 bytes and a head of 8
+    # one sample with duration, size and flags; its data follow this `moof` of 100 bytes and a head of 8
     run = _box(b"trun", ">IIIIII", 0x000701, 1, 108, _LASTS, len(data), flags)
     time = _box(b"tfdt", ">IQ", 0x01000000, packet.pts)
-    track = _box(b"tfhd", ">II", 0x020000, 1)  # offsets count from the `moof`
+    track = _box(b"tfhd", ">II", 0x020000, 1)  # offsets are relative to the `moof`
     return _join(b"moof", _box(b"mfhd", ">II", 0, number), _join(b"traf", track, time, run)) + _join(b"mdat", data)
 
 

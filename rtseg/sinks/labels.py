@@ -1,4 +1,4 @@
-"""Label maps as a lossless video."""
+"""Writes label maps as a lossless video."""
 
 import os
 from fractions import Fraction
@@ -19,14 +19,14 @@ from rtseg.sinks.video import exact_rate, reason_of_write
 
 
 class LabelVideoSink(Sink):
-    """Writes label maps to a Matroska video (FFV1, 8-bit grey): a decoded pixel is the class id.
+    """Writes label maps to a Matroska video (FFV1, 8-bit grey): each decoded pixel is a class id.
 
-    Matroska counts in milliseconds: a map's place in the file is exact, its time is rounded. Until `close` the file is
-    called `NAME.partial.mkv`.
+    Matroska counts in milliseconds, so a map's position in the file is exact but its time is rounded. Until `close`,
+    the file is called `NAME.partial.mkv`.
     """
 
     def __init__(self, path: Path, size_hw: Size, fps: float, time_base: Fraction) -> None:
-        """Starts a video; raises OutputError where the file cannot be made."""
+        """Starts a video; raises OutputError if the file cannot be created."""
         make_folder(path.parent)
         self.path = path
         self._part = path.with_name(f"{path.stem}.partial{path.suffix}")
@@ -47,7 +47,7 @@ class LabelVideoSink(Sink):
         self._open = True
 
     def write(self, frame: Frame, labels: np.ndarray, picture: np.ndarray) -> None:
-        """Encodes `labels`; where the video's size changes in mid-stream, the nearest label of each pixel."""
+        """Encodes `labels`; if their size changes during the video, they are resized by nearest neighbour."""
         if labels.shape != self._size_hw:
             labels = cv2.resize(labels, self._size_hw[::-1], interpolation=cv2.INTER_NEAREST_EXACT)
         self._start_s = frame.timestamp_s if self._start_s is None else self._start_s

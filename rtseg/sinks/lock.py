@@ -1,4 +1,4 @@
-"""A file or folder that one process at a time may write."""
+"""Lets only one process at a time write a file or folder."""
 
 import os
 from contextlib import suppress
@@ -11,14 +11,14 @@ from rtseg.core.errors import OutputError
 
 
 class Lock(Closing):
-    """Holds a lock file until `close`; the system frees it when the process ends, however it ends.
+    """Holds a lock file until `close`; the system releases it when the process ends, however that happens.
 
     Args:
         path: the lock file; it is removed at the end.
-        busy: what to say where another process holds it.
+        busy: the error message if another process holds it.
 
     Raises:
-        OutputError: another process holds it, or it cannot be written.
+        OutputError: another process holds the lock, or the file cannot be written.
     """
 
     def __init__(self, path: Path, busy: str) -> None:
@@ -34,10 +34,10 @@ class Lock(Closing):
             ) from error
 
     def close(self) -> None:
-        """Frees it; a second call does nothing."""
+        """Releases the lock; a second call does nothing."""
         if not self._lock.is_locked:
             return
-        # While it is held: who waits for the removed file notices. Windows removes it only once it is free.
+        # Removed while held, so that a process waiting for it notices. Windows removes it only after release.
         with suppress(OSError):
             os.unlink(self._path)
         self._lock.release()

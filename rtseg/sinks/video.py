@@ -1,4 +1,4 @@
-"""H.264 recordings, through PyAV (FFmpeg, x264), that stay playable whatever happens."""
+"""H.264 recordings through PyAV (FFmpeg, x264), playable whatever happens."""
 
 import math
 import os
@@ -20,18 +20,18 @@ from rtseg.sinks.base import Sink, check_name, make_folder
 from rtseg.sinks.h264 import FRAGMENTED, ONE_KEY_FRAME, PRESET, add_h264, most_ticks, size_hint, to_yuv
 from rtseg.sinks.lock import Lock
 
-NOMINAL_FPS = 30.0  # of a source that does not say; the frames' own times decide how they play
+NOMINAL_FPS = 30.0  # if the source does not say; the frames' timestamps decide how they play
 
 
 def exact_rate(fps: float) -> Fraction:
-    """29.97 -> 30000/1001: the NTSC rates exactly, others to the nearest fraction that MP4 can hold.
+    """29.97 -> 30000/1001: NTSC rates exactly, others as the nearest fraction that MP4 can hold.
 
     Raises:
         UsageError: not a finite rate between 0 and 1000.
     """
     if not (math.isfinite(fps) and 0 < fps < 1000):
         raise UsageError(f"{fps} is not a frame rate: give frames per second above 0 and below 1000")
-    if fps < 1:  # frames that last seconds, or hours
+    if fps < 1:  # frames that last for seconds or hours
         return 1 / max(Fraction(1), Fraction(1 / fps).limit_denominator(1001))
     ntsc = Fraction(round(fps) * 1000, 1001)
     is_ntsc = round(fps) % 6 == 0 and abs(float(ntsc) - fps) < 0.005  # 23.976, 29.97, 47.95, 59.94, 119.88
@@ -39,29 +39,29 @@ def exact_rate(fps: float) -> Fraction:
 
 
 def partial_path(path: Path) -> Path:
-    """What a recording is called while it is written."""
+    """The name of a recording while it is written."""
     return path.with_name(f"{path.stem}.partial.mp4")
 
 
 def reason_of_write(error: BaseException) -> str:
-    """Why something could not be written, in words."""
+    """Why something could not be written, for people to read."""
     return "the disk is full" if is_full(error) else str(getattr(error, "strerror", None) or error)
 
 
 class VideoSink(Sink):
-    """Writes pictures to an MP4 (H.264, yuv420p) that browsers play; times are the frames' own timestamps.
+    """Writes pictures to an MP4 (H.264, yuv420p) that browsers play, with the frames' own timestamps.
 
-    The file is fragmented, a fragment a second: what was written before a crash, a kill or a full disk plays. While it
-    is written it is called `NAME.partial.mp4` and replaces an older one of that name; `close` gives it its own name.
-    After a failure, or with `close(complete=False)`, it keeps the partial name.
+    The file is fragmented, one fragment per second, so everything written before a crash, a kill or a full disk can be
+    played. While it is written, it is called `NAME.partial.mp4` and replaces an older file of that name; `close`
+    renames it. After a failure, or with `close(complete=False)`, it keeps the partial name.
 
-    A `joinable` recording is a part of a longer one, to be joined to others without re-encoding them: a plain MP4 of
-    one closed group of pictures without B frames, so that pictures lie in the file in the order they are shown in.
+    A `joinable` recording is part of a longer one, joined without re-encoding: a plain MP4 with one closed group of
+    pictures and no B frames, so that pictures are stored in display order.
 
     Attributes:
-        padded: the width or height is odd and got one repeated column or row, because yuv420p has even sizes only.
+        padded: the width or height is odd and got one repeated column or row, since yuv420p needs even sizes.
         partial_path: its name while it is written.
-        saved: it has been given its own name.
+        saved: it has its final name.
     """
 
     def __init__(
@@ -80,19 +80,19 @@ class VideoSink(Sink):
         """Starts a recording.
 
         Args:
-            path: ends in .mp4; an older file there is replaced at `close`.
+            path: ends in .mp4; `close` replaces an older file there.
             size_hw: (height, width) of the pictures.
             fps: nominal rate; timestamps decide when a frame is shown.
             crf: x264's constant quality, 0 (lossless) to 51.
-            preset: x264's effort, ultrafast … veryslow; veryfast takes twice the time of superfast for files two
-                thirds as large.
-            threads: of the encoder; None lets x264 choose. The file depends on it.
-            time_base: seconds a tick; timestamps that are whole ticks stay exact. None: fine enough for any.
+            preset: x264's effort, ultrafast … veryslow; veryfast takes twice the time of superfast for files two thirds
+                as large.
+            threads: threads of the encoder; None: x264 chooses. The file depends on it.
+            time_base: seconds per tick; timestamps in whole ticks stay exact. None: fine enough for any.
             joinable: make a part of a longer recording.
-            pixel_aspect: width of a pixel by its height, where they are not square.
+            pixel_aspect: width of a pixel divided by its height, if pixels are not square.
 
         Raises:
-            OutputError: the file cannot be made there, or another process records to it.
+            OutputError: the file cannot be created there, or another process is recording to it.
             UsageError: `fps` is not a frame rate.
         """
         check_place(path)
@@ -106,18 +106,18 @@ class VideoSink(Sink):
         self._size_hw = size_hw
         self._rate = exact_rate(fps)
         self._joinable = joinable
-        # ticks fine enough for any timestamp, and a whole number of them in a nominal frame
+        # ticks fine enough for any timestamp, and a whole number of them per nominal frame
         ticks = self._rate.numerator * math.ceil(10_000 / self._rate.numerator)
         self._time_base = time_base or Fraction(1, ticks)
         self._start_s: float | None = None
         self._last_pts = -1
-        # B frames are written before they are shown, by as much as several pictures last
+        # B frames are written earlier than shown, by the duration of several pictures
         self._most_ticks = most_ticks(self._time_base) // (1 if joinable else 8)
         self._shown: VideoFrame | None = None
         self._failed = False
         make_folder(path.parent)
         self._lock: Lock | None = None
-        if not joinable:  # the parts of a batch lie in a folder of its own
+        if not joinable:  # a batch keeps its parts in a folder of its own
             busy = f"cannot record to {path}: another rtseg is recording to it; name another file"
             self._lock = Lock(path.with_name(f".{path.name}.lock"), busy)
         options = {"preset": preset, "crf": str(crf)}
@@ -146,7 +146,7 @@ class VideoSink(Sink):
     def _add_stream(
         self, container: OutputContainer, options: dict[str, str], threads: int | None, pixel_aspect: Fraction | None
     ) -> VideoStream:
-        # a key frame, hence a fragment, a second; or one alone
+        # one key frame, and so one fragment, per second; or only one in all
         key_frames = ONE_KEY_FRAME if self._joinable else max(1, round(self._rate))
         stream = add_h264(container, self._size_hw, self._rate, self._time_base, key_frames, options, threads)
         if pixel_aspect:
@@ -154,7 +154,7 @@ class VideoSink(Sink):
         return stream
 
     def write(self, frame: Frame, labels: np.ndarray, picture: np.ndarray) -> None:
-        """Encodes `picture`; one of another size than the recording is scaled to it."""
+        """Encodes `picture`; if its size differs from the recording's, it is scaled."""
         if self._container is None:
             raise OutputError(f"{self.path} is closed: nothing can be written any more")
         try:
@@ -175,9 +175,9 @@ class VideoSink(Sink):
         return yuv
 
     def _bridge(self, following: VideoFrame) -> None:
-        """Shows the picture before once more where the next one comes so late that MP4 cannot hold the gap.
+        """Repeats the last picture if the next one comes so late that MP4 cannot hold the gap.
 
-        A part gets another time when it is joined, but no further picture.
+        A joinable part needs no more pictures, since joining changes its times.
         """
         if self._joinable:
             following.pts = min(following.pts or 0, self._last_pts + self._most_ticks)
@@ -205,14 +205,14 @@ class VideoSink(Sink):
         try:
             try:
                 if self.frames and not self._failed:
-                    self._encode(None)  # the frames that x264 still holds
+                    self._encode(None)  # flushes the frames that x264 still holds
             finally:
                 self._container.close()
         except (av.error.FFmpegError, OSError) as caught:
             error = caught
         self._container = None
         if self._failed:
-            return  # `write` has raised already
+            return  # `write` has already raised it
         if error is not None:
             raise self._error(error) from error
         if not self.frames:

@@ -1,4 +1,4 @@
-"""A window on the screen, through OpenCV."""
+"""Shows a window on the screen, through OpenCV."""
 
 import os
 import re
@@ -19,7 +19,7 @@ _NAMED_KEYS = {27: "esc", 13: "enter", 10: "enter", 32: "space", 9: "tab", 8: "b
 
 
 def gui_available() -> tuple[bool, str]:
-    """Whether a window can be opened here, and if not, why; opens none (Qt ends the process where it fails)."""
+    """Whether a window can be opened here and, if not, why; does not try, since Qt ends the process on failure."""
     framework = _gui()
     if not framework:
         return False, f"this OpenCV has no GUI (opencv-python-headless is installed): {OPENCV_FIX}"
@@ -36,7 +36,7 @@ def gui_available() -> tuple[bool, str]:
 
 
 def _gui() -> str:
-    """The window toolkit that OpenCV was built with ('QT', 'GTK3', 'WIN32', 'COCOA'); empty where it has none."""
+    """The window toolkit in this build of OpenCV ('QT', 'GTK3', 'WIN32', 'COCOA'); empty if it has none."""
     match = re.search(r"^\s*GUI:\s*(\S+)", cv2.getBuildInformation(), re.MULTILINE)
     return match[1] if match and match[1] != "NONE" else ""
 
@@ -47,10 +47,10 @@ def _qt_speaks_wayland() -> bool:
 
 
 def _x_server_answers(display: str) -> bool:
-    """Connects to the X server that DISPLAY names ([host]:number[.screen])."""
+    """Tries to connect to the X server that DISPLAY names ([host]:number[.screen])."""
     match = re.fullmatch(r"(?:unix|([^:/]*)):(\d+)(?:\.\d+)?", display)
     if not match:
-        return True  # a form that only Xlib knows, such as a launchd socket: let it try
+        return True  # a form that only Xlib knows, such as a launchd socket, so let it try
     host, number = match[1], int(match[2])
     unix = getattr(socket, "AF_UNIX", None)
     addresses: list[tuple[int, object]] = [(socket.AF_INET, (host or "localhost", 6000 + number))]
@@ -69,7 +69,7 @@ def _x_server_answers(display: str) -> bool:
 
 
 class WindowSink(Sink):
-    """Shows pictures in a window. Make it, write to it and poll it from the main thread.
+    """Shows pictures in a window. Create, write and poll it in the main thread.
 
     Attributes:
         closed: the user has closed the window.
@@ -79,7 +79,7 @@ class WindowSink(Sink):
         """Prepares a window that opens with the first picture, scaled down to fit `max_size_hw`.
 
         Raises:
-            OutputError: no window can be opened here; says why and how to go on.
+            OutputError: no window can be opened here; says why and what to do instead.
         """
         ok, reason = gui_available()
         if not ok:
@@ -107,7 +107,7 @@ class WindowSink(Sink):
         self._shown_hw = (height, width)
 
     def poll_key(self, delay_ms: int = 1) -> str | None:
-        """Lets the window work for `delay_ms` and returns the key that was pressed ('q', '+', 'space', 'esc'), if any.
+        """Lets the window work for `delay_ms`; returns the key that was pressed ('q', '+', 'space', 'esc') or None.
 
         Also sets `closed` when the user has closed the window.
         """
@@ -123,11 +123,11 @@ class WindowSink(Sink):
     def _visible(self) -> bool:
         try:
             return cv2.getWindowProperty(self.title, cv2.WND_PROP_VISIBLE) >= 1
-        except cv2.error:  # what Qt answers once the user has closed the last window
+        except cv2.error:  # raised by Qt once the user has closed the last window
             return False
 
     def close(self, complete: bool = True) -> None:
         if self._shown_hw is not None and not self.closed and self._visible():
             cv2.destroyWindow(self.title)
-            cv2.waitKey(1)  # some window systems close it only when asked for events
+            cv2.waitKey(1)  # some window systems close it only while handling events
         self.closed = True

@@ -1,1 +1,1 @@
-"""Where frames come from: cameras, videos, streams, pictures, the procedural street."""
+"""Sources of frames: cameras, videos, streams, pictures, the procedural street."""

@@ -1,4 +1,4 @@
-"""Where frames come from: the contract of all sources."""
+"""The contract of all sources of frames."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Generator
@@ -13,24 +13,24 @@ from rtseg.sources.prefetch import Prefetch
 
 
 class Source(Closing, ABC):
-    """Frames, in order, from one place.
+    """Delivers frames from one place, in order.
 
-    A source reads ahead on its own thread, so `read` can be interrupted whatever the device does. Attributes are
-    known once it is open: the first frame has then been read. One thread reads; any thread may `interrupt`.
+    A source reads ahead on its own thread, so `read` can be interrupted whatever the device does. Its attributes are
+    known once it is open, since the first frame has then been read. One thread reads; any thread may `interrupt`.
 
     Attributes:
         kind: 'camera', 'video', 'image', 'images' or 'synthetic'.
-        name: what to call it in messages and file names; without the password that a URL may hold.
-        size_hw: (height, width) of the first frame; a folder of images may hold others.
-        fps: frames per second, or None where the source does not say.
-        frame_count: number of frames, or None where the source does not say.
-        live: frames arrive by the clock; whoever cannot follow should keep the newest and drop the rest.
-        corrupt: frames that could not be decoded, so far; they are skipped, and `Frame.index` counts them.
-        outages: how often a live source was lost and came back, or is lost.
-        late: frames of a live source that were too old to be given.
+        name: its name in messages and file names, without the password that a URL may contain.
+        size_hw: (height, width) of the first frame; pictures in a folder may have other sizes.
+        fps: frames per second, or None if the source does not say.
+        frame_count: number of frames, or None if the source does not say.
+        live: frames arrive in real time; a reader that is too slow should keep the newest and drop the rest.
+        corrupt: frames so far that could not be decoded; they are skipped, but `Frame.index` counts them.
+        outages: how often a live source was lost, including now.
+        late: frames of a live source that were dropped because they were too old.
         notes: what a user should know about it.
-        closed: it was closed, and gives nothing any more.
-        pixel_aspect: width of a pixel by its height as shown, where pixels are not square; else None.
+        closed: it was closed and delivers no more frames.
+        pixel_aspect: width of a pixel divided by its height as shown; None if pixels are square.
 
     Example:
         >>> with open_source("drive.mp4") as source:
@@ -55,15 +55,15 @@ class Source(Closing, ABC):
 
     @property
     def endless(self) -> bool:
-        """Whether it gives frames until it is closed."""
+        """Whether it delivers frames until it is closed."""
         return self.live or self.kind == "synthetic"
 
     @abstractmethod
     def _frames(self) -> Generator[Frame, None, None]:
-        """Yields the frames; runs on the source's thread, opens there what it reads and closes it in `finally`."""
+        """Yields the frames; runs on the source's thread, where it opens its input and closes it in `finally`."""
 
     def _start(self, timeout_s: float | None = None) -> None:
-        """Starts reading and waits for the first frame; every subclass ends its `__init__` with this call."""
+        """Starts reading and waits for the first frame; every subclass calls this at the end of its `__init__`."""
         self._ahead = Prefetch(self._frames(), self.depth, f"rtseg-source-{self.kind}")
         try:
             self._first = self._ahead.get(timeout_s)
@@ -90,7 +90,7 @@ class Source(Closing, ABC):
         return frame or self._ahead.get()
 
     def interrupt(self) -> None:
-        """Makes a `read` that waits, and every later one, return None; may be called from any thread."""
+        """Makes a waiting `read` and all later ones return None; may be called from any thread."""
         self._first = None
         self._ahead.interrupt()
 

@@ -19,12 +19,12 @@ from rtseg.sources.images import to_bgr8
 
 _DEVICES = Path("/dev")
 _NAMES = Path("/sys/class/video4linux")
-_MISSES_ALLOWED = 30  # reads in a row without a picture until a camera counts as gone
+_MISSES_ALLOWED = 30  # after so many reads in a row without a picture, a camera counts as gone
 
 
 @dataclass(frozen=True)
 class CameraInfo:
-    """A camera that can be opened now; `fps` is None where the driver does not say."""
+    """A camera that can be opened now; `fps` is None if the driver does not say."""
 
     index: int
     name: str
@@ -33,7 +33,7 @@ class CameraInfo:
 
 
 class CameraSource(Source):
-    """A camera by its index. It asks for MJPG, the size, the rate and the shortest buffer; a driver may ignore each."""
+    """A camera by its index. It requests MJPG, size, rate and the shortest buffer; a driver may ignore any of them."""
 
     kind = "camera"
     depth = 1
@@ -89,7 +89,7 @@ def list_cameras(limit: int = 10) -> list[CameraInfo]:
 
 
 def _present(limit: int) -> list[int]:
-    """The indices that may be cameras: on Linux those with a device file, elsewhere all."""
+    """The indices that may be cameras: on Linux those with a device file, elsewhere all of them."""
     if not sys.platform.startswith("linux"):
         return list(range(limit))
     matches = (re.fullmatch(r"video(\d+)", path.name) for path in _DEVICES.glob("video*"))
@@ -104,7 +104,7 @@ def _device_name(index: int) -> str:
 
 
 def _open(index: int) -> cv2.VideoCapture:
-    """Opens a camera, or raises InputError that tells an absent one from a busy one where the system knows."""
+    """Opens a camera, or raises InputError, which tells a missing one from a busy one if the system knows."""
     hint = "try --source synthetic, or rtseg-cam --list-cameras"
     if Path(str(index)).exists():
         hint += f"; for the file or folder of that name write ./{index}"
@@ -131,7 +131,7 @@ def _rate(capture: cv2.VideoCapture) -> float | None:
 
 @contextmanager
 def _quiet_opencv() -> Iterator[None]:
-    """Keeps OpenCV's own warnings off stderr: every one of them is reported as an error line of ours."""
+    """Keeps OpenCV's own warnings off stderr, since our error lines report all of them."""
     level = cv2.utils.logging.getLogLevel()
     cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)
     try:

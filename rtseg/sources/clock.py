@@ -1,4 +1,4 @@
-"""When pictures are shown: one clock for a file whose own starts again or does not rise."""
+"""When to show pictures: one clock for a file whose own clock restarts or does not rise."""
 
 from dataclasses import dataclass
 from fractions import Fraction
@@ -14,9 +14,9 @@ from av.video.stream import VideoStream
 from rtseg.sources.containers import nominal_rate
 
 _NO_TIMESTAMPS, _MAY_LEAP = 0x80, 0x200  # AVFMT_NOTIMESTAMPS, AVFMT_TS_DISCONT
-_BACK_S = 0.1  # that a stream's clock may go back by, as careless muxers do
-_LEAP_S = 10.0  # that a broadcast's clock may leap ahead by; FFmpeg's -dts_delta_threshold
-_ERROR_S = 30 * 3600.0  # that any clock may leap ahead by; FFmpeg's -dts_error_threshold
+_BACK_S = 0.1  # a stream's clock may go back this much, because of careless muxers
+_LEAP_S = 10.0  # a broadcast's clock may leap ahead this much; FFmpeg's -dts_delta_threshold
+_ERROR_S = 30 * 3600.0  # any clock may leap ahead this much; FFmpeg's -dts_error_threshold
 _NEAR_S = 1.0
 _SAME_S = 1e-3
 _ENDS = 16
@@ -24,11 +24,11 @@ _ENDS = 16
 
 @dataclass
 class _Place:
-    """Where a stream is: the number of its clock, when its last packet was due, and when the next one is.
+    """The position of a stream: the number of its clock, when its last packet was due, and when the next one is.
 
     Attributes:
-        raw_next_s: when the next one is by its own clock.
-        ends: the same where no packet followed, of late.
+        raw_next_s: when the next packet is due by the stream's own clock.
+        ends: the latest of these times that no packet followed.
     """
 
     clock: int
@@ -39,19 +39,19 @@ class _Place:
 
 
 class Timeline:
-    """Moves the timestamps of packets, so that a clock that starts again goes on where it was.
+    """Moves the timestamps of packets, so that time continues when the clock restarts.
 
-    As ffmpeg does (`ts_discontinuity_detect`), but with one clock for each stream, since packets of the recording
-    before come in between those of the next one; and a clock that is back after a damaged timestamp is believed.
+    It does what ffmpeg does (`ts_discontinuity_detect`), but with one clock per stream, since packets of the previous
+    recording come between those of the next one. A clock that returns after a damaged timestamp is trusted.
 
     Attributes:
-        restarts: how often the clock started again, so far.
+        restarts: how often the clock has restarted so far.
     """
 
     def __init__(self, container: InputContainer) -> None:
         self._leaps = bool(container.format.flags & _MAY_LEAP)
         self._leap_s = _LEAP_S if self._leaps else _ERROR_S
-        self._shifts = [Fraction(0)]  # seconds, of each clock
+        self._shifts = [Fraction(0)]  # the shift of each clock, in seconds
         self._places: dict[int, _Place] = {}
         self._latest_s = -inf
 
@@ -61,20 +61,21 @@ class Timeline:
 
     @property
     def end_s(self) -> float | None:
-        """Where the stream that has come furthest ends; None where the clock has started again."""
+        """The latest end of a stream; None if the clock has restarted."""
         return None if self.restarts else self._latest_s
 
     def place(self, packet: "Packet[Any]") -> bool:
-        """Moves a packet's timestamps; packets of all streams in the order of the file.
+        """Moves a packet's timestamps; takes the packets of all streams in file order.
 
-        False: it is to be left out. Where a stream gets another PID, FFmpeg gives the last packet of the old one only
-        when the file ends or the old PID is back, and then nothing can be made of it, unless it is a key frame.
+        Returns False if the packet must be left out. When a stream changes its PID, FFmpeg delivers the last packet of
+        the old one only at the end of the file or when the old PID returns. Such a packet is useless unless it is a key
+        frame.
         """
         time_base = packet.time_base
         if time_base is None:
             return True
         place = self._places.get(packet.stream_index)
-        if packet.dts is not None:  # presentation times go back and forth by themselves
+        if packet.dts is not None:  # presentation times normally go back and forth
             raw_s = float(packet.dts * time_base)
             length_s = float((packet.duration or 0) * time_base)
             clock = self.restarts
@@ -95,12 +96,12 @@ class Timeline:
         return True
 
     def _is_left_over(self, place: _Place, raw_s: float) -> bool:
-        """Whether a packet of a broadcast is due where none came before, and not now."""
+        """Whether a broadcast's packet is due where an earlier one was missing, and not now."""
         off_s = min(abs(raw_s + float(self._shifts[clock]) - place.next_s) for clock in (place.clock, self.restarts))
         return self._leaps and off_s > _BACK_S and any(abs(raw_s - end_s) < _SAME_S for end_s in place.ends)
 
     def _clock(self, place: _Place, raw_s: float) -> int:
-        """The number of the clock that a stream's next packet goes by; a new one where none fits."""
+        """The number of the clock that fits a stream's next packet; a new one if none does."""
 
         def off_s(clock: int) -> float:
             return abs(raw_s + float(self._shifts[clock]) - place.next_s)
@@ -117,16 +118,16 @@ class Timeline:
 
 
 class PictureClock:
-    """Ticks at which decoded pictures are shown, in the order in which they are: 0 for the first, and rising.
+    """The ticks at which decoded pictures are shown, in that order: 0 for the first, then rising.
 
-    The best of a picture's two timestamps, as FFmpeg guesses it (`guess_correct_pts`). AVI has no presentation times,
-    and those that FFmpeg makes up for B frames do not rise; a picture comes out when its turn is, so the decoding time
-    of the packet that let it out counts. Without any timestamp a picture lasts for its nominal time. A live stream
-    without timestamps goes by when its pictures arrive.
+    Uses the better of a picture's two timestamps, like FFmpeg's guess (`guess_correct_pts`). AVI has no presentation
+    times, and those that FFmpeg invents for B frames do not rise; since a picture comes out when its turn comes, the
+    decoding time of the packet that released it is used. Without timestamps a picture lasts for its nominal time. A
+    live stream without timestamps uses the arrival times of its pictures.
 
     Attributes:
-        time_base: seconds a tick.
-        invented: FFmpeg makes up the timestamps of this stream from a rate that nobody has told it.
+        time_base: seconds per tick.
+        invented: FFmpeg invents this stream's timestamps from a rate that the stream does not state.
     """
 
     def __init__(self, container: InputContainer, stream: VideoStream, live: bool = False) -> None:
@@ -140,7 +141,7 @@ class PictureClock:
         self._ticks = 0
 
     def tell(self, frame: VideoFrame) -> int:
-        """Ticks of the next picture."""
+        """The ticks of the next picture."""
         told = round(perf_counter() / self.time_base) if self.invented else self._guess(frame.pts, frame.dts)
         if self._start is None:
             self._start = told or 0

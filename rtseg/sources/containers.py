@@ -1,4 +1,4 @@
-"""What containers say of themselves: which stream is the video, how many pictures, and whether all are there."""
+"""What containers say about themselves: which stream is the video, how many pictures it has, and whether any miss."""
 
 import re
 from collections.abc import Iterator, Mapping
@@ -17,27 +17,27 @@ from rtseg.core.errors import InputError
 from rtseg.core.files import file_url
 from rtseg.sources.scrambled import check_clear, scrambled_note
 
-# a stream that depends on others is a piece of a picture, as are the tiles of a HEIC
+# a stream that depends on others is part of a picture, like the tiles of a HEIC
 _PICTURES_BESIDE = (
     Disposition.attached_pic | Disposition.timed_thumbnails | Disposition.still_image | Disposition.dependent
 )
-_EARLY_S = 1.0  # before its stated end that a file may end: how long a last frame is shown is often made up
+_EARLY_S = 1.0  # a file may end this much before its stated end, since the last frame's duration is often invented
 
 
-# a programme whose streams get other PIDs (an advertisement, a join, regional news) goes on as the streams that it had
+# if a programme's streams get other PIDs (advertisement, splice, regional news), treat them as the same streams
 _READING = {"merge_pmt_versions": "1", "seg_format_options": "merge_pmt_versions=1"}
 
 
 def open_media(
     url: str, options: Mapping[str, str] | None = None, timeout: tuple[float, float] | None = None
 ) -> InputContainer:
-    """A container of a file or stream, by what `file_url` gives or an address; raises FFmpegError or OSError."""
+    """Opens a file (from `file_url`) or a stream's address; raises FFmpegError or OSError."""
     return av.open(url, options={**_READING, **(options or {})}, metadata_errors="replace", timeout=timeout)
 
 
 @contextmanager
 def opened(path: Path) -> Iterator[InputContainer]:
-    """A file's container; raises InputError where it cannot be opened, or breaks while the block reads it."""
+    """Opens a file's container; raises InputError if it cannot be opened or fails while the block reads it."""
     try:
         with open_media(file_url(path)) as container:
             yield container
@@ -46,10 +46,10 @@ def opened(path: Path) -> Iterator[InputContainer]:
 
 
 def video_stream(container: InputContainer, name: str) -> VideoStream:
-    """The stream that players show: of those with the default flag, or else of all, the one with the most pixels.
+    """The stream that players show: the one with the most pixels among those with the default flag, or among all.
 
-    Covers of a sound file, thumbnails and the still of a motion photo are pictures beside the video, wherever they
-    stand. Raises InputError where nothing else is there, or it is encrypted.
+    Covers of sound files, thumbnails and the still of a motion photo do not count, wherever they are. Raises InputError
+    if there is nothing else, or it is encrypted.
     """
     moving = moving_streams(container)
     if not moving:
@@ -62,17 +62,17 @@ def video_stream(container: InputContainer, name: str) -> VideoStream:
 
 
 def moving_streams(container: InputContainer) -> list[VideoStream]:
-    """Every video stream but covers and thumbnails."""
+    """All video streams except covers and thumbnails."""
     return [stream for stream in container.streams.video if not stream.disposition & _PICTURES_BESIDE]
 
 
 def has_size(stream: VideoStream) -> bool:
-    """Whether the size of a stream's pictures is known: FFmpeg has understood what comes first."""
+    """Whether the size of a stream's pictures is known, so FFmpeg has understood its beginning."""
     return stream.codec_context is not None and stream.width > 0
 
 
 def stream_notes(container: InputContainer, chosen: VideoStream) -> list[str]:
-    """What a user should know about the video: which of several it is, and whether parts of it are scrambled."""
+    """What a user should know about the video: which of several streams it is, and whether parts are scrambled."""
     return [note for note in (_choice_note(container, chosen), scrambled_note(container, chosen)) if note]
 
 
@@ -94,7 +94,7 @@ def _size(stream: VideoStream) -> str:
 
 
 def shown_aspect(stream: VideoStream, image: np.ndarray) -> Fraction | None:
-    """Width of a pixel by its height in the upright picture of a stream; None: square or unknown."""
+    """Width of a pixel divided by its height in the upright picture; None: square or unknown."""
     ratio = stream.sample_aspect_ratio
     if not ratio or ratio <= 0 or ratio == 1:
         return None
@@ -104,15 +104,15 @@ def shown_aspect(stream: VideoStream, image: np.ndarray) -> Fraction | None:
 
 
 def nominal_rate(stream: VideoStream) -> float | None:
-    """Frames per second as the stream says, or None."""
+    """Frames per second as stated by the stream, or None."""
     rate = stream.average_rate or stream.guessed_rate
-    # a container that counts in milliseconds and says no rate announces a thousand frames per second
+    # a container that counts in milliseconds and states no rate claims a thousand frames per second
     return float(rate) if rate and 0.01 <= rate < 1000 else None
 
 
 def frames_told(container: InputContainer, stream: VideoStream) -> int | None:
-    """How many frames a container says that it shows; None: it does not say."""
-    if stream.frames and "mp4" in container.format.name:  # an edit list hides samples, the index knows which
+    """How many frames a container claims to show; None: it does not say."""
+    if stream.frames and "mp4" in container.format.name:  # an edit list hides samples; the index knows which
         return sum(not entry.is_discard for entry in stream.index_entries) or stream.frames
     return stream.frames or None
 
@@ -120,13 +120,13 @@ def frames_told(container: InputContainer, stream: VideoStream) -> int | None:
 def packets_missing(
     container: InputContainer, stream: VideoStream, packets: int, end: int, latest_s: float | None
 ) -> int | None:
-    """How many frames a file was to hold that gave only `packets`, the last of which ends at `end` ticks; None: all.
+    """How many frames a file should have, if it has only `packets`, the last ending at `end` ticks; None: no more.
 
-    Pictures and sound together end at `latest_s` seconds; None where their clock has started again.
+    Pictures and sound together end at `latest_s` seconds; None if their clock has restarted.
     """
     told = frames_told(container, stream)
     if container.format.name == "avi" and told:
-        # an empty chunk counts and means 'show the picture before again'; the last ones may be empty
+        # an empty chunk counts and repeats the picture before it; the last ones may be empty
         seconds = float(end * (stream.time_base or 0))
         seen = max(packets, round(seconds * float(stream.average_rate or 0)))
         return told if seen < told and not _is_whole_riff(container.name.removeprefix("file:")) else None
@@ -136,7 +136,7 @@ def packets_missing(
 
 
 def _is_whole_riff(path: str) -> bool:
-    """Whether an AVI's outermost chunks end where the file ends, or before."""
+    """Whether an AVI's outermost chunks end at the end of the file or before."""
     try:
         with open(path, "rb") as file:
             size, place = file.seek(0, 2), 0
@@ -155,11 +155,10 @@ def _is_whole_riff(path: str) -> bool:
 def _frames_by_duration(
     container: InputContainer, stream: VideoStream, found: int, end: int, latest_s: float | None
 ) -> int | None:
-    """About how many frames a file was to hold that states a duration and ends long before it, at `end` ticks.
+    """About how many frames a file should have, if it ends at `end` ticks, long before its stated duration.
 
-    None where nothing is missing, and where it cannot be told: MPEG-TS and others have their duration estimated from
-    the end of the very file, and one that is stated for pictures and sound together may be that of the sound, or of
-    subtitles.
+    None if nothing is missing or it cannot be known. For MPEG-TS and others, FFmpeg estimates the duration from the end
+    of the same file; and a duration stated for everything together may be that of the sound or subtitles.
     """
     if (
         not container.duration
@@ -177,11 +176,11 @@ def _frames_by_duration(
 
 
 def is_unreadable(error: av.error.FFmpegError) -> bool:
-    """Whether a disk or network gave nothing, rather than something damaged, which need not be the last word."""
-    # some demuxers say -1 (EPERM) or "try again" of damage
+    """Whether a disk or network failed, which may be temporary, as opposed to damaged data."""
+    # some demuxers report damage as -1 (EPERM) or "try again"
     return isinstance(error, OSError) and not isinstance(error, PermissionError | BlockingIOError)
 
 
 def reason_of(error: Exception) -> str:
-    """FFmpeg's words."""
+    """FFmpeg's own message."""
     return str(getattr(error, "strerror", None) or error).strip()

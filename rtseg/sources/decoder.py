@@ -1,4 +1,4 @@
-"""Decodes one video stream from where its container stands, past whatever is damaged."""
+"""Decodes one video stream from the container's position on, skipping what is damaged."""
 
 import logging
 from collections.abc import Callable, Iterator
@@ -20,29 +20,29 @@ from rtseg.sources.scrambled import encrypted
 
 log = logging.getLogger(__name__)
 
-_FAILURES_ALLOWED = 200  # failed reads without a frame between them until the rest counts as lost
+_FAILURES_ALLOWED = 200  # after so many failed reads without a frame, the rest counts as lost
 
 
 class NoPicturesError(InputError):
-    """A live stream sends sound, or what cannot be decoded."""
+    """A live stream sends only sound, or nothing that can be decoded."""
 
 
 class Decoder:
-    """The pictures of a stream in the order in which they are shown.
+    """The pictures of a stream, in the order in which they are shown.
 
     Attributes:
-        corrupt: pictures that could not be decoded, so far.
-        restarts: how often the file's clock has started again; the pictures' timestamps go on.
-        told: once all is read, how many frames there were to be where some are missing; else None.
+        corrupt: pictures so far that could not be decoded.
+        restarts: how often the file's clock has restarted; the pictures' timestamps continue.
+        told: at the end, how many frames there should have been if some are missing; else None.
     """
 
     def __init__(
         self, container: InputContainer, stream: VideoStream, name: str, *, url: bool = False, live: bool = False,
         timeout_s: float = 0.0,
     ) -> None:  # fmt: skip
-        """Reads from a file, or from a `url` that may give nothing for `timeout_s`; `name` is for messages.
+        """Reads from a file, or from a `url` that may be silent for `timeout_s`; `name` is for messages.
 
-        Where it is `live`, it may give no picture for so long.
+        If it is `live`, it may also go without a picture for that long.
         """
         self.corrupt = 0
         self.told: int | None = None
@@ -61,11 +61,11 @@ class Decoder:
         return self._timeline.restarts
 
     def pictures(self) -> Iterator[tuple[int, VideoFrame]]:
-        """Yields (index, picture); an index counts what could not be decoded, too.
+        """Yields (index, picture); the index also counts pictures that could not be decoded.
 
         Raises:
-            InputError: the disk or the network gives nothing any more.
-            NoPicturesError: a live stream goes on, but not its pictures.
+            InputError: the disk or network fails.
+            NoPicturesError: a live stream continues, but without pictures.
         """
         while True:
             try:
@@ -100,12 +100,12 @@ class Decoder:
         yield from self._frames(packet)
 
     def _is_whole(self) -> bool:
-        """Whether all is there: some servers break off behind the end of a file whose length they do not say."""
+        """Whether everything was read: a server that states no length may break off at the end of the file."""
         told = None if self._live else frames_told(self._container, self._stream)
         return told is not None and self._packets >= told
 
     def _frames(self, packet: "Packet[Any] | None") -> Iterator[tuple[int, VideoFrame]]:
-        """What the decoder gives for a packet; for None what it still holds."""
+        """The frames that the decoder returns for a packet; for None, those that it still holds."""
         try:
             frames = self._stream.decode(packet)
         except av.error.EOFError:
@@ -121,7 +121,7 @@ class Decoder:
             else:
                 self._failures = 0
                 yield self._index, frame
-                self._latest_s = perf_counter()  # whoever takes the picture may take their time
+                self._latest_s = perf_counter()  # the caller may take its time with the picture
             self._index += 1
 
     def _check_blank(self) -> None:
@@ -132,10 +132,10 @@ class Decoder:
 def stream_packets(
     container: InputContainer, stream: Stream, timeline: Timeline, passed: Callable[[], None] = lambda: None
 ) -> "Iterator[Packet[Any]]":
-    """A stream's packets on one clock, and at the end the empty one that makes a decoder give what it holds.
+    """A stream's packets on one clock, then the empty packet that makes a decoder return the frames it still holds.
 
-    Pictures and sound are read together, since either may be the first to tell that the clock has started again.
-    `passed` is called for each packet of another stream.
+    Pictures and sound are read together, since either may show first that the clock has restarted. `passed` is called
+    for each packet of another stream.
     """
     for packet in _demuxed(container):
         if packet.size:
@@ -144,7 +144,7 @@ def stream_packets(
             if not timeline.place(packet):
                 continue
         elif packet.dts is not None:
-            continue  # an empty packet among others would end the decoder
+            continue  # an empty packet before the end would end the decoder
         if packet.stream is stream:
             yield packet
         else:
@@ -152,12 +152,12 @@ def stream_packets(
 
 
 def _demuxed(container: InputContainer) -> "Iterator[Packet[Any]]":
-    # what `demux` gives at the end of each stream fails where a stream has appeared that was not there at first; this
-    # comes last, behind those that are known
+    # `demux` fails in its packets for the end of each stream if a stream has appeared that was not there at first; that
+    # one is last, after the known streams
     with suppress(IndexError):
         yield from container.demux([*container.streams.video, *container.streams.audio])
 
 
 def is_shown(packet: "Packet[Any]") -> bool:
-    """False for the empty packet at the end, and for what an edit list cuts away."""
+    """False for the empty packet at the end, and for packets that an edit list removes."""
     return packet.size > 0 and not packet.is_discard

@@ -1,8 +1,8 @@
-"""HEIC and AVIF pictures: what OpenCV leaves out of them. Boxes: ISO/IEC 14496-12, items: ISO/IEC 23008-12 (HEIF).
+"""HEIC and AVIF pictures beyond what OpenCV reads. Boxes: ISO/IEC 14496-12, items: ISO/IEC 23008-12 (HEIF).
 
-A HEIC of a phone is a grid of tiles, each an HEVC picture of its own. FFmpeg decodes the tiles, this lays them out. How
-the picture is turned is said by the item's properties; the EXIF data are not asked. What its numbers mean as colours is
-said by its box `colr`, else by the coded picture (ITU-T H.273).
+A phone's HEIC is a grid of tiles, each a separate HEVC picture. FFmpeg decodes the tiles, and this module puts them
+together. Rotation comes from the item's properties, not from EXIF. What the numbers mean as colours is in the box
+`colr`, or else in the coded picture (ITU-T H.273).
 """
 
 from collections.abc import Iterator
@@ -29,25 +29,25 @@ _LIMITED, _FULL = 1, 2  # FFmpeg's codes of colour ranges
 
 
 def is_heic(data: bytes) -> bool:
-    """Whether a file is a HEIC picture, by its head."""
+    """Whether a file is a HEIC picture, from its first bytes."""
     brands = _brands(data)
-    sequence = brands[:1] == [b"hevc"] or brands[:1] == [b"msf1"]  # whose first picture may be apart as well
+    sequence = brands[:1] == [b"hevc"] or brands[:1] == [b"msf1"]  # its first picture may be apart too
     return any(brand in _HEIC for brand in (brands if sequence else brands[:1])) and not is_avif(data)
 
 
 def is_avif(data: bytes) -> bool:
-    """Whether a file is an AVIF picture, by its head."""
+    """Whether a file is an AVIF picture, from its first bytes."""
     return any(brand in _AVIF for brand in _brands(data))
 
 
 def _brands(data: bytes) -> list[bytes]:
-    """What a file says that it is, the main one first; none where it is of another family."""
+    """The brands of a file, the main one first; empty for another file format."""
     end = min(int.from_bytes(data[:4], "big"), 256) if data[4:8] == b"ftyp" else 0
     return [data[place : place + 4] for place in (8, *range(16, end, 4)) if place < end]
 
 
 def decode_heic(path: Path, data: bytes) -> np.ndarray | None:
-    """uint8 BGR (H, W, 3), upright; None where it is damaged or made in a way that is not known."""
+    """uint8 BGR (H, W, 3), upright; None if it is damaged or in a form that is not known."""
     try:
         item = _primary(data)
         tiles = item.tiles or [item.number]
@@ -63,8 +63,8 @@ def decode_heic(path: Path, data: bytes) -> np.ndarray | None:
 
 
 def decode_avif(path: Path, data: np.ndarray) -> np.ndarray | None:
-    """uint8 BGR (H, W, 3), upright; None where it is damaged."""
-    # of more than 8 bits, scaled
+    """uint8 BGR (H, W, 3), upright; None if it is damaged."""
+    # scales what has more than 8 bits
     decoded = cv2.imdecode(data, cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION)
     if decoded is None:
         return None
@@ -78,7 +78,7 @@ def decode_avif(path: Path, data: np.ndarray) -> np.ndarray | None:
 
 
 def holds_several(data: bytes) -> bool:
-    """Whether a HEIC or AVIF has more than one picture to show: a sequence, or items that stand for themselves."""
+    """Whether a HEIC or AVIF has more than one picture to show: a sequence or several independent items."""
     boxes = dict(_boxes(data))
     if b"moov" in boxes:
         return True
@@ -93,7 +93,7 @@ def holds_several(data: bytes) -> bool:
 
 
 def heif_transfer(path: Path, data: bytes) -> int:
-    """Code of the transfer characteristics of a HEIC or AVIF."""
+    """The code of a HEIC's or AVIF's transfer characteristics."""
     try:
         colours = _primary(data).colours
     except _UNKNOWN_FORM:
@@ -103,7 +103,7 @@ def heif_transfer(path: Path, data: bytes) -> int:
 
 @dataclass(frozen=True)
 class _Colours:
-    """Codes of ITU-T H.273, and whether black is 0 and white the highest value."""
+    """Colour codes of ITU-T H.273, and whether the range is full: black is 0 and white the highest value."""
 
     primaries: int
     transfer: int
@@ -113,14 +113,14 @@ class _Colours:
 
 @dataclass
 class _Item:
-    """The picture of a file.
+    """The main picture of a file.
 
     Attributes:
-        number: of the item.
-        properties: of it; among them how it is to be shown, in this order.
-        tiles: items that it consists of, row by row; none where it is one itself.
-        columns: of the tiles.
-        size_hw: of what the tiles make, which may stand over.
+        number: number of the item.
+        properties: the item's properties; some say how to show it, to be applied in this order.
+        tiles: the items that it consists of, row by row; empty if it is a coded picture itself.
+        columns: columns of tiles.
+        size_hw: size of the picture made of tiles; the tiles may extend beyond it.
     """
 
     number: int
@@ -131,7 +131,7 @@ class _Item:
 
     @property
     def colours(self) -> _Colours | None:
-        """What the numbers mean; None where the file does not say so outside the coded picture."""
+        """What the numbers mean as colours; None if only the coded picture says so."""
         for kind, content in self.properties:
             if kind == b"colr" and content[:4] == b"nclx":
                 primaries, transfer, matrix = (int.from_bytes(content[place : place + 2], "big") for place in (4, 6, 8))
@@ -141,9 +141,9 @@ class _Item:
     def shown(self, image: np.ndarray) -> np.ndarray:
         for kind, content in self.properties:
             if kind == b"irot":
-                image = np.rot90(image, content[0] & 3)  # quarters, anticlockwise
+                image = np.rot90(image, content[0] & 3)  # quarter turns, anticlockwise
             elif kind == b"imir":
-                image = np.flip(image, content[0] & 1)  # top and bottom change places, or left and right
+                image = np.flip(image, content[0] & 1)  # swaps top and bottom, or left and right
             elif kind == b"clap":
                 image = _cropped(image, content)
         return np.ascontiguousarray(image)
@@ -158,14 +158,14 @@ def _cropped(image: np.ndarray, aperture: bytes) -> np.ndarray:
 
 
 def _decoded(path: Path, items: list[int], colours: _Colours | None) -> list[np.ndarray]:
-    """uint8 BGR (H, W, 3) of each item, SDR; raises KeyError where one is missing."""
+    """uint8 BGR (H, W, 3) of each item, in SDR; raises KeyError if one is missing."""
     import av
     import av.error
 
     found: dict[int, np.ndarray] = {}
     try:
         with av.open(file_url(path)) as container:
-            # the track of a motion photo may have an item's number, but comes later
+            # a motion photo's track may have the number of an item, but comes later
             streams = {stream.id: stream for stream in reversed(container.streams.video) if stream.id in items}
             for stream in streams.values():
                 stream.codec_context.thread_count = 1
@@ -173,12 +173,12 @@ def _decoded(path: Path, items: list[int], colours: _Colours | None) -> list[np.
                 for frame in streams[packet.stream.id].decode(packet):
                     found.setdefault(packet.stream.id, _to_bgr(frame, colours))
     except (av.error.FFmpegError, OSError):
-        pass  # what is missing is noticed
+        pass  # a missing item is noticed below
     return [found[item] for item in items]
 
 
 def _to_bgr(frame: "VideoFrame", colours: _Colours | None) -> np.ndarray:
-    if colours is not None:  # comes before what the coded picture says
+    if colours is not None:  # takes precedence over the coded picture
         frame.color_primaries, frame.color_trc = colours.primaries, colours.transfer
         frame.color_range = _FULL if colours.full else _LIMITED
         if colours.matrix not in (_IDENTITY, _UNKNOWN):
@@ -187,7 +187,7 @@ def _to_bgr(frame: "VideoFrame", colours: _Colours | None) -> np.ndarray:
 
 
 def _coded_colours(path: Path) -> _Colours:
-    """By the coded picture."""
+    """The colour codes in the coded picture."""
     import av
     import av.error
 
@@ -200,14 +200,14 @@ def _coded_colours(path: Path) -> _Colours:
 
 
 def _primary(data: bytes) -> _Item:
-    """The picture that a file is about; raises one of _UNKNOWN_FORM where it is not found."""
+    """The main picture of a file; raises one of _UNKNOWN_FORM if it is not found."""
     meta = dict(_boxes(dict(_boxes(data))[b"meta"][4:]))
     wide = meta[b"pitm"][0] > 0
     number = int.from_bytes(meta[b"pitm"][4 : 8 if wide else 6], "big")
     item = _Item(number, _properties(meta[b"iprp"], number))
     if _kinds(meta[b"iinf"])[number] == b"grid":
         item.tiles = _referred(meta[b"iref"], number)
-        if item.colours is None:  # said of the tiles alone
+        if item.colours is None:  # only the tiles have it
             of_tile = _properties(meta[b"iprp"], item.tiles[0])
             item.properties += [piece for piece in of_tile if piece[0] == b"colr"]
         grid = _content(data, meta, number)
@@ -232,7 +232,7 @@ def _boxes(data: bytes) -> Iterator[Box]:
 
 
 def _kinds(iinf: bytes, hidden: bool = True) -> dict[int, bytes]:
-    """Item -> what it is; by choice without those that are marked as hidden."""
+    """Item -> its kind; with `hidden` False, without hidden items."""
     found = {}
     for _, entry in _boxes(iinf[8 if iinf[0] else 6 :]):
         size = 4 if entry[0] > 2 else 2
@@ -242,12 +242,12 @@ def _kinds(iinf: bytes, hidden: bool = True) -> dict[int, bytes]:
 
 
 def _referred(iref: bytes, number: int) -> list[int]:
-    """The items that one is made of."""
+    """The items that an item consists of."""
     return next(others for kind, item, others in _references(iref) if (kind, item) == (b"dimg", number))
 
 
 def _references(iref: bytes) -> Iterator[tuple[bytes, int, list[int]]]:
-    """(kind, item that refers, items that it refers to)."""
+    """(kind, referring item, items that it refers to)."""
     size = 4 if iref[0] else 2
     for kind, content in _boxes(iref[4:]):
         ids = content[size + 2 :]
@@ -256,7 +256,7 @@ def _references(iref: bytes) -> Iterator[tuple[bytes, int, list[int]]]:
 
 
 def _properties(iprp: bytes, number: int) -> list[Box]:
-    """The properties of an item, in their order."""
+    """The properties of an item, in order."""
     parts = dict(_boxes(iprp))
     every, table = list(_boxes(parts[b"ipco"])), parts[b"ipma"]
     size, wide, place = 4 if table[0] else 2, table[3] & 1, 8

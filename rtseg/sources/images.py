@@ -1,4 +1,4 @@
-"""Pictures from files: one image, or a folder of them in the order of their names."""
+"""Pictures from files: a single image, or a folder of images in order of their names."""
 
 import logging
 import os
@@ -32,17 +32,17 @@ from rtseg.sources.odd_pictures import (
 
 log = logging.getLogger(__name__)
 
-_HEAD = 512  # bytes that tell what a file holds
-_PNG_HEAD = 1 << 16  # bytes before the pixels of a PNG
+_HEAD = 512  # first bytes, which show what a file contains
+_PNG_HEAD = 1 << 16  # most bytes before the pixels of a PNG
 
 
 def read_image(path: Path) -> np.ndarray:
     """Reads any picture as uint8 BGR (H, W, 3): grey is repeated, 16 bits are scaled to 8, alpha is dropped.
 
-    A rotation in the EXIF data is applied, and HDR (PQ, HLG) is mapped to SDR.
+    A rotation in the EXIF data is applied, and HDR (PQ, HLG) is converted to SDR.
 
     Raises:
-        InputError: the file cannot be read, is no picture, or holds floating-point values.
+        InputError: the file cannot be read, is not a picture, or has floating-point values.
     """
     try:
         if path.exists() and not path.is_file():
@@ -82,11 +82,11 @@ def _decoded(path: Path, data: np.ndarray) -> np.ndarray | None:
 
 
 def reason_of(error: cv2.error) -> str:
-    """Why OpenCV does not decode a picture."""
+    """Why OpenCV cannot decode a picture."""
     return "it has more than 2**30 pixels: make it smaller" if "PIXELS" in error.err else error.err
 
 
-@lru_cache(1024)  # each file once, however often it is read
+@lru_cache(1024)  # once per file, however often it is read
 def _note_more(path: Path) -> None:
     log.warning("%s holds several pictures: only the first is read", path)
 
@@ -94,7 +94,7 @@ def _note_more(path: Path) -> None:
 def to_bgr8(image: np.ndarray, name: str) -> np.ndarray:
     """uint8 or uint16 (H, W), (H, W, 1), (H, W, 3) BGR or (H, W, 4) BGRA -> uint8 BGR (H, W, 3), C-contiguous."""
     if image.dtype == np.uint16:
-        # 65535 / 255 = 257 exactly, so that black stays 0 and white becomes 255
+        # 65535 / 255 = 257 exactly, so black stays 0 and white becomes 255
         image = cv2.convertScaleAbs(image, alpha=1 / 257)
     if image.dtype != np.uint8:
         raise InputError(f"{name} holds {image.dtype} values; allowed: 8 or 16 bits a channel. Convert it to PNG")
@@ -106,12 +106,12 @@ def to_bgr8(image: np.ndarray, name: str) -> np.ndarray:
 
 
 def list_images(folder: Path) -> list[Path]:
-    """The pictures that lie in a folder, numbers in their names in order; raises InputError where there is none.
+    """The pictures in a folder, with numbers in their names in order; raises InputError if there are none.
 
-    What is hidden (`.a.jpg`, or macOS' `._a.jpg`, which is none) is passed over.
+    Hidden files (`.a.jpg`, or macOS's `._a.jpg`, which is not a picture) are skipped.
     """
     try:
-        # a link that leads nowhere is one of them: whoever reads it says so
+        # includes broken links: reading them raises the error
         found = sorted((p for p in folder.iterdir() if not p.is_dir()), key=lambda path: natural_key(path.name))
     except OSError as error:
         raise InputError(f"cannot read folder {folder}: {error.strerror or error}") from error
@@ -123,7 +123,7 @@ def list_images(folder: Path) -> list[Path]:
 
 
 def read_images(source: Source, paths: Sequence[Path], indices: range, step_s: Fraction) -> Iterator[Frame]:
-    """The pictures of these indices, `step_s` seconds apart; damaged ones are named, counted and skipped."""
+    """The pictures with these indices, `step_s` seconds apart; damaged ones are reported, counted and skipped."""
     for index in indices:
         try:
             image = read_image(paths[index])
@@ -139,13 +139,13 @@ def read_images(source: Source, paths: Sequence[Path], indices: range, step_s: F
 
 
 def _hdr_note(path: Path) -> str | None:
-    """What a user should know about a picture that was read."""
+    """What a user should know about a picture that was just read."""
     try:
         with path.open("rb") as file:
             head = file.read(_PNG_HEAD)
             rest = file.read() if is_heic(head) or is_avif(head) else None
     except OSError:
-        return None  # it was read a moment ago; if the folder is gone, the next picture says so
+        return None  # it was readable a moment ago; if the folder is gone, the next picture raises the error
     return hdr_note(png_colours(head)[0] if rest is None else heif_transfer(path, head + rest))
 
 
@@ -175,7 +175,7 @@ class ImageSource(Source):
 
 
 class ImagesSource(Source):
-    """A folder of pictures sorted by name, each at its own size, at `fps` a second; damaged ones are skipped."""
+    """A folder of pictures in order of their names, each with its own size, `fps` a second; skips damaged ones."""
 
     kind = "images"
 

@@ -1,4 +1,4 @@
-"""Which files are pictures and which are videos: by their suffix, and where it says nothing by what they hold."""
+"""Which files are pictures and which are videos, by their suffix or, failing that, by their content."""
 
 import os
 from collections.abc import Sequence
@@ -13,7 +13,7 @@ from rtseg.core.errors import InputError
 from rtseg.sources.heif import is_avif, is_heic
 from rtseg.sources.jpeg2000 import is_jpeg2000
 
-FFMPEG_SUFFIXES = (".tga", ".pcx", ".qoi", ".sgi", ".pam")  # pictures that OpenCV does not decode
+FFMPEG_SUFFIXES = (".tga", ".pcx", ".qoi", ".sgi", ".pam")  # picture formats that OpenCV does not decode
 IMAGE_SUFFIXES = (
     ".png", ".jpg", ".jpeg", ".jpe", ".jfif", ".bmp", ".dib", ".tif", ".tiff", ".webp", ".ppm", ".pgm", ".pbm", ".pnm",
     ".jp2", ".j2k", ".jpx", ".jpf", ".j2c", ".jpc", ".avif", ".heic", ".heif", ".hif", ".apng", ".sr", ".ras",
@@ -29,22 +29,22 @@ VIDEO_SUFFIXES = (
 Kind = Literal["picture", "video"]
 _HEAD = 512  # bytes
 _JPEG, _PNG = b"\xff\xd8\xff", b"\x89PNG"
-_TOLD = 3  # names
-# FFmpeg reads text as a film of a terminal, anything at all as raw pixels, and XBM the wrong way round
+_TOLD = 3  # most names in a note
+# FFmpeg reads text as a terminal recording, anything as raw pixels, and XBM inverted
 _NO_FILMS = (
     "tty", "bin", "xbin", "adf", "idf", "rawvideo", "data", "image2", "ico", "xbm_pipe", "hls", "concat", "sdp",
 )  # fmt: skip
 
 
 def kind_of(path: Path) -> Kind | None:
-    """What a file is to be read as; None: as nothing.
+    """The kind to read a file as; None: it cannot be read.
 
-    A file without a known suffix is looked into, and one with a video's suffix that begins as a picture does.
+    Looks into files without a known suffix, and into those with a video's suffix that begin like a picture.
     """
     suffix = path.suffix.lower()
     if suffix in IMAGE_SUFFIXES:
         return "picture"
-    a_file = os.path.isfile(path)  # a pipe would wait for whoever writes to it
+    a_file = os.path.isfile(path)  # reading a pipe would wait for its writer
     if suffix in VIDEO_SUFFIXES:
         return "picture" if a_file and _looks_like_picture(path) and is_picture(path) else "video"
     if not a_file:
@@ -55,7 +55,7 @@ def kind_of(path: Path) -> Kind | None:
 
 
 def skipped_note(names: Sequence[str]) -> str:
-    """How many files of a folder are passed over, and the first of them."""
+    """How many files of a folder are skipped, and the first of their names."""
     told = ", ".join(names[:_TOLD]) + (", …" if len(names) > _TOLD else "")
     one = len(names) == 1
     return f"{len(names)} {'file is' if one else 'files are'} skipped (no picture or video suffix): {told}"
@@ -67,11 +67,11 @@ def _looks_like_picture(path: Path) -> bool:
 
 
 def is_picture(path: Path) -> bool:
-    """Whether a file holds a picture, whatever it is called."""
+    """Whether a file contains a picture, whatever its name."""
     head = _head(path)
     if is_heic(head) or is_avif(head) or is_jpeg2000(head):
         return True
-    return _opencv_reads(head) and not (head.startswith(_JPEG) and _is_film(path))  # JPEGs in a row are a film
+    return _opencv_reads(head) and not (head.startswith(_JPEG) and _is_film(path))  # several JPEGs in a row are a video
 
 
 def _head(path: Path) -> bytes:
@@ -84,7 +84,7 @@ def _head(path: Path) -> bytes:
 
 @lru_cache(256)
 def _opencv_reads(head: bytes) -> bool:
-    """Whether OpenCV decodes what begins so. It is asked about a file of our own: a name that is not UTF-8 kills it."""
+    """Whether OpenCV can decode this beginning. Uses a file of our own, since names that are not UTF-8 kill OpenCV."""
     try:
         with TemporaryDirectory(prefix="rtseg-") as folder:
             copy = Path(folder, "head")
@@ -96,7 +96,7 @@ def _opencv_reads(head: bytes) -> bool:
 
 
 def _is_film(path: Path) -> bool:
-    """Whether FFmpeg finds a moving picture; looked up anew where the file has changed."""
+    """Whether FFmpeg finds a moving picture; checked again if the file has changed."""
     try:
         stat = path.stat()
     except OSError:

@@ -1,15 +1,15 @@
-"""Whether a frame of a live source is old news: held up somewhere on its way, as after a stall of the network."""
+"""Whether a frame of a live source is late: held up on its way, for example after a network stall."""
 
 _PATIENCE_S = 2.0
-_DRIFT = 1e-3  # seconds a second: clocks of cameras are wrong by much less
+_DRIFT = 1e-3  # seconds per second; camera clocks drift by much less
 
 
 class Lateness:
-    """Compares when frames come with when their timestamps say that they were taken.
+    """Compares when frames arrive with when their timestamps say that they were taken.
 
-    Only the difference counts, against the least delay so far; it is let rise slowly, since two clocks drift apart.
-    A stream that stays late although its frames do not pile up has got longer on its way: after some seconds that is
-    what its frames are measured by, so that a picture never stands still for good.
+    Only the difference counts, relative to the least delay so far. That delay rises slowly, since the two clocks drift
+    apart. If a stream stays late although its frames do not pile up, its way has become longer; after some seconds its
+    frames are measured by the new delay, so that the picture never stays frozen.
 
     Args:
         most_s: how late a frame may be.
@@ -20,8 +20,8 @@ class Lateness:
         self.forget()
 
     def forget(self) -> None:
-        """Starts again: with another connection the timestamps start elsewhere."""
-        self._least_s: float | None = None  # what comes by the shortest way: arrival minus timestamp
+        """Starts again, since timestamps start elsewhere after a reconnection."""
+        self._least_s: float | None = None  # least delay: arrival minus timestamp
         self._last_s = 0.0
         self._late_since_s: float | None = None
 

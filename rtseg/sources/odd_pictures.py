@@ -1,4 +1,4 @@
-"""Pictures that OpenCV does not read, reads without a word as something else, or reads the first of."""
+"""Pictures that OpenCV cannot read, silently misreads, or of which it reads only the first."""
 
 import re
 from pathlib import Path
@@ -13,18 +13,18 @@ from rtseg.sources.heif import holds_several, is_avif, is_heic
 _PNM_HEAD = re.compile(rb"P([1-6])" + 2 * rb"(?:\s|#[^\n]*\n)+(\d+)")
 _PNM_MOST = re.compile(rb"(?:\s|#[^\n]*\n)+(\d+)")
 _PNG = b"\x89PNG"
-AS_WRITTEN = cv2.IMREAD_ANYCOLOR | cv2.IMREAD_ANYDEPTH  # but upright, and without alpha
+AS_WRITTEN = cv2.IMREAD_ANYCOLOR | cv2.IMREAD_ANYDEPTH  # with rotation applied and without alpha
 _TAGS = {258: "bits", 259: "compression", 262: "photometric", 274: "orientation", 284: "planar", 338: "extra"}
-_ASSOCIATED, _UNASSOCIATED = 1, 2  # kinds of alpha: colours are multiplied by it, or not
+_ASSOCIATED, _UNASSOCIATED = 1, 2  # kinds of alpha: colours multiplied by it, or not
 _NOT_BUILT_IN = {34712: "JPEG 2000", 34887: "LERC", 34925: "LZMA", 50000: "Zstandard", 50001: "WebP", 50002: "JPEG XL"}
 _QOI_END = bytes(7) + b"\1"
 _LAB = (8, 9, 10)  # codes of CIE L*a*b*, ICC L*a*b*, ITU L*a*b*
 
 
 def decode_pnm(data: bytes) -> np.ndarray | None:
-    """PBM, PGM or PPM, plain or raw -> uint8 or uint16 (H, W) or BGR (H, W, 3), white at the top of the type.
+    """Decodes PBM, PGM or PPM, plain or raw -> uint8 or uint16 (H, W) or BGR (H, W, 3), white at the type's maximum.
 
-    OpenCV takes the values as they are, though a file says up to where they go. None where the file is no such one.
+    OpenCV uses the values as they are, although the file states their maximum. None if it is not such a file.
     """
     head = _PNM_HEAD.match(data)
     if head is None:
@@ -44,7 +44,7 @@ def decode_pnm(data: bytes) -> np.ndarray | None:
         return None
     top = 255 if most < 256 else 65535
     if kind in (1, 4):
-        values = 1 - values  # a bit is ink
+        values = 1 - values  # a set bit is black
     scaled = np.round(np.minimum(values, most) * (top / most)).astype(np.uint8 if top == 255 else np.uint16)
     return scaled[..., 0] if channels == 1 else np.ascontiguousarray(scaled[..., ::-1])
 
@@ -72,7 +72,7 @@ def _raw(data: bytes, kind: int, most: int, shape: tuple[int, int, int]) -> np.n
 
 
 def by_ffmpeg(path: Path) -> np.ndarray | None:
-    """uint8 BGR (H, W, 3) of a picture; None where FFmpeg cannot read it."""
+    """Reads a picture with FFmpeg: uint8 BGR (H, W, 3); None if FFmpeg cannot read it."""
     import av
     import av.error
 
@@ -82,13 +82,13 @@ def by_ffmpeg(path: Path) -> np.ndarray | None:
     except (av.error.FFmpegError, OSError, StopIteration, IndexError):
         return None
     if (data := path.read_bytes()).startswith(b"qoif") and _QOI_END not in data:
-        return None  # FFmpeg does not miss what is cut off
-    # two bytes a pixel in a TGA may as well be grey and alpha, which FFmpeg takes for colours
+        return None  # FFmpeg does not notice that the end is missing
+    # two bytes per pixel in a TGA may be grey and alpha, which FFmpeg reads as colours
     return None if frame.format.name.startswith("rgb555") else frame.to_ndarray(format="bgr24")
 
 
 def mend_tiff(image: np.ndarray, data: np.ndarray) -> np.ndarray:
-    """What OpenCV makes of a TIFF, put right: white may be 0 in 16 bits, and alpha is not applied."""
+    """Corrects OpenCV's result for a TIFF: in 16 bits white may be 0, and alpha is not applied."""
     place = _places(data).get("extra")
     if place is not None and image.dtype == np.uint8 and tiff_tags(data)["extra"] == _UNASSOCIATED:
         data = data.copy()
@@ -99,7 +99,7 @@ def mend_tiff(image: np.ndarray, data: np.ndarray) -> np.ndarray:
 
 
 def tiff_fault(image: np.ndarray | None, data: np.ndarray) -> str | None:
-    """Why what OpenCV makes of a TIFF, if anything, is not the picture; None: it is, may be mended, or is damaged."""
+    """Why OpenCV's result for a TIFF, if any, is wrong; None: it is right, can be corrected, or the file is damaged."""
     tags = tiff_tags(data)
     if image is None:
         compression = _NOT_BUILT_IN.get(tags.get("compression", 0))
@@ -115,13 +115,13 @@ def _tiff_order(data: np.ndarray) -> Literal["little", "big"] | None:
 
 
 def tiff_tags(data: np.ndarray) -> dict[str, int]:
-    """The first values of a few tags of a TIFF's (or BigTIFF's) first page, or of EXIF data; empty for other files."""
+    """First values of a few tags in a TIFF's (or BigTIFF's) first page or in EXIF data; empty for other files."""
     order = _tiff_order(data) or "little"
     return {name: int.from_bytes(data[at : at + 2].tobytes(), order) for name, at in _places(data).items()}
 
 
 def _places(data: np.ndarray) -> dict[str, int]:
-    """Where these values are."""
+    """Where these values are in the file."""
     order = _tiff_order(data)
     if order is None:
         return {}
@@ -135,18 +135,18 @@ def _places(data: np.ndarray) -> dict[str, int]:
 
 
 def _first_page(data: np.ndarray, order: Literal["little", "big"]) -> tuple[int, int, int]:
-    """Where the entries of a TIFF's (or BigTIFF's) first page are: (first one, bytes of each, how many)."""
+    """Where the entries of a TIFF's (or BigTIFF's) first page are: (first one, bytes of each, number)."""
     size, row, wide = (8, 20, 8) if b"+" in data[:4].tobytes() else (4, 12, 2)
     place = int.from_bytes(data[size : 2 * size].tobytes(), order)
     return place + wide, row, int.from_bytes(data[place : place + wide].tobytes(), order)
 
 
 def orientation_of(data: np.ndarray) -> int:
-    """How a JPEG, PNG, WebP or TIFF is turned and mirrored to be shown, as EXIF has it: 1 (not at all) to 8."""
+    """The EXIF orientation of a JPEG, PNG, WebP or TIFF, 1 (as stored) to 8."""
     whole = data.tobytes()
     for mark in (b"Exif\0\0", b"eXIf", b"EXIF"):
         place = whole.find(mark)
-        for start in (place + len(mark), place + len(mark) + 4):  # in WebP its length comes in between
+        for start in (place + len(mark), place + len(mark) + 4):  # in WebP the length comes in between
             if place >= 0 and (tags := tiff_tags(data[start:])):
                 return _known_orientation(tags)
     return _known_orientation(tiff_tags(data))
@@ -158,7 +158,7 @@ def _known_orientation(tags: dict[str, int]) -> int:
 
 
 def video_behind(data: np.ndarray) -> bool:
-    """Whether a JPEG or HEIC is a motion photo: a picture with its video behind it."""
+    """Whether a JPEG or HEIC is a motion photo: a picture followed by a video."""
     whole = data.tobytes()
     if whole[:2] == b"\xff\xd8":
         return not whole.endswith(b"\xff\xd9") and b"ftyp" in whole
@@ -180,7 +180,7 @@ def holds_more(data: np.ndarray) -> bool:
 
 
 def png_colours(data: bytes | memoryview) -> tuple[int, int]:
-    """(transfer characteristics, primaries) of a PNG by its chunk `cICP`, codes of ITU-T H.273; 2: it does not say."""
+    """(transfer characteristics, primaries) of a PNG from its chunk `cICP`, codes of ITU-T H.273; 2: unknown."""
     place = 8
     while data[:4] == _PNG and place + 12 <= len(data):
         length, kind = int.from_bytes(data[place : place + 4], "big"), data[place + 4 : place + 8]

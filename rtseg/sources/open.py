@@ -1,4 +1,4 @@
-"""The one function that opens sources; each kind's library is loaded when one of that kind is opened."""
+"""The one function that opens sources; the library for each kind is loaded on first use."""
 
 import os
 import re
@@ -28,21 +28,21 @@ def open_source(
     timeout_s: float = 10.0,
     threads: int | None = None,
 ) -> Source:
-    """Opens what `spec` names.
+    """Opens the source that `spec` names.
 
     Args:
         spec: a camera index (0), 'synthetic' or 'synthetic:SEED', an image, a folder of images, a video file, or a
             URL (rtsp, http and others that FFmpeg reads).
-        size_hw: (height, width) of the synthetic street; 512x1024 if None.
-        fps: asked of a camera; of the synthetic street (30 if None); of images, which have none (1 if None).
-        camera_size: (height, width) asked of a camera, which may give another.
-        seed: of the synthetic street, where `spec` holds none.
-        timeout_s: for a camera's or URL's first frame, and for every later read from a URL.
-        threads: of the video decoder; None lets FFmpeg choose.
+        size_hw: (height, width) of the synthetic street; default 512x1024.
+        fps: requested from a camera; rate of the synthetic street (default 30) or of images (default 1).
+        camera_size: (height, width) requested from a camera, which may deliver another.
+        seed: seed of the synthetic street if `spec` has none.
+        timeout_s: for the first frame of a camera or URL, and for every later read from a URL.
+        threads: threads of the video decoder; None: FFmpeg chooses.
 
     Raises:
-        InputError: it is missing, damaged, busy, empty, unreachable or of a kind that is not supported.
-        UsageError: a setting that no source could have.
+        InputError: the source is missing, damaged, busy, empty, unreachable or of an unsupported kind.
+        UsageError: a setting that is not valid for any source.
     """
     if isinstance(spec, bool) or not isinstance(spec, str | Integral | os.PathLike):
         raise UsageError(f"{_ALLOWED}, not {type(spec).__name__}")
@@ -84,7 +84,7 @@ def _open_path(path: Path, fps: float | None, threads: int | None) -> Source:
         path.stat()
     except (FileNotFoundError, NotADirectoryError):
         raise InputError(f"no such file: {shown}; {_ALLOWED}") from None
-    except OSError as error:  # its name is too long, or its folder is closed
+    except OSError as error:  # its name is too long, or its folder cannot be read
         raise InputError(f"cannot read {shown}: {error.strerror or error}") from error
     if path.is_dir():
         return ImagesSource(path, fps or 1.0)

@@ -1,4 +1,4 @@
-"""From FFmpeg's decoded pictures to BGR, upright."""
+"""Converts FFmpeg's decoded pictures to upright BGR."""
 
 from typing import Any
 
@@ -14,10 +14,10 @@ from rtseg.sources.hdr import to_sdr
 
 
 class ToBgr:
-    """Makes uint8 BGR (H, W, 3) of decoded pictures of any pixel format, as they are to be shown.
+    """Converts decoded pictures of any pixel format to uint8 BGR (H, W, 3), as they should be shown.
 
     Args:
-        threads: of the conversion; None lets FFmpeg choose.
+        threads: threads for the conversion; None: FFmpeg chooses.
     """
 
     def __init__(self, threads: int | None) -> None:
@@ -31,7 +31,7 @@ class ToBgr:
 
 
 def _copied(frame: VideoFrame, arrays: ArrayPool) -> np.ndarray:
-    """The pixels of a bgr24 frame, uint8 (H, W, 3); FFmpeg's own memory has padded rows and is its to reuse."""
+    """The pixels of a bgr24 frame, uint8 (H, W, 3), as a copy: FFmpeg's memory has padded rows and is reused."""
     image = arrays.take((frame.height, frame.width, 3))
     plane = frame.planes[0]
     rows = np.frombuffer(memoryview(plane), np.uint8).reshape(plane.height, plane.line_size)
@@ -40,7 +40,7 @@ def _copied(frame: VideoFrame, arrays: ArrayPool) -> np.ndarray:
 
 
 def upright(image: np.ndarray, frame: VideoFrame) -> np.ndarray:
-    """Applies the display matrix, which maps a stored pixel (x, y) to (a x + c y, b x + d y), in right angles."""
+    """Applies the display matrix, which maps a stored pixel (x, y) to (a x + c y, b x + d y), in quarter turns."""
     matrix = _display_matrix(frame)
     if matrix is None:
         return image
@@ -54,20 +54,20 @@ def upright(image: np.ndarray, frame: VideoFrame) -> np.ndarray:
 
 
 def _display_matrix(frame: VideoFrame) -> bytes | None:
-    # `frame.side_data` is a reference cycle: hundreds of pictures would live until Python's collector finds them
+    # `frame.side_data` makes a reference cycle: hundreds of pictures would stay until garbage collection
     side_data: Any = SideDataContainer(frame)  # type: ignore[call-arg]  # missing in the stub
     matrix = side_data.get("DISPLAYMATRIX")
     return None if matrix is None else bytes(matrix)
 
 
 def _unknown_kind(kind: type[SideDataType], value: int) -> SideDataType:
-    """A member for a kind of side data that FFmpeg knows and PyAV does not (EXIF, a view's number, LCEVC)."""
+    """A member for a kind of side data that FFmpeg knows but PyAV does not (EXIF, view number, LCEVC)."""
     member = object.__new__(kind)
     member._name_ = f"UNKNOWN_{value}"
-    member._value_ = value  # type: ignore[assignment]  # the stub takes the members for the values
+    member._value_ = value  # type: ignore[assignment]  # the stub confuses members with values
     return member
 
 
-# PyAV looks every piece of side data up in this enum and fails with ValueError for a single one that is not there,
-# however little anybody wants it
+# PyAV looks up every piece of side data in this enum and raises ValueError for each kind that is missing from it, even
+# if nobody uses that piece
 SideDataType._missing_ = classmethod(_unknown_kind)  # type: ignore[assignment,method-assign]

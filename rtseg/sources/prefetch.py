@@ -1,4 +1,4 @@
-"""Runs an iterator ahead of its reader, on a thread, with a bounded number of items waiting."""
+"""Runs an iterator ahead of its reader on a thread, with a limited number of items waiting."""
 
 import threading
 from collections import deque
@@ -9,10 +9,10 @@ T = TypeVar("T")
 
 
 class Prefetch(Generic[T]):
-    """Items of a generator, made on a background thread.
+    """The items of a generator, produced on a background thread.
 
-    The generator is opened, run and closed on that thread, so that a call that blocks inside it (a network read)
-    blocks no one else. The thread is a daemon: one that never returns cannot keep the process alive.
+    The generator is opened, run and closed on that thread, so a call that blocks inside it (a network read) blocks
+    nobody else. It is a daemon thread, which cannot keep the process alive even if it never returns.
 
     Example:
         >>> ahead = Prefetch((n * n for n in range(3)), depth=2, name="squares")
@@ -46,7 +46,7 @@ class Prefetch(Generic[T]):
                 self._changed.notify_all()
 
     def _put(self, item: T) -> bool:
-        """Waits for room; False when nobody wants more."""
+        """Waits for room; False if nobody wants more items."""
         with self._changed:
             self._changed.wait_for(lambda: self._stopped or len(self._ready) < self._depth)
             if not self._stopped:
@@ -59,7 +59,7 @@ class Prefetch(Generic[T]):
 
         Raises:
             TimeoutError: no item within `timeout_s`.
-            BaseException: whatever the generator raised, after the items that came before.
+            BaseException: whatever the generator raised, after the items before it.
         """
         with self._changed:
             if not self._changed.wait_for(lambda: self._stopped or self._ready or self._ended, timeout_s):
@@ -75,13 +75,13 @@ class Prefetch(Generic[T]):
             return None
 
     def interrupt(self) -> None:
-        """Makes a waiting and every later `get` return None, from any thread."""
+        """Makes a waiting `get` and all later ones return None; may be called from any thread."""
         with self._changed:
             self._stopped = True
             self._changed.notify_all()
 
     def close(self, timeout_s: float = 0.5) -> None:
-        """Stops the thread; one that is blocked in a system call is left to end by itself."""
+        """Stops the thread; if it is blocked in a system call, it is left to end later."""
         self.interrupt()
         self._thread.join(timeout_s)
         self._ready.clear()

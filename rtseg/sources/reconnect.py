@@ -1,4 +1,4 @@
-"""A live source that comes back: a camera that was unplugged, a stream whose server was restarted."""
+"""Reopens a live source that was lost: a camera that was unplugged, a stream whose server restarted."""
 
 import logging
 from collections.abc import Callable, Generator
@@ -15,20 +15,20 @@ from rtseg.sources.prefetch import Prefetch
 
 log = logging.getLogger(__name__)
 
-_FIRST_S, _MOST_S = 0.1, 2.0  # between two attempts; each wait is twice the one before
-_SETTLED = 100  # frames after an outage
+_FIRST_S, _MOST_S = 0.1, 2.0  # wait between two attempts; it doubles each time
+_SETTLED = 100  # frames after an outage until it is over
 
 
 class ReconnectingSource(Source):
-    """Opens a live source again when it fails or ends, and goes on where it was.
+    """Reopens a live source when it fails or ends, and continues.
 
-    Frames are numbered on, and their times go on by the clock on the wall. They may have another size than before.
-    Frames that wait somewhere on their way, as after a stall, are dropped once they are `most_late_s` late.
+    Frame numbers continue, and timestamps continue by the wall clock. The size may change. Frames that were held up on
+    their way, for example after a stall, are dropped once they are `most_late_s` late.
 
     Attributes:
-        lost_at: `clock()` when the last frame came, while the source is lost; else None.
+        lost_at: `clock()` at the last frame while the source is lost; else None.
         outages: how often it was lost so far.
-        late: frames that were too old to be given.
+        late: frames that were dropped because they were too old.
 
     Example:
         >>> with ReconnectingSource(open_source(url), lambda: open_source(url, timeout_s=3.0)) as source: ...
@@ -42,10 +42,10 @@ class ReconnectingSource(Source):
 
         Args:
             source: the source, open and live.
-            open_again: opens the same one; called on a thread of its own.
-            wait_s: how long a source may be lost; 0 ends with the first loss.
-            most_late_s: how late a frame may be by its timestamp, next to the frames before it.
-            clock: seconds, as `Frame.captured_at` counts them.
+            open_again: opens the same source; called on its own thread.
+            wait_s: how long a source may stay lost; 0: the first loss ends it.
+            most_late_s: how late a frame may be by its timestamp, compared with earlier frames.
+            clock: returns seconds, on the clock of `Frame.captured_at`.
         """
         super().__init__(source.name)
         self.kind = source.kind  # type: ignore[misc] # a class variable of all others
@@ -66,10 +66,10 @@ class ReconnectingSource(Source):
         self._last: Frame | None = None
         self._index_shift, self._time_shift_s = 0, 0.0
         self._joining = False  # the next frame is the first after an outage
-        self._unsettled = 0  # frames until an outage has left nothing behind
+        self._unsettled = 0  # frames until the effects of an outage are over
 
     def _frames(self) -> Generator[Frame, None, None]:
-        raise NotImplementedError  # `read` asks the source inside, which reads ahead by itself
+        raise NotImplementedError  # `read` uses the inner source, which reads ahead
 
     def read(self) -> Frame | None:
         """The next frame; waits while the source is lost. None at the end and after `interrupt` or `close`.
@@ -100,7 +100,7 @@ class ReconnectingSource(Source):
         return None
 
     def _placed(self, frame: Frame) -> Frame:
-        """The frame, with the number and the time that it has next to those before an outage."""
+        """The frame with its number and time, continuing from before an outage."""
         if self._joining and self._last is not None:
             elapsed_s = max(0.0, frame.captured_at - self._last.captured_at)
             self._index_shift = self._last.index + 1 - frame.index
@@ -110,7 +110,7 @@ class ReconnectingSource(Source):
         if self._unsettled:
             self._unsettled -= 1
             if not self._unsettled:
-                return_freed_memory()  # what it took to find out what the source sends
+                return_freed_memory()  # the memory used to detect what the source sends
         if self._index_shift or self._time_shift_s:
             frame = replace(
                 frame, index=frame.index + self._index_shift, timestamp_s=frame.timestamp_s + self._time_shift_s
@@ -119,7 +119,7 @@ class ReconnectingSource(Source):
         return frame
 
     def _lose(self, reason: InputError | None) -> None:
-        """Closes what is lost and says so, once for each outage."""
+        """Closes the lost source and logs it, once per outage."""
         assert self._source is not None
         self._corrupt_before = self.corrupt = self._corrupt_before + self._source.corrupt
         self._source.close()
@@ -134,7 +134,7 @@ class ReconnectingSource(Source):
                 log.warning("%s: reopening it", reason or f"{self.name} has ended")
 
     def _come_back(self) -> bool:
-        """One attempt to open the source; False where the run ends, as the last loss would have ended it."""
+        """Tries once to open the source; False if the run must end, as it would have at the last loss."""
         assert self.lost_at is not None
         if self._clock() - self.lost_at >= self._wait_s:
             if self._reason is None:
@@ -146,18 +146,18 @@ class ReconnectingSource(Source):
         if self._stopped.is_set():
             return False
         self._opening = Prefetch(self._opened(), 1, "rtseg-source-again")
-        if self._stopped.is_set():  # `interrupt` came before there was something to interrupt
+        if self._stopped.is_set():  # `interrupt` came before there was a source to interrupt
             self._opening.interrupt()
         try:
             self._source = self._opening.get()
         except InputError as error:
-            self._reason = self._reason and error  # a stream that ended in order ends the run in order
+            self._reason = self._reason and error  # a stream that ended normally ends the run normally
         finally:
             self._opening.close(0)
         return self._source is not None or not self._stopped.is_set()
 
     def _opened(self) -> Generator[Source, None, None]:
-        """On a thread of its own: what opens a source may take its time, and cannot be interrupted."""
+        """Opens the source on its own thread, since that may take long and cannot be interrupted."""
         source = self._open_again()
         try:
             yield source

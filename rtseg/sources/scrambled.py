@@ -1,4 +1,4 @@
-"""Whether a video is encrypted, as its container says: FFmpeg decodes such a video to nothing, or to garbage.
+"""Finds out from its container whether a video is encrypted; FFmpeg decodes such a video to nothing or garbage.
 
 Scrambling bits: ISO/IEC 13818-1, 2.4.3.2 (packets of a transport stream) and 2.4.3.6 (PES packets; DVDs with CSS).
 """
@@ -16,20 +16,20 @@ from av.video.stream import VideoStream
 
 from rtseg.core.errors import InputError
 
-_WINDOW = 1 << 19  # bytes that are looked at, at the start, in the middle and at the end
-_SYNC, _SIZES = 0x47, (188, 192, 204)  # of packets of a transport stream: plain, with a time stamp, with error codes
-_PADDING = 0x1FFF  # PID of packets that hold nothing
-_PACK, _ANY_VIDEO = b"\0\0\1\xba", 0xE0  # of program streams: how one begins, and the id of its first video
+_WINDOW = 1 << 19  # bytes to check at the start, in the middle and at the end
+_SYNC, _SIZES = 0x47, (188, 192, 204)  # of a transport stream's packets: plain, with a timestamp, with error correction
+_PADDING = 0x1FFF  # PID of empty packets
+_PACK, _ANY_VIDEO = b"\0\0\1\xba", 0xE0  # program streams: first bytes, and the id of the first video
 _LOOK_S = 2.0
 _MOST_MOOV = 1 << 26
 _MATROSKA_ENCRYPTION = b"\x50\x33\x81\x01"  # ContentEncodingType 1; 0 is compression
-_EBML = b"\x1a\x45\xdf\xa3"  # how a Matroska file begins
+_EBML = b"\x1a\x45\xdf\xa3"  # first bytes of a Matroska file
 _MATROSKA_CLUSTER = b"\x1f\x43\xb6\x75"
-_DRM_ENTRIES = (b"encv", b"drmi")  # kinds of sample that MP4 has for encrypted video, the latter Apple's
+_DRM_ENTRIES = (b"encv", b"drmi")  # MP4's sample kinds for encrypted video; the second is Apple's
 
 
 def check_clear(container: InputContainer, stream: VideoStream, name: str) -> None:
-    """Raises InputError where a video is encrypted, or most of it is scrambled."""
+    """Raises InputError if a video is encrypted, or most of it is scrambled."""
     asf = any(key.startswith("ASF_Protection") for key in container.metadata)
     mkv = "enc_key_id" in stream.metadata or _is_encrypted_matroska(container)
     if asf or mkv or _has_drm_entry(container, stream):
@@ -39,13 +39,13 @@ def check_clear(container: InputContainer, stream: VideoStream, name: str) -> No
 
 
 def check_live(url: str, name: str, timeout_s: float, pids: Collection[int] = ()) -> None:
-    """Raises InputError where a stream that gives no picture is encrypted or scrambled, by its first bytes.
+    """Raises InputError if a stream that sends no pictures is encrypted or scrambled, according to its first bytes.
 
     Args:
-        url: where it comes from; it is asked for over another connection.
+        url: its address; it is opened in another connection.
         name: for the message.
-        timeout_s: to wait for it.
-        pids: of its video in a transport stream; by default all that it holds counts.
+        timeout_s: how long to wait for it.
+        pids: PIDs of its video in a transport stream; default: all.
     """
     data = _first_bytes(url, min(timeout_s, _LOOK_S))
     mp4 = data[4:8] == b"ftyp" and any(entry in data for entry in _DRM_ENTRIES)
@@ -58,7 +58,7 @@ def check_live(url: str, name: str, timeout_s: float, pids: Collection[int] = ()
 
 
 def encrypted(name: str) -> InputError:
-    """The error for a video that its container says is encrypted."""
+    """The error for a video that is encrypted according to its container."""
     return InputError(f"{name} is encrypted (DRM): decrypt it first")
 
 
@@ -67,13 +67,13 @@ def _scrambled(name: str) -> InputError:
 
 
 def scrambled_note(container: InputContainer, stream: Stream) -> str | None:
-    """That a part of a video is scrambled; None: it is not, or there is no telling."""
+    """A note that part of a video is scrambled; None if it is not or that is unknown."""
     share = _scrambled_share(container, stream)
     return "parts of it are scrambled: pictures there are missing or damaged" if share else None
 
 
 def _is_encrypted_matroska(container: InputContainer) -> bool:
-    """FFmpeg says so only where the key has a name."""
+    """Whether a Matroska file is encrypted. FFmpeg reports this only if the key has a name."""
     path = _path(container)
     if path is None or not container.format.name.startswith("matroska"):
         return False
@@ -100,12 +100,12 @@ def _has_drm_entry(container: InputContainer, stream: VideoStream) -> bool:
 
 
 def _scrambled_share(container: InputContainer, stream: Stream) -> float:
-    """Of a stream's packets, as far as they are looked at."""
+    """The scrambled share of a stream's packets, of those that are checked."""
     path, kind = _path(container), container.format.name
     if path is None or kind not in ("mpegts", "mpeg"):
         return 0.0
     seen = scrambled = 0
-    with suppress(OSError):  # whoever reads the video says so
+    with suppress(OSError):  # reading the video raises the error
         for data in _windows(path):
             for bits in _ts_bits(data, (stream.id,)) if kind == "mpegts" else _pes_bits(data, stream.id):
                 seen, scrambled = seen + 1, scrambled + bool(bits)
@@ -113,9 +113,9 @@ def _scrambled_share(container: InputContainer, stream: Stream) -> float:
 
 
 def _first_bytes(url: str, timeout_s: float) -> bytes:
-    """What a network stream sends first, as far as it comes."""
+    """The first bytes that a network stream sends, as far as they arrive."""
     data, end = bytearray(), perf_counter() + timeout_s
-    # some protocols give no bytes, and some servers take one client
+    # some protocols send no bytes, and some servers accept only one client
     with suppress(av.error.FFmpegError, OSError), av.open(url, format="data", timeout=(timeout_s, timeout_s)) as raw:
         for packet in raw.demux():
             data += bytes(packet)
@@ -125,7 +125,7 @@ def _first_bytes(url: str, timeout_s: float) -> bytes:
 
 
 def _path(container: InputContainer) -> Path | None:
-    """The file that a container is read from; None: another source."""
+    """The file that a container is read from; None if it is not a file."""
     path = Path(container.name.removeprefix("file:"))
     return path if container.name.startswith("file:") and path.is_file() else None
 
@@ -139,7 +139,7 @@ def _windows(path: Path) -> Iterator[bytes]:
 
 
 def _ts_bits(data: bytes, pids: Collection[int]) -> Iterator[int]:
-    """Scrambling bits of every packet of a transport stream that holds something, of some PIDs or of all."""
+    """Scrambling bits of every transport stream packet that is not empty, of some PIDs or all."""
     size, start = _packets(data)
     for place in range(start, len(data) - 187, size) if size else ():
         pid = (data[place + 1] & 31) << 8 | data[place + 2]
@@ -149,7 +149,7 @@ def _ts_bits(data: bytes, pids: Collection[int]) -> Iterator[int]:
 
 
 def _packets(data: bytes) -> tuple[int, int]:
-    """(bytes from packet to packet, where the first one starts); (0, 0) where none is found."""
+    """(bytes from packet to packet, start of the first one); (0, 0) if none is found."""
     for start in range(min(max(_SIZES), len(data))):
         for size in _SIZES:
             syncs = data[start : start + 8 * size : size]

@@ -1,4 +1,4 @@
-"""A stretch of a video file or of a row of pictures: the same frames, bit for bit, as when read from the start."""
+"""A part of a video file or of a row of pictures, with frames bit-identical to reading from the start."""
 
 import logging
 from collections.abc import Generator, Sequence
@@ -25,34 +25,34 @@ from rtseg.sources.prefetch import Prefetch
 from rtseg.sources.video import VideoSource
 
 log = logging.getLogger(__name__)
-_FURTHER_S = 10.0  # containers without an index (MPEG-TS) land behind the place that was asked for
-ENDLESS = 1 << 62  # the index behind the last frame where their number is not known before they are decoded
+_FURTHER_S = 10.0  # containers without an index (MPEG-TS) seek to a place behind the one asked for
+ENDLESS = 1 << 62  # the index behind the last frame if the number of frames is only known after decoding
 
 
 class TimestampError(InputError):
-    """Decoded pictures do not carry the timestamps of their packets: only counting from the start finds them."""
+    """Decoded pictures do not have the timestamps of their packets, so they can only be counted from the start."""
 
 
 class _SeamError(Exception):
-    """Decoding from inside the file does not give what decoding from its start gave."""
+    """Decoding from inside the file does not return what decoding from its start returned."""
 
 
 @dataclass(frozen=True)
 class Span:
-    """Which frames of a file to give.
+    """Which frames of a file to read.
 
     Attributes:
-        first: index of the first frame that is wanted.
-        stops: ends of the segments that the span consists of, ascending; a stop is the next segment's first index.
+        first: index of the first wanted frame.
+        stops: ends of the segments in the span, ascending; each is the first index of the next segment.
         size_hw: (height, width) of the file's first frame.
         fps: the file's nominal rate, or None.
-        time_base: seconds a tick.
+        time_base: seconds per tick.
         origin: timestamp of the file's first frame, in ticks.
-        pts: int64, timestamps of the frames that are given, up to the last stop; None: frames are counted from the
-            file's start.
+        pts: int64, timestamps of the frames to return, up to the last stop; None: frames are counted from the file's
+            start.
         start: timestamp of the key frame to start decoding at; None: the file's start.
-        before: CRC-32 of the picture before `first`, BGR as decoded from the start; None where it is not known.
-        warm_up: frames before `first` that are given too. Where seeking fails, they are given a second time.
+        before: CRC-32 of the picture before `first`, BGR as decoded from the start; None if it is not known.
+        warm_up: frames before `first` to return as well. If seeking fails, they are returned a second time.
     """
 
     first: int
@@ -68,10 +68,10 @@ class Span:
 
 
 class SpanSource(Source):
-    """What video and pictures share.
+    """What spans of videos and of pictures have in common.
 
     Attributes:
-        reached: every frame before this index was given; known once `read` has given None.
+        reached: all frames before this index were returned; known once `read` has returned None.
         seams: index -> CRC-32 of the picture before each segment and of each segment's last one, as decoded.
     """
 
@@ -84,16 +84,16 @@ class SpanSource(Source):
         self._finishing = False
 
     def finish(self) -> None:
-        """Ends the source at the end of the segment that it is in; may be called from any thread."""
+        """Ends the source at the end of the current segment; may be called from any thread."""
         self._finishing = True
 
     def _start(self, timeout_s: float | None = None) -> None:
-        """Starts reading without waiting: a span may hold no frame that can be decoded."""
+        """Starts reading without waiting, since a span may have no frame that can be decoded."""
         self.size_hw = self.span.size_hw
         self._ahead = Prefetch(self._given(), self.depth, f"rtseg-source-{self.kind}")
 
     def _given(self) -> Generator[Frame, None, None]:
-        """The frames of the span, until it ends or `finish` was called in an earlier segment."""
+        """The frames of the span, until it ends or the segment in which `finish` was called ends."""
         stops = iter(self.span.stops)
         stop = next(stops)
         for frame in self._frames():
@@ -112,11 +112,11 @@ class SpanSource(Source):
 
 
 class VideoSpan(SpanSource, VideoSource):
-    """Frames of a video file, found by their timestamps, or by counting where these do not tell them apart.
+    """Frames of a video file, found by their timestamps, or by counting if timestamps do not identify them.
 
-    Decoding starts a whole group of pictures before the one that is wanted, so that open groups and gradual refresh
-    have settled, and the picture before the first is compared with what decoding from the start gave. Where it differs,
-    or the container cannot seek, decoding starts at the beginning of the file.
+    Decoding starts a whole group of pictures early, so that open groups and gradual refresh have settled. The picture
+    before the first one is compared with the result of decoding from the start. If it differs, or the container cannot
+    seek, decoding starts at the beginning of the file.
     """
 
     kind = "video"
@@ -141,7 +141,7 @@ class VideoSpan(SpanSource, VideoSource):
         yield from self._timed(None)
 
     def _timed(self, start: int | None, margin_s: float = 0.0) -> Generator[Frame, None, None]:
-        """Frames whose timestamps are in `span.pts`; raises _SeamError before the first that is wanted only."""
+        """Frames whose timestamps are in `span.pts`; raises _SeamError only before the first wanted frame."""
         span, pts = self.span, self.span.pts
         assert pts is not None
         with self._container() as container:
@@ -149,7 +149,7 @@ class VideoSpan(SpanSource, VideoSource):
             self._seek(container, stream, start, margin_s)
             before: VideoFrame | None = None
             seen = started = False
-            following = 0  # the place in `pts` of the picture that is to come
+            following = 0  # the position in `pts` of the next picture
             for _, decoded in self._decoded(container, stream):
                 if decoded.pts is None:
                     raise TimestampError(f"{self.name}: a picture has no timestamp")
@@ -186,14 +186,14 @@ class VideoSpan(SpanSource, VideoSource):
             raise _SeamError("it cannot seek") from error
 
     def _check_seam(self, before: VideoFrame | None, start: int | None) -> None:
-        """Compares the picture before the first wanted one, which a warm-up gives itself, with what is known of it."""
+        """Compares the picture before the first wanted one, which a warm-up returns itself, with its known CRC-32."""
         if before is not None:
             self._note_seam(self.span.first - 1, self._picture(before))
         if start is not None and self.span.before not in (None, self.seams.get(self.span.first - 1)):
             raise _SeamError("a picture differs from what decoding from the start gave")
 
     def _counted(self) -> Generator[Frame, None, None]:
-        """Frames of the span, counted from the file's start, on the clock that a source of the file has."""
+        """Frames of the span, counted from the file's start, with the clock that a source of the whole file has."""
         with self._container() as container:
             stream = self._stream(container)
             clock = PictureClock(container, stream)
@@ -203,7 +203,7 @@ class VideoSpan(SpanSource, VideoSource):
                     yield self._frame(decoded, index, timestamp_s)
 
     def _warn(self, text: str) -> None:
-        """Nothing: whoever planned the spans knows what the whole file is like."""
+        """Does nothing: whoever planned the spans knows about the whole file."""
 
     def _frame(self, decoded: VideoFrame, index: int, timestamp_s: float) -> Frame:
         image = self._picture(decoded)
@@ -212,7 +212,7 @@ class VideoSpan(SpanSource, VideoSource):
 
 
 class PictureSpan(SpanSource):
-    """Some of a row of picture files; damaged ones are skipped."""
+    """Part of a row of picture files; damaged ones are skipped."""
 
     kind = "images"
 

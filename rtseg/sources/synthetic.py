@@ -9,7 +9,7 @@ from rtseg.sources.base import Source
 
 
 class SyntheticSource(Source):
-    """A drive through a procedural street; `Frame.truth` holds the labels (CamVid's 11 classes)."""
+    """A drive through a procedural street; `Frame.truth` has the labels (CamVid's 11 classes)."""
 
     kind = "synthetic"
     depth = 4

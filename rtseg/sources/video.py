@@ -37,9 +37,9 @@ log = logging.getLogger(__name__)
 
 
 class VideoSource(Source):
-    """A video file or URL; timestamps are the stream's own, a rotation flag is applied, damaged frames are skipped.
+    """A video file or URL. Timestamps are the stream's own, rotation is applied, and damaged frames are skipped.
 
-    A URL is live unless it has an end (a file on a web server). Any pixel format comes out as BGR, 8 bits.
+    A URL is live unless it has an end (a file on a web server). All pixel formats become BGR, 8 bits.
     """
 
     kind = "video"
@@ -59,7 +59,7 @@ class VideoSource(Source):
         self._hdr: str | None = None
         self._looked = self._began = False
         self._pids: Collection[int] = ()
-        # the thread's own time-outs come first; this one also bounds a name look-up that FFmpeg cannot interrupt
+        # the thread's own time-outs end earlier; this one also limits a name look-up, which FFmpeg cannot interrupt
         self._start(2 * timeout_s + 1 if self._is_url else None)
 
     def _frames(self) -> Generator[Frame, None, None]:
@@ -96,13 +96,13 @@ class VideoSource(Source):
         moving = moving_streams(container)
         if self._is_url and not any(map(has_size, moving)):
             pids = {stream.id for stream in moving}
-            container.close()  # a server may take one client only
+            container.close()  # a server may accept only one client
             self._check_clear(pids)
-            container = self._opened()  # it was opened in the middle of a long group of pictures
+            container = self._opened()  # it was opened in the middle of a long group of pictures, so try again
         return container
 
     def _check_clear(self, pids: Collection[int] = ()) -> None:
-        """Looks once whether a stream that gives no picture is scrambled."""
+        """Checks once whether a stream that sends no pictures is scrambled."""
         looked, self._looked = self._looked, True
         if not looked:
             check_live(self._target, self.name, self._timeout_s, pids)
@@ -116,7 +116,7 @@ class VideoSource(Source):
         try:
             return open_media(self._target, options, timeout)
         except (av.error.FFmpegError, OSError) as error:
-            # an RTSP client that is interrupted speaks of invalid data: only the clock tells
+            # an interrupted RTSP client reports invalid data, so only the clock shows a time-out
             if self._is_url and perf_counter() - start >= self._timeout_s:
                 raise InputError(
                     f"{self.name} did not answer within {self._timeout_s:g} s: check the address and the network"
@@ -127,13 +127,13 @@ class VideoSource(Source):
             raise InputError(f"cannot open {self.name}: {reason_of(error)}; {hint}") from error
 
     def _stream(self, container: InputContainer) -> VideoStream:
-        """The moving picture; also fills in what the container knows about it."""
+        """The video stream; also reads what the container says about it."""
         stream = video_stream(container, self.name)
         self._pids = (stream.id,)
         if stream.codec_context is None:
             raise InputError(f"{self.name}: this build of FFmpeg has no decoder for its video")
         self.live = self._is_url and container.duration is None
-        # frame threads hold back as many frames as there are threads, which a live picture cannot afford
+        # frame threads delay the picture by as many frames as there are threads, too much for a live source
         stream.thread_type = "SLICE" if self.live else "AUTO"
         if self._threads:
             stream.codec_context.thread_count = self._threads
@@ -141,7 +141,7 @@ class VideoSource(Source):
         return stream
 
     def _decoded(self, container: InputContainer, stream: VideoStream) -> Iterator[tuple[int, VideoFrame]]:
-        """Yields (index, frame), counts what cannot be decoded, and reads on after damaged stretches."""
+        """Yields (index, frame), counts what cannot be decoded, and continues after damaged parts."""
         decoder = Decoder(container, stream, self.name, url=self._is_url, live=self.live, timeout_s=self._timeout_s)
         before, index, restarts = self.corrupt, -1, 0
         try:

@@ -1,4 +1,4 @@
-"""Where the pictures of a video file lie: every timestamp and every key frame, hardly decoding anything."""
+"""An index of a video file: every timestamp and every key frame, with hardly any decoding."""
 
 import logging
 from contextlib import suppress
@@ -29,8 +29,8 @@ from rtseg.sources.decoder import Decoder, is_shown, stream_packets
 log = logging.getLogger(__name__)
 
 _SAMPLE = 300  # pictures
-_REORDERED = 64  # a picture lies at most so many places from where it is shown; no codec keeps more in mind
-_HEAD = 64  # packets that are decoded to see whether they are pictures
+_REORDERED = 64  # a picture is stored at most this many places from where it is shown: no codec keeps more
+_HEAD = 64  # packets to decode, to check that they are pictures
 
 
 @dataclass(frozen=True)
@@ -38,14 +38,14 @@ class VideoIndex:
     """The pictures of a video stream, in the order in which they are shown.
 
     Attributes:
-        time_base: seconds a tick.
-        frames: pictures, those that cannot be decoded among them; may be off by a few where `pts` is None.
-        announced: number of pictures that the container claims, or None; an estimate where it says its duration only.
-        pts: int64 (frames,), ticks, strictly increasing; None where timestamps are missing, occur twice, jump back, or
-            are not those of the decoded pictures, so that a picture can only be found by counting from the start.
-        keys: int64, `pts` of the pictures that decoding may start at; empty where `pts` is None.
-        start: timestamp of the first picture, in ticks; 0 where none is known.
-        duration: ticks that the last picture is shown for.
+        time_base: seconds per tick.
+        frames: number of pictures, including those that cannot be decoded; may be off by a few if `pts` is None.
+        announced: number of pictures that the container claims, or None; an estimate if it states only a duration.
+        pts: int64 (frames,), ticks, strictly increasing; None if timestamps are missing, repeated, jump back, or differ
+            from those of the decoded pictures, so that pictures can only be found by counting from the start.
+        keys: int64, `pts` of the pictures at which decoding may start; empty if `pts` is None.
+        start: timestamp of the first picture, in ticks; 0 if none is known.
+        duration: ticks for which the last picture is shown.
         notes: what a user should know about it.
     """
 
@@ -60,10 +60,10 @@ class VideoIndex:
 
 
 def estimate_frames(path: Path) -> int | None:
-    """How many pictures a file's head announces, or else its duration or its first packets suggest; None: nothing.
+    """How many pictures a file's head states, or else its duration or first packets suggest; None: unknown.
 
     Raises:
-        InputError: the file cannot be opened or holds no video.
+        InputError: the file cannot be opened or has no video.
     """
     with opened(path) as container:
         stream = video_stream(container, str(path))
@@ -73,13 +73,13 @@ def estimate_frames(path: Path) -> int | None:
 
 
 def index_video(path: Path, *, decode: bool = False) -> VideoIndex:
-    """Reads every packet of a file's video, at the speed of the disk, and decodes the first pictures.
+    """Reads every packet of a file's video, at disk speed, and decodes the first pictures.
 
-    Where these show that packets are not pictures (two fields make one, some hold none, timestamps are made up), or
-    `decode` says so, the whole file is decoded, which takes longer.
+    If these show that packets are not pictures (two fields form one, some are empty, timestamps are invented), or if
+    `decode` is True, the whole file is decoded, which takes longer.
 
     Raises:
-        InputError: the file cannot be opened or holds no video.
+        InputError: the file cannot be opened or has no video.
     """
     with opened(path) as container:
         stream = video_stream(container, str(path))
@@ -88,16 +88,16 @@ def index_video(path: Path, *, decode: bool = False) -> VideoIndex:
     head = None if decode else _head(path)
     if head is None or not head.fits:
         return _decoded_index(path, index)
-    if head.lead and index.pts is not None:  # a recording that begins between two key frames
+    if head.lead and index.pts is not None:  # the recording begins between two key frames
         pts = index.pts[head.lead :]
         return replace(index, frames=len(pts), pts=pts, start=int(pts[0]))
     return index
 
 
 def _frames_by_size(container: InputContainer, stream: VideoStream, size: int) -> int:
-    """As many as the file has room for, by the size of the first packets."""
+    """How many pictures fit into the file, by the size of its first packets."""
     pictures = taken = 0
-    with suppress(av.error.InvalidDataError, IndexError):  # the latter at the end, where a stream has come in later
+    with suppress(av.error.InvalidDataError, IndexError):  # IndexError at the end, if a stream appeared later
         for packet in container.demux():
             taken += packet.size
             pictures += packet.stream is stream and packet.size > 0
@@ -107,7 +107,7 @@ def _frames_by_size(container: InputContainer, stream: VideoStream, size: int) -
 
 
 class _Walk:
-    """What the packets of a stream say."""
+    """What a stream's packets say."""
 
     def __init__(self, container: InputContainer, stream: VideoStream) -> None:
         self._container, self._stream = container, stream
@@ -124,7 +124,7 @@ class _Walk:
         except av.error.FFmpegError as error:
             if is_unreadable(error):
                 raise
-            self._damaged = True  # whoever decodes goes on behind it, which cannot be repeated from another place
+            self._damaged = True  # decoders continue after the damage, which cannot be repeated from another start
 
     def _add(self, packet: "Packet[Any]") -> None:
         self._pts.append(packet.pts)
@@ -161,7 +161,7 @@ class _Walk:
 
 @dataclass(frozen=True)
 class _Head:
-    """Whether the first packets of a file are its first pictures, but for the first `lead` that nothing comes of."""
+    """Whether the first packets of a file are its first pictures, except for the first `lead`, which yield none."""
 
     fits: bool
     lead: int = 0
@@ -174,16 +174,16 @@ def _head(path: Path) -> _Head:
     with opened(path) as container:
         stream = video_stream(container, str(path))
         if stream.codec_context is None:
-            return _Head(fits=True)  # whoever decodes it says so
+            return _Head(fits=True)  # decoding it raises the error
         try:
             for packet in islice(stream_packets(container, stream, Timeline(container)), _HEAD):
                 packets += [packet.pts] * is_shown(packet)
                 pictures += [frame.pts for frame in packet.decode()]
             pictures += [frame.pts for frame in stream.codec_context.decode(None)]
         except av.error.EOFError:
-            pass  # the file was so short that it has given everything before
+            pass  # the file is so short that everything was decoded before
         except av.error.FFmpegError:
-            return _Head(fits=True)  # damage: a picture that cannot be decoded keeps its place
+            return _Head(fits=True)  # damage: a picture that cannot be decoded still counts
     if None in packets:
         return _Head(fits=len(packets) == len(pictures))
     lead = len(packets) - len(pictures)
@@ -192,14 +192,14 @@ def _head(path: Path) -> _Head:
 
 
 def _decoded_index(path: Path, index: VideoIndex) -> VideoIndex:
-    """The index by what decoding gives."""
+    """The index according to decoding."""
     log.info("%s: its pictures are counted by decoding them", path)
     pts: list[int | None] = []
     frames = 0
     with opened(path) as container:
         stream = video_stream(container, str(path))
         stream.thread_type = "AUTO"
-        stream.codec_context.options = {"skip_loop_filter": "all", "skip_idct": "all"}  # nobody looks at them
+        stream.codec_context.options = {"skip_loop_filter": "all", "skip_idct": "all"}  # nobody looks at the pictures
         decoder = Decoder(container, stream, str(path))
         for number, frame in decoder.pictures():
             pts.append(frame.pts)
@@ -217,7 +217,7 @@ def _decoded_index(path: Path, index: VideoIndex) -> VideoIndex:
 
 
 def _increasing(pts: list[int | None]) -> np.ndarray | None:
-    """The timestamps in the order of showing; None where they do not tell every picture from every other."""
+    """The timestamps in display order; None if they do not distinguish all pictures."""
     if not pts or None in pts:
         return None
     stored = np.array(pts, np.int64)

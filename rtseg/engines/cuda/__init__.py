@@ -1,1 +1,1 @@
-"""What runs on an NVIDIA GPU without TensorRT, and what all GPU engines share."""
+"""Engines for NVIDIA GPUs without TensorRT, and what all GPU engines share."""

@@ -1,10 +1,10 @@
-"""Whether an NVIDIA GPU can be used, asked of the driver itself: no package is imported for it."""
+"""Whether an NVIDIA GPU can be used, as told by the driver itself; imports no package."""
 
 import ctypes
 import sys
 from functools import cache
 
-# What cuInit says most often, and what helps (CUDA driver API, CUresult).
+# The most frequent errors of cuInit, and what helps (CUDA driver API, CUresult).
 _REASONS = {
     3: "the NVIDIA driver is not initialised: restart the machine",
     34: "the driver's library is a stub of the CUDA toolkit: install the NVIDIA driver",
@@ -19,7 +19,7 @@ _REASONS = {
 
 @cache
 def gpu_problem() -> str | None:
-    """Why no NVIDIA GPU can be used on this machine, in one line; None where one can."""
+    """Why no NVIDIA GPU can be used on this machine, in one line; None if one can."""
     try:
         driver = ctypes.CDLL("nvcuda.dll" if sys.platform == "win32" else "libcuda.so.1")
     except OSError:
@@ -35,7 +35,7 @@ def gpu_problem() -> str | None:
 
 @cache
 def driver_version() -> str:
-    """The driver's own version, '580.95.05', as its management library tells it; '' where there is none (Jetson)."""
+    """The driver's own version, '580.95.05', from its management library; '' if there is none (Jetson)."""
     try:
         library = ctypes.CDLL("nvml.dll" if sys.platform == "win32" else "libnvidia-ml.so.1")
     except OSError:

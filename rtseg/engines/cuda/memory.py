@@ -1,7 +1,7 @@
 """CUDA without torch: the device, its memory, streams, graphs and kernels, through NVIDIA's own bindings.
 
-Everything here belongs to the device's primary context, which TensorRT and torch use as well. A context is current
-per thread, so `Device.use` comes before any other call of a thread.
+Everything here belongs to the device's primary context, which TensorRT and torch use too. Each thread has its own
+current context, so a thread calls `Device.use` before anything else.
 """
 
 import ctypes
@@ -20,7 +20,7 @@ _OUT_OF_MEMORY = 2
 
 
 def check(result: tuple[Any, ...], what: str) -> Any:
-    """The value of a driver call, or EngineError with what was tried and what the driver said."""
+    """The value of a driver call; raises EngineError with what was tried and the driver's error."""
     code, *values = result
     if int(code) != 0:
         if int(code) == _OUT_OF_MEMORY:
@@ -32,13 +32,13 @@ def check(result: tuple[Any, ...], what: str) -> Any:
 
 @dataclass(frozen=True)
 class DeviceInfo:
-    """What tells one GPU and its driver from another.
+    """Identifies a GPU and its driver.
 
     Attributes:
         name: 'NVIDIA H100 80GB HBM3'.
         compute_capability: (9, 0).
-        driver: its own version, '' where it does not tell.
-        cuda: the CUDA version that the driver serves.
+        driver: its own version; '' if it does not tell.
+        cuda: the CUDA version that the driver supports.
     """
 
     name: str
@@ -48,10 +48,10 @@ class DeviceInfo:
 
 
 class Device:
-    """The first GPU that is visible.
+    """The first visible GPU.
 
     Raises:
-        EngineError: there is none that can be used; says why.
+        EngineError: no GPU can be used; gives the reason.
     """
 
     def __init__(self) -> None:
@@ -80,12 +80,12 @@ class Device:
         self.use()
 
     def use(self) -> None:
-        """Makes the GPU current in the calling thread."""
+        """Makes this GPU current in the calling thread."""
         check(driver.cuCtxSetCurrent(self._context), "switching to the GPU")
 
 
 class Buffer:
-    """Memory of the GPU; freed by `close`."""
+    """GPU memory; `close` frees it."""
 
     def __init__(self, size: int) -> None:
         self.size = size
@@ -98,7 +98,7 @@ class Buffer:
 
 
 class Pinned:
-    """An array in page-locked host memory, which the GPU copies to and from by itself; invalid after `close`."""
+    """An array in page-locked host memory, from which the GPU copies directly; invalid after `close`."""
 
     def __init__(self, shape: Sequence[int], dtype: Any) -> None:
         self.size = prod(shape) * np.dtype(dtype).itemsize
@@ -113,7 +113,7 @@ class Pinned:
 
 
 class Stream:
-    """Work on the GPU in order; each stream is independent of the others."""
+    """Work that the GPU does in order; streams are independent of each other."""
 
     def __init__(self) -> None:
         flags = driver.CUstream_flags.CU_STREAM_NON_BLOCKING
@@ -128,7 +128,7 @@ class Stream:
         check(call, "copying from the GPU")
 
     def capture(self, work: Callable[[], None]) -> "Graph":
-        """Records what `work` puts on this stream, to be launched as one; nothing of it runs now."""
+        """Records what `work` puts on this stream, to launch it as one; nothing of it runs now."""
         mode = driver.CUstreamCaptureMode.CU_STREAM_CAPTURE_MODE_THREAD_LOCAL
         check(driver.cuStreamBeginCapture(self.handle, mode), "recording a CUDA graph")
         try:
@@ -138,7 +138,7 @@ class Stream:
         return Graph(check(result, "recording a CUDA graph"), self)
 
     def wait(self) -> None:
-        """Returns when everything on the stream is done; raises EngineError where something failed."""
+        """Waits until everything on the stream is done; raises EngineError if something failed."""
         check(driver.cuStreamSynchronize(self.handle), "running the network")
 
     def close(self) -> None:
@@ -179,7 +179,7 @@ class Kernel:
     def launch(
         self, stream: Stream, grid: tuple[int, int], block: tuple[int, int], values: Sequence[int], types: Sequence[Any]
     ) -> None:
-        """Puts the kernel on a stream; `values` with the ctypes `types` are its arguments."""
+        """Puts the kernel on a stream; `values` are its arguments, `types` their ctypes."""
         parameters = (tuple(values), tuple(types))
         call = driver.cuLaunchKernel(self._function, *grid, 1, *block, 1, 0, stream.handle, parameters, 0)
         check(call, "launching a kernel")
@@ -191,7 +191,7 @@ class Kernel:
 
 
 class Stopwatch:
-    """Times work on a stream by the GPU's own clock."""
+    """Times work on a stream with the GPU's own clock."""
 
     def __init__(self, stream: Stream) -> None:
         self._stream = stream
@@ -201,7 +201,7 @@ class Stopwatch:
         check(driver.cuEventRecord(self._events[0], self._stream.handle), "starting the clock")
 
     def stop(self) -> float:
-        """Waits for the stream; seconds since `start`."""
+        """Waits for the stream; returns the seconds since `start`."""
         check(driver.cuEventRecord(self._events[1], self._stream.handle), "stopping the clock")
         check(driver.cuEventSynchronize(self._events[1]), "running the network")
         return float(check(driver.cuEventElapsedTime(*self._events), "reading the clock")) / 1e3

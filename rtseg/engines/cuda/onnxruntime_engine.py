@@ -1,4 +1,4 @@
-"""onnxruntime's CUDA provider: a GPU engine that others are compared with."""
+"""onnxruntime's CUDA provider: a GPU engine for comparison."""
 
 from typing import Any
 
@@ -14,7 +14,7 @@ _PROVIDER = "CUDAExecutionProvider"
 
 
 class OnnxRuntimeCudaEngine(Engine):
-    """Runs fp32 files; labels are upsampled on the CPU. It never falls back to the CPU by itself."""
+    """Runs fp32 files; labels are upsampled on the CPU. It never falls back to the CPU."""
 
     def __init__(self, artifact: Artifact, options: EngineOptions) -> None:
         super().__init__(artifact, options)
@@ -30,15 +30,15 @@ class OnnxRuntimeCudaEngine(Engine):
                 "pip install onnxruntime-gpu"
             )
         settings = ort.SessionOptions()
-        settings.log_severity_level = 3  # errors
+        settings.log_severity_level = 3  # errors only
         for axis, length in zip(("N", "height", "width"), (1, *options.size_hw), strict=True):
             settings.add_free_dimension_override_by_name(axis, length)
         provider = (_PROVIDER, {"cudnn_conv_algo_search": "EXHAUSTIVE", "use_tf32": "0"})
         try:
             session: Any = ort.InferenceSession(str(path), settings, providers=[provider])
-        except Exception as error:  # onnxruntime's errors share no other base
+        except Exception as error:  # onnxruntime's errors have no common base class
             raise EngineError(f"onnxruntime {ort.__version__} cannot load {path} on the GPU: {error}") from error
-        if session.get_providers()[0] != _PROVIDER:  # it has gone on with the CPU, with no more than a warning
+        if session.get_providers()[0] != _PROVIDER:  # it fell back to the CPU with only a warning
             raise EngineError(
                 "onnxruntime's CUDA provider does not start: are CUDA and cuDNN of its version installed?"
             )

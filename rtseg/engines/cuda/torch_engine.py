@@ -1,4 +1,4 @@
-"""PyTorch on an NVIDIA GPU at its best: compiled, channels last, CUDA graphs, page-locked copies. A comparator."""
+"""PyTorch at its best on an NVIDIA GPU, for comparison: compiled, channels last, CUDA graphs, page-locked copies."""
 
 from collections.abc import Callable
 from functools import partial
@@ -17,7 +17,7 @@ from rtseg.engines.base import Engine, EngineInfo, EngineOptions, Timed
 class TorchCudaEngine(Engine):
     """Runs fp32 (without TF32) and fp16; interpolation and argmax run on the GPU.
 
-    `torch.compile` tries kernels for minutes when the first picture of a size comes.
+    At the first picture of a size, `torch.compile` tries kernels for minutes.
     """
 
     def __init__(self, artifact: Artifact, options: EngineOptions) -> None:
@@ -55,7 +55,7 @@ class TorchCudaEngine(Engine):
         return torch.compile(function, mode="max-autotune", fullgraph=True, dynamic=False)
 
     def _forward(self, images: torch.Tensor) -> torch.Tensor:
-        """uint8 (1, h, w, 3) -> logits (1, C, h/s, w/s) of the computing type."""
+        """uint8 (1, h, w, 3) -> logits (1, C, h/s, w/s) in the type it computes in."""
         planes = self._normalise(images).to(self._kind, memory_format=torch.channels_last)
         logits: torch.Tensor = self._network(planes)
         return logits
@@ -87,7 +87,7 @@ class TorchCudaEngine(Engine):
         return out, {}
 
     def _step(self, size_hw: Size) -> tuple[Any, torch.Tensor]:
-        """The compiled way from a picture to labels of a size, and page-locked memory for them."""
+        """The compiled function from picture to labels of a size, and page-locked memory for the labels."""
         if size_hw not in self._by_size:
 
             def step(images: torch.Tensor) -> torch.Tensor:
@@ -101,7 +101,7 @@ class TorchCudaEngine(Engine):
         return self._by_size[size_hw]
 
     def time_network(self, image: np.ndarray, runs: int) -> list[float]:
-        """Seconds of `runs` runs of the network alone, by the GPU's own clock."""
+        """Seconds of `runs` runs of the network alone, measured with the GPU's own clock."""
         event: Any = torch.cuda.Event
         start, stop = event(enable_timing=True), event(enable_timing=True)
         seconds = []

@@ -1,8 +1,8 @@
-"""Label upsampling on the GPU: bilinear interpolation and argmax in one kernel, compiled by NVRTC when it is needed.
+"""Label upsampling on the GPU: bilinear interpolation and argmax in one kernel, compiled by NVRTC when needed.
 
-The same arithmetic in the same order as `rtseg.pictures._upsample_kernel`, with the same places: only where two classes
-tie to the last bits may a label differ. One thread makes four pixels of a row; the corners that they share come from
-the cache, and no full-size array of floats exists.
+It does the same arithmetic in the same order as `rtseg.pictures._upsample_kernel`, with the same positions: a label may
+differ only where two classes tie to the last bits. Each thread computes four pixels of a row. The corners that they
+share come from the cache, and there is never a full-size array of floats.
 """
 
 from typing import Any
@@ -13,11 +13,11 @@ from cuda.bindings import nvrtc
 from rtseg.core.errors import EngineError
 from rtseg.core.sizes import Size
 
-PIXELS = 4  # of a row, by one thread
+PIXELS = 4  # of a row, computed by one thread
 BLOCK = (32, 8)
 
-# Plain C++ but for the words that only CUDA knows; the tests compile it for the CPU as well, where they are defined
-# away. `load` turns a half into a float: NVRTC has the instruction but, without the toolkit's headers, no type for it.
+# Plain C++ except for CUDA's own words. The tests also compile it for the CPU, with these words defined away.
+# `load` converts a half to a float: NVRTC has the instruction but, without the toolkit's headers, no type for it.
 SOURCE = r"""
 #ifdef RTSEG_HALF
 typedef unsigned short logit;
@@ -69,32 +69,32 @@ NAME = "upsample_labels"
 
 
 def places(coarse: int, full: int) -> tuple[np.ndarray, np.ndarray]:
-    """Each pixel's cell, int32 (full,), and its place within the cell, float32 (full,), along one axis."""
+    """Each pixel's cell, int32 (full,), and its position within the cell, float32 (full,), along one axis."""
     place = np.maximum((np.arange(full) + 0.5) * coarse / full - 0.5, 0)
     cell = place.astype(np.int32)
     return cell, (place - cell).astype(np.float32)
 
 
 def grid(size_hw: Size) -> tuple[int, int]:
-    """Blocks in x and y for labels of a size."""
+    """The number of blocks in x and y for labels of a size."""
     across = -(-size_hw[1] // (BLOCK[0] * PIXELS))
     return across, -(-size_hw[0] // BLOCK[1])
 
 
 def compile_kernel(compute_capability: tuple[int, int], half: bool) -> bytes:
-    """The kernel for a GPU: its machine code, or PTX where NVRTC is older than the GPU. Needs no driver.
+    """The kernel for a GPU: machine code, or PTX if NVRTC is older than the GPU. Needs no driver.
 
     Args:
         compute_capability: for example (8, 6).
         half: whether logits are FP16 instead of FP32.
 
     Raises:
-        EngineError: NVRTC is missing, or the GPU is older than what it compiles for.
+        EngineError: NVRTC is missing, or does not support a GPU this old.
     """
     wanted = 10 * compute_capability[0] + compute_capability[1]
     try:
         known = sorted(_checked(nvrtc.nvrtcGetSupportedArchs(), "asking for GPUs"))
-    except RuntimeError as error:  # how the bindings say that they do not find the library
+    except RuntimeError as error:  # raised by the bindings if they do not find the library
         raise EngineError(
             f"CUDA's run-time compiler is missing: pip install nvidia-cuda-nvrtc ({_line(error)})"
         ) from error

@@ -1,1 +1,1 @@
-"""TensorRT: from a network to a kept engine, and running it."""
+"""TensorRT: builds engines from networks, caches and runs them."""

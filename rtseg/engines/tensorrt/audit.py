@@ -1,4 +1,4 @@
-"""Precision audit: what TensorRT made of each convolution, read from its own layer report (TensorRT 10 and 11)."""
+"""Precision audit: the type each convolution runs in, read from TensorRT's own layer report (TensorRT 10 and 11)."""
 
 import json
 import re
@@ -10,7 +10,7 @@ from rtseg.core.errors import EngineError
 from rtseg.engines.tensorrt.typed_graph import Convolution
 
 WANTED_SHARE = 0.9
-"""Share of the attributable convolution work that must run in the type that was asked for."""
+"""Share of the attributable convolution work that must run in the requested type."""
 
 _TYPES = {
     "int8": re.compile(r"\bint8\b", re.IGNORECASE),
@@ -26,13 +26,13 @@ class Layer:
     """One layer of a built engine.
 
     Attributes:
-        name: TensorRT's own, of all that it fused.
-        kind: its layer type, 'CaskConvolution' for example.
+        name: TensorRT's own, made of the names of everything that it fused.
+        kind: its layer type, for example 'CaskConvolution'.
         nodes: names of the ONNX nodes that it computes.
-        precision: the type that it computes in: that of its weights, or of its first input; '' where it does not tell.
-        format: how its first output lies in memory.
+        precision: the type that it computes in: that of its weights or of its first input; '' if unknown.
+        format: memory layout of its first output.
         tactic: the kernel.
-        ms: mean time, where it was measured.
+        ms: mean time, if it was measured.
     """
 
     name: str
@@ -46,13 +46,13 @@ class Layer:
 
 @dataclass(frozen=True)
 class Audit:
-    """What the convolution work of an engine runs in.
+    """The types in which an engine's convolutions run.
 
     Attributes:
-        attributable: share, 0..1, of the work that a layer of the engine owns up to.
-        as_asked: share of the attributable work that runs in the type that was asked for.
+        attributable: share, 0..1, of the work that can be attributed to a layer of the engine.
+        as_asked: share of the attributable work that runs in the requested type.
         shares: type -> share of the attributable work.
-        wrong: one line for each convolution that runs in another type, the costliest first.
+        wrong: one line per convolution that runs in another type, most expensive first.
     """
 
     attributable: float
@@ -65,10 +65,10 @@ class Audit:
 
 
 def read_layers(text: str, times_ms: Mapping[str, float] | None = None) -> list[Layer]:
-    """Reads TensorRT's layer report, built with detailed verbosity.
+    """Reads TensorRT's layer report of an engine built with detailed verbosity.
 
     Raises:
-        EngineError: it holds names only, or is not the JSON that TensorRT 10 and 11 write.
+        EngineError: it has only names, or is not the JSON that TensorRT 10 and 11 write.
     """
     times_ms = times_ms or {}
     try:
@@ -100,7 +100,7 @@ def _layer(entry: dict[str, Any], times_ms: Mapping[str, float]) -> Layer:
 
 
 def _type_text(tensor: dict[str, Any]) -> str:
-    """TensorRT 10 writes 'Format/Datatype' in one; 11 writes 'DataType' beside 'Format'."""
+    """TensorRT 10 writes 'Format/Datatype' in one string; 11 writes 'DataType' beside 'Format'."""
     return str(tensor.get("DataType") or tensor.get("Datatype") or tensor.get("Format/Datatype") or "")
 
 
@@ -109,16 +109,16 @@ def _format_text(tensor: dict[str, Any]) -> str:
 
 
 def type_name(text: str) -> str:
-    """'Half', 'FP16' or 'Channel major FP16 format' -> 'fp16'; '' for what is none of ours."""
+    """'Half', 'FP16' or 'Channel major FP16 format' -> 'fp16'; '' for types that we do not use."""
     return next((name for name, pattern in _TYPES.items() if pattern.search(text)), "")
 
 
 def audit(layers: list[Layer], convolutions: Mapping[str, Convolution]) -> Audit:
-    """Weighs each convolution that a layer names by its multiply-accumulates."""
+    """Weights each convolution that a layer names by its multiply-accumulates."""
     ran: dict[str, Layer] = {}
     for layer in layers:
         for node in layer.nodes:
-            # a reformatting copy carries the name of the layer that it feeds: the convolution itself counts
+            # a reformatting copy has the name of the layer that it feeds; only the convolution counts
             if node in convolutions and layer.precision and (node not in ran or _computes(layer)):
                 ran[node] = layer
     total = sum(convolution.macs for convolution in convolutions.values())
@@ -146,7 +146,7 @@ def _computes(layer: Layer) -> bool:
 
 
 def require(result: Audit) -> None:
-    """Raises EngineError, with the layers, where less than 90 % of the attributable work runs as asked."""
+    """Raises EngineError with the layers if less than 90 % of the attributable work runs in the requested type."""
     if result.attributable == 0:
         raise EngineError("TensorRT's layer report names no convolution, so it cannot be told what the engine runs in")
     if result.as_asked < WANTED_SHARE:

@@ -1,7 +1,7 @@
-"""ONNX -> TensorRT plan. One path for TensorRT 10 and 11: the graph is strongly typed, so precision is in it.
+"""ONNX -> TensorRT plan, the same way for TensorRT 10 and 11: the graph is strongly typed, so it sets the precision.
 
-TensorRT calls back from C++, where an exception would end the process; so the build runs in a thread of its own while
-the caller waits, and Ctrl-C asks the build to stop instead of tearing it down.
+TensorRT calls back from C++, where an exception would end the process. So the build runs in its own thread while the
+caller waits, and Ctrl-C asks the build to stop instead of interrupting it.
 """
 
 import logging
@@ -27,22 +27,22 @@ _CONVOLUTION_LAYERS = ("CONVOLUTION", "DECONVOLUTION")
 
 
 class Progress(Protocol):
-    """What shows how far a build is."""
+    """Shows the progress of a build."""
 
     def update(self, phase: str, done: int, total: int) -> None:
-        """Called from the build's thread; `phase` is TensorRT's name of what it does."""
+        """Called from the build's thread; `phase` is TensorRT's name for the current step."""
 
 
 @dataclass(frozen=True)
 class Built:
-    """A plan and the types of the network that it was built from: convolution -> 'fp32', 'fp16' or 'int8'."""
+    """A plan, and the type of each convolution in the network it was built from: 'fp32', 'fp16' or 'int8'."""
 
     plan: bytes
     types: dict[str, str]
 
 
 class Monitor(trt.IProgressMonitor):  # type: ignore[misc]
-    """Passes progress on and tells TensorRT to stop. Its methods must not raise: C++ calls them."""
+    """Passes progress on and can tell TensorRT to stop. Its methods must not raise, since C++ calls them."""
 
     def __init__(self, progress: Progress | None) -> None:
         trt.IProgressMonitor.__init__(self)
@@ -56,12 +56,12 @@ class Monitor(trt.IProgressMonitor):  # type: ignore[misc]
         self._show(phase_name, 0)
 
     def step_complete(self, phase_name: str, step: int) -> bool:
-        """False ends the build."""
+        """Returns False to end the build."""
         self._show(phase_name, step + 1)
         return not self.cancelled.is_set()
 
     def phase_finish(self, phase_name: str) -> None:
-        """A phase has ended, complete or not."""
+        """A phase has ended, completed or not."""
         self._show(phase_name, self._steps.pop(phase_name, 0))
 
     def _show(self, phase: str, done: int) -> None:
@@ -75,10 +75,10 @@ class Monitor(trt.IProgressMonitor):  # type: ignore[misc]
 def build(
     graph: TypedGraph, options: BuildOptions, timing_cache: Path | None = None, progress: Progress | None = None
 ) -> Built:
-    """Builds a plan for the GPU that is current. Takes minutes; Ctrl-C ends it within a step.
+    """Builds a plan for the current GPU. Takes minutes; Ctrl-C ends it within a step.
 
     Raises:
-        EngineError: TensorRT cannot parse or build the network, or types it otherwise than asked.
+        EngineError: TensorRT cannot parse or build the network, or gives it other types than asked for.
         KeyboardInterrupt: Ctrl-C, once the build has stopped.
     """
     monitor, outcome, begin, finished = Monitor(progress), _Outcome(), Event(), Event()
@@ -94,7 +94,7 @@ def build(
     Thread(target=work, name="rtseg-build", daemon=True).start()  # Ctrl-C within start() leaves it waiting: no harm
     interrupted, ended = False, False
     while not ended:
-        try:  # an event, because before Python 3.13 an interrupted join() takes the thread for ended
+        try:  # an event, since before Python 3.13 an interrupted join() takes the thread for ended
             begin.set()
             ended = finished.wait(_WAIT_S)
         except KeyboardInterrupt:
@@ -117,7 +117,7 @@ class _Outcome:
 def _build(graph: TypedGraph, options: BuildOptions, timing_cache: Path | None, monitor: Monitor) -> Built:
     messages = Messages()
     builder = trt.Builder(messages)
-    # TensorRT 10 needs the flag; 11 knows no other kind of network and ignores it.
+    # TensorRT 10 needs the flag; 11 has no other kind of network and ignores it.
     network = builder.create_network(1 << int(trt.NetworkDefinitionCreationFlag.STRONGLY_TYPED))
     parser = trt.OnnxParser(network, messages)
     if not parser.parse(graph.model.SerializeToString()):
@@ -139,20 +139,20 @@ def _build(graph: TypedGraph, options: BuildOptions, timing_cache: Path | None, 
 
 
 def configure(config: Any, options: BuildOptions) -> Any:
-    """Sets a builder configuration up; precision is not part of it."""
+    """Sets up a builder configuration; precision is not part of it."""
     config.builder_optimization_level = options.optimization_level
-    config.profiling_verbosity = trt.ProfilingVerbosity.DETAILED  # the audit reads it
+    config.profiling_verbosity = trt.ProfilingVerbosity.DETAILED  # for the audit
     if options.workspace_mib is not None:
         config.set_memory_pool_limit(trt.MemoryPoolType.WORKSPACE, options.workspace_mib << 20)
     if options.tf32:
         config.set_flag(trt.BuilderFlag.TF32)
     else:
-        config.clear_flag(trt.BuilderFlag.TF32)  # TensorRT sets it by itself
+        config.clear_flag(trt.BuilderFlag.TF32)  # TensorRT sets it by default
     return config
 
 
 def network_types(network: Any) -> dict[str, str]:
-    """Convolution layer -> the type that the typed network gives it; 'int8' where its input comes from rounding."""
+    """Convolution layer -> its type in the typed network; 'int8' if its input is quantised."""
     layers = [network.get_layer(index) for index in range(network.num_layers)]
     made_by = {layer.get_output(index).name: layer.type for layer in layers for index in range(layer.num_outputs)}
     kinds = [getattr(trt.LayerType, name) for name in _CONVOLUTION_LAYERS]
@@ -169,17 +169,17 @@ def network_types(network: Any) -> dict[str, str]:
 
 
 def check_types(types: Mapping[str, str], graph: TypedGraph) -> None:
-    """Every convolution of the parsed network must have the type that was asked for.
+    """Checks that every convolution of the parsed network has the type that was asked for.
 
     Raises:
-        EngineError: one has not, or the parser made more or fewer convolutions than the graph has.
+        EngineError: one has another type, or the parser made more or fewer convolutions than the graph has.
     """
     asked = {name: convolution.precision for name, convolution in graph.convolutions.items()}
     if len(types) != len(asked):
         raise EngineError(f"TensorRT parsed {len(types)} convolutions of {len(asked)}")
     if types.keys() == asked.keys():
         wrong = [f"{name}: {types[name]} instead of {asked[name]}" for name in asked if types[name] != asked[name]]
-    else:  # a parser that names layers in its own way: what can be compared is how many there are of each type
+    else:  # a parser with its own layer names: only the count of each type can be compared
         made, wanted = Counter(types.values()), Counter(asked.values())
         wrong = [
             f"{made[kind]} in {kind} instead of {wanted[kind]}" for kind in made | wanted if made[kind] != wanted[kind]
@@ -189,7 +189,7 @@ def check_types(types: Mapping[str, str], graph: TypedGraph) -> None:
 
 
 def _attach(config: Any, path: Path | None) -> Any:
-    """Gives the build the measurements of earlier ones; those of another TensorRT or GPU are left out."""
+    """Gives the build the timings of earlier builds; those of another TensorRT or GPU are ignored."""
     if path is None:
         return None
     kept = path.read_bytes() if path.is_file() else b""
@@ -204,5 +204,5 @@ def _save(path: Path, data: bytes) -> None:
     try:
         with atomic_path(path) as part:
             part.write_bytes(data)
-    except OutputError as error:  # it only saves time
+    except OutputError as error:  # the timings only save time
         log.warning("the next build will take as long as this one: %s", error)

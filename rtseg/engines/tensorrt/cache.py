@@ -1,7 +1,7 @@
 """Built engines, kept in the user's cache folder under the hash of everything that they depend on.
 
-An entry is two files: the plan, and a manifest with the key, the plan's hash and what the build reported. The manifest
-is written last, so a build that was cut short leaves no entry. A lock file for each entry lets one process build while
+An entry is two files: the plan, and a manifest with the key, the plan's hash and the build's report. The manifest is
+written last, so an interrupted build leaves no entry. Each entry has a lock file, so that one process builds it while
 others wait.
 """
 
@@ -23,7 +23,7 @@ from rtseg.core.sizes import Size
 
 _log = logging.getLogger(__name__)
 FORMAT = 1
-"""Raised whenever the graphs that this room writes, or the entries themselves, change their meaning."""
+"""Incremented whenever the meaning of the graphs written here, or of the entries, changes."""
 
 
 @dataclass(frozen=True)
@@ -31,10 +31,10 @@ class BuildOptions:
     """How TensorRT builds.
 
     Attributes:
-        optimization_level: 0 (quick to build) to 5 (tries most).
-        workspace_mib: scratch memory that a layer may take; None: as much as the GPU has.
+        optimization_level: 0 (builds quickly) to 5 (tries the most).
+        workspace_mib: scratch memory for a layer; None: as much as the GPU has.
         tf32: let FP32 convolutions round their inputs to TF32.
-        keep: names of nodes that stay in the next higher type.
+        keep: names of nodes that keep the next higher type.
     """
 
     optimization_level: int = 3
@@ -45,7 +45,7 @@ class BuildOptions:
 
 @dataclass(frozen=True)
 class PlanKey:
-    """Everything that a built engine depends on; two that differ in any of it are different engines."""
+    """Everything that a built engine depends on; keys that differ in anything mean different engines."""
 
     onnx_sha256: str
     ranges_sha256: str
@@ -60,7 +60,7 @@ class PlanKey:
     format: int = FORMAT
 
     def to_json(self) -> dict[str, Any]:
-        data: dict[str, Any] = json.loads(json.dumps(asdict(self)))  # tuples become lists, as they come back
+        data: dict[str, Any] = json.loads(json.dumps(asdict(self)))  # tuples become lists, as when read back
         return data
 
     @property
@@ -69,26 +69,26 @@ class PlanKey:
 
     @property
     def target(self) -> str:
-        """The digest without the options: what options were chosen for."""
+        """The digest without the options: what the options were chosen for."""
         return _digest({name: value for name, value in self.to_json().items() if name != "options"})
 
 
 @dataclass(frozen=True)
 class Entry:
-    """A built engine and what its build reported."""
+    """A built engine and its build report."""
 
     plan: bytes
     report: dict[str, Any]
 
 
 class EngineCache:
-    """The entries of one folder, by default `engines` in the user's cache folder."""
+    """The entries in a folder, by default `engines` in the user's cache folder."""
 
     def __init__(self, folder: Path | None = None) -> None:
         self.folder = folder if folder is not None else cache_folder() / "engines"
 
     def find(self, key: PlanKey) -> Entry | None:
-        """The entry for a key; None where there is none, or where what is there is damaged or not of this key."""
+        """The entry for a key; None if it is missing, damaged or belongs to another key."""
         manifest_path, plan_path = self._paths(key)
         try:
             manifest = read_json(manifest_path)
@@ -109,23 +109,23 @@ class EngineCache:
         return None
 
     def store(self, key: PlanKey, plan: bytes, report: dict[str, Any]) -> Entry:
-        """Writes an entry; raises OutputError where the folder cannot be written."""
+        """Writes an entry; raises OutputError if the folder cannot be written."""
         manifest_path, plan_path = self._paths(key)
-        manifest_path.unlink(missing_ok=True)  # of a damaged entry: no moment must have it beside the new plan
+        manifest_path.unlink(missing_ok=True)  # of a damaged entry: it must never exist beside the new plan
         with atomic_path(plan_path) as part:
             part.write_bytes(plan)
         write_json(manifest_path, {"key": key.to_json(), "sha256": sha256(plan).hexdigest(), "report": report})
         return Entry(plan, report)
 
     def refuse(self, key: PlanKey, reason: str, preferred: BuildOptions) -> None:
-        """Removes an entry, which is not to be built again unasked; prefers other options again."""
+        """Removes an entry, which is then not rebuilt unless asked for, and goes back to the options `preferred`."""
         self.restore(key, preferred)
         for path in self._paths(key):
             path.unlink(missing_ok=True)
         write_json(self._refusal(key), reason)
 
     def refusal(self, key: PlanKey) -> str | None:
-        """Why an entry was refused, if it was and nobody has asked for it since."""
+        """Why an entry was refused; None if it was not, or if somebody has asked for it since."""
         try:
             return str(read_json(self._refusal(key)))
         except FileNotFoundError:
@@ -141,7 +141,7 @@ class EngineCache:
 
     @contextmanager
     def lock(self, key: PlanKey) -> Iterator[None]:
-        """Holds the entry against other processes; one that dies lets go by itself."""
+        """Locks the entry against other processes; the lock ends with the process."""
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
             held = FileLock(self.folder / f"{key.digest}.lock")
@@ -157,16 +157,16 @@ class EngineCache:
             held.release()
 
     def prefer(self, key: PlanKey) -> None:
-        """From now on `preferred` gives this key's options for its network, precision, size and machine."""
+        """Makes `preferred` return this key's options for its network, precision, size and machine from now on."""
         self._refusal(key).unlink(missing_ok=True)
         self.restore(key, key.options)
 
     def restore(self, key: PlanKey, options: BuildOptions) -> None:
-        """Prefers options that were preferred before; where their engine was refused, it stays so."""
+        """Makes options preferred again; if their engine was refused, it stays refused."""
         write_json(self.folder / f"{key.target}.options.json", asdict(options))
 
     def preferred(self, key: PlanKey) -> BuildOptions:
-        """The options that `rtseg compile` was last given for this, or the defaults."""
+        """The options last given to `rtseg compile` for this target, or the defaults."""
         try:
             kept = read_json(self.folder / f"{key.target}.options.json")
             return BuildOptions(**{**kept, "keep": tuple(kept["keep"])})
@@ -177,7 +177,7 @@ class EngineCache:
             return BuildOptions()
 
     def timing_cache(self, key: PlanKey) -> Path:
-        """Where TensorRT's measurements for this version and GPU are kept; builds share it."""
+        """The file with TensorRT's timings for this version and GPU, shared by all builds."""
         name = _digest([key.tensorrt, key.cuda, key.driver, key.gpu, list(key.compute_capability)])
         return self.folder / f"{name}.timing"
 

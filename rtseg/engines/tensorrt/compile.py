@@ -1,4 +1,4 @@
-"""From a network to a kept TensorRT engine: typed graph, build, audit, parity gate, cache."""
+"""From a network to a cached TensorRT engine: typed graph, build, audit, parity gate, cache."""
 
 import os
 import sys
@@ -23,20 +23,20 @@ from rtseg.engines.tensorrt.typed_graph import typed_graph
 def build_entry(
     artifact: Artifact, key: PlanKey, device: Device, cache: EngineCache, images: Sequence[np.ndarray] = ()
 ) -> Entry:
-    """Builds the engine of a key and keeps it, once it has passed the audit and the parity gate.
+    """Builds the engine of a key and keeps it if it passes the audit and the parity gate.
 
-    The caller holds the entry's lock. A bar shows the progress where stderr is a terminal.
+    The caller must hold the entry's lock. If stderr is a terminal, a bar shows the progress.
 
     Args:
         artifact: the network.
         key: what to build.
         device: the GPU to build on.
         cache: where the entry goes.
-        images: uint8 BGR pictures for the parity gate; street scenes where there are none.
+        images: uint8 BGR pictures for the parity gate; street scenes if there are none.
 
     Raises:
-        EngineError: TensorRT fails, or too much of the work runs in another type than asked.
-        ParityError: the labels are not those of onnxruntime.
+        EngineError: TensorRT fails, or too much of the work runs in another type than asked for.
+        ParityError: the labels differ from onnxruntime's.
         WeightsError: the network's file is damaged, or a range is missing.
         KeyboardInterrupt: Ctrl-C; nothing is kept.
     """

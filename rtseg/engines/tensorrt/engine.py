@@ -19,7 +19,7 @@ from rtseg.engines.tensorrt.runner import IN_FLIGHT, Runner
 def plan_key(
     card: Card, precision: str, size_hw: Size, device: DeviceInfo, options: BuildOptions | None = None
 ) -> PlanKey:
-    """The key of a network's engine on this machine; FP16 and INT8 are made from the FP32 file too."""
+    """The key of a network's engine on this machine; FP16 and INT8 are also made from the FP32 file."""
     ranges = repr(sorted(card.activation_ranges.items())) if precision == "int8" else ""
     return PlanKey(
         onnx_sha256=card.files["fp32"].sha256,
@@ -36,12 +36,12 @@ def plan_key(
 
 
 class TensorRtEngine(Engine):
-    """Loads the engine that was built for this network and machine, or builds it first.
+    """Loads the engine that was built for this network and machine, or builds one first.
 
     Raises:
         UsageError: INT8 for a network whose card has no activation ranges.
         EngineError: no GPU or driver, TensorRT too old, out of memory, or the engine cannot be built.
-        ParityError: the built engine's labels are not those of onnxruntime, or `rtseg compile` has refused it.
+        ParityError: the built engine's labels differ from onnxruntime's, or `rtseg compile` has refused it.
     """
 
     def __init__(self, artifact: Artifact, options: EngineOptions) -> None:
@@ -51,7 +51,7 @@ class TensorRtEngine(Engine):
                 f"the card of {self.card.name} has no activation ranges, which int8 needs: rtseg compile --precision "
                 "int8 with --data or --frames measures them; or use --precision fp16"
             )
-        artifact.file("fp32")  # whole, and what its card says
+        artifact.file("fp32")  # checks that the file is complete and matches its card
         check_version()
         self._device = Device()
         self._runner, self.report = self._load(artifact, options)
@@ -67,7 +67,7 @@ class TensorRtEngine(Engine):
         )
 
     def _load(self, artifact: Artifact, options: EngineOptions) -> tuple[Runner, dict[str, Any]]:
-        """The engine that is kept for this machine, else a new one, and what its build reported."""
+        """The cached engine for this machine or a new one, and its build report."""
         cache = EngineCache()
         key = plan_key(self.card, options.precision, options.size_hw, self._device.info)
         key = plan_key(self.card, options.precision, options.size_hw, self._device.info, cache.preferred(key))
@@ -114,11 +114,11 @@ class TensorRtEngine(Engine):
         return self._runner.finish(started), {}  # type: ignore[arg-type]
 
     def time_network(self, image: np.ndarray, runs: int) -> list[float]:
-        """Seconds of `runs` runs of the network alone, by the GPU's own clock."""
+        """Seconds of `runs` runs of the network alone, measured with the GPU's own clock."""
         return self._runner.time_network(self._checked(image), runs)
 
     def time_labels(self, size_hw: Size, runs: int) -> list[float]:
-        """Seconds of `runs` runs of the label kernel alone, by the GPU's own clock."""
+        """Seconds of `runs` runs of the label kernel alone, measured with the GPU's own clock."""
         return self._runner.time_labels(size_hw, runs)
 
     def _release(self) -> None:

@@ -1,4 +1,4 @@
-"""The graph for one input size: shapes known, constants folded, in the operators that TensorRT parses."""
+"""The graph for one input size: known shapes, folded constants, and only operators that TensorRT parses."""
 
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -13,16 +13,16 @@ from rtseg.core.sizes import Size
 
 
 def fix_shape(path: Path, size_hw: Size) -> onnx.ModelProto:
-    """One picture of one size: onnxruntime folds what depends on the size, weight casts and batch norms.
+    """Fixes the graph to one picture of one size; onnxruntime folds size computations, weight casts and batch norms.
 
-    Tensor names stay, so the activation ranges of a card fit the result. Every node has a name of its own, and every
-    tensor its shape.
+    Tensor names stay, so a card's activation ranges fit the result. Every node gets a unique name, and every tensor its
+    shape.
 
     Raises:
-        WeightsError: onnxruntime cannot read the file, or a shape stays unknown.
+        WeightsError: onnxruntime cannot read the file, or a shape remains unknown.
     """
     options = ort.SessionOptions()
-    options.log_severity_level = 3  # errors
+    options.log_severity_level = 3  # errors only
     options.intra_op_num_threads = 1
     options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_ENABLE_BASIC  # plain ONNX operators only
     for axis, length in zip(("N", "height", "width"), (1, *size_hw), strict=True):
@@ -33,7 +33,7 @@ def fix_shape(path: Path, size_hw: Size) -> onnx.ModelProto:
         try:
             ort.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
             model = onnx.load(folded)
-        except Exception as error:  # onnxruntime's errors share no other base
+        except Exception as error:  # onnxruntime's errors have no common base class
             raise WeightsError(f"onnxruntime {ort.__version__} cannot load {path}: {error}") from error
     plain = [entry for entry in model.opset_import if entry.domain == ""]
     del model.opset_import[:]
@@ -45,7 +45,7 @@ def fix_shape(path: Path, size_hw: Size) -> onnx.ModelProto:
 
 
 def with_shapes(model: onnx.ModelProto) -> onnx.ModelProto:
-    """The same graph with the type and shape of every tensor written down; raises WeightsError where one is open."""
+    """The same graph with the type and shape of every tensor; raises WeightsError if a shape is open."""
     del model.graph.value_info[:]
     model = onnx.shape_inference.infer_shapes(model, check_type=True, strict_mode=True, data_prop=True)
     for value in (*model.graph.value_info, *model.graph.output):
@@ -55,16 +55,16 @@ def with_shapes(model: onnx.ModelProto) -> onnx.ModelProto:
 
 
 def tensor_types(model: onnx.ModelProto) -> dict[str, int]:
-    """Tensor -> its ONNX element type, of a graph from `with_shapes`."""
+    """Tensor -> its ONNX element type, for a graph from `with_shapes`."""
     values = (*model.graph.input, *model.graph.value_info, *model.graph.output)
     types = {value.name: value.type.tensor_type.elem_type for value in values}
     return types | {tensor.name: tensor.data_type for tensor in model.graph.initializer}
 
 
 def _cast_first(graph: onnx.GraphProto) -> None:
-    """Moves the cast of the uint8 picture to the front and flips its channels with Gather.
+    """Moves the cast of the uint8 picture to the front and reverses its channels with Gather.
 
-    TensorRT takes uint8 as an input that is cast at once, and nowhere else.
+    TensorRT takes a uint8 input only if it is cast at once.
     """
     constants = {tensor.name: numpy_helper.to_array(tensor) for tensor in graph.initializer}
     picture = graph.input[0].name
@@ -72,7 +72,7 @@ def _cast_first(graph: onnx.GraphProto) -> None:
     while True:
         readers = [node for node in graph.node if current in node.input]
         if len(readers) != 1 or readers[0].op_type not in ("Transpose", "Slice", "Cast"):
-            return  # a graph of another making: the parser says what it does not take
+            return  # a graph from elsewhere: the parser reports what it does not take
         moved.append(readers[0])
         if readers[0].op_type == "Cast":
             break
@@ -106,7 +106,7 @@ def _cast_first(graph: onnx.GraphProto) -> None:
 
 
 def _spell_out_batch_norms(graph: onnx.GraphProto) -> None:
-    """Batch norms that follow no convolution become a product and a sum, whose constants FP16 holds well."""
+    """Replaces batch norms that follow no convolution by a product and a sum, whose constants suit FP16 well."""
     constants = {tensor.name: numpy_helper.to_array(tensor) for tensor in graph.initializer}
     nodes: list[onnx.NodeProto] = []
     for node in graph.node:
@@ -129,7 +129,7 @@ def _spell_out_batch_norms(graph: onnx.GraphProto) -> None:
 
 
 def _name_nodes(graph: onnx.GraphProto) -> None:
-    """A name for each node, so that a layer of the built engine can be told from another."""
+    """Gives each node a name, so that the layers of the built engine can be told apart."""
     seen: set[str] = set()
     for index, node in enumerate(graph.node):
         if not node.name or node.name in seen:

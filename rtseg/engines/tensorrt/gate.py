@@ -1,4 +1,4 @@
-"""Parity gate: a built engine must give onnxruntime's labels."""
+"""Parity gate: a built engine must return onnxruntime's labels."""
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -14,14 +14,14 @@ from rtseg.pictures.upsample import upsample_labels
 from rtseg.scenes import StreetScene
 
 AGREEMENT = {"fp32": 0.999, "fp16": 0.995, "int8": 0.985}
-"""Precision -> share of the pixels of all frames that must have onnxruntime's label (of its FP32 file)."""
+"""Precision -> share of the pixels of all frames that must have the label of onnxruntime's FP32 file."""
 
 Labels = Callable[[np.ndarray, Size], np.ndarray]
 """(uint8 BGR (h, w, 3), label size) -> uint8 (H, W)."""
 
 
 def street_frames(size_hw: Size, count: int = 4) -> list[np.ndarray]:
-    """Pictures for the gate where no others are given."""
+    """Pictures for the gate if no others are given."""
     return [StreetScene(size_hw, seed=seed).render(40 * seed)[0] for seed in range(count)]
 
 
@@ -34,22 +34,22 @@ def check_labels(
     labels: LabelSet,
     threads: int,
 ) -> float:
-    """Compares an engine's labels with those of onnxruntime.
+    """Compares an engine's labels with onnxruntime's.
 
     Args:
-        make: the engine.
+        make: returns the engine's labels.
         path: the network's FP32 ONNX file.
         images: uint8 BGR pictures of any size.
-        size_hw: the network's input, and the size of the labels.
+        size_hw: size of the network's input and of the labels.
         precision: what the engine computes in.
         labels: the network's classes.
         threads: CPU threads for onnxruntime.
 
     Returns:
-        The share of agreeing pixels of all frames.
+        The share of equal pixels over all frames.
 
     Raises:
-        ParityError: it is below `AGREEMENT`; names the class and the frame that differ most.
+        ParityError: the share is below `AGREEMENT`; names the class and the frame that differ most.
     """
     session = open_session(path, size_hw, threads)
     name = session.get_inputs()[0].name

@@ -1,7 +1,7 @@
-"""FP16 in the graph itself: strongly typed networks compute each layer in the type that its tensors have.
+"""FP16 written into the graph: a strongly typed network computes each layer in the type of its tensors.
 
-What stays FP32: the picture's normalisation, and the matrices of pyramid pooling, whose sums run over thousands of
-values and cost nothing. Everything else, the logits too, is FP16: casting them back would only double the bytes.
+FP32 stays for the picture's normalisation, and for the matrices of pyramid pooling, whose sums have thousands of terms
+and cost nothing. Everything else is FP16, even the logits: casting them back would only double the bytes.
 """
 
 from collections.abc import Collection
@@ -14,7 +14,7 @@ from rtseg.core.errors import WeightsError
 from rtseg.engines.tensorrt.fixed_graph import tensor_types, with_shapes
 
 _NORMALISATION = ("Cast", "Transpose", "Gather", "Sub", "Mul")
-_STAY = {"Resize": (1, 2)}  # inputs that ONNX wants as float32 whatever the picture's type is: roi and scales
+_STAY = {"Resize": (1, 2)}  # inputs that are always float32 in ONNX: roi and scales
 
 
 def to_half(model: onnx.ModelProto, keep: Collection[str] = ()) -> onnx.ModelProto:
@@ -22,10 +22,10 @@ def to_half(model: onnx.ModelProto, keep: Collection[str] = ()) -> onnx.ModelPro
 
     Args:
         model: float32, from `fix_shape`; not changed.
-        keep: names of further nodes that stay FP32.
+        keep: names of other nodes that stay FP32.
 
     Raises:
-        WeightsError: a weight does not fit into FP16, or `keep` names a node that the graph does not have.
+        WeightsError: a weight does not fit into FP16, or the graph has no node with a name in `keep`.
     """
     unknown = set(keep) - {node.name for node in model.graph.node}
     if unknown:
@@ -37,7 +37,7 @@ def to_half(model: onnx.ModelProto, keep: Collection[str] = ()) -> onnx.ModelPro
 
 
 def _normalisation(graph: onnx.GraphProto) -> list[str]:
-    """The nodes between the picture and the first layer that is more than arithmetic on it."""
+    """The nodes from the picture up to the first layer that does more than arithmetic on it."""
     constants = {tensor.name for tensor in graph.initializer}
     known, names = {graph.input[0].name} | constants, []
     for node in graph.node:
@@ -48,7 +48,7 @@ def _normalisation(graph: onnx.GraphProto) -> list[str]:
 
 
 def _pooling(graph: onnx.GraphProto) -> list[str]:
-    """Matrix products with a constant: pooling and interpolation of pyramid pooling."""
+    """Matrix products with a constant: the pooling and interpolation of pyramid pooling."""
     constants = {tensor.name for tensor in graph.initializer}
     return [
         node.name for node in graph.node if node.op_type == "MatMul" and any(name in constants for name in node.input)
@@ -62,8 +62,8 @@ class _Converter:
         types = tensor_types(model)
         self.floats = {name for name, kind in types.items() if kind == TensorProto.FLOAT}
         self.constants = {tensor.name: tensor for tensor in self.graph.initializer}
-        self.types: dict[str, int] = {}  # float tensor -> the type that it is made in
-        self.made: dict[tuple[str, int], str] = {}  # what exists in another type already
+        self.types: dict[str, int] = {}  # float tensor -> the type that it is computed in
+        self.made: dict[tuple[str, int], str] = {}  # tensors that already exist in another type
         self.nodes: list[onnx.NodeProto] = []
 
     def convert(self) -> None:
@@ -87,7 +87,7 @@ class _Converter:
         self.graph.initializer.extend(kept)
 
     def _in_type(self, name: str, wanted: int) -> str:
-        """The tensor's name in a type; makes it where it does not exist."""
+        """The tensor's name in a type; adds a cast if it does not exist in that type."""
         if self.types.get(name, TensorProto.FLOAT) == wanted:
             return name
         known = self.made.get((name, wanted))

@@ -1,7 +1,7 @@
-"""A built TensorRT engine: loading it, its tensors, running it on a stream. TensorRT 10 and 11.
+"""A built TensorRT engine: loading it, its tensors, and running it on a stream. For TensorRT 10 and 11.
 
-TensorRT must not be touched without a working driver: its runtime object then ends the process when it is freed. So
-`Device` comes first.
+TensorRT must not be used without a working driver: freeing its runtime object would then end the process. So create a
+`Device` first.
 """
 
 import logging
@@ -18,11 +18,11 @@ OLDEST = (10, 3)
 
 
 class PlanError(EngineError):
-    """TensorRT refuses a plan: it is damaged, or was built by another version or for another GPU."""
+    """TensorRT refuses a plan: it is damaged, or from another version or for another GPU."""
 
 
 class Messages(trt.ILogger):  # type: ignore[misc]
-    """TensorRT's log: goes to ours, and keeps its errors to tell them."""
+    """TensorRT's log: forwards messages to ours and keeps the errors for our messages."""
 
     def __init__(self) -> None:
         trt.ILogger.__init__(self)
@@ -38,18 +38,18 @@ class Messages(trt.ILogger):  # type: ignore[misc]
 
     @property
     def last(self) -> str:
-        """Its latest error, on one line."""
+        """TensorRT's latest error, on one line."""
         return self.errors[-1] if self.errors else "TensorRT gives no reason"
 
 
 def check_version() -> None:
-    """Raises EngineError where the installed TensorRT is too old."""
+    """Raises EngineError if the installed TensorRT is too old."""
     if tuple(int(part) for part in VERSION.split(".")[:2]) < OLDEST:
         raise EngineError(f"TensorRT {VERSION} is too old: rtseg needs {OLDEST[0]}.{OLDEST[1]} or newer")
 
 
 class Plan:
-    """A loaded engine with one input and one output, both of fixed shapes.
+    """A loaded engine with one input and one output, both with fixed shapes.
 
     Raises:
         PlanError: TensorRT refuses the plan.
@@ -76,14 +76,14 @@ class Plan:
         """Whether the logits are FP16 rather than FP32."""
 
     def context(self, image: int, logits: int) -> "Execution":
-        """Makes the plan ready to run on device memory at these addresses; raises EngineError without memory."""
+        """Prepares the plan to run on device memory at these addresses; raises EngineError if memory runs out."""
         context = self._engine.create_execution_context()
         if context is None:
             raise EngineError(f"TensorRT cannot make room for the network on the GPU: {self._messages.last}")
         return Execution(context, self._messages, {self.input: image, self.output: logits})
 
     def layers(self) -> str:
-        """What TensorRT says of the layers, as JSON; detailed where it was built so."""
+        """TensorRT's report on the layers, as JSON; detailed if the engine was built that way."""
         text: str = self._engine.create_engine_inspector().get_engine_information(trt.LayerInformationFormat.JSON)
         return text
 
@@ -92,7 +92,7 @@ class Plan:
 
 
 class _LayerTimes(trt.IProfiler):  # type: ignore[misc]
-    """Adds up what TensorRT reports for each layer."""
+    """Adds up the times that TensorRT reports for each layer."""
 
     def __init__(self) -> None:
         trt.IProfiler.__init__(self)
@@ -118,9 +118,9 @@ class Execution:
             raise EngineError(f"TensorRT failed to start the network: {self._messages.last}")
 
     def time_layers(self, stream: Any, runs: int = 20) -> dict[str, float]:
-        """Layer -> its mean time in ms. Timing the layers apart slows the whole: their sum is more than a run."""
+        """Layer -> its mean time in ms. Timing each layer slows the run down, so their sum is more than a run."""
         profiler = _LayerTimes()
-        self._context.profiler = profiler  # from here on a run returns when it is finished
+        self._context.profiler = profiler  # from now on a run returns only when it is finished
         for _ in range(runs):
             self.enqueue(stream)
         return {name: total / runs for name, total in profiler.total_ms.items()}

@@ -1,4 +1,4 @@
-"""Shows how far TensorRT's builder is: one bar for each of its phases that runs."""
+"""Shows the progress of TensorRT's builder: one bar for each running phase."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -8,14 +8,14 @@ from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedCo
 
 
 class Bars:
-    """Keeps one bar for each phase; may be called from any thread."""
+    """Manages one bar per phase; may be called from any thread."""
 
     def __init__(self, progress: Progress) -> None:
         self._progress = progress
         self._tasks: dict[str, TaskID] = {}
 
     def update(self, phase: str, done: int, total: int) -> None:
-        """A phase that is finished loses its bar."""
+        """Updates a phase's bar; removes it when the phase is finished."""
         if phase not in self._tasks:
             self._tasks[phase] = self._progress.add_task(phase, total=total)
         self._progress.update(self._tasks[phase], completed=done, total=total)
@@ -25,7 +25,7 @@ class Bars:
 
 @contextmanager
 def build_progress(title: str, shown: bool) -> Iterator[Bars]:
-    """Bars on stderr under a line that says what is built; neither where `shown` is False."""
+    """Shows bars on stderr under a line that says what is being built; nothing if `shown` is False."""
     console = Console(stderr=True, quiet=not shown)
     console.print(title, highlight=False)
     columns = TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn()

@@ -1,8 +1,8 @@
-"""INT8 for TensorRT: rounding written into the graph, signed 8 bits around zero, FP16 for the rest.
+"""INT8 for TensorRT: quantisation written into the graph, signed 8 bits around zero, FP16 for the rest.
 
-The second writer of the ranges that a card keeps; `quantise` is the first. TensorRT wants zero point 0, so the range
-is that of the larger end; weights use all 8 bits with a scale per output channel; a bias stays a float.
-Scales are FP16 like the tensors that they belong to, and what is rounded is rounded with the scale as FP16 holds it.
+This is the second user of the ranges in a card; `quantise` is the first. TensorRT needs zero point 0, so a range
+becomes symmetric with the larger end on both sides. Weights use all 8 bits with a scale per output channel; biases stay
+floats. Scales are FP16 like their tensors, and quantisation uses the scale as rounded to FP16.
 """
 
 from collections.abc import Collection
@@ -17,23 +17,23 @@ from rtseg.int8.fold import consumers
 from rtseg.int8.quantise import QuantizationPlan, Ranges, carried
 
 _LEVELS = 127
-# The smallest normal FP16 number: a scale below it would itself be rounded coarsely.
+# The smallest normal FP16 number: a smaller scale would itself be rounded coarsely.
 _MIN_SCALE = 2.0**-14
-_OPSET = 19  # the first whose rounding takes FP16
+_OPSET = 19  # the first whose quantisation operators take FP16
 
 
 def quantise_for_tensorrt(
     model: onnx.ModelProto, ranges: Ranges, skip: Collection[str] = ()
 ) -> tuple[onnx.ModelProto, list[str]]:
-    """Puts the rounding into a float32 graph from `fix_shape`; `to_half` then makes the rest FP16.
+    """Adds quantisation to a float32 graph from `fix_shape`; `to_half` then makes the rest FP16.
 
     Args:
         model: not changed.
-        ranges: low and high of every tensor that is rounded; a card keeps them.
+        ranges: low and high of every quantised tensor; cards store them.
         skip: names of convolutions that stay FP16.
 
     Returns:
-        The graph and the names of its integer convolutions.
+        The graph, and the names of its integer convolutions.
 
     Raises:
         WeightsError: a range is missing.
@@ -55,18 +55,19 @@ def quantise_for_tensorrt(
 
 
 def symmetric_scale(low: float, high: float) -> np.float32:
-    """The scale of signed 8 bits with zero point 0 that reaches the larger end of a range, as FP16 holds it."""
+    """The scale of signed 8 bits with zero point 0 that covers the larger end of a range, rounded to FP16."""
     return np.float32(np.float16(max(abs(low), abs(high), _LEVELS * _MIN_SCALE) / _LEVELS))
 
 
 def _summed_at_once(graph: onnx.GraphProto, plan: QuantizationPlan) -> set[str]:
-    """Convolution outputs that only an addition reads, whose other side is rounded.
+    """Convolution outputs that only an addition reads and whose other operand is quantised.
 
-    TensorRT makes the sum the end of that convolution: rounding in between would cost a pass over memory and bits.
+    TensorRT fuses the addition into that convolution; quantising in between would cost a pass over memory, and
+    accuracy.
     """
     readers = consumers(graph)
     found: set[str] = set()
-    for node in reversed(plan.convolutions):  # of two convolutions that are added, the later one sums
+    for node in reversed(plan.convolutions):  # of two convolutions that are added, the later one does the sum
         name = node.output[0]
         after = readers.get(name, [])
         if len(after) == 1 and after[0].op_type == "Add":
@@ -110,7 +111,7 @@ def _write(graph: onnx.GraphProto, scales: dict[str, np.float32], integer: set[s
 
 
 def round_weights(weight: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """float32 (K, C, h, w) -> int8 weights and float32 scales (K,), one per output channel, that FP16 holds exactly."""
+    """float32 (K, C, h, w) -> int8 weights and float32 scales (K,), one per output channel, exact in FP16."""
     peaks = np.abs(weight).reshape(len(weight), -1).max(1)
     scale = np.maximum(peaks / _LEVELS, _MIN_SCALE).astype(np.float16).astype(np.float32)
     rounded = np.rint(weight / scale[:, None, None, None]).clip(-_LEVELS, _LEVELS).astype(np.int8)

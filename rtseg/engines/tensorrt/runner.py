@@ -1,7 +1,7 @@
-"""Runs a built engine from a picture in host memory to labels in host memory, two pictures in flight.
+"""Runs a built engine from a picture in host memory to labels in host memory, with two pictures in flight.
 
-Each of two slots has a stream, an execution context, page-locked buffers and one CUDA graph of the whole step: copy
-up, network, labels at full size, copy down. While one slot computes, the other copies.
+Each of two slots has a stream, an execution context, page-locked buffers and one CUDA graph for the whole step: upload,
+network, labels at full size, download. While one slot computes, the other copies.
 """
 
 import ctypes
@@ -28,7 +28,7 @@ class Runner:
 
     Raises:
         PlanError: TensorRT refuses the plan.
-        EngineError: the GPU has not enough memory, or the kernel cannot be compiled.
+        EngineError: the GPU runs out of memory, or the kernel cannot be compiled.
     """
 
     def __init__(self, device: Device, plan: bytes) -> None:
@@ -49,7 +49,7 @@ class Runner:
 
     @property
     def graph(self) -> bool:
-        """Whether the step runs as one CUDA graph; known once labels were made."""
+        """Whether the step runs as one CUDA graph; known after the first labels."""
         return all(slot.graph is not None for slot in self._slots)
 
     def infer(self, image: np.ndarray) -> np.ndarray:
@@ -58,7 +58,7 @@ class Runner:
         return self._slots[0].infer(image)
 
     def start(self, image: np.ndarray, size_hw: Size) -> "_Slot":
-        """Copies the picture and starts its step; returns what `finish` takes."""
+        """Copies the picture and starts its step; returns the argument for `finish`."""
         self._device.use()
         slot = self._slots[self._next]
         slot.start(image, size_hw)
@@ -66,22 +66,22 @@ class Runner:
         return slot
 
     def finish(self, slot: "_Slot") -> np.ndarray:
-        """Waits for a step and returns its labels, uint8 (H, W), which nobody else holds."""
+        """Waits for a step and returns its labels, uint8 (H, W), owned by the caller."""
         self._device.use()
         return slot.finish()
 
     def time_network(self, image: np.ndarray, runs: int) -> list[float]:
-        """Seconds of the network alone on the GPU, by its own clock; no copies, no labels."""
+        """Seconds of the network alone, measured with the GPU's own clock; no copies, no labels."""
         self._device.use()
         return self._slots[0].time_network(image, runs)
 
     def time_labels(self, size_hw: Size, runs: int) -> list[float]:
-        """Seconds of the label kernel alone, on whatever logits were computed last."""
+        """Seconds of the label kernel alone, on the most recent logits."""
         self._device.use()
         return self._slots[0].time_labels(size_hw, runs)
 
     def time_layers(self) -> dict[str, float]:
-        """Layer -> mean ms. In a context of its own: with a profiler a context cannot run as a graph."""
+        """Layer -> mean ms. Uses its own context, since a context with a profiler cannot run as a graph."""
         self._device.use()
         slot = _Slot(self._plan, None)
         try:
@@ -102,7 +102,7 @@ class Runner:
 
 
 class _Slot:
-    """Everything that one picture needs on its way."""
+    """Everything that one picture in flight needs."""
 
     def __init__(self, plan: Plan, kernel: Kernel | None) -> None:
         self._kernel = kernel
@@ -122,7 +122,7 @@ class _Slot:
             self.execution: Execution = self._keep(
                 plan.context(self._device_image.address, self._device_logits.address)
             )
-            self.execution.enqueue(self.stream.handle)  # what TensorRT sets up in its first run cannot be recorded
+            self.execution.enqueue(self.stream.handle)  # TensorRT's setup in the first run cannot be recorded
             self.stream.wait()
         except BaseException:
             self.close()
@@ -157,7 +157,7 @@ class _Slot:
         return labels
 
     def _prepare(self, size_hw: Size) -> None:
-        """Buffers and graph for labels of a size."""
+        """Creates buffers and graph for labels of a size."""
         self.stream.wait()
         self._close_sized()
         (cells_y, places_y), (cells_x, places_x) = (
@@ -177,7 +177,7 @@ class _Slot:
             _log.warning("running without a CUDA graph: %s", error)
 
     def _table(self, array: np.ndarray) -> int:
-        """The address of an array's copy on the GPU."""
+        """Copies an array to the GPU and returns its address."""
         held = Pinned(array.shape, array.dtype)
         self._sized.append(held)
         np.copyto(held.array, array)
@@ -188,7 +188,7 @@ class _Slot:
         return buffer.address
 
     def _step(self) -> None:
-        """The whole way of a picture, onto the stream."""
+        """Puts a picture's whole step on the stream."""
         self.stream.upload(self._device_image, self._image)
         self.execution.enqueue(self.stream.handle)
         self._launch_labels()
@@ -237,8 +237,8 @@ class _Slot:
         self._sized, self._size_hw = [], None
 
     def close(self) -> None:
-        """Frees everything, once what is in flight has ended."""
-        if self._closing:  # the stream is the first of them
+        """Frees everything after the work in flight has ended."""
+        if self._closing:  # the stream is the first entry
             try:
                 self.stream.wait()
             except EngineError as error:

@@ -1,4 +1,4 @@
-"""Which convolutions lose most by INT8: each is rounded alone, on the CPU, and its effect on the labels is counted."""
+"""Finds the convolutions that lose most from INT8: quantises each alone, on the CPU, and counts changed labels."""
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
@@ -16,7 +16,7 @@ from rtseg.int8.quantise import QuantizationPlan, Ranges
 
 @dataclass(frozen=True)
 class Sensitivity:
-    """What rounding one convolution alone does to the coarse output."""
+    """How quantising one convolution alone changes the coarse output."""
 
     convolution: str
     differing: float  # share of output cells whose class changes
@@ -24,10 +24,10 @@ class Sensitivity:
 
 
 def emulate(model: onnx.ModelProto) -> Callable[[np.ndarray], np.ndarray]:
-    """Runs a typed graph on the CPU: uint8 (h, w, 3) -> logits float32 (C, h/s, w/s).
+    """A function that runs a typed graph on the CPU: uint8 (h, w, 3) -> logits float32 (C, h/s, w/s).
 
-    onnxruntime computes what the graph says, the rounding included, in float. It must not make integer kernels of it:
-    those of CPUs without VNNI saturate on signed activations with 8-bit weights, which no GPU does.
+    onnxruntime computes the graph as written, quantisation included, in float. It must not use integer kernels: on CPUs
+    without VNNI they saturate for signed activations with 8-bit weights, which no GPU does.
     """
     options = ort.SessionOptions()
     options.log_severity_level = 4
@@ -46,16 +46,16 @@ def emulate(model: onnx.ModelProto) -> Callable[[np.ndarray], np.ndarray]:
 def measure_sensitivity(
     path: Path, ranges: Ranges, images: Sequence[np.ndarray], track: Callable[[Iterable[str]], Iterable[str]] = iter
 ) -> list[Sensitivity]:
-    """Every convolution that INT8 would round, the most sensitive first.
+    """Every convolution that INT8 would quantise, most sensitive first.
 
     Args:
         path: FP32 ONNX file.
-        ranges: activation ranges of its card.
-        images: uint8 BGR (h, w, 3) of one size that the network takes.
-        track: wraps the list of convolutions, to show how far it is.
+        ranges: activation ranges from its card.
+        images: uint8 BGR (h, w, 3), all of one size that the network takes.
+        track: wraps the list of convolutions to show progress.
 
     Raises:
-        WeightsError: as `typed_graph` does.
+        WeightsError: see `typed_graph`.
     """
     model = fix_shape(path, (images[0].shape[0], images[0].shape[1]))
     names = [node.name for node in QuantizationPlan(model).convolutions]

@@ -1,4 +1,4 @@
-"""The graph that TensorRT gets: one size, a type for every tensor, and what each convolution must run in."""
+"""The graph for TensorRT: one size, a type for every tensor, and the type that each convolution must run in."""
 
 from collections.abc import Collection
 from dataclasses import dataclass
@@ -17,7 +17,7 @@ CONVOLUTIONS = ("Conv", "ConvTranspose")
 
 @dataclass(frozen=True)
 class Convolution:
-    """What one convolution costs, and 'fp32', 'fp16' or 'int8': the type that it must run in."""
+    """The cost of a convolution, and the type that it must run in: 'fp32', 'fp16' or 'int8'."""
 
     macs: int
     precision: str
@@ -25,7 +25,7 @@ class Convolution:
 
 @dataclass(frozen=True)
 class TypedGraph:
-    """The network as it is handed to TensorRT."""
+    """The network in the form that TensorRT gets."""
 
     model: onnx.ModelProto
     convolutions: dict[str, Convolution]  # by node name
@@ -34,14 +34,14 @@ class TypedGraph:
 def typed_graph(
     path: Path, precision: str, size_hw: Size, ranges: Ranges | None = None, keep: Collection[str] = ()
 ) -> TypedGraph:
-    """Makes the graph for a precision from the file that `rtseg export` wrote.
+    """Makes the graph for a precision from a file that `rtseg export` wrote.
 
     Args:
         path: FP32 ONNX file.
         precision: 'fp32', 'fp16', or 'int8': integer convolutions, FP16 for the rest.
         size_hw: the input's height and width.
         ranges: activation ranges, for 'int8'.
-        keep: names of nodes that stay in the next higher type: FP32 under 'fp16', FP16 under 'int8'.
+        keep: names of nodes that keep the next higher type: FP32 with 'fp16', FP16 with 'int8'.
 
     Raises:
         WeightsError: the file cannot be read, a weight does not fit, or a range is missing.
@@ -60,7 +60,7 @@ def typed_graph(
 
 
 def convolution_macs(model: onnx.ModelProto) -> dict[str, int]:
-    """Multiply-accumulates of every convolution, by node name, of a graph whose shapes are known."""
+    """Multiply-accumulates of every convolution by node name, for a graph with known shapes."""
     values = (*model.graph.input, *model.graph.value_info, *model.graph.output)
     shapes = {value.name: [axis.dim_value for axis in value.type.tensor_type.shape.dim] for value in values}
     shapes |= {tensor.name: list(tensor.dims) for tensor in model.graph.initializer}

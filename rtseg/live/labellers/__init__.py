@@ -1,1 +1,1 @@
-"""Labellers around a labeller: a file for each."""
+"""Labellers that wrap another labeller; one file each."""

@@ -1,4 +1,4 @@
-"""The best labels that are ready in time: a ladder of networks, all warm, of which a deadline picks one per frame."""
+"""The best labels that are ready in time: a deadline picks one of a ladder of warm networks for each frame."""
 
 import logging
 from collections.abc import Callable
@@ -26,25 +26,25 @@ from rtseg.live.worker import Worker
 
 _log = logging.getLogger(__name__)
 
-_EACH = 4  # row and column
+_EACH = 4  # step between the rows and columns in which labels are compared
 
-Run = tuple[Labelled, float, float]  # labels, and when their run began and ended
-"""What a rung made of a frame, and the seconds that it took."""
+Run = tuple[Labelled, float, float]  # labels, and when their run began and ended, in seconds
+"""The result of a rung's run on a frame."""
 
 
 class Anytime(Claimed):
     """A `Labeller` that keeps its policy's deadline.
 
-    Each frame is labelled by the rung that the policy chooses, beside the caller. `collect` waits no longer than the
-    frame's time allows: where its labels are not ready it gives those of the last frame that has some, marked `held`.
-    What is still being computed goes on, and its labels are the ones that are held next. Before there are any, held
-    labels are the ignore index everywhere.
+    Each frame is labelled in the background, by the rung that the policy chooses. `collect` waits no longer than the
+    frame's time allows. If its labels are not ready, it returns those of the last labelled frame, marked `held`. The
+    run goes on, and its labels are the next to be held. Until there are any, held labels are the ignore index
+    everywhere.
 
     Args:
         ladder: opens the rungs.
-        policy: the deadline; the pipeline takes it from here.
-        worker: runs a rung; a thread of its own by default.
-        clock: the time, in seconds; that of `Frame.captured_at`.
+        policy: the deadline; the pipeline uses it too.
+        worker: runs a rung; by default in its own thread.
+        clock: returns the time in seconds; the clock of `Frame.captured_at`.
 
     Example:
         >>> with Anytime(Ladder([RunSpec("icnet")]), Deadline(0.033)) as labeller:
@@ -66,16 +66,16 @@ class Anytime(Claimed):
         self._worker = worker or Worker()
         self._clock = clock
         self._steps: list[Step] = []
-        self._waiting: tuple[Frame, bool] | None = None  # the frame that was submitted, and whether a rung has it
+        self._waiting: tuple[Frame, bool] | None = None  # the submitted frame, and whether a rung was started on it
         self._running = 0, 0  # the rung, and the frame's index
-        self._ended_at = 0.0  # the last run
+        self._ended_at = 0.0  # when the last run ended
         self._last: tuple[np.ndarray, str, int] | None = None  # the newest labels, their rung, and their frame's index
         self._arrays = ArrayPool()
-        self._numbers = count()  # of the pictures that calls give
+        self._numbers = count()  # numbers of the pictures passed to calls
 
     @property
     def card(self) -> Card:
-        """The best network's; the others know the same classes."""
+        """The best network's card; the others know the same classes."""
         return self._steps[-1].segmenter.card if self._steps else self._ladder.card
 
     @property
@@ -84,7 +84,7 @@ class Anytime(Claimed):
 
     @property
     def info(self) -> EngineInfo:
-        """What the best rung runs on; `Labelled.rung` says which one labelled a frame."""
+        """What the best rung runs on; `Labelled.rung` names the rung that labelled a frame."""
         if not self._steps:
             raise UsageError("no rung is loaded yet: call prepare(frame size) or submit a frame first")
         return self._steps[-1].segmenter.info
@@ -94,7 +94,7 @@ class Anytime(Claimed):
         return self._ladder.budget
 
     def prepare(self, frame_hw: Size, most_in_flight: int = 1) -> EngineInfo:
-        """Loads and measures the ladder, one frame at a time whatever is allowed."""
+        """Loads and measures the ladder; one frame at a time, whatever is allowed."""
         if self._closed:
             raise EngineError("this labeller is closed: load another")
         if not self._steps:
@@ -103,10 +103,10 @@ class Anytime(Claimed):
         return self.info
 
     def resize(self, image: np.ndarray) -> None:
-        """There is no one size."""
+        """Returns None: there is no single input size."""
 
     def submit(self, frame: Frame, resized: np.ndarray | None = None) -> None:
-        """Starts a frame; where a rung is busy with an earlier one, waits for it as long as that may be of use."""
+        """Starts a frame; if a rung is busy with an earlier one, waits for it as long as that is useful."""
         self.prepare(frame.size_hw)
         if self._waiting is not None:
             raise EngineError("a frame is in flight already: call collect() first")
@@ -135,11 +135,11 @@ class Anytime(Claimed):
         return labelled
 
     def __call__(self, frame: np.ndarray | Frame) -> np.ndarray:
-        """uint8 BGR (H, W, 3) -> labels uint8 (H, W), with the deadline running from the call to its end.
+        """uint8 BGR (H, W, 3) -> labels uint8 (H, W); the deadline runs from the call to its return.
 
-        Calls are taken for the frames of a video: where nothing is ready in time, they give what was labelled last, or
-        the ignore index everywhere where that is of another size or there is nothing yet. The first call loads and
-        measures the ladder before its deadline begins.
+        Calls are treated as the frames of one video. If nothing is ready in time, they return the last labels, or the
+        ignore index everywhere if those have another size or there are none yet. The first call loads and measures the
+        ladder before its deadline begins.
 
         Raises:
             UsageError: the picture has another dtype or shape, or a stream or another thread uses the labeller.
@@ -149,7 +149,7 @@ class Anytime(Claimed):
         self.claim()
         try:
             self.prepare((image.shape[0], image.shape[1]))
-            kept = self._arrays.copy(image)  # a network that is late goes on with it when the caller has it back
+            kept = self._arrays.copy(image)  # a late network still reads it after this call has returned
             self.submit(Frame(kept, next(self._numbers), 0.0, self._clock()))
             labels = self.collect().labels
             now = self._clock()
@@ -168,17 +168,17 @@ class Anytime(Claimed):
         return made, start, self._clock()
 
     def _take(self) -> Labelled:
-        """What the worker has made, which is what is held from now on."""
+        """Takes the worker's labels, which are held from now on."""
         made, start, self._ended_at = self._worker.take()
         number, index = self._running
         self.policy.took(number, self._ended_at - start)
         rung = str(self._steps[number].rung)
         self._compare(made.labels, rung, index)
-        self._last = self._arrays.copy(made.labels), rung, index  # whoever gets the labels may write into them
+        self._last = self._arrays.copy(made.labels), rung, index  # the caller may write into its labels
         return replace(made, rung=rung)
 
     def _compare(self, labels: np.ndarray, rung: str, index: int) -> None:
-        """Tells the policy how much labels change in a frame; by a part of the pixels, which takes a tenth of a ms."""
+        """Tells the policy how many labels change per frame, measured on a part of the pixels: a tenth of a ms."""
         if self._last is None:
             return
         before, by, earlier = self._last
@@ -198,9 +198,9 @@ class Anytime(Claimed):
             self._worker.done_within(None)
             try:
                 self._take()
-            except Exception as error:  # whatever it is: what made the caller give up is reported already
+            except Exception as error:  # of any kind: the caller reports why it gave up
                 _log.debug("a frame that nobody waits for failed: %s", error)
-        self._last = None  # what comes next may be another video
+        self._last = None  # another video may follow
 
     def _free(self) -> None:
         self._worker.close()

@@ -1,4 +1,4 @@
-"""Test-time averaging: the same network on flipped and scaled copies of a picture. More accurate, never real-time."""
+"""Test-time averaging: runs one network on flipped and scaled copies of a picture. More accurate, never real-time."""
 
 from collections import deque
 
@@ -13,24 +13,24 @@ from rtseg.live.labellers.wrapper import Wrapper
 from rtseg.live.segmenter import Segmenter
 from rtseg.pictures.average import average_labels
 
-SCALES = (0.25, 4.0)  # smallest and largest allowed
+SCALES = (0.25, 4.0)  # smallest and largest allowed scale
 
 
 class Averaging(Wrapper):
-    """Labels by the mean of the class probabilities over scales and, where wanted, mirror images.
+    """Labels by the mean class probabilities over scales and, if asked for, mirror images.
 
-    It stands around a `Segmenter`, since it needs logits. An engine has one input size, so a segmenter for each other
-    scale is opened with the first picture; they are closed with the first.
+    It wraps a `Segmenter`, since it needs logits. An engine has one input size, so each other scale gets a segmenter of
+    its own, opened with the first picture; closing the wrapped one closes them too.
 
     Attributes:
-        sizes: the network's input sizes, one for each scale; known once it was prepared.
+        sizes: the network's input sizes, one per scale; known after `prepare`.
     """
 
     def __init__(self, segmenter: Segmenter, scales: tuple[float, ...] = (1.0,), flip: bool = False) -> None:
-        """Sets up; `scales` are factors of the input size that `segmenter` takes alone.
+        """Sets up; `scales` are factors of the input size that `segmenter` would use alone.
 
         Raises:
-            UsageError: no scale, one outside 0.25..4, or a network that gives no scores or takes one size only.
+            UsageError: no scale, one outside 0.25..4, or a network that outputs no scores or takes only one size.
         """
         if not scales or not all(SCALES[0] <= scale <= SCALES[1] for scale in scales):
             raise UsageError(f"scales {scales} are not allowed: give one or more from {SCALES[0]:g} to {SCALES[1]:g}")
@@ -56,7 +56,7 @@ class Averaging(Wrapper):
         return (self._scaled or [self._segmenter])[0].info
 
     def prepare(self, frame_hw: Size, most_in_flight: int = 1) -> EngineInfo:
-        """One frame at a time, whatever is allowed."""
+        """Loads the networks; one frame at a time, whatever is allowed."""
         for scale in self.scales[len(self._scaled) :]:
             segmenter = self._segmenter.at_scale(scale, frame_hw)
             segmenter.prepare(frame_hw)
@@ -64,7 +64,7 @@ class Averaging(Wrapper):
         return self.info
 
     def resize(self, image: np.ndarray) -> None:
-        """There is no one size."""
+        """Returns None: there is no single input size."""
 
     def submit(self, frame: Frame, resized: np.ndarray | None = None) -> None:
         self.prepare(frame.size_hw)
@@ -79,7 +79,7 @@ class Averaging(Wrapper):
             with stage(stages_s, "resize"):
                 resized = segmenter.input(frame.image)
             with stage(stages_s, "engine"):
-                views.append(segmenter.engine.infer(resized).copy())  # it overwrites its buffer at the next call
+                views.append(segmenter.engine.infer(resized).copy())  # the next call overwrites its buffer
                 if self.flip:
                     views.append(segmenter.engine.infer(resized[:, ::-1])[..., ::-1].copy())
         with stage(stages_s, "upsample"):

@@ -1,4 +1,4 @@
-"""Stops a network at an early exit: at the same one always, or as soon as it is sure enough of a frame (BranchyNet)."""
+"""Stops a network at an early exit: always at the same one, or once it is sure enough of a frame (BranchyNet)."""
 
 from typing import NamedTuple
 
@@ -17,7 +17,7 @@ from rtseg.pictures.upsample import upsample_labels
 
 
 def open_labeller(spec: RunSpec) -> Segmenter | Stopping:
-    """What a spec asks for: a network to its end, or to an exit; raises what `Segmenter` does."""
+    """The labeller that a spec asks for: the whole network or an early exit; raises what `Segmenter` does."""
     segmenter = Segmenter(spec)
     if spec.exit is None:
         return segmenter
@@ -29,12 +29,12 @@ class EarlyExit(Stopping):
     """Labels by the logits of an early exit.
 
     Args:
-        segmenter: of a `RunSpec` with `exit`, so that it loads the chain of graphs.
-        exit: a name, where every frame stops; or 'auto': a frame stops at the first exit where its mean entropy is
-            below the card's threshold.
+        segmenter: of a `RunSpec` with `exit`, which makes it load the chain of graphs.
+        exit: the name of the exit for every frame; or 'auto': a frame stops at the first exit where its mean
+            entropy is below the card's threshold.
 
     Raises:
-        UsageError: the network has no such exit, or 'auto' and no threshold.
+        UsageError: the network has no such exit, or no threshold for 'auto'.
     """
 
     def __init__(self, segmenter: Segmenter, exit: str) -> None:
@@ -59,12 +59,12 @@ class EarlyExit(Stopping):
 
 
 class AtExit(NamedTuple):
-    """What an exit makes of a picture.
+    """The result of an exit for a picture.
 
     Attributes:
         labels: uint8 (H, W).
-        entropy: the mean over its cells, 0 to 1.
-        sure: float32 (h, w), the probability of the best class of each cell of its logits.
+        entropy: mean over the exit's cells, 0 to 1.
+        sure: float32 (h, w), the probability of the best class in each cell of the exit's logits.
     """
 
     labels: np.ndarray
@@ -73,11 +73,11 @@ class AtExit(NamedTuple):
 
 
 def every_exit(segmenter: Segmenter, image: np.ndarray) -> list[AtExit]:
-    """What every exit of a network makes of uint8 BGR (H, W, 3).
+    """The result of every exit of a network for a picture.
 
     Args:
         segmenter: of a `RunSpec` with `exit`.
-        image: the picture.
+        image: uint8 BGR (H, W, 3).
     """
     size_hw = (image.shape[0], image.shape[1])
     threads = segmenter.prepare(size_hw).threads

@@ -1,4 +1,4 @@
-"""A network whose engine fails in mid-run is loaded once more: memory that ran out, a device that was reset."""
+"""Reloads a network once if its engine fails during a run: out of memory, or the device was reset."""
 
 import logging
 from collections import deque
@@ -15,16 +15,16 @@ from rtseg.live.labeller import Labeller
 from rtseg.live.labellers.wrapper import Wrapper
 
 _log = logging.getLogger(__name__)
-_SOON = 1000  # frames: who fails again within so many is broken
+_SOON = 1000  # frames: an engine that fails again within so many is broken
 
 
 class Rebuilding(Wrapper):
-    """Puts a new labeller in the place of one whose engine failed; the frames in flight are labelled by that one.
+    """Replaces a labeller whose engine failed with a new one, which also labels the frames in flight.
 
-    A failure before the first frame was labelled, and a second one soon after the first, are raised.
+    A failure before the first labelled frame is raised, and so is a second one soon after the first.
 
     Args:
-        make: makes the labeller, at the start and again.
+        make: makes the labeller, at the start and after a failure.
 
     Example:
         >>> Rebuilding(lambda: Segmenter(RunSpec("icnet")))
@@ -34,7 +34,7 @@ class Rebuilding(Wrapper):
         super().__init__(make())
         self._make = make
         self._in_flight: deque[Frame] = deque()
-        self._labelled = 0  # since it was made
+        self._labelled = 0  # since the labeller was made
         self._enough = 1
         self._claimed = False
         self._prepared: tuple[Size, int] | None = None
@@ -44,7 +44,7 @@ class Rebuilding(Wrapper):
         self._claimed = True
 
     def release(self) -> None:
-        if self._claimed:  # not where the one that failed has none in its place
+        if self._claimed:  # not if a failed one was not replaced
             self._claimed = False
             self.inner.release()
 
@@ -77,14 +77,14 @@ class Rebuilding(Wrapper):
         self.inner.discard()
 
     def _rebuild(self, error: EngineError) -> None:
-        """Raises `error` where a new one would not help."""
+        """Raises `error` if a new labeller would not help."""
         if self._labelled < self._enough:
             raise error
         _log.warning("%s: reloading the network", error)
         self.inner.discard()
         claimed = self._claimed
         if claimed:
-            self.release()  # else it would stay open
+            self.release()  # otherwise it would stay open
         self.inner.close()
         with unwatched():
             self.inner = self._make()

@@ -1,11 +1,11 @@
-"""Refines only the regions that an early exit is not sure of (ADP-C).
+"""Refines only the regions where an early exit is unsure (ADP-C).
 
-ADP-C (Liu et al. 2022, "Anytime Dense Prediction with Confidence Adaptivity", ICLR, arXiv 2104.00749) computes on only
+ADP-C (Liu et al. 2022, "Anytime Dense Prediction with Confidence Adaptivity", ICLR, arXiv 2104.00749) continues only
 where an exit is not confident. Its released code masks a dense convolution, which saves no time.
 
-Deviation: here unsure tiles are cut out of what the exit hands on, with the halo that the rest of the network needs,
-and run as one dense batch. So features beside a sure region are exact, where ADP-C interpolates them; and a tile goes
-on whole, where ADP-C decides cell by cell.
+Deviation: here, unsure tiles are cut out of the exit's features, with the halo that the rest of the network needs, and
+run as one dense batch. So features next to a sure region are exact, where ADP-C interpolates them; and whole tiles
+continue, where ADP-C decides cell by cell.
 """
 
 import numpy as np
@@ -23,15 +23,15 @@ from rtseg.pictures.tiles import Tiling
 
 
 class Refining(Stopping):
-    """An early exit's labels where it is sure, the last exit's elsewhere.
+    """Uses an early exit's labels where it is sure and the last exit's labels elsewhere.
 
-    A frame without an unsure tile stops at the exit. Where the parts of the unsure ones have as many pixels as the
-    picture, the whole picture goes on instead.
+    A frame without unsure tiles stops at the exit. If the parts around unsure tiles have as many pixels as the picture,
+    the whole picture continues instead.
 
     Args:
-        segmenter: of a `RunSpec` with `exit`, so that it loads the chain of graphs.
-        exit: where a region may stop; it has a halo.
-        regions: which may.
+        segmenter: of a `RunSpec` with `exit`, which makes it load the chain of graphs.
+        exit: where regions may stop; it has a halo.
+        regions: which regions may stop.
     """
 
     def __init__(self, segmenter: Segmenter, exit: Exit, regions: Regions) -> None:
@@ -44,7 +44,7 @@ class Refining(Stopping):
         if self._tiling is None:
             assert self._exit.halo is not None
             self._tiling = Tiling(info.size_hw, self._regions.tile_hw, self._exit.halo)
-            if self._tiling.work(1) < 1:  # else no part is ever run
+            if self._tiling.work(1) < 1:  # otherwise no part is ever run
                 run = self._segmenter.engine.start(np.zeros((*info.size_hw, 3), np.uint8))
                 self._early(run)
                 run.parts([(0, 0)], self._tiling.part_hw)
@@ -58,7 +58,7 @@ class Refining(Stopping):
         return logits
 
     def _labels(self, run: Run, size_hw: Size, stages_s: dict[str, float]) -> tuple[np.ndarray, str]:
-        assert self._tiling is not None  # `submit` sees to it
+        assert self._tiling is not None  # `submit` made it
         with stage(stages_s, "engine"):
             logits = self._early(run)
             sure = confidence(logits, (logits.shape[1], logits.shape[2]), threads=self.info.threads)

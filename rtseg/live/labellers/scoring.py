@@ -1,4 +1,4 @@
-"""Labels made of the network's scores outside its engine: steadied over time, with a confidence, or both."""
+"""Labels made from the network's scores outside its engine: smoothed over time, with a confidence, or both."""
 
 from collections import deque
 from dataclasses import dataclass
@@ -21,7 +21,7 @@ from rtseg.pictures.upsample import upsample_labels
 
 
 def check_scores(card: Card) -> None:
-    """Raises UsageError for a network that gives labels and no scores."""
+    """Raises UsageError for a network that outputs labels but no scores."""
     if card.gives_labels:
         raise UsageError(
             f"{card.name} gives labels, not scores: there is nothing to average over time, and no confidence; import "
@@ -32,16 +32,16 @@ def check_scores(card: Card) -> None:
 def scored(
     segmenter: Labeller, *, steady: bool = False, confident: bool = False, window: int | None = WINDOW
 ) -> Labeller:
-    """A segmenter with what is asked for around it; itself where nothing is.
+    """Wraps a segmenter as asked; returns it unchanged if nothing is asked for.
 
     Args:
-        segmenter: one that runs its network to the end: commands refuse an early exit beside the others.
-        steady: average over time; `window` is that of `Steady`.
-        confident: give the confidence of every pixel too.
+        segmenter: one that runs its network to the end; commands refuse an early exit with the other arguments.
+        steady: average over time.
+        confident: return every pixel's confidence too.
         window: see `Steady`.
 
     Raises:
-        UsageError: a network that gives labels and no scores.
+        UsageError: a network that outputs labels but no scores.
     """
     if not (steady or confident):
         return segmenter
@@ -58,9 +58,10 @@ class _Started:
 
 
 class Scoring(Wrapper):
-    """Takes the logits of a `Segmenter`, averages them over time where wanted, and makes labels of them.
+    """Takes the logits of a `Segmenter`, averages them over time if asked for, and makes labels of them.
 
-    Frames of one video in order. A GPU engine copies its logits to the host for it and takes one frame at a time.
+    It expects the frames of one video in order. A GPU engine must copy its logits to the host and takes one frame at a
+    time.
     """
 
     def __init__(self, segmenter: Segmenter, *, steady: Steady | None = None, confident: bool = False) -> None:
@@ -68,11 +69,11 @@ class Scoring(Wrapper):
 
         Args:
             segmenter: what runs the network.
-            steady: the average over time; it is this labeller's alone. None: each frame by itself.
-            confident: give the confidence of every pixel too, at the card's temperature.
+            steady: the average over time, which no other labeller may use; None: each frame on its own.
+            confident: return every pixel's confidence too, at the card's temperature.
 
         Raises:
-            UsageError: a network that gives labels and no scores.
+            UsageError: a network that outputs labels but no scores.
         """
         check_scores(segmenter.card)
         super().__init__(segmenter)
@@ -117,4 +118,4 @@ class Scoring(Wrapper):
     def discard(self) -> None:
         drain(self._started, self.collect)
         if self._steady is not None:
-            self._steady.forget()  # what comes next may be another video
+            self._steady.forget()  # another video may follow

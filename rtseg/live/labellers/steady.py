@@ -1,13 +1,13 @@
-"""Logits that do not flicker: an average over time, where the picture does not change.
+"""Logits that do not flicker: averages them over time where the picture does not change.
 
-For every cell of the logits z <- z + a(d) (z_new - z), with d, in grey levels, by how much the picture changed there
-since the frame before (`pictures/changes.py`), and a(d) = LEAST up to NOISE, rising linearly to 1 at CHANGED: what
-moves is taken over at once and leaves no smear. It is the linear blend of products such as obs-backgroundremoval, on
-logits instead of masks, with the gate added.
+For every cell of the logits z <- z + a(d) (z_new - z). Here d is how much the picture changed there since the last
+frame, in grey levels (`pictures/changes.py`); a(d) = LEAST up to NOISE, rising linearly to 1 at CHANGED. So moving
+things are taken over at once and leave no smear. This is the linear blend of products such as obs-backgroundremoval,
+applied to logits instead of masks and with the gate a(d) added.
 
-A plain average depends on every frame before. Here it depends on fewer than 2 x WINDOW: a new average begins with every
+A plain average depends on every earlier frame. This one depends on fewer than 2 x WINDOW: a new average begins at every
 frame whose index is a multiple of WINDOW, and the one that began at the second-to-last such frame is used. So a run
-that starts in the middle of a video has the labels of one that started with it, bit for bit, once it has seen the
+that starts in the middle of a video returns the same labels as one from the start, bit for bit, once it has seen the
 frames from `first_seen` on.
 """
 
@@ -17,22 +17,22 @@ import numpy as np
 
 from rtseg.pictures.changes import block_changes, block_means
 
-LEAST = 0.25  # weight of the new logits where nothing changed: noise that is independent has 1/7 of its variance then
-NOISE, CHANGED = 4.0, 8.0  # grey levels, of means
-BLOCK = 4  # pixels of the network's input that a mean is taken of, along an axis, at least: noise is averaged away
+LEAST = 0.25  # weight of the new logits where nothing changed; independent noise keeps 1/7 of its variance
+NOISE, CHANGED = 4.0, 8.0  # grey levels, of block means
+BLOCK = 4  # at least so many input pixels along an axis make a mean, which averages noise away
 WINDOW = 8  # frames
 
 
 def first_seen(index: int) -> int:
-    """The frame that the labels of frame `index` depend on first."""
+    """The earliest frame that the labels of frame `index` depend on."""
     return max(0, (index // WINDOW - 1) * WINDOW)
 
 
 class Steady:
     """The average for the frames of one video, given in order.
 
-    A frame whose index does not rise, whose logits have another size, or that lies more than a window after the one
-    before starts a new average.
+    A new average starts at a frame whose index does not rise, whose logits have another size, or that comes more than a
+    window after the one before.
 
     Example:
         >>> steady = Steady(stride=8)
@@ -44,16 +44,16 @@ class Steady:
         """Sets up.
 
         Args:
-            stride: pixels of the network's input, along an axis, for each of the logits.
-            window: frames between two beginnings; None for an average that never restarts, of a live source whose
-                frames are dropped as they must be and which nobody resumes.
+            stride: pixels of the network's input per cell of the logits, along an axis.
+            window: frames between two restarts; None: never restart, for a live source whose drops cannot be repeated
+                and which nobody resumes.
         """
         self._block = max(BLOCK, stride)
         self._stride = stride
         self._window = window
         self._index = self._begun = -1
         self._means: np.ndarray | None = None
-        self._older: np.ndarray | None = None  # the average that began at the beginning before the last
+        self._older: np.ndarray | None = None  # the average that began one restart earlier
         self._newer: np.ndarray | None = None
 
     def __call__(self, index: int, image: np.ndarray, logits: np.ndarray) -> np.ndarray:
@@ -67,7 +67,7 @@ class Steady:
         Returns:
             float32 (C, h/s, w/s), valid until the next call.
         """
-        from rtseg.pictures._changes_kernel import follow  # numba: only when it is wanted
+        from rtseg.pictures._changes_kernel import follow  # loads numba, so only when needed
 
         begun = index // self._window if self._window else 0
         means = block_means(image, self._block)
@@ -92,7 +92,7 @@ class Steady:
         return averaged
 
     def forget(self) -> None:
-        """Starts over with the next frame."""
+        """Starts a new average with the next frame."""
         self._newer = None
 
     def _gain(self, means: np.ndarray, before: np.ndarray, size_hw: tuple[int, ...]) -> np.ndarray:
@@ -100,7 +100,7 @@ class Steady:
         changes = block_changes(means, before)
         rise = np.float32((1 - LEAST) / (CHANGED - NOISE))
         gains: np.ndarray = np.maximum(np.float32(LEAST), changes * rise + np.float32(1 - CHANGED * rise))
-        gains[changes >= CHANGED] = 1  # exactly, so that the new logits are taken over as they are
+        gains[changes >= CHANGED] = 1  # exactly 1, so that the new logits are used as they are
         if self._stride == self._block:
             return gains
         rows, columns = (
@@ -113,5 +113,5 @@ class Steady:
 
 @lru_cache(maxsize=16)
 def _block_of(cells: int, stride: int, block: int, blocks: int) -> np.ndarray:
-    """int64 (cells,): the block that the middle of each cell of an axis lies in."""
+    """int64 (cells,): the block that contains the middle of each cell along an axis."""
     return np.minimum((np.arange(cells) * stride + stride // 2) // block, blocks - 1)

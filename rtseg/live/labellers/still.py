@@ -1,4 +1,4 @@
-"""Labels that are used again: where a camera does not move and nothing else does, the network need not run."""
+"""Reuses labels: while the camera and the scene stand still, the network need not run."""
 
 from collections import deque
 from dataclasses import replace
@@ -14,25 +14,25 @@ from rtseg.live.labellers.wrapper import Wrapper
 from rtseg.pictures.changes import block_means
 
 CHANGED = 4.0  # grey levels of a block's mean
-BLOCK = 8  # pixels: the mean of 8 x 8 has an eighth of a pixel's noise
-MOST = 30  # frames in a row that have the labels of one: what is too small or too slow to be seen is seen by then
+BLOCK = 8  # pixels: a mean of 8 x 8 has an eighth of a pixel's noise
+MOST = 30  # frames in a row that may share labels; then even small or slow changes are picked up
 
 
 class Still(Wrapper):
-    """Hands a frame on unless it looks like the last one that was: then it has the same labels.
+    """Passes a frame on unless it looks like the last one passed on; then it gets the same labels.
 
-    A frame looks like another where no block of 8 x 8 pixels of the network's input differs by `CHANGED` or more in its
-    mean. It is compared with the frame that the network saw, not with the one before, so that slow changes add up.
-    The stages of a frame with labels of an earlier one are 'resize' and 'compare' alone, and it stopped at no exit.
+    A frame looks like another if no block of 8 x 8 pixels of the network's input differs by `CHANGED` or more in its
+    mean. It is compared with the frame that the network saw, not with the one before, so that slow changes add up. A
+    frame with reused labels has only the stages 'resize' and 'compare', and no exit.
     """
 
     def __init__(self, inner: Labeller) -> None:
         super().__init__(inner)
         self._arrays = ArrayPool()
-        self._seen: np.ndarray | None = None  # block means of the last frame that was handed on
+        self._seen: np.ndarray | None = None  # block means of the last frame that was passed on
         self._size_hw: Size | None = None
         self._again = 0
-        self._started: deque[tuple[bool, dict[str, float]]] = deque()  # whether it was handed on
+        self._started: deque[tuple[bool, dict[str, float]]] = deque()  # whether it was passed on, and its stages
         self._last: Labelled | None = None
 
     def submit(self, frame: Frame, resized: np.ndarray | None = None) -> None:
@@ -40,7 +40,7 @@ class Still(Wrapper):
         size_hw = self.prepare(frame.size_hw).size_hw
         if resized is None or resized.shape[:2] != size_hw:
             resized = self.resize(frame.image)
-            assert resized is not None  # its engine is loaded
+            assert resized is not None  # the engine is loaded
         stages_s = {"resize": perf_counter() - start}
         start = perf_counter()
         means = block_means(resized, BLOCK)
@@ -59,7 +59,7 @@ class Still(Wrapper):
     def collect(self) -> Labelled:
         if self._started and not self._started[0][0]:
             _, stages_s = self._started.popleft()
-            assert self._last is not None  # the first frame is handed on
+            assert self._last is not None  # the first frame was passed on
             return replace(self._copy(self._last), stages_s=stages_s, exit="")
         made = self.inner.collect()
         _, stages_s = self._started.popleft()
@@ -67,7 +67,7 @@ class Still(Wrapper):
         return replace(made, stages_s={**made.stages_s, **stages_s})
 
     def _copy(self, made: Labelled) -> Labelled:
-        """With arrays of its own."""
+        """A copy with its own arrays."""
         confidence = None if made.confidence is None else self._arrays.copy(made.confidence)
         return replace(made, labels=self._arrays.copy(made.labels), confidence=confidence)
 

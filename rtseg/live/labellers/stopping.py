@@ -1,4 +1,4 @@
-"""What labellers have in common that stop a network at an early exit."""
+"""The base class of labellers that stop a network at an early exit."""
 
 from abc import ABC, abstractmethod
 from collections import deque
@@ -18,12 +18,12 @@ from rtseg.pictures.upsample import upsample_labels
 
 
 class Stopping(Wrapper, ABC):
-    """Labels by a `Run` of each frame; one frame at a time, whatever is allowed.
+    """Labels each frame by a `Run`; one frame at a time, whatever is allowed.
 
     A subclass implements `_labels`.
 
     Args:
-        segmenter: of a `RunSpec` with `exit`, so that it loads the chain of graphs.
+        segmenter: of a `RunSpec` with `exit`, which makes it load the chain of graphs.
     """
 
     def __init__(self, segmenter: Segmenter) -> None:
@@ -34,9 +34,9 @@ class Stopping(Wrapper, ABC):
 
     @abstractmethod
     def _labels(self, run: Run, size_hw: Size, stages_s: dict[str, float]) -> tuple[np.ndarray, str]:
-        """Labels uint8 `size_hw` of a run that has just begun, and the exit that they are from.
+        """Returns the labels, uint8 `size_hw`, of a run that has just begun, and the exit that made them.
 
-        `stages_s` gets the seconds of 'engine' and 'upsample' (`stage`).
+        Adds the seconds of 'engine' and 'upsample' to `stages_s` (see `stage`).
         """
 
     def prepare(self, frame_hw: Size, most_in_flight: int = 1) -> EngineInfo:

@@ -1,4 +1,4 @@
-"""What every labeller around another has: all that it does not change is the inner one's."""
+"""The base class of labellers that wrap another: everything is forwarded unless overridden."""
 
 from itertools import count
 from time import perf_counter
@@ -17,7 +17,7 @@ from rtseg.live.policies import Policy
 
 
 class Wrapper(Closing):
-    """A `Labeller` that hands everything on to `inner`; a subclass overrides what it does in another way."""
+    """A `Labeller` that forwards everything to `inner`; subclasses override what they change."""
 
     def __init__(self, inner: Labeller) -> None:
         self.inner = inner
@@ -70,7 +70,7 @@ class Wrapper(Closing):
     def __call__(self, frame: np.ndarray | Frame) -> np.ndarray:
         """uint8 BGR (H, W, 3) -> labels uint8 (H, W); raises what `claim`, `submit` and `collect` do.
 
-        Arrays are numbered in the order of the calls, as the frames of a video are.
+        Calls are numbered in order, like the frames of a video.
         """
         self.claim()
         try:

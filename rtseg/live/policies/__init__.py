@@ -1,4 +1,4 @@
-"""Which frame is labelled next, and how many may be in flight: a file for each policy."""
+"""Which frame is labelled next, and how many may be in flight; one file per policy."""
 
 from rtseg.live.policies.base import Policy
 from rtseg.live.policies.deadline import Deadline
@@ -10,5 +10,5 @@ __all__ = ["Deadline", "Every", "Newest", "Policy", "policy_for"]
 
 
 def policy_for(source: Source) -> Policy:
-    """The policy unless one is given: the newest frame of a live source, every frame of any other."""
+    """The default policy: the newest frame of a live source, every frame of any other."""
     return Newest() if source.live else Every()

@@ -6,15 +6,15 @@ from rtseg.live.rung import Rung
 class Policy:
     """Which frame is labelled next, and how many may be in flight at once.
 
-    A subclass sets the first four attributes; the rest is for those that have a deadline to keep.
+    A subclass sets the first four attributes; the rest is for policies with a deadline.
 
     Attributes:
-        drops: a frame that waits makes room for a newer one; else the source waits, and no frame is lost.
-        waiting: how many frames may wait for inference, and how many labelled ones for whoever takes them.
-        paced: what is not live is read at its own rate, as a camera would give it.
-        most_in_flight: how many frames may be in flight at once; more give more fps, and each takes longer.
-        deadline_s: seconds from a frame's capture until its picture is to be shown; None: there is no such limit.
-        rungs: what labels are chosen from under a deadline, fastest first; none until its labeller is prepared.
+        drops: a waiting frame is replaced by a newer one; otherwise the source waits and no frame is lost.
+        waiting: how many frames may wait for inference, and how many labelled ones for the caller.
+        paced: a source that is not live is read at its own frame rate, like a camera.
+        most_in_flight: how many frames may be in flight at once; more means more fps, but each takes longer.
+        deadline_s: seconds from a frame's capture until its picture is shown; None: no deadline.
+        rungs: what a deadline chooses from, fastest first; empty until its labeller is prepared.
     """
 
     drops: bool
@@ -25,11 +25,11 @@ class Policy:
     rungs: tuple[Rung, ...] = ()
 
     def expect(self, fps: float | None) -> None:
-        """How many frames a second are to come, where that is known; called before the first does."""
+        """Sets the expected frames per second, None if unknown; called before the first frame."""
 
     def expired(self, captured_at: float, now: float) -> bool:
-        """Whether a frame is late before it is drawn, so that it is not shown."""
+        """Whether a frame is too late to be drawn and shown."""
         return False
 
     def shown(self, labelled_at: float, now: float) -> None:
-        """Told of each picture that was shown under a deadline, and when its labels had been handed over."""
+        """Called after each picture shown under a deadline, with the time when its labels were handed over."""

@@ -1,4 +1,4 @@
-"""What each rung of a ladder will take on a machine that is not always as fast as when it was measured."""
+"""Predicts how long each rung of a ladder takes on a machine that is sometimes slower than when it was measured."""
 
 from collections.abc import Collection, Sequence
 from statistics import median
@@ -6,17 +6,17 @@ from statistics import median
 import numpy as np
 
 _HISTORY = 1000  # runs: half a minute at 30 fps, and enough to see one slow run in a thousand
-_FEWEST = 200  # runs that a share is taken of at least, so that a hiccup at the start is not one in ten
-_NEWEST, _SLOW = 8, 2  # a machine is busy if so many of the newest runs were slow: one alone is a hiccup
+_FEWEST = 200  # shares are taken of at least this many runs, so that a hiccup at the start does not look frequent
+_NEWEST, _SLOW = 8, 2  # the machine is busy if so many of the newest runs were slow; one alone is a hiccup
 
 
 class Costs:
-    """Predicts the seconds of every rung from what the last runs took, whichever rung ran.
+    """Predicts the seconds of every rung from the latest runs, whichever rungs they were.
 
     A busy machine slows all rungs by about the same factor, so one history of `took / measured` serves all.
 
     Args:
-        measured_s: seconds of each rung on this machine, rung 0 first; not empty.
+        measured_s: seconds of each rung on this machine, rung 0 first; must not be empty.
     """
 
     def __init__(self, measured_s: Sequence[float]) -> None:
@@ -28,19 +28,20 @@ class Costs:
 
     def took(self, rung: int, seconds: float) -> None:
         """Counts a run."""
-        kept = self._factors[1 - _HISTORY - _NEWEST :]  # the oldest eight say what was foreseen
+        kept = self._factors[1 - _HISTORY - _NEWEST :]  # the oldest eight only tell whether later runs were foreseen
         self._factors = np.append(kept, seconds / self._measured_s[rung])
 
     def usual_s(self) -> np.ndarray:
-        """What each rung takes now, in the median: float64 (rungs,)."""
-        return self._measured_s * float(median(self._factors[-_NEWEST:].tolist()))  # numpy's takes far longer
+        """The median time of each rung at the moment: float64 (rungs,), seconds."""
+        return self._measured_s * float(median(self._factors[-_NEWEST:].tolist()))  # numpy's is much slower
 
     def late(self, left_s: float) -> np.ndarray:
-        """The share of runs, 0 to 1, that would not end in `left_s`: float64 (rungs,).
+        """The share of runs, 0 to 1, that would take longer than `left_s`: float64 (rungs,).
 
-        While a machine is busy, which is where at least two of the newest eight runs were too slow, that is their
-        share. Otherwise it is how many of the last 1000 runs were late though the machine was not busy; of 200 where
-        there were fewer. Of a spell of slow runs only the first two count, since after them a lower rung takes over.
+        While at least two of the newest eight runs were too slow, the machine counts as busy, and it is their share.
+        Otherwise it is the share of the last 1000 runs that were late while the machine was not busy; if there were
+        fewer than 200, they count as 200. Only the first two of a spell of slow runs count, since then a lower rung
+        takes over.
         """
         slow = self._factors > left_s / self._measured_s[:, None]
         count = np.cumsum(slow, axis=1, dtype=np.int64)
@@ -54,5 +55,5 @@ class Costs:
 
 
 def rarely_exceeded(values: Collection[float]) -> float:
-    """What nine in ten of the values do not exceed, and where they are few all but the largest; there must be one."""
+    """The value that nine in ten do not exceed; of a few values, all but the largest. There must be at least one."""
     return sorted(values)[9 * (len(values) - 1) // 10]

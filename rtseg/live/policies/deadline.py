@@ -1,4 +1,4 @@
-"""A deadline for every frame, from its capture until its picture is shown, and the rung that keeps it."""
+"""A deadline for every frame, from capture until its picture is shown, kept by choosing the right rung."""
 
 from collections import deque
 from collections.abc import Sequence
@@ -12,42 +12,45 @@ from rtseg.live.policies.base import Policy
 from rtseg.live.policies.costs import Costs, rarely_exceeded
 from rtseg.live.rung import Rung
 
-_RECENT = 100  # frames, of which handing over and drawing are remembered
-_FIRST_DRAWING = 0.2  # of the deadline, until a picture was drawn
-_CALM = 30  # frames that a better rung must have fitted before it is taken
-_BUSY = 0.95  # of the time between two frames: handing over takes the rest
-_FIRST_CHANGE, _NEW = 0.02, 0.05  # labels that change from frame to frame, and how fast that is learned
-_SLOWEST = 3.0  # times between two frames: what takes longer is not loaded
-_MISS, _MORE = 10.0, 0.2  # what misses cost: one picture in a thousand a point of mIoU; but where two in a hundred miss
-_KEPT = 0.02  # it, the deadline is not kept anyway, and ten more in a hundred cost two points
-_STARVED_S = 0.5  # where nothing can be in time, a picture is shown this often all the same
+_RECENT = 100  # frames whose times for handing over and drawing are remembered
+_FIRST_DRAWING = 0.2  # of the deadline, assumed until a picture was drawn
+_CALM = 30  # frames for which a better rung must have been worth more before it is taken
+_BUSY = 0.95  # of the time between two frames: the rest is for handing over
+_FIRST_CHANGE, _NEW = 0.02, 0.05  # share of labels that change per frame at first, and how fast it is learned
+_SLOWEST = 3.0  # frame intervals: rungs that take longer are not loaded
+_MISS, _MORE = 10.0, 0.2  # cost of misses: one picture in 1000 costs a point of mIoU. Beyond 2 in 100 the
+_KEPT = 0.02  # deadline is not kept anyway, and 10 more in 100 cost only two points
+_STARVED_S = 0.5  # if nothing can be in time, a picture is still shown this often
 
 
 class Deadline(Policy):
-    """The policy that keeps a deadline: for each frame the rung of a ladder that is worth most in the time it has.
+    """The policy that keeps a deadline: for each frame it takes the rung worth most in the time left.
 
-    A rung is worth its score, less what labels lose by their age where it does not keep up with the source and only
-    each n-th frame gets labels of its own: score (1 - c (n - 1)), c the share of the picture whose label changes from
-    one frame to the next. The age is (n - 1) / 2 frames in the mean, and a changed pixel counts twice, since it is
-    small things that move out of their labels first. From that goes what its misses cost: 10 times the share of runs
-    that would not be ready in what is left of the frame's time once drawing is paid for, and a fifth of what this share
-    has above 2 %: the deadline is not kept then, and held labels are not much worse. So a slow run that no rung would
-    have survived speaks against none of them, and one that costs only the best rungs speaks against those.
+    A rung is worth its score, less what it loses because labels age and because it misses deadlines.
 
-    The first frame for which a lower rung is worth more gets it. A higher one is taken when it has been worth more
-    for 30 frames in a row.
+    Age: a rung that does not keep up with the source labels only each n-th frame, and its score becomes
+    score (1 - c (n - 1)), with c the share of the picture whose label changes from one frame to the next. The mean age
+    is (n - 1) / 2 frames, and a changed pixel counts twice, since small things move out of their labels first.
 
-    A file is read at its own rate, as a camera would give it. A few frames may wait: of those whose time runs out the
-    picture is shown with older labels, and none is shown late.
+    Misses: let p be the share of runs that would not end in the time that a frame has left before drawing. They cost
+    10 min(p, 0.02) + 0.2 max(p - 0.02, 0): above 2 % the deadline is not kept anyway, and held labels are not much
+    worse. So a slow run that no rung would have survived counts against none of them, and one that only the best rungs
+    would have missed counts against those.
+
+    A lower rung is taken at the first frame for which it is worth more, a higher one after it has been worth more for
+    30 frames in a row.
+
+    A file is read at its own frame rate, as from a camera. A few frames may wait. If the time of a waiting frame runs
+    out, its picture is shown with older labels; none is shown late.
 
     Args:
         deadline_s: seconds from a frame's capture until its picture is shown.
 
     Attributes:
-        rungs: what it chooses from, fastest first; none until its labeller is prepared.
+        rungs: what it chooses from, fastest first; empty until its labeller is prepared.
 
     Raises:
-        UsageError: it is no positive number.
+        UsageError: `deadline_s` is not a positive number.
     """
 
     drops = True
@@ -64,26 +67,26 @@ class Deadline(Policy):
         self._level = 0
         self._calm = 0
         self._change = _FIRST_CHANGE
-        self._handing: deque[float] = deque(maxlen=_RECENT)  # seconds from the end of a run, or of the wait, to labels
-        self._drawing: deque[float] = deque(maxlen=_RECENT)  # and from labels to picture shown
-        self._ages: deque[float] = deque(maxlen=_CALM)  # of frames when their rung was chosen
+        self._handing: deque[float] = deque(maxlen=_RECENT)  # seconds from the end of a run or wait to the labels
+        self._drawing: deque[float] = deque(maxlen=_RECENT)  # and from labels to the shown picture
+        self._ages: deque[float] = deque(maxlen=_CALM)  # of frames, when their rung was chosen
         self._intervals: deque[float] = deque(maxlen=_CALM)
         self._before: tuple[int, float] | None = None
         self._shown_at: float | None = None
 
     def expect(self, fps: float | None) -> None:
-        """How many frames a second are to come, where that is known, before the first does."""
+        """Sets the expected frames per second, if known; called before the first frame."""
         self._intervals.extend([1 / fps] if fps else [])
 
     @property
     def most_s(self) -> float:
-        """The longest time that a rung may take to be worth loading."""
+        """The longest time in seconds that a rung may take to be worth loading."""
         return min([self.deadline_s, *(_SLOWEST * interval for interval in self._intervals)])
 
-    # What the labeller tells and asks
+    # Called by the labeller
 
     def start(self, rungs: Sequence[Rung]) -> None:
-        """Takes the rungs that there are, fastest (and worst) first."""
+        """Sets the rungs, fastest (and worst) first."""
         self.rungs = tuple(rungs)
         self._scores = np.array([rung.score for rung in rungs])
         self._costs = Costs([rung.seconds for rung in rungs])
@@ -91,24 +94,24 @@ class Deadline(Policy):
 
     @property
     def costs(self) -> Costs:
-        """What the rungs take."""
+        """Predicts how long the rungs take."""
         if self._costs is None:
             raise UsageError("this deadline has no rungs yet: give it to a labeller and prepare that")
         return self._costs
 
     def cutoff(self, captured_at: float) -> float:
-        """When the labels of a frame must be there, so that its picture can be drawn in time."""
+        """When a frame's labels must be ready, so that its picture can be drawn in time."""
         return captured_at + self.deadline_s - self.drawing_s
 
     def latest_start(self, captured_at: float) -> float:
-        """Until when it is worth starting the fastest rung on a frame."""
+        """The latest time at which it is worth starting the fastest rung on a frame."""
         return self.cutoff(captured_at) - float(self.costs.usual_s()[0])
 
     def choose(self, index: int, captured_at: float, now: float) -> int | None:
-        """The rung for a frame; None where none is likely to be ready, and waiting for the next frame is better.
+        """The rung for a frame; None if none is likely to be ready and it is better to wait for the next frame.
 
-        Where the fastest will usually be ready it is tried. So it is where it would not be for a frame that has just
-        come either: then its labels serve the next.
+        The fastest is tried if it will usually be ready. It is also tried if it would not even be ready for a frame
+        that has just arrived: then its labels serve the next frame.
         """
         self._arrived(index, captured_at, now)
         left, fresh_s = self.cutoff(captured_at) - now, self._fresh_s
@@ -122,36 +125,36 @@ class Deadline(Policy):
         return None if left < usual_s[0] <= fresh_s else 0
 
     def took(self, rung: int, seconds: float) -> None:
-        """Counts a run of a rung, in time or not."""
+        """Records a run of a rung, in time or not."""
         self.costs.took(rung, seconds)
 
     def handed(self, seconds: float) -> None:
-        """Counts what it took to hand labels over once a run had ended, or the wait for it."""
+        """Records how long handing over labels took after a run, or the wait for it, had ended."""
         self._handing.append(seconds)
 
     def changed(self, share: float) -> None:
-        """Counts which share of the labels, 0 to 1, is another than one frame before."""
+        """Records the share of labels, 0 to 1, that differ from one frame before."""
         self._change += _NEW * (share - self._change)
 
-    # What the loop tells and asks
+    # Called by the loop
 
     def expired(self, captured_at: float, now: float) -> bool:
-        """Whether a frame is late before it is drawn, so that it is not shown; a starved view is shown some."""
+        """Whether a frame is late before it is drawn and is not shown; if none is in time, some are shown anyway."""
         starved = self._shown_at is None or now - self._shown_at > _STARVED_S
         return now - captured_at > self.deadline_s and not starved
 
     def shown(self, labelled_at: float, now: float) -> None:
-        """Counts a picture that is shown, and what it took since its labels were handed over."""
+        """Records a shown picture, and the time since its labels were handed over."""
         self._drawing.append(now - labelled_at)
         self._shown_at = now
 
     @property
     def drawing_s(self) -> float:
-        """What the way to the screen rarely exceeds: a tenth more than nine in ten of the last 100 took, each part."""
+        """The time that handing over and drawing rarely exceed: what nine in ten of the last 100 took, plus a tenth."""
         handing_s = rarely_exceeded(self._handing) if self._handing else 0.0
         return 1.1 * (handing_s + rarely_exceeded(self._drawing)) if self._drawing else _FIRST_DRAWING * self.deadline_s
 
-    # Which rung is right for a frame that has just come
+    # Which rung is best for a frame that has just arrived
 
     def _arrived(self, index: int, captured_at: float, now: float) -> None:
         if self._before is not None and index > self._before[0]:
@@ -161,27 +164,27 @@ class Deadline(Policy):
 
     @property
     def _fresh_s(self) -> float:
-        """What a frame that has just come has left, as it usually comes."""
+        """The time usually left for a frame that has just arrived, in seconds."""
         return self.deadline_s - self.drawing_s - (median(self._ages) if self._ages else 0.0)
 
     def _worth(self) -> np.ndarray:
-        """The score of the labels that are on show, in the mean, by rung: float64 (rungs,)."""
+        """The mean score of the labels on screen, by rung: float64 (rungs,)."""
         interval_s = _BUSY * median(self._intervals) if self._intervals else inf
         older = np.maximum(self.costs.usual_s() / interval_s, 1.0) - 1
         return self._scores * (1 - self._change * older)
 
     def _values(self, left_s: float) -> np.ndarray:
-        """What each rung is worth if so much time is left, less what its misses cost: float64 (rungs,)."""
+        """The value of each rung with this much time left, less the cost of its misses: float64 (rungs,)."""
         late = self.costs.late(left_s)
         values: np.ndarray = self._worth() - _MISS * np.minimum(late, _KEPT) - _MORE * np.maximum(late - _KEPT, 0)
         return values
 
     def _best(self, left_s: float) -> int:
-        """The rung that is worth most if so much time is left."""
+        """The rung worth most with this much time left."""
         return int(self._values(left_s).argmax())
 
     def _change_level(self, best: int) -> None:
-        """Down at once; up after a calm."""
+        """Goes down at once, and up only after a calm."""
         self._calm = self._calm + 1 if best > self._level else 0
         if best < self._level or self._calm >= _CALM:
             self._level, self._calm = best, 0

@@ -1,13 +1,13 @@
-"""Every frame, in order, as fast as the machine allows: files, and whatever else is not live."""
+"""Every frame, in order, as fast as the machine allows: for files and any other source that is not live."""
 
 from rtseg.live.policies.base import Policy
 
 
 class Every(Policy):
-    """Loses no frame; fps count more than the age of a frame, so several are in flight at once.
+    """Loses no frame. Fps matter more than the age of a frame, so several are in flight at once.
 
-    One for each thread of the engine is fastest, since no thread then waits for another; above four the memory is
-    better spent otherwise.
+    One per engine thread is fastest, since then no thread waits for another; beyond four, the memory is better spent
+    elsewhere.
     """
 
     drops = False

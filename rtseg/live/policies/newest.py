@@ -1,10 +1,10 @@
-"""The newest frame, alone: cameras and live streams."""
+"""Only the newest frame: for cameras and live streams."""
 
 from rtseg.live.policies.base import Policy
 
 
 class Newest(Policy):
-    """Drops what there is no time for; the age of a frame counts, so none waits behind another."""
+    """Drops frames that there is no time for. The age of a frame matters, so none waits behind another."""
 
     drops = True
     waiting = 1

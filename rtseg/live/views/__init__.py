@@ -1,1 +1,1 @@
-"""What a user watches and asks for: one table of controls, a window, a page in the browser."""
+"""What the user sees and controls while the loop runs: one table of controls, a window, and a page in the browser."""

@@ -1,4 +1,4 @@
-"""What a user may ask for while watching: one table serves the keys of the window and the controls of the page."""
+"""What users can change while watching: one table serves the window's keys and the page's controls."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
@@ -8,17 +8,17 @@ from rtseg.core.errors import UsageError
 from rtseg.core.registry import unknown_name
 from rtseg.live.loop import Loop
 
-_SAME_KEY = {"=": "+"}  # where + needs the shift key
+_SAME_KEY = {"=": "+"}  # on keyboards where + needs Shift
 
 
 class Control(ABC):
-    """One thing that can be asked for.
+    """One thing that users can change.
 
     Attributes:
         kind: how a page shows it.
-        name: what a request calls it.
-        label: what people read.
-        keys: key -> step, as `press` takes it.
+        name: its name in requests.
+        label: its name for people.
+        keys: key -> step, as for `press`.
     """
 
     kind: ClassVar[str]
@@ -27,7 +27,7 @@ class Control(ABC):
         self.name, self.label, self.keys = name, label, dict(keys or {})
 
     def state(self, loop: Loop) -> dict[str, Any]:
-        """What a page needs to show it: plain JSON values."""
+        """What a page needs to show it, as plain JSON values."""
         about = {"kind": self.kind, "name": self.name, "label": self.label, "keys": list(self.keys)}
         return {**about, **self._state(loop)}
 
@@ -36,11 +36,11 @@ class Control(ABC):
 
     @abstractmethod
     def change(self, loop: Loop, value: Any) -> None:
-        """Sets it to a value of any type, as it came; raises UsageError for one that is not allowed."""
+        """Sets it to a value of any type, as received; raises UsageError if the value is not allowed."""
 
     @abstractmethod
     def press(self, loop: Loop, step: int) -> None:
-        """Does what its key does: goes `step` on from where it stands."""
+        """Handles its key: moves it by `step` from its current value."""
 
 
 class Button(Control):
@@ -62,7 +62,7 @@ class Button(Control):
 
 
 class Switch(Control):
-    """Is on or off."""
+    """A setting that is on or off."""
 
     kind = "switch"
 
@@ -83,7 +83,7 @@ class Switch(Control):
     def change(self, loop: Loop, value: Any) -> None:
         if not isinstance(value, bool):
             raise UsageError(f"{self.name} is true or false, not {value!r}")
-        if value != self._get(loop):  # two viewers may press the same button
+        if value != self._get(loop):  # two viewers may press at the same time
             self._put(loop, value)
 
     def press(self, loop: Loop, step: int) -> None:
@@ -91,7 +91,7 @@ class Switch(Control):
 
 
 class Slider(Control):
-    """A number between two ends."""
+    """A number within a range."""
 
     kind = "slider"
 
@@ -159,7 +159,7 @@ class Choice(Control):
 
 
 class Selection(Control):
-    """Any of several names that have a colour each, '#rrggbb'."""
+    """Any of several names, each with a colour '#rrggbb'."""
 
     kind = "selection"
 
@@ -191,10 +191,10 @@ class Selection(Control):
 
 
 class Controls:
-    """The table: found by name, where a page asks, or by key.
+    """The table of controls; pages find them by name, the window by key.
 
     Raises:
-        ValueError: a name or a key is there twice.
+        ValueError: two controls share a name or a key.
     """
 
     def __init__(self, table: Sequence[Control]) -> None:
@@ -204,21 +204,21 @@ class Controls:
             raise ValueError("two controls have the same name or key")
 
     def change(self, loop: Loop, name: Any, value: Any) -> None:
-        """Sets a control by its name; raises UsageError for a name or a value that is not allowed."""
+        """Sets a control by name; raises UsageError for an unknown name or a value that is not allowed."""
         if not isinstance(name, str) or name not in self._table:
             raise unknown_name("control", name, list(self._table))
         self._table[name].change(loop, value)
 
     def press(self, loop: Loop, key: Any) -> None:
-        """Does what a key stands for; one that stands for nothing is no error, as on any keyboard."""
+        """Handles a key; an unused key is no error, as on any keyboard."""
         found = self._keys.get(_SAME_KEY.get(key, key)) if isinstance(key, str) else None
         if found is not None:
             found[0].press(loop, found[1])
 
     def state(self, loop: Loop) -> list[dict[str, Any]]:
-        """The state of each, in the table's order."""
+        """The state of each control, in the table's order."""
         return [control.state(loop) for control in self._table.values()]
 
     def keys(self) -> dict[str, str]:
-        """Keys, such as '+ -' -> what they are for."""
+        """Keys, such as '+ -' -> what they do."""
         return {" ".join(control.keys): control.label for control in self._table.values() if control.keys}

@@ -1,4 +1,4 @@
-"""What the controls change while the loop runs: drawing, the network, recordings, snapshots."""
+"""What the controls change while the loop runs: drawing, network, recordings, snapshots."""
 
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -24,12 +24,12 @@ from rtseg.live.views.controls import Button, Choice, Control, Controls, Selecti
 from rtseg.sinks.base import write_picture
 from rtseg.sinks.video import VideoSink
 
-_NOTE_S = 2.5  # a message stays this long
+_NOTE_S = 2.5  # how long a message stays
 
 
 @dataclass(frozen=True)
 class Note:
-    """A message to whoever watches; `number` tells two of the same text apart."""
+    """A message to the viewers; `number` distinguishes two with the same text."""
 
     number: int
     text: str
@@ -37,13 +37,13 @@ class Note:
 
 
 class Desk:
-    """Holds what the controls change; used by the loop's thread alone.
+    """Holds what the controls change; only the loop's thread uses it.
 
     Attributes:
-        controls: the table of all that can be asked for.
-        shown: what is on view: the labelled frame and its picture.
+        controls: the table of controls.
+        shown: the labelled frame on screen and its picture.
         note: the newest message.
-        loading: the network that is being loaded, if any.
+        loading: the network being loaded, if any.
     """
 
     def __init__(
@@ -60,15 +60,14 @@ class Desk:
 
         Args:
             painter: draws the pictures.
-            record: opens a recording for a path.
-            models: names of the networks that can be chosen, `spec.model` among them; none where something else
-                chooses network, engine and precision.
-            open_labeller: a labeller for a network, engine and precision, loaded for frames of a size (height, width)
-                and warm; called on a thread of its own, so that the loop runs on; raises RtsegError where it cannot
-                run as asked.
+            record: opens a recording at a path.
+            models: names of the networks to choose from, `spec.model` among them; empty if something else chooses
+                network, engine and precision.
+            open_labeller: returns a labeller for a spec, loaded and warm for frames of a size (height, width). Called
+                on its own thread, so that the loop keeps running; raises RtsegError if it cannot run as asked.
             spec: what runs at the start.
             recording: what `--record` opened, if anything.
-            folder: where snapshots and recordings go, under names that are made here.
+            folder: where snapshots and recordings go; their file names are chosen here.
         """
         self.painter = painter
         self.shown: tuple[Result, np.ndarray] | None = None
@@ -88,7 +87,7 @@ class Desk:
         self.controls = Controls(self._table(models))
 
     def _table(self, models: Sequence[str]) -> list[Control]:
-        """Every control; the page shows them in this order."""
+        """Every control, in the order in which the page shows them."""
         painter, keep = self.painter, self._spec
         engines = [AUTO, *(name for name in ENGINES.names() if name == keep.engine or available(name))]
 
@@ -119,7 +118,7 @@ class Desk:
             Selection("classes", "Classes", self._classes, self._set_classes, self._colours),
         ]  # fmt: skip
 
-    # What the views use
+    # Used by the views
 
     @property
     def saved(self) -> list[Path]:
@@ -128,22 +127,22 @@ class Desk:
 
     @property
     def recording(self) -> str:
-        """The name of the file that is being recorded; empty where there is none."""
+        """The name of the file being recorded; empty if there is none."""
         return self._recording.path.name if self._recording else ""
 
     def notes(self, loop: Loop) -> list[str]:
-        """Lines for the picture: what is going on, and the newest message for as long as it is new."""
+        """Lines for the picture: what is going on, and the newest message while it is new."""
         notes = [f"recording {self.recording}"] if self._recording else []
         notes += ["paused"] if loop.paused else []
         return notes + ([self.note.text] if perf_counter() - self._noted_at < _NOTE_S else [])
 
     def say(self, text: str, *, is_error: bool = False) -> None:
-        """Tells whoever watches."""
+        """Shows a message to the viewers."""
         self.note = Note(self.note.number + 1, text, is_error)
         self._noted_at = perf_counter()
 
     def attempt(self, work: Callable[[], None]) -> RtsegError | None:
-        """Does what was asked for; what cannot be done is said, and must not end the loop."""
+        """Does what was asked for; an error is shown and returned, so that it does not end the loop."""
         try:
             work()
         except RtsegError as error:
@@ -152,7 +151,7 @@ class Desk:
         return None
 
     def step(self, loop: Loop) -> bool:
-        """Puts the network that was being loaded in its place once it is ready; True where one was."""
+        """Switches to the network that was loading once it is ready; True if it did."""
         if self._loaded is None or not self._loaded.done():
             return False
         loaded, self._loaded, self.loading = self._loaded, None, ""
@@ -161,13 +160,13 @@ class Desk:
 
     def close(self) -> None:
         """Closes the networks that were opened here."""
-        self._loader.shutdown(wait=not any_stuck())  # beside an engine that hangs, loading may hang too
+        self._loader.shutdown(wait=not any_stuck())  # if an engine hangs, loading may hang too
         if self._loaded and self._loaded.done() and not self._loaded.exception():
             self._opened.append(self._loaded.result())
         for labeller in self._opened:
             labeller.close()
 
-    # The controls
+    # The controls' actions
 
     def _set_opacity(self, loop: Loop, value: float) -> None:
         self.painter.opacity = round(value, 2)
@@ -181,7 +180,7 @@ class Desk:
         self.painter.show = None if names == list(self._colours(loop)) else names
 
     def _colours(self, loop: Loop) -> dict[str, str]:
-        """Of the network that labels the next frame, which a pause may hold back."""
+        """Colours of the network that labels the next frame; during a pause it may not have labelled any yet."""
         card = self._opened[-1].card if self._opened else loop.stats.card
         if card is None:
             return {}
@@ -209,7 +208,7 @@ class Desk:
             self.say(f"recording {self.recording}")
 
     def _load(self, **changes: Any) -> None:
-        """Loads another network, engine or precision beside the one that runs on meanwhile."""
+        """Loads another network, engine or precision while the current one keeps running."""
         if self._loaded is not None:
             raise UsageError(f"{self.loading} is still being loaded: wait for it")
         if self.shown is None:
@@ -223,7 +222,7 @@ class Desk:
     def _take_over(self, loop: Loop, loaded: Future[Labeller]) -> None:
         labeller = loaded.result()
         try:
-            self.painter.prepare(labeller.card.labels)  # a class filter may not fit the other network
+            self.painter.prepare(labeller.card.labels)  # the class filter may not fit the new network
         except RtsegError:
             labeller.close()
             raise
@@ -234,7 +233,7 @@ class Desk:
         self.say(f"{labeller.card.name} runs on {info.engine}, {info.precision}")
 
     def _new_path(self, suffix: str) -> Path:
-        """A file name of the time, with a number where that is taken."""
+        """A file name with the time, and a number if it is taken."""
         stem = datetime.now().strftime("rtseg-%Y%m%d-%H%M%S")
         path = self._folder / f"{stem}{suffix}"
         number = 1

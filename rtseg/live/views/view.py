@@ -1,4 +1,4 @@
-"""The loop's view: a window, a page or both, on one desk."""
+"""The loop's view: a window, a page or both, sharing one desk."""
 
 from collections.abc import Sequence
 from time import sleep
@@ -14,21 +14,21 @@ _PAUSED_S = 0.03
 
 
 class Outlet(Protocol):
-    """Where pictures are watched and controls are worked; called by the loop's thread."""
+    """Where pictures are shown and controls are used; called by the loop's thread."""
 
     def show(self, result: Result, picture: np.ndarray) -> None:
         """Shows a picture, uint8 BGR (H, W, 3)."""
 
     def poll(self, desk: Desk, loop: Loop, wait_s: float) -> bool:
-        """Does what was asked for, and waits up to `wait_s` for it; True where something was."""
+        """Handles requests, waiting up to `wait_s` for them; True if there were any."""
         ...
 
     def close(self) -> None:
-        """Ends it; a second call does nothing."""
+        """Closes it; a second call does nothing."""
 
 
 class DeskView:
-    """Shows the loop's pictures at every outlet and lets each work the controls.
+    """Shows the loop's pictures at every outlet, each of which can use the controls.
 
     Example:
         >>> view = DeskView(desk, [window])
@@ -48,16 +48,16 @@ class DeskView:
         changed = self.desk.step(loop)
         wait_s = _PAUSED_S if loop.paused else 0.0
         if self.desk.shown is None:
-            sleep(wait_s)  # no window yet, so that nothing would wait
+            sleep(wait_s)  # no window yet, so nothing else would wait
         for outlet in self._outlets:
             changed |= outlet.poll(self.desk, loop, wait_s)
             wait_s = 0.0
         if changed and loop.paused and self.desk.shown is not None:
-            result = self.desk.shown[0]  # the held picture, with what was changed during the pause
+            result = self.desk.shown[0]  # the paused picture, with settings changed during the pause
             self.show(loop, result, self.desk.painter(result, loop.hud_lines(result)))
 
     def close(self) -> None:
-        """Closes the outlets and the networks that were opened at the desk."""
+        """Closes the outlets and the networks that were opened through the desk."""
         for outlet in self._outlets:
             outlet.close()
         self.desk.close()

@@ -1,4 +1,4 @@
-"""A window on the screen, worked by keys."""
+"""A window on the screen, controlled by keys."""
 
 from functools import partial
 
@@ -13,7 +13,7 @@ _OWN_KEYS = {"q, Esc": "Quit", "h": "This help"}
 
 
 class WindowOutlet:
-    """Shows pictures in a window, with what is going on written into them; keys work the controls."""
+    """Shows pictures in a window, with messages drawn into them; keys work the controls."""
 
     def __init__(self, window: WindowSink) -> None:
         self._window = window

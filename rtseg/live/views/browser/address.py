@@ -1,4 +1,4 @@
-"""Where the page is served: the address that is listened on, and the names that a browser may call it by."""
+"""Where the page is served: the address to listen on, and the host names that browsers may use for it."""
 
 import errno
 import ipaddress
@@ -9,24 +9,24 @@ from dataclasses import dataclass
 
 from rtseg.core.errors import OutputError, UsageError
 
-PORT = 8787  # of an address without one; a free one where it is taken
+PORT = 8787  # the default port; if it is taken, a free one
 _WRITTEN = re.compile(r"(?:(?P<host>\[[0-9A-Fa-f:.%]+\]|[^:\[\]/@\s]*):)?(?P<port>\d{1,5})")
-_SEND_BUFFER = 1 << 17  # bytes that the system may hold for a slow viewer: about a picture, which is then old
+_SEND_BUFFER = 1 << 17  # bytes that the system may buffer for a slow viewer: about one picture, as it gets old there
 
 
 @dataclass(frozen=True)
 class Address:
-    """What to listen on; `port` None: the usual one, or a free one."""
+    """An address to listen on; `port` None: the default port, or a free one."""
 
     host: str = "127.0.0.1"
     port: int | None = None
 
     @classmethod
     def parse(cls, text: str) -> "Address":
-        """'8787', '127.0.0.1:8787', ':8787' (this machine only) or '[::]:8787'.
+        """Reads '8787', '127.0.0.1:8787', ':8787' (this machine only) or '[::]:8787'.
 
         Raises:
-            UsageError: it is written in another way.
+            UsageError: it has another form.
         """
         match = _WRITTEN.fullmatch(text)
         port = int(match["port"]) if match else 0
@@ -38,19 +38,19 @@ class Address:
 
 
 class Listener:
-    """A socket that listens, and who may use it.
+    """A listening socket, and who may use it.
 
     Attributes:
         socket: open and listening.
-        token: what a browser must know; None where only this machine can connect.
-        url: where a browser finds the page, with the token where there is one.
+        token: what a browser must send; None if only this machine can connect.
+        url: the page's address, with the token if there is one.
     """
 
     def __init__(self, address: Address) -> None:
         """Opens the socket.
 
         Raises:
-            OutputError: the port is in use, or the address is not one of this machine.
+            OutputError: the port is in use, or the address does not belong to this machine.
         """
         self.socket = _open(address)
         ip, port = self.socket.getsockname()[:2]
@@ -59,16 +59,16 @@ class Listener:
         self._names = {"localhost", address.host.lower()}
         if not self.is_local:
             name = socket.gethostname().lower()
-            self._names |= {name, f"{name}.local"}  # what Avahi and Bonjour call it
+            self._names |= {name, f"{name}.local"}  # its name with Avahi and Bonjour
         host = _reachable() if ipaddress.ip_address(ip.partition("%")[0]).is_unspecified else ip
         self.url = f"http://{f'[{host}]' if ':' in host else host}:{port}/"
         if self.token:
             self.url += f"?token={self.token}"
 
     def is_called(self, host: str) -> bool:
-        """Whether a Host header names this server, and not a name that somebody else pointed at it (DNS rebinding).
+        """Whether a Host header names this server, and not a name that somebody pointed at it (DNS rebinding).
 
-        Any port will do: a tunnel has its own.
+        Any port is accepted, since a tunnel has its own.
         """
         match = re.fullmatch(r"(\[[0-9a-f:.%]+\]|[^:\[\]]+)(?::\d+)?", host.lower())
         name = match[1].strip("[]").rstrip(".") if match else ""
@@ -76,7 +76,7 @@ class Listener:
             ip = ipaddress.ip_address(name)
         except ValueError:
             return name in self._names
-        return ip.is_loopback or not self.is_local  # nobody can point an address elsewhere
+        return ip.is_loopback or not self.is_local  # an IP address cannot be pointed elsewhere
 
     def close(self) -> None:
         self.socket.close()
@@ -106,7 +106,7 @@ def _open(address: Address) -> socket.socket:
 def _listening(family: int, found: tuple[object, ...]) -> socket.socket:
     opened = socket.socket(family, socket.SOCK_STREAM)
     try:
-        opened.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # a port that was just left
+        opened.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # allows a port that was just closed
         opened.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, _SEND_BUFFER)  # connections inherit it
         opened.bind(found)
         opened.listen(64)
@@ -117,10 +117,10 @@ def _listening(family: int, found: tuple[object, ...]) -> socket.socket:
 
 
 def _reachable() -> str:
-    """The address that others reach this machine by: that of its way out. Nothing is sent."""
+    """The address at which others reach this machine: that of its outgoing route. Nothing is sent."""
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
         try:
-            probe.connect(("192.0.2.1", 9))  # RFC 5737: an address that belongs to nobody
+            probe.connect(("192.0.2.1", 9))  # RFC 5737: an address reserved for documentation
         except OSError:
             return socket.gethostname()
         return str(probe.getsockname()[0])

@@ -1,4 +1,4 @@
-"""Encoders beside the loop, each with one slot for the newest picture: a JPEG each, or H.264."""
+"""Encoders beside the loop, each with one slot for the newest picture: JPEG stream or H.264."""
 
 import asyncio
 from collections.abc import Callable
@@ -18,12 +18,12 @@ T = TypeVar("T")
 
 BOUNDARY = "rtseg-picture"
 _QUALITY = 80
-_KEY_S = 2.0  # a key frame at least so often: a player can throw away what lies before
+_KEY_S = 2.0  # longest time between key frames; players can discard what came before one
 
 
 @dataclass(frozen=True)
 class Picture:
-    """A picture, uint8 BGR (H, W, 3), of a frame; its time of capture is that of `perf_counter`."""
+    """A frame's picture, uint8 BGR (H, W, 3); its capture time is in `perf_counter` seconds."""
 
     index: int
     captured_at: float
@@ -31,19 +31,20 @@ class Picture:
 
 
 class Encoding(Generic[T]):
-    """Encodes the newest picture, once for all who follow, and nothing while nobody does.
+    """Encodes the newest picture once for all followers, and nothing while there are none.
 
     Attributes:
-        made: what was made of the newest picture.
+        made: the encoded newest picture.
     """
 
     def __init__(self, name: str, encode: Callable[[Picture, bool], T], *, anew_s: float = 0.0) -> None:
-        """Sets up; used inside one event loop, but for `offer`.
+        """Sets up. Everything but `offer` is used inside one event loop.
 
         Args:
-            name: of its thread.
-            encode: makes something of a picture, in that thread; told whether somebody cannot go on from the last.
-            anew_s: seconds between two of which `encode` is told so.
+            name: name of its thread.
+            encode: encodes a picture in that thread; its second argument is True if a follower cannot continue from the
+                last picture.
+            anew_s: least seconds between two calls with True.
         """
         self._wanted = asyncio.Event()
         self.made: Newest[T] = Newest(self._wanted.set)
@@ -55,7 +56,7 @@ class Encoding(Generic[T]):
         self._thread = ThreadPoolExecutor(1, thread_name_prefix=name)
 
     def offer(self, picture: Picture) -> bool:
-        """Takes the newest picture, from any thread; True where `wake` is then to be called in the event loop."""
+        """Takes the newest picture, from any thread; True if `wake` must then be called in the event loop."""
         self._offered = picture
         return self.made.followers > 0
 
@@ -63,7 +64,7 @@ class Encoding(Generic[T]):
         self._wanted.set()
 
     def ask_anew(self) -> None:
-        """Asks for a picture that can be shown without those before it, also where there is no newer one."""
+        """Asks for a picture that can be shown without earlier ones, even if there is no newer one."""
         if self._timer is None and not self._is_anew:
             loop = asyncio.get_running_loop()
             self._timer = loop.call_at(max(loop.time(), self._anew_at + self._anew_s), self._begin_anew)
@@ -90,7 +91,7 @@ class Encoding(Generic[T]):
 
 
 def encode_jpeg(picture: Picture, anew: bool) -> bytes:
-    """A JPEG as a part of the stream; its header says which frame it is, and when that was captured (`/clock`)."""
+    """A JPEG as a part of the stream; its header has the frame's index and its capture time (see `/clock`)."""
     ok, jpeg = cv2.imencode(".jpg", picture.image, [cv2.IMWRITE_JPEG_QUALITY, _QUALITY])
     if not ok:
         height, width = picture.image.shape[:2]
@@ -109,11 +110,11 @@ class Moving:
     """A picture of a video.
 
     Attributes:
-        number: counts the pictures of all videos, by one.
-        key: number of the newest key frame, from which on each is needed.
-        video: its head and codec; another one where the size has changed.
-        index: that of the frame that it shows.
-        captured_at: the time of that frame's capture.
+        number: counts the pictures of all videos.
+        key: number of the newest key frame; a player needs every picture from there on.
+        video: its head and codec; a new one starts when the size changes.
+        index: the index of the frame that it shows.
+        captured_at: when that frame was captured.
     """
 
     number: int
@@ -125,7 +126,7 @@ class Moving:
 
 
 class MovingEncoder:
-    """Encodes pictures as H.264; starts over where their size changes."""
+    """Encodes pictures as H.264; starts a new video when their size changes."""
 
     def __init__(self) -> None:
         self._video: FragmentEncoder | None = None
@@ -133,8 +134,8 @@ class MovingEncoder:
         self._key_s = 0.0
 
     def __call__(self, picture: Picture, anew: bool) -> Moving | OutputError:
-        """The error where there can be no video of it: it must not end what can be watched in another form."""
-        now = perf_counter()  # a held picture is shown again, later
+        """Returns an error instead of a video that cannot be made: it must not end the other forms of watching."""
+        now = perf_counter()  # a paused picture is shown again, later
         size_hw = picture.image.shape[0], picture.image.shape[1]
         try:
             if self._video is None or self._video.size_hw != size_hw:

@@ -1,4 +1,4 @@
-"""Stands before the page: who asks, by which name, from which page, how much and how often."""
+"""Guards the page: who asks, by which host name, from which page, how much and how often."""
 
 import hmac
 from collections.abc import Callable
@@ -32,7 +32,7 @@ _HEADERS = [(name.lower().encode(), value.encode()) for name, value in SECURITY_
 
 
 class Rates:
-    """A bucket of requests for each address: full at first, and refilled at a steady rate."""
+    """A token bucket of requests for each address: full at first, refilled at a steady rate."""
 
     def __init__(self, burst: float = 80.0, clock: Callable[[], float] = monotonic) -> None:
         self._burst, self._clock = burst, clock
@@ -45,22 +45,22 @@ class Rates:
         allowed = left >= 1
         self._buckets[address] = (left - allowed, now)
         if len(self._buckets) > _MOST_ADDRESSES:
-            del self._buckets[next(iter(self._buckets))]  # who has not asked for the longest time
+            del self._buckets[next(iter(self._buckets))]  # the one that has not asked for the longest time
         return allowed
 
 
 class Guard:
-    """Refuses what must not come through; every answer gets the security headers.
+    """Refuses requests that are not allowed; every answer gets the security headers.
 
     Args:
-        app: answers what comes through.
-        listener: knows the server's names and its token.
+        app: answers the allowed requests.
+        listener: knows the server's names and token.
         rates: counts requests.
     """
 
     def __init__(self, app: ASGIApp, listener: Listener, rates: Rates) -> None:
         self._app, self._listener, self._rates = app, listener, rates
-        self._cookie = f"rtseg-{listener.socket.getsockname()[1]}"  # cookies do not know ports
+        self._cookie = f"rtseg-{listener.socket.getsockname()[1]}"  # cookies are shared by all ports of a host
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         refused = self._refusal(scope, Headers(scope=scope))
@@ -76,7 +76,7 @@ class Guard:
         await (refused or self._app)(scope, receive, guarded)
 
     def _refusal(self, scope: Scope, headers: Headers) -> PlainTextResponse | None:
-        """The answer to a request that must not come through."""
+        """The answer to a request that is refused; None if it is allowed."""
         client = scope.get("client") or ("", 0)
         if not self._rates.allow(client[0]):
             return _answer(429, "too many requests: wait a second", {"Retry-After": "1"})
@@ -94,7 +94,7 @@ class Guard:
         return None
 
     def _knows_token(self, scope: Scope, headers: Headers) -> bool:
-        """The cookie, or, for the page itself and for players of the stream, `?token=` in the address."""
+        """Whether the cookie has the token, or `?token=` in the address does (for the page and for stream players)."""
         token = self._listener.token
         if token is None:
             return True
@@ -108,7 +108,7 @@ class Guard:
 
 
 def _is_own_page(scope: Scope, headers: Headers) -> bool:
-    """Whether the page itself asks, or no page at all; a link elsewhere may lead to it, and to nothing else."""
+    """Whether the request comes from the page itself or from no page; links elsewhere may only lead to the page."""
     origin = headers.get("origin")
     if origin is not None and origin.lower() != f"http://{headers.get('host', '')}".lower():
         return False

@@ -1,4 +1,4 @@
-"""One slot for the newest, however many follow it: nothing waits in a queue, so nothing is ever late."""
+"""One slot for the newest value, whatever the number of followers: nothing queues, so nothing gets old."""
 
 import asyncio
 from collections.abc import AsyncIterator, Callable, Iterator
@@ -9,16 +9,16 @@ T = TypeVar("T")
 
 
 class Newest(Generic[T]):
-    """Holds the newest value for all who follow; used inside one event loop.
+    """Holds the newest value for all followers; used inside one event loop.
 
-    A follower that is slow misses values; it never gets one twice, and never an older one after a newer.
+    A slow follower misses values, but never gets one twice or out of order.
 
     Attributes:
         followers: how many there are; may be read from any thread.
     """
 
     def __init__(self, joined: Callable[[], None] = lambda: None) -> None:
-        """`joined` is called when a follower comes."""
+        """`joined` is called when a follower joins."""
         self.followers = 0
         self._joined = joined
         self._number = 0
@@ -35,7 +35,7 @@ class Newest(Generic[T]):
 
     @contextmanager
     def followed(self) -> Iterator[None]:
-        """Counts a follower; what the last one leaves behind is thrown away, for it would be old for the next."""
+        """Counts a follower; when the last one leaves, the value is dropped: it would be old for the next."""
         self.followers += 1
         self._joined()
         try:
@@ -50,7 +50,7 @@ class Newest(Generic[T]):
         return self._value is not None
 
     async def follow(self) -> AsyncIterator[T]:
-        """The newest value, again and again, as soon as there is one that was not given yet."""
+        """Yields the newest value each time there is one that was not yielded yet."""
         seen = 0
         while True:
             changed = self._changed

@@ -1,4 +1,4 @@
-"""The page as an outlet of the loop's view: takes pictures, tells figures, does what is asked for."""
+"""The page as an outlet of the loop's view: takes pictures, publishes figures, handles requests."""
 
 import json
 from collections.abc import Callable
@@ -24,7 +24,7 @@ _TELL_S = 0.25
 
 @dataclass(frozen=True)
 class Chart:
-    """A curve on the page: `value` gives its newest point, NaN where there is none."""
+    """A curve on the page: `value` returns its newest point, NaN if there is none."""
 
     name: str
     label: str
@@ -39,17 +39,17 @@ CHARTS = (
 
 
 class BrowserOutlet:
-    """Serves the page from the moment it is made.
+    """Serves the page as soon as it is created.
 
     Attributes:
-        url: where it is.
+        url: the page's address.
     """
 
     def __init__(self, address: Address) -> None:
         """Opens the port and starts the server.
 
         Raises:
-            OutputError: the port is in use, or the address is not one of this machine.
+            OutputError: the port is in use, or the address does not belong to this machine.
         """
         listener = Listener(address)
         self.url = listener.url
@@ -72,7 +72,7 @@ class BrowserOutlet:
         self._server.close()
 
     def _answer(self, desk: Desk, loop: Loop, wait_s: float) -> bool:
-        """Does what has been asked for by now."""
+        """Handles the requests that have arrived."""
         asked = False
         while True:
             try:
@@ -96,7 +96,7 @@ def _do(command: Command, desk: Desk, loop: Loop) -> None:
 
 
 def _state(desk: Desk, loop: Loop) -> dict[str, str]:
-    """Topic -> JSON: what changes with every picture, and what changes when somebody asks for it."""
+    """Topic -> JSON: figures change with every picture, the other topics when somebody uses the controls."""
     topics = {
         "figures": {"charts": _charts(loop), "facts": _facts(loop)},
         "controls": {"controls": desk.controls.state(loop), "loading": desk.loading, "recording": desk.recording},
@@ -115,7 +115,7 @@ def _charts(loop: Loop) -> list[dict[str, Any]]:
 
 
 def _facts(loop: Loop) -> dict[str, str]:
-    """What runs, for people to read."""
+    """What is running, for people to read."""
     stats = loop.stats
     facts = {"Source": loop.source.name}
     if stats.card is not None and stats.info is not None:

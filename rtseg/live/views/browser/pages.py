@@ -1,4 +1,4 @@
-"""What the server answers: the page's three files, the stream, the events, and what is asked of the loop."""
+"""What the server answers: the page's three files, the stream, the events, and commands to the loop."""
 
 import asyncio
 import json
@@ -31,19 +31,19 @@ _FILES = {
 }
 
 Ask = Callable[[dict[str, Any]], Awaitable[None]]
-"""Hands a command to the loop; raises RtsegError where it cannot be done, TimeoutError where nobody took it."""
+"""Passes a command to the loop; raises RtsegError if it cannot be done, TimeoutError if nobody took it."""
 
 
 def make_app(
     pictures: Newest[bytes], video: Encoding[Moving | OutputError], states: Newest[dict[str, str]], ask: Ask
 ) -> Starlette:
-    """The routes; nothing in a request is ever part of a file's name.
+    """The routes; no part of a request ever becomes part of a file name.
 
     Args:
         pictures: parts of the stream.
         video: pictures of the video.
         states: topic -> its newest JSON.
-        ask: does what a page asks for.
+        ask: executes what a page asks for.
     """
 
     async def stream(request: Request) -> Response:
@@ -84,7 +84,7 @@ def make_app(
 
 
 def _file(name: str, media_type: str) -> Callable[[Request], Awaitable[Response]]:
-    """Read once, here: a request names none."""
+    """A route to a file; it is read once, here, and requests cannot name others."""
     content = (Path(__file__).parent / name).read_bytes()
 
     async def answer(request: Request) -> Response:
@@ -94,7 +94,7 @@ def _file(name: str, media_type: str) -> Callable[[Request], Awaitable[Response]
 
 
 class _Followed(StreamingResponse):
-    """A stream that is counted for as long as it runs, however it ends."""
+    """A stream that counts as a viewer while it runs, however it ends."""
 
     newest: Newest[Any]
 
@@ -116,11 +116,11 @@ def _followed(request: Request, newest: Newest[Any], content: AsyncIterator[byte
 async def _parts(pictures: Newest[bytes]) -> AsyncIterator[bytes]:
     async for part in pictures.follow():
         yield part
-        yield b""  # comes back once the part is on its way: only then is the next one chosen
+        yield b""  # resumes once the part is on its way: only then is the next one chosen
 
 
 async def _events(states: Newest[dict[str, str]]) -> AsyncIterator[bytes]:
-    """Server-sent events: each topic when it has changed."""
+    """Server-sent events: each topic whenever it has changed."""
     sent: dict[str, str] = {}
     async for topics in states.follow():
         changed = {topic: text for topic, text in topics.items() if sent.get(topic) != text}
@@ -130,7 +130,7 @@ async def _events(states: Newest[dict[str, str]]) -> AsyncIterator[bytes]:
 
 
 async def _command(request: Request) -> dict[str, Any]:
-    """The body, a JSON object; raises ValueError for anything else, TimeoutError where it does not come."""
+    """The body, a JSON object; raises ValueError for anything else, TimeoutError if it does not arrive."""
     if request.headers.get("content-type", "").partition(";")[0].strip() != "application/json":
         raise ValueError("its type must be application/json")
     body = b""

@@ -1,4 +1,4 @@
-"""The HTTP server in a thread of its own, and the encoders beside it: the loop never waits for any of them."""
+"""The HTTP server and the encoders, in their own threads: the loop never waits for them."""
 
 import asyncio
 from collections.abc import Callable
@@ -22,30 +22,30 @@ from rtseg.live.views.browser.newest import Newest
 from rtseg.live.views.browser.pages import make_app
 
 _MOST_CONNECTIONS = 64
-_IDLE_S = 10.0  # for the head of a request, and until the next
+_IDLE_S = 10.0  # for the head of a request to arrive, and between requests
 _ANSWER_S = 5.0
 _MOST_WAITING = 16  # commands; each waits for an answer
-_MOST_MESSAGE = 64  # bytes of what comes through a WebSocket
-_KEYS_APART_S = 0.5  # that readers who have missed something can ask for: all others get these larger pictures too
+_MOST_MESSAGE = 64  # bytes of a message received by WebSocket
+_KEYS_APART_S = 0.5  # least time between key frames that readers ask for: they are larger, and everybody gets them
 _ENDED = "rtseg-cam has ended"
 
 
 @dataclass(frozen=True)
 class Command:
-    """What a page asks for, and where the answer goes."""
+    """A request from a page, and where the answer goes."""
 
     what: dict[str, Any]
     done: Future[None]
 
 
 class _Connection(H11Protocol):
-    """Holds no old pictures back, is cut where a request does not come to its end, and ends with the server."""
+    """Buffers no old pictures, drops requests that do not finish, and ends with the server."""
 
     _timer: asyncio.TimerHandle | None = None
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
-        transport.set_write_buffer_limits(high=0)  # a picture is on its way before the next is chosen
+        transport.set_write_buffer_limits(high=0)  # a picture must be on its way before the next is chosen
         self._watch()
 
     def data_received(self, data: bytes) -> None:
@@ -67,7 +67,7 @@ class _Connection(H11Protocol):
 
     def handle_websocket_upgrade(self, event: Any) -> None:
         super().handle_websocket_upgrade(event)
-        self._forget()  # what comes now goes to a `_Socket`
+        self._forget()  # from now on a `_Socket` takes the data
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._forget()
@@ -78,11 +78,11 @@ class _Connection(H11Protocol):
 
 
 class _Socket(WebSocketsSansIOProtocol):
-    """A WebSocket that ends with the server, also where its reader does not read."""
+    """A WebSocket that ends with the server even if its reader does not read."""
 
     def data_received(self, data: bytes) -> None:
         super().data_received(data)
-        if not self.handshake_initiated:  # it takes fewer and shorter headers than h11, and says nothing
+        if not self.handshake_initiated:  # it allows fewer and shorter headers than h11, without an error message
             self.transport.write(b"HTTP/1.1 400 Bad Request\r\nConnection: close\r\nContent-Length: 0\r\n\r\n")
             self.transport.close()
 
@@ -94,8 +94,8 @@ class Server:
     """Serves the page until it is closed.
 
     Attributes:
-        commands: what pages ask for; the loop takes them.
-        error: what the server died of, if it did.
+        commands: requests from pages; the loop takes them.
+        error: the error that ended the server, if any.
     """
 
     def __init__(self, listener: Listener, rates: Rates | None = None) -> None:
@@ -118,7 +118,7 @@ class Server:
                 lifespan="off",
                 log_config=None,
                 access_log=False,
-                proxy_headers=False,  # nobody may say that somebody else asks
+                proxy_headers=False,  # clients must not be able to fake their address
                 server_header=False,
                 limit_concurrency=_MOST_CONNECTIONS,
                 h11_max_incomplete_event_size=MOST_HEAD,
@@ -134,11 +134,11 @@ class Server:
 
     @property
     def has_readers(self) -> bool:
-        """Whether somebody follows the state."""
+        """Whether anybody follows the state."""
         return self._states.followers > 0
 
     def offer(self, index: int, captured_at: float, picture: np.ndarray) -> None:
-        """Takes the newest picture; it is encoded only if somebody watches, and no newer one has come by then."""
+        """Takes the newest picture; it is encoded only if somebody watches and no newer one has arrived."""
         offered = Picture(index, captured_at, picture)
         for form in (self._pictures, self._video):
             if form.offer(offered):
@@ -165,7 +165,7 @@ class Server:
         try:
             if self._loop is not None:
                 self._loop.call_soon_threadsafe(work, *arguments)
-        except RuntimeError:  # the server has died; `error` says of what
+        except RuntimeError:  # the server has died; see `error`
             pass
 
     # In the server's thread

@@ -1,4 +1,4 @@
-"""The video for a browser: fragments over a WebSocket, as fast as its reader says that it has them."""
+"""The video for a browser: fragments over a WebSocket, as fast as the reader acknowledges them."""
 
 import asyncio
 import json
@@ -13,15 +13,15 @@ from starlette.websockets import WebSocket, WebSocketDisconnect, WebSocketState
 from rtseg.core.errors import OutputError
 from rtseg.live.views.browser.encoding import Encoding, Moving
 
-_LATE_S = 0.3  # that a reader may take longer than it took at best
-_FIRST_S = 1.0  # what counts as its best until it has answered
-_NO_VIDEO, _NO_ACKNOWLEDGEMENT = 4000, 1008  # codes of closing; the first is ours (RFC 6455, 7.4.2)
+_LATE_S = 0.3  # how much slower than its best time a reader may be
+_FIRST_S = 1.0  # the best time assumed until it has answered
+_NO_VIDEO, _NO_ACKNOWLEDGEMENT = 4000, 1008  # close codes; the first is our own (RFC 6455, 7.4.2)
 
 
 class Pace:
-    """Knows how far a reader is behind, by its acknowledgements.
+    """Measures by its acknowledgements how far a reader is behind.
 
-    What lies in the buffers on the way is older than what is in any slot here, so that its time is what counts.
+    Buffers on the way hold older pictures than any slot here, so their delay is what counts.
     """
 
     def __init__(self, clock: Callable[[], float] = monotonic) -> None:
@@ -34,7 +34,7 @@ class Pace:
         self._sent.append((number, self._clock()))
 
     def acknowledge(self, number: int) -> None:
-        """Raises ValueError where it is not the one that is expected."""
+        """Takes an acknowledgement; raises ValueError if it is not the one that is expected."""
         if not self._sent or self._sent[0][0] != number:
             raise ValueError(f"{number} is not what was sent")
         self._best_s = min(self._best_s, self._clock() - self._sent.popleft()[1])
@@ -54,14 +54,14 @@ class Pace:
 async def watch(socket: WebSocket, pictures: Encoding[Moving | OutputError], most: int) -> None:
     """Serves one reader.
 
-    It gets, each time that the video begins or changes, a text message with its codec and a binary one with its head;
-    then for each picture a binary one with its fragment and a text one that says which frame that was. It answers the
-    latter with the picture's number. All binary messages in a row are an MP4.
+    Each time the video begins or changes, the reader gets a text message with its codec and a binary one with its head.
+    For each picture it gets a binary message with its fragment and a text one with the frame's index, which it answers
+    with the picture's number. All binary messages in sequence form an MP4.
 
     Args:
         socket: not yet accepted.
-        pictures: what is watched.
-        most: how many may watch.
+        pictures: what to send.
+        most: how many readers are allowed.
     """
     if pictures.made.followers >= most:
         refusal = PlainTextResponse("too many viewers: close one\n", 503, {"Retry-After": "5"})
@@ -91,7 +91,7 @@ async def _send(socket: WebSocket, pictures: Encoding[Moving | OutputError], pac
             await socket.close(_NO_VIDEO, str(made)[:120])
             return
         if made.number != made.key and not (made.number == last + 1 and made.video is video):
-            if asked != made.key:  # once for each key frame that has gone by
+            if asked != made.key:  # once per key frame
                 asked = made.key
                 pictures.ask_anew()
             continue
@@ -102,7 +102,7 @@ async def _send(socket: WebSocket, pictures: Encoding[Moving | OutputError], pac
         pace.sent(made.number)
         last = made.number
         await socket.send_bytes(made.fragment.data)
-        await socket.send_text(_about(made))  # comes back once the fragment is on its way: only then is the next chosen
+        await socket.send_text(_about(made))  # resumes once the fragment is on its way
         await pace.keep()
 
 
