@@ -73,8 +73,8 @@ class Encoder(nn.Module):
 class StrideBudget:
     """Turns strides into dilation once the output stride is reached.
 
-    A convolution that loses its stride s keeps the dilation so far, and all later ones are dilated s times more. At every
-    s-th position the features then equal the strided network's, so its weights keep their meaning.
+    A convolution that loses its stride s keeps the dilation so far, and all later ones are dilated s times more. The
+    features at every s-th position then equal the strided network's, so its weights keep their meaning.
     """
 
     def __init__(self, output_stride: int) -> None:
