@@ -17,7 +17,7 @@ _TENSOR, _PAIRS, _TUPLE = "__tensor__", "__pairs__", "__tuple__"
 
 
 def flatten(tree: Any, tensors: dict[str, torch.Tensor], name: str = "") -> Any:
-    """Replaces each tensor of a tree of dicts, lists and plain values by its name, and collects it in `tensors`.
+    """Replaces each tensor in a tree of dicts, lists and plain values by its name, and adds it to `tensors`.
 
     Raises:
         TypeError: the tree holds something that is neither a tensor nor JSON.
@@ -56,16 +56,16 @@ def save_tree(tree: dict[str, Any], path: Path) -> None:
     skeleton = json.dumps(flatten(tree, tensors))
     with atomic_path(path) as part:
         part.touch()
-        mode = part.stat().st_mode  # who may read it: safetensors lets nobody but the owner
+        mode = part.stat().st_mode  # its permissions: safetensors lets only the owner read it
         try:
             save_file(tensors, str(part), metadata={"tree": skeleton})
-        except SafetensorError as error:  # also for a full disk
+        except SafetensorError as error:  # also raised for a full disk
             raise OutputError(f"cannot write {path}: {error}; check the folder and free space") from error
         part.chmod(mode)
 
 
 def load_tree(path: Path) -> dict[str, Any]:
-    """Reads what `save_tree` wrote; raises WeightsError where the file is missing, cut short or foreign."""
+    """Reads a file of `save_tree`; raises WeightsError if it is missing, cut short or of another format."""
     try:
         with safe_open(str(path), framework="pt") as file:
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
@@ -76,7 +76,7 @@ def load_tree(path: Path) -> dict[str, Any]:
 
 
 def load_plain(path: Path) -> dict[str, Any]:
-    """The tree without its tensors, None in their place: of a large file only the head is read; raises WeightsError."""
+    """Reads the tree with None for its tensors, and only the head of the file; raises WeightsError."""
     try:
         with safe_open(str(path), framework="pt") as file:
             names = dict.fromkeys(file.keys())
@@ -87,7 +87,7 @@ def load_plain(path: Path) -> dict[str, Any]:
 
 
 class SafetensorsIO(CheckpointIO):
-    """Makes the trainer keep its checkpoints in this form."""
+    """Makes the trainer write and read its checkpoints in this format."""
 
     def save_checkpoint(self, checkpoint: dict[str, Any], path: Any, storage_options: Any = None) -> None:
         save_tree(checkpoint, Path(path))
