@@ -137,7 +137,7 @@ class _Writer:
 
     def write(self) -> None:
         integer = {node.output[0] for node in self.plan.convolutions}
-        given = [value.name for value in self.graph.input if value.name in self.scales]  # from earlier graphs in a chain
+        given = [value.name for value in self.graph.input if value.name in self.scales]  # from graphs before it
         nodes = [extra for name in given for extra in self._round_activation(name)]
         for node in list(self.graph.node):
             if node.output[0] in integer:
