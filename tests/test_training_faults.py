@@ -1,4 +1,4 @@
-"""What goes wrong beside a run: memory, disk and pictures that are gone, and what was done to its folder meanwhile."""
+"""Trouble around a run: no memory, no disk, missing pictures, and changes to its folder in the meantime."""
 
 import json
 import os
@@ -51,7 +51,7 @@ def run(done: Path, tmp_path: Path) -> Path:
 def test_best_weights_that_are_lost_are_told_and_made_again(
     root: Path, run: Path, caplog: pytest.LogCaptureFixture, name: str
 ) -> None:
-    """A finished run called them there; a longer one failed for want of them after its last epoch."""
+    """A finished run claimed they were there; a longer one failed after its last epoch because they were missing."""
     (run / name).write_bytes((run / name).read_bytes()[:50])
     with pytest.raises(WeightsError, match=r"is done, but its best weights are lost .*: a larger --epochs"):
         train(config(root, run, epochs=1, **SPLITS))
@@ -72,10 +72,10 @@ def test_a_checkpoint_that_is_none_of_a_run_is_told(root: Path, run: Path) -> No
 def test_a_picture_that_is_gone_is_named_whoever_reads_it(
     root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, workers: int
 ) -> None:
-    """It was a 'defect' with the traceback of a worker where one had read it."""
+    """It was a 'defect', with a worker's traceback if a worker had read it."""
     own = Path(shutil.copytree(root, tmp_path / "data"))
 
-    def gone(*_: object) -> torch.Tensor:  # after all has been checked
+    def gone(*_: object) -> torch.Tensor:  # after all checks
         for mask in (own / "trainannot").iterdir():
             mask.unlink()
         return torch.ones(11)
@@ -162,7 +162,7 @@ def test_a_damaged_card_is_told(run: Path, key: str, value: Any) -> None:
 
 
 def test_pictures_that_two_lists_name_are_told(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    """They were learned and scored without a word."""
+    """They were trained on and scored without a warning."""
     root = make_folder(tmp_path, ["a", "b", "c"])
     (root / "train.txt").write_text("a\nb\n")
     (root / "val.txt").write_text("b.jpg\nc\n")
