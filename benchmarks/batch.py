@@ -79,7 +79,7 @@ class Options:
 
 
 class Silent:
-    """Watches nothing."""
+    """A watcher that shows nothing."""
 
     def opened(self, outcome: object) -> None:
         pass
@@ -100,7 +100,7 @@ def make_videos(folder: Path, size_hw: Size, count: int, frames: int) -> list[Pa
 
 
 def run_batch(videos: list[Path], choice: Choice, crew: Crew, folder: Path) -> float:
-    """Seconds that the batch takes, start and end of its workers included."""
+    """Seconds that the batch takes, including start and end of its workers."""
     batch = Batch([Job(path, folder, SAVE) for path in videos], choice, crew.threads, Silent())
     start = perf_counter()
     batch.run(InlinePool if crew.processes == 1 else lambda handle: ProcessPool(handle, crew.processes))
@@ -108,7 +108,7 @@ def run_batch(videos: list[Path], choice: Choice, crew: Crew, folder: Path) -> f
 
 
 def run_plain(videos: list[Path], choice: Choice, size_hw: Size, folder: Path) -> float:
-    """Seconds that the plain script takes, the loading of its engine included."""
+    """Seconds that the plain script takes, including the loading of its engine."""
     start = perf_counter()
     with Segmenter(choice.network(size_hw, cores())) as segmenter:
         segmenter.prepare(size_hw)
@@ -118,7 +118,7 @@ def run_plain(videos: list[Path], choice: Choice, size_hw: Size, folder: Path) -
 
 
 def agreement(one: Path, other: Path, videos: list[Path]) -> float:
-    """Share of pixels that both sides label alike."""
+    """Share of pixels with the same label on both sides."""
     same = total = 0
     for path in sorted((one / f"{videos[0].stem}_labels").iterdir()):
         pair = [cv2.imread(str(folder / path.parent.name / path.name), cv2.IMREAD_UNCHANGED) for folder in (one, other)]
@@ -127,7 +127,7 @@ def agreement(one: Path, other: Path, videos: list[Path]) -> float:
 
 
 def stage_costs(video: Path, segmenter: Segmenter, frames: int) -> dict[str, float]:
-    """Stage -> processor seconds a frame, each stage alone in this process, all its threads counted."""
+    """Stage -> processor seconds per frame over all its threads, each stage alone in this process."""
     with open_source(video, threads=1) as source:
         kept = [frame for frame, _ in zip(source, range(frames), strict=False)]
     results = [Result(frame, segmenter(frame), segmenter.card, segmenter.info, {}) for frame in kept]
@@ -165,7 +165,7 @@ def stage_costs(video: Path, segmenter: Segmenter, frames: int) -> dict[str, flo
 
 
 def driver_costs(video: Path, labelled: Path, frames: int) -> dict[str, float]:
-    """What the one process that drives a cluster spends, in seconds a frame; and what goes to and from storage."""
+    """The cost of the process that drives a cluster, in seconds per frame, and the bytes to and from storage."""
     start = perf_counter()
     index = index_video(video)
     indexed = perf_counter()

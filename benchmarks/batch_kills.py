@@ -85,7 +85,7 @@ def hashes(out: Path) -> dict[str, str]:
 
 
 def kill_once(video: Path, out: Path, options: Options, chance: random.Random) -> dict[str, float] | None:
-    """Starts, and kills at a random moment after the first new segment; None where it was done before."""
+    """Starts a run and kills it at a random moment after the first new segment; None if it ended before that."""
     segments = out / f"{video.stem}.partial" / "segments"
     before = len(list(segments.glob("*.mp4")))
     process = start(video, out, options)

@@ -1,4 +1,5 @@
-"""What most people write: read, infer, cv2.resize the logits, argmax, blend, write. `batch.py` compares with it."""
+"""What most people would write: read, infer, cv2.resize the logits, argmax, blend, write. The baseline of
+`batch.py`."""
 
 from fractions import Fraction
 from pathlib import Path
@@ -12,7 +13,7 @@ from rtseg.engines import Engine
 
 
 def label_plainly(video: Path, engine: Engine, overlay: Path, labels: Path) -> int:
-    """Labels a video frame by frame, one step after the other; returns the number of frames."""
+    """Labels a video frame by frame, one step after another; returns the number of frames."""
     labels.mkdir(parents=True)
     palette = engine.card.labels.palette_bgr
     height, width = engine.info.size_hw

@@ -31,7 +31,7 @@ EVERY_S = 1.0
 
 
 def loop_video(clip: Path, target: Path, hours: float) -> int:
-    """Writes the clip again and again without re-encoding it; returns the number of frames."""
+    """Writes the clip repeatedly, without re-encoding it; returns the number of frames."""
     part = clip.with_name("part.mp4")
     tick = Fraction(1, 30000)
     with open_source(clip) as source, VideoSink(part, source.size_hw, FPS, time_base=tick, joinable=True) as sink:
@@ -44,7 +44,7 @@ def loop_video(clip: Path, target: Path, hours: float) -> int:
 
 
 def watched(command: list[str]) -> tuple[list[int], float]:
-    """Runs a command: its memory, bytes, once a second, and the seconds that it took."""
+    """Runs a command; returns its memory in bytes, once a second, and its run time in seconds."""
     samples, start = [], perf_counter()
     process = subprocess.Popen(command, stdout=subprocess.DEVNULL)
     while process.poll() is None:

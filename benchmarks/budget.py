@@ -37,11 +37,11 @@ from rtseg.sinks.base import NullSink
 from rtseg.sources.open import open_source
 
 app = App(help=__doc__, default_parameter=Parameter(consume_multiple=True, negative=""))
-KEPT = 16  # frames in memory, over which the stages run
+KEPT = 16  # frames in memory that the stages run on
 
 
 def processor_ms(work: Callable[[Frame], object], frames: Iterable[Frame]) -> float:
-    """Milliseconds of all cores for a frame; the first, which warms up, is not counted."""
+    """Milliseconds per frame, summed over all cores; the first frame is a warm-up and not counted."""
     begun, count = 0.0, -1
     for frame in frames:
         work(frame)
@@ -51,7 +51,7 @@ def processor_ms(work: Callable[[Frame], object], frames: Iterable[Frame]) -> fl
 
 
 def stages(segmenter: Segmenter, frames: list[Frame]) -> dict[str, float]:
-    """Milliseconds of the processor for a frame: what is done with it once it is decoded."""
+    """Processor milliseconds per frame for each stage after decoding."""
     overlay, size_hw = Overlay(segmenter.labels), frames[0].size_hw
     labels, logits, drawn = np.empty(size_hw, np.uint8), segmenter.logits(frames[0]), np.empty((*size_hw, 3), np.uint8)
     several = frames * 4

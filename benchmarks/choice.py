@@ -52,7 +52,7 @@ def measure(model: str, forms: list[Form], video: Path, source_hw: Size, rounds:
 
 
 def choice(rows: list[dict[str, Any]], figure: str) -> Form:
-    """What 'auto' would take by a figure."""
+    """What 'auto' would choose by a figure."""
     rates = {Form(row["engine"], row["precision"]): Fps(row[figure], row[figure]) for row in rows}
     return fastest(list(rates), rates)
 

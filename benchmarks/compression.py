@@ -49,7 +49,7 @@ SWIFTNET = "swiftnet at half its MACs"
 
 @dataclass(frozen=True)
 class Row:
-    """A way: what kind it is, what `rtseg train` gets, what is pruned before, and of which run."""
+    """A method: its kind, its options for `rtseg train`, the pruning before it, and the run to prune."""
 
     kind: str
     train: tuple[str, ...]
@@ -60,7 +60,7 @@ class Row:
 
 
 def rows() -> dict[str, Row]:
-    """Name -> way; `RUNS` in an option is the folder of the runs."""
+    """Name -> method; `RUNS` in an option stands for the folder of the runs."""
     start = ("--init", "RUNS/base/best.safetensors")
     pruned = ("--init", "PRUNED/best.safetensors")
     teacher = ("--teacher", "RUNS/teacher/best.safetensors")
@@ -90,7 +90,7 @@ def folder_of(runs: Path, name: str, seed: int) -> Path:
 
 
 def call(*command: str) -> float:
-    """Runs rtseg; gives the processor's seconds, its own and those of its workers."""
+    """Runs rtseg; returns processor seconds, including those of its workers."""
     before = resource.getrusage(resource.RUSAGE_CHILDREN)
     subprocess.run(["rtseg", *command], check=True)
     after = resource.getrusage(resource.RUSAGE_CHILDREN)
@@ -98,7 +98,7 @@ def call(*command: str) -> float:
 
 
 def train(root: Path, output: Path, *options: str) -> None:
-    """Trains unless that is done; seconds of a run that was stopped add up."""
+    """Trains unless that is done already; adds up the seconds of interrupted runs."""
     if (output / "cpu.json").is_file() and (output / "report").is_dir():
         return
     seconds = call("train", *options, *COMMON, "--root", str(root), "--output", str(output))

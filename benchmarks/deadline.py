@@ -63,13 +63,13 @@ console = Console(highlight=False, soft_wrap=True)
 
 @dataclass(frozen=True)
 class Plan:
-    """What is played.
+    """The frames to play.
 
     Attributes:
         samples: pictures, uint8 BGR, and their truth, uint8, in order.
         labels: their classes.
-        fps: how fast they come.
-        seconds: for how long.
+        fps: frame rate.
+        seconds: duration.
     """
 
     samples: list[tuple[np.ndarray, np.ndarray]]
@@ -79,7 +79,7 @@ class Plan:
 
 
 class Drive(Source):
-    """The pictures over and over as a camera gives them: live, at a rate, from memory."""
+    """The pictures, over and over, as a camera delivers them: live, at a frame rate, from memory."""
 
     kind = "drive"
     depth = 1
@@ -89,7 +89,7 @@ class Drive(Source):
         self.live, self.fps = True, plan.fps
         self._plan = plan
         self.captured: list[float] = []
-        """When each frame was there."""
+        """When each frame was captured."""
         self._start()
 
     def _frames(self) -> Generator[Frame, None, None]:
@@ -102,7 +102,7 @@ class Drive(Source):
 
 
 class Watcher:
-    """The loop's view: notes when which labels were on show."""
+    """The loop's view: records which labels were on show when."""
 
     def __init__(self) -> None:
         self.shown: list[tuple[float, int, np.ndarray]] = []
@@ -111,23 +111,23 @@ class Watcher:
         self.shown.append((perf_counter(), result.frame.index, result.labels))
 
     def poll(self, loop: Loop) -> None:
-        """Asks for nothing."""
+        """Requests nothing."""
 
     def miou(self, plan: Plan, captured: list[float], deadline_s: float) -> float:
-        """Of the labels that every frame had when its deadline ended: its own, or those of the last one before."""
+        """Of the labels that each frame had at its deadline: its own, or those of the last one shown before."""
         matrix = ConfusionMatrix(plan.labels)
         times, indices = [at for at, _, _ in self.shown], [index for _, index, _ in self.shown]
         for index, captured_at in enumerate(captured):
             truth = plan.samples[index % len(plan.samples)][1]
             last = min(bisect_right(times, captured_at + deadline_s), bisect_right(indices, index)) - 1
             seen = self.shown[last][2] if last >= 0 else np.full_like(truth, plan.labels.ignore_index)
-            wrong = ((truth + 1) % len(plan.labels)).astype(np.uint8)  # where there are no labels yet
+            wrong = ((truth + 1) % len(plan.labels)).astype(np.uint8)  # while there are no labels yet
             matrix.update(np.where(seen == plan.labels.ignore_index, wrong, seen), truth)
         return round(matrix.miou, 4)
 
 
 class Fixed(Ladder):
-    """A ladder of the one rung that is given."""
+    """A ladder of one given rung."""
 
     def __init__(self, rung: Rung) -> None:
         super().__init__([spec(rung)])
@@ -138,24 +138,24 @@ class Fixed(Ladder):
 
 
 def play(plan: Plan, labeller: Labeller, view: View | None = None) -> tuple[list[float], dict[str, Any]]:
-    """One run through the loop of `rtseg-cam`, drawn: when frames were captured, and the report."""
+    """One run through the loop of `rtseg-cam`, with drawing: capture times of the frames, and the report."""
     painter = Painter()
     painter.prepare(labeller.card.labels)
     labeller.prepare(plan.samples[0][0].shape[:2])
-    with Drive(plan) as drive:  # now, since it does not wait
+    with Drive(plan) as drive:  # only now, because it does not wait
         report = Loop(drive, labeller, draw=painter, view=view).run()
     return drive.captured, report.to_json()
 
 
 def controlled(plan: Plan, deadline_ms: float, ladder: Ladder | None = None) -> Anytime:
-    """The controller, with all networks that ship unless a ladder is given."""
+    """The controller, with all shipped networks unless a ladder is given."""
     policy = Deadline(deadline_ms / 1e3)
     policy.expect(plan.fps)
     return Anytime(ladder or Ladder(wishes(RunSpec())), policy)
 
 
 def curve(plan: Plan, deadlines_ms: list[float]) -> dict[str, Any]:
-    """mIoU against deadline of the controller, of every rung, and of dropping frames."""
+    """mIoU against deadline for the controller, every rung, and dropping frames."""
     controller = []
     rungs: dict[str, Rung] = {}
     for deadline_ms in deadlines_ms:
@@ -173,7 +173,7 @@ def curve(plan: Plan, deadlines_ms: list[float]) -> dict[str, Any]:
 
 
 def always(plan: Plan, wish: RunSpec, deadlines_ms: list[float], name: str) -> list[float]:
-    """The mIoU of one network, size and precision at every deadline; the newest frame is next."""
+    """The mIoU of one network, size and precision at every deadline; always takes the newest frame next."""
     watcher = Watcher()
     with Segmenter(wish) as segmenter:
         captured, _ = play(plan, segmenter, watcher)
@@ -200,17 +200,17 @@ def bursts(seconds: float, seed: int) -> list[tuple[float, float]]:
 
 
 def burn(spans: list[tuple[float, float]]) -> None:
-    """Keeps one core busy in each burst, as another program's arithmetic would."""
+    """Keeps one core busy during each burst, like another program's arithmetic."""
     start, block = perf_counter(), np.random.default_rng(0).random((192, 192))
     for begin, end in spans:
         sleep(max(0.0, start + begin - perf_counter()))
         while perf_counter() < start + end:
-            np.sin(block)  # a product of matrices would take every core
+            np.sin(block)  # a matrix product would use every core
 
 
 @contextmanager
 def loaded(spans: list[tuple[float, float]]) -> Iterator[None]:
-    """Half of the cores, at least one, are busy in each burst."""
+    """Keeps half of the cores, at least one, busy during each burst."""
     processes = [get_context("spawn").Process(target=burn, args=(spans,), daemon=True) for _ in range(busy_cores())]
     for process in processes:
         process.start()
@@ -227,7 +227,7 @@ def busy_cores() -> int:
 
 
 def load(plan: Plan, deadline_ms: float, seed: int) -> dict[str, Any]:
-    """Misses of the controller and of a fixed rung beside the same second load."""
+    """Misses of the controller and of a fixed rung under the same second load."""
     with controlled(plan, deadline_ms) as labeller:
         _, report = play(replace(plan, seconds=min(10.0, plan.seconds)), labeller)
     most = max(range(len(labeller.policy.rungs)), key=lambda number: report["deadline"]["rungs"][number]["frames"])

@@ -41,7 +41,7 @@ app = App(help=__doc__, default_parameter=Parameter(consume_multiple=True, negat
 
 
 def loop(model: str, precision: str, video: Path, engine: str = "auto") -> dict[str, Any]:
-    """What `rtseg-cam --no-window` does with a file."""
+    """The same as `rtseg-cam --no-window` on a file."""
     with Segmenter(RunSpec(model, engine=engine, precision=precision)) as segmenter:
         source = open_source(str(video), threads=segmenter.budget.codec)
         info = segmenter.prepare(source.size_hw, policy_for(source).most_in_flight)
@@ -58,7 +58,7 @@ def plain_fps(model: str, video: Path) -> float:
     artifact = resolve(model)
     palette = artifact.card.labels.palette_bgr
     settings = onnxruntime.SessionOptions()
-    settings.log_severity_level = 3  # its warnings about the graph say nothing here
+    settings.log_severity_level = 3  # its warnings about the graph are irrelevant here
     session = onnxruntime.InferenceSession(str(artifact.file("fp32")), settings, providers=["CPUExecutionProvider"])
     name = session.get_inputs()[0].name
     reader = cv2.VideoCapture(str(video))

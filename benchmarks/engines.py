@@ -25,14 +25,14 @@ if TYPE_CHECKING:
 
 app = App(help=__doc__)
 PICTURES = 4
-BLOCK = 5  # timed runs in a row, after one that is not timed: the other forms have emptied the caches by then
+BLOCK = 5  # timed runs in a row, after an untimed one, because the other forms have emptied the caches
 MATRIX = 2048
 
 
 def measure(
     forms: "dict[str, Callable[[np.ndarray], object]]", images: "list[np.ndarray]", runs: int
 ) -> dict[str, Any]:
-    """Runs the forms in turn, a block each, on the same pictures; milliseconds of each."""
+    """Runs the forms in turn, in blocks, on the same pictures; returns the milliseconds of each."""
     from rtseg.core.timing import Durations
 
     times = {name: Durations() for name in forms}
@@ -74,7 +74,7 @@ def arithmetic(model: str, size_hw: tuple[int, int], threads: int, runs: int) ->
 
 
 def int8(model: str, size_hw: tuple[int, int], threads: int, runs: int) -> dict[str, Any]:
-    """How much faster the INT8 file is."""
+    """The INT8 file's speed-up."""
     from rtseg.core.zoo import resolve
     from rtseg.engines import EngineOptions, load_engine
 
@@ -93,7 +93,7 @@ def int8(model: str, size_hw: tuple[int, int], threads: int, runs: int) -> dict[
 
 
 def eager(model: str, size_hw: tuple[int, int], threads: int, runs: int) -> dict[str, Any]:
-    """ENet in eager torch with index unpooling, in both memory layouts, and on every engine that is installed."""
+    """ENet in eager torch with index unpooling, in both memory layouts, and on every installed engine."""
     from rtseg.core.zoo import resolve
     from rtseg.engines import ENGINES, EngineOptions, available, load_engine, select
 
@@ -114,7 +114,7 @@ def eager(model: str, size_hw: tuple[int, int], threads: int, runs: int) -> dict
 
 
 def eager_form(artifact: Any, layout: str, threads: int) -> "Callable[[np.ndarray], object]":
-    """The network that ships, with `max_pool2d` that returns indices and `max_unpool2d` that takes them."""
+    """The shipped network, with `max_pool2d` that returns indices and `max_unpool2d` that uses them."""
     import torch
     import torch.nn.functional as F
 

@@ -51,11 +51,11 @@ WARM_UP = 5
 
 
 class Form:
-    """One way to run the network: its times and its pixels.
+    """One way to run the network: its times and its confusion matrix.
 
     Args:
-        labeller: what runs.
-        gmac: of the mean picture.
+        labeller: runs the network.
+        gmac: mean per picture.
         data: the split.
     """
 
@@ -86,7 +86,7 @@ class Form:
 
 
 class Seen:
-    """What every exit of a network gives on some pictures, and what follows for the forms that choose."""
+    """The outputs of all exits of a network on some pictures, and the results for the forms that choose."""
 
     def __init__(self, spec: RunSpec, card: Card, data: DataSet, every: int) -> None:
         assert spec.size_hw is not None
@@ -122,7 +122,7 @@ def pictures(data: DataSet, every: int) -> Iterator[Sample]:
 
 
 def open_forms(spec: RunSpec, seen: Seen, data: DataSet, stack: ExitStack) -> dict[str, Form]:
-    """Every form, loaded and warm."""
+    """All forms, loaded and warmed up."""
     card, forms = seen.card, dict[str, Form]()
     for scale in SCALES:
         segmenter = stack.enter_context(Segmenter(spec).at_scale(scale, data.size_hw))
@@ -148,9 +148,10 @@ def told(choice: Choice) -> str:
 
 
 def halo_errors(spec: RunSpec, card: Card, data: DataSet, every: int) -> dict[str, dict[str, float]]:
-    """Exit -> halo in pixels -> share of the pixels with another label where every tile goes on as a part of its own.
+    """Exit -> halo in pixels -> share of the pixels whose label changes if every tile is processed separately.
 
-    Tiles are squares of four multiples of the network's size; none for an exit whose rest sees the whole picture.
+    Tiles are squares of four multiples of the network's size; there are no entries for an exit whose rest sees the
+    whole picture.
     """
     found: dict[str, dict[str, float]] = {}
     multiple = card.size_multiple
@@ -180,7 +181,7 @@ def halo_errors(spec: RunSpec, card: Card, data: DataSet, every: int) -> dict[st
 
 
 def tell(forms: dict[str, Form], halos: dict[str, dict[str, float]]) -> None:
-    """The tables."""
+    """Prints the tables."""
     console = Console(highlight=False)
     table = Table("form", "engine ms p50", "labels ms p50", "GMAC", "mIoU")
     for name, form in forms.items():

@@ -35,7 +35,7 @@ WARM_UP = 10
 
 
 def export_fixed(model: str, size_hw: Size, path: Path) -> None:
-    """The same network, exported by torch for one size, with everything that its own optimiser does."""
+    """Exports the same network with torch for one size, with all optimisations of the exporter."""
     graph = DeployGraph(load_network(resolve(model))).eval()
     example = torch.zeros(1, *size_hw, 3, dtype=torch.uint8)
     program = torch.onnx.export(
@@ -45,7 +45,7 @@ def export_fixed(model: str, size_hw: Size, path: Path) -> None:
 
 
 def load(path: Path, size_hw: Size, threads: int, optimised: Path) -> ort.InferenceSession:
-    """As rtseg's engine loads it; also writes the graph that onnxruntime made of it."""
+    """Loads a file like rtseg's engine; also writes the graph after onnxruntime's optimisations."""
     options = ort.SessionOptions()
     options.intra_op_num_threads = threads
     options.log_severity_level = 3
@@ -69,7 +69,7 @@ def measure(model: str, size_hw: Size, threads: int, runs: int) -> dict[str, Any
     times = {form: Durations() for form in sessions}
     for turn in range(WARM_UP + runs):
         order = list(sessions.items())
-        for form, session in order if turn % 2 else reversed(order):  # neither always comes second
+        for form, session in order if turn % 2 else reversed(order):  # alternate, so that neither always comes second
             with (times[form] if turn >= WARM_UP else Durations()).measure():
                 session.run(None, {"image": images[turn % PICTURES]})
     medians = {form: durations.percentile_ms(50) for form, durations in times.items()}

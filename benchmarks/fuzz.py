@@ -29,12 +29,12 @@ from rtseg.core.files import write_json
 from rtseg.core.registry import unknown_name
 
 app = App(help=__doc__, default_parameter=Parameter(consume_multiple=True, negative=""))
-_LIMIT_S = 30  # of one case: a hang
-_BATCH = 50  # cases a child process
+_LIMIT_S = 30  # for one case; longer counts as a hang
+_BATCH = 50  # cases per child process
 
 
 def mutate(data: bytes, draw: random.Random) -> bytes:
-    """Changes a few places; what stands where, and how much, is drawn."""
+    """Changes a few random places by random amounts."""
     made = bytearray(data)
     for _ in range(draw.choice((1, 1, 2, 4, 16))):
         if not made:
@@ -61,7 +61,7 @@ def mutate(data: bytes, draw: random.Random) -> bytes:
 
 
 def attempt(target: Target, folder: Path) -> str:
-    """'read', 'refused' with an error that says why, or what went wrong."""
+    """'read', 'refused' if the error says why, or what went wrong."""
     try:
         target.read(folder)
     except RtsegError as error:
@@ -73,7 +73,7 @@ def attempt(target: Target, folder: Path) -> str:
 
 
 def run_cases(name: str, numbers: range, seed: int, keep: Path | None = None) -> Counter[str]:
-    """Runs cases of a kind in this process; what became of them."""
+    """Runs cases of a kind in this process and counts the outcomes."""
     target, outcomes = TARGETS[name], Counter[str]()
     with TemporaryDirectory() as place:
         good = Path(place) / "good"
@@ -98,13 +98,13 @@ def run_cases(name: str, numbers: range, seed: int, keep: Path | None = None) ->
 def _child(name: str, numbers: range, seed: int, keep: Path | None, connection: Any) -> None:
     signal.alarm(_LIMIT_S * len(numbers))
     nowhere = os.open(os.devnull, os.O_WRONLY)
-    for stream in (1, 2):  # decoders talk
+    for stream in (1, 2):  # decoders print messages
         os.dup2(nowhere, stream)
     connection.send(dict(run_cases(name, numbers, seed, keep)))
 
 
 def in_child(name: str, numbers: range, seed: int, keep: Path | None) -> Counter[str]:
-    """Runs cases in a child process; where that dies, each by itself, to know which one it was."""
+    """Runs cases in a child process; if it dies, each case separately, to find the one that killed it."""
     context = multiprocessing.get_context("fork")
     here, there = context.Pipe(duplex=False)
     child = context.Process(target=_child, args=(name, numbers, seed, keep, there))

@@ -1,4 +1,4 @@
-"""The kinds of files that fuzz.py damages: how a good one is made, and what reads it."""
+"""The kinds of files that fuzz.py damages: how to make a good one, and what reads it."""
 
 import json
 import shutil
@@ -17,7 +17,7 @@ from rtseg.sources.open import open_source
 
 @dataclass(frozen=True)
 class Target:
-    """A kind of file: good ones, which of them is damaged, and what reads them from a folder."""
+    """A kind of file: makes good files in a folder, names the one to damage, and reads them."""
 
     make: Callable[[Path], None]
     damaged: str
@@ -57,7 +57,7 @@ def _make_network(folder: Path) -> None:
 
 
 def _read_network(folder: Path) -> object:
-    """As if somebody had given this file away with a card that fits it."""
+    """Reads the file like one that somebody shared together with a matching card."""
     from rtseg.engines import EngineOptions, load_engine
 
     artifact = resolve(folder / "net.onnx")

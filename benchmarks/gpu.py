@@ -39,7 +39,7 @@ Row = Callable[[], dict[str, Any]]
 
 
 def row_list(models: list[str], sizes: list[Size], plan: rows.Plan, folder: Path) -> dict[str, Row]:
-    """Row name -> what measures it, the most wanted first."""
+    """Row name -> function that measures it, most important first."""
     wanted: dict[str, Row] = {
         "machine": partial(gpu_machine.machine, plan.runs // 10),
         "smoke": partial(rows.smoke, plan),
@@ -76,20 +76,20 @@ def name_of(model: str) -> str:
 
 
 def measure(name: str, row: Row) -> dict[str, Any]:
-    """Runs a row; what goes wrong becomes its result."""
+    """Runs a row; an error becomes its result."""
     start = perf_counter()
     try:
         result = {"status": "done", **row()}
     except KeyboardInterrupt:
         raise
-    except Exception as error:  # one row must not cost the others: the machine may be there for minutes only
+    except Exception as error:  # one row must not cost the others: the machine may be available for minutes only
         kind = "" if isinstance(error, RtsegError) else f"{type(error).__name__}: "
         result = {"status": "failed", "error": f"{kind}{' '.join(str(error).split())}"}
     return {**result, "seconds": round(perf_counter() - start, 1), "clocks": gpu_machine.gpu_state()}
 
 
 def run(wanted: dict[str, Row], done: dict[str, Any], path: Path, minutes: float) -> bool:
-    """Measures what is not done, writing after each row; False where something failed or time ran out."""
+    """Measures the missing rows, writing after each; returns False if one failed or time ran out."""
     deadline = perf_counter() + 60 * minutes
     complete = True
     for number, (name, row) in enumerate(wanted.items(), 1):
@@ -111,7 +111,7 @@ def run(wanted: dict[str, Row], done: dict[str, Any], path: Path, minutes: float
 
 
 def finished(done: dict[str, Any], name: str) -> bool:
-    """Whether a row need not be measured again: it is done, or what it measures does not exist on the machine."""
+    """Whether a row needs no further run: it is done, or the machine lacks what it measures."""
     return done.get(name, {}).get("status") in ("done", "absent")
 
 

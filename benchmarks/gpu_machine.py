@@ -1,4 +1,4 @@
-"""The GPU that `gpu.py` runs on: what it is, its state, and the two ceilings that the work is compared with."""
+"""The GPU that `gpu.py` runs on: its identity, its state, and the two ceilings to compare the results with."""
 
 import subprocess
 from collections.abc import Callable
@@ -25,7 +25,7 @@ def machine(runs: int) -> dict[str, Any]:
 
 
 def gpu_state() -> dict[str, str]:
-    """Name, driver, clocks, power and temperature as nvidia-smi tells them; empty where it is not there."""
+    """Name, driver, clocks, power and temperature according to nvidia-smi; empty if it is not installed."""
     names = ("name", "driver_version", "clocks.sm", "clocks.mem", "clocks.max.sm", "power.draw", "power.limit",
              "temperature.gpu", "persistence_mode")  # fmt: skip
     command = ["nvidia-smi", f"--query-gpu={','.join(names)}", "--format=csv,noheader", "--id=0"]
@@ -54,7 +54,7 @@ def ceilings(runs: int) -> dict[str, float] | None:
 
 
 def median_s(work: Callable[[], Any], runs: int) -> float:
-    """Median seconds of work that torch puts on the GPU, by the GPU's clock, after three runs of warm-up."""
+    """Median seconds of work that torch runs on the GPU, by the GPU's clock, after three warm-up runs."""
     import torch
 
     event: Any = torch.cuda.Event

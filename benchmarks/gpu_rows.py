@@ -1,4 +1,4 @@
-"""What `gpu.py` measures, one function for each kind of row; each returns plain JSON values."""
+"""The measurements of `gpu.py`, one function per kind of row; each returns plain JSON values."""
 
 import json
 import subprocess
@@ -21,7 +21,7 @@ from rtseg.core.zoo import Artifact, resolve
 from rtseg.engines import Engine, EngineOptions, load_engine, missing
 
 PICTURES = 4
-KEPT = 4  # convolutions that stay FP16 where INT8 does not pass the parity gate with all of them
+KEPT = 4  # convolutions that stay FP16 if INT8 does not pass the parity gate with all of them
 
 
 @dataclass(frozen=True)
@@ -29,10 +29,10 @@ class Plan:
     """How much to measure.
 
     Attributes:
-        runs: timed runs of each figure.
+        runs: timed runs per figure.
         warm_up: runs before them.
-        frames: frames of the video that the whole loop reads.
-        root: CamVid's folder; None: no mIoU.
+        frames: frames of the video for the whole loop.
+        root: CamVid's folder; None skips the mIoU.
     """
 
     runs: int = 200
@@ -42,7 +42,7 @@ class Plan:
 
 
 def smoke(plan: Plan) -> dict[str, Any]:
-    """Whether TensorRT builds and runs anything at all here: one convolution, in a process that may crash."""
+    """Whether TensorRT builds and runs anything here: one convolution, in a process that may crash."""
     start = perf_counter()
     child = subprocess.run(
         [sys.executable, str(Path(__file__).with_name("gpu_smoke.py"))], capture_output=True, text=True, timeout=600
@@ -55,14 +55,14 @@ def smoke(plan: Plan) -> dict[str, Any]:
 
 
 def pictures(size_hw: Size) -> list[np.ndarray]:
-    """Street scenes, different ones."""
+    """Different street scenes."""
     from rtseg.scenes import StreetScene
 
     return [StreetScene(size_hw, seed=seed).render(10)[0] for seed in range(PICTURES)]
 
 
 def engine_row(engine_name: str, model: str, precision: str, size_hw: Size, plan: Plan) -> dict[str, Any]:
-    """An engine alone, from picture to labels in host memory, and how near it is to the GPU's ceilings."""
+    """An engine alone, from picture to labels in host memory, and its distance from the GPU's ceilings."""
     if engine_name != "tensorrt" and (reason := lacking(engine_name)) is not None:
         return {"status": "absent", "reason": reason}
     artifact = resolve(model)
@@ -101,7 +101,7 @@ def engine_row(engine_name: str, model: str, precision: str, size_hw: Size, plan
 
 
 def keep_sensitive(artifact: Artifact, size_hw: Size) -> list[str]:
-    """What `rtseg compile --keep-worst 4` does: from now on the most sensitive convolutions stay FP16 under INT8."""
+    """Like `rtseg compile --keep-worst 4`: from now on the most sensitive convolutions stay FP16 under INT8."""
     from rtseg.engines.cuda.memory import Device
     from rtseg.engines.tensorrt.cache import BuildOptions, EngineCache
     from rtseg.engines.tensorrt.engine import plan_key
@@ -117,7 +117,7 @@ def keep_sensitive(artifact: Artifact, size_hw: Size) -> list[str]:
 
 
 def lacking(engine_name: str) -> str | None:
-    """Why a comparator cannot run here, where that is no fault of the machine's."""
+    """Why a comparison engine cannot run here, if the reason is not a fault of the machine."""
     if (reason := missing(engine_name)) is not None:
         return reason
     if engine_name == "onnxruntime-cuda":
@@ -149,7 +149,7 @@ def latency(engine: Engine, images: list[np.ndarray], plan: Plan) -> dict[str, f
 
 
 def throughput(engine: Engine, images: list[np.ndarray], plan: Plan) -> float:
-    """Pictures per second with as many in flight as the engine takes, between the first and the last result."""
+    """Pictures per second, with as many in flight as the engine takes, from the first to the last result."""
     out, size_hw = np.empty(engine.info.size_hw, np.uint8), engine.info.size_hw
     ahead = engine.info.in_flight
     for index in range(ahead):
@@ -166,7 +166,7 @@ def throughput(engine: Engine, images: list[np.ndarray], plan: Plan) -> float:
 
 
 def work(artifact: Artifact, size_hw: Size, bytes_each: int) -> dict[str, float]:
-    """Convolution GFLOP of a picture, and the GB that move where each convolution reads and writes its tensors once."""
+    """Convolution GFLOP per picture, and the GB moved if each convolution reads and writes its tensors once."""
     from rtseg.engines.tensorrt.typed_graph import CONVOLUTIONS, convolution_macs, typed_graph
 
     model = typed_graph(artifact.file("fp32"), "fp32", size_hw).model
@@ -205,7 +205,7 @@ def torch_labels(artifact: Artifact, precision: str, size_hw: Size, runs: int) -
 
 
 def loop_row(model: str, precision: str, size_hw: Size, plan: Plan, folder: Path) -> dict[str, Any]:
-    """The loop of `rtseg-cam --no-window` on a video file of the network's size, and decoding that file alone."""
+    """The loop of `rtseg-cam --no-window` on a video of the network's size, and decoding that file alone."""
     from street_video import make_video
 
     from rtseg.live.loop import Loop
@@ -240,7 +240,7 @@ def loop_row(model: str, precision: str, size_hw: Size, plan: Plan, folder: Path
 
 
 def miou_row(engine_name: str, model: str, precision: str, plan: Plan) -> dict[str, Any]:
-    """mIoU on CamVid's val split, at the input size that `rtseg eval` takes for its pictures."""
+    """mIoU on CamVid's val split, at the input size that `rtseg eval` chooses."""
     from rtseg.datasets import open_data
     from rtseg.live.segmenter import Segmenter
     from rtseg.metrics.evaluate import evaluate

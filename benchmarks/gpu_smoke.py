@@ -1,4 +1,4 @@
-"""One convolution through TensorRT, built and run: the first thing to know of a GPU machine. Ends with exit code 0."""
+"""Builds and runs one convolution with TensorRT: the first check on a GPU machine. Exits with 0 on success."""
 
 import numpy as np
 from onnx import TensorProto, helper, numpy_helper

@@ -1,4 +1,4 @@
-"""What the rows of `gpu.py` must show, as ratios of rows of the same run; `met` is None while a row is missing."""
+"""The targets for the rows of `gpu.py`, as ratios of rows in the same run; `met` is None while a row is missing."""
 
 from collections.abc import Iterator
 from typing import Any
@@ -11,7 +11,7 @@ _PLACE = "icnet/fp16/1024x2048"
 
 
 def targets(rows: Rows) -> list[dict[str, Any]]:
-    """Every target with what was measured; roofline shares, which have no target, come last."""
+    """Every target with the measured value; roofline shares, which have no target, come last."""
     return [*_speed(rows), *_against_torch(rows), *_labels(rows), *_accuracy(rows), *_roofline(rows)]
 
 
@@ -21,7 +21,7 @@ def target(text: str, wanted: float | None, measured: float | None) -> dict[str,
 
 
 def _figure(rows: Rows, name: str, *path: str) -> Any:
-    """A figure of a row that is done, by its keys; None where it is not there."""
+    """A figure of a finished row, by its keys; None if it is missing."""
     found: Any = rows.get(name, {})
     if found.get("status") != "done":
         return None
@@ -39,7 +39,7 @@ def _speed(rows: Rows) -> Iterator[dict[str, Any]]:
 
 
 def _against_torch(rows: Rows) -> Iterator[dict[str, Any]]:
-    """One picture at a time, both in the same precision at the same size: the ratio of the medians."""
+    """One picture at a time, both in the same precision and size: the ratio of the medians."""
     for name in sorted(rows):
         if name.startswith("torch-cuda/"):
             place = name.removeprefix("torch-cuda/")
@@ -70,7 +70,7 @@ def _accuracy(rows: Rows) -> Iterator[dict[str, Any]]:
 
 
 def _roofline(rows: Rows) -> Iterator[dict[str, Any]]:
-    """Shares of the half-precision matrix peak and of the copy bandwidth that were measured in the same run."""
+    """Shares of the half-precision matrix peak and the copy bandwidth measured in the same run."""
     peak, bandwidth = (_figure(rows, "machine", "ceilings", name) for name in ("half_tflops", "copy_gbps"))
     for name in sorted(rows):
         fps, work = _figure(rows, name, "network_fps"), _figure(rows, name, "work")

@@ -40,7 +40,7 @@ _TRACED_HW = (256, 320)
 
 
 class Scores(nn.Module):
-    """A network whose output is only the tensor of scores, float32 (N, C, h, w)."""
+    """A network that returns only the tensor of scores, float32 (N, C, h, w)."""
 
     def __init__(self, network: nn.Module, pick: Callable[[Any], torch.Tensor] = lambda output: output) -> None:
         super().__init__()
@@ -80,11 +80,11 @@ NETWORKS: dict[str, tuple[str, Callable[[str], nn.Module], str, str]] = {
     "DeepLabV3Plus resnet18": ("segmentation-models-pytorch", smp_network, "DeepLabV3Plus", "cityscapes"),
     "SegFormer b0": ("transformers", segformer, "b0", "ade20k"),
 }
-"""Name -> (library, what builds it, the library's name for it, classes)."""
+"""Name -> (library, function that builds it, the library's name for it, classes)."""
 
 
 def enliven(network: nn.Module, classes: int) -> None:
-    """Random statistics for batch norms, and scores whose mean over the classes is zero."""
+    """Sets random batch norm statistics, and shifts the scores to a mean of zero over the classes."""
     for module in network.modules():
         if isinstance(module, nn.BatchNorm2d):
             nn.init.normal_(module.running_mean, 0, 0.3)
@@ -96,7 +96,7 @@ def enliven(network: nn.Module, classes: int) -> None:
 
 
 def export(network: nn.Module, path: Path) -> None:
-    """Writes an ONNX file as most people do."""
+    """Writes an ONNX file the way most people do."""
     free = {0: "batch", 2: "height", 3: "width"}
     torch.onnx.export(
         network.eval(), (torch.zeros(1, 3, *_TRACED_HW),), str(path), dynamo=False, opset_version=17,
@@ -105,7 +105,7 @@ def export(network: nn.Module, path: Path) -> None:
 
 
 def measure(name: str, size_hw: Size, video: Path, folder: Path, rounds: int) -> dict[str, Any]:
-    """A network's row; where it cannot be imported, why."""
+    """A network's row; the reason if it cannot be imported."""
     library, build, own_name, classes = NETWORKS[name]
     row: dict[str, Any] = {"network": name, "library": library}
     try:
@@ -125,7 +125,7 @@ def measure(name: str, size_hw: Size, video: Path, folder: Path, rounds: int) ->
 
 
 def described(imported: Imported) -> dict[str, Any]:
-    """What was found out, and how close the imported form is."""
+    """The findings of the import, and the agreement with the original."""
     card = imported.artifact.card
     return {
         "classes": len(card.labels),
@@ -141,7 +141,7 @@ def described(imported: Imported) -> dict[str, Any]:
 
 
 def timed(path: Path, video: Path, rounds: int) -> dict[str, Any]:
-    """The engine alone and the loop; medians over the rounds."""
+    """Times the engine alone and the loop; medians over the rounds."""
     plan = BenchPlan(source=str(video), frames=1000, runs=20, warm_up=2)
     results = list(bench([RunSpec(str(path))] * rounds, plan))
     return {

@@ -50,11 +50,11 @@ VARIANTS: dict[str, tuple[str, ...]] = {
     "base, seed 1": (*SWIFTNET, "--seed", "1"),
     "base, seed 2": (*SWIFTNET, "--seed", "2"),
 }
-DRIVES = ("0006R0", "0016E5", "0001TP")  # the first is the guide, the others confirm
+DRIVES = ("0006R0", "0016E5", "0001TP")  # the first guides decisions, the others confirm
 
 
 def options(name: str, drive: str) -> list[str]:
-    """The options of a run; of one that is given twice the variant's counts."""
+    """The options of a run; the variant's override the defaults."""
     own = VARIANTS[name]
     common, keep = [], True
     for word in COMMON:
@@ -68,7 +68,7 @@ def folder_of(runs: Path, name: str) -> Path:
 
 
 def collect_runs(runs: Path, drive: str) -> dict[str, Any]:
-    """Variant -> what its run scored on the drive that it did not see."""
+    """Variant -> scores of its run on the drive that it did not see."""
     found = {}
     for name in VARIANTS:
         card = folder_of(runs, name) / "best.json"

@@ -33,17 +33,17 @@ from rtseg.sources.open import open_source
 app = App(help=__doc__)
 FPS = 15
 FAULTS = ("closes", "is gone", "is silent", "garbage", "other size")
-SILENT_S = 12.0  # longer than a read may take
+SILENT_S = 12.0  # longer than the read timeout
 EVERY_S = 1.0
 
 
 @dataclass
 class Camera:
-    """What the camera does at the moment, and what it has seen.
+    """The camera's current state and its history.
 
     Attributes:
-        fault: the fault that goes on, or ''.
-        back_s: seconds from the end of a fault until a picture was sent again, by fault.
+        fault: the current fault, or ''.
+        back_s: seconds from the end of a fault to the next sent picture, by fault.
     """
 
     pictures: dict[str, list[bytes]]
@@ -52,7 +52,7 @@ class Camera:
     works_since: float | None = None
     back_s: dict[str, list[float]] = field(default_factory=dict)
     last_fault: str = ""
-    line: threading.Event = field(default_factory=threading.Event)  # set: lines that are open are closed
+    line: threading.Event = field(default_factory=threading.Event)  # set: open connections are closed
     sent: int = 0
 
     def begin(self, fault: str) -> None:
@@ -118,7 +118,7 @@ def make_pictures() -> dict[str, list[bytes]]:
 
 
 def inject(camera: Camera, minutes: float, faults: int, seed: int, stopped: threading.Event) -> None:
-    """Faults at seeded times; the last minute is without one."""
+    """Injects faults at seeded times, none in the last minute."""
     draw = random.Random(seed)
     times = sorted(draw.uniform(5, max(10.0, 60 * minutes - 60)) for _ in range(faults))
     start, free_at = perf_counter(), 0.0
@@ -148,7 +148,7 @@ def watched(process: subprocess.Popen[bytes]) -> list[tuple[float, int, int, int
 
 
 def early_and_late(samples: list[tuple[float, int, int, int]], early_s: float) -> dict[str, dict[str, float]]:
-    """Medians of twenty samples, the last of the first `early_s` seconds and of all."""
+    """Medians of the last twenty samples of the first `early_s` seconds and of the whole run."""
     early = [sample for sample in samples if sample[0] <= early_s][-20:]
 
     def medians(place: int, unit: float = 1.0) -> dict[str, float]:

@@ -33,7 +33,7 @@ def measure(model: str, size_hw: Size, root: Path) -> dict[str, Any]:
 
 
 def enter_sizes(model: str, found: list[dict[str, Any]]) -> None:
-    """Writes the figures of other sizes than its own into a network's card."""
+    """Writes the scores at sizes other than its own into a network's card."""
     artifact = resolve(model)
     card = artifact.card
     own = card.figures()["camvid/val"]

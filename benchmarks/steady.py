@@ -71,7 +71,7 @@ def on_camvid(options: Options) -> dict[str, Any]:
         threads=options.threads, steady=True, stability=str(options.root / "val"),
     )  # fmt: skip
     figures = score(wish)
-    figures["stability"]["source"] = "val"  # not where it lies on this machine
+    figures["stability"]["source"] = "val"  # instead of its path on this machine
     for way in (figures, figures["steady"]):
         way["moving"] = {key: round(float(np.mean([way[of][name] for name in MOVING])), 4)
                          for key, of in (("miou", "iou"), ("boundary_f1", "boundary_f1_by_class"))}  # fmt: skip
@@ -79,7 +79,7 @@ def on_camvid(options: Options) -> dict[str, Any]:
 
 
 def flips_of_truth(data: DataSet) -> float:
-    """Share of still pixels, labelled in both, whose true class is another than in the frame before."""
+    """Share of still pixels, labelled in both frames, whose true class changes."""
     still = flips = 0
     before = data.sample(0)
     for index in range(1, len(data)):
@@ -94,7 +94,7 @@ def flips_of_truth(data: DataSet) -> float:
 
 
 def times(spec: RunSpec) -> dict[str, Any]:
-    """Milliseconds of each step for a frame of 1024x2048, alone."""
+    """Milliseconds of each step, run alone, for a frame of 1024x2048."""
     with Segmenter(spec) as segmenter, open_source("synthetic", size_hw=(1024, 2048)) as source:
         frames = list(islice(source, 8))
         segmenter.prepare(frames[0].size_hw)

@@ -1,4 +1,4 @@
-"""The videos that benchmarks label: procedural street scenes, H.264."""
+"""Videos for the benchmarks: procedural street scenes, H.264."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -25,6 +25,6 @@ def make_video(path: Path, size_hw: Size, frames: int, seed: int = 1) -> Path:
 
 @contextmanager
 def street_video(size_hw: Size, frames: int) -> Iterator[Path]:
-    """A video that is there inside the block: HEIGHTxWIDTH.mp4 in a folder of its own."""
+    """A temporary video for the duration of the block: HEIGHTxWIDTH.mp4 in its own folder."""
     with TemporaryDirectory() as folder:
         yield make_video(Path(folder, f"{format_size(size_hw)}.mp4"), size_hw, frames)

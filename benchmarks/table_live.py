@@ -1,4 +1,4 @@
-"""Tables of live use: early exits, the browser's view, weeks of running."""
+"""Tables on live use: early exits, latency in the browser, long-term stability."""
 
 from collections.abc import Callable
 from statistics import median
@@ -20,7 +20,7 @@ def exits_table() -> str:
 
 
 def web_latency_table() -> str:
-    """How old pictures are at their viewers, and what these cost the loop."""
+    """How old pictures are when viewers see them, and what viewers cost the loop."""
     found = result("web_latency")
     rows = []
     for row in found["results"]:
@@ -35,7 +35,7 @@ def web_latency_table() -> str:
 
 
 def soak_table() -> str:
-    """What a camera that fails again and again leaves behind."""
+    """The effects of a camera that fails again and again."""
     found = result("live_soak")["result"]
     rows = [
         [name, f"{found[key]['early']:g}", f"{found[key]['late']:g}"]

@@ -1,4 +1,4 @@
-"""Tables of networks: what the cards say, and how the networks score at other sizes and in other light."""
+"""Tables on networks: their cards, and their scores at other sizes and in other light."""
 
 import json
 from collections.abc import Callable, Iterable
@@ -9,7 +9,7 @@ from table_sources import RESULTS, ROOT, markdown, result
 
 
 def card_row(card: dict[str, Any]) -> dict[str, str]:
-    """A network's line, by the names of the columns."""
+    """A network's row, by column name."""
     return {
         "network": card["name"],
         "trunk": trunk(card),
@@ -25,19 +25,19 @@ def card_row(card: dict[str, Any]) -> dict[str, str]:
 
 
 def figure(card: dict[str, Any], split: str, key: str = "miou") -> str:
-    """A network's figure on a split, '' where it has none."""
+    """A network's score on a split; '' if there is none."""
     found = card["metrics"]["fp32"].get(split, {}).get(key)
     return "" if found is None else f"{found:.3f}"
 
 
 def other_light(name: str) -> str:
-    """A network's mean mIoU on val under changes of light; '' where it was not measured."""
+    """A network's mean mIoU on val under changes of light; '' if it was not measured."""
     found = [r for r in result("light")["results"] if r["model"] == name]
     return f"{found[0]['mean']:.3f}" if found else ""
 
 
 def epochs(recipe: dict[str, Any]) -> str:
-    """Epochs of each run that the weights went through, oldest first; in brackets those of the trunk alone."""
+    """Epochs of each run in the weights' history, oldest first; those of the trunk alone in brackets."""
     before = recipe.get("init")
     if before is None:
         return str(recipe["epochs_done"])
@@ -46,25 +46,25 @@ def epochs(recipe: dict[str, Any]) -> str:
 
 
 def trunk(card: dict[str, Any]) -> str:
-    """What extracts the features."""
+    """The network's feature extractor."""
     own = {"enet": "its own", "icnet": "resnet50_half"}
     config = card["config"]
     if config.get("encoder") is None:
         return own[card["model"]]
-    if "output_stride" not in config:  # ICNet's width is that of its cascade
+    if "output_stride" not in config:  # ICNet's width applies to its cascade
         return str(config["encoder"])
     width = f", width {config['width']:g}" if config["width"] != 1 else ""
     return f"{config['encoder']}{width}, stride {config['output_stride']}"
 
 
 def engine_fps(name: str) -> str:
-    """The better rate of the engine that `auto` takes, one picture at a time or several in flight."""
+    """The FP32 rate of the engine that `auto` takes: the better of one picture at a time and several in flight."""
     found = [r["engine_fps"] for r in result("pipeline")["results"] if r["model"] == name and r["precision"] == "fp32"]
     return f"{found[0]:.0f}" if found else ""
 
 
 def cards_table(folder: Path, without: Iterable[str] = ()) -> str:
-    """The cards in a folder, a line each, without some of the columns."""
+    """The cards in a folder, one row each, without some of the columns."""
     rows = [card_row(json.loads(path.read_text(encoding="utf-8"))) for path in sorted(folder.glob("*.json"))]
     if not rows:
         raise FileNotFoundError(2, "no cards", str(folder))
@@ -77,12 +77,12 @@ def models_table() -> str:
 
 
 def trunks_table() -> str:
-    """Networks that were trained and do not ship."""
+    """Trained networks that do not ship."""
     return cards_table(RESULTS / "trunks", without=("in other light", "engine fps at 256x512"))
 
 
 def sizes_table() -> str:
-    """A line for each network, a column for each input size."""
+    """A row per network, a column per input size."""
     results = result("sizes")["results"]
     factors = sorted({r["factor"] for r in results})
     rows = []
@@ -93,14 +93,14 @@ def sizes_table() -> str:
 
 
 def light_table() -> str:
-    """mIoU on val as it is, and under changes of light."""
+    """mIoU on unchanged val pictures, and under changes of light."""
     results = result("light")["results"]
     kinds = list(results[0]["miou"])
     return markdown(["network", *kinds], [[r["model"], *(f"{r['miou'][k]:.3f}" for k in kinds)] for r in results])
 
 
 def confidence_table() -> str:
-    """How far each network's confidence is off on val, and at which temperature."""
+    """Each network's calibration error on val, and its best temperature."""
     rows = []
     for path in sorted((ROOT / "weights").glob("*.json")):
         card = json.loads(path.read_text(encoding="utf-8"))

@@ -1,4 +1,4 @@
-"""Where the figures of the tables come from, and how a table is written."""
+"""Reads the results for the tables, and formats tables."""
 
 import json
 from collections.abc import Iterable

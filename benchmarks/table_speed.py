@@ -1,4 +1,4 @@
-"""Tables of how fast networks run: engines, the whole loop, a deadline, networks of other libraries."""
+"""Tables on speed: engines, the whole loop, deadlines, networks of other libraries."""
 
 from collections.abc import Callable
 from typing import Any
@@ -14,7 +14,7 @@ def environment_line() -> str:
 
 
 def engines_table() -> str:
-    """What the engines reach, each line with what it is compared with."""
+    """The engines' results, each beside its baseline."""
     found = result("engines")["results"]
     arithmetic, int8, eager = found["arithmetic"], found["int8"], found["eager"]
     rows = [
@@ -35,7 +35,7 @@ def engines_table() -> str:
 
 
 def default_table() -> str:
-    """What the default command takes and reaches, beside FP32 and the plain script, on the machine in the last line."""
+    """What the default command chooses and reaches, beside FP32 and the plain script; the last row is the machine."""
     found = result("default")
     rows = [
         [
@@ -69,7 +69,7 @@ def pipeline_table() -> str:
 
 
 def budget_table() -> str:
-    """What a frame takes of the processor in each stage, and what the engine can keep of its own rate beside them."""
+    """The processor time of each stage per frame, and the share of its own rate that this leaves the engine."""
     found = result("budget")
     stages = list(found["results"][0]["processor_ms"])
     rows = [
@@ -98,7 +98,7 @@ def upsample_table() -> str:
 
 
 def deadline_table() -> str:
-    """mIoU of the labels on show at the end of a deadline: the controller, the best fixed rung, and dropping frames."""
+    """mIoU of the labels on show at the deadline: the controller, the best fixed rung, and dropping frames."""
     found = result("deadline")["curve"]
     rows = []
     for place, ours in enumerate(found["controller"]):
@@ -110,7 +110,7 @@ def deadline_table() -> str:
 
 
 def load_table() -> str:
-    """Misses beside a second load."""
+    """Missed deadlines under a second load."""
     found = result("deadline")["load"]
     header = ["", "frames", "missed", "held", "late", "dropped"]
     rows = [
@@ -123,7 +123,7 @@ def load_table() -> str:
 
 
 def steady_table() -> str:
-    """What averaging over time brings, on CamVid's val and on a camera that stands still."""
+    """The effect of averaging over time, on CamVid's val and on a fixed camera."""
     found = result("steady")
     val, still = found["camvid_val"], found["still_camera"]
     flips = val["stability"]
@@ -148,7 +148,7 @@ def steady_table() -> str:
 
 
 def imported_table() -> str:
-    """What became of the networks of other libraries, and the machine."""
+    """The results for networks of other libraries, and the machine."""
     found = result("imported")
     rows = [
         [f"{r['library']} {r.get('version', '')}".strip(), r["network"], *imported_cells(r)] for r in found["results"]

@@ -1,4 +1,4 @@
-"""Tables of what training was tried on: drives that are left out, decoders, fewer labels, smaller networks."""
+"""Tables on training experiments: left-out drives, decoders, fewer labels, smaller networks."""
 
 import json
 from collections.abc import Callable
@@ -11,7 +11,7 @@ WEAK = ("pole", "sign", "fence", "pedestrian", "cyclist")
 
 
 def left_out_table() -> str:
-    """What each choice scores on a drive that its run did not see, with the classes that are hardest."""
+    """Scores of each choice on a drive that its run did not see, with the hardest classes."""
     rows = [
         [drive, name, f"{found['miou']:.3f}", *(f"{found['iou'][c]:.2f}" for c in WEAK)]
         for drive, runs in result("left_out")["drives"].items()
@@ -21,11 +21,11 @@ def left_out_table() -> str:
 
 
 FORMS = {"deeplabv3": "deeplabv3", "icnet": "icnet shared to 16, detail", "pspnet": "pspnet", "swiftnet": "base"}
-"""Networks that ship -> the short runs of their form on the drives that are left out."""
+"""Shipped networks -> short runs of the same form on the left-out drives."""
 
 
 def drives_table() -> str:
-    """What ships on val, beside short runs of the same forms on drives that they did not see."""
+    """Scores of the shipped networks on val, beside short runs of the same forms on unseen drives."""
     drives = {drive: runs for drive, runs in result("left_out")["drives"].items() if {*FORMS.values()} & {*runs}}
     rows = []
     for name, run in FORMS.items():
@@ -36,7 +36,7 @@ def drives_table() -> str:
 
 
 def decoders_table() -> str:
-    """The decoders that SwiftNet may have: what they score, what they cost."""
+    """SwiftNet's possible decoders: their scores and costs."""
     scored, timed = result("left_out")["drives"]["0006R0"], result("decoders")["results"]
     rows = [
         [kind, f"{scored[found['run']]['miou']:.3f}", f"{found['gmac']:.2f}", f"{found['ms']['p50']:.1f}"]
@@ -46,7 +46,7 @@ def decoders_table() -> str:
 
 
 def unlabelled_table() -> str:
-    """An eighth of the labels, alone and with the rest of the pictures."""
+    """An eighth of the labels, alone and with the other pictures."""
     found = result("unlabelled")
     names = {"labels": "an eighth of the labels", "labels and rest": "the same, the rest unlabelled"}
     rows = [
@@ -61,11 +61,11 @@ BASELINES = {
     "pruning": "half the channels, from scratch",
     "pruning swiftnet": "swiftnet at half its MACs, from scratch, as many epochs",
 }
-"""What a kind of way is compared with, where that is not the labels alone."""
+"""Baseline of a kind of method, if it is not the labels alone."""
 
 
 def compression_table() -> str:
-    """What each way brought on the proxy, beside the labels alone and half the channels from scratch."""
+    """Gain of each method on the proxy, beside the labels alone and half the channels from scratch."""
     found = result("compression")
     results = found["results"]
     rows = []
@@ -86,7 +86,7 @@ def compression_table() -> str:
 
 
 def verdict(gain: float | None, row: dict[str, Any], base: dict[str, Any] | None) -> str:
-    """What may be said of a difference: more than twice the spread of both is more than chance."""
+    """Judges a difference: it is significant if it exceeds twice the spread of both."""
     if gain is None or base is None:
         return "the baseline"
     spread = max(row["spread"] or 0.0, base["spread"] or 0.0)
@@ -98,7 +98,7 @@ def verdict(gain: float | None, row: dict[str, Any], base: dict[str, Any] | None
 
 
 def own_data_table() -> str:
-    """What the classes of the pictures in docs/own-data.md score after a run with nothing but defaults."""
+    """Scores of the classes in docs/own-data.md after a run with default options."""
     found = result("own_data")["result"]
     rows = [*found["iou"].items(), ("mean", found["miou"])]
     table = markdown(["class", "IoU, held out"], [[name, f"{iou:.3f}"] for name, iou in rows])

@@ -25,7 +25,7 @@ TABLES = table_networks.TABLES | table_training.TABLES | table_speed.TABLES | ta
 
 
 def fill(text: str) -> str:
-    """The text with every block between `<!-- table: NAME -->` and `<!-- end -->` made again."""
+    """The text with the content of every block from `<!-- table: NAME -->` to `<!-- end -->` regenerated."""
 
     def block(match: re.Match[str]) -> str:
         try:

@@ -43,7 +43,7 @@ def link_rest(root: Path, folder: Path) -> Path:
 
 
 def measure(config: TrainConfig) -> dict[str, dict[str, Any]]:
-    """Trains and scores, in torch but as `rtseg eval` does; split -> figures."""
+    """Trains and scores in torch, the way `rtseg eval` does; split -> figures."""
     network = load(ExportOptions(checkpoint=train(config) / "best.safetensors"))
     sets = [open_data("camvid", config.root, split) for split in SPLITS]
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")

@@ -28,17 +28,17 @@ from rtseg.live.environment import environment
 from rtseg.pictures.upsample import border_share, upsample_labels
 
 app = App(help=__doc__)
-PICTURES = 4  # different ones in turn, so that no branch predictor learns a single picture
+PICTURES = 4  # different ones in turn, so that branch prediction cannot adapt to a single picture
 Form = Callable[[np.ndarray, Size], np.ndarray]
 
 
 def with_cv2(logits: np.ndarray, size_hw: Size) -> np.ndarray:
-    """The short form: one resize of all classes, channels last (faster than one by one), one argmax."""
+    """The short form: one resize of all classes, channels last (faster than one by one), and one argmax."""
     return cv2.resize(np.ascontiguousarray(logits.transpose(1, 2, 0)), size_hw[::-1]).argmax(2)
 
 
 def with_cv2_running(logits: np.ndarray, size_hw: Size) -> np.ndarray:
-    """The fastest form known to us with these libraries: class by class, keeping only the best so far."""
+    """The fastest form we know with these libraries: class by class, keeping only the best so far."""
     best, labels = cv2.resize(logits[0], size_hw[::-1]), np.zeros(size_hw, np.uint8)
     plane = np.empty_like(best)
     for label in range(1, len(logits)):
@@ -72,7 +72,7 @@ def smooth_logits(classes: int, size_hw: Size, patch: int) -> list[np.ndarray]:
 
 
 def network_logits(name: str, input_hw: Size, threads: int) -> list[np.ndarray]:
-    """What a network that ships gives for street scenes."""
+    """A shipped network's logits for street scenes."""
     from rtseg.engines import EngineOptions, load_engine
     from rtseg.scenes import StreetScene
 

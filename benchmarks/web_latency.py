@@ -80,7 +80,7 @@ class Options:
 
 
 class CodedSource(Source):
-    """A live street whose pictures carry their number; `captured` notes when each was taken."""
+    """A live street whose pictures show their number; `captured` records when each was taken."""
 
     kind = "synthetic"
 
@@ -104,7 +104,7 @@ class CodedSource(Source):
 
 
 def ages_ms(seen: Sequence[tuple[int, float]], captured: dict[int, float]) -> dict[str, float | int]:
-    """Percentiles of the age of what was read, without the warm-up."""
+    """Percentiles of the age of the pictures read, without the warm-up."""
     start = seen[0][1] + WARM_UP_S if seen else 0.0
     ages = [1e3 * (at - captured[number]) for number, at in seen if number in captured and at > start]
     if not ages:
@@ -115,7 +115,7 @@ def ages_ms(seen: Sequence[tuple[int, float]], captured: dict[int, float]) -> di
 
 
 def measure(options: Options, form: str, kind: str, viewers: int) -> dict[str, Any]:
-    """One run of the loop with so many viewers of a form and a kind ('client' or 'browser')."""
+    """One run of the loop with the given viewers, of kind 'client' or 'browser'."""
     size_hw = parse_size(options.size)
     spec = RunSpec(
         options.model, options.engine, options.precision, parse_size(options.input) if options.input else None
@@ -170,7 +170,7 @@ def told(row: dict[str, Any]) -> str:
 
 
 def runs(options: Options) -> Iterator[tuple[str, str, int]]:
-    """(form, kind, viewers) of each run; without viewers there is no form."""
+    """(form, kind, viewers) of each run; the run without viewers has no form."""
     has_browser = browser_path() and find_spec("playwright")
     if not has_browser:
         print("no browser: install chromium and playwright to measure in one", file=sys.stderr)

@@ -1,4 +1,4 @@
-"""Viewers of `rtseg-cam --web` that read the number in each picture: of the JPEGs, of the video, and a real browser."""
+"""Viewers of `rtseg-cam --web` that read the number in each picture: from JPEGs, from the video, in a real browser."""
 
 import http.client
 import json
@@ -14,7 +14,7 @@ import numpy as np
 from websockets.sync.client import connect
 
 BITS, SIDE = 16, 24  # squares of the number, and their side in pixels
-FORMS = {"mjpeg": ("", "#picture"), "video": ("#video", "#video")}  # what the page's address ends in, what shows it
+FORMS = {"mjpeg": ("", "#picture"), "video": ("#video", "#video")}  # end of the page's address, element that shows it
 
 # reads in the page after every animation frame
 READ_PAGE = """async ([element, bits, side, seconds]) => {
@@ -44,23 +44,23 @@ READ_PAGE = """async ([element, bits, side, seconds]) => {
 
 
 def write_number(picture: np.ndarray, number: int) -> None:
-    """Black and white squares in the lower left corner of uint8 BGR (H, W, 3), lowest bit first."""
+    """Draws black and white squares in the lower left corner of uint8 BGR (H, W, 3), lowest bit first."""
     for bit in range(BITS):
         picture[-SIDE:, bit * SIDE : (bit + 1) * SIDE] = 255 * (number >> bit & 1)
 
 
 def read_number(picture: np.ndarray) -> int:
-    """What `write_number` wrote; labels drawn over it at 0.3 leave black below and white above the middle."""
+    """Reads the number of `write_number`; labels drawn on top at 0.3 keep black below and white above the middle."""
     row = picture[-SIDE // 2, SIDE // 2 : BITS * SIDE : SIDE, 1] > 127
     return int(sum(int(on) << bit for bit, on in enumerate(row)))
 
 
 Seen = list[tuple[int, float]]
-"""(number, when it was read) of each picture."""
+"""(number, time when it was read) of each picture."""
 
 
 def follow(form: str, port: int, seconds: float) -> tuple[Seen, int]:
-    """What a viewer in a process of its own sees, and the bytes of it."""
+    """The pictures seen by a viewer in its own process, and their bytes."""
     received, seen, end = 0, [], perf_counter() + seconds
     pictures = mjpeg(port) if form == "mjpeg" else video(port)
     for picture, size in takewhile(lambda _: perf_counter() < end, pictures):
@@ -71,7 +71,7 @@ def follow(form: str, port: int, seconds: float) -> tuple[Seen, int]:
 
 
 def mjpeg(port: int) -> Generator[tuple[np.ndarray, int], None, None]:
-    """Pictures of the stream of JPEGs, uint8 BGR (H, W, 3), and how many bytes each had."""
+    """Pictures of the JPEG stream, uint8 BGR (H, W, 3), and the bytes of each."""
     connection = http.client.HTTPConnection("127.0.0.1", port)
     connection.request("GET", "/stream.mjpg")
     answer = connection.getresponse()
@@ -85,7 +85,7 @@ def mjpeg(port: int) -> Generator[tuple[np.ndarray, int], None, None]:
 
 
 def video(port: int) -> Generator[tuple[np.ndarray, int], None, None]:
-    """The same of the video."""
+    """The same for the video."""
     with connect(f"ws://127.0.0.1:{port}/video", compression=None) as socket:
         for message in socket:
             if isinstance(message, bytes):
@@ -105,7 +105,7 @@ def _decoder(head: bytes) -> Any:
     decoder: Any = av.CodecContext.create("h264", "r")
     place = head.index(b"avcC")
     decoder.extradata = head[place + 4 : place - 4 + int.from_bytes(head[place - 4 : place])]
-    decoder.thread_count = 1  # several would hold pictures back
+    decoder.thread_count = 1  # several would delay pictures
     return decoder
 
 
@@ -116,7 +116,7 @@ def _after_boundary(answer: http.client.HTTPResponse) -> http.client.HTTPRespons
 
 
 def follow_in_browser(form: str, url: str, seconds: float) -> tuple[Seen, int]:
-    """The same, from the page in a real browser, which does not tell the bytes."""
+    """The same for the page in a real browser, which does not report bytes."""
     from playwright.sync_api import sync_playwright
 
     ending, element = FORMS[form]

@@ -1,4 +1,4 @@
-"""Runs of `rtseg-video` in processes of their own, and what is compared between two of them."""
+"""Runs `rtseg-video` in separate processes, and compares the results of two runs."""
 
 import os
 import signal
@@ -16,7 +16,7 @@ ROOT = Path(__file__).parents[1]
 
 
 def start(*arguments: object, module: str = "rtseg.apps.video", **environment: str) -> subprocess.Popen[str]:
-    """The command, with its own interpreter; the program's name is that of a module, as worker processes need."""
+    """The command, with this interpreter; the program is named like a module, which worker processes need."""
     paths = [str(ROOT), str(Path(__file__).parent), *os.environ.get("PYTHONPATH", "").split(os.pathsep)]
     return subprocess.Popen(
         [sys.executable, "-m", module, *(str(argument) for argument in arguments)],
@@ -35,14 +35,14 @@ def segments_in(partial: Path) -> int:
 
 
 def killed(segments: int, events: int, *arguments: object, **environment: str) -> None:
-    """Runs the command until SIGKILL ends it: so many segments were made, and then so many events were heard of."""
+    """Runs the command until SIGKILL ends it, after the given number of segments and then of events."""
     process = start("self", segments, events, *arguments, module="struck_video", **environment)
     code, _, errors = finished(process)
     assert code == -signal.SIGKILL, errors
 
 
 def decoded(path: Path) -> list[tuple[Fraction, str]]:
-    """(time, hash of the picture) of every frame, as PyAV reads them."""
+    """(time, hash of the picture) of every frame, as read by PyAV."""
     with av.open(str(path)) as container:
         return [
             (frame.pts * frame.time_base, sha256(frame.to_ndarray().tobytes()).hexdigest())

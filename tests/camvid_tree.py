@@ -21,7 +21,7 @@ def make_camvid(root: Path, names: list[str], split: str = "train", size_hw: tup
 
 
 def small_camvid(folders: pytest.TempPathFactory, train: int, val: int) -> Path:
-    """So many pictures of one drive in train, and of another in val."""
+    """The given numbers of pictures: of one drive in train, and of another in val."""
     folder = folders.mktemp("camvid")
     make_camvid(folder, NAMES[:train])
     make_camvid(folder, NAMES[20 : 20 + val], "val")

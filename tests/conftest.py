@@ -1,4 +1,4 @@
-"""What all tests share: pinned thread counts and markers that skip where the hardware or package is missing."""
+"""Shared by all tests: pinned thread counts, and markers that skip if hardware or a package is missing."""
 
 import asyncio
 import gc
@@ -17,29 +17,29 @@ from types import ModuleType
 from typing import Any
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # before numpy and torch load: workers share the cores
-os.environ.setdefault("OMP_WAIT_POLICY", "passive")  # threads that a test asks for do not spin while the others work
+os.environ.setdefault("OMP_WAIT_POLICY", "passive")  # threads that a test requests do not spin while the others work
 
 import pytest
 
-gc.disable()  # until all is collected: what is imported and collected stays, and was looked through again and again
+gc.disable()  # until everything is collected: imports and collected tests stay, and would be scanned again and again
 
 _SLOW_FILE = re.compile(r"^pytestmark = \[?pytest\.mark\.slow\b", re.MULTILINE)
-_SLOW_LIMIT_S = 1800  # ends what hangs, also on a machine that is busy with other things
+_SLOW_LIMIT_S = 1800  # ends tests that hang, with a margin for busy machines
 _LONGEST = ("training", "export", "training_resume", "shipped", "batch_workers", "engines", "training_steps",
             "packaging", "video_resume", "training_unlabelled", "video", "web", "commands", "odd_clocks", "bad_input",
             "deadline", "batch", "watchdog", "cam", "web_video", "deadline_loop")  # fmt: skip
-_FIXTURES = ("camvid_tree", "fake_gpu", "odd_media")  # files beside this one whose fixtures all tests may use
+_FIXTURES = ("camvid_tree", "fake_gpu", "odd_media")  # files beside this one with fixtures for all tests
 _KEPT = 300  # pictures of scenes, 0.4 MB each: those of twenty seeds
 _SLOW_FIXTURES = {"networks", "wheel"}  # they export networks, and build the package
 
 
 def find_browser() -> str | None:
-    """The path of a Chromium."""
+    """The path of Chromium."""
     return which("chromium") or which("chromium-browser") or which("google-chrome")
 
 
 def _missing(marker: str) -> str | None:
-    """Why tests with this marker cannot run here, if they cannot."""
+    """Why tests with this marker cannot run here; None if they can."""
     if marker == "openvino":
         return None if find_spec("openvino") else "openvino is not installed"
     if marker == "tensorrt" and not find_spec("tensorrt"):
@@ -54,21 +54,21 @@ def _missing(marker: str) -> str | None:
 
 
 def _place(item: pytest.Item) -> int:
-    """The longest files come first: one that began last would leave the other workers without work."""
+    """The longest files come first: if one started last, the other workers would run out of work."""
     name = item.path.stem.removeprefix("test_")
     return _LONGEST.index(name) if name in _LONGEST else len(_LONGEST)
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    if not config.getoption("numprocesses", None):  # which starts workers and runs no test: it needs no fixtures
+    if not config.getoption("numprocesses", None):  # that process only starts workers and needs no fixtures
         for name in _FIXTURES:
             config.pluginmanager.import_plugin(name)
-    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # a shell's background job, and so would be its children
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # as in a shell's background job; children inherit it
         signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
-    """Files that are slow as a whole are not imported where slow tests are left out: torch alone takes seconds."""
+    """Entirely slow files are not imported if slow tests are left out: torch alone takes seconds."""
     if collection_path.suffix != ".py" or "not slow" not in config.option.markexpr:
         return None
     return True if _SLOW_FILE.search(collection_path.read_text(encoding="utf-8")) else None
@@ -97,14 +97,14 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
 
 @pytest.fixture(scope="session", autouse=True)
 def _own_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
-    """Nothing is read from the user's cache folder or written there, also by processes that tests start."""
+    """Keeps tests, and processes that they start, away from the user's cache folder."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("RTSEG_CACHE", str(_shared(tmp_path_factory) / "cache"))
         yield
 
 
 def _drawn_once(draw: Callable[..., Any]) -> Callable[..., Any]:
-    """`draw(rng, ...)` whose pictures are kept; the generator goes on as if it had drawn."""
+    """`draw(rng, ...)` with cached pictures; the generator continues as if it had drawn them."""
     kept: dict[str, tuple[Any, Any]] = {}
 
     @wraps(draw)
@@ -122,7 +122,7 @@ def _drawn_once(draw: Callable[..., Any]) -> Callable[..., Any]:
 
 @pytest.fixture(scope="session", autouse=True)
 def _houses_of_scenes() -> Iterator[None]:
-    """House fronts and trees take most of a scene's set-up, and are the same in scenes of one seed and any size."""
+    """House fronts and trees take most of a scene's set-up, and depend on the seed but not on the size."""
     from rtseg.scenes import textures
 
     with pytest.MonkeyPatch.context() as patch:
@@ -169,15 +169,15 @@ def _pages_end_at_once() -> Iterator[None]:
 
 @pytest.fixture(autouse=True)
 def _levels_of_no_command() -> None:
-    """Commands that ran in an earlier test set how much loggers tell; `caplog` shall not inherit it."""
+    """Earlier tests may have run commands that set log levels, which `caplog` must not inherit."""
     for name, logger in logging.root.manager.loggerDict.items():
         if name.split(".")[0] == "rtseg" and isinstance(logger, logging.Logger) and logger.level:
-            logger.setLevel(logging.NOTSET)  # which walks all loggers there are
+            logger.setLevel(logging.NOTSET)  # only if needed, because it walks all loggers
 
 
 @pytest.fixture(autouse=True)
 def _engines_alike(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Where a test does not say otherwise all engines are as fast as each other, so that 'auto' takes the first."""
+    """By default all engines are equally fast, so that 'auto' takes the first."""
     from rtseg.engines import auto
     from rtseg.engines.rate import Fps, Measured
 
@@ -189,7 +189,7 @@ def _engines_alike(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture(autouse=True)
 def _figures_of_runs(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Two thirds of a training run of a few steps are matplotlib's: only tests marked `figures` draw any."""
+    """matplotlib takes two thirds of a training run of a few steps: only tests marked `figures` draw."""
     if "rtseg.training.summary" not in sys.modules or request.node.get_closest_marker("figures"):
         return
     from rtseg.training import report, summary
@@ -199,14 +199,14 @@ def _figures_of_runs(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyP
 
 
 def _shared(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder of this run that all workers share."""
+    """A folder that all workers of this test run share."""
     base = tmp_path_factory.getbasetemp()
     return base.parent if "PYTEST_XDIST_WORKER" in os.environ else base
 
 
 @pytest.fixture(scope="session")
 def tiny_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A real ONNX file with its card, for `--model`: every engine but torch runs it, in next to no time."""
+    """A real ONNX file with its card, for `--model`: every engine but torch runs it, in almost no time."""
     from fakes import make_network
 
     return make_network(tmp_path_factory.mktemp("network"))

@@ -1,4 +1,4 @@
-"""A network with three exits, written by hand: no torch, and every number can be worked out."""
+"""A hand-written network with three exits: no torch, and every number can be worked out."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -19,10 +19,10 @@ NAMES = ("coarse", "middle", "last")
 def make_exits(
     folder: Path, thresholds: tuple[float | None, ...] = (None, None, None), regions: Regions | None = None
 ) -> Artifact:
-    """Exits that see means of 16x16, 8x8 and 4x4 pixels; the last is `make_network`'s, which is the whole network.
+    """Exits that see means of 16x16, 8x8 and 4x4 pixels; the last is `make_network`'s, the whole network.
 
-    The early ones have a halo of 16 pixels, and the first has `regions`. The first graph hands on the planes of the
-    picture, the second nothing, so that the third takes what the first gave.
+    The early ones have a halo of 16 pixels, and the first has `regions`. The first graph hands on the picture's planes,
+    the second nothing, so the third reads the output of the first.
     """
     path = make_network(folder, "exits", size_multiple=16)
     card = Card.load(path.with_suffix(".json"))
@@ -67,7 +67,7 @@ def card_with_exits(**changes: float | None) -> Card:
 
 
 def means(image: np.ndarray, cells: int) -> np.ndarray:
-    """uint8 (h, w, 3) -> float64 (3, h / cells, w / cells), computed apart from any engine."""
+    """uint8 (h, w, 3) -> float64 (3, h / cells, w / cells), computed independently of the engines."""
     height, width, _ = image.shape
     blocks = image.astype(np.float64).reshape(height // cells, cells, width // cells, cells, 3)
     found: np.ndarray = blocks.mean((1, 3)).transpose(2, 0, 1)

@@ -1,4 +1,4 @@
-"""A network with up to two early exits that is exported in a second or two."""
+"""A network with up to two early exits that exports in a second or two."""
 
 from dataclasses import dataclass
 
@@ -19,7 +19,7 @@ class TinyExitsConfig:
 
 
 class TinyExits(SegmentationModel):
-    """Layers `first` to `fourth`; a head behind the third, and of two exits a classifier behind the second."""
+    """Layers `first` to `fourth`; a head behind the third and, with two exits, a classifier behind the second."""
 
     config_class = TinyExitsConfig
     size_multiple = 32
@@ -47,7 +47,7 @@ class TinyExits(SegmentationModel):
 
 
 class TinyPooled(TinyExits):
-    """The same with the mean of the whole picture added behind its exits."""
+    """The same, with the mean of the whole picture added behind its exits."""
 
     def features(self, x):
         seen = super().features(x)

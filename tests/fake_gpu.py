@@ -1,8 +1,8 @@
-"""A GPU and a TensorRT made of ordinary memory: they compute on the CPU what the real ones would, in order.
+"""A fake GPU and TensorRT in ordinary memory: they compute on the CPU what the real ones would, in the same order.
 
-The driver's calls move real bytes; what is put on a stream runs at once, or, while the stream is recorded, when the
-graph is launched. A "plan" is the ONNX file that it was built from, run by onnxruntime. So everything but the device
-itself is tested: buffers, graphs, slots, the builder's protocol, audit, gate and cache.
+The driver's calls move real bytes; work on a stream runs at once or, if the stream is being recorded, when the graph is
+launched. A "plan" is the ONNX file that it was built from, run by onnxruntime. So everything but the device itself is
+tested: buffers, graphs, slots, the builder's protocol, audit, gate and cache.
 """
 
 import ctypes
@@ -56,7 +56,7 @@ class FakeDriver:
         if size > self.free_bytes:
             return (2, None)
         self.free_bytes -= size
-        array = np.full(size, 0xA5, np.uint8)  # never zeros: what nobody wrote must be seen
+        array = np.full(size, 0xA5, np.uint8)  # not zeros, so that unwritten bytes show
         self.memory[array.ctypes.data] = array
         return (0, array.ctypes.data)
 
@@ -172,7 +172,7 @@ class FakeDriver:
         return self._put(stream, lambda: self._upsample(*values))
 
     def _upsample(self, logits, classes, h, w, cells_y, places_y, cells_x, places_x, labels, height, width):
-        """The kernel's twin, on the tables that it is given."""
+        """Computes like the kernel, with the tables that it is given."""
         kind = np.float16 if self.memory[logits].size == 2 * classes * h * w else np.float32
         grid = self._view(logits, kind, (classes, h, w)).astype(np.float32)
         cy, py = self._view(cells_y, np.int32, height), self._view(places_y, np.float32, height)
@@ -186,14 +186,14 @@ class FakeDriver:
 
 
 def fake_tensorrt(driver, version="10.15.1.29", layer_types=None, cancel_at=None, refuse=None):
-    """A module that stands for TensorRT.
+    """A module that stands in for TensorRT.
 
     Args:
-        driver: where its "device memory" lies.
-        version: what it calls itself; 11 reports layers in its own form.
-        layer_types: convolution -> the type that the built engine says it runs in, where it is not what was asked.
+        driver: holds its "device memory".
+        version: its version; 11 reports layers in another format.
+        layer_types: convolution -> the type that the built engine reports, if it is not the requested one.
         cancel_at: called with the progress monitor at the build's third step, to press Ctrl-C.
-        refuse: 'parse', 'build', 'plan' or 'context': what fails.
+        refuse: the call that fails: 'parse', 'build', 'plan' or 'context'.
     """
     trt = ModuleType("tensorrt")
     trt.__version__ = version
@@ -413,18 +413,18 @@ USERS = ("rtseg.engines.tensorrt.plan", "rtseg.engines.tensorrt.runner", "rtseg.
 
 @cache
 def street(seed, fps=30.0):
-    """A small scene: setting one up takes long, and the gate asks for the same ones again and again."""
+    """A small scene, cached: setting one up is slow, and the gate asks for the same ones repeatedly."""
     return StreetScene((64, 96), seed=seed, fps=fps)
 
 
 def any_street(size_hw, **settings):
-    """In the place of `StreetScene`, for those who resize what they are given."""
+    """A replacement for `StreetScene` for code that resizes its pictures."""
     return street(**settings)
 
 
 @pytest.fixture
 def gpu_machine(monkeypatch, tmp_path):
-    """Makes this a machine with the fake GPU; call it to install a TensorRT, with the arguments of `fake_tensorrt`."""
+    """Gives this machine the fake GPU; call it to install a TensorRT, with the arguments of `fake_tensorrt`."""
     pytest.importorskip("cuda.bindings.driver", reason="cuda-bindings is not installed")
     from rtseg.engines.cuda import memory as cuda_memory
     from rtseg.engines.cuda import upsampling as upsample_cuda
@@ -443,7 +443,7 @@ def gpu_machine(monkeypatch, tmp_path):
     def install(**arguments):
         module = fake_tensorrt(driver, **arguments)
         monkeypatch.setitem(sys.modules, "tensorrt", module)
-        for name in USERS:  # they hold on to the TensorRT that they were imported with
+        for name in USERS:  # they keep a reference to the TensorRT that they imported
             monkeypatch.delitem(sys.modules, name, raising=False)
             parent, _, child = name.rpartition(".")
             monkeypatch.delattr(sys.modules[parent], child, raising=False) if parent in sys.modules else None

@@ -1,4 +1,4 @@
-"""Stand-ins for the parts around the loop: a source, an engine, a sink and a view that can be made to fail."""
+"""Fakes for the parts around the loop: a source, an engine, a sink and a view that can be made to fail."""
 
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
@@ -79,7 +79,7 @@ def fake_artifact(**changes):
 
 
 class FakeEngine(Engine):
-    """Labels a pixel by its blue value (mod 11); may be slow, and may fail at call `fail_at` (from 0)."""
+    """Labels a pixel by its blue value (mod 11); can be slow, and can fail at call `fail_at` (from 0)."""
 
     def __init__(self, artifact=None, options=None, *, delay_s=0.0, fail_at=None, error=None):
         options = options or EngineOptions((64, 96))
@@ -102,7 +102,7 @@ class FakeEngine(Engine):
 
 
 def fake_segmenter(made, *, threads=1, size_hw=(64, 96), **settings):
-    """Loads FakeEngines with `settings`, a pool of them where frames are to be in flight; `made` collects them."""
+    """Loads FakeEngines with `settings`, or a pool of them for several frames in flight; `made` collects them."""
 
     def make(artifact, options):
         made.append(FakeEngine(artifact, options, **settings))
@@ -116,10 +116,10 @@ def fake_segmenter(made, *, threads=1, size_hw=(64, 96), **settings):
 
 
 class FlyingEngine(FakeEngine):
-    """Takes `in_flight` pictures at a time and labels each in a thread of its own, one after the other.
+    """Takes `in_flight` pictures at a time and labels each in its own thread, one after the other.
 
-    `most` counts how many were in flight at once; `fail_at` fails when that picture is collected; `starts` is called
-    before a picture is computed.
+    `most` counts how many were in flight at once; collecting picture `fail_at` fails; `starts` is called before a
+    picture is computed.
     """
 
     def __init__(self, artifact=None, options=None, *, in_flight=2, **arguments):
@@ -150,9 +150,9 @@ class FlyingEngine(FakeEngine):
 
 
 class FakeSource(Source):
-    """`count` frames (None: endless), each filled with its index; may fail at frame `fail_at`, or block at `block_at`.
+    """`count` frames (None: endless), each filled with its index; can fail at frame `fail_at`, or block at `block_at`.
 
-    `gates` are events by the index of the frame that waits for them.
+    `gates` maps a frame's index to the event that it waits for.
     """
 
     kind = "fake"
@@ -194,7 +194,7 @@ class FakeSource(Source):
 
 
 class FakeSink(Sink):
-    """Keeps the frames' indices and first labels; may fail at write `fail_at`."""
+    """Keeps the frames' indices and first labels; can fail at write `fail_at`."""
 
     def __init__(self, *, delay_s=0.0, fail_at=None, error=None):
         self.delay_s, self.fail_at, self.error = delay_s, fail_at, error
@@ -214,7 +214,7 @@ class FakeSink(Sink):
 
 
 class FakeView:
-    """Calls `script[n](loop)` at the n-th poll, and `after[n](loop)` once n frames were shown."""
+    """Calls `script[n](loop)` at the n-th poll, and `after[n](loop)` once n frames have been shown."""
 
     def __init__(self, script=None, after=None):
         self.script, self.after = script or {}, dict(after or {})
@@ -236,7 +236,7 @@ class FakeView:
 
 
 def loop_threads():
-    """Names of the loop's and the sources' threads that are alive; the upsampler's pool is shared and stays."""
+    """Names of the living threads of the loop and the sources; the upsampler's shared pool is left out."""
     names = ("rtseg-capture", "rtseg-inference", "rtseg-closer", "rtseg-writer", "rtseg-watchdog", "rtseg-source-",
              "rtseg-web")  # fmt: skip
     return [thread.name for thread in all_threads() if thread.name.startswith(names)]
@@ -244,7 +244,7 @@ def loop_threads():
 
 @pytest.fixture
 def fake_network(tmp_path, monkeypatch):
-    """Makes 'fake' and 'other' the networks that ship, and 'fake' an engine that `auto` picks."""
+    """Makes 'fake' and 'other' the shipped networks, and 'fake' an engine that `auto` chooses."""
     folder = tmp_path / "weights"
     folder.mkdir()
     for name in ("fake", "other"):

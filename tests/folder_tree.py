@@ -1,4 +1,4 @@
-"""A folder of one's own labelled pictures, small and random."""
+"""A small, random folder of labelled pictures."""
 
 import json
 from pathlib import Path

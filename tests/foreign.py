@@ -1,4 +1,4 @@
-"""Small ONNX graphs of forms that rtseg does not write itself: what `rtseg import` must take, or refuse."""
+"""Small ONNX graphs in forms that rtseg does not write itself, which `rtseg import` must accept or reject."""
 
 import numpy as np
 import onnx
@@ -10,7 +10,7 @@ CLASSES = 5
 def foreign(path, *, nhwc=False, dtype=np.float32, batch="batch", size=("h", "w"), ends="logits", opset=17,
             half_weights=False, external=False, stride=4, inputs=1, multiple=1, enlarge=False, classes=CLASSES,
             name="x"):  # fmt: skip
-    """Writes means of stride x stride pixels against fixed weights, in the form asked for.
+    """Writes a graph of means of stride x stride pixels times fixed weights, in the requested form.
 
     Args:
         path: file to write.
@@ -25,9 +25,9 @@ def foreign(path, *, nhwc=False, dtype=np.float32, batch="batch", size=("h", "w"
         half_weights: stored as fp16 behind a Cast.
         external: weights in a file beside it.
         stride: of the logits.
-        inputs: more than one is refused.
+        inputs: number of inputs; more than one is rejected.
         multiple: input sizes must be multiples of this, or the graph fails.
-        enlarge: ends in a bilinear Resize to the input's size.
+        enlarge: whether it ends in a bilinear Resize to the input size.
         name: of the input.
     """
     channels = 1 if ends == "sigmoid" else classes
@@ -45,7 +45,7 @@ def foreign(path, *, nhwc=False, dtype=np.float32, batch="batch", size=("h", "w"
     if nhwc:
         add("Transpose", [value], "planes", perm=[0, 3, 1, 2])
         value = "planes"
-    if multiple > 1:  # the sum of a picture with itself, shrunk and enlarged, which has its size at multiples only
+    if multiple > 1:  # adds the picture shrunk and enlarged, which has the same size only at multiples
         constants |= {"roi": np.zeros(0, np.float32), "up": np.array([1, 1, multiple, multiple], np.float32)}
         add("AveragePool", [value], "small", kernel_shape=[multiple] * 2, strides=[multiple] * 2)
         add("Resize", ["small", "roi", "up"], "large", mode="nearest")

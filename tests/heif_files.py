@@ -1,4 +1,4 @@
-"""HEIC and AVIF pictures, put together box by box, and JPEG 2000 with what encoders do not write."""
+"""Builds HEIC and AVIF pictures box by box, and JPEG 2000 files with features that encoders do not write."""
 
 import re
 import struct
@@ -22,7 +22,7 @@ def full(kind: bytes, *content: bytes, version: int = 0, flags: int = 0) -> byte
 
 
 def colours(primaries: int, transfer: int, matrix: int, *, whole: bool = False) -> bytes:
-    """The box that says what the numbers mean; `whole`: black is 0."""
+    """The colour box; `whole`: black is 0."""
     return box(b"colr", b"nclx", struct.pack(">HHHB", primaries, transfer, matrix, whole << 7))
 
 
@@ -30,16 +30,16 @@ def heic(
     image: np.ndarray, tile_hw: tuple[int, int], transforms: tuple[bytes, ...] = (), pix_fmt: str = "yuv420p",
     codes: tuple[int, int, int] = (2, 2, 2), beside: tuple[np.ndarray, ...] = (), refs: bytes = b"",
 ) -> bytes:  # fmt: skip
-    """A HEIC of uint8 BGR; in tiles where it is larger than one, and those at the right and below stand over.
+    """A HEIC of uint8 BGR; in tiles if it is larger than one, which may extend beyond the right and lower edge.
 
     Args:
         image: the picture.
         tile_hw: the size of a tile.
-        transforms: boxes that say how it is to be shown.
-        pix_fmt: its pixels.
-        codes: primaries, transfer and matrix, as the coded picture has them.
-        beside: further pictures, beside one that is not in tiles.
-        refs: the boxes that say what these are to it.
+        transforms: boxes that say how to show it.
+        pix_fmt: its pixel format.
+        codes: primaries, transfer and matrix in the coded picture.
+        beside: additional pictures, for one without tiles.
+        refs: the boxes with their relations to it.
     """
     height, width = tile_hw
     rows, columns = -(-image.shape[0] // height), -(-image.shape[1] // width)
@@ -70,14 +70,14 @@ def heif(
     """A file of one item, of several without a `grid`, or of a grid of them; `transforms` are boxes."""
     count = len(items)
     tiled = count > 1 and bool(grid)
-    last = count + 1 if tiled else 1  # the item that the file is about
+    last = count + 1 if tiled else 1  # the primary item
     kinds = dict.fromkeys(range(1, count + 1), kind) | ({last: b"grid"} if tiled else {})
     entries = [full(b"infe", struct.pack(">HH", n, 0), name, b"\0", version=2) for n, name in kinds.items()]
     size = full(b"ispe", struct.pack(">II", size_hw[1], size_hw[0]))
     whole = full(b"ispe", b"\0\0", grid[4:6], b"\0\0", grid[6:8]) if tiled else size
     depths = full(b"pixi", b"\3\x08\x08\x08")
     properties = (config, size, whole, depths, *transforms)
-    own = bytes(0x80 | 5 + place for place in range(len(transforms)))  # the highest bit: to be obeyed
+    own = bytes(0x80 | 5 + place for place in range(len(transforms)))  # the highest bit marks it as essential
     uses = dict.fromkeys(kinds, b"\x81\x02\x04") | {last: (b"\3" if tiled else b"\x81\2\4") + own}
     table = b"".join(struct.pack(">HB", n, len(used)) + used for n, used in uses.items())
     if tiled:
@@ -129,7 +129,7 @@ def _units(stream: bytes) -> list[bytes]:
 
 
 def jpeg2000(path: Path, pix_fmt: str, image: np.ndarray, form: str = "rgb24") -> bytes:
-    """Writes a .jp2 of an array in `form`, without loss, and gives its bytes."""
+    """Writes an array as a lossless .jp2 in `form`, and returns its bytes."""
     with av.open(file_url(path), "w", format="image2", options={"update": "1"}) as container:
         stream = container.add_stream("jpeg2000", rate=1, options={"pred": "dwt53", "format": "jp2"})
         stream.height, stream.width = image.shape[-2:] if form == "yuv444p" else image.shape[:2]
@@ -140,7 +140,7 @@ def jpeg2000(path: Path, pix_fmt: str, image: np.ndarray, form: str = "rgb24") -
 
 
 def with_palette(data: bytes, colours: np.ndarray) -> bytes:
-    """A grey .jp2 whose values become places in a palette, uint8 RGB (n, 3)."""
+    """A grey .jp2 whose values become indices into a palette, uint8 RGB (n, 3)."""
     start = data.index(b"jp2h") - 4
     length = int.from_bytes(data[start : start + 4], "big")
     inner = data[start + 8 : start + length].replace(struct.pack(">I", 17), struct.pack(">I", 16))  # grey: sRGB

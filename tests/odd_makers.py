@@ -1,4 +1,4 @@
-"""Files that no muxer makes of itself: clocks that start again, empty chunks, fields, covers, made byte by byte."""
+"""Builds, byte by byte, files that no muxer writes: restarting clocks, empty chunks, fields, covers."""
 
 import struct
 from collections.abc import Callable, Iterator
@@ -23,7 +23,7 @@ def restarted(path: Path, times: int = 2, sound: str | None = "aac", **changes: 
 
 
 def leaping(path: Path, leap_s: int) -> Path:
-    """A transport stream whose clock leaps after 12 of 24 pictures, as when an encoder restarts."""
+    """A transport stream whose clock jumps after 12 of 24 pictures, as if an encoder had restarted."""
     with av.open(file_url(path), "w", format="mpegts") as container:
         stream = container.add_stream("libx264", rate=25, options={"tune": "zerolatency"})
         stream.height, stream.width, stream.pix_fmt = *SIZE, "yuv420p"
@@ -49,11 +49,11 @@ def empty_chunks(path: Path, last: bool) -> Path:
 
 
 def packed_b_frames(path: Path) -> Path:
-    """An AVI as DivX writes it: a B frame lies in the chunk of the P frame before it, an empty picture in its own."""
+    """An AVI like DivX's: a B frame is in the chunk of the preceding P frame, an empty picture in its own."""
     whole = Video(f"full_{path.name}", "mpeg4", options={"bf": "1", "g": "100"}).make(path.parent).read_bytes()
 
     def packed(pictures: list[bytes]) -> list[tuple[bytes, int]]:
-        place = pictures[0].index(b"\0\0\1\xb2")  # who has encoded it
+        place = pictures[0].index(b"\0\0\1\xb2")  # the encoder's name
         version = b"\0\0\1\xb2DivX503b1393p"
         made = [pictures[0][:place] + version + pictures[0][pictures[0].index(b"\0\0\1\xb6", place) :]]
         for number in range(1, len(pictures), 2):
@@ -65,7 +65,7 @@ def packed_b_frames(path: Path) -> Path:
 
 
 def _rewritten(path: Path, whole: bytes, change: Callable[[list[bytes]], list[tuple[bytes, int]]]) -> Path:
-    """An AVI with other pictures: `change` gives them, with their flags in the index, for those that there are."""
+    """An AVI with other pictures: `change` maps the present ones to new ones, with their flags in the index."""
     out, index = bytearray(), bytearray()
     for kind, data in _chunks(whole, 12):
         if kind == b"LIST" and data[:4] == b"movi":
@@ -119,7 +119,7 @@ def with_cover(path: Path, codec: str | None, sound: str | None) -> Path:
 
 
 def cover_first(path: Path) -> None:
-    """Moves the cover of an MP4 before its tracks, as tagging programs do: FFmpeg then counts it as stream 0."""
+    """Moves an MP4's cover in front of its tracks, like tagging programs: FFmpeg then counts it as stream 0."""
     whole = bytearray(path.read_bytes())
     start = whole.index(b"moov") - 4
     end = start + int.from_bytes(whole[start : start + 4], "big")
@@ -134,7 +134,7 @@ def cover_first(path: Path) -> None:
 
 
 def two_streams(path: Path, default: int | None) -> Path:
-    """A small video of numbers 0 and on, and a larger one of numbers 20 and on; `default` is the one that is marked."""
+    """A small video with numbers from 0, and a larger one with numbers from 20; `default` is the marked one."""
     with av.open(file_url(path), "w") as container:
         streams = []
         for place, size_hw in enumerate((SIZE, (96, 144))):

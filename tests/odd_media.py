@@ -1,4 +1,4 @@
-"""Numbered pictures, videos of them in every container and codec, and the run and reading of what comes out."""
+"""Numbered pictures, videos of them in every container and codec, and helpers that run commands and read results."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
@@ -19,13 +19,13 @@ from rtseg.apps.video import app as video_app
 from rtseg.core.files import file_url
 
 SIZE = (64, 96)
-BITS = 6  # of a picture's number: blocks in the upper half, black or white
+BITS = 6  # of a picture's number: black or white blocks in the upper half
 LEFT, RIGHT = (40, 40, 200), (200, 60, 40)  # BGR of the lower quarters
 SOUND_S = 1.0
 
 
 def numbered(number: int, size_hw: tuple[int, int] = SIZE) -> np.ndarray:
-    """uint8 BGR: the number in blocks above, red below on the left and blue below on the right."""
+    """uint8 BGR: the number as blocks at the top, red at the lower left and blue at the lower right."""
     height, width = size_hw
     image = np.empty((height, width, 3), np.uint8)
     image[:, : width // 2], image[:, width // 2 :] = LEFT, RIGHT
@@ -46,7 +46,7 @@ def number_of(image: np.ndarray) -> int:
 
 
 def has_its_colours(image: np.ndarray) -> bool:
-    """Whether red is below on the left and blue below on the right: neither turned, nor mirrored, nor discoloured."""
+    """Whether the lower left is red and the lower right blue: not rotated, mirrored or discoloured."""
     height, width = image.shape[:2]
     below = image[3 * height // 4 - 3 : 3 * height // 4 + 3].astype(int)
     left, right = (below[:, place - 3 : place + 3].reshape(-1, 3).mean(0) for place in (width // 4, 3 * width // 4))
@@ -55,7 +55,7 @@ def has_its_colours(image: np.ndarray) -> bool:
 
 @dataclass(frozen=True)
 class Video:
-    """How a video is made, and what is to come out."""
+    """How to make a video, and the expected result."""
 
     name: str
     codec: str = "libx264"
@@ -74,7 +74,7 @@ class Video:
 
     @property
     def shown_s(self) -> list[float]:
-        """When the pictures are to be shown."""
+        """Presentation times of the pictures."""
         if not self.times_s:
             return [number / float(self.rate) for number in range(self.frames)]
         return [time - self.times_s[0] for time in self.times_s]
@@ -118,7 +118,7 @@ def add_tone(container: av.container.OutputContainer, sound: av.AudioStream, rat
 
 
 class BandEngine(FakeEngine):
-    """Labels a pixel by its blue value in eleven bands: black is 0, white is 10, whatever a codec has made of them."""
+    """Labels a pixel by its blue value in eleven bands: black is 0, white is 10, whatever a codec did to them."""
 
     def _infer(self, image):  # type: ignore[no-untyped-def]
         return (np.arange(11)[:, None, None] == image[::4, ::4, 0] // 24).astype(np.float32)
@@ -126,21 +126,21 @@ class BandEngine(FakeEngine):
 
 @pytest.fixture
 def bands(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Commands label by `BandEngine`, in a folder of the test's own."""
+    """Commands label by `BandEngine`, in the test's own folder."""
     weights = tmp_path / "weights"
     weights.mkdir()
     fake_card(engine_order=("fake",)).save(weights / "fake.json")
     monkeypatch.setattr("rtseg.core.zoo.weights_folder", lambda: weights)
     monkeypatch.setitem(engines.TABLE, "fake", engines.EngineEntry("odd_media:BandEngine", "numpy", "pip install fake"))
     monkeypatch.setitem(engines.ENGINES._entries, "fake", "odd_media:BandEngine")
-    monkeypatch.setattr("rtseg.live.loop.Loop.hud_lines", lambda loop, result: [])  # it would lie over the numbers
+    monkeypatch.setattr("rtseg.live.loop.Loop.hud_lines", lambda loop, result: [])  # it would cover the numbers
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("COLUMNS", "300")
     return tmp_path
 
 
 def command(app: object, *arguments: object) -> int:
-    """Runs a command in this process and gives its exit code."""
+    """Runs a command in this process and returns its exit code."""
     with pytest.raises(SystemExit) as ended:
         run(app, ["--model", "fake", *map(str, arguments)])  # type: ignore[arg-type]
     return int(ended.value.code or 0)
@@ -152,13 +152,13 @@ def label(*inputs: object, save: str = "overlay,labels,areas") -> int:
 
 
 def watch(source: object) -> int:
-    """`rtseg-cam` into out/cam.mp4; what is recorded is the pictures themselves."""
+    """`rtseg-cam` into out/cam.mp4; it records the pictures themselves."""
     return command(cam_app, "--source", source, "--no-window", "--record", "out/cam.mp4", "--opacity", 0, "--no-legend")
 
 
 @dataclass(frozen=True)
 class Seen:
-    """What a player shows of a video."""
+    """A video as a player shows it."""
 
     numbers: list[int]
     times_s: list[float]
@@ -186,7 +186,7 @@ def seen(path: Path) -> Seen:
 
 
 def sound_s(path: Path) -> float | None:
-    """Seconds of the first sound track; None where there is none."""
+    """Duration of the first sound track in seconds; None if there is none."""
     with av.open(file_url(path)) as container:
         if not container.streams.audio:
             return None
@@ -194,7 +194,7 @@ def sound_s(path: Path) -> float | None:
 
 
 def opencv_numbers(path: Path) -> list[int]:
-    """The same by OpenCV's own reader."""
+    """The same with OpenCV's own reader."""
     capture = cv2.VideoCapture(str(path))
     numbers = []
     while (read := capture.read())[0]:
@@ -203,7 +203,7 @@ def opencv_numbers(path: Path) -> list[int]:
 
 
 def label_numbers(folder: Path) -> dict[int, int]:
-    """File's number -> number that its label map shows."""
+    """File's number -> number shown by its label map."""
     return {int(path.stem): number_of(cv2.imread(str(path), cv2.IMREAD_UNCHANGED)) for path in sorted(folder.iterdir())}
 
 

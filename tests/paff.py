@@ -1,6 +1,6 @@
 """Field-coded H.264 (PAFF), as AVCHD camcorders and 1080i broadcasts have it: two packets make one picture.
 
-Every macroblock is I_PCM, so that nothing has to be predicted or transformed (ITU-T H.264, 7.3).
+Every macroblock is I_PCM, so nothing has to be predicted or transformed (ITU-T H.264, 7.3).
 """
 
 import re

@@ -16,7 +16,7 @@ PLACES = np.array([[int(np.where((pixel == _COLOURS).all(1))[0][0]) for pixel in
 
 
 def packed(values: np.ndarray, bits: int) -> bytes:
-    """Rows of values of so many bits, the highest first, each row padded to whole bytes."""
+    """Rows of values with the given number of bits, high bits first, each row padded to whole bytes."""
     out = bytearray()
     for row in values.reshape(len(values), -1).tolist():
         text = "".join(f"{value:0{bits}b}" for value in row)
@@ -39,7 +39,7 @@ def pnm(values: np.ndarray, most: int, plain: bool) -> bytes:
 
 
 def exif(orientation: int) -> bytes:
-    """EXIF data that hold an orientation only."""
+    """EXIF data with just an orientation."""
     return b"II*\0" + struct.pack("<IHHHIHHI", 8, 1, 0x0112, 3, 1, orientation, 0, 0)
 
 
@@ -97,7 +97,7 @@ def tiff(bits: int, channels: int, photometric: int, data: bytes, *, planes: boo
 
 
 def write_all(folder: Path) -> dict[str, np.ndarray | None]:
-    """Writes them; name -> what is to be read, RGB or grey, or None where it is to be refused."""
+    """Writes them; name -> expected pixels, RGB or grey, or None if the file must be rejected."""
     files: dict[str, tuple[bytes, np.ndarray | None]] = {}
     for most in (3, 15, 255, 1023, 65535):
         for plain in (False, True):

@@ -1,4 +1,4 @@
-"""Label upsampling as its definition says, slow and in float64."""
+"""Label upsampling computed directly from its definition, slowly and in float64."""
 
 import numpy as np
 

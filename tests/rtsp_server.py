@@ -1,4 +1,4 @@
-"""A small RTSP server of H.264 over TCP (RFC 2326, interleaved; RFC 6184, one NAL unit a packet)."""
+"""A small RTSP server for H.264 over TCP (RFC 2326, interleaved; RFC 6184, one NAL unit per packet)."""
 
 import base64
 import re
@@ -19,7 +19,7 @@ Say = Callable[["Session"], None]
 
 
 class Session(socketserver.StreamRequestHandler):
-    """Answers what a client asks, then does what the next entry of `script` says, the last one again and again."""
+    """Answers requests, then runs the next entry of `script`; repeats the last one."""
 
     script: list[Say]
     asked: list[str]
@@ -68,7 +68,7 @@ class Session(socketserver.StreamRequestHandler):
 
 
 def nal_units(numbers: Iterable[int], size_hw: tuple[int, int] = SIZE) -> Iterator[list[bytes]]:
-    """The NAL units of each of these numbered pictures, all of which are key frames."""
+    """The NAL units of each of these numbered pictures, all key frames."""
     encoder = av.CodecContext.create("libx264", "w")
     encoder.height, encoder.width, encoder.pix_fmt = *size_hw, "yuv420p"  # type: ignore[attr-defined]
     encoder.options, encoder.time_base = {"tune": "zerolatency", "g": "1"}, Fraction(1, RATE)
@@ -79,7 +79,7 @@ def nal_units(numbers: Iterable[int], size_hw: tuple[int, int] = SIZE) -> Iterat
 
 
 def pictures(first: int, count: int, size_hw: tuple[int, int] = SIZE) -> Say:
-    """Sends numbered pictures at their rate's timestamps, then closes the line."""
+    """Sends numbered pictures with timestamps at their rate, then closes the connection."""
 
     def say(session: Session) -> None:
         packets = 0
@@ -92,7 +92,7 @@ def pictures(first: int, count: int, size_hw: tuple[int, int] = SIZE) -> Say:
 
 
 def silence(session: Session) -> None:
-    """Leaves the line open and says nothing until the client goes."""
+    """Keeps the connection open, silently, until the client leaves."""
     session.rfile.read()
 
 

@@ -1,9 +1,9 @@
-"""`rtseg-video` that is struck in the middle, at the same moment on every machine.
+"""`rtseg-video` that is killed in the middle, at the same moment on every machine.
 
     python -m struck_video WHOM SEGMENTS EVENTS ARGUMENTS
 
-WHOM is ended by SIGKILL, 'self' or the 'actors' of Ray, once the batch has heard of so many segments that this run
-made, and then of so many events more. The process ids of its children are in the file that STRUCK_CHILDREN names.
+WHOM, 'self' or Ray's 'actors', is killed by SIGKILL after the given number of segments that this run made and then of
+events. The process ids of its children are in the file that STRUCK_CHILDREN names.
 """
 
 import os

@@ -1,4 +1,4 @@
-"""Batches as ways of teaching see them: with given outputs, or of small networks."""
+"""Batches for teaching methods: with given outputs, or with small networks."""
 
 from collections.abc import Sequence
 from dataclasses import replace
@@ -26,7 +26,7 @@ def known(count: int, height: int, width: int) -> Tensor:
 
 
 def given_batch(logits: Tensor, labels: Tensor, seen: Sequence[Seen] = (), **features: Tensor) -> Batch:
-    """A batch about which the student has said `logits` already, and the teachers what they have `seen`."""
+    """A batch for which the student has returned `logits`, and the teachers what they have `seen`."""
     images = torch.zeros(*labels.shape, 3, dtype=torch.uint8)
     batch = Batch(images, labels, UNKNOWN, None, None, None, Teachers([]), 0.0)  # type: ignore[arg-type]
     vars(batch).update(student=Outputs(logits, (), features), seen=list(seen))
@@ -34,7 +34,7 @@ def given_batch(logits: Tensor, labels: Tensor, seen: Sequence[Seen] = (), **fea
 
 
 def network_batch(student: SegmentationModel, teachers: Teachers, size: int = 32, count: int = 2) -> Batch:
-    """Random pictures and labels for real networks; a tenth of the pixels is not labelled."""
+    """Random pictures and labels for real networks; a tenth of the pixels is unlabelled."""
     generator = torch.Generator().manual_seed(0)
     images = torch.randint(0, 256, (count, size, size, 3), dtype=torch.uint8, generator=generator)
     labels = torch.randint(0, student.config.classes, (count, size // 8, size // 8), generator=generator)

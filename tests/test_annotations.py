@@ -1,4 +1,4 @@
-"""Labels as run lengths and polygons: what is drawn from them is the label map again, and so are the files."""
+"""Labels as run lengths and polygons: drawing them yields the label map again, and so does reading the files."""
 
 import json
 from pathlib import Path
@@ -43,13 +43,13 @@ def odd_maps() -> list[np.ndarray]:
 
 
 def inside(labels: np.ndarray) -> np.ndarray:
-    """Pixels whose eight neighbours all have their class."""
+    """Pixels whose eight neighbours all have the same class."""
     return cv2.erode(labels, np.ones((3, 3))) == cv2.dilate(labels, np.ones((3, 3)))  # type: ignore[no-any-return]
 
 
 @pytest.mark.parametrize("labels", odd_maps())
 def test_polygons_draw_the_label_map_again(labels: np.ndarray) -> None:
-    """Exactly with every corner; simplified everywhere but at borders, and without a gap between neighbours."""
+    """Exact with every corner; simplified, exact except at borders, and without gaps between neighbours."""
     np.testing.assert_array_equal(drawn(outlines(labels, exact=True), labels.shape), labels)
     again = drawn(outlines(labels), labels.shape)
     assert (again != 255).all()
@@ -80,7 +80,7 @@ def test_run_lengths_hold_the_label_map(labels: np.ndarray) -> None:
 
 
 def test_run_lengths_are_written_as_pycocotools_writes_them() -> None:
-    """Its own texts (2.0.11) for the same masks."""
+    """The library's own output (2.0.11) for the same masks."""
     labels = np.kron(
         np.array([[0, 0, 1, 1, 2], [0, 0, 1, 1, 2], [2, 2, 2, 1, 2]], np.uint8), np.ones((40, 3), np.uint8)
     )
@@ -166,7 +166,7 @@ def test_an_interrupted_run_goes_on_to_the_same_files(out: Path, monkeypatch: py
         assert video("a.mp4", *save) == 4
     assert not list(out.glob("a_*"))
     assert sorted(path.name for path in (out / "a.partial" / "segments").iterdir()) == ["000000.coco", "000000.cvat"]
-    (out / "a.partial" / "segments" / "000000.coco").write_text("cut sho")  # what a crash may leave is made again
+    (out / "a.partial" / "segments" / "000000.coco").write_text("cut sho")  # remains of a crash are made again
     assert video("a.mp4", *save) == 0
     for path, data in whole.items():
         assert (out / path).read_bytes() == data, path

@@ -1,4 +1,4 @@
-"""The precision audit on layer reports in the form that TensorRT 10 and TensorRT 11 write."""
+"""The precision audit of layer reports in the formats of TensorRT 10 and TensorRT 11."""
 
 import json
 
@@ -12,7 +12,7 @@ WORK = {"conv_1": Convolution(600, "fp16"), "conv_2": Convolution(350, "fp16"), 
 
 
 def layer(form, name, nodes, kind, layer_type="CaskConvolution", weights=True, layout="Channel major"):
-    """One layer as the documentation of either version shows it."""
+    """One layer as in the documentation of either version."""
     long = {"Half": "FP16", "Float": "FP32", "Int8": "INT8"}[kind]
     tensor = {"Name": "x", "Dimensions": [1, 64, 32, 32]}
     if form == 10:

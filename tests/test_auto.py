@@ -1,4 +1,4 @@
-"""What 'auto' runs: decided by what was measured, remembered, and told."""
+"""What 'auto' runs: decided by measurements, remembered, and reported."""
 
 import json
 from dataclasses import replace
@@ -32,7 +32,7 @@ def network(lost=0.004, order=BOTH, files=FILES):
 
 
 class Machine:
-    """Gives the rates that a test wants, and counts how often it was asked."""
+    """Returns the rates that a test wants, and counts the calls."""
 
     def __init__(self, rates=RATES, steady=True):
         self.rates, self.steady, self.asked = rates, steady, []
@@ -126,7 +126,7 @@ def test_it_is_measured_once_for_a_network_and_a_size():
 
 @pytest.fixture
 def clock(monkeypatch):
-    """The time that measurements are remembered by; a test moves it on."""
+    """The time used for remembering measurements, which a test can advance."""
     now = [1000.0]
     monkeypatch.setattr("rtseg.engines.auto.time", lambda: now[0])
     return now
@@ -207,7 +207,7 @@ def test_wrong_names_are_refused():
 
 
 class InRows:
-    """An engine that takes a second for `in_flight` pictures, which end together."""
+    """An engine that takes a second for `in_flight` pictures, which finish together."""
 
     def __init__(self, in_flight):
         self.info = EngineInfo("rows", "1", "CPU", "fp32", (64, 96), in_flight, in_flight)
@@ -233,7 +233,7 @@ def test_slow_engines_are_counted_by_whole_rows(monkeypatch, in_flight):
 
 
 class Uneven(InRows):
-    """An engine that takes as long for a picture as the speed of each burst says, which is of two pictures."""
+    """An engine whose time per picture follows from a list of speeds, one per burst of two pictures."""
 
     def __init__(self, speeds):
         super().__init__(1)
@@ -264,7 +264,7 @@ def test_in_the_loop_an_engine_is_no_faster_than_the_cores_have_time_for():
     swift, frugal = Timing(50.0, 0.040, True), Timing(40.0, 0.030, True)
     assert swift.in_loop(0.020, on_cores=2, busy=1).beside == pytest.approx(2 / 0.060)
     assert frugal.in_loop(0.020, on_cores=2, busy=1).beside == pytest.approx(2 / 0.050)
-    for timing in (swift, frugal):  # there is a core for everything: the clock decides
+    for timing in (swift, frugal):  # with a core for everything, the clock decides
         assert timing.in_loop(0.020, on_cores=8, busy=1) == (timing.fps, timing.fps)
 
 
@@ -274,7 +274,7 @@ def test_where_something_else_has_the_cores_the_processor_time_decides():
         (2 / 0.030, 2 / 0.050)
     )  # alone it makes 2 / 0.030
     assert disturbed.in_loop(0.020, on_cores=8, busy=1) == pytest.approx((1 / 0.030, 1 / 0.030))
-    assert Timing(3.0, 0.0, True).in_loop(0.020, on_cores=2, busy=0) == (3.0, 3.0)  # on a GPU the processor waits
+    assert Timing(3.0, 0.0, True).in_loop(0.020, on_cores=2, busy=0) == (3.0, 3.0)  # with a GPU, the processor waits
 
 
 def test_the_loops_other_work_is_that_for_a_frame_three_times_as_high_and_wide(monkeypatch):

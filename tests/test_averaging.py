@@ -21,7 +21,7 @@ def test_labels_are_those_of_the_mean_probability(size_hw: tuple[int, int]) -> N
     expected = sum(score / score.sum(0) for score in scores).argmax(0)  # type: ignore[attr-defined]
     labels = average_labels(views, size_hw)
     assert labels.dtype == np.uint8
-    assert (labels == expected).mean() > 0.9999  # rounding, where two classes are equal
+    assert (labels == expected).mean() > 0.9999  # rounding, if two classes are equal
 
 
 def test_one_confident_view_outweighs_two_that_waver() -> None:

@@ -1,4 +1,4 @@
-"""Whatever is wrong: one clear line on stderr, the documented exit code, nothing half-written under its final name."""
+"""Bad input of all kinds: one clear line on stderr, the documented exit code, no partial file under its final name."""
 
 import json
 import os
@@ -29,7 +29,7 @@ from rtseg.sources import camera as source_camera
 OK, USAGE, INPUT, OUTPUT, ENGINE, WEIGHTS, INTERRUPTED = 0, 2, 3, 4, 5, 6, 130
 ROOT = Path(__file__).parents[1]
 APPS = {"rtseg-cam": "cam", "rtseg-video": "video", "rtseg-bench": "bench", "rtseg": "main"}
-# what a command is given, unless a case says otherwise
+# the arguments of a command, unless a case has others
 USUAL = {
     "rtseg-cam": {"--no-window": None, "--frames": "2", "--source": "{bad}/good.mp4"},
     "rtseg-video": {"--output": "out"},
@@ -40,7 +40,7 @@ USUAL = {
 
 @pytest.fixture(scope="session")
 def material(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Files of every bad kind, and the good ones that they were made from."""
+    """Bad files of every kind, and the good ones that they were made from."""
     folder = tmp_path_factory.mktemp("material")
     good = make_video(folder / "good.mp4", 6, (64, 96)).read_bytes()
     (folder / "truncated.mp4").write_bytes(good[: len(good) // 2])
@@ -101,7 +101,7 @@ def _in_an_empty_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iter
 
 @pytest.fixture
 def shipped(tiny_model: Path, tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Makes two small networks the ones that ship."""
+    """Makes two small networks the shipped ones."""
     folder = tmp_path_factory.mktemp("weights")
     for name in ("enet", "icnet"):
         make_network(folder, name)
@@ -116,7 +116,7 @@ class Command:
         self._places = places
 
     def __call__(self, line: str) -> tuple[int, list[str]]:
-        """The exit code, and the lines on stderr; '{name}' in the line stands for a place."""
+        """The exit code and the lines on stderr; '{name}' in the line stands for a path."""
         name, *words = (word.format(**self._places) for word in line.split())
         usual = dict(USUAL[name])
         if "--source" in words:
@@ -137,7 +137,7 @@ class Command:
 def command(capfd: pytest.CaptureFixture[str], tiny_model: Path, material: Path) -> Command:
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]  # nobody listens there once this is closed
+        port = free.getsockname()[1]  # nobody listens there after this is closed
     return Command(capfd, tiny=tiny_model, bad=material, port=port)
 
 
@@ -378,7 +378,7 @@ def test_a_command_whose_packages_are_not_installed(
 
 @pytest.fixture
 def small_disk() -> Iterator[None]:
-    """No file may grow beyond 32 KiB, which a program cannot tell from a full disk."""
+    """No file may grow beyond 32 KiB, which looks like a full disk to a program."""
     before = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (32 << 10, before[1]))
     yield
@@ -395,14 +395,14 @@ def small_disk() -> Iterator[None]:
     ],
 )
 def test_a_disk_that_is_full(command: Command, request: pytest.FixtureRequest, line: str, words: str) -> None:
-    command("rtseg-video {bad}/good.mp4 --output warm")  # whatever is compiled once is compiled now
+    command("rtseg-video {bad}/good.mp4 --output warm")  # compiles everything that is compiled once
     shutil.rmtree("warm")
     request.getfixturevalue("small_disk")
     check(command, line, OUTPUT, words)
 
 
 def start(module: str, *arguments: str, site: Path | None = None, main: str = "main") -> subprocess.Popen[str]:
-    """A command in a process of its own."""
+    """A command in its own process."""
     paths = os.pathsep.join(str(path) for path in (site, ROOT) if path)
     return subprocess.Popen(
         [sys.executable, "-c", f"from rtseg.apps.{module} import {main}; {main}()", *arguments],
@@ -451,8 +451,13 @@ except KeyboardInterrupt:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", ["SIGINT", "SIGTERM", "SIGHUP"])
-def test_a_library_that_is_broken_off_while_it_loads(tmp_path: Path, tiny_model: Path, name: str) -> None:
+def test_a_library_that_is_broken_off_while_it_loads(
+    tmp_path: Path, tiny_model: Path, name: str, request: pytest.FixtureRequest
+) -> None:
     """It was said not to be installed right, or aborted or hung at Python's end."""
+    number = getattr(signal, name)
+    before = signal.signal(number, signal.default_int_handler)  # nohup, say, would make the command ignore it
+    request.addfinalizer(lambda: signal.signal(number, before))
     site = tmp_path / "site" / "onnxruntime"
     site.mkdir(parents=True)
     (site / "__init__.py").write_text(STRUCK.format(name=name))

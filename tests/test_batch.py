@@ -1,4 +1,4 @@
-"""The rooms of a batch: which inputs arguments mean, the journal, the joining of segments, and what may be deleted."""
+"""The parts of a batch: the inputs that arguments mean, the journal, joining segments, and what may be deleted."""
 
 import csv
 import json
@@ -195,7 +195,7 @@ def test_a_folder_that_was_being_moved_loses_nothing(tmp_path: Path, monkeypatch
 
 
 def visible(folder: str) -> list[str]:
-    """What a user sees in it."""
+    """What a user sees in the folder."""
     return sorted(glob("*", root_dir=folder))
 
 
@@ -250,7 +250,7 @@ def make_sounding(
 
 
 def times_of(path: str) -> tuple[list[Fraction], list[Fraction], str, int]:
-    """Times of pictures and of pieces of sound, its codec, and its number of samples."""
+    """Times of pictures and of sound packets, the sound's codec, and its number of samples."""
     with av.open(path) as container:
         pictures = [frame.pts * frame.time_base for frame in container.decode(video=0)]
     with av.open(path) as container:
@@ -327,7 +327,7 @@ def test_an_overlay_is_what_other_readers_and_browsers_expect() -> None:
         assert [packet.pts for packet in packets] == [packet.dts for packet in packets]
         assert [packet.is_keyframe for packet in packets].count(True) == 2  # one a segment
     content = Path("out/a.mp4").read_bytes()
-    assert content.index(b"moov") < content.index(b"mdat")  # plays while it is loaded
+    assert content.index(b"moov") < content.index(b"mdat")  # plays while it loads
     reader = cv2.VideoCapture("out/a.mp4")
     count = 0
     while reader.read()[0]:

@@ -1,4 +1,4 @@
-"""One line for what failed in a batch."""
+"""Failures in a batch are reported in one line."""
 
 from pathlib import Path
 
@@ -17,7 +17,7 @@ def test_a_reason_that_inputs_share_is_said_once() -> None:
     outcomes = [failed(f"{index}.mp4", full) for index in range(8)]
     outcomes.insert(1, failed("x.mp4", InputError("in/x.mp4 is empty (0 bytes): fetch it again")))
     error = error_of(outcomes, 12)
-    assert isinstance(error, OutputError)  # of the first one's kind
+    assert isinstance(error, OutputError)  # of the same kind as the first
     assert str(error) == (
         "9 of 12 inputs failed: 0.mp4, 1.mp4, 2.mp4, 3.mp4, 4.mp4 and 3 more: the disk is full: free some space; "
         "in/x.mp4 is empty (0 bytes): fetch it again"

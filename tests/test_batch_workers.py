@@ -1,4 +1,4 @@
-"""Several workers share videos; one that is killed costs nothing but its segment."""
+"""Several workers share videos; killing one costs nothing but its segment."""
 
 import importlib.util
 import os
@@ -34,7 +34,7 @@ pytestmark = [pytest.mark.slow, pytest.mark.skipif(not hasattr(signal, "SIGKILL"
 
 
 class Watcher:
-    """Calls `act` once, when so many frames were begun or an input was opened."""
+    """Calls `act` once, when the given number of frames was begun or an input was opened."""
 
     def __init__(self, act=None, frames=100):
         self.act, self.frames, self.begun, self.announced = act, frames, 0, []
@@ -158,7 +158,7 @@ def test_the_batch_that_is_killed_takes_its_workers_along(drive, alone, tiny_mod
 
 
 def test_a_seam_that_does_not_fit_is_made_again(drive, alone, choice, tmp_path, monkeypatch):
-    """As where a container seeks to other pictures than it says, which shows when both sides of a seam are done."""
+    """Like a container that seeks to other pictures than it says, which shows when both sides of a seam are done."""
     changed = []
 
     class Doubtful(Batch):
@@ -239,7 +239,7 @@ def test_a_dry_run_says_what_and_how_long_and_does_nothing(drive, tiny_model, tm
 @pytest.mark.skipif(importlib.util.find_spec("ray") is None, reason="ray is not installed")
 @pytest.mark.slow
 def test_a_ray_worker_that_is_killed_costs_nothing(drive, alone, tiny_model, tmp_path):
-    """In a process of its own: Ray ends the process that joined a cluster which it believes to be lost."""
+    """In its own process: Ray ends the process that joined a cluster which it believes to be lost."""
     out = tmp_path / "out"
     command = (drive, "--output", out, "--model", tiny_model, "--engine", "onnxruntime", "--save", ",".join(SAVE))
     process = start("actors", 2, 0, *command, "--ray", "local", "--jobs", "2", "--threads", "1", module="struck_video")
@@ -260,7 +260,7 @@ def test_a_cluster_that_is_gone_is_told_at_once(address, tmp_path, monkeypatch):
 
 
 class FakeRay(ModuleType):
-    """A cluster whose actors come up, or do not, as `comes_up` says for each in turn; then they stay idle."""
+    """A cluster whose actors start, or do not, according to `comes_up`; then they stay idle."""
 
     exceptions = SimpleNamespace(RayError=type("RayError", (Exception,), {}))
 

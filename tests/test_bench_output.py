@@ -1,4 +1,4 @@
-"""What `rtseg-bench` shows: its table and its plot."""
+"""The output of `rtseg-bench`: its table and its plot."""
 
 import io
 

@@ -1,4 +1,4 @@
-"""Boundary F1 against its definition, worked out the slow way."""
+"""Boundary F1 against a slow computation from its definition."""
 
 import cv2
 import numpy as np
@@ -12,7 +12,7 @@ TWO = LabelSet("two", ("left", "right"), ((0, 0, 0), (1, 1, 1)))
 
 
 def outline(labels: np.ndarray, index: int) -> np.ndarray:
-    """Pixels of a class with a neighbour of another, by shifted copies."""
+    """Pixels of a class with a neighbour of another class, by shifted copies."""
     mine = labels == index
     padded = np.pad(mine, 1, mode="edge")
     whole = padded[:-2, 1:-1] & padded[2:, 1:-1] & padded[1:-1, :-2] & padded[1:-1, 2:]
@@ -76,7 +76,7 @@ def test_a_boundary_may_be_off_by_the_tolerance_and_no_more() -> None:
 
 def test_a_class_that_only_one_of_the_two_has_counts_as_missed() -> None:
     score = BoundaryF1(TWO)
-    score.update(np.zeros((60, 80), np.uint8), np.zeros((60, 80), np.uint8))  # no boundary at all: says nothing
+    score.update(np.zeros((60, 80), np.uint8), np.zeros((60, 80), np.uint8))  # no boundary at all: does not count
     assert np.isnan(score.mean)
     assert score.to_json()["boundary_f1"] is None
     score.update(np.zeros((60, 80), np.uint8), halves(40))

@@ -1,4 +1,4 @@
-"""`rtseg doctor --bundle`: what a bug report needs is in it, and nothing that tells of its user."""
+"""`rtseg doctor --bundle`: contains what a bug report needs, and nothing that identifies its user."""
 
 import json
 import socket
@@ -18,7 +18,7 @@ SECRETS = ("anna", "berg", "hunter2", "workshop", "secret", "holiday", "10.0.0.7
 
 @pytest.fixture(autouse=True)
 def _somebody(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The home folder, user and machine of somebody."""
+    """The home folder, user name and machine name of a person."""
     monkeypatch.setenv("HOME", HOME)
     monkeypatch.setenv("USERPROFILE", HOME)
     for name in ("LOGNAME", "USER", "LNAME", "USERNAME"):
@@ -56,7 +56,7 @@ def test_a_bundle_holds_what_helps_and_nothing_private(
     monkeypatch.setattr(doctor, "examine", examine)
     (tmp_path / "run.json").write_text(json.dumps(REPORT))
     code = call("rtseg doctor", "--bundle", str(tmp_path / "bug.zip"), "--report", str(tmp_path / "run.json"))
-    assert code == 5  # what is broken is still told, and the bundle is there
+    assert code == 5  # the defect is still reported, and the bundle is written
     assert "look at it before you send it" in capsys.readouterr().out
     with ZipFile(tmp_path / "bug.zip") as archive:
         texts = {name: archive.read(name).decode() for name in archive.namelist()}

@@ -1,4 +1,4 @@
-"""Calibration: the error by hand, the temperature of a network that is known to be too sure, and what enters a card."""
+"""Calibration: the error by hand, the temperature of a network known to be overconfident, and the card's entry."""
 
 import json
 from pathlib import Path
@@ -36,7 +36,7 @@ def test_the_error_by_hand() -> None:
     calibration.add(sure, predicted, truth)
     assert calibration.ece == pytest.approx(sum(gaps) / 7, abs=1e-6)
     calibration.add(np.full((7, 1), 0.5, np.float32), np.zeros((7, 1), np.uint8), np.full((7, 1), 2, np.uint8))
-    gaps = abs(2 - 2.91), abs(1 - 0.71), abs(1 - 4.0), abs(0 - 0.62)  # pixels of all pictures share their bins
+    gaps = abs(2 - 2.91), abs(1 - 0.71), abs(1 - 4.0), abs(0 - 0.62)  # pixels of all pictures share the bins
     assert calibration.ece == pytest.approx(sum(gaps) / 14, abs=1e-6)
     assert calibration.to_json() == {"ece": round(sum(gaps) / 14, 4), "temperature": 1.0}
 
@@ -53,7 +53,7 @@ def test_nothing_is_known_without_labels() -> None:
 
 @pytest.mark.parametrize("scale", [0.5, 1.0, 2.5])
 def test_a_known_scale_is_found(scale: float) -> None:
-    """Truth drawn from softmax(z), and a network that says scale * z: its temperature is the scale."""
+    """Truth drawn from softmax(z), and a network that returns scale * z: its temperature is the scale."""
     rng = np.random.default_rng(0)
     temperature, before, after = Temperature(LABELS), Calibration(LABELS), Calibration(LABELS, scale)
     for _ in range(24):
@@ -131,7 +131,7 @@ def test_old_cards_have_the_temperature_1() -> None:
 
 
 def mostly_right(data: DataSet, index: int) -> Sample:
-    """A picture of one class, of which a fifth of the rows is labelled as another."""
+    """A picture of one class, a fifth of whose rows is labelled as another."""
     image, truth = np.full((64, 96, 3), 3 + index, np.uint8), np.full((64, 96), 3 + index, np.uint8)
     truth[::5] = 7
     return Sample(f"{index}", image, truth)

@@ -40,7 +40,7 @@ def _in_an_empty_folder(tmp_path, monkeypatch):
 
 
 def cam(*arguments):
-    """Runs the command in this process on a small fast street, unless told otherwise, and gives its exit code."""
+    """Runs the command in this process, by default on a small fast street, and returns its exit code."""
     usual = [text for flag, value in USUAL.items() if flag not in arguments for text in (flag, value)]
     with pytest.raises(SystemExit) as ended:
         run(app, [*usual, *arguments])
@@ -55,7 +55,7 @@ def frames_of(path):
 class FakeWindow:
     """Presses `keys` in turn, one after every second new picture, and at every poll while the loop is paused.
 
-    A function among them is asked until it says that the next may be pressed.
+    A function among them is called until it returns that the next key may be pressed.
     """
 
     def __init__(self, keys=(), close=False):
@@ -67,7 +67,7 @@ class FakeWindow:
         self.pictures.append((frame.index, picture.copy()))
 
     def poll_key(self, delay_ms=1):
-        paused = delay_ms > 1  # it has time then
+        paused = delay_ms > 1  # then it has time
         if not paused and len(self.pictures) < self.seen + 2:
             return None
         if self.keys and callable(self.keys[0]):
@@ -86,7 +86,7 @@ class FakeWindow:
 
 @pytest.fixture
 def quick_source(monkeypatch):
-    """Puts an endless source that costs nothing in the place of every source."""
+    """Replaces every source by an endless one that costs nothing."""
     source = FakeSource(None, fps=200.0, truth=True)
     monkeypatch.setattr(watch_module, "_open_source", lambda options, threads: source)
     return source
@@ -200,7 +200,7 @@ def test_sigterm_ends_as_ctrl_c_does_with_a_page_too(quick_source, monkeypatch, 
 
 @pytest.mark.usefixtures("fake_network")
 def test_the_page_beside_a_window_shares_its_controls(quick_source, monkeypatch):
-    """A key of the window and a command of the page change the same thing."""
+    """A key of the window and a command of the page have the same effect."""
     window = FakeWindow(["v", *["x"] * 50])
     monkeypatch.setattr(watch_module, "_open_window", lambda: window)
     states = []
@@ -245,7 +245,7 @@ def test_a_port_in_use_is_told_before_anything_is_opened(capsys, monkeypatch):
 def test_a_missing_extra_is_named(package, capsys, monkeypatch):
     theirs = [name for name in sys.modules if name.partition(".")[0] == package]
     ours = [f"rtseg.live.views.browser.{name}" for name in ("outlet", "server", "guard", "pages")]
-    for name in (*theirs, *ours):  # what was imported would not be asked for again
+    for name in (*theirs, *ours):  # an import would not be noticed a second time
         monkeypatch.delitem(sys.modules, name, raising=False)
     monkeypatch.setitem(sys.modules, package, None)
     assert cam("--no-window", "--web", "--frames", "1") == 2
@@ -306,7 +306,7 @@ def ran(monkeypatch):
 
 @pytest.fixture
 def said(monkeypatch):
-    """What was said to whoever watches."""
+    """The messages to viewers."""
     texts, plain = [], Desk.say
 
     def say(desk, text, **kind):
@@ -368,7 +368,7 @@ def test_steady_labels_that_are_used_again_with_grey_where_it_is_not_sure(capsys
     assert cam(*arguments, "--record", "out.mp4") == 0
     report = json.loads(Path("report.json").read_text())
     assert {"steady", "confidence", "compare"} <= set(report["stages_ms"])
-    assert 0 < report["reused"] < 20  # the source's frames differ by one grey level each, and by ten now and then
+    assert 0 < report["reused"] < 20  # the source's frames differ by one grey level each, and sometimes by ten
     assert f"{report['reused']} frames had the labels of an earlier one" in capsys.readouterr().out
     colour = frames_of("out.mp4")[-1][60, 90].astype(int)
     assert colour.max() - colour.min() < 12  # the fake network is 21 % sure: all is grey
@@ -376,7 +376,7 @@ def test_steady_labels_that_are_used_again_with_grey_where_it_is_not_sure(capsys
 
 @pytest.mark.parametrize("live", [False, True])
 def test_a_steady_average_outlasts_frames_that_are_not_run(tiny_model, live):
-    """Of a file averages begin anew now and then, but not where all that is between is frames that look alike."""
+    """With a file, averages restart now and then, but not if only frames that look alike lie in between."""
     rng, made = np.random.default_rng(0), {}
     spec = RunSpec(tiny_model, "onnxruntime", "fp32", (64, 96), 1)
     images = [np.clip(rng.normal(128, 3, (64, 96, 3)), 0, 255).astype(np.uint8) for _ in range(32)]

@@ -1,4 +1,4 @@
-"""The commands' public surface: names, options, and what they write, run on a real engine."""
+"""The public surface of the commands: names, options, and what they write, with a real engine."""
 
 import importlib.util
 import json
@@ -23,7 +23,7 @@ from rtseg.core.errors import EngineError
 from rtseg.core.zoo import shipped
 
 ROOT = Path(__file__).parents[1]
-# kept stable: what is documented to exist
+# stable, because it is documented
 SURFACE = {
     "rtseg-cam": "--model --source --size --engine --precision --record --no-window --frames --duration --json "
     "--list-cameras --camera-size --camera-fps --opacity --show --threads --steady --reuse --unsure",
@@ -50,7 +50,7 @@ HEAVY = ("torch", "cv2", "numba", "av", "onnxruntime", "openvino", "matplotlib")
 
 
 def call(line: str, *more: str) -> int:
-    """Runs a command line in this process and gives its exit code."""
+    """Runs a command line in this process and returns its exit code."""
     name, *words = line.split()
     module = import_module(f"rtseg.apps.{MODULES[name]}")
     with pytest.raises(SystemExit) as ended:
@@ -140,7 +140,7 @@ def test_cam_reports_what_it_measured(tiny_model: Path, capfd: pytest.CaptureFix
     assert report["seconds"] > 0
     assert report["engine"]["name"] == "onnxruntime"
     assert report["engine"]["precision"] == "fp32"
-    assert report["engine"]["size"] == [256, 512]  # twice the frame: the network saw larger ones in training
+    assert report["engine"]["size"] == [256, 512]  # twice the frame, because the network saw larger ones in training
     assert report["source"]["size"] == [128, 256]
     assert report["latency_ms"]["n"] == 30
     assert {"capture", "resize", "engine", "upsample", "draw", "write"} <= set(report["stages_ms"])
@@ -163,7 +163,7 @@ def test_video_writes_the_segmenters_own_labels(tiny_model: Path, capfd: pytest.
             saved = cv2.imread(f"out/drive_labels/{frame.index:06d}.png", cv2.IMREAD_UNCHANGED)
             assert saved.dtype == np.uint8
             np.testing.assert_array_equal(saved, segmenter(frame))
-    assert len(np.unique(saved)) > 3  # else the comparison says little
+    assert len(np.unique(saved)) > 3  # else the comparison is meaningless
     (entry,) = json.loads(Path("report.json").read_text(encoding="utf-8"))["inputs"]
     assert entry["input"] == "drive.mp4"
     assert entry["outputs"] == ["out/drive.mp4", "out/drive_labels"]

@@ -1,4 +1,4 @@
-"""The table of controls: values that are allowed, keys, and that one table serves both."""
+"""The table of controls: allowed values, keys, and that the same table serves window and page."""
 
 from types import SimpleNamespace
 
@@ -7,7 +7,7 @@ import pytest
 from rtseg.core.errors import UsageError
 from rtseg.live.views.controls import Button, Choice, Controls, Selection, Slider, Switch
 
-LOOP = object()  # handed through
+LOOP = object()  # passed through
 
 
 class Table:

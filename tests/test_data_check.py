@@ -1,4 +1,4 @@
-"""`rtseg data`: every kind of mistake is found, told and counted."""
+"""`rtseg data`: finds, reports and counts every kind of mistake."""
 
 import json
 import re
@@ -72,7 +72,7 @@ def test_a_class_without_a_pixel_is_named(root: Path, value: int) -> None:
 
 @pytest.mark.parametrize("suffix", [".png", ".tif", ".pbm"])
 def test_masks_of_one_bit_are_named(root: Path, suffix: str) -> None:
-    """Their ones are shown as 255; one among others of 8 bits leaves no class without a pixel."""
+    """Their ones are shown as 255; a single such file among 8-bit ones leaves no class without a pixel."""
     ones = np.zeros((48, 64), bool)
     ones[10:20] = True
     for name, pixels in (("0", ones), ("1", ~np.ones_like(ones))):
@@ -88,7 +88,7 @@ def test_masks_of_one_bit_are_named(root: Path, suffix: str) -> None:
 
 @pytest.mark.parametrize(("bits", "values"), [(2, "0, 85, 170, … 255"), (4, "0, 17, 34, … 255")])
 def test_masks_of_few_bits_are_named(root: Path, bits: int, values: str) -> None:
-    """Ids 0 to 2 came out as other ids, and 3 of two bits as 'not labelled'."""
+    """Ids 0 to 2 were read as other ids, and 3 of two bits as 'not labelled'."""
     mask = root / "masks" / "train" / "0.png"
     hint = f"; it has {bits} bits a pixel, which are read as {values}: write 8-bit ids"
     mask.write_bytes(grey_png(np.full((48, 64), 2**bits - 1, np.uint8), bits))
@@ -100,7 +100,7 @@ def test_masks_of_few_bits_are_named(root: Path, bits: int, values: str) -> None
 
 
 def grey_png(ids: np.ndarray, bits: int) -> bytes:
-    """uint8 (H, W) -> a grey PNG of 2 or 4 bits a pixel, which Pillow does not write."""
+    """uint8 (H, W) -> a grey PNG of 2 or 4 bits per pixel, which Pillow does not write."""
     height, width = ids.shape
     each = ids.reshape(height, -1, 8 // bits)
     packed = sum(each[:, :, place].astype(int) << (8 - bits * (place + 1)) for place in range(8 // bits))
@@ -112,19 +112,19 @@ def grey_png(ids: np.ndarray, bits: int) -> bytes:
 
 
 def test_names_with_brackets_are_printed_as_they_are(root: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """They were taken for markup: one ended the command as a defect, the other was printed without its brackets."""
+    """They were treated as markup: one crashed the command, the other was printed without its brackets."""
     names = ["[/]", "[red]path", "a" * 200]
     write_classes(root, classes=[{**one, "name": name} for one, name in zip(CLASSES, names, strict=True)])
     assert found(root)[0] == 0
     printed = capsys.readouterr()
     assert "[/] " in printed.out
     assert "[red]path " in printed.out
-    assert printed.out.count("a") >= 200  # folded, not cut
+    assert printed.out.count("a") >= 200  # wrapped, not cut
     assert printed.err == ""
 
 
 def test_commands_print_names_through_one_console() -> None:
-    """Only what shows a bar or a state of its own makes another one, where brackets in names are markup."""
+    """Consoles may be created only where they draw bars or states, because elsewhere brackets in names are markup."""
     folder = Path(rtseg.apps.__file__).parent
     made = {path.name for path in folder.glob("*.py") if re.search(r"\bConsole\((?!stderr=True\))", path.read_text())}
     assert made == {"_console.py", "doctor.py"}
@@ -133,15 +133,15 @@ def test_commands_print_names_through_one_console() -> None:
 def test_pictures_that_are_passed_over_for_their_suffix_are_named(
     root: Path, caplog: pytest.LogCaptureFixture, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """Half of a split was missing without a word."""
+    """Half of a split was missing without a warning."""
     images, masks = root / "images" / "train", root / "masks" / "train"
     for name, suffix in (("0", ".gif"), ("1", ".xyz")):
         (images / f"{name}.jpg").rename(images / f"{name}{suffix}")
         (masks / f"{name}.png").rename(masks / f"{name}{suffix}")
-    (images / "2.jpg").rename(images / "upload")  # only what it holds says that it is a picture
+    (images / "2.jpg").rename(images / "upload")  # only its content says that it is a picture
     (masks / "2.png").unlink()
     (images / "readme.txt").write_text("from the park\n")
-    (images / "3.json").write_text("{}")  # LabelMe's, beside 3.jpg
+    (images / "3.json").write_text("{}")  # LabelMe's, next to 3.jpg
     (images / "._3.jpg").write_bytes(b"\0" * 99)
     code, report = found(root)
     passed = ["0.gif", "1.xyz", "upload"]
@@ -183,7 +183,7 @@ def test_folders_that_are_links_belong_to_the_set(root: Path) -> None:
 def test_pictures_that_are_turned_otherwise_than_their_masks_are_named(
     root: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """Whoever labelled the pixels as they are stored has labels upside down, though the sizes agree."""
+    """If the pixels were labelled as stored, the labels are upside down although the sizes agree."""
     train = [root / kind / "train" for kind in ("images", "masks")]
     stored = cv2.imread(str(train[1] / "1.png"), cv2.IMREAD_UNCHANGED)
     for path, orientation in ((train[0] / "0.jpg", 3), (train[0] / "1.jpg", 2), (train[1] / "1.png", 2)):
@@ -200,7 +200,7 @@ def test_pictures_that_are_turned_otherwise_than_their_masks_are_named(
 
 
 def test_pictures_of_phones_are_read_upright_and_their_exif_data_are_no_doubt(root: Path) -> None:
-    """A HEIC that was turned says so twice, in its EXIF data too, which nobody obeys."""
+    """A rotated HEIC says so twice, also in its EXIF data, which programs ignore."""
     train = root / "images" / "train"
     image = cv2.imread(str(train / "0.jpg"))
     exif = b"Exif\0\0MM\0*\0\0\0\x08\0\x01\x01\x12\0\3\0\0\0\1\0\6\0\0\0\0\0\0"
@@ -221,7 +221,7 @@ def test_every_kind_of_mistake_is_found(root: Path, capsys: pytest.CaptureFixtur
     cv2.imwrite(str(root / "masks" / "train" / "2.png"), np.zeros((48, 60), np.uint8))
     cv2.imwrite(str(root / "masks" / "train" / "3.png"), np.full((48, 64), 9, np.uint8))
     twin = cv2.imread(str(root / "images" / "train" / "4.jpg"))
-    cv2.imwrite(str(root / "images" / "val" / "2.jpg"), twin // 2 + 60)  # darker, flatter, compressed again
+    cv2.imwrite(str(root / "images" / "val" / "2.jpg"), twin // 2 + 60)  # darker, lower contrast, compressed again
     code, report = found(root)
     assert code == 3
     problems = report["problems"]

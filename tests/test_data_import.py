@@ -1,4 +1,4 @@
-"""`rtseg data import`: what annotation tools export, and what `rtseg-video --save` writes, becomes a folder."""
+"""`rtseg data import`: exports of annotation tools, and results of `rtseg-video --save`, become a folder."""
 
 import json
 from base64 import b64encode
@@ -28,7 +28,7 @@ CVAT = """<annotations><version>1.1</version><meta><task><labels>
 
 @pytest.fixture(autouse=True)
 def _pictures(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Three pictures, far from alike, in `made/pictures`."""
+    """Three very different pictures, in `made/pictures`."""
     monkeypatch.chdir(tmp_path)
     Path("made/pictures").mkdir(parents=True)
     for number, name in enumerate("abc"):
@@ -62,7 +62,7 @@ def test_cvat_by_z_order_with_masks_and_what_is_not_labelled(capsys: pytest.Capt
         '<box label="grass" z_order="0" xtl="24" ytl="8" xbr="28" ybr="10"/><tag label="sunny"/>'
     )
     Path("made/annotations.xml").write_text(CVAT.format(shapes=shapes))
-    assert imported("cvat", "made") == 3  # as `rtseg data check` says, val has no grass
+    assert imported("cvat", "made") == 3  # as `rtseg data check` reports, val has no grass
     expected = empty()
     expected[:, :16], expected[4:12, 4:12] = 0, 1
     expected[8:10, 24:28] = 0
@@ -141,7 +141,7 @@ def test_pictures_that_opencv_does_not_read_are_imported_too(capsys: pytest.Capt
 
 
 def packed(values: np.ndarray) -> list[int]:
-    """A brush as Label Studio packs it: runs of equal values as such, single ones as they are."""
+    """Packs a brush like Label Studio: runs of equal values as runs, single ones as they are."""
     bits = f"{values.size:032b}{7:05b}" + "".join(f"{length - 1:04b}" for length in (3, 4, 8, 16))
     starts = [0, *(np.flatnonzero(np.diff(values)) + 1).tolist(), values.size]
     place = 0
@@ -186,13 +186,13 @@ def test_label_studio_brushes_and_shapes() -> None:
     expected = empty()
     expected[:, :16] = 1
     expected[brush] = 0
-    expected[12:16, 18:24] = 2  # 4 wide and 6 high, turned about (24, 12)
+    expected[12:16, 18:24] = 2  # 4 wide and 6 high, rotated about (24, 12)
     np.testing.assert_array_equal(mask("0a1b2c3d-a"), expected)
     np.testing.assert_array_equal(mask("b"), expected)
 
 
 def test_a_brush_that_label_studio_packed() -> None:
-    """The example of the format's own documentation: four equal values, then two that differ."""
+    """The example in the format's documentation: four equal values, then two different ones."""
     bits = (
         f"{8:032b}{7:05b}{2:04b}{3:04b}{7:04b}{15:04b}"
         + "100"
@@ -218,7 +218,7 @@ def test_yolo_smaller_above_larger_in_its_splits(capsys: pytest.CaptureFixture[s
         "path: /gone\ntrain: ../images/train\nval: val.txt\nnames:\n  0: grass\n  1: path\n"
     )
     Path("made/val.txt").write_text("./images/val/c.png\n")
-    Path("made/images/train/._a.png").write_bytes(bytes(99))  # macOS leaves these
+    Path("made/images/train/._a.png").write_bytes(bytes(99))  # macOS leaves such files
     Path("made/images/train/d.gif").write_bytes(b"GIF89a")
     assert imported("yolo", "made") == 0
     assert "train: 1 file is skipped (no picture or video suffix): d.gif" in " ".join(capsys.readouterr().out.split())
@@ -322,7 +322,7 @@ def test_what_rtseg_video_saves_is_imported_again(name: str, fake_network: Path)
     imported(name, f"out/{source}", "--images", "made/pictures")
     for index, picture in enumerate("abc"):
         labels = cv2.imread(f"out/pictures_labels/{index:06d}.png", cv2.IMREAD_UNCHANGED)
-        if name == "labelme":  # has no list of classes: those that occur
+        if name == "labelme":  # lists no classes: those that occur
             listed = [*open_data("scenes", None, "val").labels.names]
             labels = np.array([classes().index(one) if one in classes() else 0 for one in listed], np.uint8)[labels]
         inner = cv2.erode(labels, np.ones((3, 3))) == cv2.dilate(labels, np.ones((3, 3)))
@@ -353,7 +353,7 @@ LABELME = {
 
 
 def damaged(node: object) -> Iterator[object]:
-    """Copies of some JSON in which one value each is of another kind."""
+    """Copies of a JSON document in each of which one value has another type."""
     yield from (other for other in (None, 7, "x", [], {}, [None], [{}]) if type(other) is not type(node) or other)
     if isinstance(node, dict | list):
         for key in node if isinstance(node, dict) else range(len(node)):
@@ -374,4 +374,4 @@ def test_no_damaged_entry_is_a_defect(name: str, good: object) -> None:
         except RtsegError:
             continue
         finally:
-            assert count  # the first is good
+            assert count  # the first is valid

@@ -64,7 +64,7 @@ def test_an_eighth_is_spread_over_each_drive_in_time(data: str, tmp_path: Path) 
 
 
 def test_splits_share_pictures_as_their_lists_do(tmp_path: Path) -> None:
-    """Whichever two: what lineage says without a look at the files is what the files say."""
+    """For any two splits: what the lineage says without reading files agrees with the files."""
     make_camvid(tmp_path, [f"{stem}.png" for names in DRIVE_NAMES.values() for stem in names], size_hw=(8, 8))
     make_camvid(tmp_path, ["0016E5_07959.png"], "val", size_hw=(8, 8))
     make_camvid(tmp_path, ["Seq05VD_f00000.png"], "test", size_hw=(8, 8))
@@ -74,7 +74,7 @@ def test_splits_share_pictures_as_their_lists_do(tmp_path: Path) -> None:
         assert kind.share_pictures(one, other) == bool(found[one] & found[other]), (one, other)
     assert seen_split({"data": "camvid32", "split": "without-0006R0"}, "camvid", "only-0006R0") is None
     assert seen_split({"data": "camvid32", "split": "without-0006R0"}, "camvid", "tail") == "camvid32/without-0006R0"
-    assert kind.present(tmp_path) == ["train", "val", "test"]  # what `data check` reads, each picture once
+    assert kind.present(tmp_path) == ["train", "val", "test"]  # read by `data check`, each picture once
 
 
 def test_a_drive_that_is_not_there_is_told(tmp_path: Path) -> None:
@@ -137,7 +137,7 @@ def test_every_data_set_states_its_splits() -> None:
 
 
 def make_release(root: Path, names: list[str]) -> None:
-    """CamVid's original release, tiny: column i of a label picture has the colour of class i, the last one is Void."""
+    """A tiny copy of CamVid's original release: column i of a label picture has class i's colour; the last is Void."""
     for folder in ("701_StillsRaw_full", "LabeledApproved_full"):
         (root / folder).mkdir(parents=True)
     colours = np.array([colour for _, colour, _ in RELEASE] + [(0, 0, 0)], np.uint8)
@@ -243,7 +243,7 @@ def test_cityscapes_ids_become_its_19_classes(tmp_path: Path) -> None:
         "aachen_000000_000019", "bochum_000000_000019"
     ]  # fmt: skip
     row = open_data("cityscapes", tmp_path, "val").sample(0).labels[0]
-    assert row[row != 255].tolist() == list(range(19))  # the benchmark numbers its classes in the order of their ids
+    assert row[row != 255].tolist() == list(range(19))  # the benchmark orders its classes by their ids
     names = {7: "road", 11: "building", 24: "person", 33: "bicycle"}
     assert {key: CITYSCAPES19.names[row[key]] for key in names} == names
     assert row[[0, 3, 9, 18, 29, 30]].tolist() == [255] * 6

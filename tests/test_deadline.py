@@ -1,4 +1,4 @@
-"""A deadline is kept: which rung the policy takes, and what the anytime labeller gives; all by a simulated clock."""
+"""Keeping a deadline: the policy's choice of rung and the anytime labeller's results, all on a simulated clock."""
 
 from dataclasses import replace
 
@@ -28,7 +28,7 @@ def rungs(*seconds):
 
 
 class Clock:
-    """A time that passes only when somebody says so."""
+    """A clock that a test advances."""
 
     def __init__(self):
         self.now = 0.0
@@ -38,7 +38,7 @@ class Clock:
 
 
 class Worker:
-    """Does a call at once, and gives it out when the clock has come to the time at which it would have ended."""
+    """Runs a call at once, and returns its result when the clock reaches the time at which it would have ended."""
 
     def __init__(self, clock):
         self.clock, self.busy = clock, False
@@ -64,7 +64,7 @@ class Worker:
 
 
 class TimedEngine(FakeEngine):
-    """Takes `seconds` of the simulated clock, times what `load` says of that moment."""
+    """Takes `seconds` of the simulated clock, multiplied by `load` at that moment."""
 
     def __init__(self, clock, seconds, load):
         super().__init__(fake_artifact(), EngineOptions(SIZE))
@@ -87,7 +87,7 @@ class FakeLadder:
 
 
 class Drive:
-    """Frames at 25 fps, each filled with its index (mod 11), labelled and drawn one after the other."""
+    """Frames at 25 fps, each filled with its index (mod 11), labelled and drawn one after another."""
 
     def __init__(self, deadline_s, *seconds, load=lambda now: 1.0, drawing_s=DRAWING_S):
         self.clock = Clock()
@@ -112,12 +112,12 @@ class Drive:
 
     @property
     def rungs(self):
-        """Of each frame the number of its rung; None where labels were held."""
+        """The rung of each frame; None for held labels."""
         return [None if made.held else int(made.rung[3]) for made in self.made]
 
     @property
     def shown(self):
-        """The index (mod 11) of the frame that each frame's labels were made of."""
+        """The index (mod 11) of the frame that each frame's labels came from."""
         return [int(made.labels[0, 0]) for made in self.made]
 
 
@@ -129,7 +129,7 @@ def test_what_is_rarely_exceeded_by_hand():
 
 
 class LateWorker(Worker):
-    """Whoever waits for it is woken 3 ms after the run has ended, or the wait."""
+    """The waiting thread wakes up 3 ms after the run, or the wait, has ended."""
 
     def done_within(self, seconds):
         done = super().done_within(seconds)
@@ -138,7 +138,7 @@ class LateWorker(Worker):
 
 
 def test_waking_up_counts_as_drawing_does():
-    """30 of 40 ms, 2 to draw and 3 to wake up: 40 - 1.1 (2 + 3) are left. What takes longer is held, and not late."""
+    """30 of 40 ms, 2 to draw and 3 to wake up: 40 - 1.1 (2 + 3) remain. Slower labels are held, and not late."""
     drive = Drive(0.040, 0.030, load=busy(2.0, 2.999, factor=1.3))
     drive.labeller._worker = LateWorker(drive.clock)
     drive.run(70)
@@ -149,7 +149,7 @@ def test_waking_up_counts_as_drawing_does():
 
 
 def test_a_few_slow_drawings_do_not_stop_the_network():
-    """They take longer than the whole deadline: were they expected of every frame, nothing would be started."""
+    """They take longer than the whole deadline: if every frame were expected to, nothing would be started."""
     drive = Drive(0.020, 0.010)
     for _ in range(5):
         drive.run(18)
@@ -172,7 +172,7 @@ def test_a_slow_run_of_one_rung_is_expected_of_all():
     costs.took(0, 0.030)
     assert costs.usual_s() == pytest.approx([0.020, 0.080])  # the median of 1 and 3
     assert costs.late(0.050) == pytest.approx([0.0, 1 / 200])  # 3 times 40 ms
-    assert costs.late(0.029) == pytest.approx([1 / 200, 1.0])  # of the second rung both were slow
+    assert costs.late(0.029) == pytest.approx([1 / 200, 1.0])  # both runs of the second rung were slow
 
 
 def fed(*factors):
@@ -190,7 +190,7 @@ def test_one_slow_run_is_a_hiccup_and_two_of_eight_a_busy_machine():
 
 
 def test_of_a_busy_spell_the_first_two_count_and_a_thousand_runs_are_remembered():
-    spell = [1.0] * 92 + [2.0] * 100 + [1.0] * 7  # and the one that is taken for granted
+    spell = [1.0] * 92 + [2.0] * 100 + [1.0] * 7  # and the one that is assumed
     assert fed(*spell).late(0.015) == pytest.approx([2 / 200])
     for later, share in ((200, 0.005), (800, 0.002), (893, 0.002), (894, 0.001), (895, 0.0)):
         assert fed(*spell, *[1.0] * later).late(0.015) == pytest.approx([share])
@@ -204,7 +204,7 @@ def test_a_deadline_is_more_than_nothing(deadline_s):
 
 @pytest.mark.parametrize(("deadline_s", "best"), [(0.012, 0), (0.024, 1), (0.036, 2), (0.1, 2)])
 def test_the_best_rung_that_leaves_time_to_draw(deadline_s, best):
-    """Of 8, 16, 30 and 60 ms; the last fits a tenth of a second, but frames come every 40 ms and change wholly."""
+    """8, 16, 30 and 60 ms; the last fits a tenth of a second, but frames arrive every 40 ms and change completely."""
     drive = Drive(deadline_s, 0.008, 0.016, 0.030, 0.060).run(60)
     assert set(drive.rungs[-20:]) == {best}
     assert None not in drive.rungs
@@ -214,14 +214,14 @@ def test_the_best_rung_that_leaves_time_to_draw(deadline_s, best):
 
 def test_where_nothing_keeps_up_the_fastest_does_its_best():
     drive = Drive(0.1, 0.060, 0.080).run(40)
-    assert set(drive.rungs[20:]) == {None, 0}  # once it is known that labels change wholly
+    assert set(drive.rungs[20:]) == {None, 0}  # once it is known that labels change completely
     assert drive.rungs.count(0) > 10
     assert max(drive.ages) <= 0.1
 
 
 @pytest.mark.parametrize(("share", "best"), [(0.001, 1), (0.05, 0)])
 def test_labels_of_a_slow_rung_age_the_more_the_picture_changes(share, best):
-    """0.71 at 60 ms, of which every 1.58th frame is labelled, against 0.70: worth it below a change of 2.4 %."""
+    """0.71 at 60 ms, which labels every 1.58th frame, against 0.70: worth it below a change of 2.4 %."""
     policy = Deadline(0.1)
     policy.expect(FPS)
     policy.start(rungs(0.030, 0.060))
@@ -233,7 +233,7 @@ def test_labels_of_a_slow_rung_age_the_more_the_picture_changes(share, best):
 
 
 def test_what_changes_from_frame_to_frame_is_measured():
-    """Each frame is filled with another label than the one before."""
+    """Each frame is filled with another label than the previous one."""
     assert Drive(0.040, 0.010).run(200).policy._change == pytest.approx(1.0, abs=0.01)
 
 
@@ -246,7 +246,7 @@ def test_down_when_the_machine_gets_busy_and_up_again_later():
     found = drive.rungs
     assert set(found[30:250]) == {2}
     first = found.index(None)
-    assert 250 <= first <= 251  # the frame that met the load
+    assert 250 <= first <= 251  # the frame on which the load began
     assert found[250:].count(None) <= 4
     assert set(found[first + 4 : 500]) == {1}  # 2.5 times 12 ms
     up = next(index for index in range(500, 1800) if found[index] == 2)
@@ -256,14 +256,14 @@ def test_down_when_the_machine_gets_busy_and_up_again_later():
 
 
 def test_a_hiccup_costs_its_own_frame_alone():
-    """One run in 2000 that is three times as slow: a rung that is worth 2 points less would have been no better."""
+    """One run in 2000 takes three times as long: a rung that is worth 2 points less would have been no better."""
     drive = Drive(0.040, 0.020, 0.030, load=busy(20.0, 20.001, factor=3.0)).run(1000)
-    assert drive.rungs[500:502] == [None, None]  # while it runs the next comes too
+    assert drive.rungs[500:502] == [None, None]  # the next frame also arrives while it runs
     assert set(drive.rungs[30:500] + drive.rungs[503:]) == {1}
 
 
 def test_held_labels_are_those_of_the_newest_frame_that_has_some():
-    """Frame 50 takes 72 ms: its labels are ready in time for 51, and too late for any of 51's own."""
+    """Frame 50 takes 72 ms: its labels are in time for 51, and too late for labels of 51's own."""
     drive = Drive(0.040, 0.030, load=busy(2.0, 2.001, factor=2.4)).run(53)
     assert [index for index, rung in enumerate(drive.rungs) if rung is None] == [50, 51]
     assert drive.shown[49:] == [49 % 11, 49 % 11, 50 % 11, 52 % 11]
@@ -292,7 +292,7 @@ def test_a_deadline_below_the_fastest_rung_is_kept_with_older_labels():
 
 
 def test_misses_are_rare_under_a_load_that_comes_and_goes():
-    """Two seconds busy, one to five quiet, for two minutes."""
+    """Two seconds busy, then one to five quiet, for two minutes."""
     spells, now = [], 5.0
     random = np.random.default_rng(0)
     while now < 130:
@@ -308,7 +308,7 @@ def test_misses_are_rare_under_a_load_that_comes_and_goes():
 
 @pytest.mark.parametrize(("gain", "last"), [(0.03, 0), (0.05, 1)])
 def test_a_better_rung_is_worth_few_misses(gain, last):
-    """A second in twenty is busy: that costs two frames of 500, or 0.04, whoever takes the better rung in between."""
+    """One second in twenty is busy: taking the better rung in between costs two frames of 500, or 0.04."""
     policy, took = Deadline(0.040), (0.012, 0.030)
     low, high = rungs(*took)
     policy.start([low, replace(high, score=low.score + gain)])
@@ -340,7 +340,7 @@ def test_more_misses_cost_little_where_the_deadline_is_not_kept_anyway(slow, bes
 def test_a_frame_that_waited_too_long_does_not_delay_the_next():
     drive = Drive(0.040, 0.020).run(5)
     labeller, clock = drive.labeller, drive.clock
-    clock.now = 1.035  # 5 ms are left of a frame that was captured at 1 s
+    clock.now = 1.035  # 5 ms remain for a frame captured at 1 s
     labeller.submit(Frame(np.zeros((*SIZE, 3), np.uint8), 25, 1.0, 1.0))
     assert not labeller._worker.busy
     assert labeller.collect().held
@@ -361,7 +361,7 @@ def test_the_fastest_is_tried_where_it_will_likely_be_ready():
 
 
 def test_a_slow_spell_does_not_end_all_tries():
-    """After it the fastest seems to take a little more than frames have left once they are there, 2 ms late each."""
+    """After that, the fastest rung seems to take slightly more than a frame's remaining time: 2 ms late each."""
     policy = Deadline(0.020)
     policy.start(rungs(0.010))
     policy.shown(0.0, 0.0)
@@ -377,7 +377,7 @@ def test_a_slow_spell_does_not_end_all_tries():
 
 def test_late_pictures_are_not_shown_but_some_are_if_all_are_late():
     policy = Deadline(0.033)
-    assert not policy.expired(0.0, 1.0)  # nothing was shown yet
+    assert not policy.expired(0.0, 1.0)  # nothing has been shown yet
     policy.shown(0.99, 1.0)
     assert policy.expired(1.0, 1.034)
     assert not policy.expired(1.0, 1.032)
@@ -397,7 +397,7 @@ def test_frames_of_another_size_hold_no_labels():
 
 def test_what_follows_another_video_does_not_hold_its_labels():
     drive = Drive(0.040, 0.006, 0.030).run(49)
-    drive.labeller.discard()  # as the end of a stream does
+    drive.labeller.discard()  # as at the end of a stream
     drive.clock.now = 2.1
     drive.labeller.submit(Frame(np.zeros((*SIZE, 3), np.uint8), 0, 2.0, 2.0))  # too late for any rung
     made = drive.labeller.collect()
@@ -420,7 +420,7 @@ def test_one_frame_at_a_time_and_one_user():
     with pytest.raises(UsageError, match="in use"):
         labeller.claim()
     labeller.close()
-    assert not any(engine.released for engine in drive.ladder.engines)  # it is in use
+    assert not any(engine.released for engine in drive.ladder.engines)  # still in use
     labeller.release()
     assert all(engine.released for engine in drive.ladder.engines)
     with pytest.raises(EngineError, match="closed: load another"):
@@ -428,7 +428,7 @@ def test_one_frame_at_a_time_and_one_user():
 
 
 def test_a_picture_alone_has_the_deadline_from_its_call_on():
-    """The rung of 30 ms fits 40 ms, for nothing is drawn; loading takes longer than that, and does not count."""
+    """The 30 ms rung fits into 40 ms, because nothing is drawn; loading takes longer than that, and does not count."""
     drive = Drive(0.040, 0.006, 0.030)
     drive.clock.now = 5.0
     ladder_open = drive.ladder.open
@@ -446,7 +446,7 @@ def test_a_picture_alone_has_the_deadline_from_its_call_on():
 
 
 def test_a_picture_that_is_late_gets_the_labels_of_the_call_before():
-    """The second run takes a second, and goes on with a picture of its own when the caller has got its own back."""
+    """The second run takes a second, and uses a copy of the picture once the caller has its own back."""
     slow = [1.0, 40.0, 1.0]
     drive = Drive(0.040, 0.025, load=lambda now: slow.pop(0))
     pictures = [np.full((*SIZE, 3), value, np.uint8) for value in (3, 4, 5)]

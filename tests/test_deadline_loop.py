@@ -1,4 +1,4 @@
-"""A deadline in the loop, in a stream and in `rtseg-cam`; nothing here depends on how fast the machine is."""
+"""A deadline in the loop, in a stream and in `rtseg-cam`; nothing here depends on the machine's speed."""
 
 import json
 from dataclasses import replace
@@ -27,7 +27,7 @@ from rtseg.live.segmenter import Segmenter
 from rtseg.live.timeliness import Timeliness
 from rtseg.sinks.base import write_picture
 
-LONG_S = 600.0  # a deadline that everything keeps
+LONG_S = 600.0  # a deadline that is always kept
 
 
 @pytest.fixture(autouse=True)
@@ -39,7 +39,7 @@ def _in_an_empty_folder(tmp_path, monkeypatch):
 
 
 def cam(*arguments):
-    """Runs the command in this process on a small street, unless told otherwise, and gives its exit code."""
+    """Runs the command in this process, by default on a small street, and returns its exit code."""
     with pytest.raises(SystemExit) as ended:
         run(app, ["--camera-size", "64x96", "--camera-fps", "50", "--no-window", *arguments])
     return ended.value.code
@@ -108,12 +108,12 @@ def test_while_a_rung_is_stuck_pictures_are_shown_with_older_labels():
     with anytime(0.05, Stuck()) as labeller:
         report = Loop(source, labeller, draw=draw, view=view).run()
     held = [number for number, (held, _, _) in enumerate(huds) if held]
-    assert set(range(12, 20)) <= set(held)  # before it was let go on
+    assert set(range(12, 20)) <= set(held)  # before it was released
     assert len({shown[number] for number in range(12, 20)}) == 1
     assert all(("HELD: labels of an earlier frame" in hud) == (held and bool(rung)) for held, rung, hud in huds)
     told = report.deadline
     assert told["missed"] >= told["held"] == len(held)
-    assert report.reused == 0  # they have old labels for want of time, not because nothing had changed
+    assert report.reused == 0  # their labels are old for lack of time, not because nothing changed
     assert sum(frames for _, frames in told["sequence"]) == 40 == told["frames"] - told["dropped"]
 
 
@@ -145,7 +145,7 @@ def test_frames_that_came_before_the_run_are_not_missed():
             return frame and replace(frame, captured_at=frame.captured_at - (1e3 if frame.index < 3 else 0))
 
     source, sink = Waiting(30, live=True, delay_s=0.004), FakeSink()
-    source.late = 7  # were not even read
+    source.late = 7  # were never read
     with anytime(500.0, FakeEngine()) as labeller:
         report = Loop(source, labeller, sinks=[sink]).run()
     assert sink.indices[0] >= 3
@@ -198,7 +198,7 @@ def test_what_was_on_time_is_counted_by_hand(monkeypatch):
 
 @pytest.fixture
 def rates(fake_network, monkeypatch):  # noqa: F811
-    """The engine of `fake_network` is known in this process only; and sizes need no comparing."""
+    """Only this process knows the engine of `fake_network`; and sizes need no comparison."""
     metrics = {"fp32": {"camvid/val": {"miou": 0.5, "sizes": {"192x256": 0.4}}}}
     for name in ("fake", "other"):
         fake_card(name=name, engine_order=("fake",), metrics=metrics).save(fake_network / f"{name}.json")

@@ -1,4 +1,4 @@
-"""`make demo`: which settings it runs `rtseg-cam` with, and what it leaves."""
+"""`make demo`: the settings it passes to `rtseg-cam`, and the files it leaves."""
 
 from pathlib import Path
 
@@ -20,7 +20,7 @@ def test_the_demo_records_and_opens_a_window_where_it_can(
 
     def cam(options: CamOptions) -> None:
         asked.append(options)
-        assert not Path("demo.mp4").exists()  # an older one could pass for this run's
+        assert not Path("demo.mp4").exists()  # an older one could be mistaken for this run's
         with VideoSink(Path("demo.mp4"), (64, 96), 30.0) as sink:
             for index in range(9):
                 grey = np.full((64, 96, 3), 20 * index, np.uint8)

@@ -36,7 +36,7 @@ def test_pspnet_has_the_layers_of_its_paper():
 
 
 def test_deeplab_has_the_size_of_torchvisions():
-    """Which is the paper's network at output stride 8, without multi-grid."""
+    """torchvision's is the paper's network at output stride 8, without multi-grid."""
     config = {"classes": 21, "encoder": "resnet101", "separable": False, "multi_grid": (1, 1, 1), "output_stride": 8}
     with torch.device("meta"):
         ours = build_model("deeplabv3", config)
@@ -49,8 +49,8 @@ def test_deeplab_has_the_size_of_torchvisions():
 
 @pytest.mark.parametrize("encoder", ["resnet50", "resnet101"])
 def test_deeplab_has_the_arithmetic_and_the_weights_that_torchvision_publishes(encoder):
-    """torchvision's `_ops` are 1e9 multiply-accumulates at 520x520; its network has an auxiliary head and one 3x3
-    convolution more."""
+    """torchvision's `_ops` are 1e9 multiply-accumulates at 520x520; its network also has an auxiliary head and one more
+    3x3 convolution."""
     published = getattr(torchvision.models.segmentation, f"DeepLabV3_{encoder.replace('resnet', 'ResNet')}_Weights")
     meta = published.DEFAULT.meta
     config = {"classes": 21, "encoder": encoder, "separable": False, "multi_grid": (1, 1, 1), "output_stride": 8}
@@ -93,7 +93,7 @@ def test_any_encoder_serves(name, encoder):
 
 
 def test_weights_of_one_output_stride_serve_another():
-    """As the paper evaluates at 8 what it trained at 16."""
+    """The paper also evaluates at 8 a network trained at 16."""
     sixteen, eight = (lively("deeplabv3", {**THIN, "output_stride": stride}) for stride in (16, 8))
     assert sixteen.state_dict().keys() == eight.state_dict().keys()
     eight.load_state_dict(sixteen.state_dict())
@@ -108,7 +108,7 @@ def test_levels_of_the_pyramid_are_those_of_adaptive_pooling(size, monkeypatch):
         expected.append(F.interpolate(level(F.adaptive_avg_pool2d(x, bins)), size, mode="bilinear"))
     torch.testing.assert_close(pyramid(x), torch.cat(expected, 1), rtol=1e-5, atol=1e-6)
     monkeypatch.setattr(torch.compiler, "is_exporting", lambda: True)
-    monkeypatch.delattr(F, "adaptive_avg_pool2d")  # an export computes the same by matrices
+    monkeypatch.delattr(F, "adaptive_avg_pool2d")  # an export uses matrices instead
     torch.testing.assert_close(pyramid(x), torch.cat(expected, 1), rtol=1e-5, atol=1e-6)
     assert pyramid.channels == 8 + 4 * 4
 
@@ -148,9 +148,9 @@ def test_the_cascade_doubles_its_rates_from_block_to_block(output_stride, first)
 
 
 def valid_taps(rate, size=65):
-    """Share of the positions at which 1, 4 (or another count) and 9 taps of a 3x3 kernel are on the features.
+    """Share of the positions at which 1, 4 (or another count) and 9 taps of a 3x3 kernel are inside the features.
 
-    From the pyramid's own convolution: with ones everywhere, its output counts them.
+    Uses the pyramid's own convolution: with ones everywhere, its output counts them.
     """
     convolution = AtrousPyramid(1, 1, (rate,), separable=False).branches[1][0]
     nn.init.ones_(convolution.weight)
@@ -160,7 +160,7 @@ def valid_taps(rate, size=65):
 
 
 def test_a_large_rate_leaves_a_3x3_kernel_its_centre_only():
-    """What the picture's mean is for (figure 4 of the paper, on 65x65 features)."""
+    """Why the pyramid has the image mean (figure 4 of the paper, for 65x65 features)."""
     for rate in (1, 6, 12, 18, 24, 32):
         assert valid_taps(rate)[9] == pytest.approx(((65 - 2 * rate) / 65) ** 2)  # all nine fall as the rate grows
     shares = [valid_taps(rate).get(1, 0.0) for rate in (32, 36, 48, 60, 64)]

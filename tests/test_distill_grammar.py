@@ -1,4 +1,4 @@
-"""What `--teaching` may say."""
+"""The grammar of `--teaching`."""
 
 import subprocess
 import sys

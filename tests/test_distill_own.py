@@ -1,4 +1,4 @@
-"""The terms of ways of teaching without a teacher or with networks of their own, against figures worked out by hand."""
+"""Terms of teaching methods without a teacher or with their own networks, against values worked out by hand."""
 
 from math import atan, exp, log, pi
 
@@ -26,7 +26,7 @@ pytestmark = pytest.mark.slow
 
 
 def test_class_wise_by_hand() -> None:
-    """Each picture learns from the mean logits of the class in the other one; what that lacks does not count."""
+    """Each picture learns from the mean logits of the class in the other one; classes missing there do not count."""
     logits = torch.tensor([[0.0, 0.0, 9.0], [log(3.0), log(3.0), 0.0]])  # (picture, pixel): the second class's is 0
     x = torch.stack([logits, torch.zeros_like(logits)], 1)[:, :, None]  # (2, 2, 1, 3)
     labels = torch.tensor([[[0, 0, 1]], [[0, 0, UNKNOWN]]])
@@ -47,7 +47,7 @@ def test_mutual_by_hand() -> None:
 
 
 def test_grafting_by_hand() -> None:
-    """Nine weights of ten in one bin against one in each: the poorer layer keeps less; what follows it goes along."""
+    """Nine of ten weights in one bin against one in each: the poorer layer keeps less; what follows it goes along."""
     rich, poor = torch.arange(10.0).reshape(2, 5), torch.tensor([0.0] * 9 + [1.0]).reshape(2, 5)
     high, low = log(10), -(0.9 * log(0.9) + 0.1 * log(0.1))
     assert grafting.entropy(rich) == pytest.approx(high, rel=1e-5)
@@ -102,7 +102,7 @@ class Linear(nn.Module):
 
 
 def test_pictures_move_to_the_border() -> None:
-    """A margin of 2 at blue = 100, slope 0.02: a whole step goes by (2 + 0.01)/0.02 = 100.5, just beyond it."""
+    """A margin of 2 at blue = 100, slope 0.02: a full step moves by (2 + 0.01)/0.02 = 100.5, just beyond it."""
     images = torch.full((1, 1, 1, 3), 100.0)
     truth, towards = torch.zeros(1, 1, 1, dtype=torch.long), torch.ones(1, 1, 1, dtype=torch.long)
     counted = torch.ones(1, 1, 1, dtype=torch.bool)
@@ -116,7 +116,7 @@ def test_pictures_move_to_the_border() -> None:
 
 
 def test_what_a_generator_is_judged_by() -> None:
-    """Sure of one class everywhere: only the spread is bad, and best where both classes come up alike."""
+    """Sure of one class everywhere: only the spread is bad, and it is best if both classes are equally frequent."""
     sure = torch.tensor([[50.0, 50.0], [0.0, 0.0]]).reshape(1, 2, 1, 2)
     both = torch.tensor([[50.0, 0.0], [0.0, 50.0]]).reshape(1, 2, 1, 2)
     unsure = torch.zeros(1, 2, 1, 2)
@@ -169,7 +169,7 @@ SMALL = {"encoder": "resnet18", "width": 0.125, "channels": 16, "conv": "active"
 
 @pytest.mark.parametrize("is_pruned", [False, True])
 def test_peers_have_the_layers_of_the_network_with_other_weights(is_pruned: bool) -> None:
-    """Also where its encoder has fields of its own, and where channels were cut from it."""
+    """Also if its encoder has its own fields, and if channels were cut from it."""
     network = lively("pspnet", {**SMALL, "exits": 1})
     if is_pruned:
         chosen = rank(network, "l1")
@@ -202,14 +202,14 @@ def test_early_exits_by_hand(own: bool) -> None:
     found = teaching(batch)
     assert found.item() == pytest.approx(log(2) + apart if own else apart / 2, rel=1e-5)
     found.backward()
-    assert logits.grad is None  # the end teaches, and does not learn
+    assert logits.grad is None  # the end teaches and does not learn
     assert deep.grad is not None
     assert deep.grad.flatten().tolist() == pytest.approx([1.0 if own else 0.5, 0])
 
 
 @pytest.mark.parametrize(("exits", "ours"), [(0, 1), (1, 2), (2, 3)])
 def test_two_exits_may_see_the_same_features(exits: int, ours: int) -> None:
-    """PSPNet's auxiliary classifier and its exit are on one stage: each learns, with a hint of its own."""
+    """PSPNet's auxiliary classifier and its exit use the same stage: each learns, with its own hint."""
     network = build_model("pspnet", {**SMALL, "exits": exits})
     teaching = ByotConfig().build(network, [])
     assert [hint.in_channels for hint in teaching.hints] == [

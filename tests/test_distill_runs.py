@@ -1,4 +1,4 @@
-"""Ways of teaching with real networks: what learns from what, runs, and how they go on."""
+"""Teaching methods with real networks: what learns from what, what runs, and how runs resume."""
 
 import csv
 from collections.abc import Sequence
@@ -42,7 +42,7 @@ def teacher(tmp_path_factory: pytest.TempPathFactory) -> str:
 
 @pytest.fixture(scope="module")
 def others() -> list[SegmentationModel]:
-    """Teachers of other sizes and channels than the student has."""
+    """Teachers with other sizes and channels than the student."""
     return [lively(kind, SMALL[kind], seed=5) for kind in ("smp", "swiftnet")]
 
 
@@ -58,7 +58,7 @@ def value_of(lessons: Lessons, student: SegmentationModel) -> torch.Tensor:
 
 @pytest.mark.parametrize("method", list(METHODS))
 def test_the_student_learns_and_its_teachers_do_not(method: str, others: list[SegmentationModel]) -> None:
-    """Every layer of a method's own learns too."""
+    """A method's own layers all learn, too."""
     teachers = others if method in TAUGHT else []
     student = lively("tiny", seed=9).train()
     lessons = lessons_of(method, student, teachers).train()
@@ -70,7 +70,7 @@ def test_the_student_learns_and_its_teachers_do_not(method: str, others: list[Se
     value = lessons(batch, 1.0) + (0 if made is None else made.loss)
     assert value.isfinite()
     value.backward()
-    if method not in ("bss", "grafting"):  # the former looks where both are right, the latter has no term
+    if method not in ("bss", "grafting"):  # bss counts only pixels where both are right; grafting has no term
         assert any(parameter.grad is not None and parameter.grad.any() for parameter in student.parameters())
     for name, parameter in lessons.named_parameters():
         assert parameter.grad is not None, name
@@ -122,13 +122,13 @@ def test_early_exits_are_the_networks_own_where_it_has_some(kind: str) -> None:
     batch = network_batch(student, lessons.teachers, size=64)
     (lessons(batch, 1.0)).backward()
     assert batch.student.logits.grad_fn is not None
-    assert student.classifier.weight.grad is None  # the last exit teaches, and does not learn
+    assert student.classifier.weight.grad is None  # the last exit teaches and does not learn
     early = [name for name, p in student.named_parameters() if p.grad is not None and p.grad.any()]
     assert any(name.startswith("auxiliary") for name in early) == (kind != "enet")
 
 
 def test_weights_and_stages() -> None:
-    """A method's own weight and the run's multiply; after its share of the epochs a method adds nothing."""
+    """A method's own weight and the run's multiply; after its share of the epochs, a method adds nothing."""
     student, teacher = lively("tiny", seed=9), lively("tiny", seed=5)
     batch = network_batch(student, Teachers([teacher]))
     alone = lessons_of("logits", student, [teacher])(batch, 1.0)
@@ -139,7 +139,7 @@ def test_weights_and_stages() -> None:
     assert early > late
     assert late.item() == pytest.approx(alone.item())
     assert set(staged.values) == {"logits"}
-    assert all(parameter.grad is not None for parameter in staged.parameters())  # as training in processes expects
+    assert all(parameter.grad is not None for parameter in staged.parameters())  # DDP expects that
 
 
 def test_pairs_of_features_are_named() -> None:
@@ -199,13 +199,13 @@ def options(teacher: str, methods: Sequence[str]) -> dict[str, Any]:
 
 
 def stopped_run(given: TrainConfig, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Stopped in the second epoch, then gone on with."""
+    """Stopped in the second epoch, then resumed."""
     stopped(given, monkeypatch, 1, 1)
     return train(given)
 
 
 def same_ends(one: Path, other: Path) -> dict[str, Any]:
-    """The state of a run's task, after comparing it with another's, bit by bit."""
+    """The state of a run's task, after a bit-by-bit comparison with another run's."""
     ours, theirs = (load_tree(folder / "last.ckpt") for folder in (one, other))
     for state in ("state_dict", "current_model_state"):
         for name, value in theirs[state].items():
@@ -216,7 +216,7 @@ def same_ends(one: Path, other: Path) -> dict[str, Any]:
 def test_a_stopped_run_goes_on_with_all_that_its_methods_have_learned(
     root: Path, tmp_path: Path, teacher: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Every method but `dafl` in one run. Adapters, peers and discriminator end in the same bits, and do not ship."""
+    """Every method but `dafl` in one run. Adapters, peers and discriminator end with the same bits, and do not ship."""
     methods = [name for name in METHODS if name != "dafl"]
     given = options(teacher, methods)
     whole = train(config(root, tmp_path / "whole", epochs=2, **given))
@@ -232,7 +232,7 @@ def test_a_stopped_run_goes_on_with_all_that_its_methods_have_learned(
 def test_without_data_neither_pictures_nor_labels_are_looked_at(
     root: Path, tmp_path: Path, teacher: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Two data sets of one length give the same bits, also where one run is stopped and goes on."""
+    """Two data sets of the same length yield the same bits, even if one run is stopped and resumed."""
     given = options(teacher, ["dafl", "cwd"])
     other = tmp_path / "other"
     make_camvid(other, NAMES[:4], size_hw=(64, 48))
@@ -243,7 +243,7 @@ def test_without_data_neither_pictures_nor_labels_are_looked_at(
 
 
 def test_peers_start_apart_and_meet_by_grafting(root: Path, tmp_path: Path) -> None:
-    """After an epoch, two networks whose layers hold as much have the same share of both."""
+    """After an epoch, two networks whose layers hold equal information have equal shares of both."""
     given = config(root, tmp_path, **options("", ["grafting:slope=0"]))
     task, _, _ = construct(make_plan(given))
     own = {name.removeprefix("model."): value.clone() for name, value in task.state_dict().items() if "model." in name}
@@ -260,7 +260,7 @@ def test_peers_start_apart_and_meet_by_grafting(root: Path, tmp_path: Path) -> N
 
 
 def test_checkpoints_from_before_methods_were_named_are_read() -> None:
-    """An adapter's name did not begin with the method's."""
+    """Adapter keys did not use to begin with the method's name."""
     student, teacher = lively("tiny", seed=9), lively("tiny", seed=5)
     lessons = lessons_of("features", student, [teacher])
     old = {"adapters.0.weight": torch.ones(16, 16, 1, 1), "adapters.0.bias": torch.ones(16)}

@@ -1,4 +1,4 @@
-"""The terms of ways of teaching that compare student and teacher, against figures worked out by hand or by numpy."""
+"""Terms of teaching methods that compare student and teacher, against values worked out by hand or with numpy."""
 
 from math import log
 
@@ -74,7 +74,7 @@ def test_logits_by_hand() -> None:
 
 
 def test_mimic_by_hand() -> None:
-    """What all classes share does not count: (1, 3) and (7, 9) are the same, (0, 0) is 1 away in each class."""
+    """An offset shared by all classes does not count: (1, 3) and (7, 9) are equal, (0, 0) is 1 off in each class."""
     taught = torch.tensor([7.0, 9.0]).reshape(1, 2, 1, 1)
     for said, expected in (((1.0, 3.0), 0.0), ((0.0, 0.0), 0.5), ((5.0, 3.0), 2.0)):
         batch = given_batch(torch.tensor(said).reshape(1, 2, 1, 1), known(1, 1, 1), [(taught, {})])
@@ -109,7 +109,7 @@ def test_fitnet_by_hand() -> None:
 
 
 def test_attention_by_hand() -> None:
-    """Strong in another place: two unit vectors at a right angle; scale and channels do not count."""
+    """Strong in different places: two unit vectors at a right angle; scale and channels do not count."""
     one, other = row(2.0, 0.0), row(0.0, 3.0, 0.0, 1.0, channels=2)
     assert term(AtConfig(), one, other) == pytest.approx(2**0.5, abs=1e-4)
     assert term(AtConfig(), one, row(5.0, 0.0)) == pytest.approx(0, abs=1e-4)

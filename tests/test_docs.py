@@ -1,4 +1,4 @@
-"""What the documentation says can be done: every command line is one that the programs take, and the site builds."""
+"""The documentation is true: programs accept every command line in it, and the site builds."""
 
 import importlib
 import json
@@ -23,7 +23,7 @@ APPS = {"rtseg": main.build_app(), "rtseg-cam": cam.app, "rtseg-video": video.ap
 
 
 def lines() -> Iterator[tuple[str, str]]:
-    """(page, command) of every line in a block of commands; a line that ends in a backslash goes on."""
+    """(page, command) for every line in a block of commands; a line ending in a backslash continues."""
     for page in PAGES:
         text = page.read_text(encoding="utf-8")
         for block in re.findall(r"^```(?:bash|sh)?\n(.*?)^```", text, re.DOTALL | re.MULTILINE):
@@ -40,9 +40,9 @@ def test_a_command_in_the_documentation_is_one_that_the_programs_take(page: str,
 
 
 def benchmarks() -> Iterator[tuple[str, str]]:
-    """(name, options) of every call of a benchmark: in the pages, in the protocol, and at the top of each.
+    """(name, options) of every call of a benchmark: in the pages, in the protocol, and in each one's docstring.
 
-    gpu.py is left out: it has argparse, and tests/test_gpu_benchmark.py runs it.
+    gpu.py is left out: it uses argparse, and tests/test_gpu_benchmark.py runs it.
     """
     for page in (*PAGES, BENCHMARKS / "PROTOCOL.md", *BENCHMARKS.glob("*.py")):
         yield from re.findall(r"python benchmarks/(?!gpu)(\w+)\.py ([^`#\n)]+)", page.read_text(encoding="utf-8"))

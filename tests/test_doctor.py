@@ -1,4 +1,4 @@
-"""`rtseg doctor`, `rtseg models` and the command that they belong to."""
+"""`rtseg doctor`, `rtseg models` and the `rtseg` command itself."""
 
 import json
 import os
@@ -16,7 +16,7 @@ from rtseg.core.files import file_sha256
 
 @pytest.fixture
 def weights(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A weights folder with one network whose file is whole."""
+    """A weights folder with one network whose file is intact."""
     network = tmp_path / "tiny.onnx"
     network.write_bytes(b"network")
     file = CardFile(network.name, file_sha256(network), network.stat().st_size)

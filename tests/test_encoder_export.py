@@ -1,4 +1,4 @@
-"""Encoders with operators, or uses of weights, of their own: trained a step, exported, and run by the engines."""
+"""Encoders with special operators, or special uses of weights: trained for a step, exported, and run by the engines."""
 
 import numpy as np
 import onnx
@@ -23,13 +23,13 @@ FORMS = {
     "deformable": {"encoder": "resnet18", "width": 0.125, "conv": "deformable", "conv_count": 2},
     "active": {"encoder": "resnet18", "width": 0.125, "conv": "active", "conv_count": 2},
     "cliquenet": {"encoder": "cliquenet_s0", "width": 0.125, "attention": True},
-    "alexnet": {"encoder": "alexnet", "output_stride": 8},  # poolings without their stride
+    "alexnet": {"encoder": "alexnet", "output_stride": 8},  # poolings without stride
     "pyramidnet": {"encoder": "pyramidnet18", "width": 0.125},
 }
 
 
 def trained(fields):
-    """A network after one step, its taps moved."""
+    """A network after one step, with moved taps."""
     torch.manual_seed(0)
     model = build_model("pspnet", {"channels": 16, "output_stride": 16, **fields}).train()
     optimizer = torch.optim.SGD(model.parameters(), 1e-3)
@@ -47,7 +47,7 @@ def trained(fields):
 
 @pytest.fixture(scope="module", autouse=True)
 def _few_layers():
-    """CliqueNet's blocks have two or three layers, since each is exported many times over."""
+    """CliqueNet's blocks have two or three layers, because each is exported many times."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("rtseg.models.encoders.cliquenet.S0", ((36, 2), (64, 3), (100, 2), (80, 2)))
         yield
@@ -55,7 +55,7 @@ def _few_layers():
 
 @pytest.fixture(scope="module", params=list(FORMS))
 def exported(request, tmp_path_factory):
-    """The exported network, which has passed the parity gate, and the pictures of that."""
+    """The exported network, which has passed the parity gate, and the gate's pictures."""
     random = np.random.default_rng(0)
     pictures = [random.integers(0, 256, (*SIZE, 3), np.uint8) for _ in range(2)]
     model, folder = trained(FORMS[request.param]), tmp_path_factory.mktemp(request.param)
@@ -74,7 +74,7 @@ def test_an_engine_computes_what_was_trained(exported, engine):
 
 
 def test_weights_that_are_computed_are_folded_before_int8(exported):
-    """`load_float_graph` refuses convolutions whose weights are not stored."""
+    """`load_float_graph` rejects convolutions whose weights are not stored."""
     artifact, picture = exported
     folded = load_float_graph(artifact.file("fp32"))
     found, expected = (

@@ -1,4 +1,4 @@
-"""What is particular to each family of encoders: worked out by hand, or against an independent computation."""
+"""What is special about each family of encoders: worked out by hand, or against an independent computation."""
 
 import pytest
 import torch
@@ -172,7 +172,7 @@ class PlusOne(nn.Module):
 
 
 def counting(columns, column=None):
-    """A fractal whose convolutions add 1, so that a path's end says how many it has passed."""
+    """A fractal whose convolutions add 1, so that the end of a path shows how many it has passed."""
     fractal = Fractal(1, 1, columns, column, 1, DropPath(columns, 0.15)).eval()
     for module in fractal.modules():
         if isinstance(module, Fractal) and module.short is not None:

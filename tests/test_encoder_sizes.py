@@ -1,4 +1,4 @@
-"""Encoders have the parameters and the arithmetic that their papers, or the libraries that they come from, publish."""
+"""Parameters and arithmetic of the encoders match those published in their papers or by their libraries."""
 
 from itertools import pairwise
 from pathlib import Path
@@ -24,7 +24,7 @@ pytestmark = pytest.mark.slow
 
 @pytest.fixture(autouse=True)
 def on_meta():
-    """Sizes need no memory."""
+    """Counting sizes needs no memory."""
     with torch.device("meta"):
         yield
 
@@ -79,7 +79,7 @@ HEADS = {"vgg11": VGG_HEAD, "vgg16": VGG_HEAD, "googlenet": 1_024_000, "convnext
 
 @pytest.mark.parametrize("name", list(HEADS))
 def test_the_arithmetic_is_what_torchvision_publishes(name):
-    """`_ops` are 1e9 multiply-accumulates at 224x224, the classifier included."""
+    """`_ops` are 1e9 multiply-accumulates at 224x224, including the classifier."""
     published = torchvision.models.get_model_weights(name).DEFAULT.meta
     macs = count_macs(build_encoder(name, TrunkOptions()), (224, 224))
     assert (macs + HEADS[name]) / 1e9 == pytest.approx(published["_ops"], rel=0.003)

@@ -18,12 +18,12 @@ pytestmark = pytest.mark.slow
 
 NAMES = list(ENCODERS)
 FAMILIES = list({row.target.partition(":")[0]: name for name, row in reversed(ROWS.items())}.values())
-"""One encoder of each file: those of a file differ in numbers only."""
+"""One encoder per file: those of a file differ in numbers only."""
 LITE = [name for name in NAMES if name.startswith("efficientnet_lite")]
 MOBILENETS = [name for name in NAMES if name.startswith("mobilenet")]
 THIN = {"width": 0.25}
 SMALLER = {"densenet121": {"layers": [2, 2, 2, 2]}, "fractalnet34": {"columns": 3}}
-"""Settings for the suites, of those that are deep."""
+"""Settings that make deep encoders small enough for the suites."""
 
 
 def built(name, **options):
@@ -32,7 +32,7 @@ def built(name, **options):
 
 
 def thin(name, **options):
-    """Small, where the encoder can be."""
+    """Small, if the encoder can be scaled."""
     width = 0.25 if ROWS[name].width else 1.0
     return built(name, width=width, settings=SMALLER.get(name, {}), **options)
 
@@ -164,7 +164,7 @@ def test_dilation_keeps_what_the_strided_network_computes(name, output_stride):
     strided, dilated = thin(name, **deep), thin(name, output_stride=output_stride, **deep)
     for network in (strided, dilated):
         for module in network.modules():
-            if isinstance(module, SqueezeExcite):  # which sees other means
+            if isinstance(module, SqueezeExcite):  # it sees other means
                 nn.init.zeros_(module.expand.weight)
     x = torch.randn(1, 3, 64, 128)
     with torch.inference_mode():
@@ -209,7 +209,7 @@ def test_mobilenets_dilate_their_depthwise_convolutions(name):
 
 
 def test_initial_activations_keep_their_scale():
-    """He initialisation, of depthwise convolutions too: neither fading nor growing without batch norm's help."""
+    """He initialisation, also of depthwise convolutions: activations neither fade nor grow without batch norm."""
     torch.manual_seed(0)
     encoder = build_encoder("mobilenet_v1", TrunkOptions()).eval()
     with torch.inference_mode():

@@ -1,4 +1,4 @@
-"""Kept engines: what makes a key, and what becomes of entries that are damaged, foreign, or built by two at once."""
+"""Cached engines: their keys, and what happens to entries that are damaged, foreign, or built twice at once."""
 
 import json
 import logging
@@ -61,7 +61,7 @@ def test_an_entry_comes_back_as_it_was_kept(cache, caplog):
     cache.store(KEY, b"plan", {"agreement": 0.9991})
     entry = cache.find(KEY)
     assert (entry.plan, entry.report) == (b"plan", {"agreement": 0.9991})
-    assert not caplog.records  # a miss and a hit are nothing to tell
+    assert not caplog.records  # misses and hits are not logged
 
 
 def damage(name):
@@ -122,7 +122,7 @@ def test_timing_belongs_to_a_version_and_gpu(cache):
 
 @pytest.mark.slow
 def test_two_processes_do_not_build_at_once(cache):
-    """Each child reads a number, waits, and writes one more: without the lock they would read the same."""
+    """Each child reads a number, waits, and writes the next: without the lock both would read the same."""
     count = cache.folder.parent / "count"
     count.write_text("0")
     code = f"""

@@ -56,7 +56,7 @@ def exported_network(model):
 
 
 def reference(model, image):
-    """Logits of the network that was exported."""
+    """Logits of the exported network."""
     network = exported_network(model)
     with torch.inference_mode():
         return DeployGraph(network)(torch.from_numpy(image)[None])[0].numpy()
@@ -123,7 +123,7 @@ def test_logits_hold_until_the_next_call_and_never_alias_the_input(engine, frame
     np.testing.assert_array_equal(kept, expected[0])
     assert not np.shares_memory(kept, frame)
     again = engine.infer(other)
-    np.testing.assert_array_equal(again, expected[1])  # whatever became of `kept`
+    np.testing.assert_array_equal(again, expected[1])  # whatever happened to `kept`
 
 
 def test_two_engines_do_not_share_buffers(networks, engine, frame):

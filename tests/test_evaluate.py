@@ -23,7 +23,7 @@ from rtseg.scenes import StreetScene
 
 
 class Stripes(DataSet):
-    """Two pictures: class i is drawn as blue value i, which is how the fake engine labels it."""
+    """Two pictures: class i is drawn as blue value i, which the fake engine turns into label i."""
 
     name = "stripes"
     splits = ("val",)
@@ -37,7 +37,7 @@ class Stripes(DataSet):
         truth = np.zeros(self.size_hw, np.uint8)
         truth[:, 48:] = 3 + index
         image = np.repeat(truth[..., None], 3, 2)
-        truth[:8] = CAMVID11.ignore_index  # above, nothing is known
+        truth[:8] = CAMVID11.ignore_index  # the upper part is unlabelled
         return Sample(f"{index}", image, truth)
 
 
@@ -49,7 +49,7 @@ class Picture:
 
 @pytest.fixture
 def small_streets(monkeypatch):
-    """`synthetic` shows small pictures: the flow between large ones takes its time."""
+    """`synthetic` shows small pictures, because optical flow between large ones is slow."""
     monkeypatch.setattr("rtseg.scenes.StreetScene", lambda size_hw, seed, fps: StreetScene((64, 96), seed, fps))
 
 
@@ -80,7 +80,7 @@ def test_other_classes_are_told():
 @pytest.mark.slow
 @pytest.mark.parametrize("name", sorted(shipped()))
 def test_every_engine_gets_the_figures_of_torch(name, monkeypatch):
-    """The same confusion matrix but for at most 1 pixel in 1000, whose best two classes are all but equal."""
+    """Equal confusion matrices, except for at most 1 pixel in 1000 whose best two classes are nearly tied."""
     monkeypatch.setattr("rtseg.datasets.scenes._SEEDS", {"val": (0, 1)})
     data = open_data("scenes", None, "val")
     figures = {}
@@ -91,7 +91,7 @@ def test_every_engine_gets_the_figures_of_torch(name, monkeypatch):
             assert segmenter.info.engine == engine
     (reference, outline), others = figures.pop("torch"), figures
     assert others
-    assert np.count_nonzero(reference.counts.sum(0)) > 2  # else the comparison says little
+    assert np.count_nonzero(reference.counts.sum(0)) > 2  # else the comparison is meaningless
     for matrix, boundary in others.values():
         assert np.array_equal(matrix.counts.sum(1), reference.counts.sum(1))
         assert np.abs(matrix.counts - reference.counts).sum() / 2 <= reference.counts.sum() / 1000
@@ -115,7 +115,7 @@ class TestCommand:
             assert np.array_equal(picture, sample.image)
             assert np.array_equal(truth, overlay(sample.image, sample.labels, data.labels, opacity=0.6))
             assert (predicted[8:] == truth[8:]).all(2).mean() > 0.9
-            assert not (predicted[:8] == truth[:8]).all(2).any()  # labelled, where nothing is known
+            assert not (predicted[:8] == truth[:8]).all(2).any()  # labelled where the truth is unlabelled
 
     def test_a_picture_is_of_a_data_set_and_has_a_kind(self, tmp_path):
         with pytest.raises(UsageError, match="give --data or --root"):
@@ -194,7 +194,7 @@ class TestCommand:
         app.command(app.EvalOptions(**options, data="stripes", steady=True))
         figures = json.loads(out.read_text())
         steady = figures["stability"].pop("steady")
-        assert figures["stability"] == plain  # of the same run of the network
+        assert figures["stability"] == plain  # from the same run of the network
         assert (steady["frames"], steady["pairs"], steady["still_share"]) == (4, 3, plain["still_share"])
         assert steady["flip_share"] < plain["flip_share"]
         assert steady["consistency"] > plain["consistency"]
@@ -273,10 +273,10 @@ def test_figures_enter_the_card_unless_the_network_was_trained_on_the_pictures(m
     assert entered["miou"] == pytest.approx(1.0)
     assert {"boundary_f1", "iou", "pixel_accuracy", "frames", "ece"} <= set(entered)
     assert entered["temperature"] == 1
-    assert "camvid/val" in resolve("fake").card.figures()  # what was there stays
+    assert "camvid/val" in resolve("fake").card.figures()  # earlier figures stay
     card = resolve("fake").card.with_figures("fp32", {"stripes/val": {**entered, "sizes": {"32x48": 0.5}}})
     card.save(resolve("fake").folder / "fake.json")
-    app.command(app.EvalOptions(model="fake", data="stripes", size="64x96", enter=True))  # again, as benchmarks do
+    app.command(app.EvalOptions(model="fake", data="stripes", size="64x96", enter=True))  # again, like benchmarks
     assert resolve("fake").card.figures()["stripes/val"]["sizes"] == {"32x48": 0.5}
     recipe = {"data": "camvid", "split": "fit", "init": {"recipe": {"data": "stripes", "split": "val"}}}
     replace(card, recipe=recipe).save(resolve("fake").folder / "fake.json")

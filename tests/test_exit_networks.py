@@ -1,4 +1,4 @@
-"""Networks with exits in torch, and the chain of graphs that they are exported as."""
+"""Networks with exits in torch, and the chain of graphs that they are exported to."""
 
 from collections import Counter
 from copy import deepcopy
@@ -55,7 +55,7 @@ WHERE = {
 
 @pytest.fixture(scope="module", autouse=True)
 def _tiny_exits():
-    """'tiny-exits' and 'tiny-pooled' are models of the registry while this file's tests run."""
+    """'tiny-exits' and 'tiny-pooled' are in the registry while this file's tests run."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setitem(MODELS._entries, "tiny-exits", "exit_networks:TinyExits")
         patch.setitem(MODELS._entries, "tiny-pooled", "exit_networks:TinyPooled")
@@ -150,7 +150,7 @@ def test_a_network_without_exits_starts_one_with(root, tmp_path):
 
 
 def test_a_network_with_exits_starts_one_without(root, tmp_path):
-    """All but the heads of the exits is taken, not the trunk alone."""
+    """Everything but the exits' heads is taken, not only the trunk."""
     source = lively("tiny-exits", {"exits": 1})
     start = finished(source, "tiny-exits", tmp_path)
     run = config(root, tmp_path / "run", model="tiny-exits", init=start, set=("exits=0",))
@@ -172,20 +172,20 @@ def test_the_card_says_where_the_network_stops(artifact, network):
 
 
 def test_no_work_is_done_twice(artifact):
-    """Every convolution is in one graph of the chain, and all that the whole network has are there."""
+    """Every convolution is in one graph of the chain, and all of the whole network's are present."""
     chain = [{node.name for node in onnx.load(path).graph.node if node.op_type == "Conv"} for path in
              artifact.chain("fp32")]  # fmt: skip
     assert sum(map(len, chain)) == len(set.union(*chain))
     whole = {node.name for node in onnx.load(artifact.file("fp32")).graph.node if node.op_type == "Conv"}
     assert whole < set.union(*chain)
     assert len(whole) == 5  # first to fourth, and the classifier
-    for path in artifact.chain("fp32")[1:]:  # what later graphs ask is the picture's size, never that of a feature
+    for path in artifact.chain("fp32")[1:]:  # later graphs query the picture's size, never a feature's
         asked = {node.input[0] for node in onnx.load(path).graph.node if node.op_type == "Shape"}
         assert asked <= {"image"}
 
 
 def test_the_cost_of_an_exit_counts_all_before_it(artifact, network):
-    """Of a 1024x2048 picture, by hand, in 1e9: layers and classifiers, and a head of 64 channels at stride 8."""
+    """For a 1024x2048 picture, by hand, in 1e9: layers and classifiers, and a head of 64 channels at stride 8."""
     cells = {stride: (1024 // stride) * (2048 // stride) for stride in (2, 4, 8, 16, 32)}
     down = (cells[16] + cells[32]) * (9 * 64 + 64 * 64)
     up = (cells[8] + cells[16]) * (64 * 32 + 9 * 96 + 96 * 64)
@@ -199,7 +199,7 @@ def test_the_cost_of_an_exit_counts_all_before_it(artifact, network):
 
 
 def test_what_a_block_computes_with_the_weights_of_its_layers_counts_too():
-    """CliqueNet's blocks do: one graph that holds all weights of the network to its end costs what that costs."""
+    """Modules like CliqueNet's blocks: a graph with all weights of the whole network costs what that costs."""
     fields = {"encoder": "cliquenet_s0", "width": 0.25, "channels": 16, "output_stride": 16, "exits": 1}
     model = build_model("deeplabv3", fields)
     held = frozenset(name for name in model.state_dict() if not name.startswith("exits."))
@@ -226,7 +226,7 @@ def test_an_exit_that_differs_is_told(artifact, network, monkeypatch):
     other = deepcopy(network)
     with torch.no_grad():
         for parameter in other.exits[0].classifier.parameters():
-            parameter.neg_()  # its least likely class is now the likeliest
+            parameter.neg_()  # its least likely class becomes the likeliest
     images = [StreetScene((64, 96), seed=0).render(0)[0]]
     with pytest.raises(ParityError, match=r"exit encoder/8 at .* have torch's label"):
         check_chain_parity(artifact.chain("fp32"), other, CAMVID11, images)
@@ -280,7 +280,7 @@ def test_a_picture_in_parts_has_the_labels_of_the_whole(artifact):
 
 
 def test_without_a_halo_parts_differ(artifact):
-    """What the tests above would not see otherwise: the network does look beyond a tile."""
+    """A check of the tests above: the network does look beyond a tile."""
     size = (192, 320)
     tiling = Tiling(size, (64, 64), 0)
     with load_engine("onnxruntime", artifact, EngineOptions(size, exits=True)) as engine:

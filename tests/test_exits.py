@@ -1,4 +1,4 @@
-"""Exits without torch: cards, engines that stop and go on, entropies, thresholds, the labeller that leaves early."""
+"""Exits without torch: cards, engines that stop and continue, entropies, thresholds, the labeller that leaves early."""
 
 import gc
 import json
@@ -51,7 +51,7 @@ def engine(request, artifact):
 
 
 def expected(artifact, image, cells):
-    """The logits of the exit that sees means of so many pixels, computed with numpy."""
+    """The logits of the exit that sees means of this many pixels, computed with numpy."""
     graph = onnx.load(artifact.file("fp32")).graph
     weights, bias = (numpy_helper.to_array(tensor).astype(np.float64) for tensor in graph.initializer)
     return np.einsum("kc,chw->khw", weights[:, :, 0, 0], means(image, cells)) + bias[:, None, None]
@@ -140,12 +140,12 @@ def test_a_run_ends_with_the_next_picture(engine, image):
 
 
 def test_what_is_handed_on_is_not_copied(artifact, image):
-    """Each tensor lies in one place, which one graph writes and the next ones read."""
+    """Each tensor is in one place, which one graph writes and later ones read."""
     with load_engine("onnxruntime", artifact, EngineOptions(SIZE, exits=True)) as engine:
         engine.start(image).logits()
         planes = next(output for output in engine._steps[0].binding.get_outputs() if output.shape()[1] == 3)
-        planes.update_inplace(np.zeros((1, 3, *SIZE), np.float32))  # what the first graph wrote, wiped
-        assert np.ptp(engine._step(1).reshape(11, -1), axis=1).max() == 0  # the second graph reads that very memory
+        planes.update_inplace(np.zeros((1, 3, *SIZE), np.float32))  # wipes the first graph's output
+        assert np.ptp(engine._step(1).reshape(11, -1), axis=1).max() == 0  # the second graph reads that same memory
 
 
 def test_an_engine_that_was_loaded_whole_does_not_stop(artifact, image):
@@ -167,7 +167,7 @@ def test_several_in_flight_start_one_at_a_time(artifact, image):
 
 @pytest.mark.parametrize("load", [load_named, load_engine])
 def test_engines_that_cannot_stop_say_so(artifact, load):
-    """Whether they are installed or not: what to install would not help."""
+    """Whether they are installed or not: suggesting an installation would not help."""
     with pytest.raises(UsageError, match=r"tensorrt cannot stop at an exit.*onnxruntime or openvino"):
         load("tensorrt", artifact, EngineOptions(SIZE, exits=True))
 
@@ -201,10 +201,10 @@ TWO = LabelSet("two", ("a", "b"), ((0, 0, 0), (255, 255, 255)))
 
 
 def scores(rows):
-    """Of frames of four pixels, two of each class, with exits of cost 1 and 3; the last is always right.
+    """For frames of four pixels, two of each class, with exits of cost 1 and 3; the last is always right.
 
     Args:
-        rows: entropy of the first exit, and how many pixels it takes for class 1 that are class 0.
+        rows: entropy of the first exit, and how many pixels of class 0 it labels as class 1.
     """
     found = ExitScores(TWO, ("early", "last"), (1.0, 3.0))
     truth = np.array([[0, 0, 1, 1]], np.uint8)

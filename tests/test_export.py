@@ -106,7 +106,7 @@ def test_fixing_the_size_folds_all_shape_arithmetic(networks, name, tmp_path):
     assert not {"Shape", "Range", "Less", "And", "Div", "Constant"} & set(kinds)
     assert kinds["BatchNormalization"] == (1 if name.startswith("enet") else 0)  # ENet's first follows a concatenation
     if name == "icnet":
-        assert sum(kinds.values()) < 110  # 98 with layouts for AVX-512, as many as of a fixed-size export
+        assert sum(kinds.values()) < 110  # 98 with layouts for AVX-512, as in a fixed-size export
         assert kinds["Conv"] == 64
 
 

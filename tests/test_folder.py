@@ -1,4 +1,4 @@
-"""The data set of one's own: layouts, splits, classes.json."""
+"""The folder data set: layouts, splits, classes.json."""
 
 import json
 from pathlib import Path
@@ -74,7 +74,7 @@ def test_ids_may_be_any_and_ignore_may_be_any(tmp_path: Path) -> None:
 
 
 def test_masks_of_a_lossy_form_are_refused(tmp_path: Path) -> None:
-    """Compression makes other classes along every border, which nobody would notice in ids from 0 on."""
+    """Compression creates other classes along every border, which nobody would notice with ids from 0 on."""
     ids = np.kron(np.arange(6, dtype=np.uint8).reshape(2, 3), np.ones((32, 32), np.uint8))
     coded = {
         "a JPEG": cv2.imencode(".jpg", ids, [cv2.IMWRITE_JPEG_QUALITY, 100])[1].tobytes(),
@@ -113,7 +113,7 @@ def test_masks_may_be_colours(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("suffix", [".png", ".tif"])
 def test_alpha_of_masks_is_dropped(tmp_path: Path, suffix: str) -> None:
-    """OpenCV multiplies the colours of a TIFF by it, which made another class of what is transparent."""
+    """OpenCV multiplies the colours of a TIFF by alpha, which changed the class of transparent pixels."""
     make_folder(tmp_path, ["train/a"])
     ids = np.random.default_rng(1).integers(0, 3, (48, 64))
     colours = np.array([entry["rgb"] for entry in CLASSES], np.uint8)[ids]
@@ -185,7 +185,7 @@ def test_a_wrong_classes_file_is_told_in_a_line(tmp_path: Path, content: str, to
 def test_what_looks_like_a_split_and_is_none_is_told(
     tmp_path: Path, caplog: pytest.LogCaptureFixture, made: list[str], told: list[str]
 ) -> None:
-    """Pictures that are meant to be held out were trained on by the rule, without a word."""
+    """Pictures meant as holdouts were trained on because of the rule, without a warning."""
     lists = [name for name in made if name.endswith(".txt")]
     make_folder(tmp_path, ["a", "b"] if lists else made)
     for name in lists:

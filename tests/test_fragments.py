@@ -1,4 +1,4 @@
-"""Fragments of one picture: what a player gets of them, and when."""
+"""Fragments of one picture: what a player gets from them, and when."""
 
 import struct
 from io import BytesIO
@@ -41,7 +41,7 @@ def test_each_picture_is_a_fragment_that_is_there_at_once_and_plays_at_its_time(
         fragment = encoder.encode(grey(50 * number), time_s)
         parts.append(fragment.data)
         assert fragment.time_s == pytest.approx(time_s, abs=1e-5)
-        pictures = played(*parts)  # it needs none that comes later
+        pictures = played(*parts)  # it needs no later ones
         assert [time for time, _, _ in pictures] == pytest.approx(times[: number + 1], abs=1e-5)
         assert pictures[-1][1] == pytest.approx(50 * number, abs=3)
     assert [key for _, _, key in pictures] == [True, False, False, False]
@@ -63,7 +63,7 @@ def test_the_boxes():
     assert duration == 90_000
     assert flags == 0x02000000  # depends on no other, and is a sync sample
     assert dict(boxes(dict(boxes(dict(boxes(encoder.encode(grey(0), 3.0).data))["moof"]))["traf"]))["trun"][-4:] == (
-        b"\x01\x01\x00\x00"  # depends on others, and is none
+        b"\x01\x01\x00\x00"  # depends on others, and is not a sync sample
     )
 
 

@@ -1,4 +1,4 @@
-"""What only a real GPU can show; skipped, with the reason, where there is none."""
+"""Behaviour that only a real GPU can show; skipped, with the reason, if there is none."""
 
 import sys
 from pathlib import Path

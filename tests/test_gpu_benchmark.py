@@ -1,4 +1,4 @@
-"""`benchmarks/gpu.py` and `gpu.sh`, dry: on the fake GPU, with a tiny network, and with a bundle of nothing."""
+"""Dry runs of `benchmarks/gpu.py` and `gpu.sh`: on the fake GPU, with a tiny network, and with an empty bundle."""
 
 import hashlib
 import importlib
@@ -52,7 +52,7 @@ def test_a_whole_run(bench, capsys):
     assert "100.00% of the labels are their argmax" in capsys.readouterr().out
     row = rows["tensorrt/tiny/fp16/64x96"]
     assert row["network_ms"]["n"] == row["labels_ms"]["n"] == 6
-    assert row["network_fps"] == 2000  # the fake GPU's clock says half a millisecond
+    assert row["network_fps"] == 2000  # by the fake GPU's clock it takes half a millisecond
     assert row["throughput_fps"] > 0
     assert row["agreement"] > 0.99
     assert row["audit"]["as_asked"] == 1
@@ -145,7 +145,7 @@ def test_targets_are_ratios_of_rows(bench):
 class TestBundle:
     @pytest.fixture
     def clone(self, tmp_path):
-        """A clone with a bundle in two parts, and a Python that only says what it was asked to run."""
+        """A clone with a bundle in two parts, and a Python that only prints what it was asked to run."""
         clone = tmp_path / "clone"
         (clone / "benchmarks").mkdir(parents=True)
         shutil.copy(BENCHMARKS / "gpu.sh", clone / "benchmarks")

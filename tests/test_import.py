@@ -1,4 +1,4 @@
-"""`rtseg import`: graphs of other makes give the same labels here, and what cannot be known is asked for."""
+"""`rtseg import`: graphs from elsewhere yield the same labels here, and the user is asked for what cannot be known."""
 
 import json
 from dataclasses import replace
@@ -37,7 +37,7 @@ IMAGENET = ImportOptions(preset="imagenet", size=(96, 128))
 
 @pytest.fixture(autouse=True)
 def _one_engine_where_one_will_do(request, monkeypatch):
-    """OpenVINO takes a second to compile a graph; tests of it have its marker."""
+    """OpenVINO takes a second to compile a graph; its tests have its marker."""
     if not request.node.get_closest_marker("openvino"):
         monkeypatch.setattr(importing, "_OTHER_ENGINES", ())
 
@@ -48,7 +48,7 @@ def frame():
 
 
 def original(path, frame, *, nhwc=False, dtype=np.float32, batch=1):
-    """What the file gives for a frame: pictures are scaled here as its user would."""
+    """The file's output for a frame, with the pictures scaled here as its user would."""
     rgb = frame[..., ::-1]
     values = rgb.astype(dtype) if dtype is np.uint8 else ((rgb / 255 - MEAN) / STD).astype(dtype)
     given = np.repeat((values if nhwc else values.transpose(2, 0, 1))[None], batch, 0)
@@ -57,7 +57,7 @@ def original(path, frame, *, nhwc=False, dtype=np.float32, batch=1):
 
 
 def imported(tmp_path, options=IMAGENET, labels=FIVE, **form):
-    """The card of a form, imported; its files are tmp_path/mine.*."""
+    """The card of an imported form; its files are tmp_path/mine.*."""
     source = tmp_path / "source"
     source.mkdir(exist_ok=True)
     path = foreign(source / "net.onnx", **form)
@@ -99,7 +99,7 @@ def test_only_what_a_network_needs_is_kept_and_no_notes(tmp_path):
     model = onnx.load(tmp_path / "mine.onnx")
     assert b"somebody" not in data
     assert [output.name for output in model.graph.output] == ["logits"]
-    assert "Neg" not in {node.op_type for node in model.graph.node}  # of the auxiliary output
+    assert "Neg" not in {node.op_type for node in model.graph.node}  # belongs to the auxiliary output
 
 
 def test_probabilities_are_enlarged_as_their_logits_are(tmp_path, frame):
@@ -161,7 +161,7 @@ def test_a_fixed_size_is_taken_and_no_other(tmp_path):
 
 
 def test_a_size_in_the_graph_that_its_shape_hides(tmp_path):
-    """Exported without free axes by mistake: the last Resize has the size of the export in it."""
+    """Exported without free axes by mistake: the last Resize contains the export's size."""
     path = foreign(tmp_path / "net.onnx", enlarge=True)
     model = onnx.load(path)
     resize = next(node for node in model.graph.node if node.op_type == "Resize")
@@ -175,7 +175,7 @@ def test_a_size_in_the_graph_that_its_shape_hides(tmp_path):
     assert made.artifact.card.fixed_size == (96, 128)
 
 
-REFUSED = {  # -> form, options, classes, what is said
+REFUSED = {  # -> form, options, classes, expected message
     "no scaling": ({}, ImportOptions(), FIVE, "--mean, --std, --order not given.*--preset imagenet"),
     "no order": ({}, ImportOptions(mean=(0,), std=(1,)), FIVE, "--order not given"),
     "bytes without order": ({"dtype": np.uint8}, ImportOptions(), FIVE, "--order rgb or --order bgr"),
@@ -301,7 +301,7 @@ def test_the_command(tmp_path, monkeypatch, capsys):
     assert (tmp_path / "made/mine.onnx").read_bytes() == made
     assert call(f"{again} --overwrite") == 0
     assert (tmp_path / "made/mine.onnx").read_bytes() != made
-    assert call("rtseg import net.onnx --name net --classes five.json --preset imagenet") == 2  # over itself
+    assert call("rtseg import net.onnx --name net --classes five.json --preset imagenet") == 2  # would overwrite itself
     assert "net.onnx" in capsys.readouterr().err
 
 

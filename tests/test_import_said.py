@@ -1,4 +1,4 @@
-"""What a user says of a network that is imported: its classes, and how pictures are scaled for it."""
+"""What the user specifies for an imported network: its classes, and the scaling of its pictures."""
 
 import json
 
@@ -18,7 +18,7 @@ def test_the_scaling_is_what_the_options_say():
     assert caffe.apply(picture).tolist() == [[[[-94, -97, -93]]]]
     assert caffe.of_unit_rgb()["mean"] == pytest.approx((123 / 255, 117 / 255, 104 / 255))
     assert PRESETS["half"].apply(np.array([[[[0, 0, 255]]]], np.uint8)).tolist() == [[[[1, -1, -1]]]]
-    reversed_ = find_scaling(False, "imagenet", order="bgr")  # red keeps red's mean
+    reversed_ = find_scaling(False, "imagenet", order="bgr")  # red keeps its mean
     assert (reversed_.order, reversed_.mean, reversed_.std) == ("bgr", (0.406, 0.456, 0.485), (0.225, 0.224, 0.229))
     assert reversed_.of_unit_rgb()["mean"] == (0.485, 0.456, 0.406)
     assert find_scaling(False, "imagenet", mean=(0.1, 0.2, 0.3), order="bgr").mean == (0.1, 0.2, 0.3)

@@ -1,4 +1,4 @@
-"""The pipeline with an engine that takes two frames at a time: order, errors, stamps, and the end of the source."""
+"""The pipeline with an engine that takes two frames at a time: order, errors, time stamps, and the source's end."""
 
 import time
 from threading import Event
@@ -32,7 +32,7 @@ def flying():
 
 
 class Tells(Event):
-    """A gate of a source that is always open, and is set once the source gets there."""
+    """A gate of a source that is always open, and is set once the source reaches it."""
 
     def wait(self, timeout=None):
         self.set()
@@ -40,7 +40,7 @@ class Tells(Event):
 
 
 def waiting_source(count, engine, at=3):
-    """A source, and an engine that computes nothing until frames wait: all before `at` are read then."""
+    """A source, and an engine that computes nothing until frames wait: by then all before `at` have been read."""
     read = Tells()
     if count > at:
         engine.starts = lambda: Event.wait(read, HANGS_S)
@@ -61,7 +61,7 @@ def test_nothing_is_lost_and_the_order_is_kept(flying, count, in_flight):
 
 
 def test_a_slow_source_does_not_hold_labels_back(flying):
-    """The labels of a frame come when they are ready, not when the next frame pushes them out."""
+    """A frame's labels arrive when they are ready, not when the next frame pushes them out."""
     source = FakeSource(block_at=3)
     with Pipeline(source, Segmenter(flying())) as pipeline:
         got = [pipeline.take(HANGS_S).frame.index for _ in range(3)]

@@ -1,4 +1,4 @@
-"""What a deadline has to choose from: scores, times, and which rungs are worth keeping warm."""
+"""A deadline's options: scores, times, and which rungs are worth keeping warm."""
 
 import json
 from itertools import pairwise
@@ -40,9 +40,9 @@ def rung(seconds, score):
 
 
 def measure(artifact, engine, precisions, options):
-    """10 pictures per second in fp32 and 40 in int8 at any size; `slow` half of that, and `broken` none.
+    """10 pictures per second in fp32 and 40 in int8 at any size; `slow` half as many, and `broken` none.
 
-    Beside the loop's other work each makes a few less, which is not what a rung takes.
+    Beside the loop's other work each is a little slower, which does not count for a rung.
     """
     if artifact.card.name == "broken":
         return Measured(dict.fromkeys(precisions, "no"))
@@ -98,7 +98,7 @@ def test_scores_are_those_of_the_card_between_its_sizes():
     assert found["int8", (192, 256)].score == pytest.approx(0.75 * 0.78)
     assert found["fp32", (288, 384)].score == pytest.approx(0.875 * 0.8)
     assert found["int8", (192, 256)].seconds == pytest.approx(0.25 / 40)
-    assert (480, 640) not in {size for _, size in found}  # the card does not say what a larger one scores
+    assert (480, 640) not in {size for _, size in found}  # the card has no score for a larger one
 
 
 @pytest.mark.parametrize(
@@ -145,7 +145,7 @@ def test_networks_that_do_not_take_a_size_are_left_unless_none_does():
     """Multiples of 8 for enet, of 32 for icnet."""
     assert [spec.model for spec in wishes(RunSpec(size_hw=(200, 264)))] == ["enet"]
     assert "icnet" in {spec.model for spec in wishes(RunSpec(size_hw=(256, 512)))}
-    assert [spec.model for spec in wishes(RunSpec(size_hw=(101, 100)))] == ["icnet"]  # which says what fits
+    assert [spec.model for spec in wishes(RunSpec(size_hw=(101, 100)))] == ["icnet"]  # whose error says what fits
 
 
 def test_rungs_are_opened_timed_and_those_not_worth_it_closed():
@@ -161,7 +161,7 @@ def test_rungs_are_opened_timed_and_those_not_worth_it_closed():
 
 
 def test_rungs_are_timed_in_turn_with_a_pause_before_each_run(monkeypatch):
-    """The median of nine, after two that warm up; a clock that each run and each pause moves on."""
+    """The median of nine runs, after two for warm-up; each run and each pause advances the clock."""
     now, pauses = [0.0], []
     monkeypatch.setattr(ladders, "perf_counter", lambda: now[0])
     monkeypatch.setattr(ladders, "sleep", lambda seconds: pauses.append(seconds))
@@ -184,7 +184,7 @@ def test_rungs_are_timed_in_turn_with_a_pause_before_each_run(monkeypatch):
 
 
 class Halves:
-    """A segmenter that at a smaller size labels a share of the picture otherwise."""
+    """A segmenter that labels a share of the picture differently at a smaller size."""
 
     def __init__(self, share):
         self.share = share

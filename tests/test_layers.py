@@ -1,4 +1,4 @@
-"""The arrows between the rooms hold, and the runtime loads neither torch nor anything it does not need yet."""
+"""Rooms import only what they may, and the runtime loads neither torch nor anything it does not need yet."""
 
 import ast
 import re
@@ -53,16 +53,16 @@ EXTRA_ROOMS = {
 HEAVY = ["torch", "torchvision", "lightning", "albumentations", "matplotlib", "onnx", "openvino", "onnxruntime", "av",
          "numba", "tensorrt", "cuda", "starlette", "uvicorn", "websockets"]  # fmt: skip
 NOT_PORTABLE = {"fcntl", "grp", "posix", "pty", "pwd", "resource", "syslog", "termios", "tty"}
-MODULE_NAME = re.compile(r"rtseg(\.\w+)+(:\w+)?")  # as registries and lazy imports write it
+MODULE_NAME = re.compile(r"rtseg(\.\w+)+(:\w+)?")  # as written in registries and lazy imports
 
 
 def naming(code: str) -> list[ast.AST]:
-    """What of the code may name a module."""
+    """The parts of the code that may name a module."""
     return [node for node in ast.walk(ast.parse(code)) if isinstance(node, ast.Import | ast.ImportFrom | ast.Constant)]
 
 
 def imported(nodes: list[ast.AST], package: str) -> Iterator[str]:
-    """Every module that the code names, also inside functions, relative, or as a lazy 'module:name' string."""
+    """Every module that the code names, including inside functions, relative, or as a lazy 'module:name' string."""
     for node in nodes:
         if isinstance(node, ast.Import):
             yield from (alias.name for alias in node.names)
@@ -83,7 +83,7 @@ def parsed(path: str) -> list[ast.AST]:
 
 
 def broken_arrows(path: str, nodes: list[ast.AST]) -> list[str]:
-    """What a module of the package, `path` relative to rtseg/, imports and must not."""
+    """The forbidden imports of a module of the package; `path` is relative to rtseg/."""
     *folders, file = Path(path).with_suffix("").parts
     room = folders[0] if folders else ""
     rooms, packages = ARROWS["/".join(folders) if "/".join(folders) in ARROWS else room]
@@ -95,7 +95,7 @@ def broken_arrows(path: str, nodes: list[ast.AST]) -> list[str]:
         top, _, rest = module.partition(".")
         if top == "rtseg":
             target = rest.split(".")[0]
-            # the package itself gives its version; its lazy names are for users
+            # the package itself provides its version; its lazy names are for users
             if target and (ROOT / "rtseg" / target).is_dir() | (target == "apps") and target not in rooms:
                 broken.append(f"{room or 'rtseg'} -> {target} ({module})")
         elif top in NOT_PORTABLE or (top not in sys.stdlib_module_names and top not in packages | {"numpy"}):
@@ -115,7 +115,7 @@ def test_every_room_has_arrows() -> None:
 
 
 def test_no_circle_of_files() -> None:
-    """Imports inside functions count too; a registry's strings do not, for they are what breaks the circle."""
+    """Imports inside functions count too; registries' strings do not, because they are what breaks the cycle."""
     names = {"rtseg." + path.removesuffix(".py").removesuffix("/__init__").replace("/", "."): path for path in MODULES}
     needs: dict[str, set[str]] = {}
     for name, path in names.items():

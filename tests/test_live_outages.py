@@ -1,4 +1,4 @@
-"""Live streams over HTTP that stop, change and come back, as `rtseg-cam` sees them."""
+"""Live streams over HTTP that stop, change and return, as seen by `rtseg-cam`."""
 
 import http.server
 import json
@@ -21,7 +21,7 @@ Send = Callable[[http.server.BaseHTTPRequestHandler], None]
 
 
 def pictures(first: int, count: int, factor: int = 1) -> Send:
-    """Sends numbered pictures as MJPEG, then closes the line."""
+    """Sends numbered pictures as MJPEG, then closes the connection."""
 
     def send(handler: http.server.BaseHTTPRequestHandler) -> None:
         for number in range(first, first + count):
@@ -39,7 +39,7 @@ def garbage(handler: http.server.BaseHTTPRequestHandler) -> None:
 
 
 class Camera(QuietHandler):
-    """Each connection gets what the next entry of `script` sends, the last one again and again; None is a refusal."""
+    """Each connection gets what the next entry of `script` sends; the last repeats; None refuses the connection."""
 
     script: list[Send | None]
 

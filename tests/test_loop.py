@@ -26,13 +26,13 @@ def _kernels():
 
 @pytest.fixture(autouse=True)
 def _leaves_no_thread(_kernels):
-    """No test has a limit of its own: pytest's ends what waits for something that never comes."""
+    """Tests have no limits of their own: pytest's ends one that waits for something that never comes."""
     yield
     assert loop_threads() == []
 
 
 class Clock:
-    """The loop's clock; it goes as the real one, however busy the machine is, and jumps when told to."""
+    """The loop's clock; runs like the real one, however busy the machine is, and jumps on request."""
 
     def __init__(self):
         self.ahead_s = 0.0
@@ -90,7 +90,7 @@ def test_a_live_frame_never_waits_behind_another():
 
 @pytest.mark.parametrize("live", [False, True])
 def test_a_policy_decides_not_the_source(live):
-    """Every frame of a live source where it is asked for, and only the newest of a file."""
+    """Every frame of a live source if requested, and only the newest of a file."""
     made, every = [], FakeSink()
     report = Loop(FakeSource(20, live=live), fake_segmenter(made, threads=3), sinks=[every], policy=Every()).run()
     assert every.indices == list(range(20))
@@ -135,7 +135,7 @@ def test_a_network_is_changed_between_two_frames_and_none_is_lost(live):
     assert sink.labels == [index % 11 for index in sink.indices]
     assert len(sink.indices) + report.drops == 60
     assert all(engine.released for engine in old)
-    assert sum(engine.calls for engine in new) > (0 if live else 20)  # live: it may keep up with none but the last
+    assert sum(engine.calls for engine in new) > (0 if live else 20)  # live: it may keep up with only the last frame
 
 
 def test_a_slow_sink_loses_no_frame_of_a_file():
@@ -221,7 +221,7 @@ def test_ctrl_c_finishes_the_recording_and_keeps_the_report():
     class Interrupts(FakeSink):
         def write(self, frame, labels, picture):
             super().write(frame, labels, picture)
-            if len(self.indices) == 3:  # the run is in flight: no other code is interrupted
+            if len(self.indices) == 3:  # the run is in flight, so no other code is interrupted
                 signal.pthread_kill(threading.main_thread().ident, signal.SIGINT)
 
     source, sink = FakeSource(None, delay_s=0.005), Interrupts()
@@ -249,7 +249,7 @@ def test_a_failure_during_a_pause_ends_it(where):
     ("frames", "fps"), [(1, 50), (2, 100), (4, 200), (29, 29 / 0.16), (30, 29 / 0.14), (60, 59 / 0.28)]
 )
 def test_fps_of_few_frames_are_those_of_the_whole_run(frames, fps, monkeypatch):
-    """Four engines take 0.02 s each and end together, so the time between a few frames says nothing."""
+    """Four engines take 0.02 s each and finish together, so the time between a few frames tells nothing."""
     now = 0.0
     monkeypatch.setattr("rtseg.live.report.perf_counter", lambda: now)
     stats = LoopStats()
@@ -337,7 +337,7 @@ def test_a_live_source_resumes_with_its_newest_frame(clock):
 
 @pytest.mark.parametrize("live", [True, False])
 def test_a_picture_that_nothing_follows_is_marked_as_stale(clock, live):
-    """Only that of a live source: a file that is slow to read is not out of date."""
+    """Only a live source's frame: a file that is slow to read is not out of date."""
     hints = []
 
     def draw(result, hud):
@@ -384,7 +384,7 @@ def test_no_frame_waits_for_the_old_network_to_close():
         loop.change_labeller(lambda: Segmenter(FakeEngine()))
 
     def end(loop):
-        assert closing.wait(HANGS_S)  # 20 frames were labelled by the new one meanwhile
+        assert closing.wait(HANGS_S)  # meanwhile the new one labelled 20 frames
         shown.set()
         loop.stop()
 
@@ -426,7 +426,7 @@ def test_pipeline_gives_frames_in_order_and_may_be_left_early():
 
 @pytest.mark.parametrize("busy", [True, False])
 def test_a_huge_picture_is_no_stalled_disk(monkeypatch: pytest.MonkeyPatch, busy: bool) -> None:
-    """What counts is that the processor works, however long one picture takes."""
+    """What counts is that the processor works, however long a picture takes."""
     monkeypatch.setattr("rtseg.live.writer._WRITE_S", 0.05)
     monkeypatch.setattr("rtseg.live.writer._LOOK_S", 0.005)
     seconds = count()

@@ -1,4 +1,4 @@
-"""How many cores a process may keep busy: its container's quota counts."""
+"""How many cores a process may keep busy: the container's quota counts."""
 
 import ctypes
 
@@ -54,7 +54,7 @@ def test_cores_are_the_lesser_of_affinity_and_quota(monkeypatch, quota, expected
 @pytest.mark.skipif(not hasattr(ctypes.CDLL(None), "malloc_trim"), reason="the C library is not glibc")
 def test_memory_that_was_freed_goes_back_to_the_system():
     blocks = [bytes(64 << 10) for _ in range(1000)]
-    last = blocks.pop()  # above the others, so that freeing them alone gives nothing back
+    last = blocks.pop()  # above the others, so that freeing those alone returns nothing
     process = psutil.Process()
     used = process.memory_info().rss
     blocks.clear()

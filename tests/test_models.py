@@ -131,7 +131,7 @@ def test_icnet_runs_its_shared_stages_once():
 
 
 def awkward(kind):
-    """Values with ties and signs of every sort."""
+    """Values with ties and all kinds of signs."""
     torch.manual_seed(1)
     x = torch.randn(2, 5, 12, 18)
     return {

@@ -1,4 +1,4 @@
-"""Names and words that users type or see: tildes, long names, commas, passwords, and a stdout that goes away."""
+"""Names and words that users type or see: tildes, long names, commas, passwords, and a stdout that disappears."""
 
 import io
 import os
@@ -151,7 +151,7 @@ def test_natural_order_and_folders_that_are_links(tmp_path: Path) -> None:
 
 
 class _Gone(io.StringIO):
-    """A stream that fails like a pipe without a reader, whose descriptor is another file's."""
+    """A stream that fails like a pipe without a reader, and whose descriptor belongs to another file."""
 
     def __init__(self, number: int, descriptor: int) -> None:
         super().__init__()
@@ -191,7 +191,7 @@ def test_a_full_stdout_loses_no_output(
 @pytest.mark.skipif(os.name == "nt", reason="needs file descriptors of POSIX")
 @pytest.mark.parametrize("number", [1, 2])
 def test_a_stdout_or_stderr_that_is_closed_is_no_defect(tmp_path: Path, number: int) -> None:
-    """As by `>&-` of a shell, or a service manager: Python's is None then."""
+    """As after a shell's `>&-`, or under a service manager: Python's stdout is None then."""
     said, environment = tmp_path / "said", {**os.environ, "PYTHONPATH": str(ROOT)}
     command = ["sh", "-c", f'exec "$@" {number}>&-', "sh", sys.executable, "-m", "rtseg.apps.main", "models"]
     with said.open("w") as file:

@@ -1,4 +1,4 @@
-"""Files in which other streams stand beside picture and sound: subtitles, fonts, time codes, chapters, data."""
+"""Files with other streams beside picture and sound: subtitles, fonts, time codes, chapters, data."""
 
 from collections.abc import Callable
 from fractions import Fraction
@@ -23,7 +23,7 @@ def beside(path: Path, *kinds: str, font: bool = False, **metadata: str) -> Path
         pictures = container.add_stream("libx264", rate=25, options={"bf": "2"})
         pictures.height, pictures.width, pictures.pix_fmt = *SIZE, "yuv420p"
         sound = container.add_stream("aac", rate=48000, layout="mono")
-        if kinds == ("mov_text",):  # which MP4 stores as one more track
+        if kinds == ("mov_text",):  # which MP4 stores as an additional track
             container.set_chapters([
                 {"id": 1, "start": 0, "end": 200, "time_base": Fraction(1, 1000), "metadata": {"title": "one"}},
                 {"id": 2, "start": 200, "end": 480, "time_base": Fraction(1, 1000), "metadata": {"title": "two"}},
@@ -42,9 +42,9 @@ def beside(path: Path, *kinds: str, font: bool = False, **metadata: str) -> Path
 
 
 def _stream(container: av.container.OutputContainer, kind: str) -> tuple[av.stream.Stream, bytes]:
-    """A stream, and what each of its packets holds."""
+    """A stream, and the content of each of its packets."""
     if kind not in ("ass", "mov_text"):
-        return container.add_data_stream(kind), b"\x00\x47\x00\x00\x01\xb3" * 8  # what video begins with
+        return container.add_data_stream(kind), b"\x00\x47\x00\x00\x01\xb3" * 8  # the first bytes of a video stream
     stream = container.add_stream(kind)
     if kind == "mov_text":
         stream.codec_context.subtitle_header = ASS  # type: ignore[attr-defined]
@@ -53,7 +53,7 @@ def _stream(container: av.container.OutputContainer, kind: str) -> tuple[av.stre
 
 
 def renamed(path: Path, old: bytes, new: bytes) -> Path:
-    """What a stream is called, replaced by a name that nobody knows."""
+    """A stream's codec name, replaced by an unknown one."""
     data = path.read_bytes()
     assert old in data
     path.write_bytes(data.replace(old, new))

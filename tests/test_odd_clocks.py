@@ -56,7 +56,7 @@ def test_a_clock_that_leaps_is_one_that_starts_again(bands: Path, leap_s: int) -
 
 
 def timed(path: Path, hours: float, per_second: int) -> Path:
-    """Ten pictures at 25 fps, the later five of them so many hours late."""
+    """Ten pictures at 25 fps, the last five of them late by the given number of hours."""
     times = [number / 25 + (3600 * hours if number >= 5 else 0) for number in range(10)]
     with av.open(str(path), "w") as container:
         stream = container.add_stream("libx264", rate=25, options={"tune": "zerolatency"})
@@ -85,7 +85,7 @@ def test_any_clock_that_leaps_by_days_starts_again(bands: Path, capsys: pytest.C
     assert label("a.mkv") == watch("a.mkv") == 0
     said = capsys.readouterr().out
     assert "a.mkv: its clock restarts once" in said
-    assert "cut short" not in said  # by the two days that the file says it lasts
+    assert "cut short" not in said  # by the two days that the file claims to last
     for name in ("a.mp4", "cam.mp4"):
         out = seen(bands / "out" / name)
         assert out.numbers == [*range(10)]

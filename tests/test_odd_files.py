@@ -23,6 +23,7 @@ from rtseg.datasets.classes import read_classes_file
 from rtseg.datasets.imports import open_export
 from rtseg.datasets.masks import orientation
 from rtseg.importing.classes import find_classes
+from rtseg.int8.calibrate import measure_ranges
 from rtseg.int8.fold import load_float_graph
 from rtseg.int8.quantise import quantised_tensors
 from rtseg.live.segmenter import Segmenter
@@ -120,7 +121,7 @@ def test_a_graph_without_a_convolution_for_int8_is_told(tmp_path: Path) -> None:
     """onnxruntime's words about its outputs were a 'defect'."""
     graph = load_float_graph(make_network(tmp_path))
     with pytest.raises(UsageError, match="no convolution that INT8 makes faster"):
-        quantised_tensors(graph)
+        measure_ranges(graph, quantised_tensors(graph), [])
 
 
 def test_a_byte_order_mark_is_no_damage(tmp_path: Path) -> None:

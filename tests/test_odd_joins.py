@@ -1,4 +1,4 @@
-"""Parts one after the other, live over HLS (`#EXT-X-DISCONTINUITY`) and in a file: other clocks, sizes and PIDs."""
+"""Parts in sequence, live over HLS (`#EXT-X-DISCONTINUITY`) and in a file: other clocks, sizes and PIDs."""
 
 from collections.abc import Sequence
 from fractions import Fraction
@@ -37,7 +37,7 @@ def part(path: Path, number: int, start_s: int | Fraction, size_hw: tuple[int, i
 
 
 class Playlist(QuietHandler):
-    """A live playlist that is one part longer each time that it is asked for."""
+    """A live playlist that grows by one part with every request."""
 
     parts: Sequence[bytes]
     joins: Sequence[int]
@@ -74,7 +74,7 @@ CHANGES = {
 def test_a_live_stream_goes_on_behind_a_discontinuity(
     tmp_path: Path, change: str, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """An advertisement, and what comes behind it."""
+    """An advertisement, and what follows it."""
     changes = CHANGES[change]
     starts = [10 + number * PART_S for number in range(5)]
     parts = [part(tmp_path / "part.ts", number, start) for number, start in enumerate(starts)]
@@ -115,7 +115,7 @@ def test_joined_recordings_with_other_pids_are_read_to_the_end(
 
 
 def test_parts_in_another_order_than_they_were_recorded_are_all_read(tmp_path: Path) -> None:
-    """The last one begins where a packet was missing before."""
+    """The last part begins where a packet is missing."""
     parts = [part(tmp_path / "part.ts", number, 10 + number * PART_S) for number in (0, 2, 1)]
     path = tmp_path / "a.ts"
     path.write_bytes(b"".join(parts))

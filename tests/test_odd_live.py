@@ -1,4 +1,4 @@
-"""Live streams without timestamps, HDR, and sound that MP4 does not hold."""
+"""Live streams without timestamps, HDR, and sound that MP4 cannot store."""
 
 from collections.abc import Iterator
 from itertools import count, islice
@@ -17,7 +17,7 @@ from rtseg.sources.open import open_source
 
 
 class _Camera(QuietHandler):
-    """JPEG pictures without any timestamp, as ESP32-CAM and mjpg-streamer send them."""
+    """JPEG pictures without any timestamps, as sent by ESP32-CAM and mjpg-streamer."""
 
     def do_GET(self) -> None:
         self.send_response(200)

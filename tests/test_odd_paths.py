@@ -1,4 +1,4 @@
-"""Inputs that are no files, links that lead nowhere, hidden files, and outputs whose place is taken."""
+"""Inputs that are not files, broken links, hidden files, and outputs whose place is taken."""
 
 import os
 import sys
@@ -24,7 +24,7 @@ def test_a_pipe_is_refused_and_not_waited_for(bands: Path, capsys: pytest.Captur
 
 @pytest.mark.skipif(sys.platform != "linux", reason="names there are Unicode")
 def test_a_name_that_is_no_text_is_a_name(bands: Path) -> None:
-    name = os.fsdecode(b"caf\xe9")  # Latin-1, of which OpenCV ends the process
+    name = os.fsdecode(b"caf\xe9")  # Latin-1, which crashes OpenCV's process
     (bands / name).write_bytes(cv2.imencode(".png", numbered(5))[1].tobytes())
     assert label(name, save="labels") == watch(name) == 0
     made = bands / "out" / f"{name}_labels" / "000000.png"
@@ -96,7 +96,7 @@ def test_hidden_pictures_are_passed_over(bands: Path, caplog: pytest.LogCaptureF
 def test_an_output_whose_place_is_taken_is_said_so(
     bands: Path, taken: str, said: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """A folder of the name of a file was 'there already'."""
+    """A folder with the name of a file was 'there already'."""
     Video("a.mp4").make(bands)
     (bands / "out").mkdir()
     place = bands / "out" / taken
@@ -129,7 +129,7 @@ def test_whole_numbers_of_any_kind_are_cameras_and_labels_are_arrays() -> None:
 
 
 def at_the_tenth_picture(monkeypatch: pytest.MonkeyPatch, happens: Callable[[], object]) -> None:
-    """Lets something happen while the tenth picture is labelled."""
+    """Calls something while the tenth picture is labelled."""
     label_one, calls = BandEngine._infer, count(1)
 
     def infer(self: BandEngine, image: np.ndarray) -> np.ndarray:
@@ -148,7 +148,7 @@ def test_an_input_that_changes_in_mid_run_is_said_to(
     at_the_tenth_picture(monkeypatch, lambda: other.replace(bands / "a.mp4"))
     assert label("a.mp4") == 0
     assert "a.mp4 has changed since it was begun" in capsys.readouterr().out
-    assert label("a.mp4", save="strip") == 4  # nothing is added to outputs of another input
+    assert label("a.mp4", save="strip") == 4  # nothing is added to the outputs of another input
 
 
 def test_a_folder_that_vanishes_in_mid_run_is_no_row_of_damaged_pictures(

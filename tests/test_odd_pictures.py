@@ -1,4 +1,4 @@
-"""Pictures of every depth and kind: read right or refused, in the order of their numbers, and said what is not read."""
+"""Pictures of every depth and kind: read correctly or rejected, in numeric order, with a note of what is not read."""
 
 import struct
 import subprocess
@@ -47,7 +47,7 @@ TURNS = [
 def test_heic_and_avif_are_read_as_they_are_to_be_shown(
     tmp_path: Path, transforms: tuple[bytes, ...], shown: np.ndarray
 ) -> None:
-    """A HEIC of one picture and of six tiles that stand over; the name does not matter."""
+    """A HEIC of one picture, and of six tiles that extend beyond it; the name does not matter."""
     files = {"one.heic": heic(SMALL, (64, 96), transforms), "tiles.jpg": heic(SMALL, (32, 40), transforms)}
     files["a.avif"] = avif(SMALL, transforms)
     for name, data in files.items():
@@ -84,7 +84,7 @@ def test_an_avif_of_ten_bits_is_as_bright_as_one_of_eight(tmp_path: Path) -> Non
 def test_hdr_stills_are_mapped_to_sdr_and_said_so(
     tmp_path: Path, codes: tuple[int, int, int], level: int, expected: int, name: str | None
 ) -> None:
-    """Said by the box, or by the coded picture alone, of one picture or of tiles; by the chunk of a PNG."""
+    """From the box, or from the coded picture alone, of one picture or of tiles; from the chunk of a PNG."""
     flat = np.full((64, 96, 3), level, np.uint8)
     coded = cv2.imencode(".avif", flat, [cv2.IMWRITE_AVIF_QUALITY, 100])[1].tobytes()
     place = coded.index(b"nclx") + 4
@@ -108,13 +108,13 @@ def test_hdr_stills_are_mapped_to_sdr_and_said_so(
 
 
 def with_chunk(png: bytes, kind: bytes, content: bytes) -> bytes:
-    """A PNG with one more chunk, after its head."""
+    """A PNG with an additional chunk after its header."""
     body = kind + content
     return png[:33] + struct.pack(">I", len(content)) + body + struct.pack(">I", zlib.crc32(body)) + png[33:]
 
 
 def test_what_a_heic_says_of_its_colours_comes_before_what_is_coded(tmp_path: Path) -> None:
-    """The encoder makes BT.601 of a limited range; read as BT.709, or of a full range, other colours come out."""
+    """The encoder writes limited-range BT.601; read as BT.709, or as full range, the colours would differ."""
     red, y = np.full((64, 96, 3), (30, 60, 200), np.uint8), 16 + 219 * (0.299 * 200 + 0.587 * 60 + 0.114 * 30) / 255
     grey = np.full((64, 96, 3), 128, np.uint8)
     (tmp_path / "a.heic").write_bytes(heic(red, (64, 96), (colours(1, 13, 6),)))
@@ -161,7 +161,7 @@ def test_jpeg_2000_of_every_depth_and_colour_is_read_right_or_refused(tmp_path: 
 
 
 def test_a_motion_photo_is_its_picture_and_says_so(bands: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """Google's and Samsung's, JPEG and HEIC, whatever the suffix says."""
+    """Google's and Samsung's, JPEG and HEIC, whatever the suffix is."""
     video = Video("v.mp4").make(bands).read_bytes()
     jpeg = cv2.imencode(".jpg", numbered(9))[1].tobytes()
     names = {
@@ -266,7 +266,7 @@ def test_only_the_first_of_several_pictures_is_said_so(tmp_path: Path, caplog: p
 
 
 def heif_stills() -> dict[str, bytes]:
-    """Of one picture, of tiles, of two, of which the second may be hidden or a thumbnail, and with a track behind."""
+    """With one picture, tiles, two pictures (the second may be hidden or a thumbnail), and with a track behind them."""
     animation = cv2.Animation()
     animation.frames, animation.durations = [SMALL, numbered(1)], [100] * 2
     coded = cv2.imencodeanimation(".avif", animation)[1].tobytes()
@@ -285,7 +285,7 @@ def heif_stills() -> dict[str, bytes]:
 
 
 def test_alpha_of_a_tiff_is_dropped_and_not_applied(tmp_path: Path) -> None:
-    """As that of every other picture: what is transparent was read as black."""
+    """Like that of every other picture: transparent pixels were read as black."""
     alpha = np.full(SMALL.shape[:2], 255, np.uint8)
     alpha[:32], alpha[32:, :48] = 0, 128
     for name, options in {"a.tif": {}, "packed.tif": {"compression": "tiff_lzw"}, "a.png": {}}.items():
@@ -294,7 +294,7 @@ def test_alpha_of_a_tiff_is_dropped_and_not_applied(tmp_path: Path) -> None:
 
 
 def test_what_is_wrong_with_a_picture_is_said_in_one_line(tmp_path: Path) -> None:
-    """OpenCV has its own words for it."""
+    """OpenCV has its own term for it."""
     page = Image.fromarray(SMALL)
     page.save(tmp_path / "a.tif", compression="zstd")
     page.save(tmp_path / "a.qoi")
@@ -328,7 +328,7 @@ run(app)
 
 
 def test_a_picture_that_is_too_large_is_refused_in_words(tmp_path: Path) -> None:
-    """Its head says so; OpenCV answers with a line of its source."""
+    """Its header says so; OpenCV answers with a line of its source code."""
     data = bytearray(cv2.imencode(".bmp", SMALL)[1].tobytes())
     data[18:26] = struct.pack("<ii", 60_000, 60_000)
     (tmp_path / "a.bmp").write_bytes(data)

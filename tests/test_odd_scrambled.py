@@ -1,4 +1,4 @@
-"""Encrypted and scrambled video and sound: said so in one line, and never labelled as garbage."""
+"""Encrypted and scrambled video and sound: reported in one line, and never labelled as garbage."""
 
 import struct
 import threading
@@ -21,7 +21,7 @@ CENC = {"encryption_scheme": "cenc-aes-ctr", "encryption_key": "0" * 31 + "1", "
 
 
 def scramble_ts(path: Path, first: float, size: int = 188) -> None:
-    """Replaces what the packets of a transport stream's video hold by noise, from a share of them on."""
+    """Replaces the content of a transport stream's video packets by noise, from a share of them on."""
     data, rng = bytearray(path.read_bytes()), np.random.default_rng(0)
     with av.open(file_url(path)) as container:
         pid = container.streams.video[0].id
@@ -35,7 +35,7 @@ def scramble_ts(path: Path, first: float, size: int = 188) -> None:
 
 
 def scramble_dvd(path: Path) -> None:
-    """As CSS does: the heads of packets stay, with the bits set."""
+    """Like CSS: the packet headers stay, with the scrambling bits set."""
     data, rng, place = bytearray(path.read_bytes()), np.random.default_rng(0), 0
     while (place := data.find(b"\0\0\1\xe0", place)) >= 0:
         end = place + 6 + int.from_bytes(data[place + 4 : place + 6], "big")
@@ -46,7 +46,7 @@ def scramble_dvd(path: Path) -> None:
 
 
 def encrypt_matroska(path: Path, key_id: bytes) -> None:
-    """Says of the only track of a live Matroska file that it is encrypted; a key need not have a name."""
+    """Marks the only track of a live Matroska file as encrypted; a key need not have a name."""
     key = _element(b"\x47\xe2", key_id) if key_id else b""
     encryption = _element(b"\x50\x35", _element(b"\x47\xe1", b"\5") + key)
     encoding = _element(b"\x62\x40", _element(b"\x50\x33", b"\1") + encryption)
@@ -64,7 +64,7 @@ def _element(name: bytes, content: bytes) -> bytes:
 
 
 def _elements(data: bytes, place: int, end: int) -> Iterator[tuple[bytes, int, int]]:
-    """(name, start of what it holds, end) of each element."""
+    """(name, start of content, end) of each element."""
     while place < end:
         name = 9 - data[place].bit_length()
         size = 9 - data[place + name].bit_length()
@@ -111,7 +111,7 @@ def encrypt(folder: Path, name: str) -> Path:
 
 
 def remuxed(path: Path, target: Path, options: dict[str, str]) -> Path:
-    """The same packets in another file; encoding once more need not give the same ones."""
+    """The same packets in another file; encoding again might not reproduce them."""
     with av.open(file_url(path)) as source, av.open(file_url(target), "w", options=options) as container:
         streams = {stream: container.add_stream_from_template(stream) for stream in source.streams}
         for packet in source.demux():
@@ -163,7 +163,7 @@ def test_encrypted_sound_of_a_clear_video_is_left_out(bands: Path, capsys: pytes
 
 
 class _Sender(QuietHandler):
-    """Sends a file without saying how long it is, again and again where it is a broadcast."""
+    """Sends a file without its length, repeatedly if it is a broadcast."""
 
     data, again, then = b"", False, b""
     ended = threading.Event()
@@ -171,7 +171,7 @@ class _Sender(QuietHandler):
     def do_GET(self) -> None:
         self.send_response(200)
         self.end_headers()
-        with suppress(OSError):  # whoever listened has heard enough
+        with suppress(OSError):  # the client has heard enough
             self.wfile.write(self.data)
             while (self.again or self.then) and not self.ended.is_set():
                 self.wfile.write(self.then or self.data)
@@ -193,7 +193,7 @@ def address() -> Iterator[str]:
 def test_encrypted_live_streams_are_said_to_be(
     bands: Path, name: str, word: str, address: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """The sound of the transport stream is clear, so that something keeps coming."""
+    """The transport stream's sound is clear, so that something keeps arriving."""
     _Sender.data, _Sender.again = encrypt(bands, name).read_bytes(), name == "ts.ts"
     assert watch(address) == 3
     said = capsys.readouterr().err
@@ -204,7 +204,7 @@ def test_encrypted_live_streams_are_said_to_be(
 def test_a_live_stream_that_begins_in_the_middle_of_a_group_is_no_scrambled_one(
     bands: Path, address: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """FFmpeg has seen no size when it stops looking; the next connection may begin earlier."""
+    """FFmpeg has seen no size when it stops probing; the next connection may begin earlier."""
     _Sender.data, _Sender.again = Video("a.ts", frames=25, sound="mp2").make(bands).read_bytes(), False
     sizes = iter([False])
     monkeypatch.setattr("rtseg.sources.video.has_size", lambda stream: next(sizes, True))
@@ -217,7 +217,7 @@ def test_a_live_stream_that_begins_in_the_middle_of_a_group_is_no_scrambled_one(
 def test_a_live_stream_that_becomes_scrambled_is_said_to_be(
     bands: Path, address: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Its sound stays clear; each packet takes a second here, so that the test need not wait."""
+    """Its sound stays clear; each packet counts as a second, so that the test need not wait."""
     seconds = count()
     monkeypatch.setattr("rtseg.sources.decoder.perf_counter", lambda: next(seconds))
     path = Video("a.ts", frames=50, options={"g": "5"}, sound="mp2").make(bands)

@@ -1,8 +1,8 @@
-"""What ships stays within the operators and types that TensorRT's ONNX parser takes: known without a GPU.
+"""Shipped graphs use only operators and types that TensorRT's ONNX parser accepts, checked without a GPU.
 
-The table is ours, of the operators that our graphs use. Its source is the support matrix of onnx-tensorrt for
-TensorRT 10.15 (`docs/operators.md` of github.com/onnx/onnx-tensorrt: "opset 9 to opset 24"), read in November 2026.
-It says less than a parser does: a GPU has the last word (`benchmarks/gpu.sh`).
+The table is ours and covers the operators in our graphs. Its source is the support matrix of onnx-tensorrt for TensorRT
+10.15 (`docs/operators.md` of github.com/onnx/onnx-tensorrt: "opset 9 to opset 24"), read in November 2026. It says less
+than a parser does: a GPU has the last word (`benchmarks/gpu.sh`).
 """
 
 from collections.abc import Callable, Iterator
@@ -24,7 +24,7 @@ OPSETS = range(9, 25)
 FLOATS = frozenset({"FLOAT", "FLOAT16", "BFLOAT16"})
 NUMBERS = FLOATS | {"INT32", "INT64"}
 PLAIN = NUMBERS | {"BOOL"}
-# operator -> the types of its data: of the first input, and of all that must have the same type
+# operator -> allowed types of its data: of the first input, and of all that must have the same type
 SUPPORTED: dict[str, frozenset[str]] = {
     "Cast": PLAIN | {"UINT8"},
     "DequantizeLinear": frozenset({"INT8", "FLOAT8E4M3FN", "FLOAT4E2M1", "INT4"}),
@@ -48,7 +48,7 @@ BETWEEN = PLAIN | {"INT8"}  # what a tensor inside the graph may be; bytes only 
 
 
 def problems(model: onnx.ModelProto) -> set[str]:
-    """What the parser would not take, as 'Operator: reason'."""
+    """What the parser would reject, as 'Operator: reason'."""
     version = next(entry.version for entry in model.opset_import if entry.domain in ("", "ai.onnx"))
     found = set() if version in OPSETS else {f"opset {version}"}
     types = {name: TensorProto.DataType.Name(kind) for name, kind in tensor_types(model).items()}
@@ -73,12 +73,12 @@ def problems(model: onnx.ModelProto) -> set[str]:
 
 
 def _data(node: onnx.NodeProto, version: int) -> Iterator[str]:
-    """The tensors of a node that share the type of its first input (its output, where it has none)."""
+    """The tensors of a node that share the type of its first input (or of its output, if it has none)."""
     schema = onnx.defs.get_schema(node.op_type, version)
     kind = (schema.inputs or schema.outputs)[0].type_str
     for names, formal in ((node.input, schema.inputs), (node.output, schema.outputs)):
         for index, name in enumerate(names):
-            if name and formal[min(index, len(formal) - 1)].type_str == kind:  # the last may stand for many
+            if name and formal[min(index, len(formal) - 1)].type_str == kind:  # the last may be variadic
                 yield name
 
 

@@ -1,4 +1,4 @@
-"""Overlay: exact colours, class filter, legend and HUD where they fit, split view."""
+"""Overlay: exact colours, class filter, legend and HUD if they fit, split view."""
 
 import numpy as np
 import pytest
@@ -16,7 +16,7 @@ CAR, ROAD, IGNORED = CAMVID11.index("car"), CAMVID11.index("road"), CAMVID11.ign
 def scene(size_hw: tuple[int, int] = (40, 60)) -> tuple[np.ndarray, np.ndarray]:
     rng = np.random.default_rng(0)
     image = rng.integers(0, 256, (*size_hw, 3), dtype=np.uint8)
-    labels = rng.integers(0, len(CAMVID11) + 1, size_hw, dtype=np.uint8)  # ignored pixels among them
+    labels = rng.integers(0, len(CAMVID11) + 1, size_hw, dtype=np.uint8)  # includes ignored pixels
     return image, labels
 
 
@@ -26,7 +26,7 @@ def bare(**settings: object) -> Overlay:
 
 @pytest.mark.parametrize("opacity", [0.0, 77 / 256, 0.5, 1.0])
 @pytest.mark.parametrize("size_hw", [(1, 1), (1, 7), (33, 47), (40, 60), (3, 32), (2, 100)])
-@pytest.mark.parametrize("even", [False, True])  # large areas of one label are drawn in another way
+@pytest.mark.parametrize("even", [False, True])  # large areas of one label are drawn differently
 def test_blend_equals_the_formula(opacity: float, size_hw: tuple[int, int], even: bool) -> None:
     image, labels = scene(size_hw)
     if even:
@@ -36,7 +36,7 @@ def test_blend_equals_the_formula(opacity: float, size_hw: tuple[int, int], even
     colour = CAMVID11.palette_bgr[labels].astype(np.float64)
     expected = np.where((labels < len(CAMVID11))[..., None], image * (1 - opacity) + colour * opacity, image)
     assert picture.dtype == np.uint8
-    assert np.abs(picture - expected).max() <= 0.5 + 1e-4  # rounded, not cut
+    assert np.abs(picture - expected).max() <= 0.5 + 1e-4  # rounded, not truncated
     assert np.array_equal(image, original)
 
 
@@ -187,7 +187,7 @@ def test_what_is_not_sure_is_grey(kind: type) -> None:
     assert np.array_equal(picture[~low], plain[~low])
     assert np.abs(picture[low] - (image[low] * 0.5 + 64)).max() <= 0.5
     assert np.array_equal(overlay(image, labels, CAMVID11, confidence=sure, unsure=0), overlay(image, labels, CAMVID11))
-    assert np.array_equal(bare().render(image, labels, confidence=sure), bare().render(image, labels))  # not asked for
+    assert np.array_equal(bare().render(image, labels, confidence=sure), bare().render(image, labels))  # not requested
 
 
 def test_the_legend_says_what_grey_means() -> None:

@@ -1,4 +1,4 @@
-"""No command overwrites what it reads, nor one of its outputs with another."""
+"""No command overwrites a file that it reads, or one of its outputs with another."""
 
 import json
 import os
@@ -26,7 +26,7 @@ APPS = {"rtseg-cam": "cam", "rtseg-video": "video", "rtseg-bench": "bench", "rts
 
 @pytest.fixture(autouse=True)
 def _folder_with_inputs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A video with a hard link and a link to it, a list, a folder of pictures, a data set and a network."""
+    """A video with a hard link and a symbolic link, a list, a folder of pictures, a data set and a network."""
     monkeypatch.chdir(tmp_path)
     make_video(Path("a.mp4"), 3, (64, 96))
     os.link("a.mp4", "hard.mp4")
@@ -99,7 +99,7 @@ def test_refused(line: str, words: str, capfd: pytest.CaptureFixture[str]) -> No
 
 
 def command(line: str, capfd: pytest.CaptureFixture[str]) -> tuple[int, str]:
-    """The exit code of a command line and what it said on stderr; the network is the test's own."""
+    """A command line's exit code and its stderr; the network is the test's own."""
     name, *words = line.split()
     module = import_module(f"rtseg.apps.{APPS[name]}")
     app = module.build_app() if name == "rtseg" else module.app
@@ -111,7 +111,7 @@ def command(line: str, capfd: pytest.CaptureFixture[str]) -> tuple[int, str]:
 
 
 def test_a_report_is_replaced_beside_what_is_read(capfd: pytest.CaptureFixture[str]) -> None:
-    """The same command goes on with the same report, also where it lies beside the inputs."""
+    """The same command resumes with the same report, even if that is beside the inputs."""
     for _ in range(2):
         assert command("rtseg-video mine/images --output out --json mine/images/r.json", capfd)[0] == 0
         assert command(f"{CAM} --json report.json", capfd)[0] == 0
@@ -143,7 +143,7 @@ def test_a_file_that_cannot_be_written_is_found() -> None:
             check_outputs({"--json": Path(place)}, {})
     with pytest.raises(UsageError, match="the data set"):
         check_outputs({"--json": Path("mine/classes.json")}, {"the data set": [Path("mine/../mine")]})
-    os.symlink(Path("mine", "masks").absolute(), "nets/masks")  # a data set's folder may lie on another disk
+    os.symlink(Path("mine", "masks").absolute(), "nets/masks")  # a data set's folder may be on another disk
     with pytest.raises(UsageError, match="the data set"):
         check_outputs({"--json": Path("nets/masks/p_000.png")}, {"the data set": [Path("nets")]})
     Path("report.json").write_text("{}")

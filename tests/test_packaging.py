@@ -1,4 +1,4 @@
-"""What a user installs: the wheel's content, the pins, and nothing private in the tree."""
+"""What a user installs: the wheel's content, the pins, and nothing private in the source tree."""
 
 import json
 import re

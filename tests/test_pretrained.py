@@ -1,4 +1,4 @@
-"""Pretrained encoder weights: by torchvision's, timm's and our own names, from files that the tests make."""
+"""Pretrained encoder weights: with torchvision's, timm's and our own names, from files that the tests write."""
 
 import re
 import socket
@@ -85,7 +85,7 @@ def test_the_weights_of_every_encoder_that_has_some_fit_by_their_order(name):
 
 
 def test_densenets_weights_as_torchvision_publishes_them(tmp_path):
-    """In its files norm1 is called norm.1, which its own network renames when it loads them."""
+    """In torchvision's files norm1 is called norm.1, which its own network renames when it loads them."""
     theirs = randomised(torchvision.models.DenseNet(8, (1, 1, 1, 1), 16))
     state = {re.sub(r"(norm|conv)([12])\.", r"\1.\2.", key): value for key, value in theirs.state_dict().items()}
     assert "features.denseblock1.denselayer1.norm.1.weight" in state
@@ -117,7 +117,7 @@ def test_googlenets_weights_give_torchvisions_features(tmp_path):
 def test_timms_weights_give_timms_last_features(name, timms, tmp_path):
     theirs = randomised(timm.create_model(timms))
     ours = build_encoder(name, TrunkOptions(), saved(theirs, tmp_path / "weights.pth"))
-    if name == "xception":  # ours is padded
+    if name == "xception":  # ours has padding
         theirs.conv1.padding = theirs.conv2.padding = (1, 1)
     torch.manual_seed(3)
     with torch.inference_mode():
@@ -228,7 +228,7 @@ def test_a_hub_that_cannot_be_reached_is_told(name, monkeypatch, tmp_path):
 
 @pytest.mark.parametrize("name", list(PACKAGES))
 def test_imagenet_weights_of_a_package_need_no_network(name, monkeypatch):
-    """They see street pictures as timm's network does from the same file, tensor by tensor in order."""
+    """They see street pictures like timm's network with the same file, tensor by tensor in order."""
     monkeypatch.setattr(socket, "getaddrinfo", no_network)
     ours = build_encoder(name, TrunkOptions(), "imagenet")
     package, _ = PACKAGES[name]

@@ -1,4 +1,4 @@
-"""Which channels go together, which of them go, and that what is left computes what it did."""
+"""Which channels depend on each other, which are cut, and that the pruned network computes the same as before."""
 
 import copy
 import json
@@ -40,7 +40,7 @@ def halved(model: SegmentationModel, keep: float = 0.5) -> SegmentationModel:
 
 
 def silenced(model: SegmentationModel, chosen: Chosen, kept: set[int]) -> SegmentationModel:
-    """The network with all that makes the channels that go at zero: filters, biases and batch norms."""
+    """The network with the filters, biases and batch norms of the cut channels set to zero."""
     gone = {unit for units, _ in chosen.groups for unit in units} - kept
     silent = copy.deepcopy(model)
     with torch.no_grad():
@@ -58,7 +58,7 @@ def silenced(model: SegmentationModel, chosen: Chosen, kept: set[int]) -> Segmen
 
 @pytest.mark.parametrize(("name", "config"), NETWORKS, ids=lambda value: value if isinstance(value, str) else "")
 def test_cutting_silent_channels_changes_nothing(name: str, config: dict[str, Any]) -> None:
-    """The graph of dependent channels is right: so every network computes the same without them."""
+    """The dependency graph is right if every network computes the same without those channels."""
     model = lively(name, config)
     chosen = rank(model, "bn")
     kept = kept_units(chosen, 0.5, "global")
@@ -139,7 +139,7 @@ class OddConfig:
 
 
 class Odd(SegmentationModel):
-    """One convolution whose channels something unusual is done with."""
+    """A convolution whose channels are used in an unusual way."""
 
     config_class = OddConfig
     size_multiple, logits_stride = 8, 1
@@ -160,7 +160,7 @@ class Odd(SegmentationModel):
         elif self.config.odd == "weighed":
             x = x * torch.arange(16.0, device=x.device).view(16, 1, 1)
         last = self.second(x)
-        if self.config.odd == "padded":  # by a number that does not follow from the layers
+        if self.config.odd == "padded":  # by a number that is independent of the layers
             last = last + torch.nn.functional.pad(x, (0, 0, 0, 0, 0, 24))
         return {LAST: last}
 
@@ -257,7 +257,7 @@ def test_what_a_card_cannot_say(entry: Any, said: str) -> None:
 
 @pytest.mark.parametrize("field", [{"exits": 1}, {"channels": 32}])
 def test_another_network_than_the_one_that_was_pruned_is_told(field: dict[str, int]) -> None:
-    """Layers that are not named keep the channels that follow from the rest, and meet fewer than these."""
+    """Layers that are not named keep the channels that the rest implies, which meet fewer than these."""
     small = halved(lively("swiftnet", {"encoder": "resnet18", "width": 0.125, "channels": 16}))
     with pytest.raises(UsageError, match=r"do not fit together.*leave out what differs"):
         build_model("swiftnet", {**small.config_json(), **field})

@@ -1,4 +1,4 @@
-"""A pruned network goes on like any other: trained on, from scratch as its own baseline, exported, compared."""
+"""A pruned network is used like any other: trained further, from scratch as its own baseline, exported, compared."""
 
 import json
 import logging
@@ -37,7 +37,7 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A network as a run leaves it."""
+    """A network as left by a run."""
     register_tiny()
     folder = tmp_path_factory.mktemp("runs") / "whole"
     folder.mkdir()
@@ -82,7 +82,7 @@ def test_the_baselines_beside_it(
     root: Path, whole: Path, pruned: Path, fine: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture,
     capsys: pytest.CaptureFixture[str],
 ) -> None:  # fmt: skip
-    """Scratch-B has the arithmetic of the whole network's epochs: as many more as its MACs are fewer."""
+    """Scratch-B spends the arithmetic of the whole network's epochs: with fewer MACs, more epochs."""
     small, large = (count_macs(find_origin(str(path)).network(), PAPER_SIZE) for path in (pruned, whole))
     options = {**RUN, "init": str(pruned)}
     train(config(root, tmp_path / "steps", **options, from_scratch="steps"))
@@ -98,7 +98,7 @@ def test_the_baselines_beside_it(
     recipe = json.loads((tmp_path / "steps" / "best.json").read_text())["recipe"]
     assert "init" not in recipe, "none of its weights come from there"
     assert recipe["shape_of"]["recipe"]["pruned"]["method"] == "l1"
-    again = train(config(root, tmp_path / "macs", **options, from_scratch="macs"))  # is done, and says so
+    again = train(config(root, tmp_path / "macs", **options, from_scratch="macs"))  # is done already, and says so
     assert read_row(again).epochs == round(large / small)
     app.report(tuple(row.folder for row in rows), Console(width=200))
     assert "scratch-B" in capsys.readouterr().out

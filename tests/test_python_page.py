@@ -1,4 +1,4 @@
-"""The examples of docs/python.md run as they stand, in their order; and what they stand for gives what it says."""
+"""The examples in docs/python.md run as they are, in order, and what they stand for returns what the page says."""
 
 import json
 import re
@@ -27,7 +27,7 @@ def picture(seed: int = 0, size_hw: tuple[int, int] = (64, 96)) -> np.ndarray:
     return cv2.resize(np.tile(blocks, 3), size_hw[::-1], interpolation=cv2.INTER_NEAREST)
 
 
-@pytest.mark.slow  # every engine that is installed is measured, for the deadline
+@pytest.mark.slow  # measures every installed engine, for the deadline
 def test_every_example_of_the_page_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     (tmp_path / "weights").mkdir()
@@ -88,7 +88,7 @@ def test_a_list_of_pictures_keeps_the_engine_busy() -> None:
         assert segmenter([]) == []
         with pytest.raises(UsageError, match="uint8 BGR"):
             segmenter([pictures[0], pictures[1][..., 0]])
-        np.testing.assert_array_equal(segmenter(pictures[0]), found[0])  # nothing was left behind
+        np.testing.assert_array_equal(segmenter(pictures[0]), found[0])  # no state was left behind
 
 
 def test_a_list_that_loads_the_engine_loads_it_for_many_and_frees_it_when_one_fails() -> None:
@@ -132,7 +132,7 @@ def test_models_are_listed_also_once_the_package_of_that_name_is_there(
 
 
 def test_several_ids_may_be_one_class(tmp_path: Path) -> None:
-    """The example of docs/data.md; ids that are not listed are refused."""
+    """The example in docs/data.md; ids that are not listed are rejected."""
     page = (PAGE.parent / "data.md").read_text(encoding="utf-8")
     _, example = (json.loads(block) for block in re.findall(r"```json\n(.*?)```", page, re.DOTALL))
     two = example["classes"]

@@ -60,7 +60,7 @@ def test_the_float_graph_computes_the_same(networks, frames, name):
 
 
 def test_a_relu6_is_part_of_its_convolution(networks):
-    """What lies between the two is not rounded: most of its range is cut off."""
+    """The value between the two is not rounded: most of its range is cut off."""
     graph = load_float_graph(network_file(networks, "swiftnet"))
     clipped = {node.input[0] for node in graph.graph.node if node.op_type == "Clip"}
     behind = {node.output[0] for node in graph.graph.node if node.op_type == "Clip"}

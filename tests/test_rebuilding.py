@@ -15,7 +15,7 @@ def _leaves_no_thread():
 
 
 def failing(*fail_at, threads=1):
-    """A rebuilding labeller; the engines that it makes in turn fail at these calls (None: never). `made` has them."""
+    """A rebuilding labeller; the engines it builds fail in turn at these calls (None: never). `made` lists them."""
     made, left = [], iter(fail_at)
 
     def make():

@@ -1,4 +1,4 @@
-"""Live sources that are lost and come back; the clock is the test's own."""
+"""Live sources that are lost and return, on the test's own clock."""
 
 from collections.abc import Callable
 from threading import Thread
@@ -16,7 +16,7 @@ from rtseg.sources.reconnect import ReconnectingSource
 
 
 class Clock:
-    """Seconds that pass only when somebody says so."""
+    """Seconds that pass only when a test says so."""
 
     def __init__(self) -> None:
         self.now_s = 100.0
@@ -29,7 +29,7 @@ class Clock:
 
 
 class Live(Source):
-    """Gives frames at the given seconds by its own clock, then fails with `error` or ends."""
+    """Yields frames at the given seconds of its own clock, then fails with `error` or ends."""
 
     kind = "fake"
 
@@ -66,7 +66,7 @@ def clock() -> Clock:
 
 
 def patient(clock: Clock, first: Source, again: Callable[[], Source], **settings) -> ReconnectingSource:
-    """A source whose pauses pass on the test's clock; `pauses` has them."""
+    """A source whose pauses pass on the test's clock; `pauses` lists them."""
     source = ReconnectingSource(first, again, clock=clock, **settings)
     source.pauses = []
 
@@ -108,7 +108,7 @@ def test_a_source_that_comes_back_goes_on_in_number_and_time(
     assert [frame.size_hw for frame in frames] == [(64, 96)] * 3 + [(32, 48)] * 2
     assert (source.outages, source.lost_at, source.corrupt) == (1, None, 2)
     assert first.closed == 1
-    assert returned == [1, 1]  # after the old one was closed, and when two frames of the new one have come
+    assert returned == [1, 1]  # after the old one was closed, and when two frames of the new one have arrived
     source.close()
     assert second.closed == 1
     assert source.read() is None
@@ -165,7 +165,7 @@ def test_frames_that_were_held_up_are_dropped_and_the_newest_is_given(clock: Clo
     stalled = Live(clock, times_s)
     source = patient(clock, stalled, lambda: stalled, most_late_s=1.0)
     assert [source.read().index for _ in range(10)] == list(range(10))
-    clock.pass_by(3.0)  # nothing came; then all that waits comes at once
+    clock.pass_by(3.0)  # nothing arrived; then everything that waited arrives at once
     read, pass_by = stalled.read, clock.pass_by
 
     def at_once() -> Frame | None:

@@ -1,4 +1,4 @@
-"""Regions without torch: tiles, parts of a picture, the labeller that refines unsure tiles, and what that scores."""
+"""Regions without torch: tiles, parts of a picture, the labeller that refines uncertain tiles, and its scores."""
 
 import json
 from dataclasses import replace
@@ -35,7 +35,7 @@ def artifact(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def image():
-    """Of one grey, with noise in its middle: exits agree at the edges and not there."""
+    """Uniformly grey, with noise in the middle: exits agree at the edges but not there."""
     picture = np.full((*SIZE, 3), 100, np.uint8)
     picture[20:44, 36:60] = np.random.default_rng(1).integers(0, 256, (24, 24, 3))
     return picture
@@ -45,7 +45,7 @@ def image():
 
 
 def test_tiles_and_their_parts_by_hand():
-    """80x96 in tiles of 32x48: the last row of tiles is 16 high, and parts at an edge of the picture end there."""
+    """80x96 in tiles of 32x48: the last row of tiles is 16 high, and parts end at the picture's edges."""
     tiling = Tiling((80, 96), (32, 48), 16)
     assert tiling.tiles[:3] == [(0, 0, 32, 48), (0, 48, 32, 96), (32, 0, 64, 48)]
     assert tiling.tiles[-1] == (64, 48, 80, 96)
@@ -97,7 +97,7 @@ def engine(request, artifact):
 
 
 def test_parts_give_what_the_whole_picture_gives_there(engine, image):
-    """The network sees means of 4x4 pixels, so that parts need no halo; two sizes, and two numbers of parts."""
+    """The network sees means of 4x4 pixels, so parts need no halo; two sizes, and two numbers of parts."""
     whole = engine.infer(image).copy()
     run = engine.start(image)
     run.logits()
@@ -120,7 +120,7 @@ def test_the_graphs_behind_an_exit_see_the_parts_alone(engine, image):
     """Their inputs: two parts of 32x32 pixels of three planes, once for each graph behind the exit, and no more."""
     run = engine.start(image)
     run.logits()
-    run.parts([(0, 0)], (32, 32))  # loads them
+    run.parts([(0, 0)], (32, 32))  # loads the graphs
     seen = []
     for graph in engine._opened[1, (32, 32)]:
         graph.run = recording(graph.run, seen)
@@ -160,7 +160,7 @@ def test_parts_of_a_run_that_has_not_begun_or_is_over_are_told(engine, image):
 
 @pytest.fixture
 def parts(monkeypatch):
-    """The corners of the parts that were run, call by call; that of loading left out."""
+    """The corners of the parts that were run, call by call, without those of loading."""
     seen, run_parts = [], Run.parts
 
     def counted(self, corners, size_hw):
@@ -172,7 +172,7 @@ def parts(monkeypatch):
 
 
 def made(artifact, exit, image, seen):
-    """What a labeller makes of a picture, and the parts that it ran."""
+    """A labeller's result for a picture, and the parts that it ran."""
     with open_labeller(RunSpec(artifact, "onnxruntime", "fp32", SIZE, 1, exit)) as labeller:
         assert isinstance(labeller, Refining)
         labeller.prepare(image.shape[:2])
@@ -206,7 +206,7 @@ def test_where_no_cell_is_sure_the_whole_picture_goes_on(artifact, image, parts)
 def test_an_unsure_tile_gets_the_labels_of_the_end_and_all_others_keep_those_of_the_exit(
     artifact, image, parts, frame_hw
 ):
-    """One tile of six is less sure than the level, which lies between the two that are least sure."""
+    """One tile of six is less certain than the level, which is between those of the two least certain ones."""
     frame = np.kron(image, np.ones((2, 2, 1), np.uint8))[: frame_hw[0], : frame_hw[1]]
     tiling = Tiling(SIZE, (32, 32), 16)
     seen = at_exits(artifact, frame)

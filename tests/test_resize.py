@@ -1,4 +1,4 @@
-"""The one resize gives what OpenCV does, by whatever way it gets there."""
+"""The one resize function returns the same as OpenCV, whichever path it takes."""
 
 import cv2
 import numpy as np

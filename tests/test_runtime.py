@@ -41,8 +41,8 @@ from rtseg.live.spec import check_spec, default_size
         ((360, 480), (352, 480)),  # as trained: only rounded
         ((720, 960), (352, 480)),  # larger: its shape, as many pixels as trained at
         ((1080, 1920), (320, 544)),
-        ((200, 300), (352, 512)),  # smaller: enlarged, for things are found at the scale they were learned at
-        ((90, 120), (192, 256)),  # but to no more than twice its height and width
+        ((200, 300), (352, 512)),  # smaller: enlarged, because the network finds things at the scale it was trained on
+        ((90, 120), (192, 256)),  # but at most to twice its height and width
         ((1, 1), (32, 32)),  # at least one multiple
         ((32, 4000), (32, 4640)),
     ],
@@ -355,7 +355,7 @@ def test_an_engine_of_the_process_before_a_fork_is_not_freed_in_the_child():
     child = os.fork()
     if child == 0:
         engine.close()
-        os._exit(engine.released)  # to free it would wait for threads that are not there
+        os._exit(engine.released)  # freeing it would wait for threads that do not exist
     assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
     engine.close()
     assert engine.released
@@ -371,7 +371,7 @@ def test_a_segmenter_in_a_stream_is_not_for_others():
         with pytest.raises(UsageError, match="in use"):
             next(rtseg.stream(source, segmenter))
         assert source.closed == 1
-        assert next(stream)[1].shape == (64, 96)  # nothing happened to it
+        assert next(stream)[1].shape == (64, 96)  # unaffected
         stream.close()
         assert segmenter(frame).shape == (64, 96)
         assert len(list(rtseg.stream(FakeSource(3), segmenter))) == 3

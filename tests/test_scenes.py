@@ -13,7 +13,7 @@ SIZE = (180, 240)
 
 @cache
 def street(seed, fps=30.0):
-    """A scene that tests share, since what it shows at a moment follows from its arguments alone."""
+    """A scene that tests share, because its frames depend on its arguments alone."""
     return StreetScene(SIZE, seed=seed, fps=fps)
 
 
@@ -29,7 +29,7 @@ def samples():
 
 def test_a_frame_follows_from_seed_and_number_whatever_was_drawn_before(monkeypatch):
     walked = street(seed=4, fps=10.0)
-    for name in ("_crown", "_paint_facade"):  # drawn anew, which other tests save themselves: see conftest.py
+    for name in ("_crown", "_paint_facade"):  # drawn again, not cached as in conftest.py
         monkeypatch.setattr(textures, name, getattr(textures, name).__wrapped__)
     jumped = StreetScene(SIZE, seed=4, fps=10.0)
     frames = {index: walked.render(index) for index in range(33, 400, 84)}
@@ -111,7 +111,7 @@ def test_sky_is_above_and_brighter_than_the_road(samples):
 
 @pytest.mark.slow
 def test_label_edges_lie_on_image_edges():
-    """Along sky borders the picture's step is where the labels' is: moved by pixels the agreement falls."""
+    """Along sky borders the picture's edge is where the labels' is: shifted by pixels, the agreement drops."""
     steps = {shift: [] for shift in (-3, 0, 3)}
     for seed in range(6):
         image, labels = StreetScene(SIZE, seed=seed).render(10)
@@ -126,7 +126,7 @@ def test_label_edges_lie_on_image_edges():
 
 
 def test_pixels_of_a_class_look_alike(samples):
-    """Colours tell something about labels: between classes they vary much more than chance would have it."""
+    """Colours say something about labels: they vary much more between classes than by chance."""
     image, labels = samples[0]
     total = image.astype(np.float32).reshape(-1, 3)
     within = sum((labels == c).mean() * total[labels.ravel() == c].var(axis=0).mean() for c in np.unique(labels))

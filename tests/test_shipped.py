@@ -1,4 +1,4 @@
-"""What every shipped card claims, recomputed from the files that it names."""
+"""The claims of every shipped card, recomputed from the files that it names."""
 
 import json
 from pathlib import Path

@@ -44,7 +44,7 @@ def test_recording_is_what_browsers_play(tmp_path: Path) -> None:
     frames = played(sink.path)
     assert len(frames) == 45
     assert [f.timestamp_s for f in frames] == pytest.approx([n * 1001 / 30000 for n in range(45)], abs=1e-4)
-    assert frames[20].image[24, 32] == pytest.approx(RED, abs=6)  # colours survive the way there and back
+    assert frames[20].image[24, 32] == pytest.approx(RED, abs=6)  # colours survive the round trip
     assert b"moof" in sink.path.read_bytes()
 
 
@@ -180,7 +180,7 @@ def test_a_killed_process_leaves_a_playable_recording(tmp_path: Path) -> None:
         process.kill()
     assert [path.name for path in tmp_path.iterdir() if not path.name.endswith(".lock")] == ["a.partial.mp4"]
     frames = played(tmp_path / "a.partial.mp4")
-    assert 40 <= len(frames) <= 100  # what x264 still held, and the last second, are lost
+    assert 40 <= len(frames) <= 100  # frames still in x264, and the last second, are lost
     assert [frame.index for frame in frames] == list(range(len(frames)))
 
 
@@ -237,7 +237,7 @@ def _folder_as_file(folder: Path) -> Path:
 
 
 def _pipe_as_file(folder: Path) -> Path:
-    os.mkfifo(folder / "a.mp4")  # it was replaced
+    os.mkfifo(folder / "a.mp4")  # replaces the file
     return folder / "a.mp4"
 
 
@@ -259,7 +259,7 @@ def test_a_folder_that_is_not_writable(tmp_path: Path, monkeypatch: pytest.Monke
     def denied(**_: object) -> None:
         raise PermissionError(errno.EACCES, "Permission denied")
 
-    monkeypatch.setattr(sinks, "TemporaryFile", denied)  # root may write anywhere, so that chmod shows nothing
+    monkeypatch.setattr(sinks, "TemporaryFile", denied)  # root may write anywhere, so chmod would have no effect
     for make in (lambda: VideoSink(tmp_path / "a.mp4", (48, 64), 25), lambda: make_folder(tmp_path)):
         with pytest.raises(OutputError, match=r"cannot write in folder .*Permission denied"):
             make()

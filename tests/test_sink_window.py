@@ -1,4 +1,4 @@
-"""Windows that open, or say why not."""
+"""Windows that open, or say why they cannot."""
 
 import socket
 
@@ -77,7 +77,7 @@ class FakeWindows:
         monkeypatch.setattr(cv2, "destroyWindow", lambda _: setattr(self, "destroyed", self.destroyed + 1))
 
     def get_property(self, *_: object) -> float:
-        if self.visible < 0:  # as Qt does when its last window is gone
+        if self.visible < 0:  # like Qt when its last window is gone
             raise cv2.error("NULL guiReceiver (please create a window)")
         return self.visible
 
@@ -88,7 +88,7 @@ def test_window_fits_the_screen_names_keys_and_notices_that_it_was_closed(
 ) -> None:
     windows = FakeWindows(monkeypatch)
     with WindowSink("rtseg", max_size_hw=(500, 1000)) as sink:
-        assert sink.poll_key() is None  # nothing is shown yet
+        assert sink.poll_key() is None  # nothing has been shown yet
         sink.write(a_frame(), np.zeros((1024, 2048), np.uint8), a_picture((1024, 2048)))
         assert windows.shown == [(1024, 2048, 3)]
         assert windows.asked_wh == (1000, 500)

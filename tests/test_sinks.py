@@ -1,4 +1,4 @@
-"""Label maps that are exact, pictures that are whole or absent."""
+"""Label maps are exact, and pictures are whole or absent."""
 
 import errno
 from fractions import Fraction

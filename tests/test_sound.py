@@ -1,4 +1,4 @@
-"""What becomes of an input's sound: decided before the first frame, and said as it is."""
+"""What happens to an input's sound: decided before the first frame, and reported truthfully."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -40,7 +40,7 @@ def test_sound_of_which_nothing_can_be_decoded_is_left_out_and_not_called_encode
 
 
 def noise(path: Path) -> None:
-    """Replaces what the packets of a file's sound hold."""
+    """Replaces the content of a file's sound packets."""
     data, rng = bytearray(path.read_bytes()), np.random.default_rng(0)
     with av.open(str(path)) as container:
         packets = [bytes(packet) for packet in container.demux(audio=0) if packet.size]
@@ -71,7 +71,7 @@ def test_it_is_decided_before_the_first_frame_and_once(bands: Path, monkeypatch:
 def test_where_the_plan_fails_only_what_happened_is_said(
     bands: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """MP4 refuses in the middle of a stream what it took at its start."""
+    """MP4 rejects in the middle of a stream what it accepted at its start."""
     whole = join.tracks
 
     def tracks(sound: Sound, *rest: object) -> Iterator[object]:
@@ -88,7 +88,7 @@ def test_where_the_plan_fails_only_what_happened_is_said(
 
 
 def test_sound_that_begins_late_comes_along(bands: Path) -> None:
-    """A microphone that is plugged in after twelve seconds: FFmpeg looks for streams in the first seven."""
+    """A microphone that is plugged in after twelve seconds: FFmpeg probes the first seven for streams."""
     silent = Video("silent.ts", frames=12, rate=1).make(bands)
     sounding = Video("sounding.ts", frames=12, sound="mp2").make(bands)
     path = bands / "a.ts"

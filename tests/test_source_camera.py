@@ -1,4 +1,4 @@
-"""Cameras, with a stand-in for the device."""
+"""Cameras, with a fake device."""
 
 from pathlib import Path
 
@@ -13,7 +13,7 @@ from rtseg.sources.open import open_source
 
 
 class FakeCapture:
-    """Stands in for cv2.VideoCapture: three frames with a gap, then nothing."""
+    """Replaces cv2.VideoCapture: three frames with a gap, then nothing."""
 
     def __init__(self, index: int) -> None:
         self.reads = 0

@@ -29,7 +29,7 @@ def silent_port() -> Iterator[int]:
 
 @pytest.fixture
 def patient_start(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The first frame may take its time: a busy machine is no silent network."""
+    """The first frame may take a while: a busy machine is not a silent network."""
     monkeypatch.setattr(VideoSource, "_start", lambda self, timeout_s: Source._start(self))
 
 
@@ -51,7 +51,7 @@ def test_url_that_refuses_is_one_line_without_the_password(scheme: str, silent_p
 
 
 class Streamer(QuietHandler):
-    """Sends a transport stream without a length, then leaves the line open and silent."""
+    """Sends a transport stream without a length, then keeps the connection open and silent."""
 
     data = b""
     quiet = threading.Event()
@@ -112,7 +112,7 @@ def test_a_server_that_does_not_say_how_long_a_file_is_gives_all_of_it(tmp_path:
         def do_GET(self) -> None:
             self.send_response(200)
             self.end_headers()
-            self.wfile.write(whole)  # and the line is closed, which FFmpeg calls an error
+            self.wfile.write(whole)  # then the connection is closed, which FFmpeg reports as an error
 
     with serving(Ending) as port, open_source(f"http://127.0.0.1:{port}/a.mp4", timeout_s=HANGS_S) as source:
         assert [frame.index for frame in source] == [*range(25)]

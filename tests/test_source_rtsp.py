@@ -1,4 +1,4 @@
-"""RTSP over TCP: read, logged in to, lost and back, as `rtseg-cam` sees it."""
+"""RTSP over TCP: read, logged in to, lost and back, as seen by `rtseg-cam`."""
 
 import json
 from pathlib import Path
@@ -47,7 +47,7 @@ def test_a_stream_that_falls_silent_ends_with_an_error(monkeypatch: pytest.Monke
     def patiently(*arguments: str, timeout: tuple[float, float], **options: object) -> object:
         return opened(*arguments, timeout=(HANGS_S, timeout[1]), **options)  # type: ignore[call-overload]
 
-    monkeypatch.setattr(av, "open", patiently)  # a busy machine is no silent camera
+    monkeypatch.setattr(av, "open", patiently)  # a busy machine is not a silent camera
     monkeypatch.setattr(VideoSource, "_start", lambda self, timeout_s: Source._start(self))
     with (
         serving_rtsp(stall) as (port, _),

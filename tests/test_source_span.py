@@ -1,4 +1,4 @@
-"""A stretch of a video gives, bit for bit, the frames that reading from the start gives."""
+"""A span of a video yields, bit for bit, the same frames as reading from the start."""
 
 from fractions import Fraction
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""What holds for every source, and what is broken: one line that names it."""
+"""Common behaviour of all sources; a broken one is named in one line."""
 
 import os
 import threading
@@ -121,7 +121,7 @@ def test_synthetic_street_is_endless_seeded_and_knows_its_labels() -> None:
 
 
 class Counting(Source):
-    """Ten frames; then an error, if it is told so."""
+    """Ten frames, then an error if requested."""
 
     kind = "counting"
 
@@ -174,7 +174,7 @@ def test_reading_ahead_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     waits = note_waits(monkeypatch, ahead, ahead._thread)
     begin.set()
     assert waits.wait(HANGS_S)
-    assert made == [0, 1, 2, 3]  # three waiting, one in the hand
+    assert made == [0, 1, 2, 3]  # three waiting, one in use
     waits.clear()
     assert ahead.get() == 0
     assert waits.wait(HANGS_S)

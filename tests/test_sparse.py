@@ -38,7 +38,7 @@ def test_dense_sparse_dense() -> None:
 
 
 def test_rounds() -> None:
-    """Lottery: each takes the same share of what is left. Magnitude: s (1 - (1 - i/n)^3)."""
+    """Lottery: each round takes the same share of the rest. Magnitude: s (1 - (1 - i/n)^3)."""
     tickets = phases(sparse="lottery", sparsity=0.75, sparse_rounds=2, epochs=12)
     assert [(phase.epoch, phase.sparsity, phase.rewinds) for phase in tickets] == [
         (0, 0, False), (4, 0.5, True), (8, 0.75, True)
@@ -95,7 +95,7 @@ def test_the_smallest_weights_of_each_layer_are_masked() -> None:
     gone = (~mask).flatten().nonzero().flatten().tolist()
     assert gone == list(range(92, 109)), "17 of 176, those next to the weight that is 0: it, -8..-1 and 1..8"
     with torch.no_grad():
-        model.classifier.weight.view(-1)[92:109] = 1000.0  # large by now, but what is masked stays so
+        model.classifier.weight.view(-1)[92:109] = 1000.0  # large by now, but masked weights stay masked
     assert not by_magnitude(model, 0.2, {"classifier.weight": mask})["classifier.weight"][~mask].any()
     state = {name: torch.ones_like(value) for name, value in model.state_dict().items()}
     state["classifier.weight"] = mask

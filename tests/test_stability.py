@@ -1,4 +1,4 @@
-"""Temporal stability: flips are counted on still pixels of consecutive frames, and nowhere else."""
+"""Temporal stability: flips are counted only on still pixels of consecutive frames."""
 
 import cv2
 import numpy as np
@@ -31,7 +31,7 @@ def test_flips_are_a_share_of_the_still_pixels() -> None:
     after[:, 5:] = 1
     after[0] = 2  # ten of a hundred flip: five of each class
     moving = np.full((10, 10), 100, np.uint8)
-    moving[5:] = 103  # by 3: moves; 102 would be still
+    moving[5:] = 103  # by 3: moves; 102 would still be still
     moving[4] = 102
     after[9] = 2  # flips too, but the picture changed there
     stability.update(frame(0), before)

@@ -1,4 +1,4 @@
-"""Labels that are averaged over time: the arithmetic, what moves, what flickers, and where an average begins."""
+"""Labels averaged over time: the arithmetic, what moves, what flickers, and where an average begins."""
 
 from collections.abc import Iterator
 from itertools import pairwise
@@ -34,7 +34,7 @@ def row(seed: int, frames: int = 30) -> list[tuple[np.ndarray, np.ndarray]]:
 
 
 def gains_by_loops(before: np.ndarray, image: np.ndarray) -> np.ndarray:
-    """How much of a frame each cell takes, (6, 8), cell by cell."""
+    """How much of the new frame each cell takes, (6, 8), cell by cell."""
     blocks = [[np.s_[4 * y : 4 * y + 4, 4 * x : 4 * x + 4] for x in range(8)] for y in range(6)]
     changes = np.array([[np.abs(image[b].mean((0, 1)) - before[b].mean((0, 1))).max() for b in row] for row in blocks])
     gains = np.empty((6, 8))
@@ -85,7 +85,7 @@ def test_frames_that_are_missing_or_come_again() -> None:
     damaged = [index for index in range(30) if index not in (3, 8, 15, 17, 18)]
     expected = {index: whole(index, *frames[index]).copy() for index in damaged}
     again = Steady(STRIDE)
-    for index in (8, 9, 10):  # a seek that failed: the same frames are given anew
+    for index in (8, 9, 10):  # a seek that failed: the same frames come again
         again(index, *frames[index])
     for index in damaged[damaged.index(9) :]:
         averaged = again(index, *frames[index])
@@ -93,7 +93,7 @@ def test_frames_that_are_missing_or_come_again() -> None:
             np.testing.assert_array_equal(averaged, expected[index])
     far = Steady(STRIDE)
     far(0, *frames[0])
-    np.testing.assert_array_equal(far(3 * WINDOW, *frames[5]), frames[5][1])  # nothing of so long ago
+    np.testing.assert_array_equal(far(3 * WINDOW, *frames[5]), frames[5][1])  # nothing from so long ago
 
 
 def test_another_size_begins_anew() -> None:
@@ -170,7 +170,7 @@ def test_frames_in_flight_change_nothing_and_every_stage_is_told() -> None:
 
 
 class Strict(FlyingEngine):
-    """Takes two pictures, but for logits one at a time, as an engine does that has one buffer for them."""
+    """Takes two pictures, but for logits one at a time, like an engine with a single buffer for them."""
 
     def _infer(self, image: np.ndarray) -> np.ndarray:
         assert not self._pending

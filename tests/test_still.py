@@ -1,4 +1,4 @@
-"""A camera that does not move: the network does not run where nothing changed, and runs where anything did."""
+"""A still camera: the network is skipped where nothing has changed, and runs where anything has."""
 
 import numpy as np
 import pytest

@@ -1,4 +1,4 @@
-"""SwiftNet, the decoder steps, and ICNet and the dilated networks with them."""
+"""SwiftNet and the decoder steps, also in ICNet and the dilated networks."""
 
 import pytest
 import torch
@@ -93,7 +93,7 @@ def test_icnet_stands_on_an_encoder(fields):
         assert model(torch.randn(1, 3, 64, 128)).shape == (1, 11, 16, 32)
     assert sizes == [(4, 8), (2, 4), (8, 16)]  # 1/16, 1/32, 1/8 of the picture
     assert sum(p.numel() for part in model.trunk() for p in part.parameters()) > 0
-    assert len({id(p) for p in model.parameters()}) == len(list(model.parameters()))  # the copy is one of its own
+    assert len({id(p) for p in model.parameters()}) == len(list(model.parameters()))  # the copy has separate weights
 
 
 def test_icnet_sees_stride_4_at_full_size():

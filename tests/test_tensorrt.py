@@ -1,4 +1,4 @@
-"""TensorRT's path on a fake GPU: build, audit, gate, cache, and the engine with two pictures in flight."""
+"""The TensorRT engine on a fake GPU: build, audit, gate, cache, and two pictures in flight."""
 
 import json
 import os
@@ -27,12 +27,12 @@ ICNET = Artifact(Card.load(WEIGHTS / "icnet.json"), WEIGHTS)
 
 @pytest.fixture(scope="module")
 def frames():
-    return [street(seed).render(0)[0] for seed in range(4)]  # the scenes of the gate
+    return [street(seed).render(0)[0] for seed in range(4)]  # the gate's scenes
 
 
 @pytest.fixture(scope="module")
 def tiny(tmp_path_factory):
-    """A network that is built in no time."""
+    """A network that builds in no time."""
     path = make_network(tmp_path_factory.mktemp("network"))
     return Artifact(Card.load(path.with_suffix(".json")), path.parent)
 
@@ -61,7 +61,7 @@ def plans(machine):
         ("10.15.1.29", "fp32", 0.9999),
         ("10.3.0", "fp16", 0.995),
         ("11.4.0.106", "fp16", 0.995),
-        ("10.15.1.29", "int8", 0.9),  # a small picture is mostly borders, of a network that learned at 480x640
+        ("10.15.1.29", "int8", 0.9),  # a small picture is mostly borders, and the network learned at 480x640
         ("11.4.0.106", "int8", 0.9),
     ],
 )
@@ -110,7 +110,7 @@ def test_two_pictures_are_in_flight_and_come_out_in_order(gpu_machine, frames, l
         np.testing.assert_array_equal(engine.collect(np.empty(SIZE, np.uint8)).labels, expected[-1])
         with pytest.raises(EngineError, match="submit"):
             engine.collect()
-        assert machine.driver.launched == launched + len(frames)  # one graph launch a picture
+        assert machine.driver.launched == launched + len(frames)  # one graph launch per picture
 
 
 def test_labels_of_any_size_and_logits_that_last(gpu_machine, frames, tiny, load):
@@ -404,7 +404,7 @@ class TestCommand:
             ({"tf32": True}, "--tf32 goes with --precision fp32"),
             ({"keep_worst": 2}, "--keep-worst goes with --precision int8"),
             ({"size": "65x96"}, "multiples of 32"),
-            ({"engine": "onnxruntime", "precision": "fp16"}, "nothing to compile in fp16"),
+            ({"engine": "onnxruntime", "precision": "fp16", "size": None}, "nothing to compile in fp16"),
         ],
     )
     def test_options_that_do_not_fit(self, gpu_machine, options, changes, told):

@@ -1,4 +1,4 @@
-"""Every name of TensorRT's Python bindings that rtseg uses exists in those that are installed, be they 10 or 11."""
+"""Every name in TensorRT's Python bindings that rtseg uses exists in the installed ones, version 10 or 11."""
 
 import ast
 from pathlib import Path
@@ -7,7 +7,7 @@ import pytest
 
 trt = pytest.importorskip("tensorrt", reason="tensorrt is not installed", exc_type=ImportError)
 ROOT = Path(__file__).parents[1]
-# What is reached through objects rather than through the module: (class, attribute).
+# Names that are reached through objects rather than the module: (class, attribute).
 MEMBERS = [
     ("Builder", "create_network"),
     ("Builder", "create_builder_config"),
@@ -53,7 +53,7 @@ MEMBERS = [
     ("IProfiler", "report_layer_time"),
     ("ILogger", "log"),
 ]
-DYNAMIC = ["LayerType.CONVOLUTION", "LayerType.DECONVOLUTION"]  # asked for with getattr
+DYNAMIC = ["LayerType.CONVOLUTION", "LayerType.DECONVOLUTION"]  # looked up with getattr
 
 
 def written_names():

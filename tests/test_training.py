@@ -132,7 +132,7 @@ def test_what_is_trained_on_is_never_scored(root: Path, tmp_path: Path, split: s
 
 @pytest.mark.parametrize("role", ["init", "teacher"])
 def test_what_a_start_or_a_teacher_has_seen_is_never_scored(root: Path, tmp_path: Path, role: str) -> None:
-    """The networks that ship were trained on all of train, at last."""
+    """The shipped networks' last training used all of train."""
     given = config(root, tmp_path / "run", **{role: ("enet",) if role == "teacher" else "enet"})
     with pytest.raises(UsageError, match=r"^enet is trained on camvid/train, .* holdout tail: give --holdouts val$"):
         train(given)
@@ -192,7 +192,7 @@ def test_a_run_goes_on_only_with_its_teachers_its_start_and_its_pictures(tmp_pat
     network = str(tmp_path / "tiny.onnx")
     given = {"data": "folder", "epochs": 1, "model": "tiny", "teacher": (network,), "init": network}
     train(config(mine, tmp_path / "run", **given))
-    artifact.save_card(artifact.card.with_figures("fp32", {"folder/val": {"miou": 0.5}}))  # as `rtseg eval --enter`
+    artifact.save_card(artifact.card.with_figures("fp32", {"folder/val": {"miou": 0.5}}))  # like `rtseg eval --enter`
     train(config(mine, tmp_path / "run", **given))
     sha256 = artifact.card.files["fp32"].sha256[:12]
     for root, changes, message in (
@@ -287,7 +287,7 @@ def test_augmented_samples_follow_from_seed_epoch_and_index(root: Path, tmp_path
     image, labels = one[0, 2]
     assert (image.shape, image.dtype) == ((32, 32, 3), torch.uint8)
     assert (labels.shape, labels.dtype) == ((32, 32), torch.uint8)
-    two[5, 1]  # what was read before must not matter
+    two[5, 1]  # earlier reads must not matter
     assert torch.equal(two[0, 2][0], image)
     assert not torch.equal(one[1, 2][0], image)
     assert labels.max() <= 11
@@ -475,7 +475,7 @@ def test_a_taught_run_names_its_teachers_in_the_card(root: Path, tmp_path: Path,
 def test_deterministic_runs_give_the_same_bits(root: Path, tmp_path: Path) -> None:
     options = {"model": "pspnet", "encoder": "resnet18", "set": ("width=0.125", "channels=8"), "deterministic": True}
     one, two = (train(config(root, tmp_path / name, epochs=1, threads=2, **options)) for name in ("one", "two"))
-    assert not torch.are_deterministic_algorithms_enabled()  # the caller's setting is back
+    assert not torch.are_deterministic_algorithms_enabled()  # the caller's setting is restored
     assert (one / "best.safetensors").read_bytes() == (two / "best.safetensors").read_bytes()
 
 
@@ -539,7 +539,7 @@ def test_a_run_leaves_weights_card_curves_and_pictures(root: Path, tmp_path: Pat
 
 
 def test_the_report_shows_the_worst_and_the_best_frames(root: Path, tmp_path: Path, monkeypatch: Any) -> None:
-    """Of eight pictures, whose labels are predicted the better the later they come."""
+    """Of eight pictures, the later ones have better predictions."""
     data = open_data("camvid", root, "train")
     truths = [sample.labels for sample in data]
 
@@ -568,14 +568,14 @@ def test_a_folder_of_ones_own_trains_with_its_own_classes(tmp_path: Path) -> Non
     assert card["config"]["classes"] == 3
     assert set(card["metrics"]) == {"folder/val"}
     assert (card["recipe"]["split"], card["recipe"]["holdouts"]) == ("train", ["val"])
-    assert cv2.imread(str(folder / "samples_0001.png")).shape == (48, 3 * 64, 3)  # val's one picture, once
+    assert cv2.imread(str(folder / "samples_0001.png")).shape == (48, 3 * 64, 3)  # val's only picture, once
     steps = load_tree(folder / "last.ckpt")["global_step"]
     assert steps == 2
     assert len(losses(folder)) == 1
 
 
 def test_a_run_on_mixed_sizes_is_scored_as_eval_does(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The first picture of each split is a thumbnail: neither the card nor the scores follow it."""
+    """The first picture of each split is a thumbnail: it affects neither the card nor the scores."""
     data = make_folder(tmp_path / "mine", ["train/0", "val/0"], (16, 24))
     make_folder(data, [f"{split}/{index}" for split in ("train", "val") for index in (1, 2)], (96, 128))
     make_folder(data, ["train/3"], (192, 256))
@@ -638,14 +638,14 @@ def test_what_starts_fresh_is_told_once(tmp_path: Path, teacher: str, caplog: py
 def test_init_from_another_architecture_takes_its_trunk(tmp_path: Path) -> None:
     icnet = lively("icnet", {"width": 0.125})
     path = finished(icnet, "icnet", tmp_path)
-    network = build_model("pspnet", {"deep_stem": True, "width": 0.25})  # of a trunk that is half as wide
+    network = build_model("pspnet", {"deep_stem": True, "width": 0.25})  # with a trunk half as wide
     before = {name: value.clone() for name, value in network.state_dict().items()}
     origin = find_origin(path)
     assert start_from(network, origin).identity()["part"] == "trunk"
     after = network.state_dict()
     assert {name.split(".")[0] for name in after if not torch.equal(after[name], before[name])} == {"encoder"}
     picture, network = torch.rand(1, 3, 64, 64), network.eval()
-    with torch.no_grad():  # as far as both have the same strides, they compute the same
+    with torch.no_grad():  # while their strides are the same, they compute the same
         expected = icnet.shared[:3](icnet.stem[:3](picture))
         found = network.encoder.layer1(network.encoder.stem(picture))
     assert (found - expected).abs().max() < 0.01 * expected.abs().max()
@@ -699,7 +699,7 @@ SegmentationTask.training_step = step_or_die
 
 
 def test_killed_run_goes_on_where_it_was(root: Path, tmp_path: Path) -> None:
-    """After SIGKILL the same command gives the curve and the weights of a run that was never stopped."""
+    """After SIGKILL the same command yields the curve and the weights of an uninterrupted run."""
     epochs = 2
     whole = train(config(root, tmp_path / "whole", epochs=epochs))
     killed = tmp_path / "killed"

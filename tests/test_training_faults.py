@@ -1,4 +1,4 @@
-"""What goes wrong beside a run: memory, disk and pictures that are gone, and what was done to its folder meanwhile."""
+"""Trouble around a run: no memory, no disk, missing pictures, and changes to its folder in the meantime."""
 
 import json
 import os
@@ -55,7 +55,7 @@ def run(done: Path, tmp_path: Path) -> Path:
 def test_best_weights_that_are_lost_are_told_and_made_again(
     root: Path, run: Path, caplog: pytest.LogCaptureFixture, name: str
 ) -> None:
-    """A finished run called them there; a longer one failed for want of them after its last epoch."""
+    """A finished run claimed they were there; a longer one failed after its last epoch because they were missing."""
     (run / name).write_bytes((run / name).read_bytes()[:50])
     with pytest.raises(WeightsError, match=r"is done, but its best weights are lost .*: a larger --epochs"):
         train(config(root, run, epochs=1, **SPLITS))
@@ -75,8 +75,8 @@ def test_a_checkpoint_that_is_none_of_a_run_is_told(root: Path, run: Path) -> No
 def test_a_bit_that_a_disk_has_changed_is_told(root: Path, run: Path) -> None:
     """Weights were read whatever they had become: only the head of a checkpoint was looked at."""
     for name, said in (
-        ("last.ckpt", "checksum is another.* cannot be resumed"),
-        ("best.safetensors", "are lost .*checksum is another"),
+        ("last.ckpt", "checksum does not match.* cannot be resumed"),
+        ("best.safetensors", "are lost .*checksum does not match"),
     ):
         whole = (run / name).read_bytes()
         rotten = bytearray(whole)
@@ -116,10 +116,10 @@ def test_a_pipe_in_the_place_of_a_checkpoint_is_not_waited_for(tmp_path: Path) -
 def test_a_picture_that_is_gone_is_named_whoever_reads_it(
     root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, workers: int
 ) -> None:
-    """It was a 'defect' with the traceback of a worker where one had read it."""
+    """It was a 'defect', with a worker's traceback if a worker had read it."""
     own = Path(shutil.copytree(root, tmp_path / "data"))
 
-    def gone(*_: object) -> torch.Tensor:  # after all has been checked
+    def gone(*_: object) -> torch.Tensor:  # after all checks
         for mask in (own / "trainannot").iterdir():
             mask.unlink()
         return torch.ones(11)
@@ -226,7 +226,7 @@ def test_a_damaged_card_is_told(run: Path, key: str, value: Any) -> None:
 
 
 def test_pictures_that_two_lists_name_are_told(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    """They were learned and scored without a word."""
+    """They were trained on and scored without a warning."""
     root = make_folder(tmp_path, ["a", "b", "c"])
     (root / "train.txt").write_text("a\nb\n")
     (root / "val.txt").write_text("b.jpg\nc\n")

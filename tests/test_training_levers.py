@@ -1,4 +1,4 @@
-"""Options of a run: how fast the trunk learns, which weights stay, at which size pictures are learned."""
+"""Options of a run: how fast the trunk learns, which weights are kept, the size of training pictures."""
 
 import json
 from pathlib import Path
@@ -67,7 +67,7 @@ def test_a_network_without_a_trunk_has_no_trunk_factor(root: Path, tmp_path: Pat
 
 @pytest.mark.parametrize("keep", ["best", "last"])
 def test_which_weights_stay(root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, keep: str) -> None:
-    """The holdout falls from epoch to epoch, also over a resume: best keeps the first epoch, last the last."""
+    """The score falls from epoch to epoch, also over a resume: best keeps the first epoch, last the last."""
     monkeypatch.setattr(SegmentationTask, "holdout_miou", property(lambda task: 0.5 / (task.current_epoch + 1)))
     plain, given = SegmentationTask.on_train_epoch_start, config(root, tmp_path, epochs=3, keep=keep, **SPLITS)
 
@@ -86,7 +86,7 @@ def test_which_weights_stay(root: Path, tmp_path: Path, monkeypatch: pytest.Monk
     assert card["recipe"]["keep"] == keep
     kept, last = load_tree(tmp_path / "best.safetensors"), load_tree(tmp_path / "last.ckpt")["state_dict"]
     same = all(torch.equal(value, half(last[f"model.{name}"])) for name, value in kept.items())
-    assert same == (keep == "last")  # the checkpoint's state_dict are the averaged weights
+    assert same == (keep == "last")  # the checkpoint's state_dict holds the averaged weights
 
 
 def test_checkpoints_are_written_every_so_many_epochs_and_at_the_end(
@@ -100,7 +100,7 @@ def test_checkpoints_are_written_every_so_many_epochs_and_at_the_end(
     )  # fmt: skip
     train(config(root, tmp_path, epochs=5, checkpoint_every=2, validate_every=5, **SPLITS))
     assert written == [2, 4, 5]
-    train(config(root, tmp_path, epochs=5, checkpoint_every=3, validate_every=5, **SPLITS))  # the run is the same one
+    train(config(root, tmp_path, epochs=5, checkpoint_every=3, validate_every=5, **SPLITS))  # counts as the same run
 
 
 def test_the_card_and_the_scores_follow_the_training_size(

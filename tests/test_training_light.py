@@ -1,4 +1,4 @@
-"""Other light and weather changes pictures, never labels, and follows from the seed."""
+"""Other light and weather changes pictures but never labels, and depends on the seed alone."""
 
 import numpy as np
 import pytest

@@ -1,4 +1,4 @@
-"""The terms of the loss that follow a measure of overlap."""
+"""Loss terms that measure overlap."""
 
 from collections.abc import Callable
 
@@ -14,7 +14,7 @@ pytestmark = pytest.mark.slow
 
 
 def sure(labels: Tensor, classes: int) -> Tensor:
-    """Logits that say `labels`."""
+    """Logits that predict `labels` with confidence."""
     return 20.0 * functional.one_hot(labels, classes).permute(0, 3, 1, 2).float()
 
 
@@ -25,7 +25,7 @@ def test_lovasz_loss_falls_with_the_miou_and_knows_no_frequency() -> None:
     without = right.clone()
     without[:, :, 0:2, 0:4] = right[:, :, 8:9, 8:9]
     assert lovasz_loss(right[..., ::2, ::2], labels, 11) < 0.01
-    assert lovasz_loss(without[..., ::2, ::2], labels, 11) == pytest.approx(0.5, abs=0.05)  # one of two classes lost
+    assert lovasz_loss(without[..., ::2, ::2], labels, 11) == pytest.approx(0.5, abs=0.05)  # one of two classes is lost
     ignored = labels.clone()
     ignored[:, 0:2] = 11
     assert lovasz_loss(without[..., ::2, ::2], ignored, 11) < 0.01

@@ -1,4 +1,4 @@
-"""What a run leaves teaches another one and is where it starts, as what ships."""
+"""The result of a run can teach and initialise other runs, like a shipped network."""
 
 import json
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""What is decided before the first step, and ways of teaching that are added to those there are."""
+"""Decisions before the first step, and adding a teaching method."""
 
 from collections.abc import Sequence
 from dataclasses import FrozenInstanceError, dataclass
@@ -31,7 +31,7 @@ def teacher(tmp_path_factory: pytest.TempPathFactory) -> str:
 
 
 class CoarseTeaching(Teaching):
-    """Features at stride 4 approach the teacher's, through a convolution of its own."""
+    """Features at stride 4 approach the teacher's, through an adapter."""
 
     def __init__(self, inputs: int, outputs: int) -> None:
         super().__init__()
@@ -59,7 +59,7 @@ def coarse(monkeypatch: pytest.MonkeyPatch) -> str:
 
 
 def test_a_way_of_teaching_is_one_class_and_one_line(camvid: Path, tmp_path: Path, teacher: str, coarse: str) -> None:
-    """Its config takes the run's options, its layers are trained and kept for a resume, and do not ship."""
+    """Its config takes the run's options; its layers are trained, kept for a resume, and do not ship."""
     given = config(camvid, tmp_path, epochs=1, teacher=(teacher,), teaching=coarse, temperature=3.0, **SPLITS)
     plan = make_plan(given)
     assert plan.methods == {coarse: CoarseConfig(temperature=3.0)}
@@ -82,7 +82,7 @@ def test_features_that_a_network_lacks_are_told(camvid: Path, tmp_path: Path, te
 def test_a_plan_is_whole_and_stays_as_it_is(
     camvid: Path, tmp_path: Path, teacher: str, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """It says how far an earlier start came, and what is built from it twice is the same."""
+    """The plan says how far an earlier start got, and building from it twice gives the same."""
     given = config(camvid, tmp_path, epochs=1, teacher=(teacher,), teaching="features", train_size="48x64", **SPLITS)
     plan = make_plan(given)
     assert (plan.epochs_done, plan.checkpoint, plan.finished) == (0, None, False)
@@ -105,7 +105,7 @@ def _given(options: TrainConfig) -> dict[str, Any]:
 
 @pytest.mark.parametrize("name", list(SMALL))
 def test_networks_name_their_features(name: str) -> None:
-    """What the classifier sees is among them; an encoder's are called by their strides."""
+    """The classifier's input is among them; an encoder's features are named by their strides."""
     model = lively(name, SMALL[name])
     size = 2 * model.size_multiple
     with torch.no_grad():

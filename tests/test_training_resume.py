@@ -1,4 +1,4 @@
-"""A stopped run goes on as if it had not been stopped."""
+"""A resumed run ends as if it had not been stopped."""
 
 import logging
 import os
@@ -38,7 +38,7 @@ EXACT = {"epochs": 4, "scenes": 0.25, "class_mix": 0.3, "light": 0.5, "determini
 
 @pytest.fixture(scope="module")
 def whole(root: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A run that was never stopped, without workers."""
+    """An uninterrupted run, without workers."""
     return train(config(root, tmp_path_factory.mktemp("whole"), **EXACT))
 
 
@@ -46,7 +46,7 @@ def whole(root: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_a_stopped_run_ends_in_the_same_bits(
     root: Path, whole: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, workers: int, batch: int
 ) -> None:
-    """Stopped in the third epoch, at its start or in the middle, whatever number of workers reads ahead."""
+    """Stopped in the third epoch, at its start or in the middle, however many workers read ahead."""
     options = {**EXACT, "workers": workers}
     stopped(config(root, tmp_path / "stopped", **options), monkeypatch, 2, batch)
     train(config(root, tmp_path / "stopped", **options))
@@ -100,7 +100,7 @@ def test_a_finished_run_is_lengthened_by_another_cycle(
     assert rates[7] < 0.3 * peaks[0]
     assert rates[23] < 0.1 * peaks[1]
     second = [rates[step] for step in range(10, 24)]
-    assert second == sorted(second, reverse=True)  # also over the stop: one cycle, not a third
+    assert second == sorted(second, reverse=True)  # also across the stop: one cycle, not a third
     with pytest.raises(UsageError, match=r"another epochs \(6, now 5\)"):
         train(config(root, tmp_path, epochs=5, **options))
 
@@ -189,7 +189,7 @@ def test_mistakes_are_told_before_torch_is_loaded(root: Path, tmp_path: Path, op
 @pytest.mark.skipif(not hasattr(os, "killpg"), reason="needs process groups")
 @pytest.mark.parametrize("workers", [0, 2])
 def test_sigterm_ends_a_run_as_ctrl_c_does(root: Path, tmp_path: Path, workers: int) -> None:
-    """Also where its data-loader workers get it as well, as from a service manager."""
+    """Even if its data-loader workers get the signal too, as from a service manager."""
     command = (f"train --model enet --root {root} --output {tmp_path} --crop 32x32 --batch-size 2 --scenes 0 "
                f"--workers {workers} --split train --holdouts val --validate-every 100 --epochs 9999")  # fmt: skip
     with subprocess.Popen(

@@ -1,4 +1,4 @@
-"""What happens in and between steps: waits, averages, dropout, several processes."""
+"""Within and between steps: waits, averages, dropout, several processes."""
 
 import json
 import subprocess
@@ -39,7 +39,7 @@ def test_the_watch_counts_as_the_metric_does_and_keeps_the_first_loss_that_is_no
         logits, truth = torch.randn(2, 11, 6, 8), torch.randint(0, 12, (2, 6, 8))
         watch.update(logits, truth, torch.tensor(loss))
         matrix.update(logits.argmax(1).byte().numpy(), truth.byte().numpy())
-        assert np.isnan(watch.miou)  # until one looks
+        assert np.isnan(watch.miou)  # until `look` is called
     assert np.isnan(watch.look())
     assert watch.miou == pytest.approx(matrix.miou)
     watch.reset()
@@ -47,7 +47,7 @@ def test_the_watch_counts_as_the_metric_does_and_keeps_the_first_loss_that_is_no
 
 
 class _NoWait(torch.utils._python_dispatch.TorchDispatchMode):
-    """Fails where the host would wait for what the device computes."""
+    """Fails if the host would wait for the device's results."""
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         waits = ("_local_scalar_dense", "nonzero", "masked_select", "bincount", "unique", "is_nonzero", "equal.default")
@@ -77,7 +77,7 @@ def test_the_average_follows_closely_at_first() -> None:
 
 
 def test_a_short_run_keeps_weights_that_are_no_longer_those_of_the_start(root: Path, tmp_path: Path) -> None:
-    """After eight steps the mean is near the weights that were reached; with 0.995 alone it was at the start's."""
+    """After eight steps the mean is near the current weights; with 0.995 alone it would be at the initial ones."""
     train(config(root, tmp_path, epochs=2, lr=0.01, **SPLITS))
     saved = load_tree(tmp_path / "last.ckpt")
     mean, reached = saved["state_dict"], saved["current_model_state"]
@@ -108,7 +108,7 @@ def test_each_batch_has_a_dropout_mask_of_its_own(root: Path, tmp_path: Path, mo
 
 
 def test_two_processes_train_and_score_as_one_that_accumulates(root: Path, tmp_path: Path) -> None:
-    """DDP over gloo: same batches and dropout, plain batch norm and SGD give the parameters of one process.
+    """DDP over gloo: with the same batches and dropout, plain batch norm and SGD yield one process's parameters.
 
     The best weights are chosen by the whole holdout, whose three pictures two processes share.
     """

@@ -1,4 +1,4 @@
-"""Pictures without labels: what is gathered, in which order they come, and what is learned from them."""
+"""Unlabelled pictures: which are gathered, in which order they come, and what is learned from them."""
 
 import json
 import logging
@@ -47,7 +47,7 @@ def pictures(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return make_pictures(tmp_path_factory.mktemp("pool"), [f"day/{index}.png" for index in range(5)])
 
 
-# --- what is gathered
+# --- gathering
 
 
 def test_pictures_of_any_depth_and_frames_of_videos_are_gathered(
@@ -85,7 +85,7 @@ def test_videos_are_read_once_and_again_where_that_was_stopped(tmp_path: Path, m
             gather(folder, 1.0, tmp_path / "run", [])
     whole = gather(folder, 1.0, tmp_path / "run", [])
     assert whole.names == ("drive.mp4#0", "drive.mp4#4", "drive.mp4#8")
-    monkeypatch.setattr("rtseg.training.unlabelled.pool.VideoSource", None)  # it is not opened again
+    monkeypatch.setattr("rtseg.training.unlabelled.pool.VideoSource", None)  # must not be opened again
     assert gather(folder, 1.0, tmp_path / "run", []) == whole
 
 
@@ -122,7 +122,7 @@ def test_pictures_of_a_holdout_are_refused_whatever_their_size_and_suffix(camvid
     cv2.imwrite(str(tmp_path / "mine" / f"{name}.bmp"), smooth)
     with pytest.raises(UsageError, match=f"{name}.bmp is a picture of the holdout val.*out of --unlabelled"):
         train(config(camvid, tmp_path / "run", unlabelled=tmp_path / "mine", **SPLITS))
-    make_pictures(tmp_path / "other", [f"{name}.png"])  # the same name is not yet the same picture
+    make_pictures(tmp_path / "other", [f"{name}.png"])  # the same name is not enough to be the same picture
     assert len(gather(tmp_path / "other", 1.0, tmp_path / "run", [held]).paths) == 1
 
 
@@ -145,7 +145,7 @@ def test_every_picture_comes_once_before_one_comes_again(tmp_path: Path) -> None
 def test_views_follow_from_seed_and_turn_and_share_one_crop(tmp_path: Path, pictures: Path) -> None:
     paths = gather(pictures, 1.0, tmp_path, []).paths
     one, two = (UnlabelledViews(config(tmp_path, tmp_path, seed=3), paths) for _ in range(2))
-    two.take(9)  # what was read before must not matter
+    two.take(9)  # earlier reads must not matter
     for a, b in zip(one.take(4), two.take(4), strict=True):
         assert torch.equal(a, b)
     assert not torch.equal(one.take(4)[0], one.take(5)[0])
@@ -157,9 +157,9 @@ def test_views_follow_from_seed_and_turn_and_share_one_crop(tmp_path: Path, pict
         views, known, _ = one.take(turn)
         weak, *strong = (view.float()[known] for view in views)
         alike += [float(torch.corrcoef(torch.stack([weak.flatten(), view.flatten()]))[0, 1]) for view in strong]
-        differing += not torch.equal(views[1], views[2])  # now and then nothing is drawn for either
+        differing += not torch.equal(views[1], views[2])  # sometimes nothing is drawn for either
     assert differing >= 15
-    assert np.median(alike) > 0.8  # of noise: another crop would give 0
+    assert np.median(alike) > 0.8  # noise: another crop would give 0
 
 
 def test_padding_of_the_weak_view_is_known(tmp_path: Path) -> None:
@@ -194,7 +194,7 @@ def test_samples_bring_unlabelled_ones_along_whoever_reads_them(camvid: Path, tm
         plain = training_loader(given, data)
         plain.sampler.set_epoch(2)  # type: ignore[attr-defined]
         for (image, labels, *more), (alone, its_labels) in zip(batches[-1], plain, strict=True):
-            assert torch.equal(image, alone)  # the labelled samples are what they are without
+            assert torch.equal(image, alone)  # labelled samples are the same as without
             assert torch.equal(labels, its_labels)
             assert [tuple(tensor.shape) for tensor in more] == [(2, 3, 32, 32, 3), (2, 32, 32), (2, 2, 32, 32)]
     for one, two in zip(*batches, strict=True):
@@ -211,7 +211,7 @@ def batch(n: int = 3) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
 
 
 def threshold(model: Any, images: torch.Tensor, share: float) -> float:
-    """The confidence that this share of the pixels exceeds."""
+    """The confidence that the given share of the pixels exceeds."""
     low, high = 0.0, 1.0
     for _ in range(30):
         middle = (low + high) / 2
@@ -257,7 +257,7 @@ def test_nothing_is_learned_where_nothing_is_sure_or_all_is_padding() -> None:
 
 
 def test_gradients_come_through_the_strong_views_alone() -> None:
-    """The same as if the labels had been given; the weak view is labelled as in use and changes no statistics."""
+    """The same as with given labels; the weak view is labelled in evaluation mode and changes no statistics."""
     model, weights = lively("tiny", seed=2).train(), torch.ones(11)
     views, known, pasted = batch()
     before = {name: value.clone() for name, value in model.named_buffers()}
@@ -285,7 +285,7 @@ def test_gradients_come_through_the_strong_views_alone() -> None:
 def test_a_piece_of_a_neighbour_brings_its_labels_and_its_doubts() -> None:
     model = lively("tiny", seed=2).train()
     views, known, pasted = batch()
-    pasted[:, 0, 8:24, 8:24] = True  # the first strong view: from the picture before; the second: from the one behind
+    pasted[:, 0, 8:24, 8:24] = True  # first strong view: a piece of the previous picture; second: of the next
     pasted[:, 1, :16] = True
     known[2] = False
     labels, _ = pseudo_labels(model, views[:, 0], 0.0)
@@ -333,7 +333,7 @@ def test_a_run_on_street_scenes_learns_from_pictures_and_videos(
 
 
 def test_the_term_changes_the_weights_and_zero_weight_does_not(camvid: Path, tmp_path: Path, pictures: Path) -> None:
-    """In the first step, before the batch statistics that strong views leave make a difference."""
+    """In the first step, before the strong views' batch statistics make a difference."""
     given = {"epochs": 1, "batch_size": 4, "ema": 0.0, "unlabelled_confidence": 0.0, "unlabelled": pictures, **SPLITS}
     weights = []
     for name, changes in (("alone", {"unlabelled": None}), ("unweighted", {"unlabelled_weight": 0.0}), ("term", {})):

@@ -51,7 +51,7 @@ def logits_of(path, image):
         ("icnet", "fp32", 1e-4),
         ("icnet", "fp16", 5e-3),
         ("enet", "fp32", 1e-4),
-        ("enet", "fp16", 0.1),  # a near tie in a pooling window moves what unpooling puts there by one pixel
+        ("enet", "fp16", 0.1),  # a near tie in a pooling window moves the unpooled value by one pixel
     ],
 )
 def test_the_typed_graph_computes_the_same(networks, frames, model, precision, error):
@@ -159,7 +159,7 @@ def test_rounding_is_signed_around_zero_with_a_scale_per_channel(int8):
             assert np.abs(rounded.astype(int)).max() == 127
             weights += 1
     assert weights == sum(entry.precision == "int8" for entry in int8.convolutions.values()) == 61
-    for node in graph.node:  # a bias stays a float, of the type of the rest
+    for node in graph.node:  # a bias stays a float, with the type of the rest
         if node.op_type == "Conv" and len(node.input) > 2:
             assert arrays[node.input[2]].dtype == np.float16
 
@@ -173,7 +173,7 @@ def test_a_sum_ends_its_convolution_without_rounding_in_between(int8):
 
 @pytest.mark.slow
 def test_int8_gives_nearly_the_labels_of_fp32():
-    """On weights that were trained, as the gate measures it: an untrained network has near ties everywhere."""
+    """With trained weights, measured like the gate: an untrained network has near ties everywhere."""
     card = Card.load(WEIGHTS / "icnet.json")
     size = card.train_size
     run = emulate(typed_graph(WEIGHTS / "icnet.onnx", "int8", size, card.activation_ranges).model)
@@ -225,7 +225,7 @@ def test_weights_are_rounded_with_the_scale_that_is_written():
 
 
 def test_the_cost_of_convolutions_is_that_of_the_card(networks):
-    """The card counts the torch network before it is exported."""
+    """The card counts the torch network before export."""
     for name in ("icnet", "enet"):
         card = Card.load(WEIGHTS / f"{name}.json")
         macs = sum(
@@ -235,7 +235,7 @@ def test_the_cost_of_convolutions_is_that_of_the_card(networks):
 
 
 def test_the_sensitive_convolution_is_found(networks, ranges, frames):
-    """A range that is far too small makes one convolution's input useless: it must lead the list."""
+    """A range that is far too small makes one convolution's input useless: that one must lead the list."""
     model = fix_shape(networks / "icnet.onnx", SIZE)
     graph = typed_graph(networks / "icnet.onnx", "int8", SIZE, ranges)
     names = [name for name, entry in graph.convolutions.items() if entry.precision == "int8"]

@@ -1,4 +1,4 @@
-"""Label upsampling against a float64 reference, its edges, its errors, and its use from several threads."""
+"""Label upsampling against a float64 reference, its edge cases, its errors, and its use from several threads."""
 
 import logging
 import subprocess
@@ -29,7 +29,7 @@ SIZES = [
     ((1, 9), (31, 80)),
     ((9, 1), (80, 3)),
     ((50, 40), (1, 1)),
-    ((45, 60), (360, 481)),  # large enough to be shared out to threads
+    ((45, 60), (360, 481)),  # large enough to be split among threads
 ]
 
 
@@ -43,7 +43,7 @@ def smooth_logits(classes: int, size_hw: tuple[int, int], seed: int = 0) -> np.n
 
 
 def assert_exact(labels: np.ndarray, logits: np.ndarray, size_hw: tuple[int, int]) -> None:
-    """Every label's class is the best one, or less than 1e-5 of the largest logit below it."""
+    """Every label's class has the best score, or one less than 1e-5 of the largest logit below it."""
     assert labels.shape == size_hw
     assert labels.dtype == np.uint8
     values = interpolate(logits, size_hw)
@@ -196,7 +196,7 @@ def test_wrong_out(out, says):
 
 
 def test_two_threads_at_once():
-    """Two pipelines in one process, each with its own data and helpers, get their own labels every time."""
+    """Two pipelines in one process, each with its own data and helpers, always get their own labels."""
     jobs = [(random_logits(11, (24, 40), seed), (192 + seed, 320)) for seed in range(2)]
     expected = [upsample_labels(logits, size_hw, threads=1) for logits, size_hw in jobs]
 
@@ -228,7 +228,7 @@ def test_border_share():
     logits[1, :, 2:] = 1  # a vertical edge: one of four columns of cells (the last column is the clamped edge)
     assert border_share(logits, (64, 64)) == 0.25
     logits[1] = np.indices((4, 4)).sum(0) % 2
-    assert border_share(logits, (64, 64)) == 15 / 16  # only the clamped corner is of one class
+    assert border_share(logits, (64, 64)) == 15 / 16  # only the clamped corner has one class
 
 
 def test_import_leaves_numba_alone():
@@ -238,7 +238,7 @@ def test_import_leaves_numba_alone():
 
 def test_kernels_compile_where_no_cache_can_be_written(caplog):
     names: dict = {}
-    exec("def double(x): return 2 * x", names)  # from no file, so numba has no place for its cache
+    exec("def double(x): return 2 * x", names)  # from no file, so numba has nowhere to cache it
     with caplog.at_level(logging.WARNING):
         assert compiled("int64(int64)")(names["double"])(21) == 42
     assert "NUMBA_CACHE_DIR" in caplog.text

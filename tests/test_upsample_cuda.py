@@ -19,7 +19,7 @@ from rtseg.pictures.upsample import upsample_labels
 SHAPES = [
     ((11, 24, 40), (96, 160)),  # ICNet: a quarter
     ((11, 48, 80), (48, 80)),  # ENet: its own size
-    ((19, 9, 13), (71, 103)),  # rows that four does not divide
+    ((19, 9, 13), (71, 103)),  # rows not divisible by four
     ((2, 7, 5), (3, 4)),  # smaller
     ((1, 3, 3), (6, 6)),
     ((5, 1, 1), (4, 9)),
@@ -81,13 +81,13 @@ def test_labels_are_those_of_the_cpu_outside_near_ties(twin, shape, size):
         labels, held = twin(logits, size)
         expected = upsample_labels(held, size)
         differ = labels != expected
-        if differ.any():  # the CPU kernel subtracts two classes before it interpolates: last bits only
+        if differ.any():  # the CPU kernel subtracts two classes before it interpolates: differs in the last bits only
             assert margins(held, size)[differ].max() < 1e-5
         assert differ.mean() < 1e-3
 
 
 def margins(logits, size):
-    """How far the best class is ahead of the second, in float64."""
+    """The margin of the best class over the second, in float64."""
     (cell_y, place_y), (cell_x, place_x) = (places(*pair) for pair in zip(logits.shape[1:], size, strict=True))
     far_y, far_x = np.minimum(cell_y + 1, logits.shape[1] - 1), np.minimum(cell_x + 1, logits.shape[2] - 1)
     rows = logits[:, cell_y].astype(np.float64) * (1 - place_y)[:, None] + logits[:, far_y] * place_y[:, None]
@@ -102,7 +102,8 @@ def test_ties_go_to_the_lowest_class(twin):
 
 @pytest.fixture(scope="module")
 def nvrtc():
-    """NVRTC's library, wherever this interpreter finds packages: its own search looks only beside the interpreter."""
+    """NVRTC's library in any package folder of this interpreter: NVRTC's own search looks only beside the
+    interpreter."""
     for folder in map(Path, sys.path):
         for library in sorted(folder.glob("nvidia/c*/lib/libnvrtc.so.1?")):
             ctypes.CDLL(str(library), mode=ctypes.RTLD_GLOBAL)
@@ -119,7 +120,7 @@ def nvrtc():
 @pytest.mark.parametrize("capability", [(7, 5), (8, 0), (8, 6), (8, 7), (8, 9), (9, 0)])
 def test_it_compiles_for_every_gpu(nvrtc, capability, half):
     image = compile_kernel(capability, half)
-    assert image.startswith(b"\x7fELF")  # machine code of this very GPU
+    assert image.startswith(b"\x7fELF")  # machine code for this GPU
     assert b"upsample_labels" in image
 
 

@@ -1,4 +1,4 @@
-"""`rtseg-video` on videos and pictures that the tests make, with a stand-in engine."""
+"""`rtseg-video` on videos and pictures that the tests generate, with a fake engine."""
 
 import json
 import re
@@ -42,7 +42,7 @@ def _in_an_empty_folder(tmp_path, monkeypatch):
 
 
 def video(*arguments):
-    """Runs the command in this process and gives its exit code."""
+    """Runs the command in this process and returns its exit code."""
     with pytest.raises(SystemExit) as ended:
         run(app, [*(() if "--model" in arguments else ("--model", "fake")), *arguments])
     return ended.value.code
@@ -53,14 +53,14 @@ def make_video(path, frames=6, size_hw=(64, 96), rate=25, **settings):
 
 
 def stream_of(path):
-    """(frames, fps, (height, width)) as a player sees them."""
+    """(frames, fps, (height, width)) as seen by a player."""
     with av.open(str(path)) as container:
         stream = container.streams.video[0]
         return sum(1 for _ in container.decode(video=0)), float(stream.average_rate), (stream.height, stream.width)
 
 
 def names(folder):
-    """What a user finds there."""
+    """What a user finds in the folder."""
     return sorted(path.name for path in Path(folder).iterdir() if path.name != FOLDER)
 
 
@@ -112,7 +112,7 @@ def test_many_inputs_are_labelled_in_turn_with_one_engine(monkeypatch, capsys):
             loaded.append(options.size_hw)
             super().__init__(artifact, options)
 
-    copies = min(thread_budget().engine, Every().most_in_flight)  # of an engine, for frames in flight at once
+    copies = min(thread_budget().engine, Every().most_in_flight)  # of an engine, for several frames in flight
 
     monkeypatch.setattr("fakes.FakeEngine", CountedEngine)
     make_video("a.mp4", frames=3)
@@ -373,12 +373,12 @@ def test_outputs_of_two_networks_or_settings_are_not_mixed(capsys):
         assert video("a.mp4", "--output", "out", *changed) == 4
         assert said in capsys.readouterr().err
     assert names("out") == ["a.mp4"]
-    assert video("a.mp4", "--output", "out", "--model", "other") == 0  # complete: skipped, and said
+    assert video("a.mp4", "--output", "out", "--model", "other") == 0  # complete: skipped, with a message
     assert "out/a.mp4 was made with other settings (model fake, now other): --overwrite" in capsys.readouterr().out
     assert Path("out/a.mp4").read_bytes() == before
     assert video("a.mp4", "--output", "out", "--save", "overlay,areas") == 0
     assert video("a.mp4", "--output", "out", "--model", "other", "--save", "overlay", "--overwrite") == 0
-    assert video("a.mp4", "--output", "out", "--model", "other", "--save", "strip") == 4  # areas are still of fake
+    assert video("a.mp4", "--output", "out", "--model", "other", "--save", "strip") == 4  # the areas are still fake's
     assert "a_areas.csv was made with other settings" in capsys.readouterr().err
     Path("out/a_areas.csv").unlink()
     assert video("a.mp4", "--output", "out", "--model", "other", "--save", "overlay,areas,strip") == 0
@@ -422,7 +422,7 @@ def test_a_report_of_a_dry_run_is_refused(capsys):
     Path("folder").mkdir()
     assert video("a.mp4", "--output", "out", "--json", "folder") == 4
     assert "it is a folder" in capsys.readouterr().err
-    assert not Path("out").exists()  # found before any work
+    assert not Path("out").exists()  # noticed before any work
 
 
 def test_an_input_that_has_changed_is_not_mixed(monkeypatch, capsys):
@@ -464,7 +464,7 @@ def test_a_folder_that_looks_like_a_camera_is_a_folder(capsys, one_worker):
 
 @pytest.fixture
 def one_worker(monkeypatch):
-    """Measures nothing: worker processes do not know the stand-in engine."""
+    """Measures nothing, because worker processes do not know the fake engine."""
     measured = []
 
     def measure(job, choice, crew):
@@ -478,7 +478,7 @@ def one_worker(monkeypatch):
 
 
 def test_a_dry_run_tells_what_it_cannot_know(one_worker, capsys):
-    make_video("a.h264", frames=400)  # no head that says how many
+    make_video("a.h264", frames=400)  # no header that gives the number of frames
     make_video("b.mp4", frames=3, size_hw=(32, 64))
     Path("empty.mp4").touch()
     assert video("a.h264", "b.mp4", "empty.mp4", "--output", "out", "--dry-run", "--ray", "auto") == 3

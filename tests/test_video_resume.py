@@ -1,4 +1,4 @@
-"""A batch that is killed, stopped or filled up goes on where it was, and gives what an uninterrupted run gives."""
+"""A batch that is killed, stopped or out of space resumes, and yields the same as an uninterrupted run."""
 
 import errno
 import json
@@ -60,7 +60,7 @@ def test_four_kills_change_nothing(drive: Path, uninterrupted: Path, tiny_model:
     same_outputs(uninterrupted, out, "drive")
     (entry,) = json.loads(report.read_text())["inputs"]
     assert entry["frames"] == 360
-    assert entry["frames_of_earlier_runs"] >= (placed - 1) * 12  # the last may be in place and not be noted yet
+    assert entry["frames_of_earlier_runs"] >= (placed - 1) * 12  # the last may be in place but not recorded yet
     of_this_run = entry["frames"] - entry["frames_of_earlier_runs"]
     assert entry["fps"] == pytest.approx(of_this_run / entry["seconds"], rel=0.02)  # of this run, and they add up
 
@@ -72,7 +72,7 @@ def video(source: Path, out: Path, *arguments: str) -> int:
 
 
 def break_at(monkeypatch: pytest.MonkeyPatch, frame_index: int, error: Exception) -> list[bool]:
-    """Lets the sink fail at a frame, until the list is emptied."""
+    """Makes the sink fail at the listed frames, until the list is emptied."""
     original, broken = VideoSink.write, [True]
 
     def write(self, frame, labels, picture):  # type: ignore[no-untyped-def]
@@ -116,7 +116,7 @@ SOURCES = {
 def test_any_video_is_gone_on_with(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     source = SOURCES[name](tmp_path / name)
     assert video(source, tmp_path / "whole") == 0
-    for index in (95, 40):  # the first is behind the end of short ones
+    for index in (95, 40):  # the first is beyond the end of short ones
         broken = break_at(monkeypatch, index, OutputError("this folder is gone"))
         if video(source, tmp_path / "out") == 4:
             assert segments_in(tmp_path / "out" / f"{source.stem}.partial") >= 1
@@ -139,7 +139,7 @@ def test_a_full_disk_stops_the_batch_and_leaves_it_resumable(
     broken = break_at(monkeypatch, 50, full)
     assert video(first, tmp_path / "out", str(second)) == 4
     assert "the disk is full" in capsys.readouterr().err
-    assert [path.name for path in (tmp_path / "out").iterdir()] == ["a.partial"]  # b was not begun
+    assert [path.name for path in (tmp_path / "out").iterdir()] == ["a.partial"]  # b was not started
     broken.clear()
     assert video(first, tmp_path / "out", str(second)) == 0
     assert video(first, tmp_path / "whole") == 0

@@ -1,4 +1,4 @@
-"""`rtseg-video --steady` and `--save confidence`: the same files however often a run is broken off or shared out."""
+"""`rtseg-video --steady` and `--save confidence`: the same files however often a run is interrupted or divided."""
 
 import json
 from pathlib import Path
@@ -55,7 +55,7 @@ def damaged(path: Path) -> Path:
 
 
 def break_at(monkeypatch: pytest.MonkeyPatch, index: int) -> list[bool]:
-    """Lets the sink fail at a frame, until the list is emptied."""
+    """Makes the sink fail at the listed frames, until the list is emptied."""
     original, broken = VideoSink.write, [True]
 
     def write(self, frame, labels, picture):  # type: ignore[no-untyped-def]
@@ -68,7 +68,7 @@ def break_at(monkeypatch: pytest.MonkeyPatch, index: int) -> list[bool]:
 
 
 def broken_off(source: Path, out: Path, monkeypatch: pytest.MonkeyPatch, *places: int) -> None:
-    """Runs the command, which fails at each of these frames, to its end."""
+    """Runs the command to its end, with a failure at each of these frames."""
     for place in places:
         with monkeypatch.context() as patched:
             break_at(patched, place)
@@ -89,7 +89,7 @@ def test_a_run_that_is_broken_off_or_shared_out_gives_the_same_labels(
     tasks = []
     start = InlinePool.start
     monkeypatch.setattr("rtseg.batch.work.TASK_S", 1.3)
-    monkeypatch.setattr(InlinePool, "size", 2)  # so that the video is divided
+    monkeypatch.setattr(InlinePool, "size", 2)  # divides the video
     monkeypatch.setattr(InlinePool, "start", lambda pool, task: (tasks.append(task), start(pool, task)))
     assert video(source, tmp_path / "shared", "--steady") == 0
     assert len(tasks) > 4
@@ -98,7 +98,7 @@ def test_a_run_that_is_broken_off_or_shared_out_gives_the_same_labels(
 
     assert video(source, tmp_path / "plain") == 0
     steadied, plain = (label_maps(tmp_path / folder / "a_labels") for folder in ("whole", "plain"))
-    assert np.mean([(steadied[name] != plain[name]).mean() for name in plain]) > 0.05  # else it says nothing
+    assert np.mean([(steadied[name] != plain[name]).mean() for name in plain]) > 0.05  # else the test is meaningless
 
 
 @pytest.mark.slow
@@ -165,7 +165,7 @@ def test_confidence_is_saved_beside_the_labels(tmp_path: Path, fake_network: Pat
         assert (picture.mode, picture.size) == ("L", (96, 64))
         values = np.asarray(picture)
     assert values.max() == 55
-    assert values.min() >= 255 // 11  # of eleven classes none is less sure
+    assert values.min() >= 255 // 11  # with eleven classes, none is less certain
     fake_card(name="fake", engine_order=("fake",), temperature=0.5, temperature_from="camvid/val").save(
         fake_network / "fake.json"
     )

@@ -1,4 +1,4 @@
-"""Engines that never answer and disks that stall: the loop ends, and what was recorded is whole. No test waits."""
+"""Engines that never answer and disks that stall: the loop ends, and recordings are complete. No test waits."""
 
 import logging
 import os
@@ -129,7 +129,7 @@ def test_a_thread_that_has_just_ended_is_not_late():
 def test_a_thread_that_works_is_not_late():
     dog, group = watchdog()
     with dog.call(lambda: LATE, thread_clock()):
-        look(dog, 50)  # which is its work
+        look(dog, 50)  # what its thread would do
     assert group.error is None
 
 
@@ -143,7 +143,7 @@ def test_a_thread_that_waits_is_late():
 
     thread = Thread(target=wait)
     thread.start()
-    while not dog.late:  # it is at its wait sooner or later
+    while not dog.late:  # it reaches its wait sooner or later
         dog.look()
     end.set()
     thread.join()
@@ -204,7 +204,7 @@ def test_its_thread_looks_by_itself_and_ends_with_its_owner():
 
 
 class Hanging(FakeEngine):
-    """Never answers for frame 7, before `go_on` is set."""
+    """Never answers for frame 7 before `go_on` is set."""
 
     def __init__(self, *arguments, **settings):
         super().__init__(*arguments, **settings)
@@ -218,7 +218,7 @@ class Hanging(FakeEngine):
 
 
 class Looking(FakeView):
-    """Once an engine hangs and `least` pictures were shown, does `then` at every turn of the loop."""
+    """Once an engine hangs and `least` pictures have been shown, calls `then` at every turn of the loop."""
 
     def __init__(self, engines, least, then):
         super().__init__()
@@ -234,7 +234,7 @@ def look_at_engines(loop):
 
 
 def hanging(kind):
-    """A labeller of a kind, and its engines."""
+    """A labeller of the given kind, and its engines."""
     made = []
     if kind == "anytime":
         made.append(Hanging())
@@ -256,7 +256,7 @@ def hanging(kind):
 
 
 def let_go(loop, labeller, engines):
-    """Ends what hangs, so that it leaves no thread, and its user lets go of it."""
+    """Ends what hangs, so that no thread is left and its user can release it."""
     for engine in engines:
         engine.go_on.set()
     assert loop._pipeline.crew.join(HANGS_S)
@@ -352,7 +352,7 @@ def test_a_sink_that_hangs_ends_the_loop(where):
     with pytest.raises(OutputError, match="nothing could be written for 120 s: is the disk or network folder stalled"):
         loop.run()
     looking.join()
-    assert sink.closed_as is (True if where == "close" else None)  # closing what is written to could end the process
+    assert sink.closed_as is (True if where == "close" else None)  # closing it while it is written to could crash
     assert any_stuck()
     go_on.set()
     assert loop._writer._threads.join(HANGS_S)
@@ -433,7 +433,7 @@ cam.main()
 
 
 def test_a_command_whose_engine_hangs_ends_with_one_line(tmp_path):
-    """Its engines are in a pool, for whose threads Python waits at its end."""
+    """Its engines are in a pool, whose threads Python waits for at exit."""
     network = make_network(tmp_path)
     options = ["--model", network, "--engine", "onnxruntime", "--precision", "fp32", "--threads", "2",
                "--source", make_video(tmp_path / "in.mp4", 30, (64, 96)), "--no-window",

@@ -1,4 +1,4 @@
-"""The page beside a running loop: pictures, events, commands, several viewers, and every way in which it ends."""
+"""The page beside a running loop: pictures, events, commands, several viewers, and all ways in which it ends."""
 
 import random
 import socket
@@ -37,7 +37,7 @@ def _leaves_no_thread():
 
 @pytest.fixture
 def encoded(monkeypatch):
-    """The frames that were encoded, by index, one entry each time."""
+    """The indices of encoded frames, one entry per encoding."""
     indices, plain = [], server_module.encode_jpeg
 
     def counted(picture, anew):
@@ -76,7 +76,7 @@ def test_a_picture_is_encoded_once_for_all_and_only_while_somebody_watches(encod
         wait_until(lambda: server._pictures.made.followers == 0)
         server.offer(6, 0.0, grey(6))
         with Viewer(server.port) as later:
-            assert later.picture()[0] == 6  # not what was encoded for those who left
+            assert later.picture()[0] == 6  # not the one encoded for viewers who left
     assert encoded == [4, 5, 6]
 
 
@@ -85,16 +85,16 @@ def test_a_slow_viewer_gets_fewer_pictures_and_the_newest_last():
     with serving() as (server, _), Viewer(server.port, receive_buffer=1 << 15) as slow, Viewer(server.port) as fast:
         for index in range(count):
             server.offer(index, 0.0, picture)
-            assert fast.picture()[0] == index  # it misses none, however slow the other
+            assert fast.picture()[0] == index  # it misses none, however slow the other is
         got = [slow.picture()[0]]
         while got[-1] < count - 1:
             got.append(slow.picture()[0])
     assert got == sorted(set(got))
-    assert len(got) <= 8  # what the buffers on the way hold, and the newest
+    assert len(got) <= 8  # what the buffers hold, and the newest
 
 
 def test_the_encoder_goes_on_with_the_newest(monkeypatch):
-    """What comes while it is busy replaces what came before: there is one slot."""
+    """New pictures replace those waiting while it is busy: there is one slot."""
     begun, free, done = threading.Event(), threading.Event(), []
 
     def slow(picture, anew, plain=server_module.encode_jpeg):
@@ -152,7 +152,7 @@ def test_a_head_request_follows_nothing():
 
 
 class Run:
-    """A loop with a page in a thread of its own."""
+    """A loop with a page, in its own thread."""
 
     def __init__(self, folder, source=None, engine=None, open_labeller=None, painter=None):
         self.outlet = BrowserOutlet(Address())
@@ -183,7 +183,7 @@ class Run:
         return status, body.decode().removeprefix('{"error":"').removesuffix('"}')
 
     def state(self):
-        """name -> what the page knows of a control."""
+        """name -> the page's data on a control."""
         with Viewer(self.port, "/events") as events:
             return {control["name"]: control for control in events.event("controls")[1]["controls"]}
 
@@ -230,7 +230,7 @@ def test_nothing_is_told_while_nobody_listens(tmp_path, monkeypatch):
 
 
 def test_classes_that_are_chosen_in_a_pause_are_those_of_the_network_that_comes(tmp_path):
-    """The held picture is the old network's, which knows none of them: it is drawn without, and the run goes on."""
+    """The held picture is the old network's, which has none of them: it is drawn without, and the run continues."""
     other = LabelSet("other", tuple(f"c{number}" for number in range(11)), CAMVID11.palette_rgb)
     engine = FakeEngine(fake_artifact(labels=other))
     with Run(tmp_path, open_labeller=lambda spec, size_hw: Segmenter(engine)) as run:
@@ -307,7 +307,7 @@ def test_a_command_that_cannot_be_done_says_why_and_the_loop_goes_on(tmp_path, c
 
 
 def test_no_command_ends_the_loop(tmp_path, monkeypatch):
-    """Two hundred that were drawn at random, most of them wrong."""
+    """Two hundred random ones, most of them invalid."""
     monkeypatch.setattr(server_module, "Rates", partial(Rates, burst=1e9))
 
     def open_labeller(spec, frame_hw):
@@ -329,7 +329,7 @@ def test_no_command_ends_the_loop(tmp_path, monkeypatch):
 
 
 def test_a_held_picture_is_drawn_again_for_those_who_watch(tmp_path):
-    """Also for a viewer who comes during the pause."""
+    """Also for a viewer who connects during the pause."""
     painter = Painter(opacity=0.0, legend=False, hud=False)
     with Run(tmp_path, painter=painter) as run:
         wait_until(lambda: run.loop.stats.frames > 0)
@@ -347,7 +347,7 @@ def test_a_command_that_the_loop_does_not_take_in_time(monkeypatch):
     monkeypatch.setattr(server_module, "_ANSWER_S", 0.01)
     with serving() as (server, _):
         assert request(server.port, "POST", "/control", body={"key": "v"})[0] == 503
-        assert server.commands.get_nowait().done.cancelled()  # and it is not done later, when nobody expects it
+        assert server.commands.get_nowait().done.cancelled()  # and is not run later, when nobody expects it
 
 
 def test_a_command_that_waits_when_the_server_ends(capfd):
@@ -391,10 +391,10 @@ def test_another_network_is_warm_before_it_takes_over_and_no_frame_is_lost(tmp_p
         assert run.ask(name="network", value="other") == (200, "{}")
         assert loading.wait(HANGS_S)
         assert run.state()["network"]["value"] == "fake"
-        assert run.ask(name="engine", value="auto") == (200, "{}")  # it is that already
+        assert run.ask(name="engine", value="auto") == (200, "{}")  # it has that value already
         assert "still being loaded" in run.ask(name="precision", value="fp32")[1]
         calls = first.calls
-        wait_until(lambda: first.calls > calls + 5)  # the loop runs on meanwhile
+        wait_until(lambda: first.calls > calls + 5)  # meanwhile the loop runs on
         ready.set()
         wait_until(lambda: made and made[0].calls > 5)
         assert run.state()["network"]["value"] == "other"
@@ -449,7 +449,7 @@ def test_a_server_that_dies_ends_the_loop_with_its_error(tmp_path):
 def test_it_ends_beside_clients_that_hang_about():
     with serving() as (server, _):
         viewers = [Viewer(server.port, path) for path in ("/stream.mjpg", "/events", "/stream.mjpg")]
-        server.offer(0, 0.0, noise((1080, 1920)))  # more than the buffers take: one is stuck in the middle
+        server.offer(0, 0.0, noise((1080, 1920)))  # more than the buffers hold: one is stuck in the middle
         assert viewers[0].picture()[0] == 0
     assert loop_threads() == []
     for viewer in viewers:

@@ -1,4 +1,4 @@
-"""The page in a real browser: pictures move, every control acts, people can use it by keys, touch and screen reader."""
+"""The page in a real browser: pictures move, every control works, and keys, touch and screen readers can use it."""
 
 import threading
 from pathlib import Path
@@ -37,7 +37,7 @@ def expect():
 
 @pytest.fixture
 def opened(browser):
-    """Opens an address in a window of its own, after a script; what the console said is in `said`."""
+    """Opens an address in a new window, after a script; `said` holds the console's messages."""
     contexts, said = [], []
 
     def open_page(url, width=1280, height=900, script=""):
@@ -140,7 +140,7 @@ def test_another_network_engine_and_precision(run, opened, expect):
     expect(page.locator("#loading")).to_have_text("Loading other …")
     expect(network).to_be_disabled()
     frame = shown_frame(page)
-    wait_until(lambda: shown_frame(page) > frame + 3)  # the old one runs on
+    wait_until(lambda: shown_frame(page) > frame + 3)  # the old one keeps running
     run.ready.set()
     expect(network).to_be_enabled()
     expect(network).to_have_value("other")
@@ -163,7 +163,7 @@ def test_keys_do_what_they_do_in_the_window(run, opened, expect):
     page.keyboard.press("Space")
     wait_until(lambda: run.loop.paused)
     page.get_by_role("button", name="Pause").focus()
-    page.keyboard.press("Space")  # the button's own: not twice
+    page.keyboard.press("Space")  # handled by the button, not twice
     wait_until(lambda: not run.loop.paused)
     page.keyboard.press("h")
     expect(page.locator("#help")).to_have_attribute("open", "")
@@ -201,8 +201,8 @@ def test_everything_has_a_name_for_a_screen_reader(run, opened):
     ):  # fmt: skip
         assert words in snapshot, snapshot
     roles = {"button", "combobox", "slider", "switch", "checkbox", "img", "textbox"}
-    assert snapshot.count("status") == 1  # nothing that changes all the time is read out
-    assert not roles & {line.strip(" -:") for line in snapshot.splitlines()}  # none without a name
+    assert snapshot.count("status") == 1  # nothing that changes constantly is read out
+    assert not roles & {line.strip(" -:") for line in snapshot.splitlines()}  # all have names
     assert page.locator("html").get_attribute("lang") == "en"
 
 
@@ -254,7 +254,7 @@ def shown_of_video(page):
 
 
 def video_is(page, words):
-    """What an expression about the element `video` gives."""
+    """The value of an expression on the element `video`."""
     return page.locator("#video").evaluate(f"video => {words}")
 
 
@@ -310,7 +310,7 @@ def test_the_form_is_chosen_and_is_in_the_address(run, opened, expect):
         ("""const Plain = WebSocket;
             window.WebSocket = class extends Plain { constructor(url) { super(`${url}-nowhere`); } }""",
          "no connection for it"),
-        # a head that no decoder understands
+        # a header that no decoder understands
         ("""const append = SourceBuffer.prototype.appendBuffer;
             SourceBuffer.prototype.appendBuffer = function (data) { append.call(this, new Uint8Array(99)); }""", ""),
     ],
@@ -355,7 +355,7 @@ def test_the_video_of_a_pause_shows_what_is_changed(run, opened, expect):
         return [...pen.getImageData(0, 0, 1, 1).data];
     })()"""
     page.get_by_role("slider", name="Opacity").fill("0")
-    wait_until(lambda: max(video_is(page, pixel)[:3]) < 20)  # the source's own, which is dark
+    wait_until(lambda: max(video_is(page, pixel)[:3]) < 20)  # the source's own colour, which is dark
     page.get_by_role("slider", name="Opacity").fill("1")
     wait_until(lambda: max(video_is(page, pixel)[:3]) > 40)  # the colour of a class
     assert opened.said == []

@@ -1,4 +1,4 @@
-"""Who may use the page's server, and for how much: each through a real server on a port of this machine."""
+"""Who may use the page's server, and how much: each case through a real server on a local port."""
 
 import socket
 import sys
@@ -27,14 +27,14 @@ def _leaves_no_thread():
 
 @pytest.fixture(scope="module")
 def local():
-    """The port of a server for this machine."""
+    """The port of a local-only server."""
     with serving() as (made, _):
         yield made.port
 
 
 @pytest.fixture(scope="module")
 def remote():
-    """The port of a server for the network, and its token."""
+    """The port of a server open to the network, and its token."""
     with serving("0.0.0.0") as (made, listener):
         yield made.port, listener.token
 
@@ -75,7 +75,7 @@ def test_a_port_in_use_is_an_error_where_it_was_named_and_another_is_taken_where
         port = taken.getsockname()[1]
         with pytest.raises(OutputError, match=f"--web 127.0.0.1:{port}: the port is in use"):
             Listener(Address("127.0.0.1", port))
-    first, second = Listener(Address()), Listener(Address())  # one of them at least does not have the usual port
+    first, second = Listener(Address()), Listener(Address())  # at least one of them does not have the default port
     ports = {listener.socket.getsockname()[1] for listener in (first, second)}
     first.close()
     second.close()
@@ -118,7 +118,7 @@ def test_the_link_has_a_token_that_is_new_each_time(remote):
     ],
 )
 def test_a_server_for_this_machine_has_this_machine_s_names(local, host, status):
-    """DNS rebinding: a page of evil.example whose name leads here."""
+    """DNS rebinding: a page on evil.example whose name resolves to this machine."""
     assert request(local, headers={"Host": host})[0] == status
 
 
@@ -147,7 +147,7 @@ def test_the_token_opens_the_page_and_its_cookie_the_rest(remote):
     assert request(port, path="/clock", headers={"Cookie": f"other=1; {cookie}"})[0] == 200
     assert request(port, path="/clock", headers={"Cookie": f'odd={{"a": [1]}}; ; x; {cookie}'})[0] == 200
     assert request(port, path="/clock", headers={"Cookie": cookie.replace("-", "_", 1)})[0] == 401  # another port's
-    assert request(port, path=f"/clock?token={token}")[0] == 200  # for a player, which keeps no cookies
+    assert request(port, path=f"/clock?token={token}")[0] == 200  # for players, which keep no cookies
     assert "Set-Cookie" not in request(port, path=f"/clock?token={token}")[1]
 
 
@@ -169,7 +169,7 @@ def test_tokens_are_compared_in_constant_time(remote, monkeypatch):
         ("GET", "/clock", {"Origin": "http://127.0.0.1:{port}"}, 200),
         ("GET", "/clock", {"Origin": "http://evil.example"}, 403),
         ("GET", "/clock", {"Origin": "null"}, 403),
-        ("GET", "/clock", {"Origin": "http://127.0.0.1:1"}, 403),  # another program's page on this machine
+        ("GET", "/clock", {"Origin": "http://127.0.0.1:1"}, 403),  # a page of another program on this machine
         ("POST", "/control", {"Origin": "http://evil.example"}, 403),
         ("POST", "/control", {"Sec-Fetch-Site": "same-site"}, 403),
         ("GET", "/stream.mjpg", {"Sec-Fetch-Site": "cross-site", "Sec-Fetch-Mode": "no-cors"}, 403),
@@ -188,14 +188,14 @@ def test_another_page_can_ask_for_nothing(local, method, path, headers, status):
     ("body", "headers", "status", "words"),
     [
         (b"x" * (MOST_BYTES + 1), {}, 413, "at most 4096 bytes"),
-        (iter([b"[" * 3000, b"[" * 3000]), {}, 400, "more than 4096 bytes"),  # chunked: no length is told
+        (iter([b"[" * 3000, b"[" * 3000]), {}, 400, "more than 4096 bytes"),  # chunked: without a length
         (b"[" * MOST_BYTES, {}, 400, "no command"),
-        (b'{"key": "v"}', {"Content-Type": "text/plain"}, 400, "application/json"),  # what a form may send
+        (b'{"key": "v"}', {"Content-Type": "text/plain"}, 400, "application/json"),  # forms can send this
         (b"not json", {}, 400, "no command"),
         (b"\xff\xfe", {}, 400, "no command"),
         (b'"text"', {}, 400, "must be an object"),
         (b"", {}, 400, "no command"),
-        (b"", {"Content-Length": "-1"}, 400, ""),  # no body: what comes after such a head resets the connection
+        (b"", {"Content-Length": "-1"}, 400, ""),  # no body: data after such a header resets the connection
     ],
 )
 def test_what_is_no_command(local, body, headers, status, words):
@@ -243,7 +243,7 @@ def test_rates_are_limited_for_each_address():
 
 @pytest.fixture
 def hurried():
-    """The port of a server for three requests: its clock stands still, so that none is given back."""
+    """The port of a server with a budget of three requests: its clock stands still, so none is replenished."""
     with serving(rates=Rates(3, lambda: 0.0)) as (made, _):
         yield made.port
 

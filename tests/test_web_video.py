@@ -1,4 +1,4 @@
-"""The video beside a running loop: what each viewer gets of it over a WebSocket, and every way in which it ends."""
+"""The video beside a running loop: what each viewer gets over a WebSocket, and all ways in which it ends."""
 
 import asyncio
 import socket
@@ -38,7 +38,7 @@ def _keys_at_once(monkeypatch):
 
 @pytest.fixture
 def encoded(monkeypatch):
-    """(index, whether somebody cannot go on from the last) of each picture that was encoded."""
+    """(index, whether a key frame was forced) of each encoded picture."""
     calls, plain = [], MovingEncoder.__call__
 
     def counted(self, picture, anew):
@@ -50,13 +50,13 @@ def encoded(monkeypatch):
 
 
 def means(*parts):
-    """Means of the pictures of a video."""
+    """Mean values of a video's pictures."""
     with av.open(BytesIO(b"".join(parts))) as container:
         return [frame.to_ndarray(format="bgr24").mean() for frame in container.decode(video=0)]
 
 
 def is_key(fragment):
-    """By the flags of its sample, which end the `moof`."""
+    """According to its sample's flags, which end the `moof`."""
     return fragment[96:100] == b"\x02\x00\x00\x00"
 
 
@@ -99,7 +99,7 @@ def test_who_comes_later_begins_at_a_key_frame():
             server.offer(index, 0.0, grey(50 * index))
             assert is_key(first.picture()[0]) == (index == 0)
         with VideoViewer(server.port) as later:
-            fragment, about = later.picture()  # also where no newer picture comes: a pause
+            fragment, about = later.picture()  # even if no newer picture comes, as in a pause
             assert (is_key(fragment), about["frame"]) == (True, 2)
             server.offer(3, 0.0, grey(150))
             follows, about = later.picture()
@@ -122,7 +122,7 @@ def test_who_does_not_say_that_it_has_a_picture_gets_fewer_and_goes_on_at_a_new_
                 fast_frames.append(fast.picture()[1]["frame"])
         slow.send(str(about["number"]))
         fragment, about = slow.picture()
-        assert (about["frame"], is_key(fragment)) == (5, True)  # the newest, and none of those before
+        assert (about["frame"], is_key(fragment)) == (5, True)  # the newest, and none before it
         assert means(slow.heads[0][1], begun, fragment) == pytest.approx([0, 200], abs=3)
     assert sorted(set(fast_frames)) == [0, 1, 2, 3, 4, 5]
 
@@ -149,7 +149,7 @@ def test_a_held_picture_is_drawn_again_for_who_watches(tmp_path):
             fragments, told = [viewer.heads[0][1], fragment], [first]
             run.ask(name="opacity", value=1.0)
             shown = means(*fragments)
-            while abs(shown[-1] - shown[0]) < 5:  # the pause itself may have it drawn again, too
+            while abs(shown[-1] - shown[0]) < 5:  # the pause itself may redraw it, too
                 fragment, about = viewer.picture()
                 fragments.append(fragment)
                 told.append(about)
@@ -201,7 +201,7 @@ def test_a_picture_that_is_no_video_ends_the_video_with_its_reason_and_nothing_e
 
 
 def test_it_is_not_cut_for_saying_nothing(monkeypatch):
-    """As the connection of a request that does not come is."""
+    """Like the connection of a request that never arrives."""
     monkeypatch.setattr(server_module, "_IDLE_S", 0.05)
     with serving() as (server, _), VideoViewer(server.port) as viewer:
         sleep(0.2)
@@ -218,7 +218,7 @@ def test_it_ends_with_the_server_also_beside_who_does_not_read():
         assert viewers[0].end() is None  # cut
 
 
-# Who may watch: what holds for requests (test_web_guard.py) holds here
+# Who may watch: the same rules as for requests (test_web_guard.py)
 
 
 def refused(port, headers=None, **options):
@@ -234,7 +234,7 @@ def refused(port, headers=None, **options):
     [("http://evil.example", 403), ("null", 403), ("http://127.0.0.1:1", 403), ("https://127.0.0.1:{port}", 403)],
 )
 def test_another_page_cannot_watch(origin, status):
-    """A browser lets any page open a WebSocket to anywhere: its Origin is what tells."""
+    """Browsers let any page open a WebSocket to anywhere: only its Origin tells."""
     with serving() as (server, _):
         answer = refused(server.port, origin=origin.format(port=server.port))
         assert answer[0] == status
@@ -281,11 +281,11 @@ def test_a_reader_is_late_by_what_it_takes_longer_than_at_best():
     assert not pace.is_late
     pace.sent(1)
     now = 1.3
-    assert not pace.is_late  # it has not answered yet: perhaps it is far away
+    assert not pace.is_late  # no answer yet: it may be far away
     pace.acknowledge(1)
     pace.sent(2)
     now = 1.5
-    pace.acknowledge(2)  # 0.2 s there and back
+    pace.acknowledge(2)  # a round trip of 0.2 s
     for number in (3, 4):
         pace.sent(number)
     now = 1.99
@@ -308,9 +308,9 @@ def test_key_frames_that_are_asked_for_are_apart():
             encoding.offer(Picture(0, 0.0, grey(0)))
             encoding.wake()
             made = encoding.made.follow()
-            assert await anext(made)  # the first of all
+            assert await anext(made)  # the very first
             encoding.ask_anew()
-            assert await anext(made)  # a second time the same picture
+            assert await anext(made)  # the same picture again
             before = asyncio.get_running_loop().time()
             encoding.ask_anew()
             encoding.ask_anew()

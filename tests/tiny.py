@@ -16,7 +16,7 @@ from rtseg.models.base import LAST, SegmentationModel
 from rtseg.models.blocks import ConvNormAct, upsample2
 from rtseg.scenes import StreetScene
 
-# The exporter makes its table of operators anew for each graph, which takes a second; it only reads it.
+# The exporter rebuilds its table of operators for each graph, which takes a second; it only reads it.
 ONNXRegistry.from_torchlib = staticmethod(cache(ONNXRegistry.from_torchlib))
 
 SMALL = {
@@ -58,7 +58,7 @@ class TinyNet(SegmentationModel):
 
 
 def randomise(model, seed=0):
-    """Batch norms as after training: statistics and factors that are not those of the identity."""
+    """Batch norms as after training: not the identity."""
     torch.manual_seed(seed)
     for module in model.modules():
         if isinstance(module, nn.BatchNorm2d):
@@ -70,7 +70,7 @@ def randomise(model, seed=0):
 
 
 def register_tiny():
-    """Makes 'tiny' a model of the registry."""
+    """Adds 'tiny' to the model registry."""
     if "tiny" not in MODELS:
         MODELS.add("tiny", "tiny:TinyNet")
 
@@ -89,16 +89,16 @@ def streets():
 
 
 def quick_export(model, name, folder, *, labels=CAMVID11, **more):
-    """`export_network` with small pictures in its gate; tests/test_export.py has the gate as it is."""
+    """`export_network` with small pictures for its gate; tests/test_export.py tests the gate with its own."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("rtseg.export.parity.GATE_SIZES", ((96, 128), (64, 160)))
         return export_network(model, name, labels, folder, **{"images": streets(), **more})
 
 
 def network_file(folder, name, timeout_s=1500):
-    """The ONNX file of `name` as in SMALL: exported into `folder`, with its card, when it is first asked for.
+    """The ONNX file of `name`, built as in SMALL: exported into `folder`, with its card, on first use.
 
-    Waits where another worker exports it.
+    Waits if another worker is exporting it.
     """
     folder.mkdir(exist_ok=True)
     path, done = folder / f"{name}.onnx", folder / f"{name}.done"

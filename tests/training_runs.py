@@ -28,7 +28,7 @@ def config(root: Path, output: Path, **changes: object) -> TrainConfig:
 
 
 def finished(model: SegmentationModel, name: str, folder: Path) -> str:
-    """`best.safetensors` with its card, as a run of `name` leaves them: no export, which takes far longer."""
+    """`best.safetensors` with its card, as left by a run of `name`: no export, which takes far longer."""
     card = {"model": name, "config": model.config_json(), "labels": CAMVID11.to_json(), "train_size": [360, 480],
             "metrics": {}, "recipe": {}}  # fmt: skip
     save_tree({key: half(value) for key, value in model.state_dict().items()}, folder / "best.safetensors")
@@ -45,7 +45,7 @@ def losses(folder: Path) -> list[float]:
 
 
 def stopped(given: TrainConfig, monkeypatch: pytest.MonkeyPatch, epoch: int, batch: int) -> None:
-    """Trains until Ctrl-C comes in the place of a batch of an epoch, both counted from 0."""
+    """Trains until Ctrl+C arrives instead of a batch of an epoch, both counted from 0."""
     plain = SegmentationTask.training_step
 
     def step_or_stop(task: SegmentationTask, pair: Any, number: int) -> Any:

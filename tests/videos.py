@@ -1,4 +1,4 @@
-"""Small videos for tests, made on the spot."""
+"""Generates small videos for tests."""
 
 from fractions import Fraction
 from pathlib import Path
@@ -10,7 +10,7 @@ from rtseg.core.files import file_url
 
 
 def picture(number: int, size_hw: tuple[int, int]) -> np.ndarray:
-    """White upper left quarter, blue upper right, noise that differs from frame to frame below."""
+    """White upper left quarter, blue upper right, noise below that differs between frames."""
     height, width = size_hw
     image = np.random.default_rng(number).integers(0, 256, (height, width, 3), dtype=np.uint8)
     image[: height // 2, : width // 2] = 255
@@ -52,7 +52,7 @@ def make_video(
 
 
 def trim_start(path: Path, target: Path, frames: int) -> Path:
-    """Copies an MP4 as phones trim: all stays in the file, an edit list hides what comes before time 0."""
+    """Copies an MP4 and trims it like phones: everything stays in the file, an edit list hides times before 0."""
     with av.open(str(path)) as source, av.open(str(target), "w") as container:
         stream = source.streams.video[0]
         copy = container.add_stream_from_template(stream)

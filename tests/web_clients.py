@@ -18,7 +18,7 @@ from rtseg.live.views.browser.server import Server
 
 @contextmanager
 def serving(host="127.0.0.1", rates=None):
-    """A server on a free port of this machine, and its listener; by itself it takes any number of requests."""
+    """A server on a free local port, and its listener; without a limit on requests by default."""
     listener = Listener(Address(host))
     server = Server(listener, rates or Rates(burst=1e9))
     server.port = listener.socket.getsockname()[1]
@@ -44,7 +44,7 @@ def request(port, method="GET", path="/", headers=None, body=None):
 
 
 class Viewer:
-    """Follows /stream.mjpg or /events on a connection of its own."""
+    """Follows /stream.mjpg or /events on its own connection."""
 
     def __init__(self, port, path="/stream.mjpg", *, receive_buffer=None):
         self._socket = socket.socket()
@@ -60,7 +60,7 @@ class Viewer:
         self._rest = b""
 
     def _more(self):
-        """The next chunk of the answer (chunked transfer)."""
+        """The next chunk of the response (chunked transfer)."""
         size = int(self._read.readline() or b"0", 16)
         chunk = self._read.read(size)
         self._read.readline()
@@ -84,7 +84,7 @@ class Viewer:
         return int(head["X-Frame-Index"]), float(head["X-Captured-At"]), cv2.imdecode(np.frombuffer(jpeg, np.uint8), 1)
 
     def read_to_end(self):
-        """Reads until the server has cut the connection."""
+        """Reads until the server has closed the connection."""
         try:
             while self._socket.recv(1 << 16):
                 pass
@@ -92,7 +92,7 @@ class Viewer:
             pass
 
     def event(self, topic=None):
-        """(topic, content) of the next event, or of the next of `topic`."""
+        """(topic, content) of the next event, or of the next one with `topic`."""
         while True:
             lines = dict(line.split(": ", 1) for line in self._until(b"\n\n").decode().split("\n"))
             if topic in (None, lines["event"]):
@@ -110,14 +110,14 @@ class Viewer:
 
 
 class VideoViewer:
-    """Follows /video on a WebSocket of its own.
+    """Follows /video on its own WebSocket.
 
     Attributes:
-        heads: (codec, head) of each video that has begun.
+        heads: (codec, header) of each video that has begun.
     """
 
     def __init__(self, port, *, answers=True, **options):
-        """`answers`: says by itself that it has each picture; `options` are those of `connect`."""
+        """`answers`: whether to acknowledge each picture automatically; `options` are those of `connect`."""
         self._answers = answers
         self.heads = []
         address = f"ws://127.0.0.1:{port}/video"
@@ -125,7 +125,7 @@ class VideoViewer:
         self._socket = self._connecting.__enter__()
 
     def picture(self):
-        """(fragment, what is told about it) of the next picture."""
+        """(fragment, its description) of the next picture."""
         message = self._socket.recv(HANGS_S)
         if isinstance(message, str):  # a video begins
             self.heads.append((json.loads(message)["codec"], self._socket.recv(HANGS_S)))
@@ -147,7 +147,7 @@ class VideoViewer:
                 return closed.rcvd and (closed.rcvd.code, closed.rcvd.reason)
 
     def vanish(self):
-        """Is gone without a word."""
+        """Disconnects without a word."""
         self._socket.socket.shutdown(socket.SHUT_RDWR)
 
     def close(self):

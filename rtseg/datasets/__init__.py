@@ -1,4 +1,4 @@
-"""Labelled pictures, read without torch, so that any engine can be scored on them."""
+"""Labelled pictures, read without torch, so that every engine can be scored on them."""
 
 from pathlib import Path
 
@@ -24,7 +24,7 @@ def open_data(name: str, root: Path | None, split: str) -> DataSet:
     """Opens one split of a data set.
 
     Raises:
-        UsageError: unknown data set or split, or `root` is missing where the data set needs one.
-        InputError: the folder does not hold what the data set's layout asks for.
+        UsageError: the data set or split is unknown, or `root` is missing although the data set needs it.
+        InputError: the folder lacks something that the data set's layout requires.
     """
     return DATASETS.get(name)(root, split)

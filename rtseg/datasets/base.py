@@ -1,4 +1,4 @@
-"""What a data set is."""
+"""The base class of all data sets."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
@@ -19,7 +19,7 @@ from rtseg.datasets.masks import Masks, SampleError, orientation, read_picture
 
 _SPLITS = {"train": "train", "training": "train", "val": "val", "valid": "val", "validation": "val", "test": "test",
            "testing": "test"}  # fmt: skip
-_SIZED = 25  # pictures that are read to learn a split's usual size
+_SIZED = 25  # pictures to read for a split's typical size
 
 
 @dataclass(frozen=True)
@@ -36,11 +36,11 @@ class DataSet(ABC):
 
     Attributes:
         labels: the classes.
-        collection: of data sets that have the same pictures in splits of the same name; empty for one on its own.
-        layout: what the folder holds, in a line; empty for a data set that needs none.
-        pieces: of splits that overlap, the pieces that each is made of; those with a piece in common share pictures.
-        default_split: what to train on unless told otherwise.
-        default_holdouts: what to choose the best weights by unless told otherwise.
+        collection: name shared by data sets with the same pictures in splits of the same name; empty if there are none.
+        layout: one line on what the folder holds; empty for a data set without one.
+        pieces: for overlapping splits, the pieces that each consists of; splits with a common piece share pictures.
+        default_split: split to train on by default.
+        default_holdouts: splits to choose the best weights by, by default.
     """
 
     name: ClassVar[str]
@@ -64,35 +64,35 @@ class DataSet(ABC):
 
     @abstractmethod
     def sample(self, index: int) -> Sample:
-        """The labelled picture at `index`; raises SampleError where its files cannot be used."""
+        """The labelled picture at `index`; raises SampleError if its files cannot be used."""
 
     def picture_names(self) -> list[str]:
-        """The pictures' names, in the split's order, without a look at the files."""
+        """The pictures' names, in the split's order, without reading the files."""
         return [f"{self.split}/{index}" for index in range(len(self))]
 
     @cached_property
     def size_hw(self) -> Size:
-        """Size of the picture with the median number of pixels, of some that are spread evenly over the split."""
+        """Size of the picture with the median number of pixels, among some spread evenly over the split."""
         count = min(len(self), _SIZED)
         shapes = [self.sample(index * len(self) // count).labels.shape for index in range(count)]
         height, width = sorted(shapes, key=prod)[count // 2]
         return height, width
 
     def spread(self, count: int) -> list[int]:
-        """Indices of `count` samples that are spread evenly over the split; of all where it has fewer."""
+        """Indices of `count` samples spread evenly over the split, or of all if it has fewer."""
         count = min(count, len(self))
         return [(2 * number + 1) * len(self) // (2 * count) for number in range(count)]
 
     def doubt(self, index: int) -> str | None:
-        """Why the labels at `index` may not fit their picture, though the files are in order; None: they do."""
+        """Why the labels at `index` may not fit their picture although the files are valid; None if they do."""
         return None
 
     def strays(self) -> list[Path]:
-        """Label files that no picture belongs to."""
+        """Label files that belong to no picture."""
         return []
 
     def gaps(self) -> list[str]:
-        """What the splits leave out, a line each: pictures that are in none, and splits that training needs."""
+        """What the splits lack, one line each: pictures in no split, and missing splits that training needs."""
         return []
 
     @classmethod
@@ -103,13 +103,13 @@ class DataSet(ABC):
 
     @classmethod
     def present(cls, root: Path | None) -> list[str]:
-        """The splits that are there, each picture in one of them."""
+        """Splits that exist and together contain each picture once."""
         cut = {split for split, own in cls.pieces.items() if any(own < whole for whole in cls.pieces.values())}
         return [split for split in cls.splits if split not in cut and cls._has(root, split)]
 
     @classmethod
     def _has(cls, root: Path | None, split: str) -> bool:
-        """Whether `root` holds `split`, as far as a look at the folder tells."""
+        """Whether `root` seems to hold `split`, judged by its files and folders."""
         return True
 
     def __iter__(self) -> Iterator[Sample]:
@@ -118,7 +118,7 @@ class DataSet(ABC):
 
 @dataclass(frozen=True)
 class Pair:
-    """A picture file and its label file; either may turn out to be missing."""
+    """A picture file and its label file; either may be missing."""
 
     name: str
     picture: Path
@@ -130,7 +130,7 @@ class PairedFiles(DataSet):
 
     Attributes:
         pairs: the files, in the split's order.
-        masks: how the label files say which pixel is what.
+        masks: how to read the label files.
     """
 
     pairs: list[Pair]
@@ -170,12 +170,12 @@ def _turn_hint(pair: Pair) -> str:
 
 
 def split_of(word: str | None) -> str | None:
-    """'Validation' -> 'val'; None for what is no split."""
+    """'Validation' -> 'val'; None if the word does not name a split."""
     return _SPLITS.get((word or "").strip().lower())
 
 
 def read_lines(path: Path) -> list[str]:
-    """The lines of a list of pictures, without empty ones; raises InputError where it is no text."""
+    """The non-empty lines of a list of pictures; raises InputError if the file is not text."""
     try:
         lines = read_text(path).splitlines()
     except (OSError, UnicodeDecodeError) as error:
@@ -184,7 +184,7 @@ def read_lines(path: Path) -> list[str]:
 
 
 def listed(folder: Path, pattern: str, layout: str) -> list[Path]:
-    """The files of a folder that match a pattern, sorted; raises InputError where there is none."""
+    """The files in a folder that match a pattern, sorted; raises InputError if there are none."""
     found = sorted(folder.glob(pattern)) if folder.is_dir() else []
     if not found:
         raise InputError(f"no {pattern} in {folder}: the data set's folder holds {layout}")

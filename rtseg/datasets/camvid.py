@@ -1,13 +1,13 @@
-"""CamVid (Brostow et al. 2009) as SegNet laid it out: 360x480, 11 classes, id 11 is not labelled.
+"""CamVid (Brostow et al. 2009) in SegNet's layout: 360x480, 11 classes, id 11 is unlabelled.
 
-`ROOT/train.txt` lists the pictures of a split, which lie in `ROOT/train` with label pictures of the same name in
-`ROOT/trainannot`; `val` and `test` likewise. The lists' folders are ignored: only their file names count.
+`ROOT/train.txt` lists the pictures of a split, which are in `ROOT/train`, with label pictures of the same name in
+`ROOT/trainannot`; `val` and `test` likewise. Folders in the lists are ignored: only the file names count.
 
-The val split is one seven-second clip of a drive that train also has. So more splits are cut from train: `tail`, the
-last 15 % in time of each of its drives, and `fit`, the rest: training on `fit` leaves `tail` unseen. And for each drive
-`only-DRIVE` and `without-DRIVE`: training on the one and scoring on the other tells what a network makes of streets
-that it never saw. `eighth` is every eighth picture of each drive and `without-eighth` the rest: what few labels and
-much unlabelled video give is measured on them.
+The val split is a seven-second clip of a drive that is also in train. So more splits are cut from train: `tail`, the
+last 15 % of each of its drives by time, and `fit`, the rest: training on `fit` leaves `tail` unseen. For each drive
+there are also `only-DRIVE` and `without-DRIVE`: training on one and scoring on the other measures a network on streets
+that it never saw. `eighth` is every eighth picture of each drive and `without-eighth` the rest, to measure training
+with few labels and much unlabelled video.
 """
 
 from itertools import groupby, product
@@ -34,8 +34,8 @@ SPLITS = (
 
 
 def _pieces() -> dict[str, frozenset[str]]:
-    """The splits that are cut from train, and train, as the pieces (drive, end of the drive, share) that they have."""
-    drives = (*DRIVES, "other")  # a user's list may have drives of its own
+    """Splits cut from train, and train itself, as sets of pieces (drive, end of the drive, share)."""
+    drives = (*DRIVES, "other")  # a user's list may contain other drives
     train = frozenset("/".join(piece) for piece in product(drives, ("fit", "tail"), ("eighth", "rest")))
 
     def having(word: str) -> frozenset[str]:
@@ -50,7 +50,7 @@ PIECES = _pieces()
 
 
 class CamVid(PairedFiles):
-    """One split of CamVid: train, val, test, or what is cut from train: fit, tail, eighth, only-DRIVE, without-…."""
+    """One split of CamVid: train, val, test, or a part of train: fit, tail, eighth, only-DRIVE, without-…."""
 
     name: ClassVar[str] = "camvid"
     collection: ClassVar[str] = "camvid"
@@ -95,7 +95,7 @@ def _listed_names(root: Path, folder: str) -> list[str]:
 
 
 def cut_from_train(names: list[str], split: str) -> list[str]:
-    """The part of train's pictures that is `split`, which may be any: of train, val and test all of them.
+    """The part of train's pictures that forms `split`; train, val and test keep all of theirs.
 
     File names start with the drive, then count frames.
     """
@@ -115,5 +115,5 @@ def cut_from_train(names: list[str], split: str) -> list[str]:
 
 
 def _by_drive(names: list[str]) -> list[list[str]]:
-    """The pictures of each drive, in time."""
+    """The pictures of each drive, in temporal order."""
     return [list(of_drive) for _, of_drive in groupby(sorted(names), key=lambda name: name[:6])]

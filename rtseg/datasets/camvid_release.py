@@ -2,14 +2,14 @@
 
 `ROOT/701_StillsRaw_full/NAME.png` is a picture, `ROOT/LabeledApproved_full/NAME_L.png` its labels in the colours of
 the release's `label_colors.txt`, whose 32 entries are in the table below. Void means that a pixel is none of the other
-31, so here it is "not labelled": it is neither learned nor scored.
+31 classes, so here it is unlabelled: neither trained on nor scored.
 
-The release has no splits. These are SegNet's (Badrinarayanan 2017), written as a rule by drive and frame, which gives
-its 367, 101 and 233 pictures:
+The release has no splits. These are SegNet's (Badrinarayanan 2017), written as rules on drive and frame that yield its
+367, 101 and 233 pictures:
 
 - val: drive 0016E5, frames 7959 to 8159 (the stretch labelled at 15 Hz);
 - test: drive Seq05VD, and drive 0001TP from frame 8550 on (its second half);
-- train: everything else. `fit`, `tail` and the others are cut from it as for the data set camvid.
+- train: everything else. `fit`, `tail` and the others are cut from it as in the data set camvid.
 
 The 11 classes that most papers score are groups of the 31; Animal, say, counts as pedestrian.
 """
@@ -65,7 +65,7 @@ _PICTURES, _LABELS = "701_StillsRaw_full", "LabeledApproved_full"
 
 
 class CamVid32(PairedFiles):
-    """One split of the release with its own classes; its splits are those of the data set camvid."""
+    """One split of the release with its own classes; the splits are those of the data set camvid."""
 
     name: ClassVar[str] = "camvid32"
     collection: ClassVar[str] = "camvid"
@@ -108,7 +108,7 @@ class CamVid32(PairedFiles):
 
 
 class CamVidFull(CamVid32):
-    """The release at its full size with its classes grouped into the 11 of the data set camvid."""
+    """The release at full size, with its classes grouped into the 11 of the data set camvid."""
 
     name: ClassVar[str] = "camvid-full"
     labels = CAMVID11
@@ -119,7 +119,7 @@ class CamVidFull(CamVid32):
 
 
 def split_of(stem: str) -> str:
-    """SegNet's split of a picture of the release, for example of 0016E5_07959 or 0006R0_f00930."""
+    """SegNet's split for a picture of the release, for example 0016E5_07959 or 0006R0_f00930."""
     drive, _, frame = stem.partition("_")
     digits = re.match(r"f?(\d+)", frame)
     number = int(digits[1]) if digits else 0

@@ -1,7 +1,7 @@
-"""Looks through a data set: files that cannot be used, near-duplicates across splits, and how often each class occurs.
+"""Checks a data set: unusable files, near-duplicates across splits, and how often each class occurs.
 
-Near-duplicates are found by a difference hash: the grey picture shrunk to 17x16, and for each of the 256 pairs of
-horizontal neighbours whether the right one is brighter. Two pictures are alike where few of the 256 bits differ.
+Near-duplicates are found by a difference hash: the grey picture is shrunk to 17x16, and each of the 256 pairs of
+horizontal neighbours yields a bit: whether the right one is brighter. Pictures are alike if few of the bits differ.
 """
 
 from collections import Counter
@@ -22,7 +22,7 @@ from rtseg.datasets.base import DataSet
 from rtseg.datasets.masks import SampleError
 
 ALIKE_BITS = 32
-"""Default of the largest number of bits, of 256, in which near-duplicates differ.
+"""Default for the largest number of bits, of 256, in which near-duplicates differ.
 
 Measured on CamVid: frames 1/15 s apart differ in 9 to 42 bits, half of them in 21; different places in 72 or more.
 """
@@ -42,16 +42,16 @@ DOUBTS = "pictures whose labels may not fit them, though the files are in order:
 Hashes = list[tuple[str, np.ndarray]]  # name, uint64 (4,)
 
 _HASH_HW = (16, 17)
-_ROWS_AT_ONCE = 256  # of the table of distances
+_ROWS_AT_ONCE = 256  # of the distance table
 
 
 @dataclass
 class SplitReport:
-    """What one split holds; unusable pictures count in `pictures` only.
+    """The contents of a split; unusable pictures count in `pictures` only.
 
     Attributes:
         pixels: int64 (256,): pixels of each label.
-        occurs_in: int64 (256,): pictures that a label occurs in.
+        occurs_in: int64 (256,): pictures in which a label occurs.
         hashes: of each usable picture.
     """
 
@@ -81,7 +81,7 @@ class SplitReport:
 
 @dataclass
 class CheckReport:
-    """The splits, each problem as one line under its kind (`KINDS`), and what only a look can tell (`DOUBTS`)."""
+    """The splits, each problem as one line under its kind (`KINDS`), and what a person should look at (`DOUBTS`)."""
 
     labels: LabelSet
     splits: dict[str, SplitReport] = field(default_factory=dict)
@@ -104,7 +104,7 @@ class CheckReport:
 
 @dataclass(frozen=True)
 class _Seen:
-    """What is kept of a sample."""
+    """The data kept of a sample."""
 
     name: str
     size_hw: Size
@@ -119,21 +119,21 @@ def check(
     threads: int = 1,
     follow: Callable[[Iterable[Any], str, int], Iterable[Any]] = lambda items, title, total: items,
 ) -> CheckReport:
-    """Reads every sample of the splits `sets` of one data set.
+    """Reads every sample of the given splits of one data set.
 
     Args:
-        sets: splits that share no picture by design.
-        alike_bits: pictures of two splits that differ in at most so many bits of 256 are near-duplicates; a negative
-            number looks for none.
+        sets: splits that should not share pictures.
+        alike_bits: pictures of two splits that differ in at most this many of the 256 bits are near-duplicates; a
+            negative number turns the search off.
         threads: files read at the same time.
-        follow: wraps the results of a split to show progress; given title and number.
+        follow: wraps the results of a split to show progress; called with a title and the number of results.
     """
     report = CheckReport(sets[0].labels)
     for data in sets:
         split = report.splits[data.split] = SplitReport(len(data))
         with ThreadPoolExecutor(threads) as pool:
             looks: Any = pool.map(partial(_look, data), range(len(data)))
-            with closing(looks):  # so that Ctrl-C does not wait for the rest
+            with closing(looks):  # Ctrl+C should not wait for the rest
                 for seen in follow(looks, data.split, len(data)):
                     _note(report, split, seen)
         for line in _empty_classes(report.labels, data.split, split):
@@ -173,7 +173,7 @@ def _note(report: CheckReport, split: SplitReport, seen: _Seen | SampleError) ->
 
 def _empty_classes(labels: LabelSet, name: str, split: SplitReport) -> Iterator[str]:
     if not split.pixels.any():
-        return  # there is nothing that can be read
+        return  # nothing can be read
     unlabelled = int(split.pixels[labels.ignore_index])
     share = unlabelled / int(split.pixels.sum())
     hint = f"; {share:.1%} of all pixels are unlabelled, are they meant?" if unlabelled else ""
@@ -194,7 +194,7 @@ def difference_hash(image: np.ndarray) -> np.ndarray:
 
 
 def near_duplicates(first: Hashes, second: Hashes, bits: int) -> Iterator[tuple[str, str, int]]:
-    """Yields (name in second, its nearest in first, bits that differ) for each that has one within `bits`."""
+    """Yields (name in second, nearest name in first, differing bits) for each that has one within `bits`."""
     if not first or not second:
         return
     table = np.stack([hash_ for _, hash_ in first])

@@ -1,8 +1,8 @@
-"""Cityscapes (Cordts et al. 2016), fine annotations: 1024x2048, the 19 classes that its benchmark scores.
+"""Cityscapes (Cordts et al. 2016), fine annotations: 1024x2048, the benchmark's 19 classes.
 
 `ROOT/leftImg8bit/SPLIT/CITY/NAME_leftImg8bit.png` is a picture, `ROOT/gtFine/SPLIT/CITY/NAME_gtFine_labelIds.png` its
 labels. The files hold ids 0 to 33, of which 19 are classes; the others are not scored and become the ignore index 255.
-The labels of the test split are not published, so there is none here.
+The test split is missing because its labels are not published.
 """
 
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""`classes.json`: what a folder of one's own pictures says about its labels (schema in docs/data.md)."""
+"""`classes.json`, which describes the labels of your own pictures (schema in docs/data.md)."""
 
 import os
 from pathlib import Path
@@ -13,15 +13,15 @@ from rtseg.datasets.masks import MOST_CLASSES, Colour, ColourMasks, IdMasks, Mas
 Code = TypeVar("Code", int, Colour)
 
 FILE = "classes.json"
-_IGNORE = 255  # in the labels that a data set gives, whatever the files say
+_IGNORE = 255  # in the labels that a data set returns, whatever the files use
 _EXAMPLE = '{"classes": [{"name": "grass", "rgb": [0, 128, 0]}, {"name": "path", "rgb": [128, 128, 128]}]}'
 
 
 def read_classes(root: Path) -> tuple[LabelSet, Masks]:
-    """The classes of `root`, and how its label pictures are to be read.
+    """Reads the classes of `root`, and how to read its label pictures.
 
     Raises:
-        InputError: the file is missing, is no JSON, or breaks the schema; the message names the entry.
+        InputError: the file is missing, is not JSON, or violates the schema; the message names the entry.
     """
     return read_classes_file(root / FILE)
 
@@ -43,12 +43,12 @@ def read_classes_file(path: Path) -> tuple[LabelSet, Masks]:
 
 
 def set_name(root: Path) -> str:
-    """What a data set is called after its folder: text that cards and reports, which are UTF-8, can hold."""
+    """A data set's name, from its folder, as text that UTF-8 cards and reports can hold."""
     return os.fsencode(root.resolve().name).decode(errors="replace")
 
 
 def parse_classes(data: Any, default_name: str) -> tuple[LabelSet, Masks]:
-    """What a `classes.json` says, once it is read; raises ValueError that names the entry."""
+    """Parses the content of a `classes.json`; raises ValueError that names the entry."""
     _check_keys(data, {"classes"}, {"name", "masks", "ignore"}, "the file")
     entries = data["classes"]
     if not isinstance(entries, list) or not 0 < len(entries) <= MOST_CLASSES:
@@ -98,7 +98,7 @@ def _check_distinct(values: tuple[Any, ...], what: str) -> None:
 
 
 def _text(value: Any) -> Any:
-    """A data set may be called 2024."""
+    """Turns a number into text, because a data set may be called 2024."""
     return str(value) if isinstance(value, int) else value
 
 
@@ -109,7 +109,7 @@ def _name(value: Any, what: str) -> str:
 
 
 def _ids(value: Any, what: str) -> list[int]:
-    """A number, or a list of those that are merged into one class."""
+    """A number, or a list of numbers that are merged into one class."""
     if value == []:
         raise ValueError(f"{what} is an empty list: give a number from 0 to 255, or several")
     return [_byte(one, what) for one in (value if isinstance(value, list) else [value])]

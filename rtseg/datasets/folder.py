@@ -1,13 +1,13 @@
-"""A folder of one's own: `images/`, `masks/` and `classes.json` (docs/data.md has the schema).
+"""A folder of your own pictures: `images/`, `masks/` and `classes.json` (schema in docs/data.md).
 
-A picture and its label picture have the same name up to the suffix, and lie in the same place below `images/` and
-`masks/`. Which pictures are in which split is said, in this order, by
+A picture and its label picture have the same name up to the suffix, and the same place below `images/` and `masks/`.
+The splits are defined, in this order of precedence, by
 
-1. the lists `train.txt`, `val.txt` (and `test.txt`): a picture a line, below `images/`, with or without suffix;
+1. the lists `train.txt`, `val.txt` (and `test.txt`): one picture per line, below `images/`, with or without suffix;
 2. the folders `images/train`, `images/val` (and `images/test`);
-3. a rule. Pictures whose names differ in their last number only are frames of one sequence, and the last fifth of
-   each sequence is val: neighbouring frames, which are nearly the same picture, stay together. Sequences of fewer than
-   five pictures, and pictures on their own, are taken together in the order of their names as if they were one.
+3. a rule. Pictures whose names differ only in their last number are frames of one sequence, and the last fifth of each
+   sequence is val, so that neighbouring frames, which are nearly identical, stay together. Sequences of fewer than five
+   pictures, and single pictures, are joined in the order of their names and treated as one sequence.
 """
 
 import logging
@@ -32,7 +32,7 @@ _RULE_SPLITS = ("train", "val")
 
 
 class Folder(PairedFiles):
-    """One split of a folder: train, val or, where lists or folders name it, test."""
+    """One split of a folder: train, val or, if lists or folders define it, test."""
 
     name: ClassVar[str] = "folder"
     layout: ClassVar[str] = f"images/, masks/ and {FILE}"
@@ -66,7 +66,7 @@ class Folder(PairedFiles):
     def strays(self) -> list[Path]:
         below = f"{self.split}/" if _has_folders(self._root) else ""
         alone = [path for stem, path in self._masks.items() if stem not in self._pictures and stem.startswith(below)]
-        return alone if below or self.split == self.present(self._root)[0] else []  # told once
+        return alone if below or self.split == self.present(self._root)[0] else []  # reported once
 
     def gaps(self) -> list[str]:
         there = self.present(self._root)
@@ -104,9 +104,9 @@ def _has_folders(root: Path) -> bool:
 
 
 def _below(folder: Path) -> tuple[dict[str, Path], list[Path]]:
-    """What lies below a folder: every picture by its place there without suffix, frames in order; and other files.
+    """The contents of a folder: pictures by their path in it without suffix, frames in order; and other files.
 
-    Hidden files are neither. A link that leads nowhere is one of the files: whoever reads it says so.
+    Hidden files are in neither. A broken link counts as a file: reading it reports the error.
     """
     if not folder.is_dir():
         raise InputError(f"{folder} is missing: the data set's folder holds {Folder.layout}")
@@ -128,9 +128,9 @@ def _stem(path: Path, folder: Path) -> str:
 
 
 def _skipped(images: Path, others: list[Path], read: Collection[str], labelled: Collection[str]) -> list[Path]:
-    """Those of `others` that are passed over for their suffix, though they are pictures or have label pictures.
+    """Those of `others` that are skipped for their suffix, although they are pictures or have label pictures.
 
-    What an annotation tool has put beside a picture, under its name, is neither.
+    Files that an annotation tool has put beside a picture, under its name, are left out.
     """
     stems = {path: _stem(path, images) for path in others}
     return [
@@ -140,7 +140,7 @@ def _skipped(images: Path, others: list[Path], read: Collection[str], labelled: 
 
 
 def _misnamed(root: Path) -> Iterator[str]:
-    """Lists and folders that are named after a split, and read as none: 'Train', 'valid.txt', 'test' on its own."""
+    """Lists and folders that are named like a split but not read: 'Train', 'valid.txt', 'test' on its own."""
     lists = [path for path in sorted(root.glob("*.txt")) if path.is_file()]
     folders = [path for path in sorted((root / "images").iterdir()) if path.is_dir()]
     by_rule = not _has_lists(root) and not _has_folders(root)
@@ -148,7 +148,7 @@ def _misnamed(root: Path) -> Iterator[str]:
         if (split := split_of(path.stem if path in lists else path.name)) is None:
             continue
         right = path.with_name(f"{split}.txt" if path in lists else split)
-        if by_rule and right.exists():  # test, without train and val
+        if by_rule and right.exists():  # test without train and val
             others = " and ".join(str(right.with_name(right.name.replace(split, name))) for name in _RULE_SPLITS)
             yield f"{path} is not read as a split, for {others} are missing: its pictures may be in train or val"
         elif not right.exists():
@@ -176,13 +176,13 @@ def _members(root: Path, split: str, stems: list[str]) -> list[str]:
 
 
 def _listed(path: Path, stems: set[str]) -> list[str]:
-    """What a list names; a name that no picture has stays as it is, and is missing when it is read."""
+    """The entries of a list; a name without a picture stays as it is, and is reported as missing when it is read."""
     names = [line.replace("\\", "/") for line in read_lines(path) if not line.startswith("#")]
     return [name if name in stems else re.sub(r"\.\w+$", "", name) for name in names]
 
 
 def rule_val(stems: list[str]) -> set[str]:
-    """Those of `stems` that rule 3 above puts into val; at least one of two or more."""
+    """Those of `stems` that rule 3 above assigns to val; at least one of two or more."""
     ordered = sorted(stems, key=_place)
     sequences = [list(frames) for _, frames in groupby(ordered, key=lambda stem: _place(stem)[0])]
     long = [frames for frames in sequences if len(frames) >= _SHORT]

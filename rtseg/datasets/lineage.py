@@ -1,4 +1,4 @@
-"""What a network has seen in training: a figure on such pictures says nothing."""
+"""The data that a network saw in training, on which its scores say nothing."""
 
 from collections.abc import Iterator
 from typing import Any
@@ -7,10 +7,10 @@ from rtseg.datasets import DATASETS
 
 
 def seen_split(recipe: dict[str, Any], data: str, split: str) -> str | None:
-    """What a network was trained on that shares pictures with a split, as 'DATA/SPLIT'; None where it saw none.
+    """Training data of a network that shares pictures with a split, as 'DATA/SPLIT'; None if there is none.
 
     Args:
-        recipe: of the network's card; what the network started from and who taught it count too.
+        recipe: of the network's card; includes the networks that it started from or that taught it.
         data: name of the data set.
         split: of that data set.
     """
@@ -25,7 +25,7 @@ def _collection(data: str) -> str:
 
 
 def _trained_on(recipe: dict[str, Any]) -> Iterator[tuple[str, str]]:
-    """(data set, split) of the recipe and of those before it."""
+    """(data set, split) of the recipe and of its ancestors."""
     if "data" in recipe:
         yield recipe["data"], str(recipe.get("split"))
     for before in (recipe.get("init"), *(recipe.get("teachers") or ())):

@@ -1,4 +1,4 @@
-"""Reads pictures and label pictures, and says what is wrong with a file that cannot be used."""
+"""Reads pictures and label pictures, with errors that say why a file cannot be used."""
 
 from glob import escape
 from pathlib import Path
@@ -18,36 +18,36 @@ ProblemKind = Literal["missing", "unreadable", "size", "unknown label"]
 Colour = tuple[int, int, int]  # RGB
 
 MOST_CLASSES = 254
-_IGNORED = 255  # in the labels that a data set gives
-_UNKNOWN = 254  # no class has it, and 255 is an ignore index
+_IGNORED = 255  # in the labels that a data set returns
+_UNKNOWN = 254  # not a class, and not the ignore index 255
 _FEW_BITS = (1, 2, 4)  # of grey PNGs and TIFFs
-_HEAD = 512  # bytes that tell what a file is
-_TOLD = 5  # unknown ids or colours that an error names
+_HEAD = 512  # bytes that identify a file's format
+_TOLD = 5  # unknown ids or colours that an error lists
 
 
 class SampleError(InputError):
-    """A labelled picture that cannot be used; `kind` says in what way."""
+    """A labelled picture that cannot be used; `kind` says why."""
 
     def __init__(self, kind: ProblemKind, message: str) -> None:
         super().__init__(message)
         self.kind: ProblemKind = kind
 
     def __reduce__(self) -> tuple[type["SampleError"], tuple[ProblemKind, str]]:
-        return SampleError, (self.kind, str(self))  # from a process that reads pictures
+        return SampleError, (self.kind, str(self))  # for pickling by a process that reads pictures
 
 
 class Masks(Protocol):
-    """How label pictures say which pixel is what."""
+    """How label pictures encode the classes."""
 
     def read(self, path: Path) -> np.ndarray:
         """A label picture -> uint8 (H, W): classes and the ignore index; raises SampleError."""
 
     def doubt(self, path: Path) -> str | None:
-        """Why a label picture that can be read may not mean what is read; None: it does."""
+        """Why the labels of a readable label picture may be wrong; None if they seem right."""
 
 
 class IdMasks:
-    """Label pictures of one 8-bit channel; `meaning` gives the class, or the ignore index, of each value."""
+    """Label pictures of one 8-bit channel; `meaning` maps each value to its class or the ignore index."""
 
     def __init__(self, meaning: dict[int, int]) -> None:
         self.meaning = meaning
@@ -73,7 +73,7 @@ class IdMasks:
         return labels
 
     def doubt(self, path: Path) -> str | None:
-        """Fewer than 8 bits: every program shows a 1 of one bit as 255, which mostly means 'not labelled'."""
+        """Doubts fewer than 8 bits: programs show a one-bit 1 as 255, which usually means unlabelled."""
         bits = _bits(path)
         if bits not in _FEW_BITS or self.meaning.get(255, _IGNORED) != _IGNORED:
             return None
@@ -87,12 +87,12 @@ class IdMasks:
 
 
 class ColourMasks:
-    """Label pictures in colours; `meaning` gives the class, or the ignore index, of each RGB colour."""
+    """Label pictures in colours; `meaning` maps each RGB colour to its class or the ignore index."""
 
     def __init__(self, meaning: dict[Colour, int]) -> None:
         self.meaning = meaning
         codes = [(red << 16) | (green << 8) | blue for red, green, blue in meaning]
-        self._table = np.full(1 << 24, _UNKNOWN, np.uint8)  # 16 MB, five times as fast as a search
+        self._table = np.full(1 << 24, _UNKNOWN, np.uint8)  # 16 MB, five times as fast as searching
         self._table[codes] = list(meaning.values())
 
     def read(self, path: Path) -> np.ndarray:
@@ -118,7 +118,7 @@ class ColourMasks:
 
 
 def read_picture(path: Path) -> np.ndarray:
-    """uint8 BGR (H, W, 3); raises SampleError where it is missing or no picture."""
+    """uint8 BGR (H, W, 3); raises SampleError if the file is missing or not a picture."""
     if not path.is_file():
         raise SampleError("missing", f"{path} is missing")
     try:
@@ -128,9 +128,9 @@ def read_picture(path: Path) -> np.ndarray:
 
 
 def orientation(path: Path) -> int:
-    """How the EXIF data of a picture turn it: 1 (not at all) to 8; 1 where it cannot be read or has none.
+    """A picture's EXIF orientation, 1 (unrotated) to 8; 1 if it cannot be read or there is none.
 
-    Those of a HEIC or AVIF turn nothing: every program shows these by properties of their own, upright.
+    That of HEIC and AVIF files is ignored: programs show them upright, by other properties of the file.
     """
     try:
         data = np.fromfile(check_regular(path), np.uint8)
@@ -141,7 +141,7 @@ def orientation(path: Path) -> int:
 
 
 def _read_mask(path: Path) -> np.ndarray:
-    """The pixels as they are written: uint8 or uint16 (H, W) or BGR (H, W, 3)."""
+    """The stored pixels: uint8 or uint16 (H, W) or BGR (H, W, 3)."""
     if not path.is_file():
         raise SampleError("missing", f"{path} is missing: every picture needs its label picture{_beside(path)}")
     try:
@@ -152,7 +152,7 @@ def _read_mask(path: Path) -> np.ndarray:
                 f"{path} is {kind}, whose compression may change class ids and colours where classes meet: write label "
                 "pictures as PNG, from the labels themselves",
             )
-        mask = cv2.imdecode(data, AS_WRITTEN) if data.size else None  # turned by its EXIF data as the picture is
+        mask = cv2.imdecode(data, AS_WRITTEN) if data.size else None  # rotated by its EXIF data like the picture
     except OSError as error:
         raise SampleError("unreadable", f"{path} cannot be read: {error.strerror or error}") from error
     except cv2.error as error:
@@ -163,14 +163,14 @@ def _read_mask(path: Path) -> np.ndarray:
 
 
 def _beside(path: Path) -> str:
-    """What lies there instead of a label picture, under the same name."""
+    """A hint at another file of the same name beside a missing label picture."""
     named = path.parent.glob(f"{escape(path.stem)}.*") if path.parent.is_dir() else ()
     others = sorted(other for other in named if other.stem == path.stem and other != path)
     return f"; {others[0].name}, which lies there, is not read: write it as PNG" if others else ""
 
 
 def _bits(path: Path) -> int:
-    """Bits of a pixel of a grey PNG, TIFF or PBM; 8 for all others."""
+    """Bits per pixel of a grey PNG, TIFF or PBM; 8 for all others."""
     data = np.fromfile(path, np.uint8)
     head = data[:_HEAD].tobytes()
     if head.startswith(b"\x89PNG"):
@@ -182,7 +182,7 @@ def _bits(path: Path) -> int:
 
 
 def _stretch_hint(path: Path) -> str:
-    """PNG and TIFF stretch grey of 1, 2 and 4 bits over 0 to 255, and so does what reads them."""
+    """A hint that 1, 2 and 4 bit grey values of PNG and TIFF are stretched to 0 to 255 by programs that read them."""
     if (bits := _bits(path)) not in _FEW_BITS:
         return ""
     step = 255 // (2**bits - 1)
@@ -191,7 +191,7 @@ def _stretch_hint(path: Path) -> str:
 
 
 def _lossy_kind(data: np.ndarray) -> str | None:
-    """What a picture is where its form loses something, or does not say whether it does."""
+    """The name of a picture's format if it is lossy, or may be."""
     head = data[:_HEAD].tobytes()
     if head.startswith(b"\xff\xd8\xff"):
         return "a JPEG"

@@ -36,6 +36,6 @@ class Scenes(DataSet):
         return Sample(f"scene{self.first_seed + scene}_{moment}", image, labels)
 
 
-@lru_cache(maxsize=1)  # it takes ten times as long to set up as to render
+@lru_cache(maxsize=1)  # setting up takes ten times as long as rendering
 def _street(size_hw: Size, seed: int) -> StreetScene:
     return StreetScene(size_hw, seed=seed, fps=1 / _SECONDS_APART)

@@ -1,4 +1,4 @@
-"""Samples of a data set as one picture: what was photographed beside what is labelled."""
+"""Samples of a data set in one picture: photos beside their labels."""
 
 import numpy as np
 
@@ -12,9 +12,9 @@ _ROW_HEIGHT = 240
 
 
 def sample_sheet(sets: list[DataSet], each: int = 3) -> np.ndarray:
-    """uint8 BGR: a row for each of `each` evenly spread samples of every split, and the classes' colours.
+    """uint8 BGR: a row for each of `each` evenly spaced samples per split, and the classes' colours.
 
-    Pixels without a label are black. Samples that cannot be used are left out.
+    Unlabelled pixels are black. Samples that cannot be used are left out.
     """
     rows = []
     for data in sets:

@@ -1,1 +1,1 @@
-"""From torch to what ships: the ONNX file, its card, and the parity gate between them."""
+"""From a torch network to the shipped form: the ONNX file, its card, and the parity gate between them."""

@@ -1,4 +1,4 @@
-"""Keeps what was calibrated on a network when it is exported again with the same weights."""
+"""Keeps a network's calibration when it is exported again with the same weights."""
 
 import logging
 from dataclasses import replace
@@ -16,21 +16,21 @@ log = logging.getLogger(__name__)
 
 
 def there_already(folder: Path, name: str) -> Artifact | None:
-    """The network that `folder` holds under a name, if there is one."""
+    """The network of that name in `folder`, or None."""
     try:
         return Artifact(Card.load(folder / f"{name}.json"), folder)
-    except WeightsError:  # no card, or none that can be read
+    except WeightsError:  # no card, or an unreadable one
         return None
 
 
 def calibrated(model: SegmentationModel, before: Artifact | None) -> Card | None:
-    """The card of an earlier export, where it has something calibrated that holds for a network.
+    """The card of an earlier export, if it has a calibration that still holds for the network.
 
-    Where it does not hold, because the weights are others, a note says that it is dropped.
+    If it no longer holds, because the weights differ, a note says that it is dropped.
 
     Args:
-        model: its weights rounded to what a file holds.
-        before: the earlier export, if there is one.
+        model: the network, with its weights rounded for the file.
+        before: the earlier export, if any.
     """
     if before is None:
         return None
@@ -45,7 +45,7 @@ def calibrated(model: SegmentationModel, before: Artifact | None) -> Card | None
 
 
 def keep_calibrated(card: Card, before: Card) -> Card:
-    """A card with the temperature of an earlier one, and with the thresholds, regions and figures of its exits."""
+    """Adds the temperature of an earlier card, and the thresholds, regions and figures of its exits, to a card."""
     found = {each.name: each for each in before.exits}
     exits = (
         replace(each, threshold=old.threshold, regions=old.regions,
@@ -56,12 +56,12 @@ def keep_calibrated(card: Card, before: Card) -> Card:
 
 
 def _is_of(artifact: Artifact, model: SegmentationModel) -> bool:
-    """Whether an exported network is this very one, weights included."""
+    """Whether an exported network is this very network, weights included."""
     if artifact.card.config != model.config_json():
         return False
     try:
         weights = load_weights(artifact)
-    except (UsageError, WeightsError):  # its files are not what its card says
+    except (UsageError, WeightsError):  # its files do not match its card
         return False
     state = model.state_dict()
     return all(name in state and torch.equal(value, state[name]) for name, value in weights.items())

@@ -1,7 +1,7 @@
-"""Cuts the graph of a network with exits into a chain of graphs: each ends at an exit and repeats nothing.
+"""Splits the graph of a network with exits into a chain of graphs: each ends at an exit and repeats nothing.
 
-A node belongs to the first graph that needs it. What later graphs need of it is handed on, except for what follows from
-weights and from the picture's size alone: that is repeated, for engines fold it into constants when they load.
+A node belongs to the first graph that needs it, which hands on the results that later graphs need. Only results that
+depend on nothing but weights and the picture's size are computed again, because engines fold them into constants.
 """
 
 from collections.abc import Sequence
@@ -16,11 +16,11 @@ LOGITS = "logits"
 
 @dataclass(frozen=True)
 class Link:
-    """A graph of the chain.
+    """One graph of the chain.
 
     Attributes:
-        proto: takes the picture, what graphs before it hand on, or both; gives `logits`, then `hands_on`.
-        hands_on: tensors for the graphs behind it, (N, C, h, w).
+        proto: takes the picture, results of earlier graphs, or both; returns `logits`, then `hands_on`.
+        hands_on: tensors for later graphs, (N, C, h, w).
         weights: names of its parameters and buffers, as in the state dict.
     """
 
@@ -30,7 +30,7 @@ class Link:
 
 
 def cut_chain(proto: onnx.ModelProto, multiple: int) -> list[Link]:
-    """One graph for each output of `proto`, in its order.
+    """Returns one graph for each output of `proto`, in order.
 
     Args:
         proto: from `build_graph`; every output is the logits of an exit.
@@ -39,7 +39,7 @@ def cut_chain(proto: onnx.ModelProto, multiple: int) -> list[Link]:
     known = _inferred(proto, multiple)
     proto = _sizes_from_picture(proto, known, multiple)
     graph, free = proto.graph, _free(proto.graph)
-    made: dict[str, int] = {}  # tensor that costs something -> the graph that computes it
+    made: dict[str, int] = {}  # tensor that costs arithmetic -> the graph that computes it
     parts: list[list[onnx.NodeProto]] = []
     takes: list[set[str]] = []
     for number, end in enumerate(output.name for output in graph.output):
@@ -56,14 +56,15 @@ def cut_chain(proto: onnx.ModelProto, multiple: int) -> list[Link]:
 
 
 def whole_graph(proto: onnx.ModelProto) -> onnx.ModelProto:
-    """The network of `cut_chain`'s graph to its end, as one graph."""
+    """The whole network as one graph, from the input of `cut_chain`."""
     last = len(proto.graph.output) - 1
     nodes, _ = _needed(proto.graph, proto.graph.output[last].name, {})
     return _link(proto, last, nodes, [proto.graph.input[0].name], (), {}).proto
 
 
 def _needed(graph: onnx.GraphProto, end: str, made: dict[str, int]) -> tuple[list[onnx.NodeProto], set[str]]:
-    """The nodes that compute `end` from the picture and from what is `made`, in order, and what they take of these."""
+    """The nodes, in order, that compute `end` from the picture and the tensors in `made`, and which of these they
+    read."""
     maker = {name: node for node in graph.node for name in node.output}
     found, taken, left = set[str](), set[str](), [end]
     while left:
@@ -77,7 +78,7 @@ def _needed(graph: onnx.GraphProto, end: str, made: dict[str, int]) -> tuple[lis
 
 
 def _inferred(proto: onnx.ModelProto, multiple: int) -> dict[str, onnx.TypeProto]:
-    """Tensor -> its type and shape for one picture of 8 by 12 times the multiple; the picture is among them."""
+    """Tensor -> its type and shape for one picture of 8 by 12 times the multiple; includes the picture."""
     fixed = onnx.ModelProto()
     fixed.CopyFrom(proto)
     for axis, length in zip(fixed.graph.input[0].type.tensor_type.shape.dim, _picture(multiple), strict=False):
@@ -97,7 +98,8 @@ def _shape(kind: onnx.TypeProto | None) -> list[int]:
 
 
 def _sizes_from_picture(proto: onnx.ModelProto, known: dict[str, onnx.TypeProto], multiple: int) -> onnx.ModelProto:
-    """Asks the picture wherever features were asked for their height or width, so that none is taken for its size."""
+    """Replaces size queries on features by queries on the picture, so that no feature is handed on for its size
+    only."""
     changed = onnx.ModelProto()
     changed.CopyFrom(proto)
     picture, nodes = proto.graph.input[0].name, []
@@ -115,7 +117,7 @@ def _sizes_from_picture(proto: onnx.ModelProto, known: dict[str, onnx.TypeProto]
 
 
 def _part_of_picture(picture: str, axis: int, stride: int, result: str) -> list[onnx.NodeProto]:
-    """Nodes for the picture's height (axis 1) or width (2), divided by a stride."""
+    """Nodes that compute the picture's height (axis 1) or width (2), divided by a stride."""
     length, by = f"{result}_of_picture", f"{result}_stride"
     value = numpy_helper.from_array(np.array([stride], np.int64), by)
     return [
@@ -126,7 +128,7 @@ def _part_of_picture(picture: str, axis: int, stride: int, result: str) -> list[
 
 
 def _free(graph: onnx.GraphProto) -> set[str]:
-    """Tensors that follow from weights and sizes alone."""
+    """Tensors that depend on weights and sizes alone."""
     free = {"", *(tensor.name for tensor in graph.initializer)}
     for node in graph.node:
         if node.op_type == "Shape" or free.issuperset(node.input):
@@ -138,7 +140,7 @@ def _link(
     proto: onnx.ModelProto, number: int, nodes: Sequence[onnx.NodeProto], takes: Sequence[str],
     hands_on: tuple[str, ...], known: dict[str, onnx.TypeProto],
 ) -> Link:  # fmt: skip
-    """A graph of `nodes`, which end at output `number` of `proto`."""
+    """A graph of `nodes` that ends at output `number` of `proto`."""
     link = onnx.ModelProto()
     link.CopyFrom(proto)
     graph, picture, end = link.graph, proto.graph.input[0], proto.graph.output[number]
@@ -160,6 +162,6 @@ def _link(
 
 
 def _handed(name: str, kind: onnx.TypeProto) -> onnx.ValueInfoProto:
-    """A tensor between graphs, its height and width free."""
+    """A tensor between graphs, with free height and width."""
     shape: list[str | int | None] = ["N", _shape(kind)[1], f"{name}_height", f"{name}_width"]
     return helper.make_tensor_value_info(name, kind.tensor_type.elem_type, shape)

@@ -1,4 +1,4 @@
-"""Writes a network with exits: one graph to its end, and the chain of graphs that can stop at each exit."""
+"""Writes a network with exits: one graph of the whole network, and the chain of graphs that can stop at each exit."""
 
 from collections.abc import Sequence
 from contextlib import ExitStack
@@ -24,18 +24,18 @@ def write_exits(
     """Writes `whole` and, once `stack` is closed without an error, `folder/NAME.exit1.onnx` and so on.
 
     Args:
-        model: with exits, its weights rounded.
-        whole: file for the network to its end, as one graph.
+        model: the network, with exits and rounded weights.
+        whole: file for the whole network as one graph.
         folder: of the chain.
         name: of the network.
         about: the metadata of each file.
         labels: its classes.
         images: uint8 BGR pictures for the parity gate.
-        count_size: (height, width) that the multiply-accumulates are counted for.
-        stack: of the files that are being written.
+        count_size: (height, width) for counting the multiply-accumulates.
+        stack: owns the files being written.
 
     Raises:
-        ParityError: an exit does not give torch's labels.
+        ParityError: an exit's labels differ from torch's.
     """
     names = [*model.early, LAST]
     proto = build_graph(ExitsGraph(model), [f"logits_{number}" for number in range(len(names))])
@@ -55,7 +55,7 @@ def write_exits(
 
 
 def costs(model: SegmentationModel, links: Sequence[Link], size_hw: tuple[int, int]) -> list[float]:
-    """1e9 multiply-accumulates up to each exit: those of every module of whose weights the graphs so far hold any."""
+    """1e9 multiply-accumulates up to each exit, over all modules with weights in the graphs so far."""
     left, each = count_macs_by_layer(model, size_hw), []
     for link in links:
         held = [module for module in left if any(weight.startswith(f"{module}.") for weight in link.weights)]

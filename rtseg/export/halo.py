@@ -1,4 +1,4 @@
-"""How much of the picture around a region the rest of a network needs: measured on the graphs that were exported."""
+"""Measures, on exported graphs, how much of the picture around a region the rest of a network needs."""
 
 import logging
 from collections.abc import Iterator, Sequence
@@ -15,16 +15,16 @@ from rtseg.pictures.tiles import Tile, Tiling
 log = logging.getLogger(__name__)
 
 TOLERANCE = 1e-2
-"""Of the largest logit: how far the logits of a tile may be from those of the whole picture."""
-_SIDE, _MIDDLE, _TILE = 24, 12, 2  # multiples of the network's size: the picture, and where the tile begins in it
-_MOST = 6  # of the same: a larger halo leaves no tile that could save work
+"""How far the logits of a tile may be from those of the whole picture, relative to the largest logit."""
+_SIDE, _MIDDLE, _TILE = 24, 12, 2  # the picture, and where the tile in it starts, in multiples of the network's size
+_MOST = 6  # in the same unit: with a larger halo, no tile saves work
 
 
 def with_halos(artifact: Artifact, images: Sequence[np.ndarray]) -> Card:
-    """The card of a network with exits, with the smallest halo behind each exit that has one.
+    """Returns the card of a network with exits, with the smallest sufficient halo behind each exit that has one.
 
-    A halo is enough where a part of the picture that has it around a tile gives the tile's logits, and those of one
-    cell around it, as the whole picture does. Behind an exit whose rest sees the whole picture none is.
+    A halo suffices if a part of the picture, made of a tile and this halo, yields the same logits in the tile and one
+    cell around it as the whole picture. If the rest of the network sees the whole picture, no halo suffices.
 
     Args:
         artifact: files that passed the parity gate.
@@ -40,7 +40,7 @@ def with_halos(artifact: Artifact, images: Sequence[np.ndarray]) -> Card:
 
 
 def _probe(picture: np.ndarray, multiple: int) -> np.ndarray:
-    """The picture, inverted outside of the largest part: its mean, or any like it, is then not that of a part."""
+    """Inverts the picture outside the largest part, so that its global mean, for example, differs from a part's."""
     probe = 255 - picture
     inside = slice((_MIDDLE - _MOST) * multiple, (_MIDDLE + _TILE + _MOST) * multiple)
     probe[inside, inside] = picture[inside, inside]
@@ -48,13 +48,13 @@ def _probe(picture: np.ndarray, multiple: int) -> np.ndarray:
 
 
 def _halo(engine: Engine, number: int, pictures: Sequence[np.ndarray], multiple: int) -> int | None:
-    """The smallest halo behind an exit that is enough, as is every larger one; None where the largest is not."""
+    """The smallest halo behind an exit that suffices, as all larger ones must; None if the largest does not."""
     halos = [multiple * times for times in range(1, _MOST + 1)]
     wrong = np.zeros(len(halos), bool)
     try:
         for picture in pictures:
             wrong |= [not enough for enough in _enough(engine, number, picture, multiple, halos)]
-    except EngineError as error:  # what the exit hands on has no parts
+    except EngineError as error:  # its results cannot be cut into parts
         log.info("the graphs behind an exit do not take parts of a picture: %s", error)
         return None
     if wrong[-1]:
@@ -63,7 +63,7 @@ def _halo(engine: Engine, number: int, pictures: Sequence[np.ndarray], multiple:
 
 
 def _enough(engine: Engine, number: int, picture: np.ndarray, multiple: int, halos: Sequence[int]) -> Iterator[bool]:
-    """Whether each halo gives the logits of a tile in the middle of a picture."""
+    """Whether each halo reproduces the logits of a tile in the middle of a picture."""
     start, end, side = (times * multiple for times in (_MIDDLE, _MIDDLE + _TILE, _TILE))
     tile = Tile(start, start, end, end)
     run = engine.start(picture)

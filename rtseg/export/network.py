@@ -1,4 +1,4 @@
-"""From a trained network to what ships: ONNX file and card, written only once they have passed the parity gate."""
+"""From a trained network to the shipped form: ONNX file and card, written only after they pass the parity gate."""
 
 import copy
 import logging
@@ -44,24 +44,25 @@ def export_network(
     data_terms: str = "",
     before: Artifact | None = None,
 ) -> Artifact:
-    """Writes `folder/NAME.onnx` and its card `folder/NAME.json`; the network itself is not changed.
+    """Writes `folder/NAME.onnx` and its card `folder/NAME.json`; `model` itself is not changed.
 
-    A network with exits has the graphs of its chain beside them, `NAME.exit1.onnx` and so on. What was calibrated on an
-    earlier export with the same weights is kept: the temperature, and where exits may be taken.
+    A network with exits also gets the graphs of its chain, `NAME.exit1.onnx` and so on. The calibration of an earlier
+    export with the same weights is kept: the temperature, and where exits may be taken.
 
     Args:
         model: the trained network.
-        name: what `--model` will call it.
+        name: its name for `--model`.
         labels: its classes.
-        folder: made if it does not exist.
-        train_size: (height, width) of the pictures that it was trained at.
-        images: uint8 BGR pictures for the parity gate; street scenes where there are none.
-        engine_order: see `Card`, as are the rest.
-        before: the earlier export; by default what the folder holds under the name.
+        folder: created if it does not exist.
+        train_size: (height, width) of its training pictures.
+        images: uint8 BGR pictures for the parity gate; if empty, street scenes.
+        engine_order: see `Card`, as for the rest.
+        before: the earlier export; by default the one in the folder under that name.
 
     Raises:
-        UsageError: the number of classes differs from the network's, or a weight of it would not be in the file.
-        ParityError: the ONNX file does not give torch's labels; nothing is written.
+        UsageError: the number of classes differs from the network's, or one of its weights would be missing in the
+            file.
+        ParityError: the ONNX file's labels differ from torch's; nothing is written.
         OutputError: the folder cannot be written.
     """
     shipped = _rounded(model, labels)
@@ -98,7 +99,7 @@ def export_network(
 def _write_graphs(
     shipped: SegmentationModel, name: str, labels: LabelSet, folder: Path, images: Sequence[np.ndarray]
 ) -> tuple[CardFile, tuple[Exit, ...]]:
-    """Writes the network as one graph, and as a chain where it has exits; all or none."""
+    """Writes the network as one graph, and also as a chain if it has exits; all files or none."""
     path = folder / f"{name}.onnx"
     exits: tuple[Exit, ...] = ()
     with ExitStack() as stack:
@@ -117,9 +118,9 @@ def _write_graphs(
 def export_labels(
     model: SegmentationModel, name: str, labels: LabelSet, folder: Path, images: Sequence[np.ndarray] = ()
 ) -> Path:
-    """Writes `folder/NAME.labels.onnx`: uint8 labels at the input's size, for runtimes other than rtseg's.
+    """Writes `folder/NAME.labels.onnx`, which returns uint8 labels at the input size, for runtimes other than rtseg's.
 
-    Raises what `export_network` does.
+    Raises the same errors as `export_network`.
     """
     shipped = _rounded(model, labels)
     path = folder / f"{name}.labels.onnx"
@@ -137,7 +138,7 @@ def model_name(model: SegmentationModel) -> str:
 
 
 def describe(model: SegmentationModel, name: str, labels: LabelSet) -> dict[str, Any]:
-    """What the ONNX file's own metadata say: enough to use it without its card."""
+    """The metadata of the ONNX file: enough to use it without its card."""
     return {
         "rtseg": rtseg.__version__,
         "name": name,

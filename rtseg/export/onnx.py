@@ -1,9 +1,10 @@
-"""torch -> ONNX: one file that serves every input size and is the checkpoint as well.
+"""torch -> ONNX: one file that serves every input size and is also the checkpoint.
 
-- Height and width are free dimensions named 'height' and 'width'; an engine fixes them when it loads the file, and
-  all arithmetic on shapes folds to constants then.
+- Height and width are free dimensions named 'height' and 'width'; an engine fixes them when it loads the file, which
+  turns all arithmetic on shapes into constants.
 - The initialisers are the network's parameters and buffers, named like its state-dict keys. Convolution weights are
-  stored as float16 behind a cast to float32, which engines fold; batch norm stays an operator, which engines fuse.
+  stored as float16 behind a cast to float32, which engines fold; batch norms stay separate operators, which engines
+  fuse.
 """
 
 import json
@@ -32,12 +33,12 @@ _PREFIX = "model."  # DeployGraph's name for the network
 
 
 def is_half(name: str, weight: Any) -> bool:
-    """Whether a parameter is stored as float16: convolution weights are nearly all of a network's bytes."""
+    """Whether a parameter is stored as float16, as convolution weights are: nearly all of a network's bytes."""
     return name.endswith(".weight") and len(weight.shape) == 4
 
 
 def round_weights(model: nn.Module) -> None:
-    """Rounds a network's weights to what the ONNX file can hold, in place."""
+    """Rounds a network's weights in place to values that the ONNX file can hold."""
     with torch.no_grad():
         for name, parameter in model.named_parameters():
             if is_half(name, parameter):
@@ -54,35 +55,35 @@ def export_graph(model: SegmentationModel, path: Path, metadata: dict[str, Any],
         output: 'logits' (float32, coarse) or 'labels' (uint8 at the input's size).
 
     Raises:
-        UsageError: a weight of the network would not be in the file.
+        UsageError: one of the network's weights would be missing in the file.
     """
     proto = build_graph(DeployGraph(model, output), [output])
     save_graph(proto, path, {**metadata, "output": output})
 
 
 def save_graph(proto: onnx.ModelProto, path: Path, metadata: dict[str, Any]) -> None:
-    """Writes a graph that is what ONNX allows, with what is known about it."""
+    """Checks that a graph is valid ONNX and writes it with its metadata."""
     helper.set_model_props(proto, {METADATA_KEY: json.dumps(metadata)})
     onnx.checker.check_model(proto)
     onnx.save(proto, path)
 
 
 def build_graph(graph: DeployGraph | ExitsGraph, outputs: list[str]) -> onnx.ModelProto:
-    """A network behind its pre-processing as ONNX.
+    """Exports a network and its pre-processing as ONNX.
 
     Args:
         graph: the network; switched to evaluation mode.
-        outputs: names of what it gives.
+        outputs: names of its outputs.
 
     Raises:
-        UsageError: a weight of the network would not be in the file.
+        UsageError: one of the network's weights would be missing in the file.
     """
     model = graph.model
     program = _trace(graph.eval(), model.size_multiple, outputs)
     parameters = {_PREFIX + name for name in model.state_dict()}
 
     def may_fold(node: Any) -> bool | None:
-        """Parameters keep their names; only their shapes may be computed ahead."""
+        """Parameters keep their names; only their shapes may be folded."""
         reads = {value.name for value in node.inputs if value is not None}
         return False if node.op_type != "Shape" and reads & parameters else None
 
@@ -98,7 +99,7 @@ def build_graph(graph: DeployGraph | ExitsGraph, outputs: list[str]) -> onnx.Mod
 
 
 def _trace(graph: nn.Module, multiple: int, outputs: list[str]) -> Any:
-    """Exports with sizes that are any multiples of the network's."""
+    """Exports with free sizes, which must be multiples of the network's."""
     example = torch.zeros(2, 4 * multiple, 6 * multiple, 3, dtype=torch.uint8)
     count, rows, columns = Dim("N", min=1, max=64), Dim("rows", min=1, max=1024), Dim("columns", min=1, max=1024)
     log = logging.getLogger("torch.onnx")
@@ -106,7 +107,7 @@ def _trace(graph: nn.Module, multiple: int, outputs: list[str]) -> Any:
     log.setLevel(logging.ERROR)
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # the exporter's advice to its own developers
+            warnings.simplefilter("ignore")  # meant for the exporter's developers
             program = torch.onnx.export(
                 graph, (example,), dynamo=True, verbose=False, optimize=False, opset_version=OPSET,
                 input_names=[INPUT], output_names=outputs,
@@ -118,7 +119,7 @@ def _trace(graph: nn.Module, multiple: int, outputs: list[str]) -> Any:
 
 
 def _clean(proto: onnx.ModelProto) -> None:
-    """Drops the exporter's notes (source paths among them), so that equal weights give equal files."""
+    """Drops the exporter's notes (including source paths), so that equal weights yield equal files."""
     del proto.metadata_props[:]
     del proto.graph.value_info[:]
     proto.doc_string = proto.graph.doc_string = ""
@@ -140,7 +141,7 @@ def _name_axes(proto: onnx.ModelProto) -> None:
 
 
 def _drop_zero_biases(graph: onnx.GraphProto) -> None:
-    """The exporter gives each convolution a bias; those of zeros are left out again."""
+    """Removes the zero biases that the exporter adds to convolutions."""
     constants = (tensor for tensor in graph.initializer if not tensor.name.startswith(_PREFIX))
     zeros = {tensor.name for tensor in constants if not numpy_helper.to_array(tensor).any()}
     for node in graph.node:
@@ -149,7 +150,7 @@ def _drop_zero_biases(graph: onnx.GraphProto) -> None:
 
 
 def _fold_padding(graph: onnx.GraphProto) -> None:
-    """Moves a constant padding with zeros into the convolution that reads it: ONNX's may be padded unevenly."""
+    """Moves constant zero padding into the convolution that reads it: ONNX allows uneven padding there."""
     constants = {tensor.name: numpy_helper.to_array(tensor) for tensor in graph.initializer}
     for node in graph.node:
         if node.op_type == "Constant" and node.attribute[0].name == "value":
@@ -161,7 +162,7 @@ def _fold_padding(graph: onnx.GraphProto) -> None:
             continue
         before, after = np.split(constants[pad.input[1]], 2)
         own = next(attribute for attribute in node.attribute if attribute.name == "pads")
-        if not before[:2].any() and not after[:2].any():  # of height and width only
+        if not before[:2].any() and not after[:2].any():  # height and width only
             own.ints[:] = [int(a + b) for a, b in zip(own.ints, [*before[2:], *after[2:]], strict=True)]
             node.input[0] = pad.input[0]
     read = {name for node in graph.node for name in node.input}
@@ -171,7 +172,7 @@ def _fold_padding(graph: onnx.GraphProto) -> None:
 
 
 def _name_parameters(graph: onnx.GraphProto, model: SegmentationModel) -> None:
-    """Makes the initialisers the state dict: its keys, convolution weights as float16, nothing else."""
+    """Turns the initialisers into the state dict: its keys, convolution weights as float16, nothing else."""
     state = {_PREFIX + name: tensor for name, tensor in model.state_dict().items()}
     used = {name for node in graph.node for name in node.input}
     initialisers, first, renamed = [], [], {}

@@ -1,4 +1,4 @@
-"""The gate that every exported graph passes: the labels must be torch's."""
+"""The gate for every exported graph: its labels must match torch's."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -17,18 +17,18 @@ from rtseg.pictures.upsample import upsample_labels
 from rtseg.scenes import StreetScene
 
 AGREEMENT = 0.999
-"""Share of a frame's pixels that must have torch's label."""
+"""Share of a frame's pixels whose label must match torch's."""
 
-GATE_SIZES: tuple[Size, Size] = (360, 480), (192, 384)  # different aspects
+GATE_SIZES: tuple[Size, Size] = (360, 480), (192, 384)  # two aspect ratios
 
 
 def street_frames(count: int = 4) -> list[np.ndarray]:
-    """Pictures for the gate where no others are given."""
+    """Pictures for the gate if none are given."""
     return [StreetScene((360, 480), seed=seed).render(40 * seed)[0] for seed in range(count)]
 
 
 def gate_batches(model: SegmentationModel, images: Sequence[np.ndarray]) -> list[np.ndarray]:
-    """The pictures at two sizes that the network takes: uint8 BGR (N, h, w, 3) each."""
+    """The pictures at two sizes that fit the network: uint8 BGR (N, h, w, 3) each."""
     sizes = [nearest_multiple(size_hw, model.size_multiple) for size_hw in GATE_SIZES]
     return [np.stack([resize_image(image, size_hw) for image in images]) for size_hw in sizes]
 
@@ -36,20 +36,20 @@ def gate_batches(model: SegmentationModel, images: Sequence[np.ndarray]) -> list
 def check_parity(
     path: Path, model: SegmentationModel, labels: LabelSet, images: Sequence[np.ndarray], output: str = "logits"
 ) -> float:
-    """Compares an ONNX file, run by onnxruntime in a child process, with the network that it was made from.
+    """Compares an ONNX file, run by onnxruntime in a child process, with the torch network.
 
     Args:
         path: ONNX file.
-        model: the network with the weights that the file holds (`round_weights`).
+        model: the network with the weights in the file (`round_weights`).
         labels: its classes.
         images: uint8 BGR pictures of any size.
         output: the file's form, 'logits' or 'labels'.
 
     Returns:
-        The smallest share of agreeing pixels of any frame at any size.
+        The smallest share of matching pixels over all frames and sizes.
 
     Raises:
-        ParityError: the file cannot be run, or its labels differ; says where.
+        ParityError: the file cannot be run, or its labels differ; the message says where.
     """
     graph = DeployGraph(model, output).eval()
     worst = 1.0
@@ -67,7 +67,7 @@ def check_parity(
 def check_chain_parity(
     paths: Sequence[Path], model: SegmentationModel, labels: LabelSet, images: Sequence[np.ndarray]
 ) -> float:
-    """Compares every exit of a chain of ONNX files with the network's own; otherwise as `check_parity`."""
+    """Compares every exit of a chain of ONNX files with the network's own; otherwise like `check_parity`."""
     graph, names = ExitsGraph(model).eval(), (*model.early, LAST)
     worst = 1.0
     batches = gate_batches(model, images)

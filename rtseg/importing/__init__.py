@@ -1,1 +1,1 @@
-"""Networks of other makes: from an ONNX file of any form to the one that every command takes."""
+"""Imports networks of other origins: turns any ONNX file into the form that every command takes."""

@@ -1,4 +1,4 @@
-"""The classes of an imported network: a data set's, by name, or those of a JSON file."""
+"""The classes of an imported network: a known data set's, or those in a JSON file."""
 
 from typing import Any
 
@@ -17,11 +17,11 @@ _FORMS = (
 
 
 def find_classes(classes: str) -> LabelSet:
-    """'ade20k' or 'mine.json' -> its classes; where the file gives no colours they get those of PASCAL VOC's map.
+    """'ade20k' or 'mine.json' -> its classes; if the file gives no colours, they are those of PASCAL VOC's map.
 
     Raises:
-        UsageError: neither a known name nor a JSON file, or more than 256 classes.
-        InputError: the file cannot be read or says nothing of classes.
+        UsageError: it is neither a known name nor a JSON file, or has more than 256 classes.
+        InputError: the file cannot be read or does not list classes.
     """
     if classes in LABEL_SETS:
         return LABEL_SETS[classes]
@@ -71,7 +71,7 @@ def _parse(data: Any, name: str) -> LabelSet:
 
 
 def named(name: str, names: list[Any]) -> LabelSet:
-    """A label set of names alone; a first class 'background' is black, and nothing else is."""
+    """A label set from names alone; only a first class 'background' is black."""
     if not names or not all(isinstance(text, str) and text.strip() for text in names):
         raise ValueError("the names of classes must be a list of texts")
     if len(names) > MOST_CLASSES:

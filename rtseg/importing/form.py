@@ -1,4 +1,4 @@
-"""What a graph gives: logits, probabilities or labels, on which axis, at which stride."""
+"""The form of a graph's output: logits, probabilities or labels, on which axis, at which stride."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -15,14 +15,14 @@ Kind = Literal["logits", "probabilities", "labels"]
 
 @dataclass(frozen=True)
 class Form:
-    """How the output is to be read.
+    """How to read the output.
 
     Attributes:
         kind: scores, probabilities, or class ids.
         dtype: of the tensor.
-        rank: of it; 3 is (N, h, w).
+        rank: of the tensor; 3 is (N, h, w).
         channels_last: (N, h, w, C) rather than (N, C, h, w).
-        one_channel: of two classes, only the score of the second is given.
+        one_channel: there are two classes and only the score of the second is output.
     """
 
     kind: Kind
@@ -57,17 +57,17 @@ class Form:
 def find_form(
     value: np.ndarray, labels: LabelSet, wanted: Kind | None, channels_last: bool | None, input_last: bool = False
 ) -> Form:
-    """Tells from one output what it is.
+    """Recognises the form of an output.
 
     Args:
         value: the tensor for one picture.
-        labels: the classes that the user says it has.
-        wanted: what the user says it is.
-        channels_last: what the user says of the layout.
-        input_last: the layout of the pictures, which is likely that of the output: for what errors say.
+        labels: the classes according to the user.
+        wanted: the kind according to the user.
+        channels_last: the layout according to the user.
+        input_last: the layout of the pictures, which is likely that of the output; for error messages.
 
     Raises:
-        UsageError: it contradicts what the user says, or more must be said.
+        UsageError: the tensor contradicts the user, or the user must say more.
     """
     whole = not np.issubdtype(value.dtype, np.floating)
     described = f"{value.dtype} {value.shape}"
@@ -104,7 +104,7 @@ def find_form(
 
 
 def _scores(value: np.ndarray, axis: int, wanted: Kind | None) -> Kind:
-    """Probabilities are told by their values: none outside 0..1, and their sum over the classes is one."""
+    """Recognises probabilities by their values: all in 0..1, with a sum of one over the classes."""
     if wanted is not None:
         return _checked_range(value, wanted)
     inside = value.size and float(value.min()) >= 0 and float(value.max()) <= 1 + 1e-3
@@ -137,7 +137,7 @@ def _check_ids(value: np.ndarray, labels: LabelSet, wanted: Kind | None) -> None
 
 
 def check_ids(value: np.ndarray, labels: LabelSet) -> None:
-    """Raises UsageError where ids are none of the classes."""
+    """Raises UsageError if ids are outside the classes."""
     if (broken := value[np.round(value) != value]).size:
         raise UsageError(f"the output is {value.dtype} {value.shape} with values such as {broken[0]:.4g}, which are "
                          "not class ids: give --output logits or --output probabilities")  # fmt: skip
@@ -156,9 +156,9 @@ def _other_classes(channels: int, labels: LabelSet, described: str) -> UsageErro
 
 
 def common_stride(measured: Sequence[tuple[Size, Size]]) -> int | None:
-    """The s for which every output is 1/s of its input in height and in width, rounded up; None where there is none.
+    """The s for which every output is 1/s of its input in height and width, rounded up; None if there is none.
 
-    Of several it is the one that divides without a rest, else the largest: networks halve and round up.
+    If several fit, the one that divides without a remainder, else the largest: networks halve and round up.
     """
     sides = [pair for input_hw, output_hw in measured for pair in zip(input_hw, output_hw, strict=True)]
     fitting = [
@@ -169,6 +169,6 @@ def common_stride(measured: Sequence[tuple[Size, Size]]) -> int | None:
 
 
 def no_stride(input_hw: Size, output_hw: Size) -> UsageError:
-    """The error where there is none."""
+    """The error if there is no common stride."""
     return UsageError(f"for a picture of {format_size(input_hw)} the graph gives {format_size(output_hw)}: height and "
                       "width must be the picture's, divided by one whole number")  # fmt: skip

@@ -1,4 +1,4 @@
-"""Builds the graph that engines run: uint8 BGR pictures in, logits or labels out, the original in between."""
+"""Builds the graph that engines run: uint8 BGR pictures in, logits or labels out, the original graph in between."""
 
 import json
 from collections.abc import Iterable
@@ -14,14 +14,14 @@ from rtseg.importing.original import Original, inner_names
 from rtseg.importing.scaling import Scaling
 
 _INPUT, _PREFIX = "image", "net/"
-LEAST = 1e-30  # of a probability, whose logarithm must be finite
+LEAST = 1e-30  # lower bound of probabilities, so that their logarithm is finite
 _BILINEAR = ("half_pixel", "pytorch_half_pixel")
 
 
 def coarse_source(original: Original) -> str | None:
-    """The logits in front of a last bilinear enlargement, which upsampling to labels does again, exactly and for less.
+    """The logits before a final bilinear enlargement, which upsampling to labels repeats exactly and more cheaply.
 
-    None where the graph does not end in one.
+    None if the graph does not end in one.
     """
     makers = {name: node for node in original.model.graph.node for name in node.output}
     node = makers.get(original.output)
@@ -36,7 +36,7 @@ def coarse_source(original: Original) -> str | None:
 
 
 def scores_behind(original: Original) -> str | None:
-    """The tensor whose best class the labels are, where the graph ends in an ArgMax over it."""
+    """The tensor whose best class the labels are, if the graph ends in an ArgMax over it."""
     makers = {name: node for node in original.model.graph.node for name in node.output}
     node = makers.get(original.output)
     while node is not None and node.op_type in ("Identity", "Cast", "Squeeze", "Unsqueeze"):
@@ -45,15 +45,15 @@ def scores_behind(original: Original) -> str | None:
 
 
 class DeploymentGraph:
-    """The original between its scaling and the form that engines expect.
+    """The original graph between its scaling and the output form that engines expect.
 
     Args:
-        original: the graph as it came.
-        scaling: how it wants its pictures.
-        form: what `tensor` is.
-        tensor: what is taken of it.
-        classes: how many there are.
-        fixed_size: the only size that it takes, if so.
+        original: the graph as read from the file.
+        scaling: how it expects its pictures.
+        form: of `tensor`.
+        tensor: the tensor to use as its output.
+        classes: number of classes.
+        fixed_size: the only size that it takes, if there is just one.
     """
 
     def __init__(
@@ -74,7 +74,7 @@ class DeploymentGraph:
         compose.add_prefix_graph(graph, _PREFIX, inplace=True)
         _store_constants(graph)
         after = self._after()
-        if not after:  # no Identity behind the classifier: quantising spares the convolution that gives the output
+        if not after:  # no Identity behind the classifier, so that quantisation spares the output convolution
             _rename(graph, _PREFIX + self._tensor, self._output[0])
         nodes = [*self._before(), *graph.node, *after]
         _name_nodes(nodes)
@@ -95,7 +95,7 @@ class DeploymentGraph:
         return ("labels", 1) if self._form.kind == "labels" else ("logits", self._classes)
 
     def _before(self) -> list[onnx.NodeProto]:
-        """uint8 BGR (N, H, W, 3) -> what the original takes."""
+        """uint8 BGR (N, H, W, 3) -> the input of the original."""
         picture, scaling = self._original.picture, self._scaling
         nodes: list[onnx.NodeProto] = []
         value = _INPUT
@@ -134,7 +134,7 @@ class DeploymentGraph:
             other = self._then(nodes, "Mul", value, self._constant(factor, np.float32))
             other = self._then(nodes, "Add", other, self._constant(start, np.float32))
             value = self._then(nodes, "Concat", other, value, axis=1)
-        if form.kind == "probabilities":  # their logarithms are logits, but for what all classes of a pixel share
+        if form.kind == "probabilities":  # their logarithms are logits, up to a constant per pixel
             value = self._then(nodes, "Max", value, self._constant(LEAST, np.float32))
             value = self._then(nodes, "Log", value)
         if nodes:
@@ -159,7 +159,7 @@ class DeploymentGraph:
 
 
 def parameters(model: onnx.ModelProto) -> int:
-    """Numbers in the original's float tensors, without the statistics of batch norms."""
+    """Number of values in the original's float tensors, without the statistics of batch norms."""
     graph = model.graph
     measured = {name for node in graph.node if node.op_type == "BatchNormalization" for name in node.input[3:5]}
     floats = (TensorProto.FLOAT, TensorProto.FLOAT16, TensorProto.DOUBLE, TensorProto.BFLOAT16)
@@ -168,7 +168,7 @@ def parameters(model: onnx.ModelProto) -> int:
 
 
 def _clean(model: onnx.ModelProto) -> None:
-    """Drops notes of the exporter, which may hold paths, and shapes that were those of another batch."""
+    """Drops notes of the exporter, which may contain paths, and shapes that belong to another batch size."""
     graph = model.graph
     model.doc_string = graph.doc_string = ""
     del graph.value_info[:], model.metadata_props[:]
@@ -179,7 +179,7 @@ def _clean(model: onnx.ModelProto) -> None:
 
 
 def _prune(graph: onnx.GraphProto, tensor: str) -> None:
-    """Leaves what `tensor` is made of."""
+    """Removes all nodes that `tensor` does not depend on."""
     needed, kept = {tensor}, []
     for node in reversed(graph.node):
         if needed.intersection(node.output):
@@ -200,7 +200,7 @@ def _rename(graph: onnx.GraphProto, old: str, new: str) -> None:
 
 
 def _store_constants(graph: onnx.GraphProto) -> None:
-    """Constants, and other names for stored tensors, become initialisers: quantising looks for weights there."""
+    """Turns constants, and aliases of stored tensors, into initialisers, where quantisation looks for weights."""
     stored = {tensor.name: tensor for tensor in graph.initializer}
     for node in list(graph.node):
         if node.op_type == "Constant" and node.attribute[0].name == "value":
@@ -217,7 +217,7 @@ def _store_constants(graph: onnx.GraphProto) -> None:
 
 
 def _name_nodes(nodes: Iterable[onnx.NodeProto]) -> None:
-    """Gives each node a name of its own; quantising tells them apart by it."""
+    """Gives each node a unique name, which quantisation needs."""
     taken: set[str] = set()
     for number, node in enumerate(nodes):
         if not node.name or node.name in taken:

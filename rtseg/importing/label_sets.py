@@ -1,11 +1,11 @@
-"""Classes of the data sets that networks of other makes are mostly trained on: names in the order of their ids."""
+"""Classes of data sets that networks from elsewhere are often trained on: names in the order of their ids."""
 
 from rtseg.core.labels import CAMVID11, LabelSet, voc_colour
 from rtseg.datasets.cityscapes import CITYSCAPES19
 
 
 def colour_map(count: int, first: int = 0) -> tuple[tuple[int, int, int], ...]:
-    """`count` different colours: those of PASCAL VOC's map from number `first` on."""
+    """`count` distinct colours: those of PASCAL VOC's map from number `first` on."""
     return tuple(voc_colour(number) for number in range(first, first + count))
 
 
@@ -18,7 +18,7 @@ background, aeroplane, bicycle, bird, boat, bottle, bus, car, cat, chair, cow, d
 person, pottedplant, sheep, sofa, train, tvmonitor
 """
 
-# Zhou et al. 2017, the scene parsing benchmark; its colours
+# Zhou et al. 2017, the scene parsing benchmark, with its colours
 _ADE20K = """
 wall, building, sky, floor, tree, ceiling, road, bed, windowpane, grass, cabinet, sidewalk, person, earth, door,
 table, mountain, plant, curtain, chair, car, water, painting, sofa, shelf, house, sea, mirror, rug, field, armchair,
@@ -44,7 +44,7 @@ ff00a3 ffcc00 ff008f 00ffeb 85ff00 ff00eb f500ff ff007a fff500 0abed4 d6ff00 00c
 2900ff 29ff00 ad00ff 00f5ff 4700ff 7a00ff 00ffb8 005cff b8ff00 0085ff ffd600 19c2c2 66ff00 5c00ff
 """
 
-# Caesar et al. 2018: 80 things and 91 stuffs, without the ids that are not used; it has no colours of its own
+# Caesar et al. 2018: 80 things and 91 stuff classes, without the unused ids; it defines no colours
 _COCO_STUFF = """
 person, bicycle, car, motorcycle, airplane, bus, train, truck, boat, traffic light, fire hydrant, stop sign, parking
 meter, bench, bird, cat, dog, horse, sheep, cow, elephant, bear, zebra, giraffe, backpack, umbrella, handbag, tie,
@@ -71,4 +71,4 @@ LABEL_SETS = {
     "coco-stuff": LabelSet("coco-stuff", _names(_COCO_STUFF), colour_map(171, first=1)),
     "camvid11": CAMVID11,
 }
-"""What `--classes` calls them."""
+"""Their names for `--classes`."""

@@ -1,4 +1,4 @@
-"""From an ONNX file of any make to what every command takes: one graph of rtseg's form, and its card."""
+"""Imports any ONNX file: writes one graph in rtseg's form, and its card."""
 
 import shutil
 from dataclasses import dataclass, field, replace
@@ -26,24 +26,24 @@ from rtseg.importing.scaling import Scaling, find_scaling
 from rtseg.importing.sizes import Sizes, find_sizes
 
 DEFAULT_SIZE = (512, 512)
-"""Where the size of the pictures that a network was trained at is not said: as many pixels as these are labelled."""
+"""Default training size: pictures are labelled at about as many pixels."""
 _OTHER_ENGINES = ("openvino",)
 
 
 @dataclass(frozen=True, kw_only=True)
 class ImportOptions:
-    """What a graph does not say; None is what it may say itself.
+    """Facts that a graph does not contain; None for those that it may reveal itself.
 
     Attributes:
-        preset: a name of `rtseg.importing.scaling.PRESETS`; what else is given replaces its part.
-        mean: one number, or one for each channel in the order of `order`.
+        preset: a name in `rtseg.importing.scaling.PRESETS`; the other fields override its parts.
+        mean: one number, or one per channel in the order of `order`.
         std: the same.
         order: 'rgb' or 'bgr'.
-        scale: what uint8 values are divided by before `mean` is subtracted; 255 where only the others are given.
+        scale: divides the uint8 values before `mean` is subtracted; 255 if only the others are given.
         output: 'logits', 'probabilities' or 'labels'.
-        output_name: the tensor that is wanted, of several.
+        output_name: the output tensor to use, if there are several.
         layout: 'nchw' or 'nhwc'.
-        size: (height, width) of the pictures that it was trained at.
+        size: (height, width) of the network's training pictures.
         data_terms: see `Card`.
     """
 
@@ -61,12 +61,12 @@ class ImportOptions:
 
 @dataclass(frozen=True)
 class Imported:
-    """What an import made.
+    """The result of an import.
 
     Attributes:
         artifact: the network's card and folder.
-        parity: engine -> how close it is to the original.
-        notes: what was found out and decided, a sentence each.
+        parity: engine -> its agreement with the original.
+        notes: findings and decisions, one sentence each.
     """
 
     artifact: Artifact
@@ -81,16 +81,16 @@ def import_network(
 
     Args:
         path: ONNX file.
-        name: what the files are called.
+        name: name of the files.
         labels: its classes, in the order of its channels or ids.
-        folder: made if it does not exist.
-        options: what the graph does not say.
+        folder: created if it does not exist.
+        options: facts that the graph does not contain.
 
     Raises:
-        UsageError: something must be said that only the user knows, or contradicts the graph.
+        UsageError: the options contradict the graph, or lack something that only the user knows.
         WeightsError: the file cannot be read.
         EngineError: onnxruntime cannot run it.
-        ParityError: the imported form does not give the original's labels; nothing is written.
+        ParityError: the imported form's labels differ from the original's; nothing is written.
         OutputError: the folder cannot be written.
     """
     options = options or ImportOptions()
@@ -120,12 +120,12 @@ def import_network(
 
 
 def gate_sizes(card: Card) -> list[Size]:
-    """The sizes of the parity check: what it runs at by default, and one of another shape where that is allowed."""
+    """The sizes for the parity check: the network's default, and one of another aspect ratio if allowed."""
     return list(dict.fromkeys((card.nearest_size(card.train_size), card.nearest_size((192, 320)))))
 
 
 def _checked(artifact: Artifact, probe: Probe, batch: int | None) -> tuple[dict[str, Parity], list[str]]:
-    """Engine -> parity of those that give the original's labels, onnxruntime among them; and why others do not."""
+    """Engine -> parity for those that match the original, onnxruntime among them; and why others do not."""
     found: dict[str, Parity] = {}
     notes = []
     sizes = gate_sizes(artifact.card)
@@ -191,7 +191,7 @@ def _card(
 
 
 def _notes(original: Original, probe: Probe, sizes: Sizes, options: ImportOptions) -> list[str]:
-    """What was found out and decided, for a person to check."""
+    """Findings and decisions for a person to check."""
     form = probe.form
     notes = []
     if sizes.fixed is not None:
@@ -221,7 +221,7 @@ def _save(model: onnx.ModelProto, path: Path) -> None:
         onnx.save(model, path)
     except OSError as error:
         raise OutputError(f"cannot write {path}: {error.strerror or error}; check free space") from error
-    except Exception as error:  # protobuf's kinds differ between its implementations
+    except Exception as error:  # protobuf's exceptions differ between its implementations
         raise UsageError(f"the graph cannot be stored in one file ({error}): a file holds at most 2 GB") from error
 
 

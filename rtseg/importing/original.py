@@ -1,4 +1,4 @@
-"""Reads the file that is to be imported: what its graph takes, and what it gives."""
+"""Reads the file to import, with the input and outputs of its graph."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -26,7 +26,7 @@ DTYPES: dict[int, np.dtype] = {
 }
 _RANDOM = ("RandomUniform", "RandomUniformLike", "RandomNormal", "RandomNormalLike", "Bernoulli", "Multinomial")
 _MEDIAPIPE_OPS = ("Convolution2DTransposeBias", "MaxPoolingWithArgmax2D", "MaxUnpooling2D", "TransformTensorBilinear")
-_HOW = {  # suffix of what people have instead -> how it becomes ONNX
+_HOW = {  # suffix of another format -> how to convert it to ONNX
     ".pt": "torch.onnx.export(model, …) writes it",
     ".pth": "torch.onnx.export(model, …) writes it",
     ".safetensors": "build the model and let torch.onnx.export write it; rtseg's own: rtseg export --checkpoint",
@@ -46,8 +46,8 @@ class Picture:
         name: of the tensor.
         dtype: float32, float16, float64 or uint8.
         channels_last: (N, H, W, 3) rather than (N, 3, H, W).
-        batch: pictures that it takes at once; None: any number.
-        height: None where it is free.
+        batch: pictures per call; None for any number.
+        height: None if it is free.
         width: the same.
     """
 
@@ -59,14 +59,14 @@ class Picture:
     width: Side
 
     def given(self, values: np.ndarray) -> np.ndarray:
-        """(1, H, W, 3) scaled values -> what the graph is fed: its layout, type and number of pictures."""
+        """(1, H, W, 3) scaled values -> the graph's input, in its layout, type and batch size."""
         laid = values if self.channels_last else values.transpose(0, 3, 1, 2)
         return np.ascontiguousarray(np.repeat(laid, self.batch or 1, axis=0), self.dtype)
 
 
 @dataclass(frozen=True)
 class Original:
-    """A graph as it came, its input, and the tensor that is wanted of it."""
+    """A graph as read from the file, its input, and the output tensor to use."""
 
     path: Path
     model: onnx.ModelProto
@@ -83,12 +83,12 @@ def read_original(path: Path, layout: Layout | None = None, output: str | None =
 
     Args:
         path: ONNX file.
-        layout: of the picture; needed where its shape does not tell.
-        output: a tensor of the graph; needed where it has several outputs.
+        layout: of the picture; needed if its shape is ambiguous.
+        output: a tensor of the graph; needed if it has several outputs.
 
     Raises:
-        WeightsError: the file is missing, or is no ONNX file that can be read.
-        UsageError: it is of another kind, takes something else than a picture, or more must be said.
+        WeightsError: the file is missing, or is not a readable ONNX file.
+        UsageError: the file is of another kind, its input is not a picture, or the user must say more.
     """
     if path.suffix.lower() != ".onnx":
         how = _HOW.get(path.suffix.lower(), "rtseg import reads ONNX files")
@@ -99,7 +99,7 @@ def read_original(path: Path, layout: Layout | None = None, output: str | None =
         raise WeightsError(f"no such file: {path}")
     try:
         model = onnx.load(path)
-    except Exception as error:  # protobuf and onnx raise kinds that differ between their versions
+    except Exception as error:  # protobuf's and onnx's exceptions differ between versions
         said = " ".join(str(error).split())[:300]
         raise WeightsError(f"{path} cannot be read: {said}; external data must lie beside it") from error
     if not model.graph.node:
@@ -111,7 +111,7 @@ def read_original(path: Path, layout: Layout | None = None, output: str | None =
 
 
 def _from_tflite(path: Path) -> str:
-    """How a TFLite file becomes ONNX, or why it does not."""
+    """How to convert a TFLite file to ONNX, or why it cannot be converted."""
     try:
         data = check_regular(path).read_bytes()
     except OSError:
@@ -124,7 +124,7 @@ def _from_tflite(path: Path) -> str:
 
 
 def _refuse_training(graph: onnx.GraphProto) -> None:
-    """Raises UsageError where the graph gives other labels each time: it was exported as it is trained."""
+    """Raises UsageError if the graph's labels are random: it was exported in training mode."""
     for node in graph.node:
         switched = any(attribute.name == "training_mode" and attribute.i for attribute in node.attribute)
         if switched or node.op_type in _RANDOM:
@@ -151,7 +151,7 @@ def _picture(graph: onnx.GraphProto, layout: Layout | None) -> Picture:
 
 
 def _channels_last(sides: list[Side], layout: Layout | None, described: str) -> bool:
-    """Raises UsageError where the shape says nothing or something else than `layout`."""
+    """Raises UsageError if the shape is ambiguous or contradicts `layout`."""
     may_be = [name for name, side in (("nchw", sides[1]), ("nhwc", sides[3])) if side in (3, None)]
     if not may_be:
         raise UsageError(f"the graph takes {described}: it must be pictures of three channels, (N, 3, H, W) or "
@@ -195,7 +195,7 @@ def _sides(value: onnx.ValueInfoProto) -> list[Side]:
 
 
 def inner_names(node: onnx.NodeProto) -> Iterator[str]:
-    """Every tensor that a node reads, also inside the graphs of If, Loop and Scan."""
+    """Every tensor that a node reads, including inside the graphs of If, Loop and Scan."""
     yield from node.input
     for attribute in node.attribute:
         for graph in (attribute.g, *attribute.graphs):

@@ -1,4 +1,4 @@
-"""The gate that an imported network passes: an engine must give the labels of the graph that it was made of."""
+"""The gate for an imported network: an engine's labels must match those of the original graph."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -16,18 +16,18 @@ from rtseg.pictures.upsample import upsample_labels
 from rtseg.scenes.scene import StreetScene
 
 AGREEMENT = 0.999
-"""Share of a picture's pixels that must have the original's label."""
-_DRIFT = 0.02  # of the range of the original's scores, that no score may be off by
+"""Share of a picture's pixels whose label must match the original's."""
+_DRIFT = 0.02  # the most that a score may be off, relative to the range of the original's scores
 
 
 @dataclass(frozen=True)
 class Parity:
-    """How close the imported form is.
+    """How close the imported form is to the original.
 
     Attributes:
-        agreement: the smallest share of equal labels of any picture.
-        drift: the largest difference of a score, as a share of their range.
-        classes: how many different labels the pictures got; of one alone, equal labels say little.
+        agreement: the smallest share of equal labels in any picture.
+        drift: the largest difference of a score, relative to their range.
+        classes: number of different labels in the pictures; with just one, equal labels prove little.
     """
 
     agreement: float
@@ -36,7 +36,7 @@ class Parity:
 
 
 def gate_pictures(size_hw: Size) -> list[np.ndarray]:
-    """A street and noise, uint8 BGR (H, W, 3): smooth areas, and all values in any order."""
+    """A street scene and noise, uint8 BGR (H, W, 3): smooth areas, and all values in random order."""
     noise = np.random.default_rng(1).integers(0, 256, (*size_hw, 3), np.uint8)
     return [resize_image(StreetScene((180, 240), seed=1).render(0)[0], size_hw), noise]
 
@@ -44,7 +44,7 @@ def gate_pictures(size_hw: Size) -> list[np.ndarray]:
 def check_parity(
     engine: str, artifact: Artifact, size_hw: Size, pictures: Sequence[np.ndarray], expected: Sequence[Answer]
 ) -> Parity:
-    """Compares an engine with what the original gave for the same pictures.
+    """Compares an engine with the original's answers for the same pictures.
 
     Raises:
         ParityError: labels or scores differ.

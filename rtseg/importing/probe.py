@@ -1,4 +1,4 @@
-"""What one run of the original says: the form of its output, and its answer to a picture."""
+"""Runs the original to find the form of its output, and for its answers to pictures."""
 
 from dataclasses import dataclass, replace
 
@@ -16,11 +16,11 @@ from rtseg.importing.scaling import Scaling
 
 @dataclass(frozen=True)
 class Answer:
-    """What the original gives for a picture.
+    """The original's answer to a picture.
 
     Attributes:
         labels: int64 (h, w), at the size of its own output.
-        scores: float32 (C, h, w) of the tensor that is taken, as logits; or ids, float32 (1, h, w).
+        scores: of the tensor in use, as logits, float32 (C, h, w), or ids, float32 (1, h, w).
     """
 
     labels: np.ndarray
@@ -28,11 +28,11 @@ class Answer:
 
 
 class Probe:
-    """Runs the original and reads what it gives.
+    """Runs the original and interprets its output.
 
     Attributes:
-        form: of the output; known once a picture was measured.
-        tensor: which one is taken: the output, or the coarse logits in front of its last bilinear enlargement.
+        form: of the output; known once a picture has been measured.
+        tensor: the tensor in use: the output, or the coarse logits before its final bilinear enlargement.
     """
 
     def __init__(
@@ -54,11 +54,11 @@ class Probe:
         return self._form
 
     def measure(self, image: np.ndarray) -> Size:
-        """Height and width of what is taken for a picture, uint8 BGR (H, W, 3).
+        """Height and width of the tensor in use for a picture, uint8 BGR (H, W, 3).
 
         Raises:
-            EngineError: the graph cannot run at its size.
-            UsageError: the output is not what the user says, or more must be said.
+            EngineError: the graph cannot run at the picture's size.
+            UsageError: the output is not what the user says, or the user must say more.
         """
         whole, *inner = self._run(image)
         self._form = form = find_form(whole, self._labels, self._wanted, self._channels_last, self._input_last)
@@ -73,7 +73,7 @@ class Probe:
         return form.size(inner[0])
 
     def answer(self, image: np.ndarray) -> Answer:
-        """What the original gives for a picture, uint8 BGR (H, W, 3)."""
+        """The original's answer to a picture, uint8 BGR (H, W, 3)."""
         form = self.form
         whole, *inner = self._run(image)
         scores = form.read(inner[0] if self.tensor != self._output else whole)

@@ -1,4 +1,4 @@
-"""Runs a graph as it came, with onnxruntime: what its shapes do not say is found by trying."""
+"""Runs an original graph with onnxruntime, to find out by trial what its shapes do not say."""
 
 from collections.abc import Sequence
 
@@ -17,8 +17,8 @@ class Runner:
 
     Args:
         original: the graph.
-        scaling: how it wants its pictures.
-        tensors: what is read; outputs, or tensors inside.
+        scaling: how it expects its pictures.
+        tensors: names of the tensors to return: outputs, or tensors inside.
 
     Raises:
         EngineError: onnxruntime cannot load the graph.
@@ -31,16 +31,16 @@ class Runner:
         there = {value.name for value in model.graph.output}
         model.graph.output.extend(onnx.ValueInfoProto(name=name) for name in tensors if name not in there)
         options = ort.SessionOptions()
-        options.log_severity_level = 4  # what fails is raised too
+        options.log_severity_level = 4  # errors are also raised
         try:
             self._session = ort.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
-        except Exception as error:  # onnxruntime's errors share no other base
+        except Exception as error:  # onnxruntime's errors have no other common base
             raise EngineError(
                 f"onnxruntime {ort.__version__} cannot load {original.path} (opset {original.opset}): {one_line(error)}"
             ) from error
 
     def __call__(self, image: np.ndarray) -> list[np.ndarray]:
-        """uint8 BGR (H, W, 3) -> the tensors, as the graph gives them; raises EngineError where it cannot run."""
+        """uint8 BGR (H, W, 3) -> the tensors, as the graph returns them; raises EngineError if it cannot run."""
         given = self._picture.given(self._scaling.apply(image[None]))
         try:
             outputs: list[np.ndarray] = self._session.run(self._tensors, {self._picture.name: given})
@@ -53,6 +53,6 @@ class Runner:
 
 
 def one_line(error: Exception) -> str:
-    """An error of onnxruntime or OpenVINO without line breaks, and not longer than one reads."""
+    """An error of onnxruntime or OpenVINO on one line, cut to a readable length."""
     text = " ".join(str(error).split())
     return text if len(text) <= 300 else f"{text[:300]}…"

@@ -1,4 +1,4 @@
-"""How a network wants its pictures: colour order, and what is subtracted from and divided into each channel."""
+"""How a network expects its pictures: colour order, and the mean and divisor of each channel."""
 
 from dataclasses import dataclass, replace
 from typing import Literal, get_args
@@ -10,18 +10,18 @@ from rtseg.core.errors import UsageError
 Order = Literal["rgb", "bgr"]
 ORDERS: tuple[str, ...] = get_args(Order)
 
-_TOP = 255.0  # of uint8 values
+_TOP = 255.0  # of the uint8 values
 
 
 @dataclass(frozen=True)
 class Scaling:
-    """(value / scale - mean) / std for each channel, in the network's own order of channels.
+    """(value / scale - mean) / std per channel, in the network's own channel order.
 
     Attributes:
         order: 'rgb' or 'bgr'.
-        mean: of the values once they are divided by `scale`.
+        mean: of the values after the division by `scale`.
         std: the same.
-        scale: what the uint8 values are divided by first.
+        scale: divides the uint8 values first.
     """
 
     order: Order
@@ -43,21 +43,21 @@ class Scaling:
             )
 
     def apply(self, images: np.ndarray) -> np.ndarray:
-        """uint8 BGR (N, H, W, 3) -> float32 (N, H, W, 3), as one would write it in numpy."""
+        """uint8 BGR (N, H, W, 3) -> float32 (N, H, W, 3), written plainly in numpy."""
         ordered = images[..., ::-1] if self.order == "rgb" else images
         values = ordered.astype(np.float32) / np.float32(self.scale)
         scaled: np.ndarray = (values - np.array(self.mean, np.float32)) / np.array(self.std, np.float32)
         return scaled
 
     def in_order(self, order: Order) -> "Scaling":
-        """The same for a network that wants its channels in an order."""
+        """The same scaling for a network with the given channel order."""
         if order == self.order:
             return self
         mean, std = self.mean, self.std
         return replace(self, order=order, mean=(mean[2], mean[1], mean[0]), std=(std[2], std[1], std[0]))
 
     def of_unit_rgb(self) -> dict[str, tuple[float, ...]]:
-        """`mean` and `std` of RGB values in 0..1, as cards have them."""
+        """`mean` and `std` for RGB values in 0..1, the form in cards."""
         found = {"mean": self.mean, "std": self.std}
         step = 1 if self.order == "rgb" else -1
         return {
@@ -82,19 +82,18 @@ def find_scaling(
     order: Order | None = None,
     scale: float | None = None,
 ) -> Scaling:
-    """The scaling that a user's options say.
+    """The scaling that the user's options describe.
 
     Args:
         takes_bytes: whether the graph takes uint8 values, and scales them itself.
-        preset: a name of `PRESETS`; what else is given replaces its part, and with another order its channels change
-            places.
+        preset: a name in `PRESETS`; the other arguments override its parts, and `order` also reorders its channels.
         mean: one number for all channels, or three.
         std: the same.
         order: of the channels.
-        scale: 255 where nothing is said.
+        scale: None for 255.
 
     Raises:
-        UsageError: something is missing, contradicts the graph, or is no scaling.
+        UsageError: something is missing, contradicts the graph, or is not a valid scaling.
     """
     if takes_bytes:
         if preset or mean or std or scale is not None:

@@ -1,4 +1,4 @@
-"""Which input sizes a graph takes, found by running it."""
+"""Finds the input sizes that a graph takes by running it."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -12,15 +12,15 @@ from rtseg.importing.form import common_stride, no_stride
 from rtseg.importing.original import Picture
 
 MULTIPLES = (1, 2, 4, 8, 14, 16, 28, 32, 64, 128)
-_LEAST = 128  # pixels of a side that is tried
+_LEAST = 128  # smallest side to try
 
 Measure = Callable[[np.ndarray], Size]
-"""A picture -> height and width of what the graph gives for it; raises EngineError where it cannot run."""
+"""A picture -> height and width of the graph's output for it; raises EngineError if it cannot run."""
 
 
 @dataclass(frozen=True)
 class Sizes:
-    """What fits a graph: any multiple of `multiple`, or `fixed` alone."""
+    """The sizes that fit a graph: any multiple of `multiple`, or `fixed` alone."""
 
     multiple: int
     stride: int
@@ -28,10 +28,10 @@ class Sizes:
 
 
 def fixed_size(picture: Picture, wanted: Size | None) -> Size | None:
-    """The size that a graph says is the only one; None where both sides are free.
+    """The only size that a graph declares; None if both sides are free.
 
     Raises:
-        UsageError: `wanted` is another, or one side is free and it is not said.
+        UsageError: `wanted` differs from it, or one side is free and `wanted` is None.
     """
     sides = (picture.height, picture.width)
     if sides == (None, None):
@@ -48,15 +48,15 @@ def fixed_size(picture: Picture, wanted: Size | None) -> Size | None:
 
 
 def find_sizes(picture: Picture, measure: Measure, wanted: Size | None) -> Sizes:
-    """Runs the graph at sizes that are multiples of 1, 2, 4, … until all of a kind fit.
+    """Runs the graph at multiples of 1, 2, 4, … until all sizes tried for one of them fit.
 
     Args:
-        picture: what it says it takes.
-        measure: runs it.
-        wanted: the size that the user gives; the only one where a graph that says it takes any does not.
+        picture: the graph's declared input.
+        measure: runs the graph.
+        wanted: the size that the user gives; the only one if the graph declares free sizes but does not support them.
 
     Raises:
-        UsageError: it runs at none, or its output is no even fraction of the picture.
+        UsageError: no size works, or the output is not an even fraction of the picture.
     """
     if (size := fixed_size(picture, wanted)) is not None:
         return _only(size, measure)
@@ -84,13 +84,13 @@ def _only(size: Size, measure: Measure) -> Sizes:
 
 
 def _tried(multiple: int) -> tuple[Size, ...]:
-    """Three sizes, each side an odd number of times the multiple, so that no larger multiple fits it."""
+    """Three sizes whose sides are odd multiples of `multiple`, so that no larger multiple fits them."""
     small, other, large = (_odd_multiple(multiple, least) for least in (_LEAST, _LEAST + 2 * multiple, 2.3 * _LEAST))
     return (small, other), (other, small), (large, small)
 
 
 def _odd_multiple(multiple: int, least: float) -> int:
-    """The smallest odd number of times `multiple` that is not below `least`."""
+    """The smallest odd multiple of `multiple` that is not below `least`."""
     return multiple * (ceil(least / multiple) // 2 * 2 + 1)
 
 

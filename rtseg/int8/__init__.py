@@ -1,1 +1,1 @@
-"""From the ONNX file that ships to its INT8 form, for onnxruntime and OpenVINO."""
+"""From the shipped ONNX file to its INT8 form, for onnxruntime and OpenVINO."""

@@ -1,4 +1,4 @@
-"""Measures the ranges of activations, which INT8 needs, on pictures."""
+"""Measures the activation ranges that INT8 needs, on pictures."""
 
 from collections.abc import Iterable
 
@@ -6,23 +6,30 @@ import numpy as np
 import onnx
 import onnxruntime as ort
 
+from rtseg.core.errors import UsageError
+
 PERCENTILE = 99.99
-_SAMPLES = 200_000  # values of one tensor and picture that the percentile is taken of
+_SAMPLES = 200_000  # values per tensor and picture for the percentile
 
 
 def measure_ranges(
     model: onnx.ModelProto, tensors: Iterable[str], images: Iterable[np.ndarray]
 ) -> dict[str, tuple[float, float]]:
-    """Runs a float graph on pictures and gives each tensor's range.
+    """Runs a float graph on pictures and returns each tensor's range.
 
-    A picture's range leaves out 0.01 % of the values at either end; the result covers those of all pictures.
+    A picture's range leaves out 0.01 % of the values at either end; the result covers the ranges of all pictures.
 
     Args:
         model: from `load_float_graph`.
         tensors: names of float tensors in it.
-        images: uint8 BGR (h, w, 3), sizes that the network takes.
+        images: uint8 BGR (h, w, 3), in sizes that fit the network.
+
+    Raises:
+        UsageError: no tensors, because INT8 would round nothing in this graph.
     """
     names = list(tensors)
+    if not names:
+        raise UsageError("the graph has no convolution that INT8 makes faster: leave it as it is")
     observed = onnx.ModelProto()
     observed.CopyFrom(model)
     del observed.graph.output[:]

@@ -1,4 +1,4 @@
-"""The chain of a network with exits as one graph, whose activation ranges can be measured on pictures."""
+"""Joins the chain of a network with exits into one graph, to measure its activation ranges on pictures."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -13,7 +13,7 @@ def join_chain(paths: Sequence[Path], target: Path) -> None:
     """Writes one graph with the logits of every exit: `logits_0` and so on.
 
     Args:
-        paths: files of a chain that `rtseg export` wrote.
+        paths: files of a chain, written by `rtseg export`.
         target: the file to write.
     """
     joined = onnx.load(paths[0])
@@ -23,7 +23,7 @@ def join_chain(paths: Sequence[Path], target: Path) -> None:
         graph = onnx.load(path).graph
         logits = graph.output[0].name
         for node in graph.node:
-            if node.name not in nodes:  # what follows from sizes alone is in more than one
+            if node.name not in nodes:  # several graphs may compute the same sizes
                 node.output[:] = [f"{logits}_{number}" if name == logits else name for name in node.output]
                 joined.graph.node.append(node)
         nodes |= {node.name for node in graph.node}
@@ -35,5 +35,5 @@ def join_chain(paths: Sequence[Path], target: Path) -> None:
 
 
 def chain_tensors(paths: Sequence[Path]) -> list[str]:
-    """Names of the activations that INT8 rounds in any graph of a chain, each once."""
+    """Names of the activations that INT8 rounds in any graph of a chain, without duplicates."""
     return list(dict.fromkeys(name for path in paths for name in quantised_tensors(load_float_graph(path))))

@@ -1,4 +1,4 @@
-"""The float graph that quantisation starts from: plain float32 convolutions with their batch norm folded in."""
+"""The float graph that quantisation starts from: plain float32 convolutions with folded batch norms."""
 
 from pathlib import Path
 from typing import Any
@@ -15,14 +15,14 @@ _QUANTISED = ("QuantizeLinear", "DequantizeLinear")
 
 
 def load_float_graph(path: Path) -> onnx.ModelProto:
-    """Reads a file that `rtseg export` wrote and folds weight casts and batch norms; tensor names stay.
+    """Reads a file written by `rtseg export` and folds weight casts and batch norms; tensor names stay.
 
     Raises:
         WeightsError: the file cannot be read, or holds convolutions whose weights are computed.
     """
     try:
         model = onnx.load(path)
-    except Exception as error:  # protobuf raises its own kinds, which differ between its implementations
+    except Exception as error:  # protobuf raises its own exceptions, which differ between its implementations
         raise WeightsError(f"{path} is not an ONNX file that can be read: {error}") from error
     weights = {tensor.name: numpy_helper.to_array(tensor) for tensor in model.graph.initializer}
     _fold_casts(model.graph, weights)
@@ -47,7 +47,7 @@ def consumers(graph: onnx.GraphProto) -> dict[str, list[onnx.NodeProto]]:
 
 
 def _check_stored(graph: onnx.GraphProto, weights: dict[str, np.ndarray], path: Path) -> None:
-    """An imported graph may be of another make than ours, quantised already for instance."""
+    """Raises WeightsError for convolutions without stored weights, such as those of a quantised imported graph."""
     for node in graph.node:
         if node.op_type in _CONVOLUTIONS and any(name and name not in weights for name in node.input[1:]):
             raise WeightsError(f"{path} does not store the weights of {node.name} but computes them, as graphs do that "
@@ -63,7 +63,7 @@ def _fold_casts(graph: onnx.GraphProto, weights: dict[str, np.ndarray]) -> None:
 
 
 def _fold_computed_weights(model: onnx.ModelProto, weights: dict[str, np.ndarray]) -> None:
-    """Computes the weights of convolutions that follow from weights alone, such as those of taps that have moved."""
+    """Computes convolution weights that depend on other weights alone, such as those with moved taps."""
     graph = model.graph
     made_by = {name: node for node in graph.node for name in node.output}
     for conv in [node for node in graph.node if node.op_type in _CONVOLUTIONS]:
@@ -84,7 +84,7 @@ def _fold_computed_weights(model: onnx.ModelProto, weights: dict[str, np.ndarray
 
 
 def _needed(name: str, made_by: dict[str, onnx.NodeProto], weights: dict[str, np.ndarray]) -> set[str] | None:
-    """All tensors from which one is computed; None where the picture is among them, or numbers of 8 bits."""
+    """All tensors that one is computed from; None if they include the picture or 8-bit numbers."""
     found: set[str] = set()
     waiting = [name]
     while waiting:
@@ -110,7 +110,7 @@ def _drop_unread(graph: onnx.GraphProto) -> None:
 
 
 def _fold_batch_norms(graph: onnx.GraphProto, weights: dict[str, np.ndarray]) -> None:
-    """Conv, then BatchNormalization -> Conv with scaled weights and a bias, under the batch norm's output name."""
+    """Conv, then BatchNormalization -> Conv with scaled weights and a bias, with the batch norm's output name."""
     readers = consumers(graph)
     for node in [node for node in graph.node if node.op_type in _CONVOLUTIONS]:
         after = readers.get(node.output[0], [])

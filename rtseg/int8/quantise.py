@@ -1,9 +1,9 @@
-"""INT8 for onnxruntime: convolutions on 8-bit integers, in the QDQ form.
+"""INT8 for onnxruntime: convolutions on 8-bit integers, in QDQ form.
 
-Activations are unsigned 8 bits with the ranges that `calibration` measured, weights signed with a scale per output
-channel. Weights use 7 bits only: the AVX2 multiply-add that CPUs without VNNI have saturates with 8.
+Activations are unsigned 8-bit, with the ranges measured by `calibrate`; weights are signed, with a scale per output
+channel. Weights use only 7 bits, because the AVX2 multiply-add of CPUs without VNNI saturates with 8.
 Convolutions on the picture itself and the classifier stay in float32, and so do a depthwise convolution right behind
-the picture's and its projection (the first block of MobileNets and their kin): they cost little and lose most.
+the picture's and its projection (the first block of MobileNets and similar networks): they cost little and lose most.
 """
 
 import json
@@ -14,34 +14,27 @@ import numpy as np
 import onnx
 from onnx import helper, numpy_helper
 
-from rtseg.core.errors import UsageError, WeightsError
+from rtseg.core.errors import WeightsError
 from rtseg.int8.fold import consumers, load_float_graph
 
 Ranges = Mapping[str, tuple[float, float]]
 
 WEIGHT_LIMIT = 64
-# exact on 8-bit values, or no worse than what quantised its input
+# exact on 8-bit values, or no worse than the quantisation of their input
 _CARRIERS = ("MaxPool", "AveragePool", "Resize")
 
 
 def quantised_tensors(model: onnx.ModelProto) -> list[str]:
-    """Names of the activations that INT8 rounds, in the graph's order: their ranges must be known.
-
-    Raises:
-        UsageError: there are none.
-    """
-    names = list(QuantizationPlan(model).tensors)
-    if not names:
-        raise UsageError("the graph has no convolution that INT8 makes faster: leave it as it is")
-    return names
+    """Names of the activations that INT8 rounds, in the graph's order; their ranges are needed."""
+    return list(QuantizationPlan(model).tensors)
 
 
 def quantise(source: Path, ranges: Ranges, target: Path) -> None:
     """Writes the INT8 form of a network.
 
     Args:
-        source: ONNX file that `rtseg export` wrote.
-        ranges: low and high of every tensor of `quantised_tensors`; a card keeps them.
+        source: ONNX file written by `rtseg export`.
+        ranges: low and high of every tensor of `quantised_tensors`; stored in the card.
         target: the file to write.
 
     Raises:
@@ -61,11 +54,11 @@ def quantise(source: Path, ranges: Ranges, target: Path) -> None:
 
 
 class QuantizationPlan:
-    """Which convolutions and sums become integer, and which tensors are rounded for them.
+    """Chooses the convolutions and sums to compute in integers, and the tensors to round for them.
 
     Args:
         model: a float graph with its batch norms folded.
-        skip: names of convolutions that stay as they are.
+        skip: names of convolutions to leave in float.
     """
 
     def __init__(self, model: onnx.ModelProto, skip: Collection[str] = ()) -> None:
@@ -88,9 +81,9 @@ class QuantizationPlan:
 
 
 def carried(graph: onnx.GraphProto, ranges: Ranges) -> dict[str, tuple[float, float]]:
-    """The ranges, and those of what passes values on: pooling and resizing give no value outside those they get.
+    """Extends the ranges to tensors that pass values on: pooling and resizing never exceed the range of their input.
 
-    Which of these a plan rounds depends on the order of the graph's nodes, so a card may lack some.
+    The plan rounds some of these, depending on the order of the graph's nodes, so a card may lack some.
     """
     known = dict(ranges)
     for node in graph.node:
@@ -102,10 +95,10 @@ def carried(graph: onnx.GraphProto, ranges: Ranges) -> dict[str, tuple[float, fl
 def _first_block(
     graph: onnx.GraphProto, weights: Mapping[str, Sequence[int]], readers: dict[str, list[onnx.NodeProto]]
 ) -> set[str]:
-    """Names of the convolutions that see the picture, of depthwise ones right behind them, and of their projections."""
+    """Names of the convolutions on the picture, of depthwise ones right behind them, and of their projections."""
     first: set[str] = set()
-    seen: set[str] = set()  # what the picture's convolutions give
-    spread: set[str] = set()  # what the depthwise ones behind them give
+    seen: set[str] = set()  # outputs of the picture's convolutions
+    spread: set[str] = set()  # outputs of the depthwise ones behind them
     for node in graph.node:
         if node.op_type != "Conv":
             continue
@@ -121,9 +114,9 @@ def _first_block(
 
 
 def _after_relu(node: onnx.NodeProto, readers: dict[str, list[onnx.NodeProto]]) -> str:
-    """The node's output, or that of the ReLU or ReLU6 which alone reads it: engines make the two one operator.
+    """The node's output, or that of a ReLU or ReLU6 if that is its only reader: engines fuse the two.
 
-    Rounding between the two would spend most of the 8 bits on values that the activation cuts off.
+    Rounding between them would waste most of the 8 bits on values that the activation cuts off.
     """
     name: str = node.output[0]
     after = readers.get(name, [])
@@ -133,7 +126,7 @@ def _after_relu(node: onnx.NodeProto, readers: dict[str, list[onnx.NodeProto]]) 
 
 
 class _Writer:
-    """Puts the rounding into the graph."""
+    """Inserts the rounding into the graph."""
 
     def __init__(self, model: onnx.ModelProto, plan: QuantizationPlan, ranges: Ranges) -> None:
         self.graph = model.graph
@@ -144,7 +137,7 @@ class _Writer:
 
     def write(self) -> None:
         integer = {node.output[0] for node in self.plan.convolutions}
-        given = [value.name for value in self.graph.input if value.name in self.scales]  # by graphs before, in a chain
+        given = [value.name for value in self.graph.input if value.name in self.scales]  # from graphs before it
         nodes = [extra for name in given for extra in self._round_activation(name)]
         for node in list(self.graph.node):
             if node.output[0] in integer:
@@ -192,7 +185,7 @@ class _Writer:
 
 
 def quantise_range(low: float, high: float) -> tuple[np.ndarray, np.ndarray]:
-    """Scale and zero point of unsigned 8 bits over a range; zero itself is always exact."""
+    """Scale and zero point of unsigned 8 bits for a range; zero itself is always exact."""
     low, high = min(low, 0.0), max(high, 0.0)
     scale = max(high - low, 1e-8) / 255
     return np.array(scale, np.float32), np.array(round(-low / scale), np.uint8)

@@ -1,1 +1,1 @@
-"""What labels are judged by: confusion, outlines, stability."""
+"""Metrics of labels, such as confusion, boundary F1, calibration and stability."""

@@ -11,7 +11,7 @@ _OFFSETS = types.Array(types.int64, 2, "C", readonly=True)
 
 @compiled(types.void(_MAP, types.uint8, types.uint8[:, ::1]))
 def mark_edges(labels: np.ndarray, none: int, edges: np.ndarray) -> None:
-    """edges[y, x] = the label where one of the four neighbours has another, else `none`."""
+    """edges[y, x] = its label if one of the four neighbours has another, else `none`."""
     height, width = labels.shape
     for y in range(height):
         for x in range(width):
@@ -27,7 +27,7 @@ def mark_edges(labels: np.ndarray, none: int, edges: np.ndarray) -> None:
 def count_hits(
     edges: np.ndarray, others: np.ndarray, none: int, offsets: np.ndarray, counts: np.ndarray, hits: np.ndarray
 ) -> None:
-    """counts[c] += edge pixels of class c; hits[c] += those of them with an edge of c in `others` at an offset."""
+    """counts[c] += edge pixels of class c; hits[c] += those with an edge of c in `others` at one of the offsets."""
     height, width = edges.shape
     for y in range(height):
         for x in range(width):

@@ -1,8 +1,8 @@
-"""Calibration: whether a network that is 80 % sure is right 80 times out of 100, and the temperature that makes it so.
+"""Calibration: whether a network that is 80 % confident is right 80 % of the time, and the temperature to achieve it.
 
-Guo et al. 2017 ("On Calibration of Modern Neural Networks"), over pixels. The expected calibration error (ECE) puts the
-labelled pixels into 15 bins of equal width by their confidence and is sum_b n_b / n |accuracy_b - confidence_b|. The
-temperature T that minimises the mean negative log-likelihood of softmax(z / T) leaves every label what it is.
+Guo et al. 2017 ("On Calibration of Modern Neural Networks"), over pixels. The expected calibration error (ECE) sorts
+the labelled pixels into 15 bins of equal width by their confidence and is sum_b n_b / n |accuracy_b - confidence_b|.
+The temperature T minimises the mean negative log-likelihood of softmax(z / T), and changes no label.
 """
 
 from math import log, sqrt
@@ -18,8 +18,8 @@ from rtseg.pictures.upsample import corners_of_axis
 
 BINS = 15
 COLDEST, HOTTEST = 0.05, 20.0  # temperatures
-_PIXELS = 2048  # of a picture, on a grid, that a temperature is fitted on
-_STEPS = 40  # of the bisection: the last is far below what four digits show
+_PIXELS = 2048  # per picture, on a grid, to fit a temperature on
+_STEPS = 40  # bisection steps; the last is far below the four digits shown
 
 
 class Calibration:
@@ -34,10 +34,10 @@ class Calibration:
     def __init__(self, labels: LabelSet, temperature: float = 1.0) -> None:
         self.temperature = temperature
         self._none = labels.ignore_index
-        self._sums = np.zeros((3, BINS), np.float64)  # pixels, right ones, and the sum of their confidences
+        self._sums = np.zeros((3, BINS), np.float64)  # pixels, correct ones, and the sum of their confidences
 
     def update(self, logits: np.ndarray, predicted: np.ndarray, truth: np.ndarray) -> None:
-        """Adds a picture: its logits, float32 (C, h, w), the labels made of them and the truth, both uint8 (H, W)."""
+        """Adds a picture: its logits, float32 (C, h, w), the labels from them and the truth, both uint8 (H, W)."""
         height, width = truth.shape
         self.add(confidence(logits, (height, width), self.temperature), predicted, truth)
 
@@ -51,12 +51,12 @@ class Calibration:
 
     @property
     def ece(self) -> float:
-        """0..1; NaN where no pixel is labelled."""
+        """0..1; NaN if no pixel is labelled."""
         pixels, right, sure = self._sums
         return float(np.abs(right - sure).sum() / pixels.sum()) if pixels.any() else float("nan")
 
     def to_json(self) -> dict[str, Any]:
-        """What reports carry."""
+        """JSON values for reports."""
         return {"ece": rounded(self.ece), "temperature": round(self.temperature, 4)}
 
 
@@ -88,7 +88,8 @@ class Temperature:
         """The best temperature.
 
         Raises:
-            UsageError: no pixel is labelled, or none from 0.05 to 20 is the best, as where every pixel is right.
+            UsageError: no pixel is labelled, or no temperature in 0.05..20 is best, for example if all pixels are
+                right.
         """
         if not any(truth.size for truth in self._truth):
             raise UsageError("no pixel of the split is labelled: a temperature needs another one")
@@ -105,14 +106,14 @@ class Temperature:
 
 
 def _slope(logits: np.ndarray, truth: np.ndarray, temperature: float) -> float:
-    """Mean over pixels of sum_c p_c z_c - z_truth, p = softmax(z / T): above 0 where a higher temperature is better."""
+    """Mean over pixels of sum_c p_c z_c - z_truth, p = softmax(z / T); above 0 if a higher temperature is better."""
     powers = np.exp(logits / np.float32(temperature))
     expected = (powers * logits).sum(1) / powers.sum(1)
     return float((expected - logits[np.arange(len(truth)), truth]).mean(dtype=np.float64))
 
 
 def _interpolated(logits: np.ndarray, size_hw: tuple[int, ...], step: int) -> np.ndarray:
-    """float32 (C, h, w) -> (C, n, m): bilinear at every `step`-th row and column of the full size."""
+    """float32 (C, h, w) -> (C, n, m): bilinear, at every `step`-th row and column of the full size."""
     axes = (corners_of_axis(coarse, full) for coarse, full in zip(logits.shape[1:], size_hw, strict=True))
     (top, down), (left, across) = ((cell[step // 2 :: step], place[step // 2 :: step]) for cell, place in axes)
     bottom, right = np.minimum(top + 1, logits.shape[1] - 1), np.minimum(left + 1, logits.shape[2] - 1)

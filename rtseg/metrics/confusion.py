@@ -1,4 +1,4 @@
-"""Segmentation metrics from a confusion matrix (numpy only, so that any engine can be scored)."""
+"""Segmentation metrics from a confusion matrix (numpy only, so that every engine can be scored)."""
 
 from typing import Any, Protocol
 
@@ -20,8 +20,8 @@ class ConfusionMatrix:
 
     Args:
         labels: the classes.
-        counts: int64 (C, C), [truth, predicted]: what is counted already; nothing by default.
-        frames: how many pictures that was.
+        counts: int64 (C, C), [truth, predicted], to start from; zeros by default.
+        frames: number of pictures in `counts`.
 
     Example:
         >>> matrix = ConfusionMatrix(CAMVID11)
@@ -35,10 +35,10 @@ class ConfusionMatrix:
         self.frames = frames
 
     def update(self, predicted: np.ndarray, truth: np.ndarray) -> None:
-        """Adds one frame: both uint8 (H, W); pixels whose truth is the ignore index are left out.
+        """Adds one frame: both uint8 (H, W); pixels with the ignore index as their truth are left out.
 
         Raises:
-            UsageError: the shapes differ, or either holds an id that is no class of the label set.
+            UsageError: the shapes differ, or either holds an id outside the label set.
         """
         if predicted.shape != truth.shape:
             raise UsageError(f"predicted labels are {predicted.shape}, the truth is {truth.shape}: sizes must agree")
@@ -64,7 +64,7 @@ class ConfusionMatrix:
 
     @property
     def miou(self) -> float:
-        """Mean IoU over the classes that occur; NaN if none does."""
+        """Mean IoU over the classes that occur; NaN if there are none."""
         iou = self.iou
         return float(np.nanmean(iou)) if not np.isnan(iou).all() else float("nan")
 
@@ -74,7 +74,7 @@ class ConfusionMatrix:
         return float(np.trace(self.counts) / total) if total else float("nan")
 
     def to_json(self) -> dict[str, Any]:
-        """The figures that cards and reports carry; an IoU is None where the class does not occur."""
+        """JSON values for cards and reports; the IoU of a class that does not occur is None."""
         return {
             "miou": rounded(self.miou),
             "pixel_accuracy": rounded(self.pixel_accuracy),
@@ -84,7 +84,7 @@ class ConfusionMatrix:
 
 
 def rounded(value: float) -> float | None:
-    """A share as reports give it; None for NaN, which JSON does not know."""
+    """A share as reports show it; None for NaN, which JSON lacks."""
     return None if np.isnan(value) else round(float(value), 4)
 
 

@@ -1,9 +1,9 @@
-"""Temporal consistency: how well the labels of a frame, moved along with the picture, agree with those of the next.
+"""Temporal consistency: how well a frame's labels, warped by the motion, agree with those of the next frame.
 
-The labels of frame k are warped to frame k + 1 by optical flow, and the mean IoU of the two label maps is taken: 1 is
+The labels of frame k are warped to frame k + 1 by optical flow and compared with the labels there by mean IoU: 1 is
 perfectly consistent. After Liu et al. 2020 ("Efficient Semantic Video Segmentation with Per-frame Inference", TC). Our
-flow is OpenCV's DIS (Kroeger et al. 2016) instead of FlowNet 2, pixels that were not in the earlier frame are left out,
-and the pixels of all pairs are counted together, where they average over clips. Needs no truth.
+flow is OpenCV's DIS (Kroeger et al. 2016) instead of FlowNet 2, pixels that were outside the earlier frame are left
+out, and the pixels of all pairs are counted together, while the paper averages over clips. Needs no truth.
 """
 
 from typing import Any
@@ -17,7 +17,7 @@ from rtseg.core.labels import LabelSet
 from rtseg.core.sizes import format_size
 from rtseg.metrics.confusion import ConfusionMatrix, rounded
 
-_SMALLEST = 16  # a side; OpenCV's flow ends the process below that
+_SMALLEST = 16  # a side; OpenCV's flow crashes the process below that
 
 
 class Flow:
@@ -35,12 +35,12 @@ class Flow:
         self._before: tuple[int, np.ndarray] | None = None  # index, grey
 
     def __call__(self, frame: Frame) -> np.ndarray | None:
-        """float32 (H, W, 2): the (x, y) at which each pixel of a frame was in the frame before, in pixels.
+        """float32 (H, W, 2): the (x, y) position, in pixels, of each of a frame's pixels in the previous frame.
 
-        None for the first frame, and where the one before is missing or has another size.
+        None for the first frame, and if the previous one is missing or has another size.
 
         Raises:
-            UsageError: the frame is smaller than 16 pixels along a side.
+            UsageError: a side of the frame is shorter than 16 pixels.
         """
         if min(frame.size_hw) < _SMALLEST:
             raise UsageError(f"frames of {format_size(frame.size_hw)} are too small for optical flow: {_SMALLEST} "
@@ -57,7 +57,7 @@ class Flow:
 
 
 class Consistency:
-    """Compares the labels of each frame with the warped ones of the frame before.
+    """Compares the labels of each frame with the warped ones of the previous frame.
 
     Attributes:
         pairs: pairs of frames compared.
@@ -70,7 +70,7 @@ class Consistency:
         self._before: np.ndarray | None = None
 
     def update(self, labels: np.ndarray, places: np.ndarray | None) -> None:
-        """Adds the next frame: labels, uint8 (H, W), and what `Flow` says of it."""
+        """Adds the next frame: its labels, uint8 (H, W), and the result of `Flow` for it."""
         if places is not None and self._before is not None:
             x, y = places[..., 0], places[..., 1]
             warped = cv2.remap(self._before, x, y, cv2.INTER_NEAREST, borderMode=cv2.BORDER_CONSTANT,
@@ -81,9 +81,9 @@ class Consistency:
 
     @property
     def miou(self) -> float:
-        """0..1; NaN where no pair was compared."""
+        """0..1; NaN if no pair was compared."""
         return self._matrix.miou
 
     def to_json(self) -> dict[str, Any]:
-        """What reports carry; None where there was nothing to compare."""
+        """JSON values for reports; None if there was nothing to compare."""
         return {"consistency": rounded(self.miou)}

@@ -23,7 +23,7 @@ class LabelledPicture(Protocol):
 
 
 class Scored(Protocol):
-    """What is scored: a `Segmenter`, or anything else that gives a picture's labels at its own size."""
+    """Something to score: a `Segmenter`, or anything else that returns a picture's labels at its own size."""
 
     @property
     def card(self) -> Card: ...
@@ -45,12 +45,12 @@ def evaluate(
     """Counts every pixel of `samples` against its truth, at the picture's own size; `metrics` see the same labels.
 
     Args:
-        segmenter: what labels the pictures.
+        segmenter: labels the pictures.
         samples: the pictures and their truth.
         labels: the classes of the truth.
-        metrics: what else counts.
-        calibrations: what compares the confidence with the truth, of the logits of `with_logits`.
-        with_logits: in the place of the segmenter: a picture's labels, and its logits, float32 (C, h, w).
+        metrics: further metrics to update.
+        calibrations: compare confidence with the truth, using the logits of `with_logits`.
+        with_logits: called instead of the segmenter; returns a picture's labels and its logits, float32 (C, h, w).
 
     Raises:
         UsageError: the network's classes are not those of the truth, `labels`.

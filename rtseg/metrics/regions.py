@@ -1,7 +1,7 @@
-"""What refining only the unsure regions of a frame scores (ADP-C, Liu et al. 2022), found on whole pictures.
+"""Scores of refining only a frame's uncertain regions (ADP-C, Liu et al. 2022), found on whole pictures.
 
-A tile that goes on gets the labels of the whole network, for its part has the halo that makes them so. So both sets of
-labels, tile by tile, say what any threshold gives, and no part needs to be run.
+A refined tile gets the same labels as from the whole network, because its halo is large enough. So the two sets of
+labels, tile by tile, yield the result for any threshold, without running any part.
 """
 
 from collections.abc import Sequence
@@ -23,13 +23,13 @@ _SIDES = (2, 3, 4, 6, 8)  # of tiles, in multiples of the network's size
 
 @dataclass(frozen=True)
 class Start:
-    """An exit that regions may stop at.
+    """An exit at which regions may stop.
 
     Attributes:
         number: of the exit.
-        name: likewise.
+        name: of the exit.
         halo: see `Exit`.
-        costs: of a frame that stops here, and of one that goes to the end, in any unit.
+        costs: of a frame that stops here, and of one that runs to the end, in any unit.
     """
 
     number: int
@@ -40,14 +40,14 @@ class Start:
 
 @dataclass(frozen=True)
 class Choice:
-    """What a choice of regions gives.
+    """The result of one choice of regions.
 
     Attributes:
         start: the exit.
         regions: the choice.
         miou: of the split.
-        cost: of the mean frame.
-        refined: share of the pixels that go on, in the mean, halos left out.
+        cost: mean per frame.
+        refined: mean share of the pixels that are refined, halos left out.
     """
 
     start: Start
@@ -62,15 +62,15 @@ class Choice:
 
 
 class RegionScores:
-    """Collects what several sizes of tiles give at several levels of sureness, frame by frame.
+    """Collects the results of several tile sizes at several levels of confidence, frame by frame.
 
     Args:
         labels: the classes.
-        starts: the exits that regions may stop at.
+        starts: the exits at which regions may stop.
         size_hw: of the network's input.
-        multiple: of which all sizes of tiles are.
-        tile_sizes: the sizes.
-        levels: probabilities from which a cell is sure.
+        multiple: all tile sizes are multiples of this.
+        tile_sizes: the tile sizes.
+        levels: probabilities from which a cell counts as certain.
     """
 
     def __init__(
@@ -89,7 +89,7 @@ class RegionScores:
 
         Args:
             predicted: labels of every exit, uint8 (H, W).
-            sure: how sure each of its cells is, float (h, w).
+            sure: confidence in each of the exit's cells, float (h, w).
             truth: uint8 (H, W).
         """
         if not self._tallies:
@@ -99,7 +99,7 @@ class RegionScores:
             tally.update(counts[tally.start.number], sure[tally.start.number], counts[-1])
 
     def choices(self) -> list[Choice]:
-        """What each exit, size and level gives."""
+        """The result for each exit, size and level."""
         return [choice for tally in self._tallies for choice in tally.choices()]
 
     def _counts(self, predicted: np.ndarray, truth: np.ndarray) -> np.ndarray:
@@ -109,14 +109,14 @@ class RegionScores:
         rows, columns = (
             (2 * np.arange(pixels) + 1) * tiles // (2 * pixels)
             for pixels, tiles in zip(truth.shape, self._grid, strict=True)
-        )  # of the tile of each pixel
+        )  # the tile of each pixel
         cells = (rows[:, None] * width + columns)[known] * classes + truth[known]
         counts = np.bincount(cells * classes + predicted[known], minlength=height * width * classes**2)
         return counts.reshape(height, width, classes, classes)
 
 
 class _Tally:
-    """What one size of tiles behind one exit gives at each level."""
+    """The results of one tile size behind one exit at each level."""
 
     def __init__(
         self, labels: LabelSet, start: Start, tiling: Tiling, multiple: int, levels: Sequence[float]
@@ -124,11 +124,11 @@ class _Tally:
         self.start = start
         self._tiling, self._multiple, self._levels = tiling, multiple, levels
         self._matrices = [ConfusionMatrix(labels) for _ in levels]
-        self._shares = np.zeros((len(levels), 2))  # sums of the work behind the exit, and of the pixels that go on
+        self._shares = np.zeros((len(levels), 2))  # sums of the work behind the exit, and of the refined pixels
         self._frames = 0
 
     def update(self, early: np.ndarray, sure: np.ndarray, last: np.ndarray) -> None:
-        """Adds a frame: counts of the smallest tiles at the exit, its sureness, and counts at the network's end."""
+        """Adds a frame: counts per smallest tile at the exit, its confidence, and counts at the network's end."""
         tiling, least = self._tiling, self._tiling.least(sure)
         places = [Tile(*(side // self._multiple for side in tile)).slices for tile in tiling.tiles]
         counts = np.stack([[of[place].sum((0, 1)) for place in places] for of in (early, last)])
@@ -136,13 +136,13 @@ class _Tally:
         for number, level in enumerate(self._levels):
             unsure = least < level
             work = tiling.work(int(unsure.sum()))
-            unsure |= work == 1  # then the whole picture goes on
+            unsure |= work == 1  # then the whole picture is refined
             self._matrices[number].counts += np.where(unsure[:, None, None], counts[1], counts[0]).sum(0)
             self._shares[number] += work, areas[unsure].sum()
         self._frames += 1
 
     def choices(self) -> list[Choice]:
-        """What each level gives."""
+        """The result for each level."""
         early, last = self.start.costs
         found = []
         for level, matrix, sums in zip(self._levels, self._matrices, self._shares, strict=True):
@@ -153,12 +153,12 @@ class _Tally:
 
 
 def region_scores(card: Card, size_hw: Size, calibrate: bool) -> RegionScores:
-    """Scores for the regions that a card says, or with `calibrate` for all that may be chosen; there may be none.
+    """Scores for the regions in a card or, with `calibrate`, for all that may be chosen; possibly none.
 
     Args:
         card: of a network with exits.
         size_hw: of its input.
-        calibrate: every exit that has a halo, several sizes of tiles, and `LEVELS`.
+        calibrate: whether to try every exit with a halo, several tile sizes, and `LEVELS`.
     """
     exits, whole = card.exits, card.exits[-1].gmac_1024x2048
     starts = [
@@ -173,12 +173,12 @@ def region_scores(card: Card, size_hw: Size, calibrate: bool) -> RegionScores:
 
 
 def tile_sizes(size_hw: Size, multiple: int) -> list[Size]:
-    """Sizes that are worth trying: squares, and bands as wide as the picture."""
+    """Sizes worth trying: squares, and bands as wide as the picture."""
     sides = [multiple * times for times in _SIDES if multiple * times < size_hw[0]]
     return [*((side, side) for side in sides), *((side, size_hw[1]) for side in sides)]
 
 
 def cheapest(choices: Sequence[Choice], least_miou: float) -> Choice | None:
-    """The choice of least cost that scores enough and costs less than the whole network; None where none does."""
+    """The cheapest choice that scores enough and costs less than the whole network, or None."""
     enough = [each for each in choices if each.miou >= least_miou and each.cost < each.start.costs[1]]
     return min(enough, key=lambda each: each.cost, default=None)

@@ -1,9 +1,9 @@
-"""Temporal stability: how often labels flip where the picture does not change. Needs no truth, so any video will do.
+"""Temporal stability: how often labels flip where the picture is unchanged. Needs no truth, so any video will do.
 
-A pixel is still where its grey value (ITU-R BT.601, 0..255) differs by less than 3 between two consecutive frames; its
-label flips where the two frames give it different classes. `flip_share` is the share of still pixels, over all pairs
-of frames, whose label flips: 0 is perfectly steady. For a class it is taken over the still pixels that have this class
-in the earlier frame.
+A pixel is still if its grey value (ITU-R BT.601, 0..255) differs by less than 3 between two consecutive frames; its
+label flips if it has different classes in the two frames. `flip_share` is the share of still pixels whose label flips,
+over all pairs of frames: 0 is perfectly steady. Per class, it is taken over the still pixels that have this class in
+the earlier frame.
 """
 
 from typing import Any
@@ -21,7 +21,7 @@ STILL_BELOW = 3  # grey levels
 class Stability:
     """Counts flips over the frames of one video, given in order.
 
-    Frames that do not follow one another (a dropped or damaged one between them) or differ in size are not compared.
+    Frames that are not consecutive (with a dropped or damaged one between them) or differ in size are not compared.
 
     Attributes:
         frames: frames seen.
@@ -55,24 +55,24 @@ class Stability:
 
     @property
     def flip_share(self) -> float:
-        """0..1; NaN where no pixel was still."""
+        """0..1; NaN if no pixel was still."""
         return 1 - self._changes.pixel_accuracy
 
     @property
     def still_share(self) -> float:
-        """Share of all compared pixels that were still, 0..1; NaN where none was compared."""
+        """Share of all compared pixels that were still, 0..1; NaN if none was compared."""
         return float(self._changes.counts.sum() / self._pixels) if self._pixels else float("nan")
 
     @property
     def flips_by_class(self) -> np.ndarray:
-        """float64 (C,) in 0..1, by the class before; NaN for a class that no still pixel had."""
+        """float64 (C,) in 0..1, by the earlier class; NaN for a class without still pixels."""
         had = self._changes.counts.sum(1)
         flipped = had - np.diag(self._changes.counts)
         share: np.ndarray = np.divide(flipped, had, out=np.full(len(had), np.nan), where=had > 0)
         return share
 
     def to_json(self) -> dict[str, Any]:
-        """What reports carry; None where there was nothing to count."""
+        """JSON values for reports; None if there was nothing to count."""
         return {
             "flip_share": rounded(self.flip_share),
             "flips_by_class": rounded_by_class(self._labels, self.flips_by_class),

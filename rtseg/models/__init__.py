@@ -1,8 +1,8 @@
-"""Networks in PyTorch, one architecture a file.
+"""Networks in PyTorch, one architecture per file.
 
-A model maps `x: float32 (N, 3, H, W)` (RGB, normalised) to `logits (N, C, H/s, W/s)`; `features` names what it computes
-on its way, and `forward_train` gives both, with the logits of auxiliary classifiers. Its attributes `size_multiple` and
-`logits_stride` say what sizes fit.
+A model maps `x: float32 (N, 3, H, W)` (RGB, normalised) to `logits (N, C, H/s, W/s)`. `features` returns its named
+intermediate results; `forward_train` returns both, with the logits of the auxiliary classifiers. The attributes
+`size_multiple` and `logits_stride` say which sizes fit.
 """
 
 import sys
@@ -34,15 +34,15 @@ MODELS: Registry[type[SegmentationModel]] = Registry(
 
 
 def build_model(name: str, config: dict[str, Any]) -> SegmentationModel:
-    """Builds a network with fresh weights.
+    """Builds a network with fresh weights, or the pretrained ones its config names.
 
     Args:
         name: one of `MODELS`, or smp:ARCHITECTURE:ENCODER.
         config: fields of its config dataclass.
 
     Raises:
-        UsageError: no such network, an imported one, or the config does not fit it.
-        WeightsError: the config names pretrained weights that cannot be had.
+        UsageError: there is no such network, it is an imported one, or the config does not fit it.
+        WeightsError: the config names pretrained weights that cannot be fetched or read.
     """
     if name == IMPORTED:
         raise UsageError("an imported network is a graph that torch knows nothing of: it runs on onnxruntime or "
@@ -59,7 +59,7 @@ def build_like(network: SegmentationModel) -> SegmentationModel:
     """Builds a network of the same config, pruned layers included, with fresh weights or the pretrained ones it names.
 
     Raises:
-        WeightsError: pretrained weights cannot be had.
+        WeightsError: the pretrained weights cannot be fetched or read.
     """
     pretrained = getattr(network.config, "pretrained", None)
     return _built(type(network), {**network.config_json(), **({"pretrained": pretrained} if pretrained else {})})
@@ -75,7 +75,7 @@ def _built(kind: type[SegmentationModel], config: dict[str, Any]) -> Segmentatio
 
 
 class _Callable(ModuleType):
-    """`rtseg.models()` lists the networks that ship, also once this package has taken the function's name."""
+    """Makes `rtseg.models()` list the shipped networks, even once this package has replaced the function `models`."""
 
     def __call__(self) -> dict[str, Card]:
         return models()

@@ -1,4 +1,4 @@
-"""What every network has in common."""
+"""The base class of all networks."""
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import fields
@@ -13,27 +13,27 @@ from rtseg.core.registry import unknown_name
 
 
 class Normalisation(NamedTuple):
-    """How pictures are scaled for a network: (x - mean) / std of RGB values in 0..1."""
+    """How images are scaled for a network: (x - mean) / std of RGB values in 0..1."""
 
     mean: tuple[float, float, float]
     std: tuple[float, float, float]
 
 
 def _with(kind: Callable[[Iterable[Any]], Any], instead: type[Sequence[Any]], value: Any) -> Any:
-    """`value` with lists as tuples, or the other way round."""
+    """Returns `value` with its lists as tuples, or the other way round."""
     return kind([_with(kind, instead, entry) for entry in value]) if isinstance(value, instead) else value
 
 
 LAST = "last"
-"""Name of the features that a network's classifier sees."""
+"""Name of the features that the final classifier reads."""
 
 
 class Outputs(NamedTuple):
-    """What a network gives while it trains.
+    """A network's outputs in training.
 
     Attributes:
         logits: (N, C, H/s, W/s).
-        auxiliary: one (N, C, ·, ·) for each of `auxiliary_weights`, those of the early exits first.
+        auxiliary: one (N, C, ·, ·) for each of `auxiliary_weights`, the early exits first.
         features: see `SegmentationModel.features`.
     """
 
@@ -46,18 +46,18 @@ IMAGENET_STATISTICS = Normalisation((0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
 
 class SegmentationModel(nn.Module):
-    """Base of all networks; a subclass names its config dataclass and what input sizes fit, and gives `features`.
+    """Base of all networks. A subclass names its config dataclass and which input sizes fit, and implements `features`.
 
     Attributes:
-        size_multiple: input height and width must be multiples of this; of the class, or of an instance where the
+        size_multiple: input height and width must be multiples of this. Set on the class, or on the instance if the
             config decides it.
-        logits_stride: the logits are this many times smaller than the input; likewise.
-        auxiliary_weights: share in the loss of each auxiliary output.
-        auxiliary_features: name of the features that each auxiliary classifier sees.
-        early: names of the early exits, in the order in which they compute; each is that of the features it sees. Their
-            logits are the first auxiliary outputs, of which these ship.
-        normalisation: how pictures are scaled; a network on an encoder follows the encoder.
-        classifier: ends the network; sees the features `last`.
+        logits_stride: the logits are this many times smaller than the input. Set likewise.
+        auxiliary_weights: weight of each auxiliary output in the loss.
+        auxiliary_features: name of the features that each auxiliary classifier reads.
+        early: names of the early exits, in the order in which they are computed; each is named after the features it
+            reads. Their logits are the first auxiliary outputs, and the only ones that ship.
+        normalisation: how images are scaled; a network on an encoder uses the encoder's.
+        classifier: the last layer; reads the features `last`.
     """
 
     config_class: ClassVar[type]
@@ -73,11 +73,11 @@ class SegmentationModel(nn.Module):
 
     @classmethod
     def from_config(cls, config: dict[str, Any]) -> Self:
-        """Builds the network from its config's fields, tuples as lists too.
+        """Builds the network from its config's fields; lists may stand for tuples.
 
         Raises:
             UsageError: the config has no such field, or a value is not allowed.
-            WeightsError: pretrained weights cannot be had.
+            WeightsError: the pretrained weights cannot be fetched or read.
         """
         allowed = [field.name for field in fields(cls.config_class)]
         for name in config:
@@ -90,31 +90,31 @@ class SegmentationModel(nn.Module):
             raise UsageError(f"{cls.__name__} cannot be built from {config}: {error}") from error
 
     def config_json(self) -> dict[str, Any]:
-        """What the network is rebuilt from; without `pretrained`, so that rebuilding never asks a hub.
+        """The config fields to rebuild the network from, without `pretrained`, so that rebuilding never asks a hub.
 
-        `pruned` and `exits` are there only where something is, so that the cards of other networks stay as they were.
+        `pruned` and `exits` are left out if empty, so that the cards of other networks do not change.
         """
         values = {field.name: getattr(self.config, field.name) for field in fields(self.config)}
         left_out = {"pretrained", *(name for name in ("pruned", "exits") if not values.get(name))}
         return {name: _with(list, tuple, value) for name, value in values.items() if name not in left_out}
 
     def trunk(self) -> list[nn.Module]:
-        """The layers that another network may start from, in the order in which they compute; none without a trunk."""
+        """The layers that another network may start from, in computation order; empty if there is no trunk."""
         return []
 
     def trunk_copies(self) -> list[nn.Module]:
-        """Further copies of the trunk's first layers, each with weights of its own that start as the trunk's."""
+        """Further copies of the trunk's first layers, with separate weights that start out equal to the trunk's."""
         return []
 
     def features(self, x: Tensor) -> dict[str, Tensor]:
-        """What the network computes on its way, by name: what its classifiers, and ways of teaching, look at.
+        """Computes the named intermediate results that classifiers and distillation methods read.
 
         Args:
             x: float32 (N, 3, H, W), RGB, normalised.
 
         Returns:
-            (N, ·, h, w) each, among them `last`, which the classifier sees; `encoder/16` is what an encoder gives at
-            stride 16, or would give there if it were not dilated.
+            (N, ·, h, w) each. Among them are `last`, which the classifier reads, and e.g. `encoder/16`, the encoder's
+            features at stride 16 (or those that would be at stride 16 without dilation).
         """
         raise NotImplementedError
 
@@ -124,7 +124,7 @@ class SegmentationModel(nn.Module):
         return logits
 
     def auxiliary_logits(self, features: dict[str, Tensor]) -> tuple[Tensor, ...]:
-        """`features` -> one (N, C, ·, ·) for each of `auxiliary_weights`, those of the early exits first."""
+        """`features` -> one (N, C, ·, ·) for each of `auxiliary_weights`, the early exits first."""
         return ()
 
     def forward(self, x: Tensor) -> Tensor:
@@ -132,19 +132,19 @@ class SegmentationModel(nn.Module):
         return self.classify(self.features(x))
 
     def logits_and_features(self, x: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
-        """What `forward` and `features` give, computed once."""
+        """The results of `forward` and `features`, computed together."""
         features = self.features(x)
         return self.classify(features), features
 
     def forward_train(self, x: Tensor) -> Outputs:
-        """As `forward`, with what only training needs."""
+        """Like `forward`, plus the outputs that only training needs."""
         logits, features = self.logits_and_features(x)
         return Outputs(logits, self.auxiliary_logits(features), features)
 
 
 @torch.no_grad()
 def feature_channels(model: SegmentationModel) -> dict[str, int]:
-    """How many channels each of a network's named features has, found out on the smallest picture."""
+    """Returns the channel count of each named feature, found by running the smallest input that fits."""
     was_training = model.training
     features = model.eval().features(torch.zeros(1, 3, model.size_multiple, model.size_multiple))
     model.train(was_training)
@@ -156,7 +156,7 @@ def initialise(model: nn.Module) -> None:
     for module in model.modules():
         if isinstance(module, nn.Conv2d | nn.ConvTranspose2d):
             nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
-            if module.groups > 1:  # each output is read by one group only, which torch's fan-out does not know
+            if module.groups > 1:  # each output reads one group only, which torch's fan-out ignores
                 with torch.no_grad():
                     module.weight.mul_(module.groups**0.5)
             if module.bias is not None:
@@ -164,23 +164,23 @@ def initialise(model: nn.Module) -> None:
 
 
 def count_inference_parameters(model: SegmentationModel) -> int:
-    """Parameters that inference to the end uses: those of auxiliary classifiers and early exits are left out."""
+    """Parameters used by inference to the end: without auxiliary classifiers and early exits."""
     return sum(p.numel() for name, p in model.named_parameters() if not name.startswith(("auxiliary", "exits.")))
 
 
 def count_macs(model: nn.Module, size_hw: tuple[int, int]) -> int:
-    """Multiply-accumulates of one picture's inference, without running it.
+    """Multiply-accumulates of inference on one image, counted without running it.
 
-    Pooling and interpolation count nothing, unless torch is set to deterministic algorithms.
+    Pooling and interpolation count as zero, unless torch is set to deterministic algorithms.
     """
     return int(_counted(model, size_hw).get_total_flops()) // 2
 
 
 def count_macs_by_layer(model: SegmentationModel, size_hw: tuple[int, int]) -> dict[str, int]:
-    """The same by the names of the modules that compute them, with all auxiliary outputs.
+    """The same per module, with all auxiliary outputs.
 
-    These are layers, called as in the state dict without `.weight`, and modules that compute with weights of the layers
-    in them, such as CliqueNet's blocks.
+    The keys are layers, named as in the state dict without `.weight`, and modules that compute with the weights of
+    layers inside them, such as CliqueNet's blocks.
     """
 
     class Whole(nn.Module):

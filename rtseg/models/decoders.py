@@ -1,4 +1,4 @@
-"""Decoder steps: coarse features and what the trunk saw at twice their resolution become features there.
+"""Decoder steps: each combines coarse features with the trunk's features at twice their resolution.
 
 Each takes float (N, inputs, H, W) and (N, skip, 2H, 2W) to (N, outputs, 2H, 2W).
 """
@@ -11,7 +11,7 @@ from rtseg.models.blocks import ConvNormAct, upsample2
 
 
 class SumStep(nn.Module):
-    """SwiftNet's (Oršić 2019): upsampled and lateral features are added, then blended by a 3x3 convolution."""
+    """SwiftNet's step (Oršić 2019): adds upsampled and lateral features, then blends them with a 3x3 convolution."""
 
     def __init__(self, inputs: int, skip: int, outputs: int) -> None:
         super().__init__()
@@ -25,9 +25,9 @@ class SumStep(nn.Module):
 
 
 class AttentionStep(nn.Module):
-    """PP-LiteSeg's (Peng 2022, arXiv 2204.02681, UAFM): the share of each of the two is weighed for every cell.
+    """PP-LiteSeg's step (Peng 2022, arXiv 2204.02681, UAFM): weighs the two inputs at every position.
 
-    The weight follows from mean and maximum of both over the channels.
+    The weight is computed from the mean and the maximum of both over their channels.
     """
 
     def __init__(self, inputs: int, skip: int, outputs: int) -> None:
@@ -46,10 +46,10 @@ class AttentionStep(nn.Module):
 
 
 class SeparableStep(nn.Module):
-    """DeepLab-v3+'s (Chen 2018, arXiv 1802.02611), with separable convolutions as in MobileSeg (PaddleSeg, 2021): both
-    are concatenated, then blended by a depthwise separable convolution.
+    """DeepLab-v3+'s step (Chen 2018, arXiv 1802.02611), with separable convolutions as in MobileSeg (PaddleSeg, 2021):
+    concatenates both inputs, then blends them with a depthwise separable convolution.
 
-    The trunk's features are narrowed first, so that the coarse ones, which know more, outweigh them.
+    The trunk's features are narrowed first, so that the semantically richer coarse ones outweigh them.
     """
 
     def __init__(self, inputs: int, skip: int, outputs: int) -> None:
@@ -68,16 +68,16 @@ STEPS: dict[str, type[nn.Module]] = {"sum": SumStep, "attention": AttentionStep,
 
 
 class Refinement(nn.Module):
-    """DeepLab-v3+'s decoder, for any context module: separable steps from the output stride to a finer one.
+    """DeepLab-v3+'s decoder for any context module: separable steps from the output stride to a finer one.
 
     Args:
         inputs: channels of the coarse features.
         skips: channels of the trunk's features at strides 4, 8 and 16.
         output_stride: of the coarse features.
-        logits_stride: where to end; the output stride for no step at all.
+        logits_stride: stride to end at; if it is the output stride, there are no steps.
 
     Attributes:
-        channels: of what comes out; the last step, at stride 4, has half of the coarse features'.
+        channels: of the result; the last step, at stride 4, has half as many as the coarse features.
     """
 
     def __init__(self, inputs: int, skips: tuple[int, ...], output_stride: int, logits_stride: int) -> None:

@@ -1,9 +1,9 @@
 """DeepLab-v3 (Chen et al. 2017, "Rethinking Atrous Convolution for Semantic Image Segmentation", arXiv 1706.05587).
 
-Deviations from the paper: strides are in 3x3 convolutions (torchvision's ResNet), and the default is a small one: a
+Deviations from the paper: strides are in 3x3 convolutions (torchvision's ResNet), and the default is a small network: a
 half-width ResNet-50 whose 3x3 branches are depthwise separable (as in the authors' DeepLab-v3+, Chen et al. 2018),
-because 3x3 convolutions from 1024 channels would weigh more than all of the trunk. `encoder=resnet101,
-separable=false, output_stride=16` is the paper's.
+because 3x3 convolutions on 1024 channels would have more weights than the whole trunk. `encoder=resnet101,
+separable=false, output_stride=16` builds the paper's network.
 """
 
 from dataclasses import dataclass, replace
@@ -28,15 +28,15 @@ GRIDDED = ("resnet34", "resnet50", "resnet50_half", "resnet101", "seresnet34", "
 
 @dataclass(frozen=True)
 class DeepLabV3Config(EncoderConfig):
-    """Adds to the fields of `EncoderConfig`.
+    """The config fields beyond those of `EncoderConfig`.
 
     Attributes:
         channels: width of each branch of the pyramid (256 in the paper).
         form: 'aspp' for atrous spatial pyramid pooling, 'cascade' for blocks 5 to 7 with growing rates.
         rates: of the 3x3 branches at output stride 16; doubled at 8, halved at 32.
         separable: whether the 3x3 branches are depthwise separable.
-        multi_grid: unit rates in the last stage and in blocks 5 to 7; None is (1, 2, 4) for `GRIDDED` encoders, and
-            no change for others.
+        multi_grid: unit rates in the last stage and in blocks 5 to 7; None is (1, 2, 4) for `GRIDDED` encoders and
+            leaves others unchanged.
     """
 
     channels: int = 256
@@ -57,16 +57,16 @@ class DeepLabV3Config(EncoderConfig):
 
     @property
     def grid(self) -> tuple[int, ...] | None:
-        """The unit rates that are used."""
+        """The unit rates in use."""
         return MULTI_GRID if self.multi_grid is None and self.encoder in GRIDDED else self.multi_grid
 
 
 class AtrousPyramid(nn.Module):
-    """ASPP: a 1x1 convolution, 3x3 convolutions at several rates, and the mean of the whole picture, each with batch
-    norm and ReLU; a 1x1 convolution joins them.
+    """ASPP: a 1x1 convolution, 3x3 convolutions at several rates and the mean over the whole image, each with batch
+    norm and ReLU, joined by a 1x1 convolution.
 
-    At a rate near the size of the features a 3x3 convolution has nothing but its centre left; the picture's mean gives
-    back the context that is lost.
+    At a rate close to the feature map's size, only the centre of a 3x3 convolution falls inside it; the image mean
+    restores the lost context.
     """
 
     def __init__(self, inputs: int, outputs: int, rates: tuple[int, ...], separable: bool) -> None:
@@ -95,12 +95,12 @@ def _branch(inputs: int, outputs: int, rate: int, separable: bool) -> nn.Module:
 
 
 def cascade(encoder: Encoder, name: str, rate: int, grid: tuple[int, ...]) -> nn.Sequential:
-    """Blocks 5 to 7: copies of a ResNet's last stage, each at twice the rate of the one before.
+    """Blocks 5 to 7: copies of a ResNet's last stage, each at twice the rate of the previous one.
 
     Args:
-        encoder: whose last stage has `rate`.
-        name: for the error.
-        rate: of the encoder's last stage.
+        encoder: the encoder with that last stage.
+        name: its name, for the error message.
+        rate: dilation rate of its last stage.
         grid: unit rates of each block.
     """
     if not isinstance(encoder, ResNet):
@@ -111,7 +111,7 @@ def cascade(encoder: Encoder, name: str, rate: int, grid: tuple[int, ...]) -> nn
 
 
 class DeepLabV3(EncoderNetwork):
-    """Logits at the output stride, or finer (`logits_stride`, which makes it DeepLab-v3+).
+    """Logits at the output stride or, with `logits_stride` (DeepLab-v3+), finer.
 
     Example:
         >>> DeepLabV3(DeepLabV3Config(classes=11)).eval()(torch.zeros(1, 3, 256, 512)).shape
@@ -139,7 +139,7 @@ class DeepLabV3(EncoderNetwork):
         self.early = self.auxiliary_features = self.exits.names
         self.auxiliary_weights = tuple(1.0 for _ in self.early)
         initialise(self)
-        self.encoder = encoder  # after that: it has its own initialisation, or pretrained weights
+        self.encoder = encoder  # after initialisation: the encoder has its own, or pretrained weights
         self.normalisation = encoder.normalisation
 
     def trunk(self) -> list[nn.Module]:

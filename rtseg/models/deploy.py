@@ -1,6 +1,6 @@
-"""The graph that ships: a camera's picture in, logits or labels out.
+"""The graph that ships: from a camera frame to logits or labels.
 
-Colour order, scaling, mean and standard deviation live here and nowhere else, so that training, evaluation,
+Colour order, scaling, mean and standard deviation are defined here and nowhere else, so that training, evaluation,
 calibration and live use cannot drift apart.
 """
 
@@ -15,7 +15,7 @@ OUTPUTS = ("logits", "labels")
 
 
 def normalise(images: Tensor, by: Normalisation) -> Tensor:
-    """uint8 BGR (N, H, W, 3) -> float32 RGB (N, 3, H, W) of about zero mean and unit variance."""
+    """uint8 BGR (N, H, W, 3) -> float32 RGB (N, 3, H, W), about zero mean and unit variance."""
     mean = torch.tensor([255 * value for value in by.mean], device=images.device)
     scale = torch.tensor([1 / (255 * value) for value in by.std], device=images.device)
     rgb = images.permute(0, 3, 1, 2).flip(1).float()
@@ -23,12 +23,12 @@ def normalise(images: Tensor, by: Normalisation) -> Tensor:
 
 
 def network_input(network: SegmentationModel, images: Tensor) -> Tensor:
-    """Pictures uint8 BGR (N, H, W, 3) -> what the network takes, float32 (N, 3, H, W), channels last in memory."""
+    """uint8 BGR images (N, H, W, 3) -> the network's input, float32 (N, 3, H, W), channels last in memory."""
     return normalise(images, network.normalisation).contiguous(memory_format=torch.channels_last)
 
 
 class ExitsGraph(nn.Module):
-    """A network with exits behind its pre-processing: the logits of every exit, the end of the network last."""
+    """Pre-processing and a network with exits: the logits of every exit, the network's end last."""
 
     def __init__(self, model: SegmentationModel) -> None:
         super().__init__()
@@ -42,11 +42,11 @@ class ExitsGraph(nn.Module):
 
 
 class DeployGraph(nn.Module):
-    """A network behind its pre-processing.
+    """Pre-processing and a network.
 
     Args:
         model: the network; put it in evaluation mode for anything but tests.
-        output: 'logits' gives float32 (N, C, H/s, W/s), 'labels' gives uint8 (N, H, W) at the input's own size.
+        output: 'logits' for float32 (N, C, H/s, W/s), 'labels' for uint8 (N, H, W) at the input size.
 
     Example:
         >>> DeployGraph(build_model("icnet", {}).eval())(torch.zeros(1, 256, 512, 3, dtype=torch.uint8)).shape
@@ -61,7 +61,7 @@ class DeployGraph(nn.Module):
         self.output = output
 
     def forward(self, images: Tensor) -> Tensor:
-        """uint8 BGR (N, H, W, 3) -> what `output` says."""
+        """uint8 BGR (N, H, W, 3) -> logits or labels, see `output`."""
         logits: Tensor = self.model(normalise(images, self.model.normalisation))
         if self.output == "logits":
             return logits

@@ -1,8 +1,8 @@
 """ENet (Paszke et al. 2016, "ENet: A Deep Neural Network Architecture for Real-Time Semantic Segmentation",
 arXiv 1606.02147).
 
-Deviation from the authors' Torch network: max unpooling multiplies with a mask of the maxima instead of scattering by
-index, which gives the same bits, exports to plain ONNX operators and stays in whatever memory layout an engine prefers.
+Deviation from the authors' Torch network: max unpooling multiplies by a mask of the maxima instead of scattering by
+index. The result is bit-equal, exports to plain ONNX operators and keeps any memory layout an engine prefers.
 """
 
 from dataclasses import dataclass, field
@@ -19,13 +19,13 @@ from rtseg.models.pruned import Width
 
 @dataclass(frozen=True)
 class ENetConfig:
-    """The fields that ENet is built with.
+    """The config fields of ENet.
 
     Attributes:
         classes: channels of the logits.
-        dropout: the spatial dropout of sections 2 to 5; section 1 uses a tenth of it.
-        exits: early exits beside the network's end: 1, behind the encoder, or 2, behind its section 2 as well. The
-            encoder alone has one at most, behind section 2.
+        dropout: rate of the spatial dropout in sections 2 to 5; section 1 uses a tenth of it.
+        exits: early exits besides the network's end: 1, behind the encoder, or 2, also behind its section 2. The
+            encoder alone has at most one, behind section 2.
         pruned: the layers that are narrower than the paper's, see `rtseg.models.pruned`.
     """
 
@@ -41,7 +41,7 @@ class ENetConfig:
 
 
 def max_pool_mask(x: Tensor) -> tuple[Tensor, Tensor]:
-    """2x2 max pooling that keeps where the maxima were.
+    """2x2 max pooling that also returns where the maxima were.
 
     Args:
         x: (N, C, 2h, 2w).
@@ -56,7 +56,7 @@ def max_pool_mask(x: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def max_unpool_mask(x: Tensor, mask: Tensor) -> Tensor:
-    """(N, C, h, w) -> (N, C, 2h, 2w): each value goes where its window's mask is 1, all else is 0.
+    """(N, C, h, w) -> (N, C, 2h, 2w): puts each value where its window's mask is 1, and 0 elsewhere.
 
     Bit-equal to `max_unpool2d` with the indices of the pooling that made the mask.
     """
@@ -69,7 +69,7 @@ def double(x: Tensor) -> Tensor:
 
 
 def window_ranks(like: Tensor) -> Tensor:
-    """(H, W) of the dtype of `like`: 4, 3 in the upper row of each 2x2 window, 2, 1 in the lower."""
+    """(H, W), dtype of `like`: 4, 3 in the upper row of each 2x2 window, 2, 1 in the lower one."""
     row, column = (torch.arange(size, device=like.device) % 2 for size in like.shape[-2:])
     return (4 - 2 * row[:, None] - column).to(like.dtype)
 
@@ -93,7 +93,7 @@ class InitialBlock(nn.Module):
 
 
 class Bottleneck(nn.Module):
-    """Regular, dilated or asymmetric bottleneck: 1x1 to a quarter, main convolution, 1x1 back, added to x."""
+    """Regular, dilated or asymmetric bottleneck: 1x1 to a quarter width, main convolution, 1x1 back, added to x."""
 
     def __init__(
         self, channels: int, dropout: float, dilation: int = 1, asymmetric: bool = False, relu: bool = False
@@ -133,7 +133,7 @@ class DownsamplingBottleneck(nn.Module):
         self.act = nn.PReLU(outputs)
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        """(N, inputs, 2h, 2w) -> (N, outputs, h, w) and the pooling's mask."""
+        """(N, inputs, 2h, 2w) -> (N, outputs, h, w) and the pooling mask."""
         pooled, mask = max_pool_mask(x)
         residual = self.residual(x)
         padded = F.pad(pooled, (0, 0, 0, 0, 0, residual.shape[1] - pooled.shape[1]))
@@ -158,13 +158,13 @@ class UpsamplingBottleneck(nn.Module):
 
 
 def section(dropout: float) -> list[nn.Module]:
-    """The eight bottlenecks that sections 2 and 3 share."""
+    """The eight bottlenecks of section 2, and of section 3."""
     kinds = [(1, False), (2, False), (1, True), (4, False), (1, False), (8, False), (1, True), (16, False)]
     return [Bottleneck(128, dropout, dilation, asymmetric) for dilation, asymmetric in kinds]
 
 
 class _Encoding(SegmentationModel):
-    """The encoder, which the two networks below share with its parameters' names."""
+    """The encoder, shared by the two networks below under the same parameter names."""
 
     config_class = ENetConfig
 
@@ -181,12 +181,12 @@ class _Encoding(SegmentationModel):
         self.section3 = nn.Sequential(*section(dropout))
 
     def encode(self, x: Tensor) -> tuple[dict[str, Tensor], Tensor, Tensor]:
-        """The encoder's features, and the masks of the poolings to 1/4 and to 1/8."""
+        """Returns the encoder's features, and the masks of the poolings to 1/4 and to 1/8."""
         x = self.initial(x)  # (N, 16, H/2, W/2)
         x, mask4 = self.down1(x)
         at_4 = self.section1(x)  # (N, 64, H/4, W/4)
         x, mask8 = self.down2(at_4)
-        section2 = self.section2(x)  # (N, 128, H/8, W/8), and so is what follows
+        section2 = self.section2(x)  # (N, 128, H/8, W/8), as is everything after it
         return {"encoder/4": at_4, "section2": section2, "encoder/8": self.section3(section2)}, mask4, mask8
 
     def exit_at(self, names: tuple[str, ...]) -> None:
@@ -201,9 +201,9 @@ class _Encoding(SegmentationModel):
 
 
 class ENetEncoder(_Encoding):
-    """The encoder with a 1x1 classifier: what the paper trains first, on labels of 1/8 size (section 5.1).
+    """The encoder with a 1x1 classifier, which the paper trains first, on labels at 1/8 size (section 5.1).
 
-    `rtseg train --model enet --init ENCODER.onnx` goes on from it with the decoder.
+    `rtseg train --model enet --init ENCODER.onnx` then adds the decoder and trains on.
     """
 
     logits_stride = 8
@@ -221,7 +221,7 @@ class ENetEncoder(_Encoding):
 
 
 class ENet(_Encoding):
-    """Large encoder, small decoder; logits at the input's own size.
+    """Large encoder, small decoder; logits at the input size.
 
     Example:
         >>> ENet(ENetConfig(classes=11))(torch.zeros(1, 3, 256, 512)).shape

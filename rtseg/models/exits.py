@@ -1,13 +1,13 @@
-"""Early exits: classifiers on features that a network has on its way, so that it can stop there.
+"""Early exits: classifiers on intermediate features, so that inference can stop there.
 
 BranchyNet (Teerapittayanon et al. 2016, "BranchyNet: Fast Inference via Early Exiting from Deep Neural Networks", ICPR)
-puts side branches on a network and trains all of them at once. ADP-C (Liu et al. 2022, "Anytime Dense Prediction with
+puts side branches on a network and trains them all at once. ADP-C (Liu et al. 2022, "Anytime Dense Prediction with
 Confidence Adaptivity", ICLR, arXiv 2104.00749) redesigns them for dense prediction: an exit must see the whole range of
-depths at the resolution of its features, for what is early is fine but knows nothing of the picture as a whole.
+depths at the resolution of its features, because early features are fine but lack global context.
 
-Deviations: the authors' exits stand on HRNet's parallel branches; `ExitHead` is a small network of its own, from the
-stride of its features down to 32 and back. The decoders of ICNet and SwiftNet see all depths already, so that their
-auxiliary classifiers serve as exits as they are.
+Deviations: the authors' exits use HRNet's parallel branches; `ExitHead` is a small network that goes from the stride of
+its features down to 32 and back. The decoders of ICNet and SwiftNet already see all depths, so their auxiliary
+classifiers serve as exits unchanged.
 """
 
 from collections.abc import Mapping
@@ -20,15 +20,15 @@ from rtseg.models.decoders import SeparableStep
 from rtseg.models.pyramid import PyramidPooling
 
 COARSEST = 32
-"""Stride down to which an exit looks: input sizes of a network with such exits are multiples of it."""
+"""Coarsest stride inside an exit: input sizes of a network with such exits are multiples of it."""
 _WIDTH = 64
 
 
 class ExitHead(nn.Module):
-    """Logits (N, C, H, W) of features (N, inputs, H, W).
+    """Features (N, inputs, H, W) -> logits (N, C, H, W).
 
-    They are narrowed, halved by depthwise separable convolutions until stride 32, joined there with averages over
-    regions, and brought back step by step with what was seen on the way down.
+    The features are narrowed, halved by depthwise separable convolutions down to stride 32, joined there with averages
+    over regions, and upsampled step by step with skip connections from the way down.
 
     Args:
         inputs: channels of the features.
@@ -58,7 +58,7 @@ class ExitHead(nn.Module):
 
 
 class ExitHeads(nn.ModuleList):
-    """The heads of a network's exits, in the order in which their features are computed; it may have none.
+    """The heads of a network's exits, possibly none, in the order in which their features are computed.
 
     Args:
         seen: name of the features -> their channels and stride.

@@ -1,14 +1,13 @@
 """ICNet: image cascade network (Zhao et al. 2018, "ICNet for Real-Time Semantic Segmentation on High-Resolution
 Images", ECCV).
 
-Three branches see the picture at 1/4, 1/2 and full size. The low and the medium one share the first stages of a
-half-width ResNet-50, run once at half size; the low branch goes on from those features at half their resolution.
+Three branches see the image at 1/4, 1/2 and full size. The low and the medium branch share the first stages of a
+half-width ResNet-50, run once at half size; the low branch continues from those features at half their resolution.
 
-Deviations from the authors' Caffe network: resizing uses half-pixel centres instead of aligned corners, and the
-pictures are halved by averaging 2x2 pixels. Any encoder that can be cut may stand in for the ResNet (`encoder`); the
-cascade stays what it is. On an encoder, the full-size branch may be a copy of the encoder's first layers (`high`), the
-two small branches may share more of it (`shared_stride`), and a last step may bring back what the full-size branch saw
-at stride 4 (`detail`).
+Deviations from the authors' Caffe network: resizing uses half-pixel centres instead of aligned corners, and images are
+halved by averaging 2x2 pixels. Any encoder that can be cut may replace the ResNet (`encoder`); the cascade stays the
+same. With an encoder, the full-size branch may be a copy of the encoder's first layers (`high`), the two small branches
+may share more layers (`shared_stride`), and a last step may add the full-size branch's features at stride 4 (`detail`).
 """
 
 from copy import deepcopy
@@ -35,22 +34,22 @@ _OWN = ("high", "fuse_medium", "fuse_high", "detail", "classifier", "auxiliary_m
 
 @dataclass(frozen=True)
 class ICNetConfig:
-    """The fields that ICNet is built with.
+    """The config fields of ICNet.
 
     Attributes:
         classes: channels of the logits.
         width: factor on the channels of the cascade and of the paper's ResNet; 0.5 is the compressed network that the
             paper reports.
-        encoder: trunk of the low and the medium branch, in full width: one of `ENCODERS`; None is the paper's ResNet.
-        high: what sees the picture at full size: 'plain' for the paper's three convolutions, 'trunk' for a second copy
-            of the encoder's layers up to stride 8, which starts pretrained where the encoder does.
+        encoder: trunk of the low and the medium branch, at full width: one of `ENCODERS`; None is the paper's ResNet.
+        high: layers of the full-size branch: 'plain' for the paper's three convolutions, 'trunk' for a second copy of
+            the encoder's layers up to stride 8, pretrained if the encoder is.
         shared_stride: the low and the medium branch share the encoder's layers up to this stride: 8 as in the paper, or
-            16. Both compute at stride 8 of their input from there on; 16 gives the medium branch deeper features.
-        detail: a decoder step from stride 8 to 4, with the full-size branch's features there; needs high='trunk'.
-        exits: early exits beside the network's end: 1, behind the medium branch, or 2, behind the low one as well.
-        pretrained: weights of that encoder to start from: 'imagenet', or the path of a state-dict file. Never stored.
-        settings: fields of the encoder's own, such as `growth` of a DenseNet (`EncoderNetwork`).
-        pruned: the layers that are narrower than follows from all this, see `rtseg.models.pruned`.
+            16. From there on both compute at stride 8 of their input; 16 makes the medium branch deeper.
+        detail: adds a decoder step from stride 8 to 4 with the full-size branch's features; needs high='trunk'.
+        exits: early exits besides the network's end: 1, behind the medium branch, or 2, also behind the low one.
+        pretrained: initial weights of that encoder: 'imagenet', or the path of a state-dict file. Never stored.
+        settings: the encoder's own fields, such as `growth` of a DenseNet (`EncoderNetwork`).
+        pruned: the layers that are narrower than the other fields imply, see `rtseg.models.pruned`.
     """
 
     classes: int = 11
@@ -82,14 +81,14 @@ class Trunk(NamedTuple):
     """The layers of the medium and the low branch.
 
     Attributes:
-        stem: the first layers, which see the picture at half size.
-        shared: from there on, both branches use them; they end at stride 8 of that half.
+        stem: the first layers, which see the image at half size.
+        shared: the layers behind the stem that both branches use; they end at stride 8 of their input.
         deep: the low branch's further layers, which keep the size.
         middle: channels behind `shared`.
         outputs: channels behind `deep`.
-        normalisation: how pictures are scaled.
-        high: the layers of the full-size branch up to stride 8, where they are copied from an encoder.
-        fine: channels at strides 4 and 8 of that branch.
+        normalisation: how images are scaled.
+        high: the layers of the full-size branch up to stride 8, if they are copied from an encoder.
+        fine: channels of that branch at strides 4 and 8.
         to_4: how many of its layers lead to stride 4.
     """
 
@@ -105,7 +104,7 @@ class Trunk(NamedTuple):
 
 
 def _paper_trunk(width: float) -> Trunk:
-    """The authors' ResNet-50 with a deep stem, its last two stages dilated."""
+    """The authors' ResNet-50 with a deep stem and a dilated last two stages."""
     stem, c2, c3, c4, c5 = (scaled(channels, width) for channels in (64, 256, 512, 1024, 2048))
     first = [ConvNormAct(3, stem, stride=2), ConvNormAct(stem, stem), ConvNormAct(stem, 2 * stem)]
     stage3 = stage(CaffeBottleneck, c2, c3, [1] * 4, stride=2)
@@ -127,7 +126,7 @@ def _encoder_trunk(config: ICNetConfig) -> Trunk:
 
 
 class CascadeFeatureFusion(nn.Module):
-    """CFF: fuses coarse features F1 with features F2 of twice their resolution."""
+    """CFF: fuses coarse features F1 with features F2 at twice their resolution."""
 
     def __init__(self, coarse: int, fine: int, outputs: int) -> None:
         super().__init__()
@@ -135,12 +134,12 @@ class CascadeFeatureFusion(nn.Module):
         self.fine = ConvNormAct(fine, outputs, 1, act=None)
 
     def forward(self, coarse_up: Tensor, fine: Tensor) -> Tensor:
-        """Both (N, ·, H, W); `coarse_up` is F1 after upsampling, which the auxiliary classifier sees as well."""
+        """Both (N, ·, H, W); `coarse_up` is F1 after upsampling, which the auxiliary classifier also reads."""
         return F.relu(self.coarse(coarse_up) + self.fine(fine))
 
 
 class ICNet(EncoderNetwork):
-    """Logits at 1/4 of the input; cascade label guidance weighs its three outputs 1.0, 0.4, 0.16.
+    """Logits at 1/4 of the input; cascade label guidance weights its three outputs 1.0, 0.4 and 0.16.
 
     Example:
         >>> ICNet(ICNetConfig(classes=11))(torch.zeros(1, 3, 256, 512)).shape
@@ -190,7 +189,7 @@ class ICNet(EncoderNetwork):
         return [self.high] if self.config.high == "trunk" else []
 
     def _high(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        """The full-size branch at strides 4 and 8."""
+        """The full-size branch's features at strides 4 and 8."""
         at_4 = x
         for number, layer in enumerate(self.high, 1):
             x = layer(x)

@@ -1,4 +1,4 @@
-"""Layers with fewer channels than follow from a config: how a pruned network is rebuilt from its card alone."""
+"""Layers with fewer channels than the config implies: how a pruned network is rebuilt from its card alone."""
 
 from typing import Any
 
@@ -9,18 +9,18 @@ from rtseg.core.errors import UsageError
 from rtseg.models.base import SegmentationModel, count_macs_by_layer, initialise
 
 Width = tuple[str, int | None, int | None]
-"""(layer, inputs, outputs), the layer as in the state dict; None where it follows from the rest of the config."""
+"""(layer, inputs, outputs), the layer named as in the state dict; None if the rest of the config implies the number."""
 
 
 def is_depthwise(layer: nn.Module) -> bool:
-    """Whether a convolution has one filter for each of its channels."""
+    """Whether a convolution has one filter per channel."""
     return isinstance(layer, nn.Conv2d) and 1 < layer.groups == layer.in_channels == layer.out_channels
 
 
 def widths(layer: nn.Module) -> tuple[int, int] | None:
-    """(inputs, outputs) of a layer that can be narrowed, None for any other.
+    """Returns (inputs, outputs) of a layer that can be narrowed, None for any other.
 
-    That is a convolution, dense or depthwise, or a batch norm or PReLU with a weight for each channel.
+    These are convolutions, dense or depthwise, and batch norms and PReLUs with one weight per channel.
     """
     if isinstance(layer, nn.BatchNorm2d) and layer.affine and layer.track_running_stats:
         return layer.num_features, layer.num_features
@@ -37,8 +37,8 @@ def keep_channels(layer: nn.Module, inputs: Tensor | None, outputs: Tensor | Non
 
     Args:
         layer: one that has `widths`.
-        inputs: int64 indices of the channels that are kept; None keeps all. A layer whose outputs are its inputs one by
-            one (batch norm, PReLU, depthwise convolution) follows `outputs` alone.
+        inputs: int64 indices of the channels to keep; None keeps all. Ignored by layers that map channels one to one
+            (batch norm, PReLU, depthwise convolution), which follow `outputs`.
         outputs: likewise.
     """
     transposed = isinstance(layer, nn.ConvTranspose2d)
@@ -59,7 +59,7 @@ def _keep(layer: nn.Module, name: str, axis: int, kept: Tensor) -> None:
 
 
 def _count_again(layer: nn.Module) -> None:
-    """Makes a layer's own counts those of its weight."""
+    """Updates a layer's channel counts to match its weight."""
     assert isinstance(layer.weight, Tensor)
     if isinstance(layer, nn.BatchNorm2d):
         layer.num_features = len(layer.weight)
@@ -75,13 +75,13 @@ def _count_again(layer: nn.Module) -> None:
 
 
 def narrow(model: SegmentationModel, pruned: tuple[Width, ...]) -> None:
-    """Gives layers of a network that was just built the widths that its config's `pruned` says.
+    """Narrows layers of a freshly built network to the widths in its config's `pruned`.
 
-    Convolutions that change get fresh weights: how large those are depends on the widths.
+    Convolutions that change get fresh weights, because the scale of their initialisation depends on the widths.
 
     Raises:
         UsageError: there is no such layer, it has no more channels than it should be narrowed to, or the layers do not
-            fit together, as where the rest of the config is not that of the network that was pruned.
+            fit together, for example because the rest of the config is not that of the pruned network.
     """
     for entry in pruned:
         name, inputs, outputs = _checked(entry)

@@ -1,8 +1,8 @@
 """PSPNet (Zhao et al. 2017, "Pyramid Scene Parsing Network", CVPR, arXiv 1612.01105).
 
 Deviations from the authors' Caffe network: resizing uses half-pixel centres instead of aligned corners, strides are in
-3x3 convolutions (torchvision's ResNet), and the default is a small one: a half-width ResNet-50 with a plain stem and a
-head of 128 channels. `encoder=resnet101, deep_stem=true, channels=512` is the paper's.
+3x3 convolutions (torchvision's ResNet), and the default is a small network: a half-width ResNet-50 with a plain stem
+and a head of 128 channels. `encoder=resnet101, deep_stem=true, channels=512` builds the paper's network.
 """
 
 from dataclasses import dataclass
@@ -24,7 +24,7 @@ class PSPNetConfig(EncoderConfig):
 
 
 class PSPNet(EncoderNetwork):
-    """Logits at the output stride, or finer (`logits_stride`); the auxiliary classifier behind stage 4 weighs 0.4.
+    """Logits at the output stride, or finer (`logits_stride`); the auxiliary classifier behind stage 4 has weight 0.4.
 
     Example:
         >>> PSPNet(PSPNetConfig(classes=11)).eval()(torch.zeros(1, 3, 256, 512)).shape
@@ -56,7 +56,7 @@ class PSPNet(EncoderNetwork):
         self.auxiliary_weights = (*(1.0 for _ in self.early), 0.4)
         self.auxiliary_features = (*self.early, "encoder/16")
         initialise(self)
-        self.encoder = encoder  # after that: it has its own initialisation, or pretrained weights
+        self.encoder = encoder  # after initialisation: the encoder has its own, or pretrained weights
         self.normalisation = encoder.normalisation
 
     def trunk(self) -> list[nn.Module]:

@@ -1,8 +1,8 @@
-"""Pyramid pooling (Zhao et al. 2017, "Pyramid Scene Parsing Network", CVPR), in its own and in ICNet's summing form.
+"""Pyramid pooling (Zhao et al. 2017, "Pyramid Scene Parsing Network", CVPR), in its own form and ICNet's summing form.
 
-Pooling and interpolation are linear and separable, so in an export each level is U P x Pᵀ Uᵀ with small matrices that
-follow from the shape alone: no adaptive pooling is left in the graph, at any size. The same in deterministic training,
-for CUDA's adaptive pooling has no deterministic gradient.
+Pooling and interpolation are linear and separable, so an export computes each level as U P x Pᵀ Uᵀ, with small matrices
+that depend on the shape alone: no adaptive pooling is left in the graph, at any size. Deterministic training does the
+same, because CUDA's adaptive pooling has no deterministic gradient.
 """
 
 import torch
@@ -15,19 +15,19 @@ BINS = (1, 2, 3, 6)
 
 
 def by_matrices() -> bool:
-    """Whether levels are computed as products of matrices, rather than by torch's kernels, which take half the time."""
+    """Whether levels are computed as matrix products instead of torch's kernels, which take half the time."""
     return torch.compiler.is_exporting() or torch.are_deterministic_algorithms_enabled()
 
 
 def pool_regions(x: Tensor, bins: int) -> Tensor:
-    """(N, C, H, W) -> (N, C, bins, bins): averages over equal regions, as adaptive average pooling."""
+    """(N, C, H, W) -> (N, C, bins, bins): averages over equal regions, like adaptive average pooling."""
     if not by_matrices():
         return F.adaptive_avg_pool2d(x, bins)
     return pooling_matrix(x.shape[-2], bins, x) @ x @ pooling_matrix(x.shape[-1], bins, x).T
 
 
 def spread_regions(level: Tensor, like: Tensor) -> Tensor:
-    """(N, C, bins, bins) -> (N, C, H, W) of the size of `like`, bilinear."""
+    """(N, C, bins, bins) -> (N, C, H, W) at the size of `like`, bilinear."""
     height, width = like.shape[-2:]
     if not by_matrices():
         return F.interpolate(level, (height, width), mode="bilinear")
@@ -50,12 +50,12 @@ class PyramidPooling(nn.Module):
 
 
 class PyramidConcat(nn.Module):
-    """PSPNet's form: each level passes a 1x1 convolution, batch norm and ReLU, and is concatenated to x.
+    """PSPNet's form: passes each level through a 1x1 convolution, batch norm and ReLU, and concatenates it to x.
 
     Args:
         inputs: channels of x.
         reduced: channels of each level.
-        bins: regions along each side, one level each.
+        bins: regions along each side, one number per level.
     """
 
     def __init__(self, inputs: int, reduced: int, bins: tuple[int, ...] = BINS) -> None:

@@ -13,15 +13,15 @@ from rtseg.models.base import LAST, SegmentationModel
 from rtseg.models.encoders.pretrained import IMAGENET, fetching, load_by_name
 from rtseg.models.pruned import Width
 
-_TIMM = "tu-"  # the package's mark of an encoder of timm
+_TIMM = "tu-"  # the package's prefix for timm encoders
 ARCHITECTURES = list(smp.MODEL_ARCHITECTURES_MAPPING)
 
 
 @dataclass(frozen=True)
 class SmpConfig:
-    """Names are those of the package; `pretrained` is 'imagenet', or the path of a state-dict file of the encoder.
+    """Names are the package's; `pretrained` is 'imagenet', or the path of a state-dict file of the encoder.
 
-    `pruned` has the layers that are narrower than the package's, see `rtseg.models.pruned`.
+    `pruned` lists the layers that are narrower than the package's, see `rtseg.models.pruned`.
     """
 
     classes: int = 11
@@ -42,7 +42,7 @@ class SmpConfig:
 
 
 class SmpNetwork(SegmentationModel):
-    """Logits at the input's own size. Initialised as the package does it.
+    """Logits at the input size. Initialised by the package.
 
     Example:
         >>> SmpNetwork(SmpConfig(classes=11)).eval()(torch.zeros(1, 3, 64, 96)).shape
@@ -68,7 +68,7 @@ class SmpNetwork(SegmentationModel):
 
     def features(self, x: Tensor) -> dict[str, Tensor]:
         seen = self.network.encoder(x)
-        if self.config.architecture == "dpt":  # whose encoder gives tokens, and no maps
+        if self.config.architecture == "dpt":  # its encoder returns tokens, not feature maps
             return {LAST: self.network.decoder(*seen)}
         named = {f"encoder/{2**depth}": found for depth, found in enumerate(seen) if depth and found.shape[1]}
         return {**named, LAST: self.network.decoder(seen)}

@@ -1,12 +1,12 @@
 """SwiftNet (Oršić et al. 2019, "In Defense of Pre-trained ImageNet Architectures for Real-time Semantic Segmentation of
 Road-driving Images", CVPR, arXiv 1903.08469), in its single-scale form.
 
-A pretrained trunk, pyramid pooling at its end, and a narrow decoder that adds back, step by step, what the trunk saw at
-strides 16, 8 and 4.
+A pretrained trunk, pyramid pooling at its end, and a narrow decoder that adds the trunk's features at strides 16, 8 and
+4 step by step.
 
 Deviations: the trunk is EfficientNet-Lite0 instead of ResNet-18; its features pass a 1x1 convolution with batch norm
 before they are added; the last step is half as wide; the auxiliary classifiers read the decoder at strides 8 and 16.
-Two other decoders can stand in for the authors' (`decoder`): see `rtseg/models/decoders.py`.
+Two other decoders can replace the authors' (`decoder`): see `rtseg/models/decoders.py`.
 """
 
 from dataclasses import dataclass
@@ -28,7 +28,7 @@ BINS = (1, 2, 4, 8)
 
 @dataclass(frozen=True)
 class SwiftNetConfig(EncoderConfig):
-    """`channels` is the width of pyramid and decoder; the last step, at stride 4, has half of it.
+    """`channels` is the width of the pyramid and the decoder; the last step, at stride 4, has half as many.
 
     Attributes:
         decoder: one of `STEPS`.
@@ -56,7 +56,7 @@ class PyramidContext(nn.Sequential):
 
 
 class SwiftNet(EncoderNetwork):
-    """Logits at 1/4 of the input; auxiliary classifiers at 1/8 and 1/16 weigh 0.4 and 0.2.
+    """Logits at 1/4 of the input; the auxiliary classifiers at 1/8 and 1/16 have weights 0.4 and 0.2.
 
     Example:
         >>> SwiftNet(SwiftNetConfig(classes=11)).eval()(torch.zeros(1, 3, 256, 512)).shape
@@ -88,7 +88,7 @@ class SwiftNet(EncoderNetwork):
             self.auxiliary_weights = (1.0, 1.0 if config.exits == 2 else 0.4, 0.2)
             self.auxiliary_features = (*self.exits.names, *self.auxiliary_features)
         initialise(self)
-        self.encoder = encoder  # after that: it has its own initialisation, or pretrained weights
+        self.encoder = encoder  # after initialisation: the encoder has its own, or pretrained weights
         self.normalisation = encoder.normalisation
 
     def trunk(self) -> list[nn.Module]:

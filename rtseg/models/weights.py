@@ -1,4 +1,4 @@
-"""The ONNX file as a checkpoint: what ships is also where fine-tuning and the torch engine start."""
+"""The ONNX file as a checkpoint: fine-tuning and the torch engine start from the shipped file."""
 
 from pathlib import Path
 
@@ -13,18 +13,18 @@ from rtseg.models.base import SegmentationModel
 
 
 def may_lack(key: str) -> bool:
-    """Whether the graph of a whole network need not hold a state-dict key: classifiers that only training or an early
-    exit uses, and counters."""
+    """Whether the graph of a whole network may lack a state-dict key: a counter, or part of a classifier that only
+    training or an early exit uses."""
     return key.startswith(("auxiliary", "exits.")) or key.endswith("num_batches_tracked")
 
 
 def is_classifier(key: str) -> bool:
-    """Whether a state-dict key is of the layer that gives the classes, in our networks or in those of smp."""
+    """Whether a state-dict key belongs to the layer that outputs the classes, in our networks or in smp's."""
     return key.startswith(("classifier.", "network.segmentation_head."))
 
 
 def load_state_dict(path: Path) -> dict[str, Tensor]:
-    """Reads the parameters and buffers of a network from the ONNX file that `rtseg export` made, as float32.
+    """Reads a network's parameters and buffers, as float32, from an ONNX file written by `rtseg export`.
 
     Raises:
         WeightsError: the file cannot be read.
@@ -34,7 +34,7 @@ def load_state_dict(path: Path) -> dict[str, Tensor]:
 
     try:
         graph = onnx.load(path).graph
-    except Exception as error:  # protobuf raises its own kinds, which differ between its implementations
+    except Exception as error:  # protobuf raises its own exceptions, which differ between its implementations
         raise WeightsError(f"{path} is not an ONNX file that can be read: {error}") from error
     return {
         tensor.name: torch.from_numpy(numpy_helper.to_array(tensor).astype(np.float32)) for tensor in graph.initializer
@@ -42,7 +42,7 @@ def load_state_dict(path: Path) -> dict[str, Tensor]:
 
 
 def restore(model: SegmentationModel, weights: dict[str, Tensor], origin: str) -> None:
-    """Puts weights into a network; only what only training uses may be missing from them.
+    """Loads weights into a network; only those that inference does not need may be missing.
 
     Args:
         model: receives the weights.
@@ -76,7 +76,7 @@ def load_network(artifact: Artifact) -> SegmentationModel:
 
 
 def load_weights(artifact: Artifact) -> dict[str, Tensor]:
-    """All weights of a network by state-dict key, those of its exits among them; raises as `load_network` does."""
+    """All weights of a network by state-dict key, exits included; raises as `load_network` does."""
     weights = load_state_dict(artifact.file("fp32"))
     for path in artifact.chain("fp32") if artifact.card.exits else ():
         weights |= load_state_dict(path)

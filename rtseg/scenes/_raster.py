@@ -22,9 +22,9 @@ _F = types.float64
 
 @compiled(types.float64[:, ::1](_POINTS, types.Array(_F, 1, "C", readonly=True), _F, _F, _F, _F, _F, _F, _F))
 def project(points, bend, behind, s, y, focal, middle, horizon, nearest):  # type: ignore[no-untyped-def]
-    """World points (u, y, s) -> pixels (x, y); `bend` is the road's shift for every metre from s - behind on.
+    """World points (u, y, s) -> pixels (x, y); `bend` is the road's lateral shift per metre, starting at s - behind.
 
-    A negative `focal` mirrors the picture; points nearer than `nearest` are moved there.
+    A negative `focal` mirrors the picture; points nearer than `nearest` are moved to that distance.
     """
     pixels = np.empty((points.shape[0], 2))
     for i in range(points.shape[0]):
@@ -40,11 +40,11 @@ def project(points, bend, behind, s, y, focal, middle, horizon, nearest):  # typ
 
 @compiled(types.void(_CANVAS, _POINTS, _ENDS, _POINTS, _LIGHT, _LIGHT, _END))
 def fill_polygons(canvas, points, ends, colours, gain, haze, place):  # type: ignore[no-untyped-def]
-    """Fill polygons in turn: the k-th has the points up to ends[k] and the colour * gain + haze, label.
+    """Fills polygons in order: the k-th has the points up to ends[k], the colour * gain + haze and its label.
 
-    Points are multiplied by the first two and moved by the last two of `place`, which gives pixels. Every row is
-    filled from the outline's leftmost to its rightmost pixel, so that outlines may not fold within a row; pixels that
-    an edge touches are in, so that nothing is too thin to be seen.
+    Pixels are the points multiplied by the first two values of `place` plus the last two. Every row is filled from the
+    outline's leftmost to its rightmost pixel, so outlines must not fold within a row; pixels that an edge touches are
+    included, so that nothing is too thin to be seen.
     """
     height, width = canvas.shape
     scale_x, scale_y, origin_x, origin_y = place
@@ -83,11 +83,11 @@ def fill_polygons(canvas, points, ends, colours, gain, haze, place):  # type: ig
 
 @compiled(types.void(_CANVAS, _TEXELS, _END, _END, types.float64, types.float64))
 def draw_upright(canvas, image, one, other, start, jitter):  # type: ignore[no-untyped-def]
-    """Map the texel columns from `start` on onto an upright quad between two ends: (x, top, bottom, scale) each.
+    """Maps the texel columns from `start` on onto an upright quad between two ends, (x, top, bottom, scale) each.
 
-    The camera does not roll, so that a pixel column shows one texel column and a row's pixels are one run. Label 0
-    is see-through. `jitter` 1 takes the texel from one of four places around each pixel in turn; the lens blur,
-    a binomial 3x3, weighs the four alike, which together is as smooth as interpolation and costs nothing.
+    The camera does not roll, so a pixel column shows one texel column and the pixels of a texel row are one run. Label
+    0 is transparent. `jitter` 1 takes the texel from one of four positions around each pixel in turn; the lens blur, a
+    binomial 3x3, weights the four equally, so the result is as smooth as interpolation at no cost.
     """
     height, width = canvas.shape
     tall, wide = image.shape
@@ -125,7 +125,7 @@ def draw_upright(canvas, image, one, other, start, jitter):  # type: ignore[no-u
         line, column, shift = canvas[y, first:], columns[odd], base[odd]
         begin = ceil(left) - first
         for i in range(floor(right) - first - begin + 1):
-            at = np.uint32(begin + i)  # unsigned: numba then knows that no index is negative, which makes this faster
+            at = np.uint32(begin + i)  # unsigned: numba then knows that no index is negative, which is faster
             row = np.uint32(min(max(shift[at] + y * step[at], np.float32(0.0)), lowest))
             texel = image[row, column[at]]
             if texel >> 24:
@@ -134,9 +134,10 @@ def draw_upright(canvas, image, one, other, start, jitter):  # type: ignore[no-u
 
 @compiled(types.void(_CANVAS, _CANVAS, types.int16[:, ::1], _FLOATS, _FLOATS, _FLOATS, _FLOATS, _FLOATS))
 def finish_ground(canvas, shadow, grain, v, u, step, fade, dark):  # type: ignore[no-untyped-def]
-    """Add to row y grain from row v[y], column u[y] + x * step[y], times fade[y]; darken where `shadow` is set.
+    """Adds grain to row y, from row v[y], column u[y] + x * step[y], times fade[y]; darkens where `shadow` is set.
 
-    `grain` repeats, its sides are powers of two; colours must be so far from 0 and 255 that grain stays within.
+    `grain` repeats and its sides are powers of two; colours must be far enough from 0 and 255 for grain not to
+    overflow.
     """
     height, width = canvas.shape
     rows, columns = np.uint32(grain.shape[0] - 1), np.uint32(grain.shape[1] - 1)
@@ -150,7 +151,7 @@ def finish_ground(canvas, shadow, grain, v, u, step, fade, dark):  # type: ignor
             here, there = np.int32(line[np.uint32(place) & columns]), np.int32(line[np.uint32(place + 1) & columns])
             added[x] = (here * 256 + (there - here) * share) * weight >> 16
             at += by
-        for x in range(width):  # apart from the loop above and without a branch: many pixels at a time
+        for x in range(width):  # separate from the loop above and without a branch, for SIMD
             pixel = canvas[y, x] + np.uint32(added[x]) * np.uint32(0x10101)
             b, g, r = (pixel & 0xFF) * blue, (pixel & 0xFF00) * green, (pixel & 0xFF0000) * red
             dim = (pixel & 0xFF000000) | (b >> 8) | (g >> 8 & 0xFF00) | (r >> 8 & 0xFF0000)

@@ -1,4 +1,4 @@
-"""Things that stand on the street for good: houses, fences, posts, signs. Each function draws one of them."""
+"""Permanent things along the street: houses, fences, posts, signs. Each function draws one of them."""
 
 from dataclasses import dataclass
 from functools import lru_cache
@@ -24,7 +24,7 @@ def dim(colour: Colour, factor: float) -> Colour:
 
 
 def draw_textured_wall(p: Painter, levels: tuple[np.ndarray, ...], u: float, s: tuple[float, float], y1: float) -> None:
-    """Map a texture onto a wall along the road from s[0] to s[1], 0 to `y1` high, cut where it passes the camera."""
+    """Maps a texture onto a wall along the road from s[0] to s[1], 0 to `y1` high, cut where it passes the camera."""
     near = max(s[0], p.camera.s + NEAR)
     if s[1] - near < 0.2:
         return
@@ -63,7 +63,7 @@ def draw_building(p: Painter, facade: Facade, side: int, line: float, s: tuple[f
 
 @lru_cache(maxsize=128)
 def _house(wall: Colour, roof: Colour | None, end_visible: bool, chimney: bool) -> Polygons:
-    """The faces of a house beside its front; `points` are indices into the corners that `draw_building` makes."""
+    """The faces of a house without its front; `points` are indices into the corners in `draw_building`."""
     faces: list[tuple[list[int], Colour]] = []
     if roof is not None:
         faces.append(([3, 4, 5, 6], roof))
@@ -145,7 +145,7 @@ def _plate(kind: SignKind, far: bool) -> Polygons:
 
 
 def draw_traffic_light(p: Painter, at: tuple[float, float], phase: float) -> None:
-    """A signal head on a post; `phase` 0..1 chooses what is lit."""
+    """A signal head on a post; `phase` 0..1 chooses the lit lamp."""
     u, s = at
     p.flat((u, 0.0, s), _post(0.07, 3.4, (70, 72, 72)))
     lit = 0 if phase < 0.45 else 1 if phase < 0.5 else 2
@@ -156,7 +156,7 @@ def draw_traffic_light(p: Painter, at: tuple[float, float], phase: float) -> Non
 
 
 def draw_board(p: Painter, side: int, line: float, s: float, y: float, colour: Colour) -> None:
-    """A shop's sign that stands out from the wall towards the road."""
+    """A shop sign that sticks out from the wall towards the road."""
     rim: Colour = (255 - colour[0] * 0.6, 255 - colour[1] * 0.6, 255 - colour[2] * 0.6)
     parts = [(box(-0.5, -0.42, 0.5, 0.42), rim), (box(-0.43, -0.35, 0.43, 0.35), colour)]
     parts.append((box(-0.3, -0.08, 0.3, 0.1), (225, 228, 230)))

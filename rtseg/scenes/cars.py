@@ -58,7 +58,7 @@ def _hexahedron(
 
 
 def _inset(quad: np.ndarray, x: tuple[float, float], y: tuple[float, float]) -> np.ndarray:
-    """The part of a quad between shares `x` of its width and `y` of its height."""
+    """The part of a quad between fractions `x` of its width and `y` of its height."""
     a, b, c, d = quad
     places = ((x[0], y[0]), (x[1], y[0]), (x[1], y[1]), (x[0], y[1]))
     return np.array([(a * (1 - v) + b * v) * (1 - w) + (d * (1 - v) + c * v) * w for v, w in places])
@@ -104,7 +104,7 @@ def _shape(kind: CarKind, shows_rear: bool) -> dict[str, np.ndarray]:
 def _model(
     kind: CarKind, shows_rear: bool, end_visible: bool, roof_visible: bool, far: bool
 ) -> tuple[Polygons, np.ndarray]:
-    """Faces in local coordinates, and the share of the paint, float (P, 1), that comes on top of their colours."""
+    """Faces in local coordinates, and the share of the paint, float (P, 1), to add to their colours."""
     shape = _shape(kind, shows_rear)
     parts: list[tuple[str, list[int] | None, Colour | None, float]]
     parts = [("under", None, _RUBBER, 1.0), ("tyre0", None, _RUBBER, 1.0), ("tyre1", None, _RUBBER, 1.0)]
@@ -139,7 +139,7 @@ def draw_car(
     ahead = s - p.camera.s
     if ahead + (0 if across else kind.length) < NEAR + 0.2:
         return
-    # At `far`, in pixels a metre, details are below a pixel or two and are left out.
+    # `far` is in pixels per metre: smaller details are below a pixel or two and are left out.
     far = p.camera.focal / max(ahead, NEAR) < 20.0
     model, share = _model(kind, shows_rear, bool(across) or ahead > NEAR, p.camera.y > kind.height, far)
     local = model.points

@@ -9,10 +9,10 @@ from rtseg.scenes.style import PAVEMENT, ROAD, TREE, Colour, Style
 from rtseg.scenes.textures import make_asphalt
 from rtseg.scenes.world import Block, Mark
 
-FAR = 170.0  # metres; the skyline stands there
-_WIDE = 1000.0  # metres to either side; beyond any view
-_GRAIN = 24.0  # the ground's colours keep so far from black and white that grain cannot overflow
-_GRAIN_END = 30.0  # metres; grain fades out until there
+FAR = 170.0  # metres; distance of the skyline
+_WIDE = 1000.0  # metres to either side, beyond any view
+_GRAIN = 24.0  # minimum distance of the ground's colours from black and white, so that grain cannot overflow
+_GRAIN_END = 30.0  # metres, at which grain has faded out
 _WHITE: Colour = (205.0, 208.0, 210.0)
 _YELLOW: Colour = (70.0, 175.0, 205.0)
 _AS_GIVEN = (1.0, 1.0, 1.0), (0.0, 0.0, 0.0)
@@ -30,7 +30,7 @@ class Ground:
         self._below, self._above = self._strips()
 
     def _strips(self) -> tuple[Polygons, Polygons]:
-        """What runs along the whole road, below and above the marks; s counts from the camera."""
+        """The strips along the whole road, below and above the marks; s counts from the camera."""
         style = self.style
         beside, label = (style.grass, TREE) if style.verge else (style.paving, PAVEMENT)
         edges = ((-1, style.road_left), (1, style.road_right))
@@ -44,7 +44,7 @@ class Ground:
         return join([verges, pack(pavements, PAVEMENT), pack(road, ROAD)]), pack(kerbs, PAVEMENT)
 
     def draw(self, p: Painter, blocks: list[Block], shadows: list[np.ndarray]) -> None:
-        """Fill everything below the horizon; `shadows` are ground polygons, float (N, 3) each."""
+        """Fills everything below the horizon; `shadows` are ground polygons, float (N, 3) each."""
         here = (0.0, 0.0, p.camera.s)
         below, above = (Polygons(part.points + here, part.ends, part.colours) for part in (self._below, self._above))
         points, ends, colours = join([below, self._marks(p.camera.s, blocks), above])
@@ -54,7 +54,7 @@ class Ground:
         self._finish(p, shadows)
 
     def _marks(self, s: float, blocks: list[Block]) -> Polygons:
-        """What is painted on or let into the ground near the camera at `s`."""
+        """The marks on the ground near the camera at `s`."""
         lane, period, dash = self.style.road_right - self.style.road_left, 6.0, 2.6
         marks = [m for block in blocks for m in block.marks if s + 1.0 - m.s[1] < 0 < s + m.reach - m.s[0]]
         first = s // period * period
@@ -68,7 +68,7 @@ class Ground:
         return Polygons(points, ends, np.array([(*m.colour, m.label) for m in marks]))
 
     def _finish(self, p: Painter, shadows: list[np.ndarray]) -> None:
-        """Add shadows, and grain that moves with the road as if that were straight."""
+        """Adds shadows, and grain that moves with the road as if the road were straight."""
         camera = p.camera
         top = int(np.clip(np.floor(camera.row(FAR)), 0, camera.height - 1))
         shade = self._shade[top:]
@@ -78,7 +78,7 @@ class Ground:
             ends = np.cumsum([len(polygon) for polygon in shadows], dtype=np.int64)
             fill_polygons(shade, points, ends, np.ones((len(shadows), 4)), *_AS_GIVEN, (1.0, 1.0, 0.0, -float(top)))
         ahead = camera.y * camera.focal / np.maximum(np.arange(top, camera.height) - camera.horizon, 1e-3)
-        scale = np.where(ahead < 8.0, 48.0, 16.0)  # texels a metre
+        scale = np.where(ahead < 8.0, 48.0, 16.0)  # texels per metre
         step = ahead / camera.focal * scale * (-1 if self.style.mirrored else 1)
         u = camera.u * scale - step * camera.width / 2
         fade = np.clip(2.0 - 2.0 * ahead / _GRAIN_END, 0.0, 1.0)

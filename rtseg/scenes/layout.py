@@ -1,4 +1,4 @@
-"""What stands where: the blocks of houses, furniture and parked cars, made on demand from the seed."""
+"""The layout of the street: blocks of houses, furniture and parked cars, built on demand from the seed."""
 
 from dataclasses import dataclass
 from functools import partial
@@ -15,7 +15,7 @@ from rtseg.scenes.world import BLOCK, CARRIAGEWAY, KERBSIDE, LOTS, Block, Item, 
 
 @dataclass(frozen=True)
 class Stock:
-    """The pictures that a drive's blocks choose from."""
+    """The textures that a drive's blocks choose from."""
 
     facades: list[Facade]
     trees: list[Sprite]
@@ -35,7 +35,7 @@ def make_stock(rng: np.random.Generator, style: Style, focal: float) -> Stock:
 
 
 class BlockMaker:
-    """Makes the block of one side from the seed alone, so that any frame can be drawn first."""
+    """Builds the block of one side from the seed alone, so that frames can be drawn in any order."""
 
     def __init__(self, style: Style, stock: Stock, seed: int) -> None:
         self.style = style

@@ -1,4 +1,4 @@
-"""The camera and the canvas: world coordinates in, colour and label of each pixel out.
+"""The camera and the canvas: from world coordinates to the colour and label of each pixel.
 
 World coordinates in metres: u to the right of the camera's lane centre, y up from the road, s along the road.
 The canvas is uint8 (H, W, 4): blue, green, red and the label, so that one drawing call sets both.
@@ -16,9 +16,9 @@ import numpy as np
 from rtseg.scenes._raster import draw_upright, fill_polygons, project
 from rtseg.scenes.style import TREE, Colour, Style
 
-NEAR = 1.0  # metres; nothing is drawn nearer, which is far outside the view of any ground point
+NEAR = 1.0  # metres; nothing nearer is drawn, which is far outside the view of any ground point
 _BEHIND = 64.0  # metres
-_AHEAD = np.arange(-_BEHIND, 240.0)  # metres; where the road's bend is tabulated for a frame
+_AHEAD = np.arange(-_BEHIND, 240.0)  # metres at which the road's bend is tabulated for a frame
 
 
 class Camera:
@@ -34,7 +34,7 @@ class Camera:
         self.place(0.0)
 
     def place(self, t: float) -> None:
-        """Move to where the car is after `t` seconds."""
+        """Moves to the car's position after `t` seconds."""
         style, p = self.style, self._phase
         self.s = 500.0 + style.speed * t + 1.5 * sin(0.31 * t + p[0])
         self.u = style.camera_u + 0.16 * style.sway * sin(0.7 * t + p[1])
@@ -44,7 +44,7 @@ class Camera:
         self.horizon = style.horizon * self.height + pitch * self.focal
         offset, slope = self._curve(np.array(self.s))
         self._slope = float(slope)
-        # Lateral shift of the road's centre against the view's axis, for each of _AHEAD
+        # lateral shift of the road's centre from the view's axis, at each of _AHEAD
         self._bend = self._curve(self.s + _AHEAD)[0] - offset - (self._slope + self.yaw) * _AHEAD - self.u
         self._bends = self._bend.tolist()
 
@@ -63,12 +63,12 @@ class Camera:
         return float(np.arctan(self._slope) + self.yaw)
 
     def project(self, points: np.ndarray) -> np.ndarray:
-        """float (N, 3) of (u, y, s) -> float (N, 2) of pixel x, y; points nearer than NEAR are moved there."""
+        """float (N, 3) of (u, y, s) -> float (N, 2) of pixel x, y; points nearer than NEAR are moved to it."""
         focal = -self.focal if self.style.mirrored else self.focal
         return project(points, self._bend, _BEHIND, self.s, self.y, focal, self.width / 2, self.horizon, NEAR)  # type: ignore[no-any-return]
 
     def anchor(self, u: float, y: float, s: float) -> tuple[float, float, float]:
-        """Pixel x, y of one point and the pixels a metre there."""
+        """Pixel x, y of a point, and the pixels per metre there."""
         ahead = s - self.s
         scale = self.focal / max(ahead, NEAR)
         at = min(max(ahead + _BEHIND, 0.0), len(self._bends) - 1.001)
@@ -82,7 +82,7 @@ class Camera:
         return float(self.horizon + self.y * self.focal / distance)
 
 
-IN_PIXELS = (1.0, 1.0, 0.0, 0.0)  # the place of polygons whose points are pixels
+IN_PIXELS = (1.0, 1.0, 0.0, 0.0)  # the `place` of polygons whose points are pixels
 Light = tuple[float, float, float]
 Part = tuple[np.ndarray, Colour]  # outline, colour
 
@@ -115,7 +115,8 @@ def join(parts: Sequence[Polygons]) -> Polygons:
 
 @dataclass(frozen=True)
 class Sprite:
-    """A flat picture that stands in the world: `levels` of uint32 (h, w), halving; label 0 is see-through."""
+    """A flat picture that stands in the world: `levels` of uint32 (h, w), each half as large; label 0 is
+    transparent."""
 
     levels: tuple[np.ndarray, ...]
     aspect: float
@@ -131,21 +132,22 @@ class Painter:
         self.pixels = texels(self.canvas)
 
     def air(self, distance: float) -> tuple[Light, Light]:
-        """Under this light, seen through `distance` metres of air, a colour becomes colour * first + second."""
+        """(first, second): in this light, through `distance` metres of air, a colour becomes colour * first +
+        second."""
         keep = exp(-distance / self.style.haze) if distance > 0 else 1.0
         haze = 1.0 - keep
         (gb, gg, gr), (hb, hg, hr) = self.style.light.gain_bgr, self.style.light.haze_bgr
         return (gb * keep, gg * keep, gr * keep), (hb * haze, hg * haze, hr * haze)
 
     def body(self, polygons: Polygons, distance: float) -> None:
-        """Draw polygons whose points are (u, y, s)."""
+        """Draws polygons whose points are (u, y, s)."""
         pixels = self.camera.project(polygons.points)
         if pixels[:, 0].max() < 0 or pixels[:, 0].min() > self.camera.width:
             return
         fill_polygons(self.pixels, pixels, polygons.ends, polygons.colours, *self.air(distance), IN_PIXELS)
 
     def flat(self, at: tuple[float, float, float], polygons: Polygons, size: float = 1.0) -> None:
-        """Draw polygons in metres around the point (u, y, s) that face the camera."""
+        """Draws camera-facing polygons in metres around the point (u, y, s)."""
         distance = at[2] - self.camera.s
         if distance < NEAR:
             return
@@ -156,7 +158,7 @@ class Painter:
         fill_polygons(self.pixels, polygons.points, polygons.ends, polygons.colours, *self.air(distance), place)
 
     def wall(self, image: np.ndarray, u: float, s: tuple[float, float], height: float, start: float) -> None:
-        """Stand `image`, uint32 (h, w), from its texel column `start` on, along the road from s[0] to s[1]."""
+        """Stands `image`, uint32 (h, w), from texel column `start` on, along the road from s[0] to s[1]."""
         ends = []
         for at in s:
             x, y, scale = self.camera.anchor(u, 0.0, at)
@@ -164,7 +166,7 @@ class Painter:
         draw_upright(self.pixels, image, ends[0], ends[1], start, 1.0)
 
     def sprite(self, sprite: Sprite, foot: tuple[float, float, float], height: float) -> None:
-        """Stand `sprite`, `height` metres tall, on the point `foot` = (u, y, s)."""
+        """Stands `sprite`, `height` metres tall, on the point `foot` = (u, y, s)."""
         if foot[2] - self.camera.s < NEAR:
             return
         x, y, scale = self.camera.anchor(*foot)

@@ -1,4 +1,4 @@
-"""Pedestrians and cyclists: flat figures in parts whose limbs move with time."""
+"""Pedestrians and cyclists: flat figures with limbs that move over time."""
 
 from dataclasses import dataclass
 from functools import lru_cache
@@ -32,12 +32,12 @@ _FAR_COAT = _COAT * (1.3, 1)
 _WHEEL = pack([(np.column_stack([0 * CIRCLE[:, 0], CIRCLE[:, 1] * 0.35 + 0.35, CIRCLE[:, 0] * 0.35]), _BLACK)], CYCLIST)
 _RIDER = _COAT * (0.95, 0.82) + (0, 0.28)
 _HELMET = CIRCLE * (0.125, 0.085) + (0, 1.7)
-_FAR = 22.0  # pixels a metre; smaller figures are drawn with fewer parts
+_FAR = 22.0  # pixels per metre; smaller figures are drawn with fewer parts
 
 
 @dataclass(frozen=True)
 class Person:
-    """Clothes and build; `stride` is the share of a side view's swing that shows."""
+    """Clothes and build; `stride` is the visible share of a side view's swing."""
 
     coat: Colour
     trousers: Colour
@@ -76,7 +76,7 @@ def _head(person: Person) -> list[Part]:
 
 @lru_cache(maxsize=256)
 def _walking(person: Person, far: bool, swing: float) -> Polygons:
-    """A pedestrian with the feet `swing` metres apart from the middle."""
+    """A pedestrian with the feet `swing` metres to either side of the middle."""
     sleeve = dim(person.coat, 0.85)
     if far:
         legs = [(_limb(x, 0.9, x + move, 0.0, 0.18), person.trousers) for x, move in ((-0.1, swing), (0.1, -swing))]
@@ -120,7 +120,7 @@ def _between(still: Polygons, moved: Polygons, share: float) -> Polygons:
 
 
 def draw_person(p: Painter, person: Person, at: tuple[float, float], t: float) -> None:
-    """A pedestrian at (u, s), walking in time `t` seconds."""
+    """A pedestrian at (u, s), walking; `t` in seconds."""
     u, s = at
     if s - p.camera.s < 1.6:
         return
@@ -131,7 +131,7 @@ def draw_person(p: Painter, person: Person, at: tuple[float, float], t: float) -
 
 
 def draw_cyclist(p: Painter, person: Person, at: tuple[float, float], direction: int, t: float) -> None:
-    """A cyclist at (u, s) who rides with (1) or against (-1) the camera's direction."""
+    """A cyclist at (u, s), riding with (1) or against (-1) the camera's direction."""
     u, s = at
     ahead = s - p.camera.s
     if ahead < 2.0:

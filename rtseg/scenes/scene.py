@@ -1,4 +1,4 @@
-"""One endless drive through a street: frame and labels for any frame number."""
+"""One endless drive through a street: image and labels for any frame number."""
 
 import cv2
 import numpy as np
@@ -12,7 +12,7 @@ from rtseg.scenes.textures import make_noise, make_sky, make_skyline
 from rtseg.scenes.traffic import Traffic
 from rtseg.scenes.world import BLOCK, Block, Item
 
-_SLAB = 6.0  # metres; within a slab of the road houses come first, then the pavement's things, then the road's
+_SLAB = 6.0  # metres; within a slab of road, houses are drawn first, then things on the pavement, then on the road
 _NOISE_MARGIN = 64
 
 
@@ -20,7 +20,7 @@ class StreetScene:
     """A seeded drive, with exact labels in the classes of `rtseg.core.labels.CAMVID11`.
 
     Frame `index` is the drive at `index / fps` seconds and depends only on (size_hw, seed, fps, index).
-    One object renders one frame at a time; threads need one scene each.
+    An object renders one frame at a time; use one scene per thread.
 
     Example:
         >>> image_bgr, labels = StreetScene((360, 480), seed=3).render(0)
@@ -89,7 +89,7 @@ class StreetScene:
         turn = camera.heading * camera.focal * (-1 if self.style.mirrored else 1)
         ground = int(np.clip(np.floor(camera.row(FAR)) + 1, 1, height))
         start = int(turn % width)
-        # The sky's lowest rows meet the horizon; when the horizon is high its top is cut.
+        # The sky's lowest rows meet the horizon; if the horizon is high, its top is cut.
         canvas[:ground] = self._sky[height - ground :, start : start + width]
         skyline, mask = self._skyline
         top = max(ground - skyline.shape[0], 0)
@@ -97,7 +97,7 @@ class StreetScene:
         cv2.copyTo(skyline[rows, start : start + width], mask[rows, start : start + width], canvas[top:ground])
 
     def _develop(self, index: int) -> tuple[np.ndarray, np.ndarray]:
-        """Separate colour from label, then what a lens and a sensor add."""
+        """Separates colour from label, then adds the effects of lens and sensor."""
         sharp = cv2.cvtColor(self._painter.canvas, cv2.COLOR_BGRA2BGR, dst=self._sharp)
         labels = cv2.extractChannel(self._painter.canvas, 3)
         image = cv2.GaussianBlur(sharp, (3, 3), 0)

@@ -1,4 +1,4 @@
-"""What one seed decides for a whole drive: light, palette, street layout, camera, season."""
+"""The seed's choices for a whole drive: light, palette, street layout, camera, season."""
 
 from dataclasses import dataclass
 
@@ -12,7 +12,7 @@ SKY, BUILDING, POLE, ROAD, PAVEMENT, TREE, SIGN, FENCE, CAR, PEDESTRIAN, CYCLIST
 
 @dataclass(frozen=True)
 class Light:
-    """Time of day. `gain_bgr` multiplies every colour of the world; haze goes to `haze_bgr` with distance."""
+    """Time of day. `gain_bgr` multiplies every colour of the world; with distance, colours fade to `haze_bgr`."""
 
     name: str
     sky_top: Colour
@@ -37,7 +37,7 @@ _LIGHT_WEIGHTS = (0.24, 0.18, 0.22, 0.14, 0.12, 0.10)
 
 @dataclass(frozen=True)
 class Style:
-    """Choices of one seed; lengths in metres, speeds in m/s, `horizon` and `focal` as shares of height and width."""
+    """One seed's choices; lengths in metres, speeds in m/s, `horizon` and `focal` as shares of height and width."""
 
     light: Light
     sun_side: int
@@ -80,7 +80,7 @@ class Style:
 
 
 def vary(rng: np.random.Generator, colour: Colour, spread: float = 12.0) -> Colour:
-    """`colour` with a little of its brightness (mostly) and hue changed."""
+    """`colour` with slightly varied brightness (mostly) and hue."""
     common = rng.normal(0.0, spread)
     blue, green, red = (float(np.clip(c + common + rng.normal(0.0, spread * 0.3), 4, 250)) for c in colour)
     return (blue, green, red)

@@ -1,4 +1,4 @@
-"""Pictures made once per seed: facades, tree sprites, sky, skyline, asphalt and sensor noise."""
+"""Pictures drawn once per seed: facades, tree sprites, sky, skyline, asphalt and sensor noise."""
 
 from dataclasses import dataclass
 
@@ -16,7 +16,7 @@ _SHOPS: tuple[Colour, ...] = (
     (40, 40, 150), (130, 60, 25), (50, 95, 35), (35, 32, 32), (30, 110, 180), (90, 50, 90), (185, 185, 185),
 )  # fmt: skip
 
-FACADE_SCALE = 40  # pixels a metre in the largest size of a facade
+FACADE_SCALE = 40  # pixels per metre in the largest size of a facade
 
 
 @dataclass(frozen=True)
@@ -33,7 +33,7 @@ class Facade:
 
 
 def _window(image: np.ndarray, box: tuple[int, int, int, int], frame: Colour, rng: np.random.Generator) -> None:
-    """Paint a framed, subdivided window into `box` = (x0, y0, x1, y1)."""
+    """Paints a framed, subdivided window into `box` = (x0, y0, x1, y1)."""
     x0, y0, x1, y1 = box
     line = max(1, (x1 - x0) // 12)
     cv2.rectangle(image, (x0, y0), (x1, y1), frame, -1)
@@ -67,7 +67,7 @@ def _wall(rng: np.random.Generator, shape: tuple[int, int], colour: Colour, bric
 def _paint_facade(
     rng: np.random.Generator, width: float, storeys: int, colour: Colour, shop: Colour | None
 ) -> np.ndarray:
-    """The unlit front of a house, uint8 (h, w, 3), 40 pixels a metre."""
+    """The unlit front of a house, uint8 (h, w, 3), 40 pixels per metre."""
     tall, wide = 120 * storeys, int(width * FACADE_SCALE)
     modern = rng.random() < 0.25
     image: np.ndarray = np.clip(_wall(rng, (tall, wide), colour, not modern and rng.random() < 0.7), 0, 255).astype(
@@ -101,13 +101,13 @@ def _paint_facade(
 
 
 def _mapped(image: np.ndarray, gain: np.ndarray | float, offset: np.ndarray) -> np.ndarray:
-    """`image * gain + offset` for uint8 (h, w, 3), looked up."""
+    """`image * gain + offset` for uint8 (h, w, 3), by table lookup."""
     table = np.clip(np.arange(256)[:, None] * gain + offset, 0, 255).astype(np.uint8)
     return cv2.LUT(image, table[None])
 
 
 def _levels(image: np.ndarray, style: Style, shade: float, focal: float) -> tuple[np.ndarray, ...]:
-    """`image` lit, halved again and again, each size with the haze of the distance where it is used."""
+    """`image` lit and repeatedly halved, each size with the haze of the distance at which it is used."""
     out = []
     for level in range(5):
         haze = 1.0 - float(np.exp(-min(focal * 2**level / FACADE_SCALE, 150.0) / style.haze))
@@ -177,7 +177,7 @@ def _crown(rng: np.random.Generator, style: Style, kind: str) -> tuple[np.ndarra
             for target, paint in ((image, value), (mask, (255,))):
                 cv2.circle(target, (int(x), int(y)), radius, paint, -1)
     grain = rng.normal(0, 11 if kind != "bare" else 20, (tall, wide, 1))
-    if kind == "bare":  # the sky seen through the twigs
+    if kind == "bare":  # sky visible through the twigs
         grain = grain + 0.35 * np.mean(style.light.sky_low) * (rng.random((tall, wide, 1)) < 0.35)
     return np.clip(image + grain, 0, 255).astype(np.uint8), mask
 
@@ -204,7 +204,7 @@ def make_sprites(rng: np.random.Generator, style: Style, focal: float, kind: str
 
 
 def make_sky(rng: np.random.Generator, style: Style, size_hw: tuple[int, int]) -> np.ndarray:
-    """uint8 (h, w, 4) that repeats sideways: gradient and clouds, made small since they have no fine detail."""
+    """uint8 (h, w, 4), repeats sideways: gradient and clouds, drawn small because they have no fine detail."""
     height, width = size_hw
     small = (96, 256)
     fall = np.linspace(0, 1, small[0], dtype=np.float32)[:, None, None] ** 0.8
@@ -214,7 +214,7 @@ def make_sky(rng: np.random.Generator, style: Style, size_hw: tuple[int, int]) -
     for octave, weight in ((2, 1.0), (4, 0.7), (8, 0.45), (16, 0.3), (32, 0.15)):
         grid = rng.normal(0, 1, (2 * octave, octave)).astype(np.float32)
         wide = cv2.resize(np.tile(grid, (1, 3)), (3 * small[1], small[0]), interpolation=cv2.INTER_CUBIC)
-        clouds += weight * wide[:, small[1] : 2 * small[1]]  # the middle of three repeats itself sideways
+        clouds += weight * wide[:, small[1] : 2 * small[1]]  # the middle of three copies tiles seamlessly
     cover = (
         np.clip((clouds + rng.uniform(-0.6, 0.6)) * 0.7 * fall[..., 0] ** 0.3 + 0.1, 0, 1)[..., None]
         * style.light.cloud
@@ -237,7 +237,7 @@ def make_noise(rng: np.random.Generator, size_hw: tuple[int, int], sigma: float,
 
 
 def make_asphalt(rng: np.random.Generator, side: int) -> np.ndarray:
-    """int16 (side, side) grain of mean 0 within -24..24 that repeats both ways."""
+    """int16 (side, side): grain of mean 0 within -24..24 that repeats in both directions."""
     grain = rng.normal(0, 4.0, (side, side))
     for cells, weight in ((side // 4, 3.0), (side // 16, 3.0)):
         grid = np.pad(rng.normal(0, weight, (cells, cells)), 1, mode="wrap").astype(np.float32)
@@ -248,7 +248,7 @@ def make_asphalt(rng: np.random.Generator, side: int) -> np.ndarray:
 
 
 def make_fence(rng: np.random.Generator, style: Style, label: int) -> tuple[np.ndarray, ...]:
-    """A 4 m piece of fence in three sizes: boards, or railings before something dark."""
+    """A 4 m piece of fence in three sizes: boards, or railings in front of something dark."""
     image: np.ndarray = np.zeros((96, 256, 3), np.float32)
     if rng.random() < 0.5:
         image[:] = vary(rng, (70, 96, 122), 18)
@@ -274,7 +274,7 @@ def make_fence(rng: np.random.Generator, style: Style, label: int) -> tuple[np.n
 
 
 def make_skyline(rng: np.random.Generator, style: Style, size_hw: tuple[int, int]) -> tuple[np.ndarray, np.ndarray]:
-    """Far trees and roofs that repeat sideways: uint8 (h, w, 4) and its mask (h, w)."""
+    """Distant trees and roofs that repeat sideways: uint8 (h, w, 4) and their mask (h, w)."""
     height, width = size_hw
     image, mask = np.zeros((height, width, 4), np.uint8), np.zeros((height, width), np.uint8)
     keep = float(np.exp(-130.0 / style.haze))

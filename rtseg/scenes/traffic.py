@@ -26,12 +26,12 @@ class Mover:
     ring: float
 
     def place(self, camera_s: float, t: float) -> float:
-        """Where it is along the road: always between `_BEHIND` the camera and the ring's far end."""
+        """Its position along the road, always between `_BEHIND` the camera and the ring's far end."""
         return camera_s - _BEHIND + (self.start + self.speed * t - camera_s + 1e6 * self.ring) % self.ring
 
 
 class Traffic:
-    """All movers of one drive; a pure function of the seed and of time."""
+    """All movers of a drive; a pure function of the seed and the time."""
 
     def __init__(self, style: Style, seed: int) -> None:
         rng = np.random.default_rng((seed, 5))
@@ -68,7 +68,7 @@ class Traffic:
         return [(CARS[int(k)], vary(rng, PAINTS[int(rng.integers(len(PAINTS)))], 8)) for k in kinds]
 
     def items(self, camera: Camera, t: float) -> Iterator[tuple[Item, Shadow]]:
-        """What to draw at time `t`, each with its shadow."""
+        """The items to draw at time `t`, each with its shadow."""
         style = self.style
         at = camera.s + self._lead_gap
         for (kind, paint), phase in zip(self._lead, self._lead_phase, strict=True):
@@ -90,7 +90,7 @@ class Traffic:
             yield Item(where[1], KERBSIDE, 70.0, walker), _moved(self._walker_shadow, where, 0.25)
 
     def _round_shadow(self, half: float, depth: float) -> np.ndarray:
-        """The shadow of someone who stands at the origin."""
+        """The shadow of a person at the origin."""
         reach = -1.1 * self.style.sun_side if self.style.light.sun else 0.0
         ring = bodies.CIRCLE * (half + abs(reach) / 2, depth) + (reach / 2, 0)
         return np.column_stack([ring[:, 0], np.zeros(len(ring)), ring[:, 1]])

@@ -1,4 +1,4 @@
-"""The parts of the world that blocks and traffic are made of: things to draw, ground marks, shadows."""
+"""The elements of blocks and traffic: items to draw, ground marks, shadows."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -17,9 +17,9 @@ Draw = Callable[[Painter], None]
 
 @dataclass(frozen=True)
 class Item:
-    """Something to draw: where along the road it is sorted, its layer, how far it is worth drawing.
+    """Something to draw: its sorting position along the road, its layer, and the distance up to which it is drawn.
 
-    Houses and fences are sorted by their far end, so that what stands before them comes later.
+    Houses and fences are sorted by their far end, so that things in front of them are drawn later.
     """
 
     s: float
@@ -30,7 +30,7 @@ class Item:
 
 @dataclass(frozen=True)
 class Mark:
-    """A rectangle on the ground between u0 and u1, s0 and s1, worth drawing from `reach` metres."""
+    """A rectangle on the ground between u0 and u1, s0 and s1, drawn up to `reach` metres away."""
 
     u: tuple[float, float]
     s: tuple[float, float]
@@ -56,7 +56,7 @@ def shadow(corners: Sequence[tuple[float, float]]) -> Shadow:
 
 @dataclass
 class Block:
-    """What one block holds: things to draw, what is painted on the ground, shadows."""
+    """The contents of a block: items to draw, ground marks, shadows."""
 
     items: list[Item] = field(default_factory=list)
     marks: list[Mark] = field(default_factory=list)
@@ -64,7 +64,7 @@ class Block:
 
 
 def car_shadow(style: Style, kind: CarKind, at: tuple[float, float]) -> Shadow:
-    """The ground that the car darkens."""
+    """The shadow of a car on the ground."""
     reach = 0.75 * kind.height if style.light.sun else 0.12
     low = at[0] - kind.width / 2 - (reach if style.sun_side > 0 else 0.1)
     high = at[0] + kind.width / 2 + (reach if style.sun_side < 0 else 0.1)

@@ -1,5 +1,5 @@
-"""Training (torch): augmentation, losses, the run from a configuration to its best weights."""
+"""Training (torch): from a configuration to the run's best weights."""
 
 import os
 
-os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")  # its import would ask the network for a newer version
+os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")  # importing it would check the network for a newer version

@@ -1,4 +1,4 @@
-"""Augmentation: what a training picture goes through (albumentations), and pieces of another one pasted onto it."""
+"""Augmentation of training pictures (albumentations), and pasting parts of other pictures onto them."""
 
 import albumentations as A
 import cv2
@@ -11,12 +11,12 @@ from rtseg.training.light import other_light
 def training_augmentation(
     crop_hw: Size, scale: tuple[float, float], ignore_index: int, light: float = 0.0
 ) -> A.Compose:
-    """Scale, crop, flip, light, colour, blur and noise; then, for a share `light`, another light or weather."""
+    """Scale, crop, flip, light, colour, blur and noise; then, for a share `light`, other light or weather."""
     return A.Compose([*geometry(crop_hw, scale, ignore_index), *photometry(light)])
 
 
 def geometry(crop_hw: Size, scale: tuple[float, float], ignore_index: int) -> list[A.BasicTransform]:
-    """Scale, turn, shift, crop, flip: what changes picture and labels alike."""
+    """Scale, turn, shift, crop, flip: the changes to picture and labels alike."""
     height, width = crop_hw
     return [
         A.Affine(
@@ -31,7 +31,7 @@ def geometry(crop_hw: Size, scale: tuple[float, float], ignore_index: int) -> li
 
 
 def photometry(light: float) -> list[A.BasicTransform]:
-    """Light, colour, blur and noise; then, for a share `light`, another light or weather. Labels stay as they are.
+    """Light, colour, blur and noise; then, for a share `light`, other light or weather. Leaves the labels unchanged.
 
     Strong on purpose: CamVid's drives differ more in light than its splits show.
     """
@@ -50,10 +50,10 @@ def paste_classes(
     image: np.ndarray, labels: np.ndarray, other: np.ndarray, other_labels: np.ndarray, ignore_index: int,
     rng: np.random.Generator,
 ) -> tuple[np.ndarray, np.ndarray]:  # fmt: skip
-    """Pastes all pixels of a random half of another picture's classes (ClassMix, Olsson 2021; there on predicted
-    labels, here on the true ones).
+    """Pastes all pixels of a random half of another picture's classes (ClassMix, Olsson 2021; there with predicted
+    labels, here with true ones).
 
-    Things come to stand before backgrounds that the data set does not show them with.
+    This puts objects in front of backgrounds that the data set does not show them with.
 
     Args:
         image, other: uint8 (H, W, 3).

@@ -1,4 +1,4 @@
-"""The running mean of the weights, which is what a run validates and keeps."""
+"""The running mean of the weights, which a run validates and keeps."""
 
 from typing import Any
 
@@ -9,13 +9,13 @@ from torch import Tensor, nn
 
 
 class Averaging(WeightAveraging):
-    """An exponential mean whose decay grows with the number of steps.
+    """An exponential moving average whose decay grows with the number of steps.
 
-    With a fixed decay of 0.995 the mean of a run of fifty steps is mostly the weights that it started from. So after
-    step n it is (1 + n) / (10 + n), as in TensorFlow's ExponentialMovingAverage, until it reaches the one asked for.
+    With a fixed decay of 0.995, the mean of a fifty-step run would mostly be the initial weights. So the decay after
+    step n is (1 + n) / (10 + n), as in TensorFlow's ExponentialMovingAverage, until it reaches `decay`.
 
     Args:
-        decay: of a long run, in 0..1.
+        decay: final decay, in 0..1.
     """
 
     def __init__(self, decay: float) -> None:
@@ -24,9 +24,9 @@ class Averaging(WeightAveraging):
         self.since = 0  # optimizer steps before the mean began
 
     def setup(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
-        self._device = trainer.strategy.root_device  # the network gets there later: the mean would stay on the CPU
+        self._device = trainer.strategy.root_device  # the network moves there later: the mean would stay on the CPU
         super().setup(trainer, pl_module, stage)
-        if self._average_model is not None:  # a count that is compared at every step must not be read from a GPU
+        if self._average_model is not None:  # compared at every step, so it must not be read from a GPU
             self._average_model.n_averaged = self._average_model.n_averaged.cpu()
 
     def should_update(self, step_idx: int | None = None, epoch_idx: int | None = None) -> bool:
@@ -43,7 +43,7 @@ class Averaging(WeightAveraging):
         return network
 
     def begin_again(self, pl_module: L.LightningModule, step: int) -> None:
-        """Makes the mean that of the weights from now on, which is optimizer step `step`."""
+        """Restarts the mean from the current weights, which are those of optimizer step `step`."""
         assert self._average_model is not None
         self._average_model.module.load_state_dict(pl_module.state_dict())
         self.since = step
@@ -57,5 +57,5 @@ class Averaging(WeightAveraging):
 
 
 def decay_after(steps: int, decay: float) -> float:
-    """The share of the old mean that is kept at optimizer step `steps`, counted from 1."""
+    """The weight of the old mean at optimizer step `steps`, counted from 1."""
     return min(decay, (1 + steps) / (10 + steps))

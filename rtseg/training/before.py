@@ -1,4 +1,4 @@
-"""What is found out about a run before anything slow: without torch, so that a mistyped option costs no waiting."""
+"""Checks of a run before anything slow, without torch, so that a mistyped option fails at once."""
 
 import logging
 from dataclasses import replace
@@ -15,14 +15,14 @@ from rtseg.training.sparse import phases_of
 log = logging.getLogger(__name__)
 
 _SCENES = 0.15
-_LARGE = 2 * 480 * 640  # pixels; what ships is trained at 480x640
+_LARGE = 2 * 480 * 640  # pixels; the shipped networks are trained at 480x640
 
 
 def read_data(config: TrainConfig) -> tuple[TrainConfig, DataSet, list[DataSet]]:
-    """The configuration with what follows from the data, what to train on, and the holdouts.
+    """Returns the configuration completed from the data, the data to train on, and the holdouts.
 
     Raises:
-        UsageError: a data set that is not known, or a holdout that shares pictures with what is trained on.
+        UsageError: a data set is unknown, or a holdout shares pictures with the training data.
         InputError: the data set cannot be read, or has no labelled pixel.
     """
     phases_of(config)
@@ -40,7 +40,7 @@ def read_data(config: TrainConfig) -> tuple[TrainConfig, DataSet, list[DataSet]]
 
 
 def say_shared(data: DataSet, holdouts: list[DataSet]) -> None:
-    """Warns of pictures that the lists of two splits name: what is learned is then also scored."""
+    """Warns of pictures that are in two splits: they are trained on and also scored."""
     trained = set(data.picture_names())
     for held in holdouts:
         if shared := sorted(trained.intersection(held.picture_names())):
@@ -51,7 +51,7 @@ def say_shared(data: DataSet, holdouts: list[DataSet]) -> None:
 
 
 def say_size(config: TrainConfig, data: DataSet) -> None:
-    """Warns of large pictures: the network runs at the size that it is trained at."""
+    """Warns of large pictures, because the network also runs at the size it is trained at."""
     height, width = data.size_hw
     if config.train_size is None and height * width > _LARGE:
         log.warning(
@@ -62,14 +62,14 @@ def say_size(config: TrainConfig, data: DataSet) -> None:
 
 
 def data_of(name: str, root: Path | None) -> str:
-    """'auto' is the data set folder where its description of the classes is there, else camvid."""
+    """Resolves 'auto': the data set folder if it holds the description of its classes, else camvid."""
     if name != "auto":
         return name
     return "folder" if root is not None and (root / FILE).is_file() else "camvid"
 
 
 def check_unseen(name: str, recipe: dict[str, object], config: TrainConfig) -> None:
-    """Raises UsageError for a holdout of which `name`, trained as in `recipe`, has seen pictures."""
+    """Raises UsageError if a holdout has pictures that `name`, trained as in `recipe`, has seen."""
     seen = {held: seen_split(recipe, config.data, held) for held in config.holdouts or ()}
     unseen = " ".join(f"--holdouts {held}" for held, split in seen.items() if split is None)
     for held, split in seen.items():
@@ -79,17 +79,17 @@ def check_unseen(name: str, recipe: dict[str, object], config: TrainConfig) -> N
 
 
 def check_labelled(*sets: DataSet) -> None:
-    """Raises InputError for a split without a single labelled pixel, from which nothing is learned nor scored."""
+    """Raises InputError for a split without a single labelled pixel, which can be neither trained on nor scored."""
     for data in sets:
         if not any((sample.labels != data.labels.ignore_index).any() for sample in data):
             raise InputError(f"split {data.split} of {data.name} has no labelled pixel: use one that has")
 
 
 def share_of_scenes(config: TrainConfig, data: DataSet) -> float:
-    """What was asked for, else the default where street scenes have the data set's classes and are not all of it.
+    """The requested share, or the default if street scenes have the data set's classes and are not all of the data.
 
     Raises:
-        UsageError: they are asked for and have other classes.
+        UsageError: street scenes are requested but have other classes.
     """
     fit = DATASETS.get("scenes").labels == data.labels
     if config.scenes and not fit:

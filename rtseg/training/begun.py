@@ -1,4 +1,4 @@
-"""A run that its folder holds already: how far it came, and whether this one may go on with it."""
+"""An earlier run in the same folder: how far it got, and whether this run may continue it."""
 
 from dataclasses import dataclass, fields
 from pathlib import Path
@@ -13,12 +13,12 @@ from rtseg.training.config import TrainConfig
 
 @dataclass(frozen=True)
 class Begun:
-    """What a checkpoint says of its run.
+    """What a checkpoint says about its run.
 
     Attributes:
-        epochs_done: passes over the split that it has behind it.
-        settings: what a run that goes on must have in common with it.
-        cycle_from: epochs after which its schedule began: 0, or where a finished run was lengthened.
+        epochs_done: completed epochs.
+        settings: settings that a resumed run must share with it.
+        cycle_from: epochs after which its schedule began: 0, or more if a finished run was extended.
     """
 
     epochs_done: int
@@ -27,7 +27,7 @@ class Begun:
 
 
 def read_begun(checkpoint: Path) -> Begun | None:
-    """The run of `last.ckpt`, None where there is none; raises WeightsError where it is damaged."""
+    """Reads the run of `last.ckpt`; None if there is none. Raises WeightsError if it is damaged."""
     if not checkpoint.is_file():
         return None
     try:
@@ -41,7 +41,7 @@ def read_begun(checkpoint: Path) -> Begun | None:
 
 
 def lost_best(folder: Path) -> str | None:
-    """Why a run's best weights are no longer there, None where they and their card are."""
+    """Why a run's best weights are gone, or None if they and their card are there."""
     card = folder / BEST_CARD
     try:
         load_tree(folder / BEST)
@@ -54,22 +54,22 @@ def lost_best(folder: Path) -> str | None:
 
 
 def is_reported(folder: Path) -> bool:
-    """Whether the report in a run's folder is that of the run's best weights."""
+    """Whether the report in a run's folder describes the run's best weights."""
     cards = [folder / "report" / "card.json", folder / BEST_CARD]
     return all(card.is_file() for card in cards) and cards[0].read_bytes() == cards[1].read_bytes()
 
 
 def go_on(begun: Begun, settings: dict[str, Any], output: Path) -> int:
-    """The epochs after which the schedule begins in the resumed run: again where a finished one is lengthened.
+    """Returns the epochs after which the resumed run's schedule begins; extending a finished run restarts it.
 
     Raises:
-        UsageError: the run was begun with other settings.
+        UsageError: the run was started with other settings.
     """
     before = begun.settings
-    if "data_set" not in before:  # of an older checkpoint only the number of pictures is known
+    if "data_set" not in before:  # older checkpoints only store the number of pictures
         before = {**before, "data_set": settings.get("data_set")}
     since = {field.name: field.default for field in fields(TrainConfig) if field.name in settings}
-    before = {**since, **before}  # what an option does by default is what runs did before there was one
+    before = {**since, **before}  # options that did not exist yet count as their defaults
     finished = begun.epochs_done == before["epochs"]
     lengthened = finished and settings["epochs"] > before["epochs"]
     for name in dict.fromkeys((*settings, *before)):
@@ -82,7 +82,7 @@ def go_on(begun: Begun, settings: dict[str, Any], output: Path) -> int:
 
 
 def _told(value: Any) -> Any:
-    """A setting as it is compared and told: of a network its name and hash, for its figures may be entered later."""
+    """A setting in the form for comparing and printing: of a network its name and hash, as its figures may change."""
     if isinstance(value, dict):
         return f"{value['name']} {value['sha256'][:12]}…"
     if isinstance(value, list) and value and isinstance(value[0], dict):

@@ -18,7 +18,7 @@ _TENSOR, _PAIRS, _TUPLE = "__tensor__", "__pairs__", "__tuple__"
 
 
 def flatten(tree: Any, tensors: dict[str, torch.Tensor], name: str = "") -> Any:
-    """Replaces each tensor of a tree of dicts, lists and plain values by its name, and collects it in `tensors`.
+    """Replaces each tensor in a tree of dicts, lists and plain values by its name, and adds it to `tensors`.
 
     Raises:
         TypeError: the tree holds something that is neither a tensor nor JSON.
@@ -57,30 +57,37 @@ def save_tree(tree: dict[str, Any], path: Path) -> None:
     skeleton = json.dumps(flatten(tree, tensors))
     with atomic_path(path) as part:
         part.touch()
-        mode = part.stat().st_mode  # who may read it: safetensors lets nobody but the owner
+        mode = part.stat().st_mode  # its permissions: safetensors lets only the owner read it
         try:
-            save_file(tensors, str(part), metadata={"tree": skeleton, "crc32": _checksum(skeleton, tensors)})
-        except SafetensorError as error:  # also for a full disk
+            save_file(tensors, str(part), metadata={"tree": _with_checksum(skeleton, tensors)})
+        except SafetensorError as error:  # also raised for a full disk
             raise OutputError(f"cannot write {path}: {error}; check the folder and free space") from error
         part.chmod(mode)
 
 
 def load_tree(path: Path) -> dict[str, Any]:
-    """Reads what `save_tree` wrote; raises WeightsError where the file is missing, damaged, cut short or foreign."""
+    """Reads a file of `save_tree`; raises WeightsError if it is missing, damaged, cut short or of another format."""
     try:
         with safe_open(str(check_regular(path)), framework="pt") as file:
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-            about = file.metadata()
-        if "crc32" in about and about["crc32"] != _checksum(about["tree"], tensors):  # older ones have none
-            raise ValueError("its checksum is another, so the disk or a copy changed it")
-        tree: dict[str, Any] = unflatten(json.loads(about["tree"]), tensors)
+            skeleton = json.loads(file.metadata()["tree"])
+        if "crc32" in skeleton:  # older files have none
+            if skeleton["crc32"] != _checksum(skeleton["tree"], tensors):
+                raise ValueError("its checksum does not match, so the disk or a copy changed it")
+            skeleton = json.loads(skeleton["tree"])
+        tree: dict[str, Any] = unflatten(skeleton, tensors)
         return tree
     except (OSError, SafetensorError, KeyError, TypeError, ValueError) as error:
         raise WeightsError(f"{path} is not a checkpoint of rtseg, or is damaged: {error}") from error
 
 
+def _with_checksum(skeleton: str, tensors: Mapping[str, torch.Tensor]) -> str:
+    """The tree with its checksum as one entry: safetensors writes several in no fixed order."""
+    return json.dumps({"crc32": _checksum(skeleton, tensors), "tree": skeleton})
+
+
 def _checksum(skeleton: str, tensors: Mapping[str, torch.Tensor]) -> str:
-    """Of the tree and all bytes of its tensors, which safetensors itself does not check."""
+    """Covers the tree and all bytes of its tensors, which safetensors itself does not check."""
     found = crc32(skeleton.encode())
     for name in sorted(tensors):
         found = crc32(tensors[name].reshape(-1).view(torch.uint8).numpy().data, found)
@@ -88,7 +95,7 @@ def _checksum(skeleton: str, tensors: Mapping[str, torch.Tensor]) -> str:
 
 
 class SafetensorsIO(CheckpointIO):
-    """Makes the trainer keep its checkpoints in this form."""
+    """Makes the trainer write and read its checkpoints in this format."""
 
     def save_checkpoint(self, checkpoint: dict[str, Any], path: Any, storage_options: Any = None) -> None:
         save_tree(checkpoint, Path(path))

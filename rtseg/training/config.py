@@ -1,4 +1,4 @@
-"""What a training run is made of; `rtseg train` has one option for each field."""
+"""The configuration of a training run; `rtseg train` has one option per field."""
 
 import json
 from dataclasses import asdict, dataclass
@@ -10,7 +10,7 @@ from rtseg.core.errors import UsageError
 from rtseg.core.sizes import parse_size
 
 TEACHING_LIST = "list"
-"""What `--teaching` says to print the ways of teaching instead of training."""
+"""Value of `--teaching` that prints the teaching methods instead of training."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -209,10 +209,11 @@ class TrainConfig:
         return None if self.train_size is None else parse_size(self.train_size)
 
     def model_config(self) -> dict[str, Any]:
-        """The fields that the architecture is built with, but for its classes.
+        """The config fields to build the architecture with, except its classes.
 
         Raises:
-            UsageError: an entry of `set` is not FIELD=VALUE, or says what is known already.
+            UsageError: an entry of `set` is not FIELD=VALUE or sets the classes, or `encoder` is given for a model that
+                names its encoder.
         """
         if self.encoder is not None and ":" in self.model:
             raise UsageError(f"{self.model} names its encoder itself: leave --encoder {self.encoder} out")
@@ -230,19 +231,19 @@ class TrainConfig:
         return fields
 
     def decisive(self) -> dict[str, Any]:
-        """The fields of `to_json` that decide the weights, rather than how fast they come and how often one looks."""
+        """The fields of `to_json` that decide the weights, and not just speed or how often the run is inspected."""
         idle = ("validate_every", "checkpoint_every", "workers", "threads", "compile")
         return {name: value for name, value in self.to_json().items() if name not in idle}
 
     def to_json(self) -> dict[str, Any]:
-        """The fields as JSON; paths are left out or cut to the file's name, for they say nothing about the weights."""
+        """The fields as JSON; paths, which do not affect the weights, are left out or cut to the file's name."""
         data = asdict(self)
         for path in ("root", "output", "init", "teacher", "unlabelled"):  # the lineage names the last three
             del data[path]
         given = [self._without_folder(entry) for entry in self.set]
         lists = {"set": given, "holdouts": list(self.holdouts or ()), "scale": list(self.scale)}
         weights = {"exit_weights": list(self.exit_weights)} if self.exit_weights else {}
-        del data["exit_weights"]  # the recipes of networks without exits stay as they were
+        del data["exit_weights"]  # keeps the recipes of networks without exits as they were
         return {**data, **lists, **weights}
 
     @staticmethod

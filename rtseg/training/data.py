@@ -1,4 +1,4 @@
-"""The torch side of the data: augmented training samples in an order that follows from the seed alone."""
+"""The torch side of the data: augmented training samples, in an order that depends on the seed alone."""
 
 from collections.abc import Iterator
 from typing import Any
@@ -21,17 +21,17 @@ _KEPT_BYTES = 2 << 30  # CamVid's train split takes 0.3 GB, Cityscapes' 24 GB
 
 
 class EpochSampler(Sampler[tuple[int, int]]):
-    """Yields (epoch, index) in an order that follows from seed and epoch, so that a resumed run sees the same.
+    """Yields (epoch, index) in an order that depends on seed and epoch, so that a resumed run sees the same samples.
 
-    Of several processes, each takes every n-th batch of the one order, and all take equally many.
+    With several processes, each takes every n-th batch of the same order, and all take equally many.
 
     Args:
         length: number of samples.
         seed: of the order.
-        batch_size: samples in a row that make a batch; the last, incomplete batch is left out.
+        batch_size: number of consecutive samples in a batch; the last, incomplete batch is left out.
         rank: this process.
         world: number of processes.
-        epoch: that comes first. Workers are sent their first indices before the trainer says which epoch it is.
+        epoch: the first epoch, because workers get their first indices before the trainer sets it.
     """
 
     def __init__(self, length: int, seed: int, batch_size: int, rank: int = 0, world: int = 1, epoch: int = 0) -> None:
@@ -53,7 +53,7 @@ class EpochSampler(Sampler[tuple[int, int]]):
 
 
 def batches_of(length: int, batch_size: int, world: int) -> int:
-    """Whole batches in an epoch for each of `world` processes; raises UsageError where there is none."""
+    """Full batches per epoch for each of `world` processes; raises UsageError if there are none."""
     batches = length // batch_size // world
     if batches == 0:
         each = f" for each of {world} processes" if world > 1 else ""
@@ -63,15 +63,15 @@ def batches_of(length: int, batch_size: int, world: int) -> int:
 
 
 def sample_count(config: TrainConfig, data: DataSet) -> int:
-    """Pictures in an epoch: those of the split, and the share of street scenes."""
+    """Pictures per epoch: those of the split, plus the share of street scenes."""
     return len(data) + round(len(data) * (config.scenes or 0))
 
 
 class TrainingSet(Dataset[tuple[Tensor, ...] | RtsegError]):
-    """A data set and a share of street scenes, augmented; keeps samples that were read, up to 2 GiB a process.
+    """A data set and a share of street scenes, augmented; caches samples, up to 2 GiB per process.
 
-    Where there are pictures without labels, each sample brings the next of them along: so their order follows from the
-    samples' own, whoever reads them.
+    With pictures without labels, each sample also brings the next of them, so their order depends on that of the
+    samples and not on the process that reads them.
     """
 
     def __init__(self, config: TrainConfig, data: DataSet, unlabelled: UnlabelledViews | None = None) -> None:
@@ -88,10 +88,10 @@ class TrainingSet(Dataset[tuple[Tensor, ...] | RtsegError]):
         return len(self.data) + self.scene_count
 
     def __getitem__(self, key: tuple[int, int]) -> tuple[Tensor, ...] | RtsegError:
-        """(epoch, index) -> image uint8 BGR (h, w, 3), labels uint8 (h, w), which are int64 on the device only.
+        """(epoch, index) -> image uint8 BGR (h, w, 3), labels uint8 (h, w), which become int64 on the device.
 
-        Then, where there are pictures without labels, what `UnlabelledViews` makes of one. The error of a picture that
-        can no longer be read is given, not raised: torch would raise another, with a worker's traceback in its text.
+        With pictures without labels, the views of one (`UnlabelledViews`) follow. If a picture can no longer be read,
+        the error is returned instead of raised: torch would raise another, with a worker's traceback in its text.
         """
         try:
             return self._made(*key)
@@ -142,8 +142,8 @@ def batch_of(samples: list[tuple[Tensor, ...] | RtsegError]) -> Any:
 class SampleLoader(DataLoader[Any]):
     """A data loader whose workers use OpenCV with one thread each.
 
-    The processes are forked while OpenCV has one thread here too. Its pool does not outlive a fork: a worker that
-    inherits one and shuts it down waits for ever for threads that it does not have.
+    The processes are forked while OpenCV has only one thread in this process too. Its thread pool does not survive a
+    fork: a worker that inherits one and shuts it down would wait forever for threads that it does not have.
     """
 
     def __iter__(self) -> Any:
@@ -175,8 +175,8 @@ def training_loader(
 
 
 def _one_thread(_: int) -> None:
-    """OpenCV would start a thread for each core in every worker: on 16 cores they got in each other's way.
+    """Limits OpenCV to one thread per worker: with one per core in each, they slowed each other down on 16 cores.
 
-    Changes nothing in a process that was forked, see `SampleLoader`; one that was spawned begins with OpenCV's default.
+    No effect in a forked process, see `SampleLoader`; a spawned one starts with OpenCV's default.
     """
     cv2.setNumThreads(1)

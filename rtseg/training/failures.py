@@ -1,4 +1,4 @@
-"""What a machine could not give a run, told as what to do about it."""
+"""Failures of the machine, such as a lack of memory, as errors that say what to do."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -13,16 +13,16 @@ from rtseg.training.config import TrainConfig
 
 _NO_MEMORY = ("can't allocate memory", "not enough memory", "out of memory", "Insufficient memory", "bad_alloc",
               "Cannot allocate memory")  # fmt: skip
-_WORKER_GONE = "DataLoader worker (pid"  # how torch says that one was killed
+_WORKER_GONE = "DataLoader worker (pid"  # torch's message when one was killed
 
 
 @contextmanager
 def told(config: TrainConfig) -> Iterator[None]:
-    """Turns what ends a run for want of memory or disk space into an error of ours.
+    """Turns failures for lack of memory or disk space into rtseg errors.
 
     Raises:
-        UsageError: memory ran out, also that of a GPU, or the system killed a process that reads pictures.
-        OutputError: something in the run's folder cannot be written.
+        UsageError: memory (also a GPU's) ran out, or the system killed a process that reads pictures.
+        OutputError: a file in the run's folder cannot be written.
     """
     try:
         yield
@@ -43,7 +43,7 @@ def told(config: TrainConfig) -> Iterator[None]:
 
 
 def _of_system(error: OSError, config: TrainConfig) -> UsageError | OutputError:
-    """What the system refused, in our words."""
+    """The rtseg error for an error of the operating system."""
     what = f"{error.filename}: " if error.filename else ""
     said = f"the run in {config.output} cannot go on: {what}{error.strerror or error}"
     if error.errno in (EMFILE, ENFILE):

@@ -1,6 +1,6 @@
-"""Other light and weather: strong changes that leave the labels as they are.
+"""Other light and weather: strong changes that leave the labels unchanged.
 
-An absent drive has another light: it was dark, wet, hazy or low sun, or the camera was a poor one.
+Drives outside the training data look different: dark, wet, hazy, with a low sun or a poor camera.
 """
 
 from typing import Any
@@ -28,7 +28,7 @@ def other_light(share: float) -> A.OneOf:
 
 
 class _Drawn(A.ImageOnlyTransform):  # type: ignore[misc]
-    """A change whose figures are drawn from the transform's own random state."""
+    """A change whose parameters are drawn from the transform's own random state."""
 
     def get_params_dependent_on_data(self, params: dict[str, Any], data: dict[str, Any]) -> dict[str, Any]:
         return self.draw(self.random_generator, params["shape"][0])
@@ -38,7 +38,7 @@ class _Drawn(A.ImageOnlyTransform):  # type: ignore[misc]
 
 
 class Exposure(_Drawn):
-    """Overexposed: 1.3 to 2.2 times the light, what is above white is lost."""
+    """Overexposure: 1.3 to 2.2 times the light, clipped at white."""
 
     def draw(self, rng: np.random.Generator, height: int) -> dict[str, Any]:
         return {"gain": rng.uniform(1.3, 2.2)}
@@ -58,7 +58,7 @@ class Temperature(_Drawn):
 
 
 class Haze(_Drawn):
-    """Fog: light grey over the picture, thick from the horizon upwards, thin at the bottom, which is near."""
+    """Fog: light grey over the picture, dense from the horizon upwards, thin at the bottom, where things are near."""
 
     def draw(self, rng: np.random.Generator, height: int) -> dict[str, Any]:
         horizon, thick = rng.uniform(0.3, 0.6), rng.uniform(0.35, 0.8)
@@ -82,5 +82,5 @@ class UnevenLight(_Drawn):
 
 
 def as_picture(values: np.ndarray) -> np.ndarray:
-    """float (H, W, 3) -> uint8, cut to 0..255."""
+    """float (H, W, 3) -> uint8, clipped to 0..255."""
     return np.clip(values + 0.5, 0, 255).astype(np.uint8)

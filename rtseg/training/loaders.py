@@ -1,4 +1,4 @@
-"""The batches of each process of a run."""
+"""The batches for each process of a run."""
 
 from collections.abc import Sequence
 
@@ -13,7 +13,7 @@ from rtseg.training.unlabelled.views import UnlabelledViews
 
 
 class Loaders(L.LightningDataModule):
-    """Hands each process of a run its share of the batches and of the holdouts."""
+    """Gives each process of a run its share of the batches and of the holdouts."""
 
     def __init__(self, plan: TrainingPlan) -> None:
         super().__init__()
@@ -21,7 +21,7 @@ class Loaders(L.LightningDataModule):
         self.unlabelled = None if plan.pool is None else UnlabelledViews(plan.config, plan.pool.paths)
 
     def state_dict(self) -> dict[str, int]:
-        """Kept with a checkpoint, which is written when an epoch is done; the plan of a resumed run has it already."""
+        """For the checkpoint, which is written when an epoch is done; a resumed run takes it from the plan."""
         assert self.trainer is not None
         return {"epochs_done": self.trainer.current_epoch + 1}
 
@@ -36,9 +36,9 @@ class Loaders(L.LightningDataModule):
 
 
 def holdout_loader(sets: Sequence[DataSet], rank: int = 0, world: int = 1) -> DataLoader[tuple[int, int]]:
-    """(set, index) pairs, one at a time, each in one process; the samples differ in size and are read by the task.
+    """(set, index) pairs, one at a time, split among the processes; the task reads the samples, which differ in size.
 
-    All processes get equally many, since they meet in every step: index -1 makes up for what is missing.
+    All processes get equally many because they synchronise in every step: index -1 fills the gaps.
     """
     pairs = [(number, index) for number, data in enumerate(sets) for index in range(len(data))]
     pairs += [(0, -1)] * (-len(pairs) % world)

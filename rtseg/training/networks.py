@@ -1,4 +1,4 @@
-"""The networks of a run: the one that learns, with the weights that it starts from, and those that teach it."""
+"""The networks of a run: the student, with its initial weights, and its teachers."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -20,12 +20,12 @@ from rtseg.training.start import Start, architecture, start_from
 
 @dataclass(frozen=True)
 class Networks:
-    """What `build_networks` builds.
+    """The result of `build_networks`.
 
     Attributes:
-        student: the network that learns.
-        start: what it has taken from another one.
-        teaching: the terms of the loss that ways of teaching give.
+        student: the network to train.
+        start: what it has taken from another network.
+        teaching: the loss terms of the teaching methods.
     """
 
     student: SegmentationModel
@@ -37,17 +37,17 @@ def build_networks(
     config: TrainConfig, classes: int, start: Origin | None, teachers: Sequence[Origin],
     methods: dict[str, MethodConfig],
 ) -> Networks:  # fmt: skip
-    """Builds them complete; fresh weights follow from torch's seed.
+    """Builds all networks of a run; fresh weights depend on torch's seed.
 
     Args:
         config: of the run.
         classes: of the data set.
-        start: what the student starts from.
-        teachers: who teaches.
-        methods: how; none leaves the labels alone to teach.
+        start: the network that the student starts from.
+        teachers: the networks that teach.
+        methods: the teaching methods; if empty, only the labels teach.
 
     Raises:
-        UsageError: a field or a size does not fit a network, or networks do not fit one another.
+        UsageError: a field or a size does not fit a network, or the networks do not fit one another.
         WeightsError: a file is missing or damaged.
     """
     student = build_model(config.model, {**architecture(config, start), "classes": classes})
@@ -64,10 +64,10 @@ def build_networks(
 
 
 def weigh_exits(config: TrainConfig, student: SegmentationModel) -> None:
-    """Gives the early exits the weights of the configuration, where it has any; raises UsageError for another number.
+    """Sets the early exits' weights from the configuration, if it has any; raises UsageError if their number is wrong.
 
     The loss is then BranchyNet's: the sum over the exits n of w_n times the cross-entropy of exit n, with w = 1 for the
-    end of the network.
+    network's end.
     """
     weights, exits = config.exit_weights, len(student.early)
     if not weights:

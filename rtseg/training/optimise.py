@@ -1,4 +1,4 @@
-"""What moves the weights: parameter groups, optimizer and schedule."""
+"""Parameter groups, optimizer and learning-rate schedule."""
 
 from collections.abc import Sequence
 from math import cos, pi
@@ -17,19 +17,19 @@ _WARM_UP = 0.08  # of a cycle
 
 
 def check_trunk(config: TrainConfig, model: SegmentationModel) -> None:
-    """Raises UsageError for a trunk factor where the network has no trunk."""
+    """Raises UsageError if a trunk factor is set and the network has no trunk."""
     if config.trunk_factor != 1 and not model.trunk():
         raise UsageError(f"{config.model} has no trunk that could learn more slowly: leave --trunk-factor "
                          f"{config.trunk_factor:g} out, or train a network that stands on an encoder")  # fmt: skip
 
 
 def parameter_groups(config: TrainConfig, trained: nn.Module, model: SegmentationModel) -> list[dict[str, Any]]:
-    """The optimizer's groups: without weight decay what has one axis (batch norm, PReLU slopes, biases).
+    """The optimizer's groups: parameters with one axis (batch norm, PReLU slopes, biases) have no weight decay.
 
-    Where the trunk learns more slowly, each of the two is split in trunk and rest (SwiftNet, Orsic 2019).
+    If the trunk learns more slowly, each group is split into trunk and rest (SwiftNet, Orsic 2019).
 
     Args:
-        trained: everything that is trained, `model` included.
+        trained: all modules to train, `model` included.
     """
     slower = [*model.trunk(), *model.trunk_copies()] if config.trunk_factor != 1 else []
     trunk = {id(p) for module in slower for p in module.parameters()}
@@ -46,14 +46,14 @@ def parameter_groups(config: TrainConfig, trained: nn.Module, model: Segmentatio
 
 
 def make_optimizer(config: TrainConfig, groups: list[dict[str, Any]]) -> torch.optim.Optimizer:
-    """AdamW or SGD, over groups that bring their own learning rate."""
+    """AdamW or SGD, over groups with their own learning rates."""
     if config.optimizer == "sgd":
         return torch.optim.SGD(groups, config.lr, momentum=0.9, nesterov=True)
     return torch.optim.AdamW(groups, config.lr)
 
 
 def make_schedule(config: TrainConfig, optimizer: torch.optim.Optimizer, steps: int) -> LRScheduler:
-    """The learning rate of each of `steps` optimizer steps; every group follows its own peak."""
+    """The learning-rate schedule over `steps` optimizer steps; every group has its own peak."""
     if phases := phases_of(config):
         return LambdaLR(optimizer, lambda step: phased_rate(config, phases, config.epochs * step / steps))
     if config.schedule == "poly":
@@ -63,10 +63,10 @@ def make_schedule(config: TrainConfig, optimizer: torch.optim.Optimizer, steps: 
 
 
 def phased_rate(config: TrainConfig, phases: Sequence[Phase], epoch: float) -> float:
-    """The factor on the peak learning rate at some point of a sparse run, whose cycles begin with some of its phases.
+    """The factor on the peak learning rate at a point of a sparse run, in which some phases begin a new cycle.
 
-    One-cycle is, over the share x of the cycle, what `make_schedule` has: up from 1/25 until x is 0.08, then down to
-    1/25000, both along half a cosine.
+    One-cycle matches `make_schedule` over the share x of the cycle: up from 1/25 until x is 0.08, then down to 1/25000,
+    both along half a cosine.
     """
     starts = [phase for phase in phases if phase.cycle]
     ends = [*(phase.epoch for phase in starts[1:]), config.epochs]

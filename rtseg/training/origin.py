@@ -1,4 +1,4 @@
-"""Networks that a run starts from or learns from: what ships, a user's ONNX file, or what another run left."""
+"""Networks that a run starts from or learns from: a shipped one, a user's ONNX file, or the result of another run."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -22,20 +22,20 @@ _TOLD = ("miou", "pixel_accuracy", "boundary_f1")
 
 @dataclass(frozen=True)
 class Origin:
-    """A trained network, its weights not read yet.
+    """A trained network whose weights have not been read yet.
 
     Attributes:
-        name: what messages and the cards of later networks call it.
-        model: architecture, a name of the model registry.
-        config: what it is built with.
+        name: its name in messages and in the cards of later networks.
+        model: architecture, a name in the model registry.
+        config: the config it is built with.
         labels: its classes.
-        train_size: (height, width) of the pictures that it was trained at.
-        metrics: data set and split -> what its FP32 form scores.
+        train_size: (height, width) of its training pictures.
+        metrics: data set and split -> scores of its FP32 form.
         recipe: see `Card`.
-        sha256: of the file that holds its weights.
+        sha256: of the file with its weights.
         state: reads the weights, float32 by state-dict key; raises WeightsError.
-        paths: the files that it consists of.
-        given: what it was asked for by.
+        paths: its files.
+        given: the name or path it was requested by.
     """
 
     name: str
@@ -51,13 +51,13 @@ class Origin:
     given: str
 
     def network(self) -> SegmentationModel:
-        """The network with its weights, in evaluation mode; raises WeightsError where they do not fit."""
+        """The network with its weights, in evaluation mode; raises WeightsError if they do not fit."""
         model = build_model(self.model, self.config)
         restore(model, self.state(), self.name)
         return model.eval()
 
     def identity(self) -> dict[str, Any]:
-        """Which network it is, what it scores (not class by class: lineages grow) and how it was trained."""
+        """Which network it is, its scores (not per class, because lineages grow) and how it was trained."""
         metrics = {split: {key: found[key] for key in _TOLD if key in found} for split, found in self.metrics.items()}
         return {"name": self.name, "sha256": self.sha256, "metrics": metrics, "recipe": self.recipe}
 
@@ -66,7 +66,7 @@ def find_origin(name: str) -> Origin:
     """Finds a network by its name, the path of an ONNX file, or the path of the `best.safetensors` of a run.
 
     Raises:
-        UsageError: no such name, or that of a run's folder.
+        UsageError: there is no such name, or it is that of a run's folder.
         WeightsError: a file or its card is missing or damaged.
     """
     if name.endswith(".safetensors"):

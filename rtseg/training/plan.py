@@ -1,4 +1,4 @@
-"""The plan of a run: all that is decided before its first step, checked once; everything else is built from it."""
+"""The plan of a run: everything decided and checked before its first step; the rest is built from it."""
 
 import hashlib
 import json
@@ -36,17 +36,17 @@ class TrainingPlan:
     """A training run before its first step.
 
     Attributes:
-        config: what was asked for, with what follows from the data.
-        data: what is trained on.
-        holdouts: what is scored; at least one.
-        precision: that the device trains in: fp32, bf16 or fp16.
-        start: the network whose weights, or of which only the shape, is where it starts.
+        config: the configuration, completed from the data.
+        data: the training data.
+        holdouts: the data to score; at least one.
+        precision: training precision: fp32, bf16 or fp16.
+        start: the network whose weights, or only whose shape, the run starts from.
         teachers: the networks that teach.
-        methods: name -> how they, or the network itself, teach.
+        methods: teaching methods by name, including those by which the network teaches itself.
         pool: pictures without labels.
-        lineage: what the weights come from, for the card.
-        settings: what a run that resumes this one must have in common with it.
-        epochs_done: passes over the split that an earlier start has behind it.
+        lineage: where the weights come from, for the card.
+        settings: settings that a run must share to resume this one.
+        epochs_done: epochs that earlier starts have completed.
         cycle_from: epochs after which the schedule begins.
         finished: whether nothing is left to do.
     """
@@ -66,7 +66,7 @@ class TrainingPlan:
     finished: bool
 
     def __deepcopy__(self, _: Any) -> Self:
-        return self  # the averaged copy of a task needs no data sets of its own
+        return self  # the averaged copy of a task needs no data sets
 
     @property
     def labels(self) -> LabelSet:
@@ -75,12 +75,12 @@ class TrainingPlan:
 
     @property
     def train_size(self) -> Size:
-        """(height, width) of the pictures that crops are cut from; scoring follows it."""
+        """(height, width) of the pictures that crops are cut from; scoring uses it too."""
         return self.config.train_hw or self.data.size_hw
 
     @property
     def checkpoint(self) -> Path | None:
-        """What the run resumes from."""
+        """The checkpoint to resume from, if any."""
         return checkpoint_of(self.config) if self.epochs_done else None
 
 
@@ -92,14 +92,14 @@ def checkpoint_of(config: TrainConfig) -> Path:
 def make_plan(config: TrainConfig) -> TrainingPlan:
     """Decides and checks everything about a run.
 
-    Networks are built here once and thrown away: only so is it known that they fit.
+    All networks are built here once and discarded, because only that shows whether they fit.
 
     Raises:
-        UsageError: a name or size that does not fit, a precision that the device does not compute with, or a run in the
-            folder that was begun with other settings.
+        UsageError: a name or size does not fit, the device does not support the precision, or the folder holds a run
+            that was started with other settings.
         InputError: the data set, or a picture without labels, cannot be read.
-        WeightsError: weights to start from, or a teacher's, are missing or damaged.
-        OutputError: a frame of a video cannot be kept.
+        WeightsError: the initial weights, or a teacher's, are missing or damaged.
+        OutputError: a video frame cannot be stored.
     """
     config, data, holdouts = read_data(config)
     precision = choose_precision(config.precision)
@@ -145,7 +145,7 @@ def make_plan(config: TrainConfig) -> TrainingPlan:
 
 
 def run_settings(config: TrainConfig, sets: Sequence[DataSet], lineage: dict[str, Any]) -> dict[str, Any]:
-    """What a run that goes on must have in common with the one that was begun: the same keys in every run."""
+    """Settings that a resumed run must share with the original; the same keys in every run."""
     names = {data.split: data.picture_names() for data in sets}
     listing = json.dumps([sets[0].labels.names, names])
     pool = lineage.get("unlabelled")

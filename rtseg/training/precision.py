@@ -1,4 +1,4 @@
-"""In which precision a device trains."""
+"""The precision that a device trains in."""
 
 import torch
 from torch import Tensor, nn
@@ -7,7 +7,7 @@ from rtseg.core.errors import UsageError
 
 
 def choose_precision(wanted: str) -> str:
-    """'auto' is bf16 on a GPU or CPU that multiplies in it, else fp32; fp16 needs a GPU."""
+    """Resolves 'auto': bf16 on a GPU or CPU that multiplies in it, else fp32; fp16 needs a GPU."""
     cuda = torch.cuda.is_available()
     if wanted == "fp16" and not cuda:
         raise UsageError("precision fp16 needs a GPU; a CPU trains in fp32 or bf16")
@@ -18,7 +18,7 @@ def choose_precision(wanted: str) -> str:
 
 
 class Float32Conv2d(nn.Conv2d):
-    """A convolution that autocast leaves in float32 on a CPU."""
+    """A convolution that stays in float32 under autocast on a CPU."""
 
     def forward(self, x: Tensor) -> Tensor:
         if x.device.type != "cpu":
@@ -28,10 +28,10 @@ class Float32Conv2d(nn.Conv2d):
 
 
 def keep_gradients_true(model: nn.Module) -> None:
-    """Takes dilated depthwise convolutions out of bf16 on a CPU, in a network of any package.
+    """Excludes dilated depthwise convolutions, of any package's network, from bf16 on a CPU.
 
-    With channels last, torch 2.11 to 2.15 (oneDNN) gives weight gradients there that have nothing to do with the true
-    ones, sometimes infinite.
+    With channels last, torch 2.11 to 2.15 (oneDNN) returns wrong weight gradients for them, unrelated to the true ones
+    and sometimes infinite.
     """
     for module in model.modules():
         if type(module) is nn.Conv2d and module.groups > 1 and max(module.dilation) > 1:

@@ -1,4 +1,4 @@
-"""What a run leaves to look at after each validation: the best weights, sample pictures, a confusion matrix."""
+"""What a run writes after each validation: the best weights, sample pictures, a confusion matrix."""
 
 import logging
 from pathlib import Path
@@ -25,10 +25,10 @@ log = logging.getLogger(__name__)
 
 
 class KeepBest(L.Callback):
-    """Writes `best.safetensors` (averaged weights, fp16) and `best.json` when the mean mIoU of the holdouts rises.
+    """Writes `best.safetensors` (averaged weights, fp16) and `best.json` when the holdouts' mean mIoU improves.
 
-    With `last`, after every validation: then the last epoch's stay, whatever they score. Each phase of a sparse run
-    starts over: what is left is the best of the last one.
+    With `last`, it writes them after every validation, so those of the last epoch stay, whatever they score. Each phase
+    of a sparse run starts over, so the best of the last phase stay.
     """
 
     def __init__(self, folder: Path, last: bool = False) -> None:
@@ -69,12 +69,12 @@ class KeepBest(L.Callback):
 
 
 def half(value: torch.Tensor) -> torch.Tensor:
-    """fp16 for convolution weights, which are nearly all bytes; batch norm's variances may not fit in it."""
+    """fp16 for convolution weights, which are nearly all of the bytes; batch norm's variances may not fit in it."""
     return value.half() if value.ndim > 1 else value
 
 
 class KeepLast(Checkpoint):
-    """Writes `last.ckpt`, which a stopped run goes on from, every so many epochs and after the last one."""
+    """Writes `last.ckpt`, from which a stopped run resumes, every `every` epochs and after the last one."""
 
     def __init__(self, folder: Path, every: int = 1) -> None:
         self.folder, self.every = folder, every
@@ -88,7 +88,7 @@ class KeepLast(Checkpoint):
 class Pictures(L.Callback):
     """Writes `samples_EPOCH.png` and `confusion_SPLIT.png`.
 
-    The samples are picture, truth and prediction of two frames of each holdout, or of the only one.
+    The samples show picture, truth and prediction of two frames of each holdout, or fewer if it has only one.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -108,14 +108,14 @@ class Pictures(L.Callback):
 
 
 def drawn(data: DataSet, index: int, task: SegmentationTask) -> np.ndarray:
-    """Picture, truth and prediction of a sample side by side: uint8 BGR (H, 3 W, 3)."""
+    """A sample's picture, truth and prediction side by side: uint8 BGR (H, 3 W, 3)."""
     sample = data.sample(index)
     predicted = task.predict(sample.image, task.input_size(data))
     return beside_truth(sample.image, sample.labels, predicted, data.labels)
 
 
 def draw_confusion(matrix: ConfusionMatrix, title: str, path: Path) -> None:
-    """Draws the confusion matrix, each true class scaled to 1, with its IoU beside the name."""
+    """Draws the confusion matrix, each true class scaled to sum to 1, with IoUs beside the names."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
@@ -129,7 +129,7 @@ def draw_confusion(matrix: ConfusionMatrix, title: str, path: Path) -> None:
     axes = figure.add_subplot()
     axes.imshow(shares, cmap="Blues", vmin=0, vmax=1)
     axes.set(title=f"{title}: mIoU {matrix.miou:.4f}", xlabel="predicted", ylabel="true, with IoU")
-    written: dict[str, Any] = {"family": family, "parse_math": False}  # a $ in a name is a $
+    written: dict[str, Any] = {"family": family, "parse_math": False}  # a $ in a name stays a $
     axes.set_xticks(range(len(names)), names, rotation=60, ha="right", **written)
     axes.set_yticks(range(len(names)), rows, **written)
     for (row, column), share in np.ndenumerate(shares):

@@ -38,10 +38,10 @@ _PLUGIN_PRECISION = {"fp32": "32-true", "bf16": "bf16-mixed", "fp16": "16-mixed"
 def train(config: TrainConfig) -> Path:
     """Trains a network and returns the run's folder: `best.safetensors`, its card `best.json`, and `report`.
 
-    A run whose folder holds `last.ckpt` goes on from there.
+    If the folder holds `last.ckpt`, the run resumes from there.
 
     Raises:
-        UsageError: a name or size that does not fit, or a precision that the device does not compute with.
+        UsageError: a name or size does not fit, or the device does not support the precision.
         InputError: the data set cannot be read.
         OutputError: the run's folder cannot be written, or another run is writing to it.
     """
@@ -53,7 +53,7 @@ def train(config: TrainConfig) -> Path:
                 torch.set_num_threads(config.threads)
             _train(make_plan(config))
     except BaseException:
-        with suppress(OSError):  # a run that was refused leaves no folder; one with something in it stays
+        with suppress(OSError):  # a refused run leaves no empty folder behind
             for folder in made:
                 folder.rmdir()
         raise
@@ -62,7 +62,7 @@ def train(config: TrainConfig) -> Path:
 
 @contextmanager
 def run_lock(folder: Path) -> Iterator[None]:
-    """Holds a run's folder for the first of its processes; raises OutputError where another run does."""
+    """Locks a run's folder, in its first process; raises OutputError if another run holds the lock."""
     if rank_zero_only.rank:  # type: ignore[attr-defined]  # Lightning sets it on the function
         yield
         return
@@ -73,7 +73,7 @@ def run_lock(folder: Path) -> Iterator[None]:
 
 @contextmanager
 def kept_determinism() -> Iterator[None]:
-    """Gives torch's global setting back: Lightning would leave a run's own to the caller."""
+    """Restores torch's global setting, which Lightning would leave as the run set it."""
     enabled = torch.are_deterministic_algorithms_enabled()
     warn_only = torch.is_deterministic_algorithms_warn_only_enabled()
     try:
@@ -93,7 +93,7 @@ def _train(plan: TrainingPlan) -> None:
     try:
         with told(config):
             trainer.fit(task, datamodule=loaders, ckpt_path=plan.checkpoint, weights_only=False)
-    except SystemExit as error:  # how Lightning ends a run that Ctrl+C stopped
+    except SystemExit as error:  # how Lightning ends a run on Ctrl+C
         raise KeyboardInterrupt from error
     if trainer.is_global_zero:
         write_report(config.output, task)
@@ -103,7 +103,7 @@ def _train(plan: TrainingPlan) -> None:
 
 
 def construct(plan: TrainingPlan) -> tuple[SegmentationTask, Loaders, L.Trainer]:
-    """Builds what trains, complete; fresh weights follow from the plan's seed."""
+    """Builds everything that a run needs; fresh weights depend on the plan's seed."""
     config = plan.config
     torch.manual_seed(config.seed)
     np.random.seed(config.seed)
@@ -122,7 +122,7 @@ def _trainer(plan: TrainingPlan) -> L.Trainer:
     averaging, phases = Averaging(config.ema), phases_of(config)
     callbacks: list[L.Callback] = [
         *([SparseTraining(phases, averaging)] if phases else []),
-        KeepBest(folder, config.keep == "last"),  # this and the next before the averaging, which takes its weights back
+        KeepBest(folder, config.keep == "last"),  # these two before the averaging, which takes its weights back
         Pictures(folder),
         averaging,
         KeepLast(folder, config.checkpoint_every),
@@ -132,7 +132,7 @@ def _trainer(plan: TrainingPlan) -> L.Trainer:
         max_epochs=config.epochs,
         precision=precision,
         callbacks=callbacks,
-        logger=CSVLogger(folder, name="curves"),  # one file for each start: curves/version_N/metrics.csv
+        logger=CSVLogger(folder, name="curves"),  # one file per start: curves/version_N/metrics.csv
         plugins=[SafetensorsIO()],
         check_val_every_n_epoch=config.validate_every,
         num_sanity_val_steps=0,

@@ -1,4 +1,4 @@
-"""The weights that a run starts from: those of a trained network, of which it takes what fits."""
+"""The initial weights of a run, taken from a trained network as far as they fit."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -20,8 +20,8 @@ class Start:
     """What a network has taken from another one.
 
     Attributes:
-        origin: the other one.
-        only_trunk: they are of two architectures, and share their trunk.
+        origin: the other network.
+        only_trunk: whether the architectures differ, and only the trunk was taken.
         fresh: names in the state dict that keep their fresh weights.
     """
 
@@ -30,11 +30,11 @@ class Start:
     fresh: tuple[str, ...]
 
     def identity(self) -> dict[str, Any]:
-        """What a card says about it."""
+        """The entry for a card."""
         return {**self.origin.identity(), **({"part": "trunk"} if self.only_trunk else {})}
 
     def told(self) -> str | None:
-        """A line about what starts fresh, if anything does."""
+        """A line on the layers that start fresh, if there are any."""
         if self.only_trunk:
             return f"from {self.origin.given} only the trunk is taken, the rest starts fresh"
         if not self.fresh:
@@ -44,34 +44,34 @@ class Start:
 
 
 def architecture(config: TrainConfig, start: Origin | None) -> dict[str, Any]:
-    """The fields that the network is built with: those of what it starts from, then those that were asked for."""
+    """The config fields to build the network with: those of its start, overridden by the requested ones."""
     before = start.config if start is not None and start.model == config.model else {}
     asked = config.model_config()
     encoder = before.get("encoder")
     if (
         isinstance(encoder, str) and encoder in ENCODERS and asked.get("encoder", encoder) != encoder
-    ):  # whose own fields another one does not have
+    ):  # another encoder does not have its fields
         before = {name: value for name, value in before.items() if name not in setting_names(encoder)}
     return {**before, **asked}
 
 
 def start_from(model: SegmentationModel, origin: Origin) -> Start:
-    """Gives `model` the weights of a trained network.
+    """Copies the weights of a trained network into `model`.
 
-    Classifiers keep their fresh weights where their shape differs, as with another number of classes. From a network
-    of another architecture that has layers of its own, only the trunk is taken. Exits that `model` does not have are
-    left behind.
+    Classifiers keep their fresh weights if their shape differs, for example because the number of classes does. From
+    another architecture only the trunk is taken, unless `model` has all its layers. Exits that `model` lacks are left
+    out.
 
     Raises:
-        UsageError: the same architecture with other fields, or architectures that do not have the same trunk.
+        UsageError: the networks have the same architecture with other fields, or different trunks.
         WeightsError: the file is missing or damaged.
     """
     state = origin.state()
     source = build_model(origin.model, origin.config)
     own = model.state_dict()
-    if differing(model, source) == ["column"]:  # a FractalNet's column alone starts from those of all
+    if differing(model, source) == ["column"]:  # one FractalNet column starts from a network of all columns
         state = {name: value for name, value in state.items() if name in own}
-    if type(source) is type(model):  # the heads of exits that it is built without
+    if type(source) is type(model):  # heads of exits that it lacks
         state = {name: value for name, value in state.items() if name in own or not name.startswith("exits.")}
     if not set(state) <= set(own):
         restore(source, state, origin.given)
@@ -87,7 +87,7 @@ def start_from(model: SegmentationModel, origin: Origin) -> Start:
     fresh = [name for name in own if name not in fitting and not name.endswith("num_batches_tracked")]
     whole = type(source) is type(model)  # or one is a part of the other, such as ENet's encoder
     for name in fresh:
-        neutral = name not in state and is_offset(name)  # an active or deformable convolution starts as a plain one
+        neutral = name not in state and is_offset(name)  # active and deformable convolutions start as plain ones
         if not (is_classifier(name) or may_lack(name) or neutral or (name not in state and not whole)):
             raise _does_not_fit(model, source, origin, name, state.get(name))
     model.load_state_dict(fitting, strict=False)
@@ -97,7 +97,7 @@ def start_from(model: SegmentationModel, origin: Origin) -> Start:
 def _does_not_fit(
     model: SegmentationModel, source: SegmentationModel, origin: Origin, name: str, value: Tensor | None
 ) -> UsageError:
-    """The error for a weight that `source`, which is what `origin` holds, lacks or has in another shape."""
+    """The error for a weight that `source`, the network of `origin`, lacks or has in another shape."""
     wanted = tuple(model.state_dict()[name].shape)
     found = f"lacks {name}" if value is None else f"has {name} as {tuple(value.shape)} instead of {wanted}"
     fields = differing(model, source)
@@ -107,13 +107,13 @@ def _does_not_fit(
 
 
 def differing(model: SegmentationModel, source: SegmentationModel) -> list[str]:
-    """The fields of a network's config, without the classes, that another one has with another value or not at all."""
+    """Config fields, except classes, that the other network lacks or has with another value."""
     theirs = source.config_json()
     return [f for f, v in model.config_json().items() if f != "classes" and theirs.get(f) != v]
 
 
 def take_trunk(model: SegmentationModel, source: SegmentationModel) -> None:
-    """Gives `model` the trunk of `source`, whose weights must have the same shapes in the same order.
+    """Copies the trunk of `source` into `model`; the weights must have the same shapes in the same order.
 
     Raises:
         UsageError: one of them has no trunk, or they differ.

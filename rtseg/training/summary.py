@@ -1,4 +1,4 @@
-"""What a finished run is judged by: a folder with curves, confusion, the best and the worst frames, and the card."""
+"""The report of a finished run: a folder with curves, confusion, the best and the worst frames, and the card."""
 
 import csv
 import shutil
@@ -22,8 +22,8 @@ from rtseg.training.checkpoint import load_tree
 from rtseg.training.report import draw_confusion, drawn
 from rtseg.training.task import SegmentationTask
 
-_FRAMES = 4  # of the best, and of the worst
-_APART = 0.3  # mIoU on training pictures less that on the holdouts; CamVid's runs from scratch end at 0.0 to 0.2
+_FRAMES = 4  # best, and as many worst
+_APART = 0.3  # mIoU on training pictures minus mIoU on holdouts; CamVid's runs from scratch end at 0.0 to 0.2
 
 
 def write_report(folder: Path, task: SegmentationTask) -> Path:
@@ -31,7 +31,7 @@ def write_report(folder: Path, task: SegmentationTask) -> Path:
 
     Args:
         folder: of the run, with `best.safetensors`, `best.json` and `curves`.
-        task: what was trained; its network is given the best weights.
+        task: the trained task; the best weights are loaded into its network.
 
     Raises:
         WeightsError: the best weights are damaged.
@@ -58,7 +58,7 @@ def write_report(folder: Path, task: SegmentationTask) -> Path:
 
 
 def _score(task: SegmentationTask, data: DataSet) -> tuple[ConfusionMatrix, list[int]]:
-    """The whole split, and its labelled frames from the lowest to the highest mIoU of their own."""
+    """Scores the whole split; also returns its labelled frames in ascending order of their mIoU."""
     total, own = ConfusionMatrix(data.labels), dict[int, float]()
     for index in range(len(data)):
         sample: Sample = data.sample(index)
@@ -72,14 +72,14 @@ def _score(task: SegmentationTask, data: DataSet) -> tuple[ConfusionMatrix, list
 
 
 def read_curves(folder: Path) -> dict[str, list[tuple[int, float]]]:
-    """Figure -> (epoch, value) from every start of the run; what a later start did again replaces the earlier."""
+    """Figure -> (epoch, value) over all starts of the run; epochs that a later start repeated are replaced."""
     found: dict[str, dict[int, float]] = defaultdict(dict)
     numbers = {path: path.parent.name.removeprefix("version_") for path in folder.glob("curves/version_*/metrics.csv")}
-    starts = [path for path, number in numbers.items() if number.isdecimal()]  # no copy that somebody put there
+    starts = [path for path, number in numbers.items() if number.isdecimal()]  # ignores copies with other names
     for path in sorted(starts, key=lambda path: int(numbers[path])):
         with path.open(encoding="utf-8", errors="replace") as file:
             for row in csv.DictReader(file):
-                with suppress(KeyError, TypeError, ValueError):  # a line that a full disk has cut short
+                with suppress(KeyError, TypeError, ValueError):  # a line cut short by a full disk
                     epoch = int(row["epoch"]) + 1
                     values = {name: float(value) for name, value in row.items() if value}
                     for name in values.keys() - {"epoch", "step"}:
@@ -88,10 +88,10 @@ def read_curves(folder: Path) -> dict[str, list[tuple[int, float]]]:
 
 
 def parting(curves: dict[str, list[tuple[int, float]]]) -> str | None:
-    """A line for a run that knows its training pictures far better than those held out, else None.
+    """A warning if a run scores far better on its training pictures than on the holdouts, else None.
 
     Args:
-        curves: as `read_curves` gives them.
+        curves: from `read_curves`.
     """
     trained, held_out = (curves[name][-1][1] if curves.get(name) else 0.0 for name in ("train_miou", "holdout_miou"))
     if trained - held_out < _APART:
@@ -102,7 +102,7 @@ def parting(curves: dict[str, list[tuple[int, float]]]) -> str | None:
 
 
 def draw_curves(curves: dict[str, list[tuple[int, float]]], path: Path) -> None:
-    """The loss over the epochs beside the mIoU on training pictures and holdouts."""
+    """Draws the loss over the epochs, beside the mIoU on training pictures and holdouts."""
     figure = Figure(figsize=(10, 4), layout="constrained")
     FigureCanvasAgg(figure)
     axes: Any = figure.subplots(1, 2)

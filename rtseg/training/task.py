@@ -27,17 +27,18 @@ from rtseg.training.plan import TrainingPlan
 from rtseg.training.unlabelled.consistency import consistency_loss
 from rtseg.training.watch import StepWatch
 
-_LOOK_EVERY = 20  # steps: to look is to wait for the device
+_LOOK_EVERY = 20  # steps: every look waits for the device
 
 
 class SegmentationTask(L.LightningModule):
     """Trains one network; validates it just as `rtseg eval` scores an engine.
 
-    That is one picture at a time, all of a split resized to one size for the network and compared at their own.
+    That means one picture at a time: the network sees all pictures of a split at one size, and its labels are compared
+    at each picture's own size.
 
     Args:
         plan: of the run.
-        networks: the one to train, and its teachers.
+        networks: the student and its teachers.
         weights: of the classes, float32 (C,).
     """
 
@@ -52,7 +53,7 @@ class SegmentationTask(L.LightningModule):
 
     @cached_property
     def _forward(self) -> Callable[[Tensor], Outputs]:
-        """Compiled on first use: by then the trainer has made its copies of the module."""
+        """Compiled on first use, after the trainer has copied the module."""
         forward = self.model.forward_train
         return torch.compile(forward) if self.plan.config.compile else forward
 
@@ -83,14 +84,14 @@ class SegmentationTask(L.LightningModule):
         return loss
 
     def _look(self) -> None:
-        """Waits for the device; raises UsageError where a loss was not finite."""
+        """Waits for the device; raises UsageError if a loss was not finite."""
         loss = self.watch.look()
         if not isfinite(loss):
             raise UsageError(f"the loss became {loss} in epoch {self.current_epoch + 1}: start over with a smaller "
                              f"--lr (it was {self.plan.config.lr:g}), or with --precision fp32")  # fmt: skip
 
     def _label_loss(self, labels: Tensor, outputs: Outputs) -> Tensor:
-        """Cross-entropy, and what else the configuration asks for, of the main output; and of the auxiliary ones."""
+        """Cross-entropy of the main and the auxiliary outputs, plus the main output's other configured terms."""
         config, ignore, logits = self.plan.config, self.plan.labels.ignore_index, outputs.logits
         coarse = shrink_labels(labels, (logits.shape[-2], logits.shape[-1]))
         compared = coarse if config.coarse_labels else labels
@@ -109,10 +110,10 @@ class SegmentationTask(L.LightningModule):
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         if self.plan.cycle_from != checkpoint.get("cycle_from", 0):
-            checkpoint["lr_schedulers"] = []  # a finished run is lengthened: its schedule begins again
+            checkpoint["lr_schedulers"] = []  # an extended run begins a new schedule
 
     def on_train_batch_start(self, batch: Any, batch_idx: int) -> None:
-        """Dropout: another mask in each batch of each process, and the same ones in a resumed run."""
+        """Seeds dropout: different masks per batch and process, the same ones in a resumed run."""
         if isinstance(batch, RtsegError):  # see TrainingSet
             raise batch
         number = batch_idx * self.trainer.world_size + self.trainer.global_rank
@@ -122,7 +123,7 @@ class SegmentationTask(L.LightningModule):
     def on_train_epoch_start(self) -> None:
         self.watch.reset()
         if self.current_epoch + 1 == self.trainer.max_epochs:
-            self.trainer.check_val_every_n_epoch = 1  # the last weights are scored whatever the interval
+            self.trainer.check_val_every_n_epoch = 1  # always score the last weights
 
     def on_train_epoch_end(self) -> None:
         self._look()
@@ -145,19 +146,19 @@ class SegmentationTask(L.LightningModule):
 
     @property
     def holdout_miou(self) -> float:
-        """Mean of the mIoU of the holdouts: what the best weights are chosen by."""
+        """Mean of the holdouts' mIoU, by which the best weights are chosen."""
         return sum(matrix.miou for matrix in self.scores.values()) / len(self.scores)
 
     def sum_scores(self) -> None:
-        """Adds up what all processes have scored: once after a validation and in all of them, before scores are read.
+        """Sums the scores of all processes: once per validation, in each process, before scores are read.
 
-        Callbacks call it, for their end of the validation comes before the module's.
+        Callbacks call it, because their end-of-validation hooks run before the module's.
         """
         if self.trainer.world_size > 1:
             self.scores = {split: self._summed(matrix) for split, matrix in self.scores.items()}
 
     def _summed(self, own: ConfusionMatrix) -> ConfusionMatrix:
-        """What all processes have counted together."""
+        """The counts of all processes together."""
         counted = torch.from_numpy(np.append(own.counts, own.frames)).to(self.device)
         total: Tensor = self.all_gather(counted).sum(0).cpu()  # type: ignore[union-attr]
         return ConfusionMatrix(own.labels, total[:-1].reshape(own.counts.shape).numpy(), int(total[-1]))
@@ -167,7 +168,7 @@ class SegmentationTask(L.LightningModule):
         self.log_dict({**figures, "holdout_miou": self.holdout_miou}, prog_bar=True)
 
     def input_size(self, data: DataSet) -> Size:
-        """The network's input size for the pictures of a split, as `rtseg eval` chooses it."""
+        """The network's input size for a split's pictures, chosen as in `rtseg eval`."""
         return network_size(data.size_hw, self.plan.train_size, self.model.size_multiple)
 
     def predict(self, image: np.ndarray, size_hw: Size) -> np.ndarray:
@@ -185,13 +186,13 @@ class SegmentationTask(L.LightningModule):
 
 @torch.no_grad()
 def predict(model: SegmentationModel, image: np.ndarray, size_hw: Size, device: torch.device) -> np.ndarray:
-    """Labels a picture in fp32, along the path that engines take.
+    """Labels a picture in fp32, with the same steps as the engines.
 
     Args:
         model: the network, in evaluation mode on `device`.
         image: uint8 BGR (H, W, 3).
         size_hw: the network's input size.
-        device: where it computes.
+        device: the device to compute on.
 
     Returns:
         Labels, uint8 (H, W).

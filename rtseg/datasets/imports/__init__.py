@@ -1,4 +1,4 @@
-"""Reads what annotation tools export, and writes it as a folder of one's own (`rtseg.datasets.folder`)."""
+"""Reads exports of annotation tools and writes them as a folder (`rtseg.datasets.folder`)."""
 
 from pathlib import Path
 
@@ -21,16 +21,16 @@ FORMATS: Registry[type[Export]] = Registry(
 
 
 def open_export(name: str, source: Path, images: Path | None = None) -> Export:
-    """Opens what a tool exported.
+    """Opens an annotation tool's export.
 
     Args:
         name: of the format.
         source: the file, or the folder that holds it.
-        images: the folder that holds the pictures, where they are not beside or below the source.
+        images: the folder with the pictures, if they are not beside or below the source.
 
     Raises:
-        UsageError: unknown format.
-        InputError: the source is missing, or is not of the format.
+        UsageError: the format is unknown.
+        InputError: the source is missing or not in that format.
     """
     kind = FORMATS.get(name)
     try:

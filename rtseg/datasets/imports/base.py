@@ -1,4 +1,4 @@
-"""What every export is: pictures with shapes, in the order in which the shapes are drawn."""
+"""The base of all exports: pictures with shapes, in drawing order."""
 
 import json
 from abc import ABC, abstractmethod
@@ -17,17 +17,17 @@ from rtseg.datasets.masks import Colour
 from rtseg.pictures.outlines import fill
 
 Cover = Callable[[Size], np.ndarray]
-"""(height, width) of the picture -> which pixels a shape covers, bool (H, W)."""
+"""(height, width) of the picture -> the pixels that a shape covers, bool (H, W)."""
 
-IGNORED = "__ignore__"  # what LabelMe calls pixels that are not to be learned
+IGNORED = "__ignore__"  # LabelMe's name for pixels to leave out of training
 _ROUND = 64  # corners of a circle
 DAMAGE = (LookupError, TypeError, ValueError, AttributeError, RecursionError)
-"""What reading an entry raises that has another form than it should: null for a list, text for a number."""
+"""Errors raised by reading a malformed entry: null for a list, text for a number."""
 
 
 @dataclass(frozen=True)
 class Shape:
-    """One annotation: the name of its class, and what it covers."""
+    """One annotation: the name of its class, and the pixels it covers."""
 
     label: str
     cover: Cover
@@ -38,11 +38,11 @@ class Annotated:
     """One picture.
 
     Attributes:
-        where: the file that its shapes come from, as errors name it.
-        name: the picture's place in the new folder, without suffix: 'drive/0001', 'train/0001'.
-        picture: its file, or its bytes where the export holds them.
-        shapes: in the order in which they are drawn: a later one covers an earlier one.
-        size_hw: the size that the export says it has; None where it does not say.
+        where: the file with its shapes, for error messages.
+        name: the picture's path in the new folder, without suffix: 'drive/0001', 'train/0001'.
+        picture: its file, or its bytes if the export contains them.
+        shapes: in drawing order: later ones cover earlier ones.
+        size_hw: the size according to the export; None if it does not say.
     """
 
     where: str
@@ -53,11 +53,11 @@ class Annotated:
 
 
 class Export(ABC):
-    """What a tool exported. It can be gone through more than once.
+    """An annotation tool's export. It can be iterated more than once.
 
     Attributes:
-        classes: name -> colour, or None where the export has none; in its order. Empty where it does not list them.
-        notes: what the user should know; complete once it was gone through.
+        classes: name -> colour, or None if the export has none; in its order. Empty if it does not list them.
+        notes: messages for the user; complete after one iteration.
     """
 
     about: ClassVar[str]
@@ -73,20 +73,20 @@ class Export(ABC):
 
     @abstractmethod
     def __iter__(self) -> Iterator[Annotated]:
-        """The pictures; raises InputError where a file or a shape cannot be used.
+        """The pictures; raises InputError if a file or a shape cannot be used.
 
-        Where an entry has another form than the tool writes, `DAMAGE` may come out as well: go through `pictures`.
+        A malformed entry may also raise one of `DAMAGE`: use `pictures` to avoid that.
         """
 
     def pictures(self) -> Iterator[Annotated]:
-        """The pictures; raises InputError whatever is wrong with the export."""
+        """The pictures; raises InputError for anything wrong with the export."""
         try:
             yield from self
         except DAMAGE as error:
             raise damaged(self.source, self.about, error) from error
 
     def only_file(self, pattern: str) -> Path:
-        """The source, or the one file in it that matches; raises InputError where there is none, or several."""
+        """The source, or the only file in it that matches; raises InputError if there is none, or several."""
         if self.source.is_file():
             return self.source
         found = sorted(self.source.glob(pattern))
@@ -97,12 +97,12 @@ class Export(ABC):
 
 
 def damaged(source: Path, about: str, error: Exception) -> InputError:
-    """The error for an export that has not the form which its tool writes."""
+    """The error for an export that is not in the tool's format."""
     return InputError(f"{source} has an entry that cannot be read ({error!r}): export it again; it should be {about}")
 
 
 def read_json(path: Path, what: str) -> Any:
-    """Raises InputError where the file cannot be read, or is no JSON."""
+    """Reads JSON; raises InputError if the file cannot be read or is not JSON."""
     try:
         return json.loads(read_text(path))
     except OSError as error:
@@ -112,7 +112,7 @@ def read_json(path: Path, what: str) -> Any:
 
 
 def polygon(points: Any, where: str) -> Cover:
-    """[[x, y], …] in pixels; raises InputError for fewer than three, or what are no points."""
+    """[[x, y], …] in pixels; raises InputError for fewer than three points or malformed ones."""
     try:
         ring = np.asarray(points, np.float64)
     except (TypeError, ValueError):
@@ -125,27 +125,27 @@ def polygon(points: Any, where: str) -> Cover:
 
 
 def box(left: float, top: float, right: float, bottom: float, where: str, degrees: float = 0.0) -> Cover:
-    """A rectangle, turned clockwise about its middle."""
+    """A rectangle, rotated clockwise about its centre."""
     corners = np.array([[left, top], [right, top], [right, bottom], [left, bottom]], np.float64)
     return polygon(turned(corners, (left + right) / 2, (top + bottom) / 2, degrees), where)
 
 
 def ellipse(x: float, y: float, radius_x: float, radius_y: float, where: str, degrees: float = 0.0) -> Cover:
-    """An ellipse about (x, y), turned clockwise."""
+    """An ellipse about (x, y), rotated clockwise."""
     angles = np.arange(_ROUND) * (2 * np.pi / _ROUND)
     ring = np.stack([x + radius_x * np.cos(angles), y + radius_y * np.sin(angles)], 1)
     return polygon(turned(ring, x, y, degrees), where)
 
 
 def turned(points: np.ndarray, x: float, y: float, degrees: float) -> np.ndarray:
-    """Points (n, 2) turned clockwise, as seen on a screen, about (x, y)."""
+    """Points (n, 2) rotated clockwise, as seen on a screen, about (x, y)."""
     sine, cosine = np.sin(np.deg2rad(degrees)), np.cos(np.deg2rad(degrees))
     moved: np.ndarray = (points - [x, y]) @ np.array([[cosine, sine], [-sine, cosine]]) + [x, y]
     return moved
 
 
 def pasted(mask: np.ndarray, left: int, top: int, where: str) -> Cover:
-    """A mask, bool (h, w), whose upper left pixel lies at (left, top) of the picture."""
+    """A mask, bool (h, w), whose upper left pixel is at (left, top) of the picture."""
 
     def cover(size_hw: Size) -> np.ndarray:
         height, width = mask.shape
@@ -160,7 +160,7 @@ def pasted(mask: np.ndarray, left: int, top: int, where: str) -> Cover:
 
 
 def from_runs(runs: np.ndarray, size_hw: Size, where: str, *, columns: bool = False) -> np.ndarray:
-    """Run lengths that begin with pixels outside the mask -> bool (h, w); along rows, or down `columns`."""
+    """Run lengths, starting with pixels outside the mask -> bool (h, w); along rows, or down `columns`."""
     height, width = size_hw
     if (runs < 0).any() or runs.sum() != height * width:
         raise InputError(f"{where} has a mask whose runs add up to {int(runs.sum())} pixels, not to the "

@@ -1,4 +1,4 @@
-"""COCO (Lin et al. 2014): one JSON file with polygons or run lengths, drawn in the order of the file."""
+"""COCO (Lin et al. 2014): one JSON file with polygons or run lengths, drawn in file order."""
 
 from collections import defaultdict
 from collections.abc import Iterator
@@ -16,7 +16,7 @@ from rtseg.pictures.rle import runs_of
 
 
 class Coco(Export):
-    """A file of annotations: `images`, `annotations`, `categories`."""
+    """An annotation file: `images`, `annotations`, `categories`."""
 
     about: ClassVar[str] = "a JSON file of COCO annotations, or its folder"
 
@@ -58,7 +58,7 @@ class Coco(Export):
 
 
 def _cover(segmentation: Any, where: str) -> Cover:
-    """Run lengths, as text or numbers, or polygons, which together are one shape."""
+    """Run lengths, as text or numbers, or polygons that together form one shape."""
     if not segmentation:
         raise InputError(f"{where} has an annotation without a segmentation, a box perhaps: remove it")
     if isinstance(segmentation, dict):
@@ -67,12 +67,12 @@ def _cover(segmentation: Any, where: str) -> Cover:
         return pasted(from_runs(runs, (height, width), where, columns=True), 0, 0, where)
     rings = [np.array(flat, np.float64).reshape(-1, 2) for flat in segmentation]
     for ring in rings:
-        polygon(ring, where)  # refuses what is none
+        polygon(ring, where)  # raises for an invalid ring
     return lambda size: np.logical_or.reduce([fill([ring], size) for ring in rings])
 
 
 def _colour(value: Any) -> Colour | None:
-    """Red, green, blue; None for what is no colour."""
+    """Red, green, blue; None if the value is not a colour."""
     if not isinstance(value, list) or len(value) != 3:
         return None
     if not all(isinstance(part, int) and 0 <= part <= 255 for part in value):

@@ -1,4 +1,4 @@
-"""CVAT for images 1.1: one XML file. Shapes are drawn by their `z_order`, equal ones as they come."""
+"""CVAT for images 1.1: one XML file. Shapes are drawn by `z_order`, equal ones in file order."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -27,7 +27,7 @@ from rtseg.datasets.masks import Colour
 
 
 class Cvat(Export):
-    """`annotations.xml` of the format 'CVAT for images 1.1'."""
+    """`annotations.xml` in the format 'CVAT for images 1.1'."""
 
     about: ClassVar[str] = "the XML file of an export 'CVAT for images 1.1', or its folder"
 
@@ -48,7 +48,7 @@ class Cvat(Export):
         raise InputError(f"{self.path} is of the format 'CVAT for video': export it as 'CVAT for images 1.1'")
 
     def _elements(self) -> Iterator[Element]:
-        """Every element once it is whole; the last is the root."""
+        """Yields every element once it is complete; the last is the root."""
         try:
             with check_regular(self.path).open("rb") as file:
                 for _, element in iterparse(file):

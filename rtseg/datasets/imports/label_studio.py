@@ -1,6 +1,6 @@
-"""Label Studio's JSON export. Regions are drawn in the order of the file; sizes are in percent of the picture.
+"""Label Studio's JSON export. Regions are drawn in file order; sizes are in percent of the picture.
 
-Brush strokes are packed as `@thi.ng/rle-pack` does it (K. Schmidt), four values a pixel, the last of which counts.
+Brush strokes are packed like `@thi.ng/rle-pack` (K. Schmidt), with four values per pixel, of which the last counts.
 """
 
 from collections.abc import Iterator
@@ -32,7 +32,7 @@ _CHANNELS = 4
 
 
 class LabelStudio(Export):
-    """The file of an export as JSON (not JSON-MIN)."""
+    """The file of a JSON export (not JSON-MIN)."""
 
     about: ClassVar[str] = "the file of Label Studio's export as JSON, or its folder"
 
@@ -60,7 +60,7 @@ class LabelStudio(Export):
             self.notes = [f"{several} pictures have more than one annotation: the newest counts"]
 
     def _address(self, data: dict[str, Any], number: int) -> str:
-        """Of the task's picture: 'image', or the only value that names a picture."""
+        """The address of the task's picture: 'image', or the only value that names a picture."""
         if isinstance(data.get("image"), str):
             return str(data["image"])
         texts = [value for value in data.values() if isinstance(value, str)]
@@ -71,7 +71,7 @@ class LabelStudio(Export):
 
 
 def _read(results: list[dict[str, Any]], where: str) -> tuple[Size | None, list[Shape]]:
-    """The size that regions say the picture has, and the regions."""
+    """The picture's size according to the regions, and the regions."""
     size_hw: Size | None = None
     shapes = []
     for result in results:
@@ -79,7 +79,7 @@ def _read(results: list[dict[str, Any]], where: str) -> tuple[Size | None, list[
         if kind not in _KINDS:
             if "original_width" in result and kind.endswith("labels"):
                 raise refused(where, kind)
-            continue  # what is said of the whole picture, and regions without a class
+            continue  # labels of the whole picture, and regions without a class
         names = value.get(kind) or []
         if len(names) != 1:
             raise InputError(f"{where} has a region of the kind {kind} with the classes {names}: it must have one")
@@ -107,15 +107,15 @@ def _cover(kind: str, value: dict[str, Any], size_hw: Size, where: str) -> Cover
         return ellipse(x, y, radius_x, radius_y, where, degrees)
     right, bottom = np.array([value["width"], value["height"]], np.float64) * scale + (x, y)
     corners = np.array([[x, y], [right, y], [right, bottom], [x, bottom]])
-    return polygon(turned(corners, x, y, degrees), where)  # Label Studio turns about the upper left corner
+    return polygon(turned(corners, x, y, degrees), where)  # Label Studio rotates about the upper left corner
 
 
 def brush_mask(packed: list[int], size_hw: Size, where: str) -> np.ndarray:
-    """Bytes of a brush -> bool (H, W).
+    """Bytes of a brush stroke -> bool (H, W).
 
-    32 bits say how many values there are, 5 how many bits a value has less one, four times 4 how many bits the four
-    kinds of lengths have less one. Then come runs: a bit that says whether they repeat one value, two for the kind of
-    length, the length less one, and the value or values.
+    32 bits hold the number of values, 5 the number of bits per value minus one, four times 4 the number of bits of the
+    four kinds of lengths minus one. Then come runs: a bit that tells whether one value is repeated, two for the kind of
+    length, the length minus one, and the value or values.
     """
     height, width = size_hw
     bits = "".join(f"{byte:08b}" for byte in packed)

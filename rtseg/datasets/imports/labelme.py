@@ -1,4 +1,4 @@
-"""LabelMe (Wada): a JSON file for each picture. Shapes are drawn in the order of the file."""
+"""LabelMe (Wada): one JSON file per picture. Shapes are drawn in file order."""
 
 import binascii
 from base64 import b64decode
@@ -26,7 +26,7 @@ from rtseg.datasets.imports.pictures import PictureFinder, clean_parts, files_be
 
 
 class LabelMe(Export):
-    """JSON files that LabelMe wrote, with their pictures beside them, inside them, or where `imagePath` says."""
+    """LabelMe's JSON files, with their pictures beside them, inside them, or at `imagePath`."""
 
     about: ClassVar[str] = "a JSON file of LabelMe, or a folder of them"
 

@@ -1,4 +1,4 @@
-"""Finds the pictures that an export names; often it names them by an address or folder that is not here."""
+"""Finds the pictures that an export names, often by an address or a folder of another machine."""
 
 import re
 from collections.abc import Collection
@@ -10,11 +10,11 @@ from rtseg.core.errors import InputError
 from rtseg.core.paths import walk
 from rtseg.sources.kinds import IMAGE_SUFFIXES
 
-_UPLOADED = re.compile(r"[0-9a-f]{8}-(?=.)")  # what Label Studio puts in front of the names of uploaded files
+_UPLOADED = re.compile(r"[0-9a-f]{8}-(?=.)")  # Label Studio's prefix for uploaded files
 
 
 class PictureFinder:
-    """Looks in `images` where it is given, else in the source's folder and all below it."""
+    """Searches `images` if it is given, else the source's folder, including all folders below."""
 
     def __init__(self, source: Path, images: Path | None = None) -> None:
         if images is not None and not images.is_dir():
@@ -24,10 +24,10 @@ class PictureFinder:
     def find(self, name: str, where: str) -> Path:
         """The picture that an export calls `name`: a path or an address.
 
-        Where several have its file name, the one whose folders agree with the most of the path.
+        If several have its file name, the one whose folders match most of the path.
 
         Raises:
-            InputError: there is none, or it cannot be told which.
+            InputError: there is none, or the choice is ambiguous.
         """
         parts = clean_parts(name)
         if not parts:
@@ -62,8 +62,9 @@ class PictureFinder:
 
 
 def clean_parts(name: str) -> tuple[str, ...]:
-    """'https://host/data/upload/1/a.jpg', '..\\\\a\\\\b.jpg' -> folders and file name, without what leads elsewhere."""
-    if "://" in name or name.startswith("/data/"):  # the second is an address of Label Studio's own
+    """'https://host/data/upload/1/a.jpg', '..\\\\a\\\\b.jpg' -> folders and file name, without parts that lead
+    outside."""
+    if "://" in name or name.startswith("/data/"):  # the second is a Label Studio address
         address = urlsplit(name)
         name = parse_qs(address.query).get("d", [unquote(address.path)])[0]
     parts = PurePosixPath(name.replace("\\", "/")).parts
@@ -71,7 +72,7 @@ def clean_parts(name: str) -> tuple[str, ...]:
 
 
 def _common(folders: tuple[str, ...], wanted: tuple[str, ...]) -> int:
-    """How many of the last folders are the same."""
+    """How many of the last folders agree."""
     count = 0
     for one, other in zip(reversed(folders), reversed(wanted), strict=False):
         if one != other:
@@ -81,9 +82,9 @@ def _common(folders: tuple[str, ...], wanted: tuple[str, ...]) -> int:
 
 
 def files_below(folder: Path, suffixes: Collection[str] | None = None) -> list[Path]:
-    """The files of a folder and of all below it, all or those that have one of the suffixes, whatever their case.
+    """The files in a folder and below it, all or only those with one of the suffixes, in any case.
 
-    Hidden ones are passed over: macOS puts `._NAME` beside each file on other systems' disks.
+    Skips hidden ones: macOS puts `._NAME` beside each file on other systems' disks.
     """
     files = (place / name for place, _, names in walk(folder) for name in names if not name.startswith("."))
     return [path for path in files if suffixes is None or path.suffix.lower() in suffixes]

@@ -1,4 +1,4 @@
-"""Writes an export as a folder of one's own: pictures, masks of ids, `classes.json`."""
+"""Writes an export as a folder: pictures, masks of ids, `classes.json`."""
 
 import json
 import shutil
@@ -26,11 +26,11 @@ Follow = Callable[[Iterable[Annotated], str], Iterable[Annotated]]
 
 @dataclass
 class Imported:
-    """What was written.
+    """The result of an import.
 
     Attributes:
-        pictures: number of them.
-        notes: what the user should know.
+        pictures: number of pictures.
+        notes: messages for the user.
     """
 
     pictures: int = 0
@@ -46,20 +46,20 @@ def import_set(
 ) -> Imported:
     """Writes `images/`, `masks/` and `classes.json`, all or nothing.
 
-    A pixel that no shape covers, and one under a shape called `__ignore__`, is not labelled. Pictures without a shape
-    are left out, since nobody may have looked at them yet.
+    A pixel that no shape covers, or that is under a shape called `__ignore__`, is unlabelled. Pictures without shapes
+    are left out, since nobody may have annotated them yet.
 
     Args:
-        export: what is read.
-        output: the new folder; it must not be there yet, or be empty.
-        classes: a `classes.json` that says which classes there are, in which order and colours; by default those that
-            the export lists, else those that occur, by name.
-        background: the class of pixels that no shape covers, and of pictures without a shape.
+        export: the export to read.
+        output: the new folder; must be missing or empty.
+        classes: a `classes.json` that defines the classes, their order and colours; by default the classes that the
+            export lists, else those that occur, by name.
+        background: the class of pixels that no shape covers, and of pictures without shapes.
         follow: wraps the pictures to show progress; given a title.
 
     Raises:
         InputError: a file or a shape cannot be used; the message names it.
-        OutputError: the folder is there already, or cannot be written.
+        OutputError: the folder exists already, or cannot be written.
         UsageError: no class is left, or there are too many.
     """
     output = output.resolve()
@@ -117,7 +117,7 @@ def _label_set(export: Export, name: str, classes: Path | None, background: str 
 
 
 def _colours(given: list[Colour | None]) -> tuple[Colour, ...]:
-    """Those that are given; for the others, of those of Pascal VOC (Everingham 2010) the next that nobody has."""
+    """The given colours; missing ones are filled with the next unused ones of Pascal VOC (Everingham 2010)."""
     taken = {colour for colour in given if colour is not None}
     free = (colour for colour in map(voc_colour, range(1, 1024)) if colour not in taken)
     return tuple(next(free) if colour is None else colour for colour in given)
@@ -145,7 +145,7 @@ def _write(pictures: Iterable[Annotated], root: Path, labels: LabelSet, backgrou
 
 
 def _mask(one: Annotated, size_hw: Size, labels: LabelSet, background: str | None) -> np.ndarray:
-    """uint8 (H, W): ids, 255 where nothing is labelled."""
+    """uint8 (H, W): ids, 255 if unlabelled."""
     if one.size_hw is not None and one.size_hw != size_hw:
         what = "the one in it" if isinstance(one.picture, bytes) else str(one.picture)
         raise InputError(f"{one.where} is for a picture of {format_size(one.size_hw)}, but {what} has "
@@ -160,7 +160,7 @@ def _mask(one: Annotated, size_hw: Size, labels: LabelSet, background: str | Non
 
 
 def _size(one: Annotated, placed: Path) -> Size:
-    """(height, width) of a picture as it will be read to train; raises InputError where it cannot be."""
+    """(height, width) of a picture as training will read it; raises InputError if it cannot be read."""
     try:
         height, width = read_image(placed if isinstance(one.picture, bytes) else one.picture).shape[:2]
     except InputError as error:
@@ -171,7 +171,7 @@ def _size(one: Annotated, placed: Path) -> Size:
 
 
 def _place(one: Annotated, root: Path) -> Path:
-    """Copies the picture; gives where to."""
+    """Copies the picture and returns its new path."""
     data = one.picture
     suffix = (".png" if data[:4] == _PNG else ".jpg") if isinstance(data, bytes) else data.suffix
     target = root / "images" / f"{one.name}{suffix}"
@@ -184,7 +184,7 @@ def _place(one: Annotated, root: Path) -> Path:
 
 
 def _described(labels: LabelSet) -> dict[str, Any]:
-    """What `classes.json` says."""
+    """The content of `classes.json`."""
     classes: list[dict[str, Any]] = [
         {"name": name, "rgb": list(colour)} for name, colour in zip(labels.names, labels.palette_rgb, strict=True)
     ]

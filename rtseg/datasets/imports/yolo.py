@@ -1,6 +1,6 @@
-"""YOLO segmentation (Ultralytics): a text file for each picture, a line for each polygon: class x y x y …, 0 to 1.
+"""YOLO segmentation (Ultralytics): a text file per picture, a line per polygon: class x y x y …, 0 to 1.
 
-Where polygons overlap the smaller one is drawn above, as Ultralytics does when it learns from them.
+Where polygons overlap, the smaller one is drawn on top, as in Ultralytics' training.
 """
 
 from collections.abc import Iterator
@@ -51,7 +51,7 @@ class Yolo(Export):
                 yield Annotated(str(labels), f"{split}/{name}", picture, tuple(self._shapes(labels)))
 
     def _pictures(self, split: str) -> Iterator[tuple[str, Path]]:
-        """(place in the split, picture), of a split's folders and lists."""
+        """(path in the split, picture) over a split's folders and lists."""
         entries = self._said.get(split) or []
         for entry in [entries] if isinstance(entries, str) else entries:
             place = self._place(str(entry), split)
@@ -66,7 +66,7 @@ class Yolo(Export):
                 yield _stem(inside), self.finder.find(line, str(place))
 
     def _note_skipped(self, folder: Path) -> None:
-        """Pictures that are passed over for their suffix."""
+        """Notes the pictures that are skipped for their suffix."""
         files = files_below(folder)
         read = {path.with_suffix("") for path in files if path.suffix.lower() in IMAGE_SUFFIXES}
         others = [path for path in files if path.with_suffix("") not in read]
@@ -75,7 +75,7 @@ class Yolo(Export):
             self.notes.append(note)
 
     def _place(self, entry: str, split: str) -> Path:
-        """A folder or list of data.yaml; `path` may be one of another machine, and '../' one too many."""
+        """A folder or list in data.yaml; `path` may be from another machine, and '../' may lead up too far."""
         base = Path(str(self._said.get("path") or ""))
         tries = [self.path.parent / base / entry, self.path.parent / entry,
                  self.path.parent.joinpath(*clean_parts(entry))]  # fmt: skip
@@ -86,7 +86,7 @@ class Yolo(Export):
 
     def _shapes(self, path: Path) -> list[Shape]:
         if not path.is_file():
-            return []  # a picture without anything in it
+            return []  # a picture without objects
         found: list[tuple[float, Shape]] = []
         for number, line in enumerate(read_lines(path), start=1):
             where = f"{path}, line {number}"
@@ -107,7 +107,7 @@ class Yolo(Export):
 
 
 class _Scaled:
-    """A polygon in shares of the picture's width and height."""
+    """A polygon in fractions of the picture's width and height."""
 
     def __init__(self, ring: np.ndarray) -> None:
         self._ring = ring
@@ -126,7 +126,7 @@ def _area(ring: np.ndarray) -> float:
 
 
 def _labels_of(picture: Path) -> Path:
-    """a/images/train/1.jpg -> a/labels/train/1.txt, by the last folder that is called images."""
+    """a/images/train/1.jpg -> a/labels/train/1.txt, replacing the last folder called images."""
     parts = list(picture.parts)
     for place in range(len(parts) - 2, -1, -1):
         if parts[place] == "images":

@@ -1,4 +1,4 @@
-"""Encoders (trunks), one family a file, chosen by name in the config field `encoder` of a network."""
+"""Encoders (trunks), one family per file; the config field `encoder` of a network chooses one by name."""
 
 from collections.abc import Callable
 
@@ -18,10 +18,10 @@ ENCODERS: Registry[Callable[[TrunkOptions], Encoder]] = Registry(
 
 
 def setting_names(name: str) -> list[str]:
-    """The fields that an encoder has of its own.
+    """Names of an encoder's own fields.
 
     Raises:
-        UsageError: no such encoder.
+        UsageError: there is no such encoder.
     """
     return [] if name.startswith(_TIMM) else ROWS[ENCODERS.check(name)].fields()
 
@@ -32,10 +32,10 @@ def build_encoder(name: str, options: TrunkOptions, pretrained: str | None = Non
     Args:
         name: one of `ENCODERS`, or timm:NAME.
         options: how it is built.
-        pretrained: 'imagenet', or the path of a state-dict file; fresh weights where it is None.
+        pretrained: 'imagenet', or the path of a state-dict file; None for fresh weights.
 
     Raises:
-        UsageError: no such encoder, or it does not have an option.
+        UsageError: there is no such encoder, or it lacks one of the options.
         WeightsError: the pretrained weights cannot be fetched or read, or do not fit.
     """
     if name.startswith(_TIMM):

@@ -1,9 +1,9 @@
 """AlexNet (Krizhevsky et al. 2012, "ImageNet Classification with Deep Convolutional Neural Networks", NIPS), from
 torchvision, whose form is that of Krizhevsky 2014 (arXiv 1404.5997): one tower, without local response normalisation.
 
-Deviations: without the fully connected layers, which have 58 of the 61 million weights; padded so that features are
-exactly 1/4, 1/8, 1/16 and 1/32 of the picture; stages are dilated instead of pooled for once the output stride is
-reached. At stride 32 there is nothing but the last pooling.
+Deviations: no fully connected layers (58 of the 61 million weights); padding, so that features are exactly 1/4, 1/8,
+1/16 and 1/32 of the image; stages are dilated instead of pooled once the output stride is reached. At stride 32 there
+is only the last pooling.
 """
 
 import torch
@@ -21,7 +21,7 @@ def alexnet(options: TrunkOptions) -> Staged:
     budget = StrideBudget(options.output_stride)
     budget.spend(4)  # the first convolution
     stages: list[list[nn.Module]] = [[], []]  # nothing ends at stride 2
-    with torch.device("meta"):  # which spares making the fully connected layers
+    with torch.device("meta"):  # avoids allocating the fully connected layers
         layers = torchvisions(weights=None).features
     for index, layer in enumerate(layers.to_empty(device=torch.get_default_device())):
         if isinstance(layer, nn.MaxPool2d):

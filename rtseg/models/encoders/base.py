@@ -1,4 +1,4 @@
-"""What every encoder (trunk) has in common."""
+"""The base class of all encoders (trunks), and what they are built from."""
 
 from dataclasses import dataclass, field
 from typing import Any
@@ -16,11 +16,11 @@ class TrunkOptions:
     """How an encoder is built.
 
     Attributes:
-        output_stride: its last feature map is this many times smaller than the picture, in height and in width.
+        output_stride: the last feature map is this many times smaller than the image, in height and in width.
         width: factor on every channel count.
         deep_stem: three 3x3 convolutions instead of one 7x7 (PSPNet; ResNets only).
-        multi_grid: unit rates of the last stage's blocks, times the stage's own rate (DeepLab-v3; ResNets only).
-        settings: fields of the encoder's own, such as `growth` of a DenseNet: see its row in `ROWS`.
+        multi_grid: unit rates of the last stage's blocks, multiplied by the stage's rate (DeepLab-v3; ResNets only).
+        settings: the encoder's own fields, such as `growth` of a DenseNet: see its row in `ROWS`.
     """
 
     output_stride: int = 32
@@ -39,14 +39,14 @@ class TrunkOptions:
 
 
 class Encoder(nn.Module):
-    """Maps float32 (N, 3, H, W) to features (N, C, H/s, W/s), fine to coarse, at least two.
+    """Maps float32 (N, 3, H, W) to at least two feature maps (N, C, H/s, W/s), fine to coarse.
 
-    The coarsest has the output stride; those that would be coarser still are computed at it, with dilated convolutions.
-    Comes initialised.
+    The coarsest has the output stride; features that would be coarser are computed at it, with dilated convolutions.
+    An encoder comes initialised.
 
     Attributes:
         channels: channel count of each feature map.
-        normalisation: how its pictures are scaled.
+        normalisation: how images are scaled.
     """
 
     channels: tuple[int, ...]
@@ -56,12 +56,12 @@ class Encoder(nn.Module):
         raise NotImplementedError
 
     def named(self, x: Tensor) -> dict[str, Tensor]:
-        """The same by name: `encoder/4` to `encoder/32`, the strides without dilation."""
+        """The features by name, `encoder/4` to `encoder/32`: their strides without dilation."""
         features = self(x)
         return {f"encoder/{32 >> len(features) - 1 - level}": feature for level, feature in enumerate(features)}
 
     def cut(self, stride: int) -> tuple[nn.Sequential, nn.Sequential]:
-        """The layers up to the features at a stride, 4, 8 or 16, and those behind: ICNet runs them at two sizes.
+        """Splits the layers at stride 4, 8 or 16 into those up to it and the rest, which ICNet runs at two sizes.
 
         Raises:
             UsageError: this encoder cannot be cut.
@@ -73,15 +73,15 @@ class Encoder(nn.Module):
 class StrideBudget:
     """Turns strides into dilation once the output stride is reached.
 
-    The convolution whose stride is taken away keeps the dilation of before and all after it are spread by that stride:
-    at every s-th place the features are then those of the strided network, so that its weights keep their meaning.
+    A convolution that loses its stride s keeps the dilation so far, and all later ones are dilated s times more. The
+    features at every s-th position then equal the strided network's, so its weights keep their meaning.
     """
 
     def __init__(self, output_stride: int) -> None:
         self.left, self.rate = output_stride, 1
 
     def spend(self, stride: int) -> tuple[int, int, int]:
-        """(stride that is left, dilation of the strided convolution, dilation of those after it)."""
+        """Returns the remaining stride, the strided convolution's dilation, and the dilation of those after it."""
         before = self.rate
         if self.left >= stride:
             self.left //= stride

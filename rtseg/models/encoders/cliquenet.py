@@ -7,17 +7,17 @@ concatenates, * is BN-ReLU-convolution; each stage has batch norms of its own):
     I:   X1_i = [W_0i, W_1i ... W_(i-1)i] * [X_0, X1_1 ... X1_(i-1)]                      as in a DenseNet
     II:  X2_i = [W_li, W_mi] * [X2_l for l < i, X1_m for m > i]                           layer after layer, without X_0
 
-A block hands [X2_1 ... X2_n] to the next one, through a transition (1x1 convolution, mean of 2x2), so that widths do
-not grow. What the network says comes from [X_0, X2_1 ... X2_n] of all blocks (multi-scale features): these are the
-encoder's features. Options of the paper; its S0 to S3 have the first and the last, and its S3* has all three:
+A block passes [X2_1 ... X2_n] to the next one through a transition (1x1 convolution, 2x2 mean), so widths do not grow.
+The network's output is computed from [X_0, X2_1 ... X2_n] of all blocks (multi-scale features): these are the encoder's
+features. Options in the paper (its S0 to S3 use the first and the last, its S3* all three):
 
-    bottleneck   W are 1x1; a 3x3 convolution per layer follows, the same in both stages
-    attention    a transition scales its channels by squeeze and excitation, with half as many in between
+    bottleneck   the W are 1x1; each layer adds a 3x3 convolution, the same in both stages
+    attention    transitions scale their channels by squeeze and excitation, with half as many in between
     compress     features pass BN-ReLU-1x1 to half as many channels, BN, ReLU
 
-Deviations: features of all blocks are averaged over the cells of the output stride, and the mean over the picture
-belongs to the classifier; blocks are dilated instead of pooled for once the output stride is reached; `width` scales
-the channels of every layer. No dropout.
+Deviations: features of all blocks are averaged to the output stride's cells, and global pooling belongs to the
+classifier; blocks are dilated instead of pooled once the output stride is reached; `width` scales the channels of every
+layer. No dropout.
 """
 
 from collections.abc import Sequence
@@ -45,10 +45,10 @@ S3 = ((40, 6), (80, 6), (160, 6), (160, 6))
 
 @dataclass(frozen=True)
 class CliqueNetSettings:
-    """The fields of a CliqueNet's own: see the module.
+    """CliqueNet's own fields, see the module.
 
     Attributes:
-        bottleneck: 1x1 connections, and a 3x3 convolution for each layer.
+        bottleneck: 1x1 connections, and a 3x3 convolution per layer.
         attention: attentional transitions.
         compress: half as many channels in the features.
     """
@@ -71,7 +71,7 @@ class CliqueBlock(nn.Module):
         channels: k, of each layer.
         layers: n, at least 2.
         bottleneck: see `CliqueNetSettings`.
-        dilation: of 3x3 convolutions.
+        dilation: of the 3x3 convolutions.
     """
 
     def __init__(self, inputs: int, channels: int, layers: int, bottleneck: bool, dilation: int) -> None:
@@ -79,7 +79,7 @@ class CliqueBlock(nn.Module):
         self.channels, others = channels, (layers - 1) * channels
         kernel = 1 if bottleneck else 3
         self.padding, self.dilation = dilation * (kernel // 2), dilation
-        # W_0i, and W_ji of all other layers j in their order: the first i of them are what stage I reads
+        # W_0i, and W_ji of all other layers j in their order, of which stage I reads the first i
         self.from_input = nn.ModuleList(nn.Conv2d(inputs, channels, kernel, bias=False) for _ in range(layers))
         self.between = nn.ModuleList(nn.Conv2d(others, channels, kernel, bias=False) for _ in range(layers))
         self.norms_1 = nn.ModuleList(nn.BatchNorm2d(inputs + index * channels) for index in range(layers))
@@ -115,7 +115,7 @@ def _weight(layers: nn.ModuleList, index: int) -> Tensor:
 
 
 class CliqueStage(nn.Module):
-    """A transition, where it is not the first, and a block: gives the features, and what the next stage reads."""
+    """A transition (except in the first stage) and a block: returns the features and the next stage's input."""
 
     def __init__(
         self, inputs: int, channels: int, layers: int, settings: CliqueNetSettings, budget: StrideBudget, first: bool
@@ -139,10 +139,10 @@ class CliqueStage(nn.Module):
 
 
 class CliqueNet(Encoder):
-    """Features of the four blocks; the last ones are those of all blocks, averaged to the output stride.
+    """Features of the four blocks; the last are those of all blocks, averaged to the output stride.
 
     Args:
-        blocks: channels and number of the layers of each.
+        blocks: channels and number of layers of each block.
         options: see `TrunkOptions`.
     """
 
@@ -155,7 +155,7 @@ class CliqueNet(Encoder):
         self.stem = nn.Sequential(ConvNormAct(3, inputs, 7, stride=2), nn.MaxPool2d(3, 2, 1))
         self.stages = nn.ModuleList()
         features: list[int] = []
-        self.left: list[int] = []  # how often each stage's features are to be halved yet
+        self.left: list[int] = []  # how many halvings each stage's features still need
         for channels, layers in blocks:
             width = channels if options.width == 1 else scaled(channels, options.width)
             stage = CliqueStage(inputs, width, layers, settings, budget, first=not self.stages)

@@ -1,4 +1,4 @@
-"""The config fields of networks that stand on an encoder."""
+"""The config fields of networks built on an encoder."""
 
 from dataclasses import dataclass, field
 from typing import Any
@@ -11,25 +11,25 @@ from rtseg.models.pruned import Width
 
 @dataclass(frozen=True)
 class EncoderConfig:
-    """Fields that such networks share.
+    """The fields that these networks share.
 
     Attributes:
         classes: channels of the logits.
         encoder: one of `ENCODERS`, or timm:NAME.
-        output_stride: the encoder's last features, and the logits, are this many times smaller than the picture. 16
-            takes a third of the arithmetic of 8, and loses what is thinner than its cells: of labels averaged over
-            cells and interpolated back, CamVid's validation split (360x480) keeps a mean IoU of 0.85 at 8, 0.75 at 16.
-        exits: early exits beside the network's end: 1, or 2.
-        logits_stride: where a decoder (DeepLab-v3+'s, `Refinement`) brings the features before they are classified: 4,
-            8 or 16, finer than the output stride. None, the papers' networks, classifies at the output stride.
-        settings: fields of the encoder's own, such as `growth` of a DenseNet (`EncoderNetwork`).
+        output_stride: the encoder's last features, and the logits, are this many times smaller than the image. 16 needs
+            a third of the arithmetic of 8, but loses details smaller than its cells: labels averaged over cells and
+            interpolated back keep a mean IoU of 0.85 at 8 and 0.75 at 16 (CamVid's validation split, 360x480).
+        exits: early exits besides the network's end: 1 or 2.
+        logits_stride: a decoder (DeepLab-v3+'s, `Refinement`) refines the features to this stride before they are
+            classified: 4, 8 or 16, finer than the output stride. None classifies at the output stride, like the papers.
+        settings: the encoder's own fields, such as `growth` of a DenseNet (`EncoderNetwork`).
         width: factor on the encoder's channel counts.
         channels: of the head.
-        dropout: before the classifier.
-        deep_stem: three 3x3 convolutions instead of one 7x7 where the encoder begins (PSPNet's; ResNets only).
-        pretrained: encoder weights to start from: 'imagenet', or the path of a state-dict file. Never stored: a
-            network that is rebuilt gets its own weights.
-        pruned: the layers that are narrower than follows from all this, see `rtseg.models.pruned`.
+        dropout: rate before the classifier.
+        deep_stem: three 3x3 convolutions instead of one 7x7 at the start of the encoder (PSPNet's; ResNets only).
+        pretrained: initial weights of the encoder: 'imagenet', or the path of a state-dict file. Never stored: a
+            rebuilt network gets its own weights.
+        pruned: the layers that are narrower than the other fields imply, see `rtseg.models.pruned`.
     """
 
     classes: int = 11
@@ -50,7 +50,7 @@ class EncoderConfig:
             name = type(self).__name__.removesuffix("Config")
             raise UsageError(f"{name} needs classes and channels of at least 1 and a dropout in [0, 1), not {self}")
         check_exits(self.exits, most=2)
-        self.options()  # checks what the encoder is built with
+        self.options()  # checks the encoder's options
         if self.logits_stride is not None and self.logits_stride not in (4, 8, 16, self.output_stride):
             raise UsageError(f"logits_stride is {self.logits_stride}: allowed are 4, 8 and 16")
         if self.finest > self.output_stride:
@@ -64,7 +64,7 @@ class EncoderConfig:
 
     @property
     def size_multiple(self) -> int:
-        """What input sizes are multiples of, in networks that compute nothing coarser than the output stride."""
+        """Input sizes are multiples of this, in networks that compute nothing coarser than the output stride."""
         return COARSEST if self.exits else self.output_stride
 
     def options(self) -> TrunkOptions:
@@ -72,7 +72,7 @@ class EncoderConfig:
 
 
 def encoder_exits(channels: tuple[int, ...], config: EncoderConfig) -> ExitHeads:
-    """The exits of a network whose decoder does not see all depths: on the encoder at 16, and at 8 where there are two.
+    """Exits for a network whose decoder does not see all depths: at the encoder's stride 16, and at 8 if there are two.
 
     Args:
         channels: of the encoder.

@@ -1,8 +1,8 @@
-"""ConvNeXt (Liu et al. 2022, "A ConvNet for the 2020s", CVPR, arXiv 2201.03545), from timm; the atto form is timm's
+"""ConvNeXt (Liu et al. 2022, "A ConvNet for the 2020s", CVPR, arXiv 2201.03545), from timm; the atto variant is timm's
 own.
 
-Deviations: stages are dilated instead of strided once the output stride is reached, which moves the features of every
-dilated stage by half a cell (the 2x2 convolution between stages has no middle).
+Deviations: stages are dilated instead of strided once the output stride is reached, which shifts the features of each
+dilated stage by half a cell (the 2x2 convolution between stages has no centre).
 """
 
 from typing import Any
@@ -22,7 +22,7 @@ def _convnext(name: str, dims: tuple[int, ...], options: TrunkOptions) -> Staged
 
 
 def convnext_atto(options: TrunkOptions) -> Staged:
-    """ConvNeXt of 3.7 million parameters, with its classifier."""
+    """ConvNeXt with 3.7 million parameters, classifier included."""
     return _convnext("convnext_atto", (40, 80, 160, 320), options)
 
 

@@ -1,15 +1,15 @@
 """DenseNet (Huang et al. 2017, "Densely Connected Convolutional Networks", CVPR, arXiv 1608.06993).
 
-Every layer of a block reads what all layers before it made: x_l = H_l([x_0, ..., x_(l-1)]), with k (`growth`) channels
-each. H is BN-ReLU-3x3; in the B form a 1x1 convolution to 4 k channels comes first. A transition (1x1 convolution,
-mean of 2x2) keeps a share `compression` of the channels; below 1 that is the C form. The names are those of the BC
-form:
+Every layer of a block reads the outputs of all layers before it: x_l = H_l([x_0, ..., x_(l-1)]), with k (`growth`)
+channels each. H is BN-ReLU-3x3; in the B form a 1x1 convolution to 4 k channels comes first. A transition (1x1
+convolution, 2x2 mean) keeps a share `compression` of the channels; below 1 that is the C form. The names stand for the
+BC form:
 
-    plain: bottleneck=false, compression=1    B: compression=1    C: bottleneck=false    BC: as it is
+    plain: bottleneck=false, compression=1    B: compression=1    C: bottleneck=false    BC: the default
 
-Deviations: blocks are dilated instead of pooled for once the output stride is reached; `width` scales the growth. The
-features at strides 4 to 16 are those of the blocks, before the transition; those of the last have batch norm and ReLU.
-torchvision and timm have the BC form only, undilated; their weights fit.
+Deviations: blocks are dilated instead of pooled once the output stride is reached; `width` scales the growth. The
+features at strides 4 to 16 are those of the blocks, before the transition; the last ones have batch norm and ReLU.
+torchvision and timm have the BC form only, without dilation; their weights fit.
 """
 
 from collections.abc import Sequence
@@ -29,13 +29,13 @@ from rtseg.models.encoders.staged import Staged
 
 @dataclass(frozen=True)
 class DenseNetSettings:
-    """The fields of a DenseNet's own.
+    """DenseNet's own fields.
 
     Attributes:
         growth: k, the channels that each layer adds.
         layers: of each block.
         bottleneck: whether a 1x1 convolution to 4 k channels comes before each 3x3 one.
-        compression: share of the channels that a transition keeps, above 0 to 1.
+        compression: share of the channels that a transition keeps, above 0 and at most 1.
     """
 
     growth: int = 32
@@ -55,7 +55,7 @@ class DenseNetSettings:
 
 
 def norm_act_conv(inputs: int, outputs: int, kernel: int = 1, dilation: int = 1) -> list[nn.Module]:
-    """Batch norm, ReLU, convolution: the order of networks that concatenate."""
+    """Batch norm, ReLU, convolution: the order in networks that concatenate."""
     padding = dilation * (kernel // 2)
     conv = nn.Conv2d(inputs, outputs, kernel, padding=padding, dilation=dilation, bias=False)
     return [nn.BatchNorm2d(inputs), nn.ReLU(inplace=True), conv]
@@ -78,7 +78,7 @@ class DenseLayer(nn.Module):
 def dense_stages(
     inputs: int, settings: DenseNetSettings, growth: int, budget: StrideBudget
 ) -> tuple[list[list[nn.Module]], list[int]]:
-    """The blocks, a transition before each but the first, and the channels behind each."""
+    """Returns the blocks, each but the first behind a transition, and the channels behind each."""
     stages: list[list[nn.Module]] = []
     channels: list[int] = []
     for count in settings.layers:

@@ -1,8 +1,8 @@
 """EfficientNet-Lite 0, 1 and 2 (Tan and Le 2019, arXiv 1905.11946; the Lite form is the authors' own, 2020, and has no
-paper): MobileNet v2's blocks with ReLU6 and without squeeze-and-excitation, so that it quantises well.
+paper): MobileNet v2's blocks with ReLU6 and without squeeze-and-excitation, which quantises well.
 
-Pictures are scaled by (x - 127) / 128. Convolutions of stride 2 are padded as TensorFlow does ("same"): less at the top
-and the left than at the bottom and the right.
+Images are scaled by (x - 127) / 128. Convolutions of stride 2 are padded like TensorFlow's "same": less at the top and
+left than at the bottom and right.
 
 Deviations: stages are dilated instead of strided once the output stride is reached; the last 1x1 convolution, to 1280
 channels, belongs to the classifier and is left out.
@@ -18,17 +18,17 @@ from rtseg.models.encoders.base import TrunkOptions
 from rtseg.models.encoders.mobilenet import InvertedResidual, MobileNet, Row, rounded
 
 PICTURES = Normalisation(mean=(127 / 255,) * 3, std=(128 / 255,) * 3)
-_STEM = 32  # of every width
+_STEM = 32  # whatever the width
 # expansion, channels, blocks, kernel, stride
 _STAGES = [(1, 16, 1, 3, 1), (6, 24, 2, 3, 2), (6, 40, 2, 5, 2), (6, 80, 3, 3, 2), (6, 112, 3, 5, 1), (6, 192, 4, 5, 2),
            (6, 320, 1, 3, 1)]  # fmt: skip
 
 
 class SamePadConv2d(nn.Conv2d):
-    """A convolution of stride 2 with TensorFlow's padding, for an input of even height and width.
+    """A stride-2 convolution with TensorFlow's padding, for inputs of even height and width.
 
-    Its features lie half a cell further to the right and the bottom than those of a symmetric padding. An exported
-    graph has the padding inside the convolution.
+    Its features lie half a cell further right and down than with symmetric padding. In an exported graph the padding is
+    part of the convolution.
     """
 
     def forward(self, x: Tensor) -> Tensor:
@@ -39,12 +39,12 @@ class SamePadConv2d(nn.Conv2d):
 
 
 def efficientnet_lite(width: float, depth: float, options: TrunkOptions) -> MobileNet:
-    """Builds one of the family.
+    """Builds a member of the family.
 
     Args:
-        width: factor on the channels, but for those of the stem.
+        width: factor on all channels but the stem's.
         depth: factor on the blocks of every stage but the first and the last.
-        options: of these, the output stride and a further factor on the channels.
+        options: uses the output stride and a further factor on the channels.
     """
     rows, inputs = [], _STEM
     for number, (expansion, channels, blocks, kernel, stride) in enumerate(_STAGES):

@@ -3,19 +3,19 @@
 
     f_1(z) = conv(z),   f_(C+1)(z) = join(conv(z), f_C(f_C(z))),   join = mean
 
-A block of C columns is 2^(C-1) convolutions deep, of which column c passes 2^c. Between blocks comes a maximum of 2x2.
+A block of C columns is 2^(C-1) convolutions deep, of which column c passes 2^c. Between blocks is a 2x2 maximum.
 
-Drop-path, in training, for each batch: half of the time every join drops each of its inputs with probability
-`drop_path`, and keeps at least one (local); else one column, the same in all blocks, is all that the joins let through
-(global).
+Drop-path chooses between two forms for each training batch, with equal probability. Local: every join drops each of its
+inputs with probability `drop_path`, but keeps at least one. Global: the joins let only one column through, the same in
+all blocks.
 
 `column` builds one column alone, which needs 1 / (2^C - 1) to about half of the arithmetic. `--init` takes its weights
-from a network of all columns.
+from a network with all columns.
 
-Deviations: the paper's form for ImageNet (ResNet-34's first layers, then four blocks), blocks dilated instead of
-pooled for once the output stride is reached; no dropout. What drop-path drops is computed and multiplied by 0, so that
-the graph is always the same. The 38.6 million parameters that the paper's table 1 gives its 20 layers on CIFAR do not
-follow from the widths in its text, which make 33.8; those of its table 3 do.
+Deviations: the paper's form for ImageNet (ResNet-34's first layers, then four blocks), with blocks dilated instead of
+pooled once the output stride is reached; no dropout. Dropped inputs are computed and multiplied by 0, so that the graph
+never changes. The paper's table 1 gives 38.6 million parameters for its 20 layers on CIFAR, but the widths in its text
+yield 33.8; those of its table 3 agree.
 """
 
 from dataclasses import dataclass
@@ -37,12 +37,12 @@ CHANNELS = (128, 256, 512, 1024)
 
 @dataclass(frozen=True)
 class FractalNetSettings:
-    """The fields of a FractalNet's own.
+    """FractalNet's own fields.
 
     Attributes:
         columns: of each block, 1 to 6.
-        column: the only one that is built, from 1, which is one convolution deep, to `columns`; None builds all.
-        drop_path: share of inputs that joins drop in local drop-path; 0 is no drop-path at all.
+        column: the only one to build, from 1 (one convolution deep) to `columns`; None builds all.
+        drop_path: share of inputs that joins drop in local drop-path; 0 turns drop-path off.
     """
 
     columns: int = 4
@@ -59,7 +59,7 @@ class FractalNetSettings:
 
 
 class DropPath:
-    """How the joins of a network weigh their inputs: all alike, or by what is drawn for a batch.
+    """How the joins of a network weight their inputs: equally, or as drawn for a batch.
 
     Args:
         columns: of the blocks.
@@ -71,14 +71,14 @@ class DropPath:
         self.column, self.globally = torch.zeros(()), torch.zeros((), dtype=torch.bool)
 
     def draw(self, device: torch.device) -> None:
-        """Chooses, for the next batch, the form and the column of the global one."""
+        """Draws local or global drop-path for the next batch, and the column of the global form."""
         self.column = torch.randint(self.columns, (), device=device)
         self.globally = torch.rand((), device=device) < 0.5
 
     def shares(self, count: int) -> Tensor:
-        """(count,): what each of a join's inputs, the last `count` columns, counts; they sum to 1."""
+        """(count,): weights of a join's inputs, which are the last `count` columns; they sum to 1."""
         device, places = self.column.device, torch.arange(count, device=self.column.device)
-        # a join deeper than the one column is not seen by it, and may let anything through
+        # joins deeper than the chosen column do not affect it, so they may let anything through
         through = places == self.column - (self.columns - count)
         kept = torch.where(self.globally, through, torch.rand(count, device=device) >= self.drop)
         one = places == torch.randint(count, (), device=device)
@@ -86,7 +86,7 @@ class DropPath:
         return kept / kept.sum()
 
     def join(self, ends: list[Tensor], training: bool) -> Tensor:
-        """The mean of `ends`; in training, of those that are kept."""
+        """The mean of `ends`; in training, of those that are not dropped."""
         if len(ends) == 1:
             return ends[0]
         stacked = torch.stack(ends)
@@ -96,13 +96,13 @@ class DropPath:
 
 
 class Fractal(nn.Module):
-    """f_C: `short` beside two of C - 1 columns, one behind the other.
+    """f_C: `short` beside two fractals of C - 1 columns in sequence.
 
     Args:
         inputs: channels.
         outputs: channels.
         columns: C.
-        column: the only one that is built, counted from 1; None builds all.
+        column: the only one to build, counted from 1; None builds all.
         dilation: of every convolution.
         drop: shared by all blocks.
     """
@@ -120,7 +120,7 @@ class Fractal(nn.Module):
             self.deep.append(Fractal(outputs, outputs, columns - 1, inner, dilation, drop))
 
     def paths(self, x: Tensor) -> list[Tensor]:
-        """What each column gives, the shallowest first, before they are joined."""
+        """Returns the output of each column, the shallowest first, before they are joined."""
         ends = [] if self.short is None else [self.short(x)]
         if self.deep:
             first, second = (cast(Fractal, half) for half in self.deep)
@@ -132,7 +132,7 @@ class Fractal(nn.Module):
 
 
 class FirstFractal(Fractal):
-    """The network's first: draws what all blocks drop."""
+    """The network's first block, which draws what all blocks drop."""
 
     def forward(self, x: Tensor) -> Tensor:
         if self.training:
@@ -141,7 +141,7 @@ class FirstFractal(Fractal):
 
 
 def fractalnet34(options: TrunkOptions) -> Staged:
-    """FractalNet-34, of four columns."""
+    """FractalNet-34, with four columns."""
     settings = read_settings(FractalNetSettings, options)
     drop = DropPath(settings.columns, settings.drop_path)
     budget = StrideBudget(options.output_stride)

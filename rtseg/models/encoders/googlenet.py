@@ -1,9 +1,9 @@
 """GoogLeNet (Szegedy et al. 2015, "Going Deeper with Convolutions", CVPR, arXiv 1409.4842), from torchvision.
 
 Deviations: those of torchvision, which has batch norm, no local response normalisation, and 3x3 convolutions where the
-paper has 5x5 (as TensorFlow's own); no auxiliary classifiers; stages are dilated instead of pooled for once the output
-stride is reached. Pictures are scaled to -1..1, which is what torchvision turns its own statistics into before the
-first layer.
+paper has 5x5 (like TensorFlow's version); no auxiliary classifiers; stages are dilated instead of pooled once the
+output stride is reached. Images are scaled to -1..1, as torchvision does from its own statistics before the first
+layer.
 """
 
 from torch import nn

@@ -1,10 +1,10 @@
 """LeNet-5 (LeCun et al. 1998, "Gradient-Based Learning Applied to Document Recognition", Proceedings of the IEEE).
 
-Three 5x5 convolutions of 6, 16 and 120 channels with tanh, each followed by the mean of 2x2 places: stride 8.
+Three 5x5 convolutions of 6, 16 and 120 channels with tanh, each followed by a 2x2 mean: stride 8.
 
-Deviations: colour pictures; convolutions keep the size; the second one reads all channels, where the paper's table
-leaves some out; the means have no factor and bias of their own; the third convolution is followed by a mean as well,
-so that there are features at strides 4 and 8. Nothing is dilated: output stride 8 is its own.
+Deviations: colour images; convolutions keep the size; the second one reads all channels, where the paper's table leaves
+some out; the means have no learned factor and bias; the third convolution is also followed by a mean, so that there are
+features at strides 4 and 8. Nothing is dilated: the output stride is always 8.
 """
 
 from torch import nn
@@ -19,7 +19,7 @@ CHANNELS = (6, 16, 120)
 class LeNet5(Staged):
     """Features at strides 4 and 8."""
 
-    cut = Encoder.cut  # there is nothing behind stride 8
+    cut = Encoder.cut  # nothing comes after stride 8
 
     def __init__(self, options: TrunkOptions) -> None:
         widths = [max(2, round(channels * options.width)) for channels in CHANNELS]

@@ -1,8 +1,8 @@
 """MobileNet v1, v2, v3 (Howard et al. 2017, arXiv 1704.04861; Sandler et al. 2018, CVPR; Howard et al. 2019, ICCV).
 
-Deviations: stages are dilated instead of strided once the output stride is reached; v2 ends at the layer before its
-last 1x1 convolution, as its authors' segmentation network does (section 6.3). v3's batch norm has the authors' epsilon
-and momentum.
+Deviations: stages are dilated instead of strided once the output stride is reached; v2 ends before its last 1x1
+convolution, like its authors' segmentation network (section 6.3). v3's batch norm has the authors' epsilon and
+momentum.
 """
 
 from collections.abc import Callable
@@ -19,7 +19,7 @@ from rtseg.models.encoders.staged import Staged
 
 
 def rounded(channels: float) -> int:
-    """To a multiple of 8, never more than a tenth below (the authors' rule)."""
+    """Rounds to a multiple of 8, never more than a tenth below (the authors' rule)."""
     nearest = max(8, int(channels + 4) // 8 * 8)
     return nearest if nearest >= 0.9 * channels else nearest + 8
 
@@ -46,7 +46,7 @@ class DepthwiseSeparable(nn.Sequential):
 
 
 class InvertedResidual(nn.Module):
-    """1x1 to more channels, depthwise, 1x1 to few; added to the input where the shape stays (v2, v3)."""
+    """1x1 to more channels, depthwise, 1x1 to fewer; added to the input if the shape is unchanged (v2, v3)."""
 
     def __init__(self, inputs: int, row: Row, stride: int, dilation: int) -> None:
         super().__init__()
@@ -66,14 +66,14 @@ Block = Callable[[int, Row, int, int], nn.Module]
 
 
 class MobileNet(Staged):
-    """Features at 1/4, 1/8, 1/16, 1/32 of the picture, or the output stride.
+    """Features at 1/4, 1/8, 1/16 and 1/32 of the image, but no coarser than the output stride.
 
     Args:
-        block: what a row of the table becomes.
+        block: builds the block of a table row.
         stem: channels and activation of the first convolution.
-        rows: the paper's table, channels scaled already.
+        rows: the paper's table, with channels already scaled.
         last: channels of a 1x1 convolution behind the last block; 0 for none.
-        options: of these, the output stride.
+        options: uses the output stride.
     """
 
     def __init__(

@@ -1,4 +1,4 @@
-"""What networks on an encoder have in common."""
+"""The base class of networks on an encoder."""
 
 from dataclasses import fields
 from typing import Any, Self
@@ -9,10 +9,10 @@ from rtseg.models.encoders import setting_names
 
 
 class EncoderNetwork(SegmentationModel):
-    """Its config has the fields `encoder` and `settings`.
+    """A network whose config has the fields `encoder` and `settings`.
 
-    `settings` holds the fields of the encoder's own. On the command line and in cards they stand beside the network's
-    (`conv=deformable`), so both `from_config` and `config_json` have them flat.
+    `settings` holds the encoder's own fields. The command line and the cards list them beside the network's
+    (`conv=deformable`), so `from_config` takes and `config_json` returns them flat.
     """
 
     @classmethod

@@ -1,4 +1,4 @@
-"""Pooling between stages, with its stride or without."""
+"""Pooling between stages, with or without its stride."""
 
 from collections.abc import Callable
 from functools import reduce
@@ -11,17 +11,17 @@ from rtseg.models.encoders.base import StrideBudget
 
 
 class Pool(nn.Module):
-    """Maximum or mean over kernel x kernel places, the first of which (or the middle one) is the output's own.
+    """Maximum or mean over kernel x kernel positions, of which the first (or the middle one) is the output's own.
 
-    Stride 2 or 1. At stride 1 the places are `rate` apart, so that every 2 * rate-th output is one of stride 2; a place
-    beyond the picture counts as the output's own. No dilated pooling, which not all engines have.
+    Stride 2 or 1. At stride 1 the positions are `rate` apart, so that every 2 * rate-th output equals one of stride 2;
+    a position beyond the image counts as the output's own. This avoids dilated pooling, which some engines lack.
 
     Args:
         kind: 'max' or 'mean'.
-        kernel: places along each side; 2 where `kind` is 'mean'.
+        kernel: positions along each side; 2 if `kind` is 'mean'.
         stride: 2 or 1.
         rate: see above.
-        centred: whether the middle place is the output's own; at stride 1 only.
+        centred: whether the middle position is the output's own; at stride 1 only.
     """
 
     def __init__(self, kind: str, kernel: int, stride: int, rate: int, centred: bool = False) -> None:
@@ -44,7 +44,7 @@ class Pool(nn.Module):
 
 
 def _shifted(x: Tensor, by: int, axis: int) -> Tensor:
-    """What lies `by` places further on along an axis, -2 or -1; where that is beyond the picture, what lies here."""
+    """Shifts x by `by` positions along an axis, -2 or -1; positions beyond the image keep their own value."""
     if by == 0:
         return x
     size = x.shape[axis]
@@ -56,13 +56,13 @@ def _shifted(x: Tensor, by: int, axis: int) -> Tensor:
 
 
 def halve(budget: StrideBudget, kind: str = "max", kernel: int = 2) -> Pool:
-    """A pooling of stride 2, or what it becomes once the output stride is reached."""
+    """A pooling of stride 2, or its stride-1 form once the output stride is reached."""
     stride, before, _ = budget.spend(2)
     return Pool(kind, kernel, stride, before)
 
 
 def spread(module: nn.Module, rate: int) -> None:
-    """Dilates the convolutions in `module`, and the maximum poolings of stride 1 inside it; both keep the size."""
+    """Dilates the convolutions in `module` and its stride-1 max poolings; both keep the size."""
     if rate == 1:
         return
     for layer in list(module.modules()):

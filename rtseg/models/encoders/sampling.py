@@ -1,25 +1,23 @@
-"""3x3 convolutions that look at other places than a grid's: active (Jeon and Kim 2017, "Active Convolution: Learning
-the Shape of Convolution for Image Classification", CVPR) and deformable (Dai et al. 2017, "Deformable Convolutional
+"""3x3 convolutions whose taps leave the regular grid: active (Jeon and Kim 2017, "Active Convolution: Learning the
+Shape of Convolution for Image Classification", CVPR) and deformable (Dai et al. 2017, "Deformable Convolutional
 Networks", ICCV).
 
 With taps k at p_k = (-1, -1) ... (1, 1), both compute
 
-    y(p) = sum_k w_k x(p + p_k + d_k),      x(q) between places: bilinear, 0 outside
+    y(p) = sum_k w_k x(p + p_k + d_k),      x(q) between positions: bilinear, 0 outside
 
-where d_k is learned. In an active convolution it is one number per tap and axis for all places and channels; in a
-deformable one an ordinary 3x3 convolution of x gives it for each place. Both start at d = 0, which is the plain
+where d_k is learned. In an active convolution, d_k is one number per tap and axis for all positions and channels; in a
+deformable one, an ordinary 3x3 convolution of x computes it for each position. Both start at d = 0, which is the plain
 convolution, so pretrained weights keep their meaning.
 
-Deviations: d counts in units of the dilation rate, which keeps what a layer sees when strides become dilation. An
-active convolution's taps stay within 5x5 places, and where it is dilated it interpolates between places that are the
-rate apart; its gradients are not normalised, and there is no warm-up of its own. A deformable one has one group of
-offsets.
+Deviations: d is in units of the dilation rate, so a layer sees the same when strides become dilation. An active
+convolution's taps stay within 5x5 positions, and a dilated one interpolates between positions that are the rate apart;
+its gradients are not normalised, and it has no separate warm-up. A deformable one has one group of offsets.
 
-Cost, for C inputs, O outputs and each place: plain 9 C O multiply-accumulates. Active 25 C O, as a 5x5 convolution
-whose weights follow from w and d: engines fold them when they load the graph, so nothing but `Conv` runs. Deformable 9
-C O, 162 C for the offsets and 36 C for the interpolation (ONNX `GridSample`, which moves 9 C values through memory:
-far slower on a CPU than its arithmetic says). GridSample rather than DeformConv, because OpenVINO does not convert the
-latter.
+Cost per position, for C inputs and O outputs: plain 9 C O multiply-accumulates. Active 25 C O, like a 5x5 convolution
+whose weights follow from w and d: engines fold them when they load the graph, so only `Conv` runs. Deformable 9 C O,
+plus 162 C for the offsets and 36 C for the interpolation (ONNX `GridSample`, which moves 9 C values through memory: far
+slower on a CPU than its arithmetic suggests). It uses GridSample because OpenVINO does not convert DeformConv.
 """
 
 from typing import Any
@@ -36,12 +34,12 @@ OFFSET = "offset"
 
 
 def is_offset(key: str) -> bool:
-    """Whether a state-dict key belongs to learned places, which start at zero where weights lack them."""
+    """Whether a state-dict key belongs to learned offsets, which start at zero if the weights lack them."""
     return f".{OFFSET}" in key
 
 
 class ActiveConv2d(nn.Conv2d):
-    """A 3x3 convolution whose nine taps move: `offset` (18,) holds their nine shifts in y, then in x."""
+    """A 3x3 convolution with nine movable taps: `offset` (18,) holds their nine shifts in y, then in x."""
 
     def __init__(self, plain: nn.Conv2d) -> None:
         super().__init__(**_shape(plain))
@@ -65,13 +63,14 @@ class ActiveConv2d(nn.Conv2d):
 
 
 def _hat(distance: Tensor) -> Tensor:
-    """max(0, 1 - |distance|), with a gradient at 1 and -1, without which taps would never leave their first places."""
+    """max(0, 1 - |distance|), with a gradient at 1 and -1; without it, taps would never leave their initial
+    positions."""
     away = distance.abs()
     return torch.where(away <= 1, 1 - away, torch.zeros_like(away))
 
 
 class DeformableConv2d(nn.Conv2d):
-    """A 3x3 convolution whose nine taps move at every place: `offset` gives (N, 18, h, w), nine shifts in y, then x."""
+    """A 3x3 convolution whose taps move at every position: `offset` returns (N, 18, h, w), nine shifts in y, then x."""
 
     def __init__(self, plain: nn.Conv2d) -> None:
         super().__init__(**_shape(plain))
@@ -84,7 +83,7 @@ class DeformableConv2d(nn.Conv2d):
         if self.training and x.is_cuda and torch.are_deterministic_algorithms_enabled():
             raise UsageError("deformable convolutions have no deterministic gradient on CUDA: leave --deterministic "
                              "out, or take conv=active")  # fmt: skip
-        shifts = self.offset(x).float()  # bf16 has too few digits for places
+        shifts = self.offset(x).float()  # bf16 is not precise enough for positions
         height, width = x.shape[-2:]
         rows, columns = shifts.shape[-2:]
         taps = torch.arange(-1, 2, device=x.device).float()
@@ -110,7 +109,7 @@ CONVOLUTIONS: dict[str, type[ActiveConv2d] | type[DeformableConv2d]] = {
 
 
 def replace_last(module: nn.Module, conv: str, count: int) -> None:
-    """Puts active or deformable convolutions in the place of the last `count` 3x3 convolutions of `module`.
+    """Replaces the last `count` 3x3 convolutions of `module` by active or deformable ones.
 
     Raises:
         UsageError: it has fewer.

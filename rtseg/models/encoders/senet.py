@@ -1,5 +1,5 @@
-"""SE-ResNet (Hu et al. 2018, "Squeeze-and-Excitation Networks", CVPR): ResNet whose residuals are scaled channel by
-channel before they are added.
+"""SE-ResNet (Hu et al. 2018, "Squeeze-and-Excitation Networks", CVPR): a ResNet that scales the channels of its
+residuals before they are added.
 
 Deviations: those of `rtseg.models.encoders.resnet`; the inner layer has a sixteenth of the channels, but at least 8 and
 a multiple of 8, as in timm's weights.

@@ -1,4 +1,4 @@
-"""The fields that an encoder has of its own."""
+"""An encoder's own fields."""
 
 from typing import Any, TypeVar
 
@@ -9,7 +9,7 @@ S = TypeVar("S")
 
 
 def read_settings(kind: type[S], options: TrunkOptions, **defaults: Any) -> S:
-    """The settings of an encoder: what was asked for, else `defaults`, else those of the dataclass.
+    """Returns an encoder's settings: as requested, else from `defaults`, else the dataclass's own.
 
     Raises:
         UsageError: a value is not allowed.

@@ -6,12 +6,12 @@ from torch import Tensor, nn
 
 
 class SqueezeExcite(nn.Module):
-    """Scales each channel by what the means of all channels over the picture say: x * gate(W2 relu(W1 mean(x))).
+    """Scales each channel by a factor computed from the means of all channels: x * gate(W2 relu(W1 mean(x))).
 
     Args:
         channels: of x.
-        inner: between the two layers.
-        gate: makes a factor in 0..1 of each value: a sigmoid, or MobileNet v3's piecewise linear one.
+        inner: channels between the two layers.
+        gate: maps each value to a factor in 0..1: a sigmoid, or MobileNet v3's piecewise linear one.
     """
 
     def __init__(self, channels: int, inner: int, gate: Callable[[Tensor], Tensor]) -> None:

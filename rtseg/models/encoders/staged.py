@@ -8,7 +8,7 @@ from rtseg.models.encoders.base import Encoder
 
 
 class Staged(Encoder):
-    """Stages from stride 2 on, each at half the resolution of the one before; features of all but the first.
+    """Stages from stride 2 on, each at half the resolution of the one before; returns all features but the first.
 
     Args:
         stages: the layers of each stage.
@@ -28,5 +28,5 @@ class Staged(Encoder):
         return tuple(features[1:])
 
     def cut(self, stride: int) -> tuple[nn.Sequential, nn.Sequential]:
-        count = stride.bit_length() - 1  # one stage for each halving
+        count = stride.bit_length() - 1  # one stage per halving
         return nn.Sequential(*self.stages[:count]), nn.Sequential(*self.stages[count:])

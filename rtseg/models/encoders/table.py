@@ -1,4 +1,4 @@
-"""Which encoders there are, and what each supports."""
+"""The encoders and what each supports."""
 
 from dataclasses import dataclass, fields
 from importlib import import_module
@@ -16,16 +16,16 @@ class Row:
     """One encoder.
 
     Attributes:
-        target: "module:function", which makes an `Encoder` of `TrunkOptions`.
-        paper: its authors and year.
-        millions: of parameters, as it is by default, without a classifier.
-        strides: the output strides that it can have.
+        target: "module:function" that builds an `Encoder` from `TrunkOptions`.
+        paper: authors and year.
+        millions: of parameters, by default and without a classifier.
+        strides: the output strides it supports.
         width: whether its channel counts can be scaled.
         deep_stem: whether its stem can be three 3x3 convolutions.
         multi_grid: whether the last stage's blocks can have unit rates.
         cut: whether it can be cut at a stride, as ICNet does.
-        imagenet: where `pretrained=imagenet` gets its weights: 'package', 'torchvision', 'timm', or '' for nowhere.
-        settings: "module:Dataclass" of the fields that it has beside `TrunkOptions`.
+        imagenet: source of `pretrained=imagenet`: 'package', 'torchvision', 'timm', or '' for none.
+        settings: "module:Dataclass" of its fields beyond `TrunkOptions`.
     """
 
     target: str
@@ -47,11 +47,11 @@ class Row:
         return [field.name for field in fields(getattr(import_module(module), name))]
 
     def options(self) -> list[str]:
-        """Names of the fields that `--set` takes with this encoder, beside the output stride."""
+        """Names of the fields that `--set` takes with this encoder, besides the output stride."""
         return [name for name in _OPTIONS if getattr(self, name)] + self.fields()
 
     def check(self, name: str, options: TrunkOptions) -> None:
-        """Raises UsageError where an option is set that this encoder does not have, and says which it has."""
+        """Raises UsageError, listing the supported options, if one is set that this encoder does not have."""
         if options.output_stride not in self.strides:
             raise UsageError(f"encoder {name} has no output stride {options.output_stride}: allowed here is "
                              f"{_either(self.strides)}")  # fmt: skip
@@ -118,4 +118,4 @@ ROWS: dict[str, Row] = {
     "alexnet": Row(f"{_HERE}.alexnet:alexnet", "Krizhevsky 2012", 2.47, width=False, imagenet="torchvision"),
     "lenet5": Row(f"{_HERE}.lenet:lenet5", "LeCun 1998", 0.05, strides=(8,), cut=False),
 }  # fmt: skip
-"""Encoder -> what it is and supports."""
+"""Encoder -> its description and what it supports."""

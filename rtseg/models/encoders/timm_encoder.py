@@ -1,4 +1,4 @@
-"""Any encoder of timm that gives feature maps (`timm:NAME`)."""
+"""Any timm encoder that returns feature maps (`timm:NAME`)."""
 
 from contextlib import nullcontext
 from typing import Any
@@ -15,11 +15,11 @@ from rtseg.models.encoders.table import Row
 
 
 class TimmEncoder(Encoder):
-    """Wraps `timm.create_model(NAME, features_only=True)`; initialised as timm does it.
+    """Wraps `timm.create_model(NAME, features_only=True)`; initialised by timm.
 
     Args:
         name: timm's name, with or without the tag of its weights ('resnet50d', 'convnext_tiny.fb_in1k').
-        options: of these, the output stride, which not all of timm's networks can change.
+        options: uses the output stride, which some of timm's networks cannot change.
         pretrained: 'imagenet' for timm's own weights, or the path of a state-dict file with timm's names.
     """
 
@@ -38,7 +38,7 @@ class TimmEncoder(Encoder):
                                  "try 32, or another encoder") from error  # fmt: skip
             except RuntimeError as error:
                 if hub:
-                    raise  # `fetching` tells it
+                    raise  # `fetching` explains it
                 raise UsageError(f"timm does not build {name}: {error}") from error
         if pretrained is not None and not hub:
             load_by_name(self.network, f"timm:{name}", pretrained)
@@ -54,7 +54,7 @@ class TimmEncoder(Encoder):
 
     @torch.no_grad()
     def _check_features(self, name: str, strides: list[int]) -> None:
-        """Raises UsageError where the network does not give (N, C, H/s, W/s) at any size, as many transformers."""
+        """Raises UsageError unless the network returns (N, C, H/s, W/s) at any size; many transformers do not."""
         height, width = 2 * strides[-1], 3 * strides[-1]
         expected = [(1, c, height // s, width // s) for c, s in zip(self.channels, strides, strict=True)]
         try:

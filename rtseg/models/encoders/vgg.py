@@ -1,8 +1,8 @@
 """VGG (Simonyan and Zisserman 2015, "Very Deep Convolutional Networks for Large-Scale Image Recognition", ICLR, arXiv
 1409.1556), from torchvision.
 
-Deviations: without the fully connected layers, which have nine tenths of the weights; stages are dilated instead of
-pooled for once the output stride is reached. At stride 32 there is nothing but the last pooling.
+Deviations: no fully connected layers, which have nine tenths of the weights; stages are dilated instead of pooled once
+the output stride is reached. At stride 32 there is only the last pooling.
 """
 
 from itertools import pairwise
@@ -18,7 +18,7 @@ from rtseg.models.encoders.staged import Staged
 
 
 def _vgg(form: str, options: TrunkOptions, batch_norm: bool) -> Staged:
-    """Builds one of the family; `form` is the paper's column, A for VGG-11, D for VGG-16."""
+    """Builds a member of the family; `form` is the paper's column, A for VGG-11, D for VGG-16."""
     table = [entry if entry == "M" else scaled(int(entry), options.width) for entry in cfgs[form]]
     budget = StrideBudget(options.output_stride)
     stages: list[list[nn.Module]] = [[]]

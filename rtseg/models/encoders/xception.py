@@ -1,8 +1,8 @@
 """Xception (Chollet 2017, "Xception: Deep Learning with Depthwise Separable Convolutions", CVPR, arXiv 1610.02357),
 from timm (`legacy_xception`, the paper's own form).
 
-Deviations: the first two convolutions are padded, so that features are exactly 1/4, 1/8, 1/16 and 1/32 of the picture;
-stages are dilated instead of strided once the output stride is reached. Pictures are scaled to -1..1, as in the paper.
+Deviations: the first two convolutions are padded, so that features are exactly 1/4, 1/8, 1/16 and 1/32 of the image;
+stages are dilated instead of strided once the output stride is reached. Images are scaled to -1..1, as in the paper.
 """
 
 import timm

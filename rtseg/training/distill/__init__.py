@@ -1,4 +1,4 @@
-"""Ways of teaching: what guides a network beside the labels. One file a method; no torch up to here."""
+"""Teaching methods: what guides a network besides the labels. One file per method; this module imports no torch."""
 
 from typing import TYPE_CHECKING
 

@@ -1,9 +1,10 @@
-"""Which neurons are active (activation boundaries: Heo 2019, arXiv 1811.03233).
+"""Matches which neurons are active (activation boundaries: Heo 2019, arXiv 1811.03233).
 
 ρ(T) max(0, μ - r(S))² + (1 - ρ(T)) max(0, μ + r(S))², the mean over channels and labelled pixels: where the teacher's
-neuron is active (ρ = 1 above 0), the student's has to be above the margin μ, elsewhere below -μ. r is a 1x1
-convolution, whose output counts as the activation before its ReLU; what a teacher's ReLU lets through is what was above
-0 before it. The larger map is averaged to the smaller one's size. The paper teaches this first: `ab:until=0.3,logits`.
+neuron is active (ρ = 1 above 0), the student's must exceed the margin μ; elsewhere it must be below -μ. r is a 1x1
+convolution, whose output counts as the activation before its ReLU; a teacher's activations behind a ReLU are nonzero
+exactly where they were above 0 before it. The larger map is averaged to the smaller one's size. The paper trains with
+this first: `ab:until=0.3,logits`.
 """
 
 from dataclasses import dataclass

@@ -1,4 +1,4 @@
-"""Where features are strong (attention transfer: Zagoruyko and Komodakis 2017, arXiv 1612.03928).
+"""Matches where features are strong (attention transfer: Zagoruyko and Komodakis 2017, arXiv 1612.03928).
 
 ‖Q_s/‖Q_s‖ - Q_t/‖Q_t‖‖, the mean over pictures, with the attention map Q = Σ_c |F_c|^p over a picture's labelled
 pixels. Channels may differ; the larger map is averaged to the smaller one's size. The paper sums over several stages of
@@ -30,4 +30,4 @@ class AtConfig(PairConfig):
         return ((maps[0] - maps[1]).square().sum(1) + 1e-12).sqrt().sub(1e-6).mean()
 
     def _map(self, x: Tensor) -> Tensor:
-        return (x.abs() + 1e-6).pow(self.power).sum(1).flatten(1)  # (N, pixels); a root has no slope at 0
+        return (x.abs() + 1e-6).pow(self.power).sum(1).flatten(1)  # (N, pixels); the root's slope is infinite at 0

@@ -1,4 +1,4 @@
-"""What every way of teaching has in common: its config, and the term of the loss that is built from it."""
+"""The base of all teaching methods: the batch they see, the config, and the loss term built from it."""
 
 import json
 from abc import ABC, abstractmethod
@@ -19,22 +19,22 @@ from rtseg.training.distill.teachers import Seen, Teachers
 from rtseg.training.losses import shrink_labels
 
 LOGITS = "logits"
-"""Name that stands for a network's logits where features are named."""
+"""Stands for a network's logits in a list of features."""
 
 
 @dataclass(frozen=True)
 class Batch:
-    """A batch as ways of teaching see it; what the networks say about it is computed once, when it is asked for.
+    """A batch as teaching methods see it; each network's outputs are computed once, on first use.
 
     Attributes:
-        images: the pictures, BGR in 0..255, (N, H, W, 3); uint8, or float32 where a method makes them.
+        images: the pictures, BGR in 0..255, (N, H, W, 3); uint8, or float32 if a method generates them.
         labels: int64 (N, H, W).
-        ignore_index: the label of what is not known.
-        network: the network that learns.
-        forward: its `forward_train`, or that compiled.
-        label_loss: the loss that the labels give for outputs of a network of this architecture.
+        ignore_index: the label of unlabelled pixels.
+        network: the student.
+        forward: its `forward_train`, possibly compiled.
+        label_loss: the labels' loss for the outputs of a network of this architecture.
         teachers: the networks that teach; may be none.
-        progress: the share of the run's epochs that is done, 0..1.
+        progress: completed share of the run's epochs, 0..1.
     """
 
     images: Tensor
@@ -47,17 +47,17 @@ class Batch:
     progress: float
 
     def look(self, images: Tensor) -> Outputs:
-        """What the network that learns says about other pictures, as `images`; with gradients."""
+        """The student's outputs for other pictures, in the format of `images`; with gradients."""
         return self.forward(network_input(self.network, images))
 
     @cached_property
     def student(self) -> Outputs:
-        """What the network that learns says about the pictures."""
+        """The student's outputs for the pictures."""
         return self.look(self.images)
 
     @cached_property
     def seen(self) -> list[Seen]:
-        """What each teacher says about them, without gradients."""
+        """Each teacher's outputs for the pictures, without gradients."""
         return self.teachers.see(self.images)
 
     @cached_property
@@ -67,7 +67,7 @@ class Batch:
 
     @cached_property
     def labelled(self) -> Tensor:
-        """Where they are known, bool (N, h, w): much of the rest is padding, about which there is nothing to say."""
+        """Which pixels are labelled, bool (N, h, w); many others are padding, which terms must ignore."""
         return self.truth != self.ignore_index
 
     def truth_at(self, like: Tensor) -> Tensor:
@@ -75,15 +75,15 @@ class Batch:
         return shrink_labels(self.labels, (like.shape[-2], like.shape[-1]))
 
     def labelled_at(self, like: Tensor) -> Tensor:
-        """Where they are known, bool (N, h, w)."""
+        """Which pixels are labelled, bool (N, h, w)."""
         return self.truth_at(like) != self.ignore_index
 
 
 class Terms(NamedTuple):
-    """What a method with networks of its own gives for a batch.
+    """The losses for a batch, from a method with its own networks.
 
     Attributes:
-        term: of the loss of the network that learns, a scalar.
+        term: added to the student's loss, a scalar.
         own: the loss of the method's own networks, a scalar; its weight is always 1.
     """
 
@@ -92,12 +92,12 @@ class Terms(NamedTuple):
 
 
 class Made(NamedTuple):
-    """A batch that a method makes, in place of the data set's.
+    """A batch that a method generates in place of the data set's.
 
     Attributes:
         images: BGR in 0..255, float32 (N, H, W, 3), without gradients.
         labels: int64 (N, H, W).
-        loss: of what makes them, a scalar, in place of the labels' loss.
+        loss: of the generator, a scalar; replaces the labels' loss.
     """
 
     images: Tensor
@@ -106,43 +106,43 @@ class Made(NamedTuple):
 
 
 class Teaching(nn.Module):
-    """A teaching term of the loss. What it has to learn itself, such as adapters or networks, are its parameters.
+    """A teaching term of the loss. Anything it has to learn, such as adapters or networks, is in its parameters.
 
-    They are trained by the run's own optimizer, in the same step, from the one sum of all losses. What must not learn
-    from a part of it is detached there.
+    The run's own optimizer trains them, in the same step, from the one sum of all losses. Detach whatever must not
+    learn from a part of it.
     """
 
     def forward(self, batch: Batch) -> Tensor | Terms:
-        """The term for one batch, a scalar; with networks of its own, their loss as well."""
+        """The term for one batch, a scalar; a method with its own networks returns their loss as well."""
         raise NotImplementedError
 
     def make(self, images: Tensor, teachers: Teachers) -> Made | None:
-        """Pictures to learn from instead of the data set's `images`; None leaves those."""
+        """Generates pictures to learn from instead of the data set's `images`; None keeps those."""
         return None
 
     def after_epoch(self, network: SegmentationModel) -> None:
-        """Called when an epoch is done; may change weights of the network that learns."""
+        """Called after each epoch; may change the student's weights."""
 
 
 @dataclass(frozen=True)
 class MethodConfig(ABC):
-    """What a way of teaching is set up with. A field that is called like one of `TrainConfig`'s takes its value.
+    """The settings of a teaching method. Fields named like a field of `TrainConfig` take its value.
 
     Attributes:
-        weight: of the term, beside the run's teaching weight. Another default than 1 gives about the slope of the
-            cross-entropy in a fresh ENet that SwiftNet teaches.
-        until: the share of the epochs after which the term is left out, as for papers that teach in stages.
+        weight: of the term, on top of the run's teaching weight. Defaults other than 1 match the gradient of the
+            cross-entropy, measured in a fresh ENet with SwiftNet as its teacher.
+        until: share of the epochs after which the term is left out, for papers that teach in stages.
     """
 
     weight: float = 1.0
     until: float = 1.0
 
     has_teacher: ClassVar[bool] = True
-    """Whether it is another network that teaches."""
+    """Whether another network teaches."""
     makes_pictures: ClassVar[bool] = False
-    """Whether the method makes what is learned from, so that neither pictures nor labels of the data set count."""
+    """Whether the method generates the pictures and labels to learn from, so that the data set's are not used."""
     allowed: ClassVar[Mapping[str, tuple[float, float]]] = {}
-    """Smallest and largest value of the method's own fields."""
+    """Smallest and largest value of each of the method's own fields."""
 
     def __post_init__(self) -> None:
         for name, (low, high) in {"weight": (0, 1e5), "until": (0.001, 1), **self.allowed}.items():
@@ -152,15 +152,15 @@ class MethodConfig(ABC):
 
     @classmethod
     def of(cls, config: TrainConfig, given: Mapping[str, str] | None = None, name: str = "the method") -> Self:
-        """The method's config in a training run.
+        """Builds the method's config for a training run.
 
         Args:
             config: of the run.
-            given: values of fields as `--teaching` gives them.
+            given: field values as text, from `--teaching`.
             name: of the method, for errors.
 
         Raises:
-            UsageError: no such field, or a value that is not allowed.
+            UsageError: there is no such field, or a value is not allowed.
         """
         run, own = vars(config), {field.name: field.type for field in fields(cls)}
         values = {field: run[field] for field in own if field in run}
@@ -175,11 +175,11 @@ class MethodConfig(ABC):
 
     @abstractmethod
     def build(self, student: SegmentationModel, teachers: Sequence[SegmentationModel]) -> Teaching:
-        """The term of the loss.
+        """Builds the term of the loss.
 
         Args:
-            student: the network that learns: says what channels its features have.
-            teachers: the networks that teach; none where the method has none.
+            student: the network to train, which has the features' channel counts.
+            teachers: the networks that teach; empty if the method needs none.
 
         Raises:
             UsageError: the method does not fit one of the networks.
@@ -187,7 +187,7 @@ class MethodConfig(ABC):
 
 
 def _read(name: str, text: str, kind: Any) -> Any:
-    """A field's value from its text."""
+    """Parses a field's value."""
     if kind is str:
         return text
     try:
@@ -203,7 +203,7 @@ def _read(name: str, text: str, kind: Any) -> Any:
 
 
 def channels_of(network: SegmentationModel, name: str) -> int:
-    """The channels of a network's features of that name, or of its logits; raises UsageError where it has none."""
+    """Channels of a network's named features, or of its logits; raises UsageError if it has no such features."""
     if name == LOGITS:
         return int(network.config.classes)
     found = feature_channels(network)
@@ -214,5 +214,5 @@ def channels_of(network: SegmentationModel, name: str) -> int:
 
 
 def mean_of(values: Tensor, counted: Tensor) -> Tensor:
-    """Mean of the counted values, 0 where none is; picking them out would make the device wait."""
+    """Mean of the counted values, 0 if there are none; indexing them would make the CPU wait for the device."""
     return (values * counted).sum() / counted.sum().clamp(min=1)

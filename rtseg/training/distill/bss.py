@@ -1,12 +1,11 @@
-"""The teacher's probabilities on pictures moved to its class borders (knowledge distillation with adversarial samples
-supporting decision boundary: Heo 2019, arXiv 1805.05532).
+"""Matches probabilities on pictures moved towards the teacher's class borders (knowledge distillation with adversarial
+samples supporting decision boundary: Heo 2019, arXiv 1805.05532).
 
-A picture moves `steps` times by x <- x - rate (L + ε) ∇L/‖∇L‖², where L is the margin log p_b - log p_k of the
-teacher's probability of a pixel's true class b over that of the class k which the teacher thinks next likely at the
-start: the mean over the labelled pixels where teacher and student are right, and where it is not crossed yet. The term
-is T² KL(p_t ‖ p_s) over those pixels of the moved picture. The paper moves a classifier's picture to one class drawn at
-random for all; here each pixel has its own. Costs `steps` passes of the teacher with gradients, one without, and one of
-the student.
+A picture moves `steps` times by x <- x - rate (L + ε) ∇L/‖∇L‖². L is the teacher's margin log p_b - log p_k between a
+pixel's true class b and the class k that was next likely at the start; it is the mean over the labelled pixels where
+teacher and student are right and the border is not crossed yet. The term is T² KL(p_t ‖ p_s) over those pixels of the
+moved picture. The paper moves a classifier's picture towards one random class for all; here each pixel has its own.
+Costs `steps` passes of the teacher with gradients, one without, and one of the student.
 """
 
 from collections.abc import Sequence
@@ -27,7 +26,7 @@ _BEYOND = 1e-2  # the paper's ε: how far past the border
 
 @dataclass(frozen=True)
 class BssConfig(MethodConfig):
-    """`steps` and `rate` of the pictures' moves; `temperature` softens the probabilities (the paper has 3)."""
+    """`steps` and `rate` move the pictures; `temperature` softens the probabilities (3 in the paper)."""
 
     steps: int = 3
     rate: float = 0.3
@@ -40,7 +39,7 @@ class BssConfig(MethodConfig):
 
 
 class BssTeaching(Teaching):
-    """The term alone."""
+    """The loss term."""
 
     def __init__(self, config: BssConfig) -> None:
         super().__init__()
@@ -57,7 +56,7 @@ class BssTeaching(Teaching):
         return divergence(taught, batch.look(moved).logits, counted, self.config.temperature)
 
     def _move(self, batch: Batch, truth: Tensor, towards: Tensor, counted: Tensor) -> Tensor:
-        """The pictures, float32, closer to the border between two classes of each pixel, int64 (N, h, w)."""
+        """Moves the pictures, as float32, towards each pixel's border to the class `towards`, int64 (N, h, w)."""
         x = batch.images.float()
         for _ in range(self.config.steps):
             margin, slope = margins(batch.teachers, x, truth, towards, counted)
@@ -69,7 +68,7 @@ class BssTeaching(Teaching):
 def margins(
     teachers: Teachers, images: Tensor, truth: Tensor, towards: Tensor, counted: Tensor
 ) -> tuple[Tensor, Tensor]:
-    """How far each picture's counted pixels are inside their class, (N,), and its slope there, (N, H, W, 3)."""
+    """How far each picture's counted pixels are inside their class, (N,), and the gradient of that, (N, H, W, 3)."""
     with torch.enable_grad(), torch.autocast(images.device.type, enabled=False):
         x = images.detach().requires_grad_()
         said = mean_probabilities(teachers.feel(x), truth.shape[-2:]).clamp(min=1e-12).log()

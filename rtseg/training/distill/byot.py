@@ -1,10 +1,10 @@
 """Early exits learn from the last one (be your own teacher: Zhang 2019, arXiv 1905.08094). No teacher.
 
 For each exit i: T² KL(p_last ‖ p_i) + `hints` ½ ‖r_i(F_i) - F_last‖², the mean over labelled pixels and exits, where
-the last exit is detached and r_i is a 1x1 convolution. F_i is what the exit's classifier sees; the larger map is
-averaged to the smaller one's size. Exits are the network's auxiliary outputs, such as ICNet's cascade, whose
-cross-entropy is part of the loss anyway. A network without them gets exits of the method's own, which do not ship: a
-1x1 convolution on each of its named features but the last, with cross-entropy as in the paper.
+the last exit is detached and r_i is a 1x1 convolution. F_i are the features that the exit's classifier reads; the
+larger map is averaged to the smaller one's size. Exits are the network's auxiliary outputs, such as ICNet's cascade,
+whose cross-entropy is in the loss anyway. A network without them gets exits that do not ship: a 1x1 convolution on each
+of its named features but the last, with cross-entropy as in the paper.
 """
 
 from collections.abc import Sequence
@@ -25,7 +25,7 @@ from rtseg.training.distill.pairs import to_smaller
 
 @dataclass(frozen=True)
 class ByotConfig(MethodConfig):
-    """`hints` is the weight of the features beside the probabilities, which `temperature` softens."""
+    """`hints` is the weight of the features' part; `temperature` softens the probabilities."""
 
     temperature: float = 2.0
     hints: float = 0.1
@@ -48,9 +48,9 @@ class ByotTeaching(Teaching):
 
     Args:
         config: of the method.
-        exits: name of the features that each exit sees, and their channels; two exits may see the same.
+        exits: name and channels of the features that each exit reads; two exits may read the same.
         last: channels of the last features.
-        classes: of exits of its own; 0 takes the network's.
+        classes: outputs of exits to add; 0 uses the network's own exits.
     """
 
     def __init__(self, config: ByotConfig, exits: Sequence[tuple[str, int]], last: int, classes: int) -> None:

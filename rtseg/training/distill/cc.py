@@ -1,9 +1,8 @@
-"""How classes correlate (correlation congruence: Peng 2019, arXiv 1904.01802).
+"""Matches how classes correlate (correlation congruence: Peng 2019, arXiv 1904.01802).
 
-‖C_s - C_t‖²/n², with C_ij = k(f_i, f_j) the kernel of n features of length 1. The kernel is the paper's Gaussian one by
-its Taylor series, exp(-2γ) Σ_p (2γ)^p/p! (f_i·f_j)^p up to p = `order`. The features are class centres: the mean of
-each class in each picture, so that there are n = classes times pictures of them at most. The paper's other part is
-`logits`.
+‖C_s - C_t‖²/n², with C_ij = k(f_i, f_j) the kernel of n features of length 1. The kernel is the paper's Gaussian,
+approximated by its Taylor series, exp(-2γ) Σ_p (2γ)^p/p! (f_i·f_j)^p up to p = `order`. The features are class centres,
+the mean of each class in each picture, so n is at most classes times pictures. The paper's other part is `logits`.
 """
 
 from dataclasses import dataclass
@@ -20,7 +19,7 @@ from rtseg.training.distill.pairs import PairConfig, class_means
 
 @dataclass(frozen=True)
 class CcConfig(PairConfig):
-    """`gamma` and `order` are the kernel's; the paper's values."""
+    """`gamma` and `order` belong to the kernel; the defaults are the paper's values."""
 
     weight: float = 3.0
     gamma: float = 0.4

@@ -1,9 +1,9 @@
-"""Pixels of a class agree across pictures (class-wise self-knowledge distillation: Yun 2020, arXiv 2003.13964). No
-teacher.
+"""Makes pixels of a class agree across pictures (class-wise self-knowledge distillation: Yun 2020, arXiv 2003.13964).
+No teacher.
 
-T² KL(p(x'; detached) ‖ p(x)), with p = softmax(z / T): x is a labelled pixel, and in the place of the paper's other
-picture of the class stands x', the mean logits of its class in the next picture of the batch. It is the mean over the
-pixels whose class that picture has. A batch of one picture teaches itself.
+T² KL(p(x'; detached) ‖ p(x)), with p = softmax(z / T): x is a labelled pixel, and x' the mean logits of its class in
+the next picture of the batch, in place of the paper's second picture of the class. The term is the mean over the pixels
+whose class occurs in that picture. A batch of one picture is compared with itself.
 """
 
 from collections.abc import Sequence
@@ -20,7 +20,7 @@ from rtseg.training.distill.pairs import class_means, class_members
 
 @dataclass(frozen=True)
 class CsKdConfig(MethodConfig):
-    """`temperature` softens the classes' probabilities; the paper has 4."""
+    """`temperature` softens the probabilities (4 in the paper)."""
 
     temperature: float = 2.0
 
@@ -32,7 +32,7 @@ class CsKdConfig(MethodConfig):
 
 
 class CsKdTeaching(Teaching):
-    """The term alone."""
+    """The loss term."""
 
     def __init__(self, temperature: float) -> None:
         super().__init__()

@@ -1,8 +1,8 @@
-"""Where in the picture each channel is high (channel-wise distillation: Shu 2021, arXiv 2011.13256).
+"""Matches where in the picture each channel is high (channel-wise distillation: Shu 2021, arXiv 2011.13256).
 
 T²/C Σ_c KL(σ(F_t,c / T) ‖ σ(F_s,c / T)), the mean over pictures; σ is a softmax over the labelled pixels of a channel.
-On logits by default, where channels are classes; other features go through a 1x1 convolution first, as in the paper
-(which weighs logits 3 and features 50). The larger map is averaged to the smaller one's size.
+By default on logits, whose channels are classes; other features go through a 1x1 convolution first, as in the paper
+(which weights logits by 3 and features by 50). The larger map is averaged to the smaller one's size.
 """
 
 from dataclasses import dataclass
@@ -14,12 +14,12 @@ from torch import Tensor
 from rtseg.training.distill.base import LOGITS, Batch
 from rtseg.training.distill.pairs import PairConfig
 
-_NOWHERE = -1e4  # adds no probability, and no NaN where a whole picture is unlabelled
+_NOWHERE = -1e4  # adds no probability, and no NaN if a whole picture is unlabelled
 
 
 @dataclass(frozen=True)
 class CwdConfig(PairConfig):
-    """`temperature` softens the maps; the paper has 4."""
+    """`temperature` softens the maps (4 in the paper)."""
 
     features: str = LOGITS
     temperature: float = 2.0

@@ -1,16 +1,15 @@
-"""Without any picture: a generator makes those that teach (data-free learning of student networks: Chen 2019, arXiv
+"""Teaches without any pictures: a generator makes them (data-free learning of student networks: Chen 2019, arXiv
 1904.01186).
 
-The generator minimises CE(z_t, argmax z_t) - `activation` mean|f_t| + `balance` Σ_c p̄_c log p̄_c: the teacher has to
-be sure of its pictures, to be excited by them, and to find all classes in a batch; f_t are the features that its
-classifier sees, p̄ its mean probabilities over all pixels. The student's term is T² KL(p_t ‖ p_s) on the same pictures,
-over all pixels.
+The generator minimises CE(z_t, argmax z_t) - `activation` mean|f_t| + `balance` Σ_c p̄_c log p̄_c: the teacher should
+be sure of its pictures, respond strongly to them, and find all classes in a batch. f_t are the features that its
+classifier reads, p̄ its mean probabilities over all pixels. The student's term is T² KL(p_t ‖ p_s) on the same
+pictures, over all pixels.
 
-The data set gives the classes, the length of an epoch and what is held out; neither pictures nor labels of the split
-are looked at, and there is no loss of labels. Other methods beside this one see the generator's pictures, with the
-teacher's classes as their labels; so does the run's train_miou, which then says how well the student agrees with its
-teacher. The paper's generator starts from a vector and makes one thing; here a map of random numbers, so that a street
-can vary.
+The data set provides the classes, the length of an epoch and the holdouts; the split's pictures and labels are not
+used, and there is no loss from labels. Other methods of the run see the generator's pictures, labelled by the teacher;
+so does the run's train_miou, which then measures how well the student agrees with its teacher. The paper's generator
+starts from a vector and makes one object; this one starts from a map of random numbers, so that a street can vary.
 """
 
 from collections.abc import Sequence
@@ -27,12 +26,12 @@ from rtseg.training.distill.base import Batch, Made, MethodConfig, Teaching
 from rtseg.training.distill.logits import logit_loss
 from rtseg.training.distill.teachers import Seen, Teachers, mean_probabilities
 
-_STRIDE, _RANDOM = 16, 32  # of the random numbers' map, and their channels
+_STRIDE, _RANDOM = 16, 32  # stride and channels of the map of random numbers
 
 
 @dataclass(frozen=True)
 class DaflConfig(MethodConfig):
-    """`activation` and `balance` are the paper's α and β; `width` is the channels of the generator."""
+    """`activation` and `balance` are the paper's α and β; `width` is the generator's channel count."""
 
     activation: float = 0.1
     balance: float = 5.0
@@ -87,7 +86,7 @@ class DaflTeaching(Teaching):
 
 
 def generator_loss(seen: Seen, activation: float, balance: float) -> Tensor:
-    """What the pictures are worth that a teacher saw, a scalar; see above."""
+    """The generator's loss for pictures that the teacher has seen, a scalar; see the module."""
     logits, features = seen[0].float(), seen[1][LAST].float()
     sure = F.cross_entropy(logits, logits.argmax(1))
     shares = logits.softmax(1).mean((0, 2, 3))

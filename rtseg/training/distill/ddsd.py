@@ -1,10 +1,11 @@
-"""Two distortions of a picture agree (data-distortion guided self-distillation: Xu and Liu 2019, AAAI). No teacher.
+"""Makes two distortions of a picture agree (data-distortion guided self-distillation: Xu and Liu 2019, AAAI). No
+teacher.
 
-CE(p(x₂)) + KL(p(x₁) ‖ p(x₂)) + KL(p(x₂) ‖ p(x₁)) + `discrepancy` MMD(F(x₁), F(x₂)). x₁ is the picture of the batch,
-with its loss of the labels; x₂ is the same with another contrast, brightness, colour and noise, so that pixels stay
-where they are. Each KL is the mean over labelled pixels and teaches its second argument alone. MMD is the paper's,
-between means: here of what the classifier sees, over a picture's labelled pixels; the mean square over channels. It
-costs a second pass.
+CE(p(x₂)) + KL(p(x₁) ‖ p(x₂)) + KL(p(x₂) ‖ p(x₁)) + `discrepancy` MMD(F(x₁), F(x₂)). x₁ is the batch's picture, with the
+usual loss; x₂ is the same picture with other contrast, brightness, colour and noise, so pixels stay in place. Each KL
+is the mean over labelled pixels and trains its second argument only. MMD compares means, as in the paper: here of the
+features that the classifier reads, over a picture's labelled pixels; it is the mean square over channels. Costs a
+second pass.
 """
 
 from collections.abc import Sequence
@@ -35,7 +36,7 @@ class DdsdConfig(MethodConfig):
 
 
 class DdsdTeaching(Teaching):
-    """The term; the second picture is drawn from torch's random numbers."""
+    """The loss term; the distortion is drawn from torch's random numbers."""
 
     def __init__(self, config: DdsdConfig) -> None:
         super().__init__()
@@ -56,7 +57,7 @@ class DdsdTeaching(Teaching):
 
 
 def distorted(images: Tensor, strength: float) -> Tensor:
-    """Other light, colour and noise for each picture: (N, H, W, 3) in 0..255 -> float32, the same shape.
+    """Changes light, colour and noise of each picture: (N, H, W, 3) in 0..255 -> float32, same shape.
 
     At strength 1: contrast by a factor of 0.7 to 1.3, each colour by 0.9 to 1.1, brightness by ±38, noise of 6.
     """

@@ -1,9 +1,10 @@
-"""Networks that start apart teach one another (deep mutual learning: Zhang 2018, arXiv 1706.00384). No teacher.
+"""Networks with different fresh weights teach one another (deep mutual learning: Zhang 2018, arXiv 1706.00384). No
+teacher.
 
-Every network i of `peers` + 1 minimises its loss of the labels plus the mean over the others j of T² KL(p_j ‖ p_i), p_j
-detached, the mean over labelled pixels. The run keeps the first network; its peers have the same architecture and start
-from fresh weights, also where the first has --init. All step at once from the same batch, where the paper takes turns;
-its T is 1. Each peer adds the cost of a network in training.
+Every network i of `peers` + 1 minimises its loss from the labels plus the mean over the others j of T² KL(p_j ‖ p_i),
+with p_j detached, the mean over labelled pixels. The run keeps the first network; its peers have the same architecture
+and start from fresh weights, even if the first has --init. All step at once on the same batch, while the paper
+alternates; its T is 1. Each peer costs as much as training a network.
 """
 
 from collections.abc import Sequence
@@ -21,7 +22,7 @@ from rtseg.training.distill.peers import PeerTeaching, fresh_peers
 
 @dataclass(frozen=True)
 class DmlConfig(MethodConfig):
-    """`peers` is how many networks learn beside the run's; `temperature` softens the classes' probabilities."""
+    """`peers` is the number of additional networks; `temperature` softens the probabilities."""
 
     peers: int = 1
     temperature: float = 2.0
@@ -35,7 +36,7 @@ class DmlConfig(MethodConfig):
 
 
 class DmlTeaching(PeerTeaching):
-    """The term of the first network, and the losses of its peers."""
+    """The first network's term and the losses of its peers."""
 
     def __init__(self, peers: list[SegmentationModel], compiled: bool, temperature: float) -> None:
         super().__init__(peers, compiled)
@@ -49,7 +50,7 @@ class DmlTeaching(PeerTeaching):
 
 
 def mutual(logits: list[Tensor], counted: Tensor, temperature: float) -> list[Tensor]:
-    """For each network the mean of its divergences from the others.
+    """For each network, the mean of its divergences from the others.
 
     Args:
         logits: each network's, (N, C, h, w).

@@ -1,5 +1,5 @@
-"""Logits, and what the classifiers see: the student's features, through a 1x1 convolution, approach the teachers'
-(FitNets, Romero 2015, arXiv 1412.6550; here both are compared as unit vectors, so that no network's scale counts).
+"""Matches logits, and the features that classifiers read: a 1x1 convolution of the student's approaches the teachers'
+(FitNets, Romero 2015, arXiv 1412.6550; here as unit vectors, so that no network's scale matters).
 """
 
 from collections.abc import Sequence
@@ -17,7 +17,7 @@ from rtseg.training.distill.logits import logit_loss
 
 @dataclass(frozen=True)
 class FeaturesConfig(MethodConfig):
-    """`temperature` softens the classes' probabilities."""
+    """`temperature` softens the probabilities."""
 
     temperature: float = 2.0
 
@@ -29,12 +29,12 @@ class FeaturesConfig(MethodConfig):
 
 
 class FeatureTeaching(Teaching):
-    """The term, with one adapter for each teacher.
+    """The loss term, with one adapter per teacher.
 
     Args:
         temperature: of the logits' part.
         inputs: channels of the student's features.
-        outputs: channels of each teacher's.
+        outputs: channels of each teacher's features.
     """
 
     def __init__(self, temperature: float, inputs: int, outputs: list[int]) -> None:

@@ -1,7 +1,7 @@
-"""Features by squared distance (FitNets: Romero 2015, arXiv 1412.6550).
+"""Matches features by squared distance (FitNets: Romero 2015, arXiv 1412.6550).
 
 ½ ‖r(F_s) - F_t‖², the mean over channels and labelled pixels; r is a 1x1 convolution. The larger map is averaged to the
-smaller one's size. The paper teaches the features first and probabilities afterwards: `fitnet:until=0.3,logits`.
+smaller one's size. The paper trains on features first and probabilities afterwards: `fitnet:until=0.3,logits`.
 """
 
 from dataclasses import dataclass

@@ -1,8 +1,8 @@
-"""How two features go together (flow of solution procedure: Yim 2017, CVPR).
+"""Matches how two features correlate (flow of solution procedure: Yim 2017, CVPR).
 
 ‖G_s - G_t‖², the mean over entries and pictures, with G = F_1ᵀ F_2/(hw) of two features of a network over a picture's
-labelled pixels, (C_1, C_2). 1x1 convolutions bring both of the student's to the teacher's channels; all maps are
-averaged to the smallest one's size. By default the first features that a network names and the last are taken.
+labelled pixels, (C_1, C_2). 1x1 convolutions bring both of the student's features to the teacher's channels; all maps
+are averaged to the smallest one's size. The default is the first and the last of a network's named features.
 """
 
 from collections.abc import Sequence
@@ -21,7 +21,7 @@ from rtseg.training.distill.pairs import Pair, PairConfig, features_of
 
 @dataclass(frozen=True)
 class FspConfig(PairConfig):
-    """`features` and `theirs` name two features each; empty takes the first that the network names, and the last."""
+    """`features` and `theirs` name two features each; if empty, the network's first and last named features."""
 
     features: str = ""
 
@@ -38,7 +38,7 @@ class FspConfig(PairConfig):
 
 
 def ends(network: SegmentationModel) -> str:
-    """The first features that a network names, and the last; raises UsageError where it has one only."""
+    """Names of a network's first and last features; raises UsageError if it has only one."""
     first = next(iter(feature_channels(network)))
     if first == LAST:
         raise UsageError(f"fsp needs two features, and {type(network).__name__} names only {LAST!r}")
@@ -46,7 +46,7 @@ def ends(network: SegmentationModel) -> str:
 
 
 class FspTeaching(Teaching):
-    """The term, with two adapters for each teacher."""
+    """The loss term, with two adapters per teacher."""
 
     def __init__(self, pairs: list[list[Pair]]) -> None:
         super().__init__()

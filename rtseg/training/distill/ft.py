@@ -1,11 +1,11 @@
-"""Factors of features (paraphrasing complex networks, factor transfer: Kim 2018, arXiv 1802.04977; on segmentation: He
-2019, "Knowledge Adaptation").
+"""Matches factors of features (paraphrasing complex networks, factor transfer: Kim 2018, arXiv 1802.04977; for
+segmentation: He 2019, "Knowledge Adaptation").
 
-‖f_t/‖f_t‖ - f_s/‖f_s‖‖₁, the mean over labelled pixels and factors. f_t is what the paraphraser, a convolutional
-auto-encoder of the teacher's features, has in its middle, `share` times as many channels; f_s is what the translator,
-of the same form, makes of the student's. Vectors are scaled for each pixel, where the paper scales those of whole
-pictures. The paper trains the paraphraser first; here it learns to rebuild the features, by squared distance, in the
-same steps.
+‖f_t/‖f_t‖ - f_s/‖f_s‖‖₁, the mean over labelled pixels and factors. f_t is the bottleneck of the paraphraser, a
+convolutional auto-encoder of the teacher's features, with `share` times as many channels; f_s is computed from the
+student's features by the translator, which has the same form. Vectors are normalised per pixel; the paper normalises
+those of whole pictures. The paper trains the paraphraser first; here it learns to reconstruct the features, by squared
+distance, in the same steps.
 """
 
 from collections.abc import Sequence
@@ -22,7 +22,7 @@ from rtseg.training.distill.pairs import LearnedPairs, PairConfig
 
 @dataclass(frozen=True)
 class FtConfig(PairConfig):
-    """`share` is the factors' number as a share of the teacher's channels, the paper's k."""
+    """`share` is the number of factors as a share of the teacher's channels, the paper's k."""
 
     weight: float = 10.0
     share: float = 0.5
@@ -45,14 +45,14 @@ class Factors(nn.Module):
 
 
 def two_convolutions(inputs: int, outputs: int) -> nn.Sequential:
-    """3x3, with a leaky ReLU between."""
+    """3x3, with a leaky ReLU in between."""
     return nn.Sequential(
         nn.Conv2d(inputs, outputs, 3, padding=1), nn.LeakyReLU(0.1), nn.Conv2d(outputs, outputs, 3, padding=1)
     )
 
 
 class FtTeaching(LearnedPairs):
-    """The term; its layers are `Factors` for each pair."""
+    """The loss term; its layers are `Factors` for each pair."""
 
     def term(self, layer: nn.Module, ours: Tensor, theirs: Tensor, batch: Batch) -> Terms:
         assert isinstance(layer, Factors)

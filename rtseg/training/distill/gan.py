@@ -1,11 +1,11 @@
-"""A discriminator must not tell the student's labels from the teacher's (Xu 2018, "Training Shallow and Thin Networks
-for Acceleration via Knowledge Distillation with Conditional Adversarial Networks", arXiv 1709.00513; on segmentation,
-holistic: Liu 2019, arXiv 1903.04197).
+"""Trains the student until a discriminator cannot tell its labels from the teacher's (Xu 2018, "Training Shallow and
+Thin Networks for Acceleration via Knowledge Distillation with Conditional Adversarial Networks", arXiv 1709.00513; for
+segmentation, holistic: Liu 2019, arXiv 1903.04197).
 
-The student's term is the mean of -log D(x, p_s), the discriminator's loss that of -log D(x, p_t) - log(1 - D(x, p_s));
-D sees the picture and the classes' probabilities, and judges patch by patch. The term is a fixed D's, its loss a fixed
-student's, so that one step of the run's optimizer serves both. Probabilities finer than stride 4 are averaged to it.
-The discriminator is a plain one of four convolutions; SKD's is a Wasserstein one with self-attention.
+The student's term is the mean of -log D(x, p_s), the discriminator's loss that of -log D(x, p_t) - log(1 - D(x, p_s)).
+D sees the picture and the class probabilities, and judges patch by patch. The term treats D as fixed, D's loss
+treats the student as fixed, so one step of the run's optimizer serves both. Probabilities finer than stride 4 are
+averaged to it. The discriminator is a plain one with four convolutions; SKD's is a Wasserstein one with self-attention.
 """
 
 from collections.abc import Sequence
@@ -25,7 +25,7 @@ _FINEST = 4
 
 @dataclass(frozen=True)
 class GanConfig(MethodConfig):
-    """`width` is the channels of the discriminator's first layer."""
+    """`width` is the channel count of the discriminator's first layer."""
 
     weight: float = 0.1
     width: int = 32
@@ -37,7 +37,7 @@ class GanConfig(MethodConfig):
 
 
 class Discriminator(nn.Sequential):
-    """(N, 3 + classes, h, w) -> scores (N, 1, ·, ·): above 0 for the teacher's."""
+    """(N, 3 + classes, h, w) -> scores (N, 1, ·, ·): above 0 if they seem to be the teacher's."""
 
     def __init__(self, classes: int, width: int) -> None:
         layers: list[nn.Module] = []
@@ -49,7 +49,7 @@ class Discriminator(nn.Sequential):
 
 
 class GanTeaching(Teaching):
-    """The term of the student, and the loss of the discriminator."""
+    """The student's term and the discriminator's loss."""
 
     def __init__(self, discriminator: Discriminator) -> None:
         super().__init__()
@@ -65,7 +65,7 @@ class GanTeaching(Teaching):
         there = F.adaptive_avg_pool2d(batch.labelled[:, None].float(), size)
 
         def condition(probabilities: Tensor) -> Tensor:
-            return torch.cat([picture, probabilities], 1) * there  # what is not labelled tells nothing
+            return torch.cat([picture, probabilities], 1) * there  # hides unlabelled pixels
 
         fixed = {name: parameter.detach() for name, parameter in self.discriminator.named_parameters()}
         judged = torch.func.functional_call(self.discriminator, fixed, (condition(said),))

@@ -1,11 +1,11 @@
-"""Networks take over each other's filters (filter grafting: Meng 2020, arXiv 2001.05868). No teacher, and no term.
+"""Networks adopt each other's filters (filter grafting: Meng 2020, arXiv 2001.05868). No teacher, and no term.
 
-After each epoch every network takes W_i <- a W_i + (1 - a) W_j of the one before it in a ring, layer by layer, with a =
-A/π arctan(c (H(W_i) - H(W_j))) + 1/2: a layer that holds more information gives more of itself. H is the entropy, in
-nats, of a layer's weights in ten bins between their smallest and largest; A = 0.4 and c = 500 are the paper's. Batch
-norms and biases follow the convolution before them. The run keeps the first network; peers have the same architecture
-and start from fresh weights, also where the first has --init. The paper gives networks other orders of pictures and
-learning rates as well; here all see the same batches.
+After each epoch every network sets W_i <- a W_i + (1 - a) W_j, with W_j from the one before it in a ring, layer by
+layer, with a = A/π arctan(c (H(W_i) - H(W_j))) + 1/2: a layer with more information contributes more. H is the entropy,
+in nats, of a layer's weights in ten bins between their smallest and largest; A = 0.4 and c = 500 are the paper's. Batch
+norms and biases follow the convolution before them. The run keeps the first network; its peers have the same
+architecture and start from fresh weights, even if the first has --init. In the paper, networks also differ in the order
+of pictures and the learning rate; here all see the same batches.
 """
 
 from collections.abc import Sequence
@@ -25,7 +25,7 @@ _BINS = 10
 
 @dataclass(frozen=True)
 class GraftingConfig(MethodConfig):
-    """`peers` is how many networks learn beside the run's; `range` and `slope` are the paper's A and c."""
+    """`peers` is the number of additional networks; `range` and `slope` are the paper's A and c."""
 
     peers: int = 1
     range: float = 0.4
@@ -40,7 +40,7 @@ class GraftingConfig(MethodConfig):
 
 
 class GraftingTeaching(PeerTeaching):
-    """The losses of the peers; weights change hands when an epoch is done."""
+    """The losses of the peers; grafts weights after each epoch."""
 
     def __init__(self, peers: list[SegmentationModel], config: GraftingConfig) -> None:
         super().__init__(peers, config.compile)
@@ -60,7 +60,7 @@ class GraftingTeaching(PeerTeaching):
 
 
 def graft(own: dict[str, Tensor], other: dict[str, Tensor], config: GraftingConfig) -> dict[str, Tensor]:
-    """The mixed weights of two networks of one architecture, by state-dict key; counters are left out."""
+    """The mixed weights of two networks of the same architecture, by state-dict key, without counters."""
     share, mixed = 0.5, {}
     for name, value in own.items():
         if value.ndim > 1:
@@ -72,7 +72,7 @@ def graft(own: dict[str, Tensor], other: dict[str, Tensor], config: GraftingConf
 
 
 def entropy(weights: Tensor) -> float:
-    """In nats, of the weights' histogram; 0 where they are all the same."""
+    """Entropy of the weights' histogram, in nats; 0 if they are all equal."""
     counts = torch.histc(weights.float(), _BINS)
     shares = counts[counts > 0] / counts.sum()
     return float(-(shares * shares.log()).sum())

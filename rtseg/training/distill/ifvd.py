@@ -1,8 +1,8 @@
-"""How close each pixel is to the centre of its class (intra-class feature variation: Wang 2020, ECCV; the structured
-form for segmentation).
+"""Matches how close each pixel is to the centre of its class (intra-class feature variation: Wang 2020, ECCV; the
+structured form for segmentation).
 
-(cos(f_s, c_s) - cos(f_t, c_t))², the mean over labelled pixels, with c the mean of the features of the pixel's class in
-its picture. Channels may differ, and the term costs as much as the features have pixels. The larger map is averaged to
+(cos(f_s, c_s) - cos(f_t, c_t))², the mean over labelled pixels, where c is the mean of the features of the pixel's
+class in its picture. Channels may differ, and the cost is linear in the number of pixels. The larger map is averaged to
 the smaller one's size.
 """
 
@@ -28,7 +28,7 @@ class IfvdConfig(PairConfig):
 
 
 def closeness(x: Tensor, truth: Tensor, classes: int) -> Tensor:
-    """(N, D, h, w) -> (N, h, w): the cosine of each pixel's features and its class' centre; 0 without a class."""
+    """(N, D, h, w) -> (N, h, w): cosine between each pixel's features and its class's centre; 0 without a class."""
     means, _ = class_means(x, truth, classes)  # (N, classes, D)
     own = means.transpose(1, 2) @ class_members(truth, classes).flatten(2)
     return F.cosine_similarity(x, own.reshape(x.shape), dim=1)

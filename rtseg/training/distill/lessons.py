@@ -1,4 +1,4 @@
-"""The methods of a run together: what `--teaching` names, built, and the sum of their terms."""
+"""All teaching methods of a run, built from `--teaching`, and the sum of their terms."""
 
 from typing import Any
 
@@ -15,10 +15,10 @@ from rtseg.training.distill.teachers import Teachers
 
 
 def methods_of(config: TrainConfig) -> dict[str, MethodConfig]:
-    """Name -> config of the methods that teach in a run; none where there is no teacher and nothing else is asked for.
+    """Name -> config of a run's teaching methods; none if there is no teacher and no method is requested.
 
     Raises:
-        UsageError: a method, field or value that is not allowed, or teachers that are missing or of no use.
+        UsageError: a method, field or value is not allowed, or teachers are missing or of no use.
     """
     if not config.teacher and config.teaching == TrainConfig.teaching:
         return {}
@@ -40,7 +40,7 @@ class Lessons(nn.Module):
     Args:
         methods: name -> config.
         student: the network that learns.
-        teachers: see every batch. They are no submodules: they are neither trained, nor averaged, nor saved.
+        teachers: see every batch. They are not submodules, so they are not trained, averaged or saved.
     """
 
     def __init__(self, methods: dict[str, MethodConfig], student: SegmentationModel, teachers: Teachers) -> None:
@@ -55,12 +55,12 @@ class Lessons(nn.Module):
         return [(name, module) for name, module in self.named_children() if isinstance(module, Teaching)]
 
     def make(self, images: Tensor) -> Made | None:
-        """See `Teaching.make`: of the first method that makes some."""
+        """See `Teaching.make`: the pictures of the first method that makes some."""
         made = [teaching.make(images, self.teachers) for _, teaching in self._built()]
         return next((found for found in made if found is not None), None)
 
     def forward(self, batch: Batch, weight: float) -> Tensor:
-        """The sum of `weight` times each method's own weight times its term, and of the losses of their own networks.
+        """Sums each method's term times `weight` and its own weight, and the losses of the methods' own networks.
 
         `values` then holds each method's term, without weights.
         """
@@ -68,7 +68,7 @@ class Lessons(nn.Module):
         for name, teaching in self._built():
             config = self.configs[name]
             if batch.progress >= config.until:
-                for parameter in teaching.parameters():  # processes that train together expect a gradient of each
+                for parameter in teaching.parameters():  # DDP expects a gradient for each
                     total = total + 0 * parameter.sum()
                 continue
             given = teaching(batch)
@@ -79,13 +79,13 @@ class Lessons(nn.Module):
         return total
 
     def after_epoch(self, network: SegmentationModel, progress: float) -> None:
-        """See `Teaching.after_epoch`; `progress` is that of the epoch which is done."""
+        """See `Teaching.after_epoch`; `progress` is that of the finished epoch."""
         for name, teaching in self._built():
             if progress < self.configs[name].until:
                 teaching.after_epoch(network)
 
 
 def _take_old_names(_: nn.Module, state: dict[str, Any], prefix: str, *__: Any) -> None:
-    """Reads checkpoints of runs with one method, from when its name did not come first."""
+    """Reads checkpoints of runs with one method from before keys began with its name."""
     for key in [key for key in state if key.startswith(f"{prefix}adapters.")]:
         state[f"{prefix}features.{key.removeprefix(prefix)}"] = state.pop(key)

@@ -1,5 +1,5 @@
-"""Softened probabilities of every pixel (Hinton 2015, arXiv 1503.02531; on segmentation, pixel-wise: Liu 2019, arXiv
-1903.04197).
+"""Matches the softened probabilities of every pixel (Hinton 2015, arXiv 1503.02531; for segmentation, pixel-wise: Liu
+2019, arXiv 1903.04197).
 
 T² KL(p_t ‖ p_s), the mean over labelled pixels, with p = softmax(z / T); p_t is the mean over the teachers.
 """
@@ -18,7 +18,7 @@ from rtseg.training.distill.teachers import Seen, mean_probabilities
 
 @dataclass(frozen=True)
 class LogitsConfig(MethodConfig):
-    """`temperature` softens the classes' probabilities."""
+    """`temperature` softens the probabilities."""
 
     temperature: float = 2.0
 
@@ -29,7 +29,7 @@ class LogitsConfig(MethodConfig):
 
 
 class LogitTeaching(Teaching):
-    """The term alone."""
+    """The loss term."""
 
     def __init__(self, temperature: float) -> None:
         super().__init__()
@@ -42,13 +42,13 @@ class LogitTeaching(Teaching):
 def logit_loss(logits: Tensor, seen: Sequence[Seen], labelled: Tensor, temperature: float) -> Tensor:
     """Kullback-Leibler divergence of the student from the mean of the teachers' probabilities.
 
-    Times the temperature squared, so that its gradients keep their size.
+    It is multiplied by the temperature squared, so that its gradients keep their size.
 
     Args:
         logits: the student's, (N, C, h, w).
-        seen: what each teacher says, of any size.
+        seen: each teacher's outputs, of any size.
         labelled: bool (N, h, w), the pixels that count.
-        temperature: what logits are divided by.
+        temperature: divides the logits.
     """
     taught = mean_probabilities(seen, logits.shape[-2:], temperature)
     return divergence(taught, logits, labelled, temperature)
@@ -58,7 +58,7 @@ def divergence(taught: Tensor, logits: Tensor, counted: Tensor, temperature: flo
     """T² KL(taught ‖ softmax(logits / T)): the mean over the counted pixels.
 
     Args:
-        taught: probabilities, float32 (N, C, h, w), softened already.
+        taught: probabilities, float32 (N, C, h, w), already softened.
         logits: (N, C, h, w).
         counted: bool (N, h, w).
         temperature: T.

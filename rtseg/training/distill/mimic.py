@@ -1,11 +1,11 @@
-"""Logits by squared distance (Ba and Caruana 2014, "Do Deep Nets Really Need to be Deep?", arXiv 1312.6184).
+"""Matches logits by squared distance (Ba and Caruana 2014, "Do Deep Nets Really Need to be Deep?", arXiv 1312.6184).
 
-½ ‖z_s - z_t‖², the mean over classes and labelled pixels. Both are centred for each pixel first, for what all classes
-share changes no probability. Of several teachers it is the mean.
+½ ‖z_s - z_t‖², the mean over classes and labelled pixels. Both are first centred per pixel, because an offset shared by
+all classes changes no probability. With several teachers, the term is the mean over them.
 
-The paper speeds its wide shallow network up by a linear layer with few units, W = UV. Here a network ships as it is, so
-that layer belongs to the method: with `bottleneck`, what the classifier sees goes through k channels to the classes,
-both by 1x1 convolutions without a nonlinearity between, and it is that output which learns the logits.
+The paper speeds up training of its wide shallow network by a narrow linear layer, W = UV. Here a network ships as it
+is, so that layer belongs to the method: with `bottleneck`, the classifier's input goes through k channels to the
+classes, by two 1x1 convolutions without a nonlinearity between them, and their output learns the logits.
 """
 
 from collections.abc import Sequence
@@ -23,7 +23,7 @@ from rtseg.training.distill.pairs import to_smaller
 
 @dataclass(frozen=True)
 class MimicConfig(MethodConfig):
-    """`bottleneck` is the number k of linear units; 0 lets the network's own logits learn."""
+    """`bottleneck` is the number k of linear units; with 0, the network's own logits learn."""
 
     weight: float = 0.5
     bottleneck: int = 0
@@ -35,7 +35,7 @@ class MimicConfig(MethodConfig):
 
 
 class MimicTeaching(Teaching):
-    """The term; `inputs` are the channels that the classifier sees."""
+    """The loss term; `inputs` is the channel count of the classifier's input."""
 
     def __init__(self, inputs: int, bottleneck: int, classes: int) -> None:
         super().__init__()
@@ -57,5 +57,5 @@ class MimicTeaching(Teaching):
 
 
 def centred(logits: Tensor) -> Tensor:
-    """(N, C, h, w), less their mean over the classes."""
+    """(N, C, h, w), minus the mean over the classes."""
     return logits - logits.mean(1, keepdim=True)

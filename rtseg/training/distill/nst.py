@@ -1,8 +1,8 @@
-"""The distribution of the channels' maps (neuron selectivity transfer: Huang and Wang 2017, arXiv 1707.01219).
+"""Matches the distribution of channel maps (neuron selectivity transfer: Huang and Wang 2017, arXiv 1707.01219).
 
 MMD² = mean k(t, t') + mean k(s, s') - 2 mean k(t, s) over all pairs of channels, the mean over pictures, with the
 polynomial kernel k(x, y) = (x·y)² of channel maps of length 1. Channels may differ; maps are averaged to the smaller
-one's size, and to a grid of no more than `items` cells, over a picture's labelled pixels.
+one's size and to a grid of at most `items` cells, over a picture's labelled pixels.
 """
 
 from dataclasses import dataclass
@@ -17,7 +17,7 @@ from rtseg.training.distill.pairs import PairConfig, pooled
 
 @dataclass(frozen=True)
 class NstConfig(PairConfig):
-    """`items` is the most cells of a picture."""
+    """`items` is the maximum number of cells per picture."""
 
     items: int = 1024
 

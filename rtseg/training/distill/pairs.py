@@ -15,7 +15,7 @@ from rtseg.training.distill.base import LOGITS, Batch, MethodConfig, Teaching, T
 
 
 class Pair(NamedTuple):
-    """Names of the student's features and of a teacher's, and how many channels each have."""
+    """Names of the student's and a teacher's features, and their channel counts."""
 
     ours: str
     theirs: str
@@ -28,21 +28,21 @@ class PairConfig(MethodConfig):
     """A method that compares pairs of features; its term is the mean over pairs and teachers.
 
     Attributes:
-        features: the student's, by name, with + between several; 'logits' are its logits.
-        theirs: the teachers' that these are compared with, in the same order; empty takes the same names.
+        features: names of the student's features, joined by +; 'logits' stands for its logits.
+        theirs: names of the teachers' features to compare them with, in the same order; if empty, the same names.
     """
 
     features: str = LAST
     theirs: str = ""
 
     adapted: ClassVar[bool] = False
-    """Whether a 1x1 convolution brings the student's features to the teacher's channels first."""
+    """Whether a 1x1 convolution first brings the student's features to the teacher's channels."""
 
     def build(self, student: SegmentationModel, teachers: Sequence[SegmentationModel]) -> Teaching:
         return PairTeaching(self, [self.pairs(student, teacher) for teacher in teachers])
 
     def pairs(self, student: SegmentationModel, teacher: SegmentationModel) -> list[Pair]:
-        """The pairs for one teacher; raises UsageError where a network lacks features."""
+        """The pairs for one teacher; raises UsageError if a network lacks features."""
         ours, theirs = self.features.split("+"), (self.theirs or self.features).split("+")
         if len(ours) != len(theirs):
             raise UsageError(f"features={self.features} and theirs={self.theirs} name {len(ours)} and {len(theirs)} "
@@ -56,9 +56,9 @@ class PairConfig(MethodConfig):
         """The term of a pair, a scalar.
 
         Args:
-            ours: the student's, float32 (N, ·, h, w), through the adapter where there is one.
+            ours: the student's, float32 (N, ·, h, w), behind the adapter if there is one.
             theirs: the teacher's, float32 (N, ·, h, w) of the same size, without gradients.
-            batch: says what is labelled.
+            batch: says which pixels are labelled.
         """
         raise NotImplementedError
 
@@ -68,7 +68,7 @@ class PairTeaching(Teaching):
 
     Args:
         config: compares a pair.
-        pairs: those of each teacher.
+        pairs: the pairs of each teacher.
     """
 
     def __init__(self, config: PairConfig, pairs: list[list[Pair]]) -> None:
@@ -88,7 +88,7 @@ class PairTeaching(Teaching):
 
 
 class LearnedPairs(Teaching):
-    """Pairs that each have layers of their own, `layers`, beyond an adapter."""
+    """Pairs that each have their own `layers`, beyond an adapter."""
 
     def __init__(self, pairs: list[list[Pair]], layers: Sequence[nn.Module]) -> None:
         super().__init__()
@@ -109,7 +109,7 @@ class LearnedPairs(Teaching):
 
 
 def features_of(batch: Batch, pairs: list[list[Pair]]) -> list[tuple[Tensor, Tensor]]:
-    """Each pair's features, float32, the student's first, both at the size of the smaller."""
+    """Each pair's features in float32, the student's first, both at the size of the smaller map."""
     ours = {**batch.student.features, LOGITS: batch.student.logits}
     found = []
     for group, (logits, features) in zip(pairs, batch.seen, strict=True):
@@ -119,22 +119,22 @@ def features_of(batch: Batch, pairs: list[list[Pair]]) -> list[tuple[Tensor, Ten
 
 
 def to_smaller(one: Tensor, other: Tensor) -> tuple[Tensor, Tensor]:
-    """Both (N, ·, h, w) at the smaller height and width of the two, averaged over areas."""
+    """Both (N, ·, h, w) at the smaller height and width, averaged over areas."""
     size = (min(one.shape[-2], other.shape[-2]), min(one.shape[-1], other.shape[-1]))
     small, small_other = (x if x.shape[-2:] == size else F.adaptive_avg_pool2d(x, size) for x in (one, other))
     return small, small_other
 
 
 def pooled(x: Tensor, counted: Tensor, items: int) -> tuple[Tensor, Tensor]:
-    """A bounded number of places of a batch: the cells of the finest grid that has no more of them.
+    """Averages features over a bounded number of cells: the finest grid with at most `items` cells.
 
     Args:
         x: float (N, C, h, w).
         counted: bool (N, h, w), the pixels that count.
-        items: most cells over the whole batch; but one for each picture at least.
+        items: maximum number of cells over the whole batch, but at least one per picture.
 
     Returns:
-        The means of the counted pixels of each cell, (M, C), and whether there are any, bool (M,).
+        The mean of each cell's counted pixels, (M, C), and whether it has any, bool (M,).
     """
     count, _, height, width = x.shape
     scale = min(1.0, (items / (count * height * width)) ** 0.5)
@@ -145,22 +145,22 @@ def pooled(x: Tensor, counted: Tensor, items: int) -> tuple[Tensor, Tensor]:
 
 
 def both_pooled(ours: Tensor, theirs: Tensor, batch: Batch, items: int) -> tuple[Tensor, Tensor, Tensor]:
-    """`pooled` of a pair: vectors (M, ·) and (M, ·), and which count, bool (M,)."""
+    """`pooled` for a pair: vectors (M, ·) and (M, ·), and which of them count, bool (M,)."""
     counted = batch.labelled_at(ours)
     one, there = pooled(ours, counted, items)
     return one, pooled(theirs, counted, items)[0], there
 
 
 def class_means(x: Tensor, labels: Tensor, classes: int) -> tuple[Tensor, Tensor]:
-    """The centre of each class in each picture.
+    """The mean of the features of each class in each picture.
 
     Args:
         x: float (N, D, h, w).
-        labels: int64 (N, h, w); what is not below `classes` is no class.
-        classes: their number.
+        labels: int64 (N, h, w); values from `classes` on are ignored.
+        classes: number of classes.
 
     Returns:
-        Means, (N, classes, D), 0 where a class does not occur; how many pixels each has, (N, classes).
+        Means, (N, classes, D), 0 if a class does not occur; the number of pixels of each, (N, classes).
     """
     member = class_members(labels, classes).flatten(2)  # (N, classes, pixels)
     count = member.sum(2)

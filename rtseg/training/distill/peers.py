@@ -1,4 +1,4 @@
-"""Networks that learn beside the one that a run keeps: the same architecture, with fresh weights of their own."""
+"""Networks that learn alongside the run's network: the same architecture, with their own fresh weights."""
 
 from collections.abc import Callable
 from functools import cached_property
@@ -14,7 +14,7 @@ from rtseg.training.precision import keep_gradients_true
 
 
 def fresh_peers(network: SegmentationModel, count: int) -> list[SegmentationModel]:
-    """`count` networks like `network`; their weights follow from torch's seed, or are the pretrained ones it names."""
+    """`count` networks like `network`; their weights depend on torch's seed, or are the pretrained ones it names."""
     peers = [build_like(network) for _ in range(count)]
     for peer in peers:
         keep_gradients_true(peer)
@@ -22,11 +22,11 @@ def fresh_peers(network: SegmentationModel, count: int) -> list[SegmentationMode
 
 
 class PeerTeaching(Teaching):
-    """A method with peers. They are trained, averaged and saved with the run's network; only that one ships.
+    """A method with peers, which are trained, averaged and saved with the run's network; only that one ships.
 
     Args:
-        peers: as `fresh_peers` makes them.
-        compiled: whether they are fused with torch.compile, on the first batch.
+        peers: from `fresh_peers`.
+        compiled: whether to compile them with torch.compile, on the first batch.
     """
 
     def __init__(self, peers: list[SegmentationModel], compiled: bool) -> None:
@@ -35,7 +35,7 @@ class PeerTeaching(Teaching):
 
     @cached_property
     def _forwards(self) -> list[Callable[[Tensor], Outputs]]:
-        """Made on first use, when the trainer has made its copies of the module."""
+        """Created on first use, after the trainer has copied the module."""
         forwards: list[Callable[[Tensor], Outputs]] = [peer.forward_train for peer in self.networks]
         return [torch.compile(forward) for forward in forwards] if self._compiled else forwards
 
@@ -45,7 +45,7 @@ class PeerTeaching(Teaching):
         return [peer for peer in self.peers if isinstance(peer, SegmentationModel)]
 
     def outputs(self, batch: Batch) -> list[Outputs]:
-        """What each peer says about the batch."""
+        """Each peer's outputs for the batch."""
         return [
             forward(network_input(peer, batch.images))
             for forward, peer in zip(self._forwards, self.networks, strict=True)

@@ -1,8 +1,8 @@
-"""The probability that two places are neighbours (probabilistic knowledge transfer: Passalis and Tefas 2018, arXiv
-1803.10837).
+"""Matches the probability that two positions are neighbours (probabilistic knowledge transfer: Passalis and Tefas 2018,
+arXiv 1803.10837).
 
 Σ_j p_t(j|i) log(p_t(j|i) / p_s(j|i)), the mean over i, with p(j|i) = K_ij / Σ_{j≠i} K_ij and the kernel K_ij = (1 +
-cos(f_i, f_j)) / 2. The places are the cells of a grid over all pictures of the batch, `items` at most.
+cos(f_i, f_j)) / 2. The positions are the cells of a grid over all pictures of the batch, at most `items`.
 """
 
 from dataclasses import dataclass
@@ -18,7 +18,7 @@ from rtseg.training.distill.pairs import PairConfig, both_pooled
 
 @dataclass(frozen=True)
 class PktConfig(PairConfig):
-    """`items` is the most places of a batch."""
+    """`items` is the maximum number of positions per batch."""
 
     weight: float = 50.0
     items: int = 1024
@@ -33,7 +33,7 @@ class PktConfig(PairConfig):
 
 
 def neighbours(x: Tensor, pairs: Tensor) -> Tensor:
-    """(n, D) -> (n, n): how likely j is among the neighbours of i, over those of `pairs`."""
+    """(n, D) -> (n, n): the probability that j is a neighbour of i, over the pairs in `pairs`."""
     unit = F.normalize(x, dim=1)
     kernel = (0.5 + 0.5 * unit @ unit.T).clamp(min=1e-6)
     return kernel / (kernel * pairs).sum(1, keepdim=True).clamp(min=1e-6)

@@ -1,8 +1,9 @@
-"""Distances and angles between places (relational knowledge: Park 2019, arXiv 1904.05068).
+"""Matches distances and angles between positions (relational knowledge: Park 2019, arXiv 1904.05068).
 
 l(ψ_s, ψ_t) of all pairs, with ψ_ij = ‖f_i - f_j‖/mean, plus `angles` times l of the cosines of the angles at f_j of all
-triples, cos ∠ f_i f_j f_k; l is Huber's loss with δ = 1. Both are means, over pairs and triples of different places.
-The places are the cells of a grid over all pictures of the batch, `items` at most, for the triples grow with its cube.
+triples, cos ∠ f_i f_j f_k; l is Huber's loss with δ = 1. Both are means, over pairs and triples of different positions.
+The positions are the cells of a grid over all pictures of the batch, at most `items`, because the number of triples
+grows with its cube.
 """
 
 from dataclasses import dataclass
@@ -18,7 +19,7 @@ from rtseg.training.distill.pairs import PairConfig, both_pooled
 
 @dataclass(frozen=True)
 class RkdConfig(PairConfig):
-    """`angles` is the weight of the angles beside the distances, the paper's; `items` the most places of a batch."""
+    """`angles` is the paper's weight of the angles; `items` is the maximum number of positions per batch."""
 
     weight: float = 0.2
     angles: float = 2.0
@@ -36,7 +37,7 @@ class RkdConfig(PairConfig):
 
 
 def distances(x: Tensor, pairs: Tensor) -> Tensor:
-    """(n, D) -> (n, n): distances over the mean of those of `pairs`."""
+    """(n, D) -> (n, n): distances, divided by the mean distance over `pairs`."""
     found = ((x[:, None] - x).square().sum(2) + 1e-12).sqrt()
     return found / mean_of(found, pairs).clamp(min=1e-6)
 

@@ -1,9 +1,9 @@
-"""Which places of a batch look alike (similarity-preserving: Tung and Mori 2019, arXiv 1907.09682; on segmentation,
-pair-wise: Liu 2019, arXiv 1903.04197).
+"""Matches which positions of a batch look alike (similarity-preserving: Tung and Mori 2019, arXiv 1907.09682; for
+segmentation, pair-wise: Liu 2019, arXiv 1903.04197).
 
-‖G_s - G_t‖²/b, with G = A Aᵀ, its rows scaled to length 1, and A the features of b places: the cells of a grid over all
-pictures of the batch, `items` at most. The paper divides by b²; here b follows from the pictures' size, and the mean
-over rows does not change with it.
+‖G_s - G_t‖²/b, where G = A Aᵀ with rows scaled to length 1, and A holds the features of b positions: the cells of a
+grid over all pictures of the batch, at most `items`. The paper divides by b²; here b depends on the pictures' size, and
+the mean over rows does not change with it.
 """
 
 from dataclasses import dataclass
@@ -18,7 +18,7 @@ from rtseg.training.distill.pairs import PairConfig, both_pooled
 
 @dataclass(frozen=True)
 class SpConfig(PairConfig):
-    """`items` is the most places of a batch."""
+    """`items` is the maximum number of positions per batch."""
 
     items: int = 512
 

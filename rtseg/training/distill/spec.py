@@ -1,4 +1,4 @@
-"""What `--teaching` says: methods, and fields of their configs; without torch."""
+"""Parses `--teaching`, which names methods and fields of their configs; without torch."""
 
 from dataclasses import dataclass
 
@@ -10,7 +10,7 @@ _FORM = "write METHOD or METHOD:FIELD=VALUE, with commas between methods, for ex
 
 @dataclass(frozen=True)
 class Spec:
-    """A method as it was asked for; `fields` are name -> value as text, and not checked yet."""
+    """A requested method; `fields` maps names to values as text, not checked yet."""
 
     method: str
     fields: dict[str, str]
@@ -20,7 +20,7 @@ def parse_teaching(text: str) -> tuple[Spec, ...]:
     """'logits,cwd:weight=2:temperature=4' -> one `Spec` for each method.
 
     Raises:
-        UsageError: another form, a method that is not known, or a method or field that comes twice.
+        UsageError: the text has another form, names an unknown method, or names a method or field twice.
     """
     specs: list[Spec] = []
     for part in text.split(","):

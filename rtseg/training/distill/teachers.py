@@ -1,4 +1,4 @@
-"""Networks that teach."""
+"""The networks that teach."""
 
 from collections.abc import Callable, Sequence
 from typing import Any, Self
@@ -20,11 +20,11 @@ def find_teachers(names: Sequence[str], labels: Sequence[str]) -> list[Origin]:
     """Finds trained networks that can teach.
 
     Args:
-        names: as `find_origin` takes them.
+        names: as accepted by `find_origin`.
         labels: the classes to teach.
 
     Raises:
-        UsageError: no such network, or it knows other classes.
+        UsageError: there is no such network, or it has other classes.
         WeightsError: a file is missing or damaged.
     """
     origins = [find_origin(name) for name in names]
@@ -36,11 +36,11 @@ def find_teachers(names: Sequence[str], labels: Sequence[str]) -> list[Origin]:
 
 
 class Teachers:
-    """Trained networks that look at every batch, each in its own scaling of pictures.
+    """Trained networks that see every batch, each with its own scaling of pictures.
 
     Args:
-        networks: several are an ensemble.
-        compiled: whether they are fused with torch.compile, on the first batch.
+        networks: several form an ensemble.
+        compiled: whether to compile them with torch.compile, on the first batch.
     """
 
     def __init__(self, networks: Sequence[SegmentationModel], compiled: bool = False) -> None:
@@ -49,15 +49,15 @@ class Teachers:
         self._called: dict[torch.device, list[Callable[[Tensor], Seen]]] = {}
 
     def __deepcopy__(self, _: Any) -> Self:
-        return self  # they never change: the averaged copy of a task needs none of its own
+        return self  # they never change: the averaged copy of a task can share them
 
     @torch.no_grad()
     def see(self, images: Tensor) -> list[Seen]:
-        """BGR in 0..255 (N, H, W, 3) -> what each network says, on the pictures' device."""
+        """BGR in 0..255 (N, H, W, 3) -> each network's outputs, on the pictures' device."""
         return [call(x) for call, x in zip(self._on(images.device), self._inputs(images), strict=True)]
 
     def feel(self, images: Tensor) -> list[Seen]:
-        """As `see`, with gradients that lead back to the pictures, float32; never compiled."""
+        """Like `see`, with gradients with respect to the pictures, float32; never compiled."""
         self._on(images.device)
         return [network.logits_and_features(x) for network, x in zip(self.networks, self._inputs(images), strict=True)]
 
@@ -73,7 +73,7 @@ class Teachers:
 
 
 def mean_probabilities(seen: Sequence[Seen], size: torch.Size, temperature: float = 1.0) -> Tensor:
-    """The ensemble's mean of softened probabilities, float32 (N, C, h, w) of `size`, (h, w)."""
+    """The ensemble's mean of softened probabilities, float32 (N, C, h, w), at `size`, (h, w)."""
     total = torch.zeros((), device=seen[0][0].device)
     for logits, _ in seen:
         logits = logits.float()

@@ -1,9 +1,9 @@
-"""Features, with a learned variance for each channel (variational information distillation: Ahn 2019, arXiv
+"""Matches features, with a learned variance per channel (variational information distillation: Ahn 2019, arXiv
 1904.05835).
 
 Σ_c log σ_c + (F_t - μ(F_s))²/(2 σ_c²), the mean over channels and labelled pixels: the negative log likelihood of the
 teacher's features, and so a bound on their mutual information with the student's. μ is two 1x1 convolutions with a ReLU
-between; σ_c² = softplus(α_c) + 1e-3, one for each channel, starts at the paper's 5. It may fall below 0.
+in between; σ_c² = softplus(α_c) + 1e-3, one per channel, starts at the paper's 5. The term may fall below 0.
 """
 
 from collections.abc import Sequence
@@ -31,7 +31,7 @@ class VidConfig(PairConfig):
 
 
 class Gaussian(nn.Module):
-    """What the student's features say about the teacher's: a mean for each pixel, a variance for each channel."""
+    """Predicts the teacher's features from the student's: a mean per pixel, a variance per channel."""
 
     def __init__(self, inputs: int, outputs: int) -> None:
         super().__init__()
@@ -39,14 +39,14 @@ class Gaussian(nn.Module):
         self.alpha = nn.Parameter(torch.full((outputs,), log(expm1(_AT_FIRST - _LEAST))))
 
     def forward(self, ours: Tensor, theirs: Tensor) -> Tensor:
-        """(N, ·, h, w) twice -> negative log likelihood, less its constant, the mean over channels: (N, h, w)."""
+        """(N, ·, h, w) twice -> negative log likelihood without its constant, the mean over channels: (N, h, w)."""
         variance = (F.softplus(self.alpha) + _LEAST)[:, None, None]
         apart: Tensor = theirs - self.mean(ours)
         return (0.5 * variance.log() + apart.square() / (2 * variance)).mean(1)
 
 
 class VidTeaching(LearnedPairs):
-    """The term; its layers are a `Gaussian` for each pair."""
+    """The loss term; its layers are a `Gaussian` for each pair."""
 
     def term(self, layer: nn.Module, ours: Tensor, theirs: Tensor, batch: Batch) -> Tensor:
         return mean_of(layer(ours, theirs), batch.labelled_at(ours))

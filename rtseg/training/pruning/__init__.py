@@ -1,4 +1,4 @@
-"""Structured pruning: whole channels are cut, and a smaller dense network is left. One file a method; no torch here."""
+"""Structured pruning: cuts whole channels and leaves a smaller dense network. One file per method; no torch here."""
 
 from collections.abc import Callable
 from typing import TYPE_CHECKING
@@ -21,5 +21,5 @@ METHODS: Registry["Method"] = Registry(
         "random": "rtseg.training.pruning.random:random",
     },
 )
-"""Name -> what a layer says about each of its output channels: float32 (outputs,), the lowest are cut; None where the
-method does not look at such a layer. The generator is for those that draw."""
+"""Name -> function that scores a layer's output channels: float32 (outputs,), the lowest are cut; None if the method
+ignores such a layer. The generator is for methods that draw random numbers."""

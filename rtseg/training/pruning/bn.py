@@ -1,11 +1,11 @@
-"""Channels with a small batch norm factor go (Liu et al. 2017, "Learning Efficient Convolutional Networks through
+"""Prunes channels with a small batch norm factor (Liu et al. 2017, "Learning Efficient Convolutional Networks through
 Network Slimming", ICCV, arXiv 1708.06519).
 
-The score of channel i is |gamma_i| of the batch norm behind it, as it is: the paper compares all layers by it
+The score of channel i is |gamma_i| of the batch norm behind it, not normalised: the paper compares all layers by it
 (`--per global`). Channels without a batch norm are never cut.
 
-Deviation: the paper trains with an L1 penalty on the factors first, which rtseg does not have: without it the factors
-of a network say less.
+Deviation: the paper first trains with an L1 penalty on the factors, which rtseg does not have; without it, a network's
+factors are less informative.
 """
 
 import torch

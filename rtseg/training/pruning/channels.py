@@ -1,12 +1,12 @@
-"""Which channels of a network stand or fall together: what is added must keep its partner, what is concatenated not.
+"""Finds which channels can only be cut together: added channels depend on each other, concatenated ones do not.
 
-One picture goes through the network, and each channel of each tensor on the way is given a number. A convolution gives
-its outputs numbers of their own; batch norm, activations, pooling and depthwise convolutions hand on those of their
-inputs; adding or multiplying two tensors makes channel i of one and of the other the same. Numbers that are the same in
-the end are one `unit`: it is cut everywhere or nowhere. A unit is fixed where something outside the network, or
-something that this file does not know, sees it: the picture, the classes, a mean over channels. That is the dependency
-graph of Fang et al. 2023 (DepGraph, CVPR, arXiv 2301.12900), by single channels instead of whole layers, so that ENet's
-zero padding and the masks of its pooling need no rules of their own.
+Traces one picture through the network and numbers each channel of each intermediate tensor. A convolution gives its
+outputs new numbers; batch norm, activations, pooling and depthwise convolutions pass on those of their inputs; adding
+or multiplying two tensors merges the numbers of their channels i. Numbers that end up merged are one `unit`: it is cut
+everywhere or nowhere. A unit is fixed if something outside the network, or something unknown to this file, sees it: the
+picture, the classes, a mean over channels. This is the dependency graph of Fang et al. 2023 (DepGraph, CVPR, arXiv
+2301.12900), with single channels instead of whole layers, so that ENet's zero padding and pooling masks need no special
+rules.
 """
 
 from collections.abc import Iterable, Sequence
@@ -28,14 +28,14 @@ _CHANNELWISE = {
     "adaptive_avg_pool2d", "adaptive_max_pool2d", "interpolate", "mean", "amax", "amin", "sum", "expand", "to",
     "float", "type_as", "clone", "contiguous", "detach", "pad",
 }  # fmt: skip
-"""Functions whose channel i depends on channel i of each argument alone; `_spatial` has conditions for some."""
+"""Functions whose channel i depends only on channel i of each argument; `_spatial` has conditions for some."""
 _LAYERS = ("conv2d", "conv_transpose2d", "batch_norm", "prelu")
-_PAD = -1  # the number of a channel of zeros that padding has put behind the others
+_PAD = -1  # the number of a zero channel that padding has appended
 
 
 @dataclass(frozen=True)
 class Seen:
-    """A layer and the units of its channels, in their order."""
+    """A layer and the units of its channels, in order."""
 
     layer: nn.Module
     inputs: tuple[int, ...]
@@ -47,7 +47,7 @@ class Channels:
     """The units of a network.
 
     Attributes:
-        layers: by name, those that can be narrowed.
+        layers: the layers that can be narrowed, by name.
         fixed: the units that must stay.
     """
 
@@ -55,7 +55,7 @@ class Channels:
     fixed: frozenset[int]
 
     def groups(self) -> list[list[int]]:
-        """The units that may go, by the layers that they are in: those of a group are alike, and compete."""
+        """The units that may be cut, grouped by the layers they are in; those of a group compete with each other."""
         places: dict[int, set[tuple[str, bool]]] = {}
         for name, seen in self.layers.items():
             for is_output, units in enumerate((seen.inputs, seen.outputs)):
@@ -70,7 +70,7 @@ class Channels:
 
 @torch.no_grad()
 def trace(model: SegmentationModel) -> Channels:
-    """Finds the units of a network, auxiliary classifiers included; of a size, the smallest picture but one."""
+    """Finds the units of a network, auxiliary classifiers included, using the second smallest picture that fits."""
     was_training = model.training
     watch = _Watch(model)
     side = 2 * model.size_multiple
@@ -84,17 +84,17 @@ def trace(model: SegmentationModel) -> Channels:
 
 
 class _Watch(TorchFunctionMode):
-    """Follows the numbers of channels through whatever the network calls."""
+    """Tracks channel numbers through all functions that the network calls."""
 
     def __init__(self, model: nn.Module) -> None:
         super().__init__()
         self._names: dict[int, tuple[str, nn.Module]] = {}
         for name, layer in model.named_modules():
             if widths(layer) is not None:
-                self._names[id(layer.weight)] = (name, layer)  # a call is known by its weight
+                self._names[id(layer.weight)] = (name, layer)  # identifies the layer of a call
         self._parents: list[int] = []  # of the numbers, as a forest: same root, same unit
         self._fixed: set[int] = set()
-        self._numbers: dict[int, tuple[Tensor, list[int]]] = {}  # holds the tensor, so that its id stays its own
+        self._numbers: dict[int, tuple[Tensor, list[int]]] = {}  # keeps the tensor alive, so that its id stays unique
         self._layers: dict[str, tuple[nn.Module, list[int], list[int]]] = {}
 
     def __torch_function__(
@@ -111,7 +111,7 @@ class _Watch(TorchFunctionMode):
         return result
 
     def channels(self) -> Channels:
-        """What was seen."""
+        """Returns the units found."""
         layers = {
             name: Seen(layer, tuple(map(self._root, inputs)), tuple(map(self._root, outputs)))
             for name, (layer, inputs, outputs) in self._layers.items()
@@ -119,15 +119,15 @@ class _Watch(TorchFunctionMode):
         return Channels(layers, frozenset(map(self._root, self._fixed)))
 
     def fix(self, value: Tensor) -> None:
-        """The channels of a tensor must stay."""
+        """Marks the channels of a tensor as fixed."""
         self._fixed.update(number for number in self._of(value) if number != _PAD)
 
     def _layer(self, name: str, layer: nn.Module, x: Tensor, result: Tensor) -> None:
-        """A call of a layer that can be narrowed."""
+        """Handles a call of a layer that can be narrowed."""
         inputs = self._real(x)
         mixes = isinstance(layer, nn.Conv2d | nn.ConvTranspose2d) and not is_depthwise(layer)
         outputs = self._new(result.shape[1]) if mixes else inputs
-        if name in self._layers:  # called twice: what it reads, and what it gives, is the same both times
+        if name in self._layers:  # called twice: inputs and outputs are the same units both times
             _, before, after = self._layers[name]
             self._join(before, inputs)
             self._join(after, outputs)
@@ -154,14 +154,14 @@ class _Watch(TorchFunctionMode):
             self._fix_all(inputs)
 
     def _joined(self, name: str, inputs: list[Tensor], count: int) -> list[int]:
-        """The numbers of what joins its arguments channel by channel; an argument of one channel meets all."""
+        """The numbers of a result that combines its arguments per channel; a one-channel argument affects them all."""
         sums = name in ("add", "iadd", "radd") and len(inputs) == 2
         partners = []
         for value in inputs:
             channels = value.shape[-3] if value.ndim >= 3 else 1
             if value.ndim == 4 and channels == count:
                 partners.append(self._of(value) if sums else self._real(value))
-            elif channels == count > 1:  # a constant with an entry for each channel
+            elif channels == count > 1:  # a constant with one value per channel
                 partners.append(self._constant(count))
             elif id(value) in self._numbers:
                 self.fix(value)
@@ -191,13 +191,13 @@ class _Watch(TorchFunctionMode):
         return numbers
 
     def _of(self, value: Tensor) -> list[int]:
-        """The numbers of a tensor's channels; of one that no layer has made they must stay."""
+        """The numbers of a tensor's channels; fixed if the tensor was not computed by a layer."""
         if id(value) not in self._numbers:
             self._set(value, self._constant(value.shape[1] if value.ndim == 4 else 0))
         return self._numbers[id(value)][1]
 
     def _real(self, value: Tensor) -> list[int]:
-        """The same where channels of zeros do not stay zeros."""
+        """The same for functions that do not keep channels of zeros at zero."""
         numbers = [self._constant(1)[0] if number == _PAD else number for number in self._of(value)]
         self._set(value, numbers)
         return numbers
@@ -224,7 +224,7 @@ def _axis(args: Sequence[Any], kwargs: dict[str, Any], default: int | None) -> A
 
 
 def _spatial(name: str, args: Sequence[Any], kwargs: dict[str, Any]) -> bool:
-    """Whether a function leaves the axis of the channels alone."""
+    """Whether a function leaves the channel axis alone."""
     if name in ("mean", "amax", "amin", "sum"):
         axes = _axis(args, kwargs, None)
         return axes is not None and set(axes if isinstance(axes, list | tuple) else [axes]) <= {2, 3, -1, -2}

@@ -1,4 +1,4 @@
-"""The folder of a pruned network, which looks as if a run had left it; and what became of it, beside the baselines."""
+"""The folder of a pruned network, laid out like a run's, and the comparison of fine-tuned networks with baselines."""
 
 import json
 from dataclasses import dataclass
@@ -18,13 +18,13 @@ from rtseg.training.report import half
 
 
 def write_pruned(model: SegmentationModel, origin: Origin, how: dict[str, Any], folder: Path) -> None:
-    """Writes `best.safetensors` (fp16) and its card `best.json`, with no figures: it is not trained yet.
+    """Writes `best.safetensors` (fp16) and its card `best.json`, without scores, as the network is not trained yet.
 
     Args:
         model: the pruned network.
-        origin: what it was cut from.
+        origin: the network it was cut from.
         how: method, share and so on, for the card.
-        folder: made if it does not exist.
+        folder: created if it does not exist.
 
     Raises:
         UsageError: the folder holds a training run.
@@ -44,16 +44,16 @@ def write_pruned(model: SegmentationModel, origin: Origin, how: dict[str, Any], 
 
 @dataclass(frozen=True)
 class Row:
-    """What a folder holds.
+    """The contents of a folder.
 
     Attributes:
-        folder: where.
+        folder: its path.
         what: 'whole', 'pruned', 'fine-tuned', 'scratch-E' or 'scratch-B'.
-        network: what it is built with, as text: equal for equal networks.
-        data: what it was trained on.
-        epochs: that it was trained; 0 for a network that was only cut.
+        network: its config as text: equal for equal networks.
+        data: the training data.
+        epochs: of training; 0 for a network that was only cut.
         gmac: at 1024x2048.
-        parameters: of inference.
+        parameters: used by inference.
         miou: split -> mean IoU.
     """
 
@@ -71,7 +71,7 @@ SCRATCH = {"steps": "scratch-E", "macs": "scratch-B"}
 
 
 def read_row(folder: Path) -> Row:
-    """Reads the card of a run, or of a pruned network; raises WeightsError where there is none that can be read."""
+    """Reads the card of a run or of a pruned network; raises WeightsError if there is none that can be read."""
     path = folder / BEST_CARD
     try:
         card = read_json(path)
@@ -94,7 +94,7 @@ def read_row(folder: Path) -> Row:
 
 
 def missing(rows: list[Row]) -> list[str]:
-    """A line for each fine-tuned network that has no baseline of its own shape and data beside it."""
+    """One line per fine-tuned network without a baseline of the same shape and data."""
     lines = []
     for row in rows:
         beside = {other.what for other in rows if (other.network, other.data) == (row.network, row.data)}

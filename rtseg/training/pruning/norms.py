@@ -1,11 +1,11 @@
-"""Small filters go (Li et al. 2017, "Pruning Filters for Efficient ConvNets", ICLR, arXiv 1608.08710).
+"""Prunes small filters (Li et al. 2017, "Pruning Filters for Efficient ConvNets", ICLR, arXiv 1608.08710).
 
 The score of filter i, with weights w_i over inputs and kernel, is |w_i|_p / mean_j |w_j|_p, with p = 1 as in the paper
-or p = 2. The paper compares filters of one layer only, where the divisor changes nothing; it is what makes layers
+or p = 2. The paper compares only filters of the same layer, for which the divisor makes no difference; it makes layers
 comparable, for channels that several layers compute and for `--per global`.
 
-Deviation: where several layers compute the same channel, as those of a residual sum do, their scores are averaged; the
-paper lets the projection shortcut decide.
+Deviation: if several layers compute the same channel, as in a residual sum, their scores are averaged; in the paper the
+projection shortcut decides.
 """
 
 import torch

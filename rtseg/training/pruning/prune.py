@@ -17,18 +17,18 @@ from rtseg.models.pruned import Width, keep_channels
 from rtseg.training.pruning import METHODS
 from rtseg.training.pruning.channels import Channels, trace
 
-STEP = 8  # channels: what CPU kernels compute at once
-_LEAST = 0.1  # of a layer's channels stay, whatever a comparison of all layers says
-_SEARCH = 8  # halvings of the interval
+STEP = 8  # channels that CPU kernels compute at once
+_LEAST = 0.1  # share of a layer's channels that always stays
+_SEARCH = 8  # bisection steps
 PAPER_SIZE: Size = (1024, 2048)
 
 
 @dataclass(frozen=True)
 class Chosen:
-    """The channels of a network by what they are worth.
+    """The channels of a network, ranked by score.
 
     Attributes:
-        channels: all of them.
+        channels: all channels.
         groups: the units of each group that may be cut, best first, and their scores.
     """
 
@@ -42,10 +42,10 @@ def rank(model: SegmentationModel, method: str, seed: int = 0) -> Chosen:
     Args:
         model: the network.
         method: one of `METHODS`.
-        seed: for methods that draw.
+        seed: for methods that draw random numbers.
 
     Raises:
-        UsageError: no such method, or the network has no channel that it could cut.
+        UsageError: there is no such method, or it cannot cut any channel of the network.
     """
     score, channels = METHODS.get(method), trace(model)
     generator = torch.Generator().manual_seed(seed)
@@ -59,7 +59,7 @@ def rank(model: SegmentationModel, method: str, seed: int = 0) -> Chosen:
     groups = []
     for group in channels.groups():
         if all(unit in means for unit in group):
-            ordered = sorted(group, key=lambda unit: -means[unit])  # stable: of equals the first stays
+            ordered = sorted(group, key=lambda unit: -means[unit])  # stable: among equals the first stays
             groups.append((ordered, [means[unit] for unit in ordered]))
     if not groups:
         raise UsageError(f"method {method} finds no channel in a {type(model).__name__} that could be cut: "
@@ -68,18 +68,18 @@ def rank(model: SegmentationModel, method: str, seed: int = 0) -> Chosen:
 
 
 def rounded(count: float) -> int:
-    """Channels that are kept: from 8 on the nearest multiple of 8, which CPUs compute at once; at least one."""
+    """Rounds a number of channels, from 8 on to a multiple of 8, which CPUs compute at once; at least one."""
     return math.floor(count / STEP + 0.5) * STEP if count >= STEP else max(1, round(count))
 
 
 def kept_units(chosen: Chosen, keep: float, per: Literal["layer", "global"] = "layer") -> set[int]:
-    """The units that stay, those that cannot be cut left out.
+    """Returns the units to keep, among those that may be cut.
 
     Args:
-        chosen: all of them, scored.
-        keep: share of the channels that stays, above 0 and up to 1.
-        per: 'layer' keeps that share of every group of layers that have their channels in common; 'global' keeps the
-            best of all layers, and at least a tenth of each.
+        chosen: all units, scored.
+        keep: share of the channels to keep, above 0 and at most 1.
+        per: 'layer' keeps that share of every group of layers with common channels; 'global' keeps the best of all
+            layers, and at least a tenth of each.
     """
     least = -math.inf
     if per == "global":
@@ -100,10 +100,10 @@ def kept_units(chosen: Chosen, keep: float, per: Literal["layer", "global"] = "l
 
 
 def _by_axis(chosen: Chosen) -> list[tuple[tuple[list[int], list[float]], tuple[int, ...]]]:
-    """Each group with the channels whose number should stay a multiple of 8, those of few channels first.
+    """Each group with the channels whose count should stay a multiple of 8, narrow ones first.
 
-    They are those of the narrowest layer whose width is one: the group's own, or, as in ENet's zero-padded sums, its
-    and those of groups that come before it.
+    They are those of the narrowest layer whose width is a multiple of 8: the group's own or, as in ENet's zero-padded
+    sums, its own and those of earlier groups.
     """
     layers = chosen.channels.layers.values()
     axes = sorted((axis for seen in layers for axis in (seen.inputs, seen.outputs)), key=len)
@@ -117,9 +117,9 @@ def _by_axis(chosen: Chosen) -> list[tuple[tuple[list[int], list[float]], tuple[
 
 
 def cut(model: SegmentationModel, chosen: Chosen, kept: set[int]) -> SegmentationModel:
-    """The network without the units that may be cut and are not kept; the one given stays as it is.
+    """Returns the network without the units that may be cut and are not in `kept`; `model` is unchanged.
 
-    Its config says which of its layers are narrower than the rest of the config would make them.
+    The new config lists the layers that are narrower than its other fields imply.
 
     Raises:
         UsageError: the network cannot be computed with fewer channels.
@@ -146,21 +146,22 @@ def cut(model: SegmentationModel, chosen: Chosen, kept: set[int]) -> Segmentatio
 
 
 def _left(units: tuple[int, ...], gone: set[int]) -> Tensor | None:
-    """Indices of the channels that stay; None where all do."""
+    """Indices of the channels that stay; None if all do."""
     indices = [index for index, unit in enumerate(units) if unit not in gone]
     return None if len(indices) == len(units) else torch.tensor(indices)
 
 
 def share_for_macs(build: Callable[[float], SegmentationModel], whole: int, macs: float) -> float:
-    """The largest `keep`, to half a percent, with which a network has no more than a share of the MACs.
+    """Returns the largest `keep`, to half a percent, for which a network has at most the given share of the MACs.
 
     Args:
         build: `keep` -> the network.
-        whole: MACs of the network that it is cut from, at `PAPER_SIZE`.
+        whole: MACs of the unpruned network, at `PAPER_SIZE`.
+        macs: the share, in 0..1.
         macs: the share, in 0..1.
 
     Raises:
-        UsageError: even the smallest has more.
+        UsageError: even the smallest network has more.
     """
     if macs == 1:
         return 1.0

@@ -1,4 +1,4 @@
-"""Channels go by lot: what any other method must beat."""
+"""Prunes random channels: the baseline that any other method must beat."""
 
 import torch
 from torch import Tensor, nn

@@ -1,9 +1,9 @@
-"""The baselines of a pruned network: the same one from fresh weights (Liu et al. 2019, "Rethinking the Value of Network
+"""Baselines for a pruned network: the same one from fresh weights (Liu et al. 2019, "Rethinking the Value of Network
 Pruning", ICLR, arXiv 1810.05270).
 
-Scratch-E trains it for as many epochs as the whole network takes. Scratch-B trains it for as much arithmetic, E * M / m
-epochs with M and m the MACs of the whole and of the pruned network. Deviation: the paper never goes beyond twice the
-epochs.
+Scratch-E trains it for as many epochs as the unpruned network. Scratch-B trains it with the same amount of arithmetic,
+for E * M / m epochs, where M and m are the MACs of the unpruned and the pruned network. Deviation: the paper never
+exceeds twice the epochs.
 """
 
 import logging
@@ -20,14 +20,14 @@ log = logging.getLogger(__name__)
 
 
 def scratch(config: TrainConfig, shape: Origin) -> TrainConfig:
-    """The configuration with the epochs of the baseline.
+    """Returns the configuration with the baseline's number of epochs.
 
     Args:
-        config: with `from_scratch`; its epochs are those that the whole network would be trained for.
+        config: with `from_scratch`; its epochs are those of the unpruned network.
         shape: the network whose shape is trained.
 
     Raises:
-        UsageError: another architecture, or one that nothing was cut from where arithmetic counts.
+        UsageError: the architecture differs, or equal arithmetic is requested and nothing was cut from the network.
     """
     if shape.model != config.model:
         raise UsageError(f"--from-scratch trains the network that {shape.given} is, a {shape.model}: give --model "

@@ -1,7 +1,7 @@
-"""Sparse training: for a part of a run, single weights are held at zero. One file a method; no torch here.
+"""Sparse training: holds single weights at zero for part of a run. One file per method; no torch here.
 
-Zeros here and there make no network faster: the kernels of CPUs and GPUs multiply by them as by any other number. What
-makes it faster is `rtseg prune`, which cuts whole channels.
+Scattered zeros make no network faster: the kernels of CPUs and GPUs multiply by them as by any other number. To make it
+faster, cut whole channels with `rtseg prune`.
 """
 
 from collections.abc import Callable
@@ -19,11 +19,11 @@ class Phase:
     """A part of a sparse run.
 
     Attributes:
-        epoch: with which it begins, counted from 0.
-        sparsity: share of the weights of each masked layer that it holds at zero.
+        epoch: its first epoch, counted from 0.
+        sparsity: share of the weights of each masked layer to hold at zero.
         rate: factor on the learning rate.
-        cycle: whether the schedule of the learning rate begins again, and with it the running mean of the weights.
-        rewinds: whether all weights go back to what they were after the first epoch.
+        cycle: whether the learning-rate schedule restarts, and with it the running mean of the weights.
+        rewinds: whether all weights return to their values after the first epoch.
     """
 
     epoch: int
@@ -41,14 +41,14 @@ METHODS: Registry[Callable[[int, float | None, int], tuple[Phase, ...]]] = Regis
         "magnitude": "rtseg.training.sparse.magnitude:magnitude",
     },
 )
-"""Name -> the phases of a run with so many epochs, a sparsity (None for the method's own) and so many rounds."""
+"""Name -> function of epochs, sparsity (None for the method's own) and rounds that returns the phases of a run."""
 
 
 def phases_of(config: TrainConfig) -> tuple[Phase, ...]:
-    """The phases of a run; none where it is not sparse.
+    """The phases of a run; none if it is not sparse.
 
     Raises:
-        UsageError: no such method, or the epochs are too few for it.
+        UsageError: there is no such method, or the epochs are too few for it.
     """
     if config.sparse is None:
         return ()
@@ -56,11 +56,11 @@ def phases_of(config: TrainConfig) -> tuple[Phase, ...]:
 
 
 def phase_at(phases: tuple[Phase, ...], epoch: float) -> int:
-    """Which phase an epoch, counted from 0, is in; 0 where there are none."""
+    """Index of the phase of an epoch, counted from 0; 0 if there are no phases."""
     return max(0, sum(phase.epoch <= epoch for phase in phases) - 1)
 
 
 def check_epochs(method: str, epochs: int, least: int) -> None:
-    """Raises UsageError for a run that is too short to have all of its phases."""
+    """Raises UsageError for a run too short for all of its phases."""
     if epochs < least:
         raise UsageError(f"--epochs {epochs} is too short for --sparse {method}: it needs at least {least}")

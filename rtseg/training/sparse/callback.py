@@ -1,4 +1,4 @@
-"""What a sparse run does beside a dense one: it begins phases, and holds masked weights at zero."""
+"""The callback of a sparse run: starts its phases and holds masked weights at zero."""
 
 import logging
 from typing import Any
@@ -16,15 +16,15 @@ log = logging.getLogger(__name__)
 
 
 class SparseTraining(L.Callback):
-    """Goes through the phases of a run. Masks and early weights are in its checkpoint, so that a stopped run goes on.
+    """Goes through the phases of a run. Its checkpoint holds masks and early weights, so a stopped run can resume.
 
-    Masked weights are zero after every step, in the running mean as well: their gradients are set to zero before the
-    optimizer sees them, and they themselves after it, for its momentum and its weight decay. Comes before the averaging
-    among the callbacks.
+    Masked weights are zero after every step, in the running mean as well: their gradients are zeroed before the
+    optimizer sees them, and the weights again after it, because of its momentum and weight decay. Must come before the
+    averaging among the callbacks.
 
     Args:
         phases: of the run.
-        averaging: whose running mean is masked too.
+        averaging: its running mean is masked too.
     """
 
     def __init__(self, phases: tuple[Phase, ...], averaging: Averaging) -> None:
@@ -49,7 +49,7 @@ class SparseTraining(L.Callback):
         for phase in self.phases[1:]:
             if phase.epoch == trainer.current_epoch:
                 self._begin(phase, trainer, pl_module)
-        apply(self.masks, pl_module.model)  # grafting changes weights between two epochs
+        apply(self.masks, pl_module.model)  # grafting changes weights between epochs
 
     def _begin(self, phase: Phase, trainer: L.Trainer, task: SegmentationTask) -> None:
         self.masks = by_magnitude(task.model, phase.sparsity, self.masks) if phase.sparsity else {}

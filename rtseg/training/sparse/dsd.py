@@ -1,11 +1,12 @@
 """Dense, sparse, dense (Han et al. 2017, "DSD: Dense-Sparse-Dense Training for Deep Neural Networks", ICLR, arXiv
 1607.04381).
 
-The network trains; then the weights of each layer with the smallest |w| are held at zero, 25 to 50 % of them; then all
-weights train again, those from zero, at a tenth of the learning rate. It ends dense: what it may bring is accuracy.
+The network trains; then the 25 to 50 % of each layer's weights with the smallest |w| are held at zero; then all weights
+train again, the masked ones from zero, at a tenth of the learning rate. The result is dense; the hoped-for gain is
+accuracy.
 
-Deviation: one run has all three, the first for half of its epochs, the others for a quarter each, each with a schedule
-of its own.
+Deviation: one run has all three phases, the first for half of its epochs, the others for a quarter each, each with its
+own schedule.
 """
 
 from rtseg.core.errors import UsageError

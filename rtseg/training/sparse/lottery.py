@@ -1,11 +1,11 @@
 """Lottery tickets (Frankle and Carbin 2019, "The Lottery Ticket Hypothesis", ICLR, arXiv 1803.03635).
 
-Train; hold at zero the weights of each layer with the smallest |w|; put the others back to what they were early on;
-train again; and so on. After round i of n the share of zeros is 1 - (1 - s)^(i/n): each round takes the same share of
-what is left.
+Train; hold the weights of each layer with the smallest |w| at zero; return the others to their early values; train
+again; and so on. After round i of n the share of zeros is 1 - (1 - s)^(i/n): each round takes the same share of the
+remaining weights.
 
-Deviation: weights go back to those after the first epoch instead of the first ones (as in Frankle et al. 2020, ICML,
-arXiv 1912.05671: from the very first, large networks find no ticket).
+Deviation: weights return to their values after the first epoch instead of the initial ones (as in Frankle et al. 2020,
+ICML, arXiv 1912.05671: with the initial ones, large networks yield no tickets).
 """
 
 from rtseg.training.sparse import Phase, check_epochs
@@ -14,7 +14,7 @@ SPARSITY = 0.5
 
 
 def lottery(epochs: int, sparsity: float | None, rounds: int) -> tuple[Phase, ...]:
-    """As many equal parts as there are rounds, and the one before."""
+    """The dense part and one part per round, all of equal length."""
     check_epochs("lottery", epochs, 2 * (rounds + 1))
     left = 1 - (SPARSITY if sparsity is None else sparsity)
     later = (

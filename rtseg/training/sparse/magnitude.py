@@ -1,10 +1,10 @@
-"""Unstructured magnitude pruning: the weights of each layer with the smallest |w| are held at zero while the rest goes
-on training, all at once (Han et al. 2015, "Learning both Weights and Connections", NeurIPS, arXiv 1506.02626) or step
-by step (Zhu and Gupta 2017, "To Prune, or Not to Prune", arXiv 1710.01878).
+"""Unstructured magnitude pruning: holds the weights of each layer with the smallest |w| at zero while the others keep
+training, all at once (Han et al. 2015, "Learning both Weights and Connections", NeurIPS, arXiv 1506.02626) or step by
+step (Zhu and Gupta 2017, "To Prune, or Not to Prune", arXiv 1710.01878).
 
-At step i of n the share of zeros is s (1 - (1 - i/n)^3): many go at first, few at the end.
+At step i of n the share of zeros is s (1 - (1 - i/n)^3): it rises fast at first, slowly at the end.
 
-Deviation: one schedule of the learning rate runs through all of it.
+Deviation: a single learning-rate schedule spans the whole run.
 """
 
 from rtseg.training.sparse import Phase, check_epochs
@@ -13,7 +13,7 @@ SPARSITY = 0.5
 
 
 def magnitude(epochs: int, sparsity: float | None, rounds: int) -> tuple[Phase, ...]:
-    """As many equal parts as there are steps, and the one before."""
+    """The dense part and one part per step, all of equal length."""
     check_epochs("magnitude", epochs, rounds + 1)
     share = SPARSITY if sparsity is None else sparsity
     later = (

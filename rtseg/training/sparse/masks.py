@@ -6,11 +6,11 @@ import torch
 from torch import Tensor, nn
 
 Masks = dict[str, Tensor]
-"""Name of a weight -> bool, of its shape: False where it is zero."""
+"""Name of a weight -> bool, of its shape: False where it is held at zero."""
 
 
 def maskable(model: nn.Module) -> dict[str, Tensor]:
-    """Weights of all convolutions but those that see the picture, and those of auxiliary classifiers."""
+    """Weights of all convolutions, except those that see the picture and those of auxiliary classifiers."""
     return {
         f"{name}.weight": layer.weight
         for name, layer in model.named_modules()
@@ -27,7 +27,7 @@ def by_magnitude(model: nn.Module, sparsity: float, before: Masks) -> Masks:
     Args:
         model: the network.
         sparsity: share of each layer's weights.
-        before: masks that are on: what they hold at zero stays there.
+        before: current masks, whose zeros stay.
     """
     masks = {}
     for name, weight in maskable(model).items():
@@ -58,6 +58,6 @@ def mask_gradients(masks: Masks, model: nn.Module) -> None:
 
 
 def zero_share(model: nn.Module, state: Mapping[str, Tensor]) -> float:
-    """Share of zeros among the weights that can be masked, of a state dict of the network."""
+    """Share of zeros among the maskable weights of the network's state dict."""
     weights = [state[name] for name in maskable(model)]
     return sum(int((weight == 0).sum()) for weight in weights) / max(1, sum(weight.numel() for weight in weights))

@@ -1,4 +1,4 @@
-"""The term of the loss: the network has to say about strong views what it is sure of in the weak one."""
+"""The loss term: for strong views, the network must predict what it is confident of in the weak one."""
 
 from collections.abc import Callable
 
@@ -21,20 +21,20 @@ def consistency_loss(
     weights: Tensor,
     confidence: float,
 ) -> tuple[Tensor, Tensor]:
-    """Cross-entropy of the strong views with what the network says, and is sure of, about the weak one.
+    """Cross-entropy of the strong views with the network's confident predictions for the weak one.
 
     Args:
-        model: the network that learns; it labels the weak view as it would in use, without gradients.
-        forward: its `forward_train`, or that compiled.
+        model: the student; labels the weak view in evaluation mode, without gradients.
+        forward: its `forward_train`, possibly compiled.
         views: weak, strong and strong, uint8 BGR (N, 3, h, w, 3).
         known: bool (N, h, w), False in padding.
         pasted: bool (N, 2, h, w), where each strong view gets a piece of a neighbour in the batch.
         weights: of the classes, float32 (C,).
-        confidence: probability from which on a label counts.
+        confidence: minimum probability for a label to count.
 
     Returns:
-        The loss, a scalar: mean over all pixels but padding, where those that do not count are 0. And the share of the
-        pixels that counted.
+        The loss, a scalar: the mean over all pixels but padding, counting pixels below the confidence as 0. And the
+        share of the pixels that counted.
     """
     labels, sure = pseudo_labels(model, views[:, 0], confidence)
     size_hw = (labels.shape[-2], labels.shape[-1])
@@ -58,9 +58,9 @@ def consistency_loss(
 
 @torch.no_grad()
 def pseudo_labels(model: SegmentationModel, images: Tensor, confidence: float) -> tuple[Tensor, Tensor]:
-    """uint8 BGR (N, h, w, 3) -> labels int64 and whether they are sure, bool; both (N, h', w'), of the logits' size.
+    """uint8 BGR (N, h, w, 3) -> labels int64 and whether they are confident, bool; both (N, h', w'), the logits' size.
 
-    The network is in evaluation mode meanwhile: neither dropout nor the batch's own statistics.
+    The network is in evaluation mode meanwhile: no dropout, no batch statistics.
     """
     training = model.training
     model.eval()

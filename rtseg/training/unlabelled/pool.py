@@ -1,4 +1,4 @@
-"""The pictures without labels of a run: those of a folder, and frames of its videos."""
+"""The unlabelled pictures of a run: those of a folder, and frames of its videos."""
 
 import hashlib
 import json
@@ -27,7 +27,7 @@ from rtseg.sources.video import VideoSource
 
 log = logging.getLogger(__name__)
 
-_QUALITY = 95  # of the JPEG files that frames are kept as
+_QUALITY = 95  # of the JPEG files of frames
 
 
 @dataclass(frozen=True)
@@ -35,9 +35,9 @@ class Pool:
     """Pictures without labels.
 
     Attributes:
-        paths: files that can be read, pictures first, then frames of videos.
-        names: what they are called in the user's folder: `park/1.png`, of frame 30 of a video `drive.mp4#30`.
-        frames: how many are frames of videos.
+        paths: readable files, pictures first, then video frames.
+        names: their names in the user's folder: `park/1.png`, or `drive.mp4#30` for frame 30 of a video.
+        frames: number of video frames.
     """
 
     paths: tuple[Path, ...]
@@ -45,27 +45,27 @@ class Pool:
     frames: int
 
     def identity(self) -> dict[str, Any]:
-        """What a card says about them: how many, and the hash of their names."""
+        """The entry for a card: their number, and the hash of their names."""
         digest = hashlib.sha256(json.dumps(self.names).encode()).hexdigest()
         return {"pictures": len(self.paths) - self.frames, "frames": self.frames, "sha256": digest}
 
 
 def gather(folder: Path, every_s: float, run: Path, holdouts: Sequence[DataSet]) -> Pool:
-    """Finds the pictures of a folder, of any depth, and takes a frame of its videos every `every_s` seconds.
+    """Finds the pictures in a folder, at any depth, and takes a frame of its videos every `every_s` seconds.
 
-    Frames are kept as JPEG below `run/unlabelled`, so that a run that goes on does not read the videos again.
+    Frames are stored as JPEG below `run/unlabelled`, so that a resumed run does not read the videos again.
 
     Raises:
         InputError: there is nothing to read, or a file cannot be read.
         UsageError: a picture of a holdout is among them.
-        OutputError: a frame cannot be kept.
+        OutputError: a frame cannot be stored.
     """
     found = _files(folder, run)
     pictures = [path for path in found if kind_of(path) == "picture"]
     videos = [path for path in found if kind_of(path) == "video"]
     if not pictures and not videos:
         raise InputError(f"--unlabelled {folder} holds no picture and no video: give a folder that does, of any depth")
-    console = Console(stderr=True)  # bars, for a pass over all files may take minutes
+    console = Console(stderr=True)  # bars, because reading all files may take minutes
     bar = partial(track, console=console, transient=True, disable=not console.is_terminal)
     with ThreadPoolExecutor() as pool:
         for _ in bar(pool.map(partial(_check, folder), pictures), "pictures without labels", total=len(pictures)):
@@ -79,7 +79,7 @@ def gather(folder: Path, every_s: float, run: Path, holdouts: Sequence[DataSet])
 
 
 def _files(folder: Path, run: Path) -> list[Path]:
-    """All files below the folder but hidden ones and, where the run's folder is there too, the run's own."""
+    """All files below the folder, except hidden ones and those of the run's folder, if it is inside."""
     if not folder.is_dir():
         raise InputError(f"--unlabelled {folder} is not a folder: give one that holds pictures or videos")
     own = run.resolve() if run.resolve().is_relative_to(folder.resolve()) else None
@@ -99,7 +99,7 @@ def _check(folder: Path, path: Path) -> None:
 
 
 def _check_not_held_out(pictures: list[Path], holdouts: Sequence[DataSet]) -> None:
-    """Raises UsageError for a picture with the name and the looks of a holdout's; a name such as 0001 is no proof."""
+    """Raises UsageError for a picture with the name and the content of a holdout's; a name such as 0001 is no proof."""
     held: dict[str, list[tuple[DataSet, int]]] = {}
     for data in holdouts:
         for index, name in enumerate(data.picture_names()):
@@ -121,7 +121,7 @@ def _bare(name: str) -> str:
 
 
 def _kept_frames(video: Path, folder: Path, every_s: float, run: Path) -> Iterator[tuple[Path, str]]:
-    """(file, name) of the frames that are taken of a video; it is read where an earlier start did not finish it."""
+    """(file, name) of the frames of a video; reads it unless an earlier start has finished it."""
     name = video.relative_to(folder).as_posix()
     told = f"{name} {video.stat().st_size} {every_s!r}"
     kept = run / "unlabelled" / hashlib.sha256(os.fsencode(told)).hexdigest()[:16]

@@ -1,4 +1,4 @@
-"""What the network sees of a picture without labels: a weak and two strong views of one crop."""
+"""What the network sees of an unlabelled picture: a weak and two strong views of one crop."""
 
 import math
 from collections.abc import Sequence
@@ -15,16 +15,16 @@ from rtseg.sources.images import read_image
 from rtseg.training.augment import geometry, photometry
 from rtseg.training.config import TrainConfig
 
-_LIGHT = 0.5  # share of the strong views that get another light or weather, at least
+_LIGHT = 0.5  # minimum share of the strong views with other light or weather
 _PADDING = 255
 _CUT_SHARE, _CUT_AREA, _CUT_RATIO = 0.5, (0.02, 0.4), (0.3, 1 / 0.3)  # the paper's
 
 
 class UnlabelledViews:
-    """Makes a weak and two strong views of each picture; all of it follows from the seed and the turn.
+    """Makes a weak and two strong views of each picture; all depend on the seed and the turn alone.
 
     Args:
-        config: says crop, scale, size, light and seed.
+        config: provides crop, scale, size, light and seed.
         paths: the pictures.
     """
 
@@ -34,17 +34,17 @@ class UnlabelledViews:
         self.strong = A.Compose(photometry(max(config.light, _LIGHT)))
 
     def picture(self, turn: int) -> Path:
-        """Every picture comes once before one comes again, in another order each time."""
+        """The picture of a turn: each comes once before any comes again, in a new order each time."""
         rounds, place = divmod(turn, len(self.paths))
         order = np.random.default_rng((self.seed, rounds)).permutation(len(self.paths))
         return self.paths[int(order[place])]
 
     def take(self, turn: int) -> tuple[Tensor, Tensor, Tensor]:
-        """The picture whose turn it is.
+        """Returns the views of a turn's picture.
 
         Returns:
-            Its views, weak, strong and strong: uint8 BGR (3, h, w, 3). Which pixels are picture, not padding: bool
-            (h, w). Where a piece of another picture is to be pasted into each strong view: bool (2, h, w).
+            Its views, weak, strong and strong: uint8 BGR (3, h, w, 3). Which pixels are not padding: bool (h, w). Where
+            to paste a piece of another picture into each strong view: bool (2, h, w).
         """
         image = read_image(self.picture(turn))
         if self.train_hw is not None:
@@ -60,7 +60,7 @@ class UnlabelledViews:
 
 
 def cut(rng: np.random.Generator, size_hw: Size) -> np.ndarray:
-    """bool (H, W): for every second call a rectangle of 2 to 40 % of the area, else nothing."""
+    """bool (H, W): in half of the calls a rectangle of 2 to 40 % of the area, else nothing."""
     area = np.zeros(size_hw, bool)
     if rng.random() < _CUT_SHARE:
         pixels = rng.uniform(*_CUT_AREA) * area.size
