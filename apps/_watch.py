@@ -10,11 +10,10 @@ from typing import TYPE_CHECKING
 from rich.console import Console
 from rich.markup import escape
 
-from rtseg.apps._console import ladder, running
 from rtseg.apps._idle import refuse_idle
+from rtseg.apps._watch_output import introduce, report_run, saved_files
 from rtseg.core.errors import InputError, StalledError, UsageError
-from rtseg.core.files import write_json
-from rtseg.core.labels import CAMVID11, LabelSet
+from rtseg.core.labels import LabelSet
 from rtseg.core.runspec import RunSpec
 from rtseg.core.sizes import Size, format_size, parse_size
 from rtseg.core.zoo import resolve, shipped
@@ -27,7 +26,6 @@ if TYPE_CHECKING:
     from rtseg.live.loop import Loop
     from rtseg.live.painter import Painter
     from rtseg.live.policies import Policy
-    from rtseg.live.report import LoopReport
     from rtseg.live.views.browser.outlet import BrowserOutlet
     from rtseg.live.views.view import DeskView
     from rtseg.sinks.video import VideoSink
@@ -90,7 +88,7 @@ def watch(options: "CamOptions", console: Console, stack: ExitStack) -> None:
         drawing = beside.submit(warm_up)
         labeller.prepare(source.size_hw, policy.most_in_flight)
         drawing.result()
-    _introduce(console, labeller, source)
+    introduce(console, labeller, source)
     if page:
         console.print(f"page    {page.url}")
     before.pop_all()  # the loop closes the recording; if it is stuck writing, nobody may close it
@@ -104,20 +102,13 @@ def _run(
     try:
         loop.run()
     except KeyboardInterrupt:  # the normal end of a run without limits, with a report too
-        _report(console, options, loop.report(), _saved(viewer, recording))
+        report_run(console, options, loop.report(), saved_files(viewer, recording))
         raise
     except (InputError, StalledError):  # the recording has not failed
         if recording and recording.frames and recording.partial_path.exists():
             console.print(f"kept    {recording.partial_path}: the recording so far")
         raise
-    _report(console, options, loop.report(), _saved(viewer, recording))
-
-
-def _saved(viewer: "DeskView | None", recording: "VideoSink | None") -> list[Path]:
-    """The files that were created."""
-    if viewer:
-        return viewer.desk.saved
-    return [recording.path] if recording and recording.saved else []
+    report_run(console, options, loop.report(), saved_files(viewer, recording))
 
 
 def _check(options: "CamOptions") -> None:
@@ -279,35 +270,3 @@ def _open_recording(source: "Source", codec_threads: int, console: Console, path
     if sink.padded:
         console.print(f"{path}: H.264 needs even sizes, so {format_size(source.size_hw)} is padded by one pixel")
     return sink
-
-
-def _introduce(console: Console, labeller: "Labeller", source: "Source") -> None:
-    """Prints what actually runs, and the classes that the network knows."""
-    from rtseg.live.policies import Deadline
-    from rtseg.pictures.lettering import unwritten
-
-    labels, policy = labeller.card.labels, labeller.policy
-    what = ladder(policy) if isinstance(policy, Deadline) else running(labeller.card.name, labeller.info)
-    console.print(
-        f"{what}\nsource  {source.name}, {format_size(source.size_hw)}{f', {source.fps:.4g} fps' if source.fps else ''}"
-    )
-    for note in (*source.notes, unwritten(labels)):
-        if note:
-            console.print(f"note    {note}")
-    if labels.names == CAMVID11.names:
-        console.print("labels  street scenes seen from a car, 11 classes; indoors the labels are not useful")
-    else:
-        console.print(f"labels  {len(labels)} classes ({labels.name}): {', '.join(labels.names)}")
-
-
-def _report(console: Console, options: "CamOptions", report: "LoopReport", saved: list[Path]) -> None:
-    """Prints the summary and writes the JSON report."""
-    console.print(report.summary())
-    for path in saved:
-        console.print(f"saved   {path}")
-    if options.json:
-        from rtseg.live.environment import environment
-
-        told = {**report.to_json(), "saved": [str(path) for path in saved]}
-        write_json(options.json, {**told, "environment": environment()})
-        console.print(f"report  {options.json}")
