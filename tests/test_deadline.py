@@ -14,7 +14,7 @@ from rtseg.engines import EngineOptions
 from rtseg.live.labellers.anytime import Anytime
 from rtseg.live.ladder import Step
 from rtseg.live.policies import Deadline
-from rtseg.live.policies.costs import Costs, rarely_exceeded
+from rtseg.live.policies.costs import Costs, upper_quartile
 from rtseg.live.rung import Rung
 from rtseg.live.segmenter import Segmenter
 
@@ -121,11 +121,11 @@ class Drive:
         return [int(made.labels[0, 0]) for made in self.made]
 
 
-def test_what_is_rarely_exceeded_by_hand():
-    assert rarely_exceeded(range(1, 101)) == 90
-    assert rarely_exceeded(range(1, 12)) == 10
-    assert rarely_exceeded([5.0, 9.0, 3.0]) == 5.0
-    assert rarely_exceeded([7.0]) == 7.0
+def test_the_upper_quartile_by_hand():
+    assert upper_quartile(range(1, 101)) == 75
+    assert upper_quartile(range(1, 12)) == 8
+    assert upper_quartile([5.0, 9.0, 3.0]) == 5.0
+    assert upper_quartile([7.0]) == 7.0
 
 
 class LateWorker(Worker):
@@ -138,11 +138,11 @@ class LateWorker(Worker):
 
 
 def test_waking_up_counts_as_drawing_does():
-    """30 of 40 ms, 2 to draw and 3 to wake up: 40 - 1.1 (2 + 3) remain. Slower labels are held, and not late."""
+    """30 of 40 ms, 2 to draw and 3 to wake up: 40 - (2 + 3) remain. Slower labels are held, and not late."""
     drive = Drive(0.040, 0.030, load=busy(2.0, 2.999, factor=1.3))
     drive.labeller._worker = LateWorker(drive.clock)
     drive.run(70)
-    assert drive.policy.drawing_s == pytest.approx(1.1 * (DRAWING_S + 0.003))
+    assert drive.policy.drawing_s == pytest.approx(DRAWING_S + 0.003)
     assert None not in drive.rungs[20:49]
     assert None in drive.rungs[50:]
     assert max(drive.ages[20:]) <= 0.040 + 1e-9
@@ -163,7 +163,7 @@ def test_one_slow_drawing_at_the_start_does_not_count_for_long():
     drive = Drive(0.040, 0.010, drawing_s=0.100).run(1)
     drive.drawing_s = DRAWING_S
     drive.run(30)
-    assert drive.policy.drawing_s == pytest.approx(1.1 * DRAWING_S)
+    assert drive.policy.drawing_s == pytest.approx(DRAWING_S)
     assert None not in drive.rungs[5:]
 
 
@@ -171,8 +171,8 @@ def test_a_slow_run_of_one_rung_is_expected_of_all():
     costs = Costs([0.010, 0.040])
     costs.took(0, 0.030)
     assert costs.usual_s() == pytest.approx([0.020, 0.080])  # the median of 1 and 3
-    assert costs.late(0.050) == pytest.approx([0.0, 1 / 200])  # 3 times 40 ms
-    assert costs.late(0.029) == pytest.approx([1 / 200, 1.0])  # both runs of the second rung were slow
+    assert costs.late(0.050) == pytest.approx([0.0, 1 / 500])  # 3 times 40 ms
+    assert costs.late(0.029) == pytest.approx([1 / 500, 1.0])  # both runs of the second rung were slow
 
 
 def fed(*factors):
@@ -183,16 +183,16 @@ def fed(*factors):
 
 
 def test_one_slow_run_is_a_hiccup_and_two_of_eight_a_busy_machine():
-    assert fed(*[1.0] * 99, 2.0).late(0.015) == pytest.approx([1 / 200])
+    assert fed(*[1.0] * 99, 2.0).late(0.015) == pytest.approx([1 / 500])
     assert fed(*[1.0] * 98, 2.0, 2.0).late(0.015) == pytest.approx([2 / 8])
     assert fed(*[1.0] * 98, 2.0, *[1.0] * 6, 2.0).late(0.015) == pytest.approx([2 / 8])
-    assert fed(*[1.0] * 98, 2.0, *[1.0] * 7, 2.0).late(0.015) == pytest.approx([2 / 200])
+    assert fed(*[1.0] * 98, 2.0, *[1.0] * 7, 2.0).late(0.015) == pytest.approx([2 / 500])
 
 
 def test_of_a_busy_spell_the_first_two_count_and_a_thousand_runs_are_remembered():
     spell = [1.0] * 92 + [2.0] * 100 + [1.0] * 7  # and the one that is assumed
-    assert fed(*spell).late(0.015) == pytest.approx([2 / 200])
-    for later, share in ((200, 0.005), (800, 0.002), (893, 0.002), (894, 0.001), (895, 0.0)):
+    assert fed(*spell).late(0.015) == pytest.approx([2 / 500])
+    for later, share in ((300, 0.004), (800, 0.002), (893, 0.002), (894, 0.001), (895, 0.0)):
         assert fed(*spell, *[1.0] * later).late(0.015) == pytest.approx([share])
 
 
@@ -250,7 +250,7 @@ def test_down_when_the_machine_gets_busy_and_up_again_later():
     assert found[250:].count(None) <= 4
     assert set(found[first + 4 : 500]) == {1}  # 2.5 times 12 ms
     up = next(index for index in range(500, 1800) if found[index] == 2)
-    assert 1280 <= up <= 1290  # two late runs of 1000 weigh two points, and the better rung brings one: when forgotten
+    assert 1280 <= up <= 1290  # two late runs of 1000 weigh 1.2 points, and the better rung brings one: when forgotten
     assert set(found[up:]) == {2}
     assert max(drive.ages) <= 0.040 + 1e-9
 
@@ -306,9 +306,9 @@ def test_misses_are_rare_under_a_load_that_comes_and_goes():
     assert max(drive.ages) <= 0.040 + 1e-9
 
 
-@pytest.mark.parametrize(("gain", "last"), [(0.03, 0), (0.05, 1)])
+@pytest.mark.parametrize(("gain", "last"), [(0.02, 0), (0.03, 1)])
 def test_a_better_rung_is_worth_few_misses(gain, last):
-    """One second in twenty is busy: taking the better rung in between costs two frames of 500, or 0.04."""
+    """One second in twenty is busy: taking the better rung in between costs two frames of 500, or 0.024."""
     policy, took = Deadline(0.040), (0.012, 0.030)
     low, high = rungs(*took)
     policy.start([low, replace(high, score=low.score + gain)])
@@ -326,7 +326,7 @@ def test_a_better_rung_is_worth_few_misses(gain, last):
 def test_more_misses_cost_little_where_the_deadline_is_not_kept_anyway(slow, best):
     """Of eight runs some are 1.5 times as slow, which only the better rung feels, or 4 times, which both do.
 
-    Two in eight late cost 0.2 and a fifth of 0.23, more than the 0.19 that the better rung brings; the other misses 0.
+    Two in eight late cost 0.18 and a fifth of 0.22, more than the 0.19 that the better rung brings; the other misses 0.
     Where that one misses five in eight too, so that both lose as much, the better one is taken.
     """
     policy = Deadline(0.020)

@@ -193,7 +193,7 @@ def test_what_was_on_time_is_counted_by_hand(monkeypatch):
     assert counted == {"ms": 33.0, "frames": 7, "missed": 5, "held": 2, "late": 2, "dropped": 2}
     assert (told["rungs"][0]["frames"], told["rungs"][0]["seconds"]) == (3, pytest.approx(0.14))
     assert told["sequence"] == [[0, 1], [None, 1], [0, 1], [None, 1], [0, 1]]
-    assert policy.drawing_s == pytest.approx(1.1 * 0.005)
+    assert policy.drawing_s == pytest.approx(0.005)
 
 
 @pytest.fixture

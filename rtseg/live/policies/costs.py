@@ -6,7 +6,7 @@ from statistics import median
 import numpy as np
 
 _HISTORY = 1000  # runs: half a minute at 30 fps, and enough to see one slow run in a thousand
-_FEWEST = 200  # shares are taken of at least this many runs, so that a hiccup at the start does not look frequent
+_FEWEST = 500  # shares are taken of at least this many runs, so that a hiccup at the start does not look frequent
 _NEWEST, _SLOW = 8, 2  # the machine is busy if so many of the newest runs were slow; one alone is a hiccup
 
 
@@ -40,7 +40,7 @@ class Costs:
 
         While at least two of the newest eight runs were too slow, the machine counts as busy, and it is their share.
         Otherwise it is the share of the last 1000 runs that were late while the machine was not busy; if there were
-        fewer than 200, they count as 200. Only the first two of a spell of slow runs count, since then a lower rung
+        fewer than 500, they count as 500. Only the first two of a spell of slow runs count, since then a lower rung
         takes over.
         """
         slow = self._factors > left_s / self._measured_s[:, None]
@@ -54,6 +54,6 @@ class Costs:
         return late
 
 
-def rarely_exceeded(values: Collection[float]) -> float:
-    """The value that nine in ten do not exceed; of a few values, all but the largest. There must be at least one."""
-    return sorted(values)[9 * (len(values) - 1) // 10]
+def upper_quartile(values: Collection[float]) -> float:
+    """The value that three in four do not exceed. There must be at least one."""
+    return sorted(values)[3 * (len(values) - 1) // 4]

@@ -9,7 +9,7 @@ import numpy as np
 
 from rtseg.core.errors import UsageError
 from rtseg.live.policies.base import Policy
-from rtseg.live.policies.costs import Costs, rarely_exceeded
+from rtseg.live.policies.costs import Costs, upper_quartile
 from rtseg.live.rung import Rung
 
 _RECENT = 100  # frames whose times for handing over and drawing are remembered
@@ -18,8 +18,8 @@ _CALM = 30  # frames for which a better rung must have been worth more before it
 _BUSY = 0.95  # of the time between two frames: the rest is for handing over
 _FIRST_CHANGE, _NEW = 0.02, 0.05  # share of labels that change per frame at first, and how fast it is learned
 _SLOWEST = 3.0  # frame intervals: rungs that take longer are not loaded
-_MISS, _MORE = 10.0, 0.2  # cost of misses: one picture in 1000 costs a point of mIoU. Beyond 2 in 100 the
-_KEPT = 0.02  # deadline is not kept anyway, and 10 more in 100 cost only two points
+_MISS, _MORE = 6.0, 0.2  # cost of misses: one picture in 100 costs six points of mIoU. Beyond 3 in 100 the
+_KEPT = 0.03  # deadline is not kept anyway, and 10 more in 100 cost only two points
 _STARVED_S = 0.5  # if nothing can be in time, a picture is still shown this often
 
 
@@ -33,7 +33,7 @@ class Deadline(Policy):
     is (n - 1) / 2 frames, and a changed pixel counts twice, since small things move out of their labels first.
 
     Misses: let p be the share of runs that would not end in the time that a frame has left before drawing. They cost
-    10 min(p, 0.02) + 0.2 max(p - 0.02, 0): above 2 % the deadline is not kept anyway, and held labels are not much
+    6 min(p, 0.03) + 0.2 max(p - 0.03, 0): above 3 % the deadline is not kept anyway, and held labels are not much
     worse. So a slow run that no rung would have survived counts against none of them, and one that only the best rungs
     would have missed counts against those.
 
@@ -150,9 +150,12 @@ class Deadline(Policy):
 
     @property
     def drawing_s(self) -> float:
-        """The time that handing over and drawing rarely exceed: what nine in ten of the last 100 took, plus a tenth."""
-        handing_s = rarely_exceeded(self._handing) if self._handing else 0.0
-        return 1.1 * (handing_s + rarely_exceeded(self._drawing)) if self._drawing else _FIRST_DRAWING * self.deadline_s
+        """What three in four of the last 100 frames took at most for handing over labels, and for drawing.
+
+        A larger margin would turn more frames that are just in time into held ones than it saves from being late.
+        """
+        handing_s = upper_quartile(self._handing) if self._handing else 0.0
+        return handing_s + upper_quartile(self._drawing) if self._drawing else _FIRST_DRAWING * self.deadline_s
 
     # Which rung is best for a frame that has just arrived
 
