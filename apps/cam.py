@@ -10,7 +10,6 @@ from rich.console import Console
 
 import rtseg
 from rtseg.apps._console import plain_console, run
-from rtseg.apps._signals import stopped_by_sigterm
 from rtseg.core.errors import InputError
 from rtseg.core.runspec import RunSpec
 from rtseg.core.sizes import format_size, parse_size
@@ -108,7 +107,7 @@ def cam(options: CamOptions = _DEFAULTS) -> None:
     else:
         from rtseg.apps._watch import watch
 
-        with stopped_by_sigterm(), ExitStack() as stack:
+        with ExitStack() as stack:
             watch(options, console, stack)
 
 

@@ -1,6 +1,5 @@
 """The base of all exports: pictures with shapes, in drawing order."""
 
-import json
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -9,8 +8,8 @@ from typing import Any, ClassVar
 
 import numpy as np
 
+from rtseg.core import files
 from rtseg.core.errors import InputError
-from rtseg.core.files import read_text
 from rtseg.core.sizes import Size
 from rtseg.datasets.imports.pictures import PictureFinder
 from rtseg.datasets.masks import Colour
@@ -104,10 +103,10 @@ def damaged(source: Path, about: str, error: Exception) -> InputError:
 def read_json(path: Path, what: str) -> Any:
     """Reads JSON; raises InputError if the file cannot be read or is not JSON."""
     try:
-        return json.loads(read_text(path))
+        return files.read_json(path)
     except OSError as error:
         raise InputError(f"{path} cannot be read: {error.strerror or error}") from error
-    except (ValueError, RecursionError) as error:
+    except ValueError as error:
         raise InputError(f"{path} is not a JSON file: {error}; it should be {what}") from error
 
 
